@@ -1,0 +1,38 @@
+# Every target makes .venv and installs what it needs by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
+
+.PHONY: setup demo check test bench fuzz clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml $(KERNEL)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xetstore needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable . --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/python demo/demo.py
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cargo fmt --manifest-path kernel/Cargo.toml --check
+	cargo clippy --quiet --manifest-path kernel/Cargo.toml --all-targets -- -D warnings
+
+test: setup
+	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m bench
+
+fuzz: setup
+	XETSTORE_FUZZ=long $(BIN)/pytest tests/protocol -k any_bytes
+
+clean:
+	rm -rf .venv kernel/target demo-out src/xetstore/*.so

@@ -1,0 +1,157 @@
+"""`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import corpora
+from bench.worker import tree_bytes
+
+ROOT = Path(__file__).parent
+
+
+@dataclass
+class Series:
+    """Runs of one operation, ours and theirs in turn."""
+
+    ours: list[dict[str, float]] = field(default_factory=list)
+    theirs: list[dict[str, float]] = field(default_factory=list)
+
+    def median(self, who: str, what: str) -> float:
+        return statistics.median(run[what] for run in (self.ours if who == "ours" else self.theirs))
+
+    def ratio(self) -> float:
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return statistics.median(theirs["seconds"] / ours["seconds"] for ours, theirs in pairs)
+
+
+def run(who: str, verb: str, *args: str | Path, cache: Path) -> dict[str, float]:
+    """One operation in a fresh process."""
+    command = [sys.executable, "-m", "bench.worker", who, verb, *map(str, args)]
+    environment = os.environ | {"HF_XET_CACHE": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def compare(work: Path, nbytes: int, rounds: int) -> list[str]:
+    """The table of hash, put and get on each corpus, and the stored bytes."""
+    lines = [
+        "| corpus | operation | xetstore GB/s | hf_xet GB/s | ratio | cpu s/GB | hf_xet | peak MiB | hf_xet |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    stored = ["| corpus | xetstore | hf_xet |", "|---|---|---|"]
+    for name in corpora.NAMES:
+        source, out, cache = work / name, work / "out", work / "cache"
+        stores = {"ours": work / "ours", "theirs": work / "theirs"}
+        corpora.make(name, source, nbytes)
+        series = {verb: Series() for verb in ("hash", "put", "get")}
+        sizes: dict[str, int] = {}
+        for _ in range(rounds):
+            for who in ("ours", "theirs"):
+                getattr(series["hash"], who).append(run(who, "hash", source, cache=cache))
+            for who in ("ours", "theirs"):
+                for stale in (stores[who], cache):
+                    shutil.rmtree(stale, ignore_errors=True)
+                getattr(series["put"], who).append(run(who, "put", source, stores[who], cache=cache))
+                sizes[who] = tree_bytes(stores[who])
+            file_hash = str(series["put"].ours[-1]["result"])
+            if (
+                len(
+                    {
+                        str(answers[-1]["result"])
+                        for s in (series["hash"], series["put"])
+                        for answers in (s.ours, s.theirs)
+                    }
+                )
+                != 1
+            ):
+                raise SystemExit(f"{name}: the hashes differ")
+            for who in ("ours", "theirs"):
+                out.unlink(missing_ok=True)
+                getattr(series["get"], who).append(
+                    run(who, "get", file_hash, str(nbytes), stores[who], out, cache=cache)
+                )
+                if subprocess.run(["cmp", "-s", source, out], check=False).returncode:
+                    raise SystemExit(f"{name}: {who} gave back other bytes")
+        for verb, runs in series.items():
+            gb = nbytes / 1e9
+            both = ("ours", "theirs")
+            rates = " | ".join(f"{gb / runs.median(who, 'seconds'):.2f}" for who in both)
+            cpu = " | ".join(f"{runs.median(who, 'cpu') / gb:.2f}" for who in both)
+            peaks = " | ".join(f"{runs.median(who, 'peak_mib'):.0f}" for who in both)
+            lines.append(f"| {name} | {verb} | {rates} | **{runs.ratio():.2f}** | {cpu} | {peaks} |")
+        stored.append(f"| {name} | {sizes['ours']:,} | {sizes['theirs']:,} |")
+        print("\n".join(lines[-3:]), stored[-1], sep="\n", flush=True)
+        for used in (source, out):
+            used.unlink()
+        for used in stores.values():
+            shutil.rmtree(used)
+    return [*lines, "", "Bytes of all xorbs, footers included:", "", *stored]
+
+
+def kernel_rates() -> str:
+    """The rates of the kernel's loops, beside the bare libraries."""
+    done = subprocess.run([sys.executable, "-m", "bench.kernel"], capture_output=True, text=True, check=True)
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def memory(work: Path, nbytes: int) -> list[str]:
+    """Peak memory on a file far larger than memory limits allow to hold."""
+    source, out, store, cache = work / "sparse", work / "sparse-out", work / "sparse-store", work / "cache"
+    corpora.sparse(source, nbytes)
+    put = run("ours", "put", source, store, cache=cache)
+    get = run("ours", "get", str(put["result"]), str(nbytes), store, out, cache=cache)
+    same = out.stat().st_size == nbytes
+    hashed = run("ours", "hash", out, cache=cache)
+    for used in (source, out):
+        used.unlink()
+    shutil.rmtree(store)
+    if not same or hashed["result"] != put["result"]:
+        raise SystemExit("the sparse file came back different")
+    lines = [f"A sparse file of {nbytes / 1e9:.0f} GB:", "", "| operation | seconds | peak MiB |", "|---|---|---|"]
+    for verb, answer in (("put", put), ("get", get), ("hash", hashed)):
+        lines.append(f"| {verb} | {answer['seconds']:.1f} | {answer['peak_mib']:.0f} |")
+    print("\n".join(lines[2:]), flush=True)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--gib", type=float, default=1.0, help="size of each corpus")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sparse-gb", type=float, default=50.0, help="0 leaves the memory run out")
+    parser.add_argument("--no-kernel", action="store_true", help="leave the kernel's single-thread rates out")
+    chosen = parser.parse_args()
+    shared_memory = Path("/dev/shm")
+    where = shared_memory if shared_memory.is_dir() else None
+    sections = [
+        f"# Figures\n\n`make bench` on {platform.system()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, hf_xet 1.8.0. {chosen.gib:g} GiB a corpus on tmpfs, {chosen.rounds} "
+        "rounds, the two in turn; medians, and the ratio is the median of the pairs. Our downloads are verified, "
+        "those of hf_xet are not."
+    ]
+    with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
+        if not chosen.no_kernel:
+            sections.append("## Kernel, GB/s\n\n```\n" + kernel_rates() + "```")
+        sections.append(
+            "## Beside hf_xet\n\n" + "\n".join(compare(Path(folder), int(chosen.gib * 2**30), chosen.rounds))
+        )
+        if chosen.sparse_gb:
+            sections.append("## Memory\n\n" + "\n".join(memory(Path(folder), int(chosen.sparse_gb * 1e9))))
+    (ROOT / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""One measured operation in a process of its own: `python -m bench.worker WHO VERB ARGS...` prints one JSON line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def ours_hash(path: str) -> str:
+    import xetstore
+
+    return str(xetstore.hash_file(path).hash)
+
+
+def ours_put(path: str, store: str) -> str:
+    import xetstore
+
+    with xetstore.open(store) as opened:
+        return str(opened.put(path).hash)
+
+
+def ours_get(file_hash: str, _size: str, store: str, out: str) -> str:
+    import xetstore
+
+    with xetstore.open(store, create=False) as opened:
+        report = opened.get(file_hash, out)
+        assert report.verified
+    return file_hash
+
+
+def theirs_hash(path: str) -> str:
+    import hf_xet
+
+    return str(hf_xet.hash_files([path])[0].hash)
+
+
+def theirs_put(path: str, store: str) -> str:
+    import hf_xet
+
+    return str(hf_xet.upload_files([path], f"local://{store}", None, None, None, None)[0].hash)
+
+
+def theirs_get(file_hash: str, size: str, store: str, out: str) -> str:
+    import hf_xet
+
+    wanted = hf_xet.PyXetDownloadInfo(out, file_hash, int(size))
+    hf_xet.download_files([wanted], f"local://{store}", None, None, None)
+    return file_hash
+
+
+_VERBS: dict[str, Callable[..., str]] = {
+    "ours.hash": ours_hash,
+    "ours.put": ours_put,
+    "ours.get": ours_get,
+    "theirs.hash": theirs_hash,
+    "theirs.put": theirs_put,
+    "theirs.get": theirs_get,
+}
+
+
+def main() -> None:
+    who, verb, *args = sys.argv[1:]
+    os.environ.setdefault("HF_XET_TELEMETRY_ENABLED", "0")
+    # What an application has imported already is not what is measured.
+    __import__("xetstore" if who == "ours" else "hf_xet")
+    before = _cpu()
+    start = time.perf_counter()
+    result = _VERBS[f"{who}.{verb}"](*args)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"result": result, "seconds": seconds, "cpu": _cpu() - before, "peak_mib": peak / 1024}))
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def tree_bytes(root: Path) -> int:
+    """Bytes of all xorbs below a store's directory, ours or theirs."""
+    return sum(p.stat().st_size for p in root.rglob("*") if p.is_file() and "xorbs" in p.parts and _is_xorb(p))
+
+
+def _is_xorb(path: Path) -> bool:
+    name = path.name.removeprefix("default.")
+    return len(name) == 64 and all(c in "0123456789abcdef" for c in name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""xetstore: the Xet protocol, whole, as one Python package.
+
+>>> import xetstore  # doctest: +SKIP
+>>> store = xetstore.open("./store")  # doctest: +SKIP
+>>> info = store.put("model.safetensors")  # doctest: +SKIP
+>>> store.get(info.hash, "copy.safetensors")  # doctest: +SKIP
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xetstore.errors import XetError
+    from xetstore.protocol.hashes import Hash
+    from xetstore.store import GetReport, Store
+    from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
+    from xetstore.transfer.scan import FileInfo, hash_file
+    from xetstore.transfer.upload import PutReport
+
+    __version__: str
+
+__all__ = ["FileInfo", "GetReport", "Hash", "PutReport", "Store", "XetError", "__version__", "hash_file", "open"]
+
+# Where each public name lives. Loaded when it is asked for: `xet --help` needs no database.
+_HOMES = {
+    "FileInfo": ("xetstore.transfer.scan", "FileInfo"),
+    "GetReport": ("xetstore.store", "GetReport"),
+    "Hash": ("xetstore.protocol.hashes", "Hash"),
+    "PutReport": ("xetstore.transfer.upload", "PutReport"),
+    "Store": ("xetstore.store", "Store"),
+    "XetError": ("xetstore.errors", "XetError"),
+    "hash_file": ("xetstore.transfer.scan", "hash_file"),
+    "open": ("xetstore.store", "open_store"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _import_module("importlib.metadata").version("xetstore")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xetstore' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(_import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,99 @@
+"""Answers to global dedup queries: which xorbs are worth telling, and the key that veils their chunks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from xetstore.cas.footers import FooterCache
+from xetstore.cas.index import Index, Reader, XorbRow
+from xetstore.cas.index.queries import chunk_key
+from xetstore.errors import IntegrityError
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.shard import Shard, XorbEntry
+from xetstore.protocol.suite import HASH_BYTES
+
+ANSWER_SECONDS: Final = 7 * 24 * 3600
+"""How long a client may use an answer, and how long one key is used for answers."""
+
+MAX_ANSWER_XORBS: Final = 64
+MAX_ANSWER_CHUNKS: Final = 100_000
+
+# Places looked at for one chunk, and files that may add what else they are made of.
+_MAX_HOLDERS: Final = 4
+_MAX_FILES: Final = 16
+
+
+def find_answer(index: Index, footers: FooterCache, chunk: Hash, *, now: float) -> Shard | None:
+    """The dedup answer for a chunk, or None if it is not in the index of eligible chunks.
+
+    First the newest xorb that holds the chunk, then what follows it in the files that use it: who has its
+    first chunks will likely want the rest. Chunk hashes are keyed, so that only those who have a chunk can
+    recognise it (15.4.4).
+    """
+    with index.snapshot() as reader:
+        holders = reader.holders(chunk_key(chunk.digest), _MAX_HOLDERS)
+    for holder in holders:
+        entry = _entry(footers, holder)
+        # The key in the index is a part of the hash: the footer tells whether it is this chunk.
+        if entry is not None and _holds(entry, chunk):
+            break
+    else:
+        return None
+    with index.snapshot() as reader:
+        rows = _bounded(holder, reader)
+    others = (_entry(footers, row) for row in rows)
+    entries = (entry, *(other for other in others if other is not None))
+    return Shard(xorbs=entries).keyed(_current_key(index, now), int(now), int(now) + ANSWER_SECONDS)
+
+
+def _bounded(holder: XorbRow, reader: Reader) -> list[XorbRow]:
+    """What goes into an answer beside the xorb that was found, within the bounds of an answer."""
+    chosen: dict[int, XorbRow] = {}
+    chunks = holder.chunk_count
+    for row in _companions(holder, reader):
+        if len(chosen) + 1 >= MAX_ANSWER_XORBS or chunks + row.chunk_count > MAX_ANSWER_CHUNKS:
+            break
+        if row.id != holder.id and row.id not in chosen:
+            chosen[row.id] = row
+            chunks += row.chunk_count
+    return list(chosen.values())
+
+
+def _companions(holder: XorbRow, reader: Reader) -> Iterable[XorbRow]:
+    """What goes with a xorb in files, and then what was uploaded next: the files that followed in the same upload."""
+    yield from reader.companions(holder.id, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
+    yield from reader.xorbs_after(holder.id, MAX_ANSWER_XORBS)
+
+
+def _entry(footers: FooterCache, row: XorbRow) -> XorbEntry | None:
+    try:
+        return XorbEntry(row.hash, footers.get(row).chunks)
+    except IntegrityError:
+        return None  # a damaged xorb must not be offered; check reports it
+
+
+def _holds(entry: XorbEntry, chunk: Hash) -> bool:
+    at = -1
+    while (at := entry.chunks.hashes.find(chunk.digest, at + 1)) >= 0:
+        if at % HASH_BYTES == 0:
+            return True
+    return False
+
+
+def _current_key(index: Index, now: float) -> bytes:
+    """The key of this store, replaced when it has been in use for as long as an answer is good for."""
+    with index.snapshot() as reader:
+        found = reader.dedup_key()
+    if found is not None and now - found[1] < ANSWER_SECONDS:
+        return found[0]
+    fresh = secrets.token_bytes(HASH_BYTES)
+    if not index.is_writable:
+        return fresh  # good for this one answer
+    with index.transaction() as writer:
+        found = writer.dedup_key()
+        if found is not None and now - found[1] < ANSWER_SECONDS:
+            return found[0]
+        writer.replace_dedup_key(fresh, now=now)
+    return fresh

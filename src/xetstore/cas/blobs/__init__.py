@@ -1,0 +1,35 @@
+"""Blob stores: where immutable objects live. This file owns what a key may look like."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from xetstore.errors import UsageError
+
+_KEY: Final = re.compile(r"[0-9a-z_-][0-9a-z._-]*(/[0-9a-z_-][0-9a-z._-]*)+")
+
+TEMPORARY_FOLDER: Final = "tmp"
+"""First segment that no key may have: unfinished objects are kept there by stores that need a place for them."""
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is one. Raises UsageError otherwise.
+
+    A key has a folder and a name at least: the top of a store is left to files that are not objects.
+
+    >>> check_key("xorbs/ab/abcd")
+    'xorbs/ab/abcd'
+    """
+    if not _KEY.fullmatch(key) or key.startswith(f"{TEMPORARY_FOLDER}/"):
+        raise UsageError(
+            f"{key[:100]!r} is not an object key",
+            hint="a key is two or more segments of [0-9a-z._-], none of which starts with a dot",
+        )
+    return key
+
+
+def check_range(start: int, end: int) -> None:
+    """Raises UsageError unless ``0 <= start <= end``."""
+    if not 0 <= start <= end:
+        raise UsageError(f"bytes {start} to {end} are not a range")

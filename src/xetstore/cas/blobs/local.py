@@ -1,0 +1,283 @@
+"""LocalBlobStore: objects as files below a directory, and write_new_object(), which makes each one durable."""
+
+# ruff: noqa: PTH102, PTH108, PTH116  # the calls of `os`, in their order, are the promise; tests watch them
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Final, Self
+
+from xetstore.cas.blobs import TEMPORARY_FOLDER, check_key, check_range
+from xetstore.errors import (
+    AccessDeniedError,
+    IntegrityError,
+    NotFoundError,
+    RangeError,
+    StorageFullError,
+    UnavailableError,
+    XetError,
+    kind_of,
+)
+from xetstore.interfaces import BlobInfo
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+STALE_TEMPORARY_SECONDS: Final = 24 * 3600
+"""Age at which a temporary file is taken for the remains of a process that died."""
+
+# A single write call moves at most this much: less than the 2 GiB that Linux takes at once.
+_WRITE_BYTES: Final = 1 << 30
+
+
+class LocalBlobStore:
+    """A BlobStore of plain files: key ``xorbs/ab/cd`` is the file ``xorbs/ab/cd``. Thread-safe, also between processes.
+
+    Files at the top of the directory and in ``tmp/`` are not objects. Opening sweeps temporary files
+    that have not been touched for a day. A directory that cannot be written to can be read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # Folders whose own entry in their parent is known to be durable.
+        self._durable_folders: set[Path] = set()
+        self._lock = threading.Lock()
+        sweep_temporaries(root, older_than=time.time() - STALE_TEMPORARY_SECONDS)
+
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """Create an object from the parts in order; False, untouched, if the key exists. Durable on return.
+
+        An error leaves no object behind, with one exception: if only the last step fails, making the
+        directory entry durable, a whole object may stay, not acknowledged.
+        """
+        path = self._path(key)
+        try:
+            self._make_folder(path.parent)
+            # The other writer of an existing object may not have come as far as to make its entry durable.
+            if path.exists():
+                _sync_folder(path.parent)
+                return False
+            return write_new_object(self._root, path, parts)
+        except OSError as error:
+            raise storage_error(error, f"object {key} could not be stored") from error
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises NotFoundError."""
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise _read_error(error, key) from error
+
+    def get_range(self, key: str, start: int, end: int) -> FileStream:
+        """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
+        check_range(start, end)
+        try:
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _read_error(error, key) from error
+        found = os.fstat(descriptor)
+        size = found.st_size
+        if end > size or not S_ISREG(found.st_mode):
+            os.close(descriptor)
+            if not S_ISREG(found.st_mode):
+                raise NotFoundError(f"there is no object {key}")
+            raise RangeError(f"object {key} has {size} bytes, bytes {start} to {end} are not in it")
+        return FileStream(descriptor, start, end, key)
+
+    def stat(self, key: str) -> BlobInfo | None:
+        """Key and size, or None."""
+        try:
+            found = os.stat(self._path(key))
+            return BlobInfo(key, found.st_size) if S_ISREG(found.st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _read_error(error, key) from error
+
+    def delete(self, key: str) -> bool:
+        """Remove an object. True if it was there."""
+        try:
+            os.unlink(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise storage_error(error, f"object {key} could not be removed") from error
+        return True
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Objects whose key starts with ``prefix``, in key order; one directory is held in memory at a time."""
+        try:
+            yield from _list(self._root, "", prefix)
+        except OSError as error:
+            raise storage_error(error, f"{self._root} could not be listed") from error
+
+    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:  # noqa: ARG002
+        """None: a directory has no URL."""
+        return None
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create a folder and the folders above it; their entries are durable on return."""
+        if folder == self._root or folder in self._durable_folders:
+            return
+        self._make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        # Also for a folder that was there: whoever made it may have died before this step.
+        _sync_folder(folder.parent)
+        with self._lock:
+            self._durable_folders.add(folder)
+
+
+def make_durable_folder(folder: Path) -> None:
+    """Create a folder and what is missing above it; the entries of all that were created are durable on return."""
+    if folder.is_dir():
+        return
+    make_durable_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+    _sync_folder(folder.parent)
+
+
+def write_new_object(root: Path, path: Path, parts: Sequence[Buffer]) -> bool:
+    """Create the file ``path`` below ``root``, whole and durable, or not at all. False if it exists already.
+
+    The only place in xetstore where bytes become durable outside the index: write to a temporary name, fsync,
+    link to the final name (which, unlike rename, never replaces), fsync the directory. The folder of ``path``
+    must exist. Raises OSError; a failed fsync is final, for what a second one says cannot be trusted.
+    """
+    temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{secrets.token_hex(16)}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(temporary.parent)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            for part in parts:
+                _write_all(descriptor, memoryview(part))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(temporary, path)
+            is_new = True
+        except FileExistsError:
+            is_new = False
+    finally:
+        # What cannot be removed now is swept later; it must not hide the error that led here.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    _sync_folder(path.parent)
+    return is_new
+
+
+def sweep_temporaries(root: Path, *, older_than: float) -> None:
+    """Remove temporary files last written before ``older_than`` (unix seconds), as far as that is allowed."""
+    with contextlib.suppress(OSError), os.scandir(root / TEMPORARY_FOLDER) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < older_than:
+                    os.unlink(entry.path)
+
+
+def storage_error(error: OSError, what: str) -> XetError:
+    """What an error of the operating system means to a caller; ``what`` says what was not done."""
+    message = f"{what}: {error.strerror or error}"
+    kind = kind_of(error)
+    if kind is StorageFullError:
+        return StorageFullError(message, hint="make room on the file system of the store, then try again")
+    if kind is AccessDeniedError:
+        return AccessDeniedError(
+            message, hint="the store must lie in a directory you may write to, with support for hard links"
+        )
+    return UnavailableError(message)
+
+
+def _read_error(error: OSError, key: str) -> XetError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return NotFoundError(f"there is no object {key}")
+    return storage_error(error, f"object {key} could not be read")
+
+
+def _write_all(descriptor: int, part: memoryview) -> None:
+    if not part.nbytes:
+        return
+    rest = part.cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest[:_WRITE_BYTES]) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _list(folder: Path, base: str, prefix: str) -> Iterator[BlobInfo]:
+    """Objects in ``folder``, whose keys start with ``base``; only folders that can hold ``prefix`` are read."""
+    entries: list[tuple[str, int | None]] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                # With its slash a folder sorts where its keys do: behind "a.b", before "a0".
+                entries.append((f"{base}{entry.name}/", None))
+            elif base and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    entries.append((base + entry.name, entry.stat(follow_symlinks=False).st_size))
+    for name, size in sorted(entries):
+        if size is not None:
+            if name.startswith(prefix):
+                yield BlobInfo(name, size)
+        elif (name.startswith(prefix) or prefix.startswith(name)) and name != f"{TEMPORARY_FOLDER}/":
+            yield from _list(folder / name[len(base) : -1], name, prefix)
+
+
+class FileStream:
+    """A ByteStream over a part of an open file, which it owns."""
+
+    def __init__(self, descriptor: int, start: int, end: int, key: str) -> None:
+        self._descriptor = descriptor
+        self._position = start
+        self._end = end
+        self._key = key
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Read the next bytes straight into ``buffer``."""
+        wanted = min(len(buffer), self._end - self._position)
+        if not wanted:
+            return 0
+        try:
+            count = os.preadv(self._descriptor, [buffer[:wanted]], self._position)
+        except OSError as error:
+            raise storage_error(error, f"object {self._key} could not be read") from error
+        if not count:
+            raise IntegrityError(f"object {self._key} became shorter while it was read")
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the file. May be called again."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):  # nothing was written, so nothing is lost
+                os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

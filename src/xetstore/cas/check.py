@@ -1,0 +1,271 @@
+"""check(): compares everything that is stored with what the index says of it, and with its own name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, Protocol
+
+from xetstore import _kernel
+from xetstore.cas.claims import term_fault
+from xetstore.cas.index import XorbRow
+from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.layout import SHARDS, XORBS, named_by, shard_key, xorb_key
+from xetstore.cas.records import FileRecord
+from xetstore.cas.service import EmbeddedCas
+from xetstore.errors import IntegrityError, NotFoundError
+from xetstore.interfaces import BlobInfo
+from xetstore.protocol.hashes import Hash, chunk_hash, file_hash
+from xetstore.protocol.shard import Shard
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+from xetstore.protocol.xorb import XorbInfo
+
+
+class CheckProgress(Protocol):
+    """Receives counts of stored bytes: those to be checked, and those that were."""
+
+    def total(self, nbytes: int) -> None:
+        """So many more bytes will be checked."""
+
+    def advance(self, *, logical: int = 0) -> None:
+        """So many bytes were checked since the last call."""
+
+
+# Objects compared with the index at a time.
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it must be. ``name`` is the object, ``files`` are those that it affects."""
+
+    name: str
+    what: str
+    files: tuple[Hash, ...] = ()
+
+    def __str__(self) -> str:
+        affected = ", ".join(map(str, self.files))
+        return f"{self.name}: {self.what}" + (f" (affects {affected})" if affected else "")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found. ``notes`` are leftovers that do no harm, such as those of an interrupted upload."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    xorbs: int
+    files: int
+    bytes_read: int
+
+
+def check(cas: EmbeddedCas, *, read_data: bool = False, progress: CheckProgress | None = None) -> CheckReport:
+    """Check a store, also while it is in use.
+
+    Every registered xorb has an object of the right size with a valid footer of its own name; the terms of
+    every file fit these xorbs and make its hash; every object has a row. With ``read_data`` every chunk is
+    decoded and hashed.
+    """
+    run = _Check(cas, read_data, progress)
+    run.index()
+    run.xorbs()
+    run.files()
+    run.unregistered()
+    run.shards()
+    return CheckReport(tuple(run.problems), tuple(run.notes), run.xorb_count, run.file_count, run.bytes_read)
+
+
+def verify_invariants(cas: EmbeddedCas) -> None:
+    """Raises IntegrityError with all findings unless the invariants of ``cas.service`` hold. Reads all data."""
+    problems = check(cas, read_data=True).problems
+    if problems:
+        raise IntegrityError("; ".join(map(str, problems)))
+
+
+@dataclass(slots=True)
+class _Check:
+    cas: EmbeddedCas
+    read_data: bool
+    progress: CheckProgress | None
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    xorb_count: int = 0
+    file_count: int = 0
+    bytes_read: int = 0
+    broken: set[Hash] = field(default_factory=set)
+
+    def index(self) -> None:
+        """The database itself."""
+        self.problems.extend(Problem("index", finding) for finding in self.cas.index.damage())
+        if self.progress is not None:
+            self.progress.total(self.cas.totals().stored_bytes)
+
+    def xorbs(self) -> None:
+        """Each row has its object, and the object is what the row says."""
+        last = 0
+        while True:
+            with self.cas.index.snapshot() as reader:
+                page = reader.xorbs_after(last)
+            for row in page:
+                self._xorb(row)
+                self.xorb_count += 1
+                if self.progress is not None:
+                    self.progress.advance(logical=row.stored_bytes)
+            if not page:
+                return
+            last = page[-1].id
+
+    def files(self) -> None:
+        """Each file is made of registered xorbs, whose footers give its size and its hash."""
+        last = 0
+        while True:
+            with self.cas.index.snapshot() as reader:
+                page = reader.files_after(last, None)
+            for _, record in page:
+                try:
+                    fault = self._file(record)
+                except IntegrityError as error:
+                    fault = str(error)
+                if fault is not None:
+                    self.problems.append(Problem(f"file {record.hash}", fault, (record.hash,)))
+                self.file_count += 1
+            if not page:
+                return
+            last = page[-1][0]
+
+    def unregistered(self) -> None:
+        """Each object has a row; one without is harmless if it is whole, for the next upload of it takes it up."""
+        for batch in _batches(self.cas.blobs.list(XORBS)):
+            names = {name for blob in batch if (name := named_by(blob.key)) is not None}
+            with self.cas.index.snapshot() as reader:
+                known = reader.xorbs(names)
+            for blob in batch:
+                name = named_by(blob.key)
+                if name is None:
+                    self.notes.append(f"{blob.key} is not the name of a xorb")
+                elif name not in known:
+                    self._leftover(name, blob)
+
+    def shards(self) -> None:
+        """Each stored shard is what its name says."""
+        for batch in _batches(self.cas.blobs.list(SHARDS)):
+            names = {name for blob in batch if (name := named_by(blob.key)) is not None}
+            with self.cas.index.snapshot() as reader:
+                known = reader.known_shards(names)
+            for blob in batch:
+                name = named_by(blob.key)
+                if name is None:
+                    self.notes.append(f"{blob.key} is not the name of a shard")
+                    continue
+                if name not in known:
+                    self.notes.append(f"shard {name} is stored but not registered: an upload was interrupted")
+                if self.read_data:
+                    self._shard(name)
+        last: Hash | None = None
+        while True:
+            with self.cas.index.snapshot() as reader:
+                page = reader.shards_after(last)
+            for name, size in page:
+                blob_info = self.cas.blobs.stat(shard_key(name))
+                if blob_info is None or blob_info.size != size:
+                    self.problems.append(Problem(f"shard {name}", _size_fault(blob_info, size)))
+            if not page:
+                return
+            last = page[-1][0]
+
+    def _xorb(self, row: XorbRow) -> None:
+        try:
+            info = self._read(row)
+            if info.chunk_count != row.chunk_count or info.raw_bytes != row.raw_bytes:
+                raise IntegrityError("the index tells another number of chunks or bytes than its footer")
+        except IntegrityError as error:
+            self.broken.add(row.hash)
+            with self.cas.index.snapshot() as reader:
+                users = reader.users_of(row.id)
+            self.problems.append(Problem(f"xorb {row.hash}", str(error), tuple(users)))
+            return
+        with self.cas.index.snapshot() as reader:
+            offered = set(reader.dedup_keys_of(row.id))
+        held = {chunk_key(info.chunks.digest(i)) for i in range(info.chunk_count)} if offered else set()
+        if not offered <= held:
+            self.problems.append(Problem(f"xorb {row.hash}", "dedup is told of a chunk that it does not hold"))
+
+    def _read(self, row: XorbRow) -> XorbInfo:
+        key = xorb_key(row.hash)
+        found = self.cas.blobs.stat(key)
+        if found is None or found.size != row.stored_bytes:
+            raise IntegrityError(_size_fault(found, row.stored_bytes))
+        if not self.read_data:
+            return self.cas.footers.read(row)
+        data = self.cas.blobs.get(key)
+        self.bytes_read += len(data)
+        info = XorbInfo.read(data, threads=os.cpu_count() or 1)
+        if info.hash != row.hash or info.region_bytes != row.region_bytes:
+            raise IntegrityError(f"the object holds xorb {info.hash}")
+        return info
+
+    def _file(self, record: FileRecord) -> str | None:
+        """What is wrong with a file, or None. Raises IntegrityError where the index itself is broken."""
+        with self.cas.index.snapshot() as reader:
+            _, terms = reader.terms(record.hash, 0, record.size)
+            rows = reader.xorbs({term.xorb for term in terms})
+            edges = reader.edges_of(record.hash)
+        if not self.broken.isdisjoint(rows):
+            return None  # reported with the xorb
+        tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
+        first_uses: dict[Hash, int] = {}
+        for i, term in enumerate(terms):
+            if term.xorb not in rows:
+                return f"term {i} names xorb {term.xorb}, which is not registered"
+            chunks = self.cas.footers.get(rows[term.xorb]).chunks
+            if fault := term_fault(term, chunks):
+                return f"term {i} {fault}"
+            first_uses.setdefault(term.xorb, tree.total_bytes)
+            taken = chunks.slice(term.chunk_start, term.chunk_end)
+            tree.update(taken.hashes, taken.lengths)
+        actual = file_hash(Hash(tree.root()))
+        if actual != record.hash:
+            return f"its terms make file {actual}"
+        if tree.total_bytes != record.size:
+            return f"the index says it has {record.size} bytes, its terms make {tree.total_bytes}"
+        if first_uses != edges or (len(terms), len(edges)) != (record.terms, record.xorbs):
+            return "the index counts other xorbs or terms than it is made of"
+        return None
+
+    def _leftover(self, name: Hash, blob: BlobInfo) -> None:
+        try:
+            data = self.cas.blobs.get(blob.key)
+            self.bytes_read += len(data)
+            info = XorbInfo.read(data, threads=os.cpu_count() or 1)
+            if info.hash != name:
+                raise IntegrityError(f"the object holds xorb {info.hash}")
+        except NotFoundError:
+            return  # removed meanwhile
+        except IntegrityError as error:
+            what = f"not registered, and damaged: {error}; remove it, or the xorb cannot be stored again"
+            self.problems.append(Problem(f"xorb {name}", what))
+            return
+        self.notes.append(f"xorb {name} is stored but not registered: an upload was interrupted")
+
+    def _shard(self, name: Hash) -> None:
+        data = self.cas.blobs.get(shard_key(name))
+        self.bytes_read += len(data)
+        try:
+            if (actual := chunk_hash(data)) != name:
+                raise IntegrityError(f"the object hashes to {actual}")
+            Shard.parse(data)
+        except IntegrityError as error:
+            self.problems.append(Problem(f"shard {name}", str(error)))
+
+
+def _size_fault(found: BlobInfo | None, size: int) -> str:
+    if found is None:
+        return "the object is missing"
+    return f"the object has {found.size} bytes instead of {size}"
+
+
+def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
+    while batch := list(islice(blobs, _BATCH)):
+        yield batch

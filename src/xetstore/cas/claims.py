@@ -1,0 +1,114 @@
+"""What a shard claims, checked against the xorbs that it names: nothing in a shard is taken on trust."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from xetstore import _kernel
+from xetstore.cas.footers import FooterCache
+from xetstore.cas.index import XorbRow
+from xetstore.cas.index.queries import chunk_key
+from xetstore.errors import RejectedShardError
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.dedup import QueryRule
+from xetstore.protocol.hashes import Hash, file_hash, verification_hash
+from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
+
+INDEXED_CHUNKS: Final = QueryRule(modulus=64, spacing_chunks=0)
+"""Which chunks the index can find. Sixteen times what the protocol asks for (1,024), and a multiple of it: a client in
+this process can afford to ask often, and so finds what it knows after some 4 MiB instead of 64.
+"""
+
+_HINT: Final = "the shard was made from other xorbs, or by a faulty client; nothing of it was registered"
+
+
+def named_xorbs(shard: Shard) -> tuple[Hash, ...]:
+    """Every xorb that a shard names, in a term or in an entry of its own, once."""
+    terms = (term.xorb for entry in shard.files for term in entry.terms)
+    return tuple(dict.fromkeys((*(entry.hash for entry in shard.xorbs), *terms)))
+
+
+class ClaimCheck:
+    """Checks one shard. ``rows`` are the registered xorbs that it names.
+
+    While it checks, it collects in ``eligible`` what global dedup may find from now on: (chunk key, xorb
+    id) of the chunks that are eligible by their hash or as the first of a file (10.3.1).
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[Hash, XorbRow],
+        footers: FooterCache,
+        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+    ) -> None:
+        self._rows = rows
+        self._footers = footers
+        self._suite = suite
+        self._scanned: set[Hash] = set()
+        self.eligible: set[tuple[int, int]] = set()
+
+    def check(self, shard: Shard) -> None:
+        """Raises RejectedShardError if anything in the shard is not so."""
+        if shard.key is not None:
+            raise _rejected("its chunk hashes are keyed: an upload carries plain ones")
+        for xorb in shard.xorbs:
+            self._check_xorb(xorb)
+        for file in shard.files:
+            self._check_file(file)
+
+    def _check_xorb(self, entry: XorbEntry) -> None:
+        if entry.chunks != self._chunks(entry.hash):
+            raise _rejected(f"it lists other chunks for xorb {entry.hash} than are stored")
+
+    def _check_file(self, entry: FileEntry) -> None:
+        if entry.verification is None and entry.terms:
+            raise _rejected(f"file {entry.hash} has no verification hashes")
+        tree = _kernel.MerkleTree(self._suite.kernel)
+        for i, (term, verification) in enumerate(zip(entry.terms, entry.verification or (), strict=True)):
+            chunks = self._chunks(term.xorb)
+            what = f"term {i} of file {entry.hash}"
+            if fault := term_fault(term, chunks):
+                raise _rejected(f"{what} {fault}")
+            taken = chunks.slice(term.chunk_start, term.chunk_end)
+            if verification_hash(taken.hashes, self._suite) != verification:
+                raise _rejected(f"the verification hash of {what} is wrong")
+            tree.update(taken.hashes, taken.lengths)
+            if i == 0:
+                self.eligible.add((chunk_key(taken.digest(0)), self._rows[term.xorb].id))
+        actual = file_hash(Hash(tree.root()), self._suite)
+        if actual != entry.hash:
+            raise _rejected(f"the terms of file {entry.hash} make file {actual}")
+
+    def _chunks(self, name: Hash) -> ChunkList:
+        chunks = self._footers.get(self._rows[name]).chunks
+        if name not in self._scanned:
+            self._scanned.add(name)
+            xorb_id = self._rows[name].id
+            self.eligible.update((key, xorb_id) for key in eligible_keys(chunks))
+        return chunks
+
+
+def term_fault(term: Term, chunks: ChunkList) -> str | None:
+    """What is wrong with a term of a xorb that holds ``chunks``, or None."""
+    if not 0 <= term.chunk_start < term.chunk_end <= len(chunks):
+        return f"takes chunks {term.chunk_start} to {term.chunk_end} of a xorb of {len(chunks)}"
+    unpacked = sum(chunks.sizes[term.chunk_start : term.chunk_end])
+    if unpacked != term.unpacked_bytes:
+        return f"claims {term.unpacked_bytes} bytes where its chunks have {unpacked}"
+    return None
+
+
+def eligible_keys(chunks: ChunkList) -> Iterator[int]:
+    """Keys of the chunks that the index keeps a row for by their hash alone (10.3.1, second rule)."""
+    words = struct.unpack(f"<{len(chunks) * 4}Q", chunks.hashes)
+    for i, last in enumerate(words[3::4]):
+        if last % INDEXED_CHUNKS.modulus == 0:
+            yield chunk_key(chunks.digest(i))
+
+
+def _rejected(what: str) -> RejectedShardError:
+    return RejectedShardError(f"the shard was refused: {what}", hint=_HINT)

@@ -1,0 +1,88 @@
+"""FooterCache: what a stored xorb holds, read from the footer of its object and remembered."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Final
+
+from xetstore.cas.index import XorbRow
+from xetstore.cas.layout import xorb_key
+from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
+from xetstore.interfaces import BlobStore, ByteStream
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.xorb import XorbInfo
+
+CACHE_BYTES: Final = 32 << 20
+"""Default size of the cache: some 600 full xorbs, which hold 40 GB of files."""
+
+# A chunk takes a hash, a length and an end; an entry some objects around them.
+_CHUNK_BYTES: Final = 48
+_ENTRY_BYTES: Final = 700
+
+
+class FooterCache:
+    """Footers of registered xorbs, the least recently used of them forgotten first. Thread-safe."""
+
+    def __init__(self, blobs: BlobStore, max_bytes: int = CACHE_BYTES) -> None:
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        self._known: OrderedDict[Hash, XorbInfo] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, row: XorbRow) -> XorbInfo:
+        """What a xorb holds. Raises IntegrityError if its object is not what the index says."""
+        with self._lock:
+            if (info := self._known.get(row.hash)) is not None:
+                self._known.move_to_end(row.hash)
+                return info
+        info = self.read(row)
+        self.remember(info)
+        return info
+
+    def read(self, row: XorbRow) -> XorbInfo:
+        """As :meth:`get`, from the object in any case."""
+        try:
+            with self._blobs.get_range(xorb_key(row.hash), row.region_bytes, row.stored_bytes) as stream:
+                footer = read_all(stream, row.stored_bytes - row.region_bytes)
+            info = XorbInfo.parse_footer(footer, offset=row.region_bytes)
+        except (NotFoundError, RangeError, FormatError) as error:
+            raise damaged(row.hash, str(error)) from error
+        if (info.hash, info.region_bytes) != (row.hash, row.region_bytes):
+            raise damaged(row.hash, f"its footer is that of xorb {info.hash}")
+        return info
+
+    def remember(self, info: XorbInfo) -> None:
+        """Take in a footer that was verified elsewhere."""
+        with self._lock:
+            if info.hash in self._known:
+                return
+            self._known[info.hash] = info
+            self._bytes += _weight(info)
+            while self._bytes > self._max_bytes and len(self._known) > 1:
+                self._bytes -= _weight(self._known.popitem(last=False)[1])
+
+
+def damaged(xorb: Hash, what: str) -> IntegrityError:
+    """The error for a registered xorb whose object is not as it was stored."""
+    return IntegrityError(
+        f"stored xorb {xorb} is damaged: {what}",
+        hint="check the store to see which files are affected, then store these again elsewhere",
+    )
+
+
+def read_all(stream: ByteStream, size: int) -> bytes:
+    """Exactly ``size`` bytes of a stream. Raises IntegrityError if it ends before."""
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    while view:
+        count = stream.readinto(view)
+        if not count:
+            raise IntegrityError(f"an object ended {len(view)} bytes too early")
+        view = view[count:]
+    return bytes(buffer)
+
+
+def _weight(info: XorbInfo) -> int:
+    return _ENTRY_BYTES + _CHUNK_BYTES * info.chunk_count

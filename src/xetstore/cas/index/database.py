@@ -1,0 +1,141 @@
+"""Index: the database file, its connections, and transaction(), the one place that commits."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Pool, create_engine, event, exc
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+
+from xetstore.cas.index import sqlite
+from xetstore.cas.index.queries import Reader, Writer
+from xetstore.cas.index.schema import MIGRATIONS, found_version, migrate, refuse_newer
+from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, UsageError, XetError
+
+BUSY_TIMEOUT_SECONDS: Final = 30.0
+
+
+class Index:
+    """The index in a SQLite file. Thread-safe, and safe between processes; opening takes constant time.
+
+    The schema is made or migrated on opening. A file that cannot be written to (or a full disk) can still
+    be read: ``transaction()`` then raises the reason. Every error of the database leaves as an XetError.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        self._read_only_because: XetError | None = None
+        if sqlite.is_writable(path):
+            try:
+                connect = sqlite.writable_connection(path, busy_timeout_seconds)
+                self._start(connect, QueuePool, pool_size=8, max_overflow=-1)
+                return
+            except (AccessDeniedError, StorageFullError) as reason:
+                self._read_only_because = reason
+        else:
+            self._read_only_because = AccessDeniedError(
+                f"the index {path} cannot be written to", hint="the store's directory is read-only for you"
+            )
+        # A connection that ignores the log must not outlive the call: a writer may come meanwhile.
+        self._start(sqlite.read_only_connection(path, busy_timeout_seconds), NullPool)
+
+    @classmethod
+    def in_memory(cls) -> Index:
+        """An index that lives as long as this object."""
+        index = cls.__new__(cls)
+        index._read_only_because = None
+        index._start(sqlite.memory_connection, StaticPool)
+        # All threads share the one connection, so they take turns.
+        index._turn = threading.RLock()
+        return index
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether ``transaction()`` can succeed."""
+        return self._read_only_because is None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Writer]:
+        """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
+
+        One writer at a time, between processes too. UnavailableError if the others do not get done in time.
+        """
+        if self._read_only_because is not None:
+            reason = self._read_only_because
+            raise type(reason)(str(reason), hint=reason.hint)
+        with self._connected() as connection:
+            connection.execution_options(xet_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield Writer(connection)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """Read: all queries in the block see one state of the index. Keep it short."""
+        with self._connected() as connection:
+            connection.begin()  # and rolled back at the end: there is nothing to commit
+            yield Reader(connection)
+
+    def damage(self) -> tuple[str, ...]:
+        """What the database itself finds wrong with its file; empty if nothing. Reads the whole index."""
+        with self._connected() as connection:
+            return tuple(row[0] for row in connection.exec_driver_sql("PRAGMA quick_check") if row[0] != "ok")
+
+    def close(self) -> None:
+        """Close all connections; the last one to close a database folds its log into it."""
+        self._closed = True
+        self._engine.dispose()
+
+    def _start(self, connect: Callable[[], sqlite3.Connection], pool: type[Pool], **pool_options: Any) -> None:
+        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        self._closed = False
+        self._engine = create_engine("sqlite://", creator=connect, poolclass=pool, **pool_options)
+        event.listen(self._engine, "begin", _begin)
+        try:
+            self._prepare()
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def _prepare(self) -> None:
+        with self.snapshot() as reader:
+            version = found_version(reader.connection)
+        refuse_newer(version)
+        if version == len(MIGRATIONS):
+            return
+        if isinstance(self._read_only_because, StorageFullError):
+            raise self._read_only_because
+        if self._read_only_because is not None:
+            raise AccessDeniedError(
+                f"the index has schema version {version} and must first become version {len(MIGRATIONS)}",
+                hint="open the store once with permission to write to it",
+            )
+        with self.transaction() as writer:
+            migrate(writer.connection)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        if self._closed:
+            raise UsageError("the store is closed")
+        with self._turn:
+            try:
+                with self._engine.connect() as connection:
+                    yield connection
+            except exc.DBAPIError as error:
+                raise _translated(error) from error
+            except UnicodeDecodeError as error:
+                raise sqlite.meaning(error) from error
+            except exc.TimeoutError as error:
+                raise UnavailableError(f"no connection to the index became free: {error}") from error
+
+
+def _begin(connection: Connection) -> None:
+    # The driver's own transaction handling is off: it would begin too late, and not for every statement.
+    connection.exec_driver_sql(connection.get_execution_options().get("xet_begin", "BEGIN"))
+
+
+def _translated(error: exc.DBAPIError) -> Exception:
+    return sqlite.meaning(error.orig) if isinstance(error.orig, sqlite3.Error) else error

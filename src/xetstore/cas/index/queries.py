@@ -1,0 +1,342 @@
+"""Every query of the index: Reader asks, Writer adds. One set of them for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Insert, Row, Select, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from xetstore.cas.index.schema import dedup, dedup_key, edge, file, file_segment, grant, shard, xorb
+from xetstore.cas.records import FileRecord, Totals
+from xetstore.errors import IntegrityError, MissingXorbError
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.shard import FileEntry
+from xetstore.protocol.suite import HASH_BYTES
+from xetstore.protocol.xorb import XorbInfo
+
+# Terms kept in one row of file_segment: a range query reads at most this many that it does not need.
+SEGMENT_TERMS: Final = 512
+# Values in one IN (...): SQLite before 3.32 takes 999 variables a statement.
+_BATCH: Final = 500
+# Rows that a listing keeps in memory.
+PAGE_ROWS: Final = 1000
+
+# A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
+_TERM: Final = struct.Struct("<QIII")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class XorbRow:
+    """What the index knows of a xorb. ``id`` is its number in the index, which grows with registration."""
+
+    id: int
+    hash: Hash
+    region_bytes: int
+    raw_bytes: int
+    chunk_count: int
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the stored object: the chunk region and its footer."""
+        return self.region_bytes + XorbInfo.footer_bytes(self.chunk_count)
+
+
+class Reader:
+    """Queries in one snapshot of the index."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    # Xorbs
+
+    def xorb(self, name: Hash) -> XorbRow | None:
+        """The row of a xorb, or None."""
+        return self.xorbs([name]).get(name)
+
+    def xorbs(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
+        """The rows of those xorbs that are registered."""
+        return {row.hash: row for row in self._in(select(xorb), xorb.c.hash, [name.digest for name in names])}
+
+    def require_xorbs(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
+        """The rows of all these xorbs. Raises MissingXorbError for the first that is not registered."""
+        found = self.xorbs(names)
+        for name in names:
+            if name not in found:
+                raise MissingXorbError(str(name))
+        return found
+
+    def xorbs_after(self, last_id: int, limit: int = PAGE_ROWS) -> list[XorbRow]:
+        """The next page of all xorbs by id; empty behind the last."""
+        page = select(xorb).where(xorb.c.id > last_id).order_by(xorb.c.id).limit(limit)
+        return [_xorb_row(row) for row in self.connection.execute(page)]
+
+    def users_of(self, xorb_id: int) -> list[Hash]:
+        """Every file that a xorb is part of."""
+        users = select(file.c.hash).join(edge, edge.c.file_id == file.c.id).where(edge.c.xorb_id == xorb_id)
+        return [_name(digest) for digest in self.connection.execute(users.order_by(file.c.id)).scalars()]
+
+    # Files
+
+    def file(self, name: Hash, namespace: str) -> FileRecord | None:
+        """The record of a file that ``namespace`` may see, or None."""
+        granted = _granted(namespace).where(file.c.hash == name.digest)
+        row = self.connection.execute(granted).first()
+        return None if row is None else _file_record(row)
+
+    def files_after(self, last_id: int, namespace: str | None) -> list[tuple[int, FileRecord]]:
+        """The next page of all files of a namespace (None: of all) by id, with these ids."""
+        files, file_id = (select(file), file.c.id) if namespace is None else (_granted(namespace), grant.c.file_id)
+        page = files.where(file_id > last_id).order_by(file_id).limit(PAGE_ROWS)
+        return [(row.id, _file_record(row)) for row in self.connection.execute(page)]
+
+    def terms(self, name: Hash, start: int, end: int) -> tuple[int, list[Term]]:
+        """The terms of a file that overlap bytes ``[start, end)``, and where in the file the first begins."""
+        file_id = select(file.c.id).where(file.c.hash == name.digest).scalar_subquery()
+        segments = select(file_segment.c.first_byte, file_segment.c.terms).where(
+            file_segment.c.file_id == file_id, file_segment.c.first_byte < end
+        )
+        before = select(func.max(file_segment.c.first_byte)).where(
+            file_segment.c.file_id == file_id, file_segment.c.first_byte <= start
+        )
+        segments = segments.where(file_segment.c.first_byte >= before.scalar_subquery())
+        packed: list[tuple[int, int, int, int]] = []
+        first: int | None = None
+        for position, payload in self.connection.execute(segments.order_by(file_segment.c.first_byte)):
+            if len(payload) % _TERM.size:
+                raise IntegrityError(f"the index holds a broken list of terms for file {name}")
+            for term in _TERM.iter_unpack(payload):
+                if start < position + term[3] and position < end:
+                    first = position if first is None else first
+                    packed.append(term)
+                position += term[3]
+        names = self._xorb_names({term[0] for term in packed})
+        try:
+            terms = [Term(names[xorb_id], *rest) for xorb_id, *rest in packed]
+        except KeyError as error:
+            raise IntegrityError(f"the index names an unknown xorb {error} in file {name}") from None
+        return first or 0, terms
+
+    def totals(self) -> Totals:
+        """Sums over all files and xorbs; looks at each row."""
+        files = self.connection.execute(select(func.count(), func.sum(file.c.size)).select_from(file)).one()
+        columns = (xorb.c.raw_bytes, xorb.c.region_bytes, xorb.c.chunk_count)
+        sums = select(func.count(), *(func.sum(column) for column in columns)).select_from(xorb)
+        xorbs, raw, region, chunks = (int(value or 0) for value in self.connection.execute(sums).one())
+        # A footer is as long as its chunk count says, so the sum needs no row but the sums.
+        per_chunk = XorbInfo.footer_bytes(1) - XorbInfo.footer_bytes(0)
+        footers = xorbs * XorbInfo.footer_bytes(0) + chunks * per_chunk
+        return Totals(files[0], int(files[1] or 0), raw, region + footers, xorbs, chunks)
+
+    # Dedup
+
+    def holders(self, chunk_key: int, limit: int) -> list[XorbRow]:
+        """Xorbs that hold an eligible chunk with this key, the newest first."""
+        holders = select(xorb).join(dedup, dedup.c.xorb_id == xorb.c.id).where(dedup.c.chunk_key == chunk_key)
+        newest = holders.order_by(dedup.c.xorb_id.desc()).limit(limit)
+        return [_xorb_row(row) for row in self.connection.execute(newest)]
+
+    def companions(self, xorb_id: int, *, files: int, xorbs: int) -> Iterator[XorbRow]:
+        """Xorbs that come with this one in files: the newest files first, each from this xorb on, in file order."""
+        users = select(edge.c.file_id, edge.c.first_byte).where(edge.c.xorb_id == xorb_id)
+        for file_id, first_byte in self.connection.execute(users.order_by(edge.c.file_id.desc()).limit(files)):
+            follow = select(xorb).join(edge, edge.c.xorb_id == xorb.c.id).where(edge.c.file_id == file_id)
+            window = follow.where(edge.c.first_byte >= first_byte).order_by(edge.c.first_byte).limit(xorbs)
+            yield from map(_xorb_row, self.connection.execute(window))
+
+    def dedup_key(self) -> tuple[bytes, float] | None:
+        """The newest key for dedup answers and its age's beginning, or None."""
+        newest = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
+        row = self.connection.execute(newest).first()
+        return None if row is None else (row[0], row[1])
+
+    # For check
+
+    def edges_of(self, name: Hash) -> dict[Hash, int]:
+        """Each xorb of a file with the byte at which the file first uses it, as the edges tell."""
+        edges = select(xorb.c.hash, edge.c.first_byte).join(edge, edge.c.xorb_id == xorb.c.id)
+        mine = edges.join(file, edge.c.file_id == file.c.id).where(file.c.hash == name.digest)
+        return {_name(digest): first_byte for digest, first_byte in self.connection.execute(mine)}
+
+    def dedup_keys_of(self, xorb_id: int) -> list[int]:
+        """Keys of the eligible chunks that a xorb is said to hold."""
+        return list(self.connection.execute(select(dedup.c.chunk_key).where(dedup.c.xorb_id == xorb_id)).scalars())
+
+    def shards_after(self, last: Hash | None) -> list[tuple[Hash, int]]:
+        """The next page of all shards by hash, with their sizes; empty behind the last."""
+        page = select(shard.c.hash, shard.c.size).order_by(shard.c.hash).limit(PAGE_ROWS)
+        if last is not None:
+            page = page.where(shard.c.hash > last.digest)
+        return [(_name(digest), size) for digest, size in self.connection.execute(page)]
+
+    def known_shards(self, names: Collection[Hash]) -> set[Hash]:
+        """Those of the shards that are registered."""
+        digests = [name.digest for name in names]
+        found = self._rows_in(select(shard.c.hash), shard.c.hash, digests)
+        return {_name(row.hash) for row in found}
+
+    def _in(self, query: Select[Any], column: Any, values: Iterable[object]) -> Iterator[XorbRow]:
+        return map(_xorb_row, self._rows_in(query, column, values))
+
+    def _rows_in(self, query: Select[Any], column: Any, values: Iterable[object]) -> Iterator[Row[Any]]:
+        for batch in _batches(values):
+            yield from self.connection.execute(query.where(column.in_(batch)))
+
+    def _xorb_names(self, ids: Collection[int]) -> dict[int, Hash]:
+        found = self._rows_in(select(xorb.c.id, xorb.c.hash), xorb.c.id, ids)
+        return {row.id: _name(row.hash) for row in found}
+
+
+class Writer(Reader):
+    """Additions in one transaction, beside all that a Reader can ask."""
+
+    def add_xorb(self, info: XorbInfo, *, now: float) -> bool:
+        """Register a xorb. True if it is new."""
+        values = {
+            "hash": info.hash.digest,
+            "region_bytes": info.region_bytes,
+            "raw_bytes": info.raw_bytes,
+            "chunk_count": info.chunk_count,
+            "created_at": now,
+        }
+        return self._add_new(xorb, [values]) == 1
+
+    def add_files(
+        self, entries: Sequence[FileEntry], rows: Mapping[Hash, XorbRow], *, namespace: str, now: float
+    ) -> bool:
+        """Register files and grant them to a namespace. True if a file or a grant is new.
+
+        A file that is known keeps the terms it has: a hash is never rebound. It takes a SHA-256 if it had none.
+        """
+        by_name: dict[Hash, FileEntry] = {}
+        for entry in entries:
+            by_name.setdefault(entry.hash, entry)
+        digests = [name.digest for name in by_name]
+        known = {_name(row.hash) for row in self._rows_in(select(file.c.hash), file.c.hash, digests)}
+        new = [entry for name, entry in by_name.items() if name not in known]
+        edges = {entry.hash: _first_uses(entry) for entry in new}
+        if new:
+            self.connection.execute(
+                insert(file),
+                [
+                    {
+                        "hash": entry.hash.digest,
+                        "size": entry.size,
+                        "sha256": entry.sha256,
+                        "term_count": len(entry.terms),
+                        "xorb_count": len(edges[entry.hash]),
+                        "created_at": now,
+                    }
+                    for entry in new
+                ],
+            )
+        ids = {_name(row.hash): row.id for row in self._rows_in(select(file), file.c.hash, digests)}
+        segments = [
+            {"file_id": ids[entry.hash], "first_byte": first, "terms": payload}
+            for entry in new
+            for first, payload in pack_terms(entry.terms, rows)
+        ]
+        uses = [
+            {"file_id": ids[name], "first_byte": first, "xorb_id": rows[used].id}
+            for name, firsts in edges.items()
+            for used, first in firsts.items()
+        ]
+        for table, values in ((file_segment, segments), (edge, uses)):
+            if values:
+                self.connection.execute(insert(table), values)
+        for name in known:
+            if (digest := by_name[name].sha256) is not None:
+                unset = update(file).where(file.c.id == ids[name], file.c.sha256.is_(None))
+                self.connection.execute(unset.values(sha256=digest))
+        grants = [{"namespace": namespace, "file_id": ids[name], "created_at": now} for name in by_name]
+        return self._add_new(grant, grants) > 0 or bool(new)
+
+    def add_shard(self, name: Hash, size: int, *, now: float) -> None:
+        """Record a stored shard."""
+        self._add_new(shard, [{"hash": name.digest, "size": size, "created_at": now}])
+
+    def add_dedup(self, keys: Iterable[tuple[int, int]]) -> None:
+        """Let eligible chunks be found: (chunk key, xorb id)."""
+        self._add_new(dedup, [{"chunk_key": key, "xorb_id": xorb_id} for key, xorb_id in keys])
+
+    def replace_dedup_key(self, key: bytes, *, now: float) -> None:
+        """Use a new key for dedup answers from now on."""
+        self.connection.execute(delete(dedup_key))
+        self.connection.execute(insert(dedup_key).values(key=key, created_at=now))
+
+    def _add_new(self, table: Table, values: Sequence[Mapping[str, object]]) -> int:
+        """Insert what is not there yet; how many rows that were."""
+        if not values:
+            return 0
+        added = 0
+        for batch in _batches(values):
+            added += self.connection.execute(self._insert_new(table), batch).rowcount
+        return added
+
+    def _insert_new(self, table: Table) -> Insert:
+        if self.connection.dialect.name == "postgresql":
+            return postgresql.insert(table).on_conflict_do_nothing()
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def pack_terms(terms: Sequence[Term], rows: Mapping[Hash, XorbRow]) -> Iterator[tuple[int, bytes]]:
+    """The segments of a file: where each begins, and its packed terms."""
+    position = 0
+    for at in range(0, len(terms), SEGMENT_TERMS):
+        segment = terms[at : at + SEGMENT_TERMS]
+        yield (
+            position,
+            b"".join(
+                _TERM.pack(rows[term.xorb].id, term.chunk_start, term.chunk_end, term.unpacked_bytes)
+                for term in segment
+            ),
+        )
+        position += sum(term.unpacked_bytes for term in segment)
+
+
+def chunk_key(digest: bytes) -> int:
+    """The number under which an eligible chunk is found in the index."""
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def _first_uses(entry: FileEntry) -> dict[Hash, int]:
+    """Each xorb of a file and the first byte that comes from it."""
+    uses: dict[Hash, int] = {}
+    position = 0
+    for term in entry.terms:
+        uses.setdefault(term.xorb, position)
+        position += term.unpacked_bytes
+    return uses
+
+
+def _granted(namespace: str) -> Select[Any]:
+    return select(file).join(grant, grant.c.file_id == file.c.id).where(grant.c.namespace == namespace)
+
+
+def _name(digest: object) -> Hash:
+    """A hash as it is in a row. SQLite does not hold a damaged file to the schema."""
+    if not isinstance(digest, bytes) or len(digest) != HASH_BYTES:
+        raise IntegrityError("the index is damaged: a row has no hash", hint="put the index back from a backup")
+    return Hash(digest)
+
+
+def _xorb_row(row: Row[Any]) -> XorbRow:
+    return XorbRow(row.id, _name(row.hash), row.region_bytes, row.raw_bytes, row.chunk_count)
+
+
+def _file_record(row: Row[Any]) -> FileRecord:
+    sha256 = None if row.sha256 is None else row.sha256.hex()
+    return FileRecord(_name(row.hash), row.size, sha256, row.created_at, row.term_count, row.xorb_count)
+
+
+def _batches(values: Iterable[_T]) -> Iterator[list[_T]]:
+    rest = iter(values)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

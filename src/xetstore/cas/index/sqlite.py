@@ -1,0 +1,143 @@
+"""What is particular to SQLite: how connections are opened, and what its error codes mean to a caller."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from xetstore.errors import (
+    AccessDeniedError,
+    IntegrityError,
+    StorageFullError,
+    UnavailableError,
+)
+
+# Extended codes that tell more than their primary code: no room for the shared memory file.
+_NO_ROOM: Final = {sqlite3.SQLITE_IOERR_SHMSIZE}
+_BUSY_RETRY_SECONDS: Final = 0.02
+
+DatabaseError: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises. It cannot decode the messages of SQLite about some damaged schemas."""
+
+_DAMAGED: Final = (
+    "the index is damaged; the objects in xorbs/ and shards/ are not: keep them, "
+    "and put a backup of the index in its place"
+)
+
+
+def is_writable(path: Path) -> bool:
+    """Whether a database at ``path`` can be written: the file, if it is there, and the directory for its log."""
+    return os.access(path.parent, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def writable_connection(path: Path, busy_timeout_seconds: float) -> Callable[[], sqlite3.Connection]:
+    """A function that opens ``path``, creating it if need be. Raises XetError."""
+
+    def connect() -> sqlite3.Connection:
+        connection = _connect(f"{path.absolute().as_uri()}?mode=rwc", busy_timeout_seconds)
+        try:
+            _enter_wal_mode(connection, time.monotonic() + busy_timeout_seconds)
+            # An acknowledged upload survives a power loss, so every commit reaches the disk.
+            connection.execute("PRAGMA synchronous=FULL")
+            # Touch the log and its shared memory now: what cannot work should fail here.
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except DatabaseError as error:
+            connection.close()
+            raise meaning(error) from error
+        return connection
+
+    return connect
+
+
+def read_only_connection(path: Path, busy_timeout_seconds: float) -> Callable[[], sqlite3.Connection]:
+    """A function that opens ``path`` for reading, also where no file can be created beside it. Raises XetError."""
+
+    def connect() -> sqlite3.Connection:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            return _probed(_connect(uri, busy_timeout_seconds))
+        except DatabaseError as error:
+            log = path.with_name(f"{path.name}-wal")
+            if not path.exists() or (log.exists() and log.stat().st_size):
+                # Without its log the database would be an old or a broken one.
+                raise meaning(error) from error
+        # Nothing is in the log, so nobody is writing: the file alone is the whole database.
+        try:
+            return _probed(_connect(f"{uri}&immutable=1", busy_timeout_seconds))
+        except DatabaseError as error:
+            raise meaning(error) from error
+
+    return connect
+
+
+def memory_connection() -> sqlite3.Connection:
+    """A new database in memory."""
+    return _connect(":memory:", 0)
+
+
+def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+    """The XetError that says what an error of SQLite means; the error itself if it is a fault of ours."""
+    if isinstance(error, UnicodeDecodeError):
+        return IntegrityError("the index of the store: malformed database schema", hint=_DAMAGED)
+    message = f"the index of the store: {error}"
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Raised by the driver itself: a value has not the type of its column, or the call is wrong.
+        return IntegrityError(message, hint=_DAMAGED) if isinstance(error, sqlite3.OperationalError) else error
+    if code in _NO_ROOM or code & 0xFF == sqlite3.SQLITE_FULL:
+        return StorageFullError(message, hint="make room on the file system of the store, then try again")
+    match code & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return UnavailableError(message, hint="another process is writing to the store: try again")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH | sqlite3.SQLITE_CANTOPEN:
+            return AccessDeniedError(message, hint="the store's directory and its files must be writable for you")
+        # SQLITE_ERROR: a table or a column is missing, for the statements themselves are all tested.
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT | sqlite3.SQLITE_ERROR:
+            return IntegrityError(message, hint=_DAMAGED)
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PROTOCOL | sqlite3.SQLITE_NOMEM:
+            return UnavailableError(message)
+        case _:
+            return error
+
+
+def _connect(target: str, busy_timeout_seconds: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        target,
+        timeout=busy_timeout_seconds,
+        # Transactions are begun by Index, one thread at a time uses a connection.
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
+    )
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+    except DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _enter_wal_mode(connection: sqlite3.Connection, deadline: float) -> None:
+    """Readers and one writer side by side. The mode stays with the file, so this changes it only once."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            # Two processes that both want to change the mode do not wait for each other by themselves.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_RETRY_SECONDS)

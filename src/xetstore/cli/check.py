@@ -1,0 +1,47 @@
+"""``xet check``: whether the store is whole."""
+
+from __future__ import annotations
+
+import click
+
+from xetstore.cli.context import Settings, store_options
+from xetstore.cli.output import count_text, size_text
+from xetstore.errors import IntegrityError
+
+
+@click.command()
+@click.option("--read-data", is_flag=True, help="Read, decode and hash every stored byte too.")
+@store_options
+@click.pass_obj
+def check(settings: Settings, read_data: bool) -> None:
+    """Look for damage, and change nothing.
+
+    The index is compared with the stored objects. Exit code 4 if there is any problem.
+    """
+    output = settings.output
+    with settings.open_store() as store, output.progress("check") as progress:
+        report = store.check(read_data=read_data, progress=progress)
+    problems = report.problems
+    if output.json:
+        for problem in problems:
+            output.record(object=problem.name, problem=problem.what, files=[str(file) for file in problem.files])
+        output.record(
+            problems=len(problems),
+            notes=list(report.notes),
+            files=report.files,
+            xorbs=report.xorbs,
+            bytes_read=report.bytes_read,
+        )
+    else:
+        for note in report.notes:
+            output.note(note)
+        for problem in problems:
+            output.line(str(problem))
+        if not problems:
+            read = f", {size_text(report.bytes_read)} read" if read_data else "; stored data not read"
+            output.line(f"no problem: {count_text(report.files, 'file')}, {count_text(report.xorbs, 'xorb')}{read}")
+    if problems:
+        raise IntegrityError(
+            f"the store at {settings.store_path()} has {count_text(len(problems), 'problem')}",
+            hint="nothing was changed; files that are not named can still be read",
+        )

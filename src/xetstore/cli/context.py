@@ -1,0 +1,178 @@
+"""What the commands share: the options every one of them takes, argument types, the store, failures as XetErrors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from xetstore.cli.output import Output
+from xetstore.errors import UnavailableError, UsageError, XetError, kind_of
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.store import Store
+
+STORE_VARIABLE: Final = "XET_STORE"
+
+# Whether it is there and readable, the library says: click's own answer would be another exit code.
+PATH: Final = click.Path(path_type=Path, readable=False)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Settings:
+    """The options that may stand before or after the command's name; click's context object."""
+
+    store: Path | None = None
+    debug: bool = False
+    output: Output = field(default_factory=Output)
+    exit_code: int = 0
+
+    def store_path(self) -> Path:
+        """Where the store is: ``--store``, else XET_STORE, else the user's data directory."""
+        if self.store is not None:
+            return self.store
+        if named := os.environ.get(STORE_VARIABLE):
+            return Path(named)
+        from platformdirs import user_data_path
+
+        return user_data_path("xetstore", appauthor=False)
+
+    def open_store(self, *, create: bool = False) -> Store:
+        """Open the store; NotFoundError if there is none and it is not to be created."""
+        from xetstore.store import open_store
+
+        return open_store(self.store_path(), create=create)
+
+    def failed(self, error: Exception) -> None:
+        """Report an error. The first one gives the exit code of a command that goes on to its end."""
+        if self.debug:
+            traceback.print_exception(error)
+        told = as_xet_error(error)
+        self.exit_code = self.exit_code or told.exit_code
+        self.output.error(told)
+
+
+def _set_store(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(Settings).store = value
+
+
+def _set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).output.json = True
+
+
+def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).debug = True
+
+
+# Eager, so that an error in any other option is already reported the way they ask for.
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_json,
+    help="Print one JSON object a line, errors included.",
+)
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+store_option = click.option(
+    "--store",
+    type=PATH,
+    metavar="DIR",
+    expose_value=False,
+    callback=_set_store,
+    help=f"The store; else ${STORE_VARIABLE}, else your data directory.",
+)
+
+
+def common_options(command: F) -> F:
+    """Add ``--json`` and ``--debug``."""
+    return json_option(debug_option(command))
+
+
+def store_options(command: F) -> F:
+    """Add ``--store``, ``--json`` and ``--debug``."""
+    return store_option(common_options(command))
+
+
+# 18 digits are more than any file has, and stay inside every 64-bit number further down.
+_RANGE: Final = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
+
+
+def parse_hash(text: str) -> Hash:
+    """An argument's type: a file hash."""
+    from xetstore.protocol.hashes import Hash
+
+    return Hash.parse(text)
+
+
+def parse_range(text: str) -> tuple[int, int | None]:
+    """An option's type: ``START:END`` as (start, end), end exclusive, or None for the end of the file."""
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text[:80]!r} is not a range", hint="a range is START:END in bytes, or START:, or :END")
+    start, end = int(match[1] or 0), int(match[2]) if match[2] else None
+    if end is not None and end < start:
+        raise UsageError(f"the range {text} ends before it starts", hint="a range is START:END, END exclusive")
+    return start, end
+
+
+def range_option(command: F) -> F:
+    """Add ``--range``, given to the command as ``span``: (start, end or None)."""
+    return click.option(
+        "--range",
+        "span",
+        type=parse_range,
+        default=":",
+        metavar="START:END",
+        help="These bytes only, without the one at END; START: and :END are open.",
+    )(command)
+
+
+_HINTS: Final[dict[int, str]] = {
+    errno.EISDIR: "name a file, not a directory",
+    errno.ENOTDIR: "a part of the path is a file, not a directory",
+    errno.EROFS: "the file system is mounted read-only",
+    errno.ENOSPC: "make room and run the same command again",
+    errno.EDQUOT: "make room within your quota and run the same command again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
+def as_xet_error(error: Exception) -> XetError:
+    """Any exception as one that has a sentence, a hint and an exit code."""
+    if isinstance(error, XetError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "xet"
+        return UsageError(error.format_message().rstrip("."), hint=f"{command} --help says how")
+    if isinstance(error, OSError) and error.errno is not None:
+        # Not os.strerror: the library may have said it better.
+        reason = error.strerror or os.strerror(error.errno)
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        return kind_of(error)(f"{where}{reason}", hint=_HINTS.get(error.errno))
+    if isinstance(error, MemoryError):
+        return UnavailableError("out of memory")
+    return XetError(
+        f"unexpected {type(error).__name__}: {error}", hint="run it again with --debug, and report the traceback"
+    )

@@ -1,0 +1,72 @@
+"""``xet hash``: the Xet hash of files, nothing stored."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xetstore.cli.context import PATH, Settings, common_options
+from xetstore.errors import XetError
+
+if TYPE_CHECKING:
+    from xetstore.cli.output import Output
+    from xetstore.store import HashReport
+
+
+@click.command("hash")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
+@click.option("--chunks", is_flag=True, help="List the hash and the length of every chunk.")
+@click.option("--sha256", is_flag=True, help="Compute the SHA-256 too.")
+@common_options
+@click.pass_obj
+def hash_(settings: Settings, paths: tuple[Path, ...], chunks: bool, sha256: bool) -> int:
+    """Print the hash of each file. Nothing is stored.
+
+    A file that cannot be read is reported, and the others are still hashed.
+    """
+    from xetstore.store import hash_report
+
+    output = settings.output
+    with output.progress("hash", total_size(paths)) as progress:
+        for path in paths:
+            try:
+                report = hash_report(path, sha256=sha256, keep_chunks=chunks, progress=progress)
+            except (XetError, OSError) as error:
+                settings.failed(error)
+            else:
+                _print(output, path, report, sha256=sha256)
+    return settings.exit_code
+
+
+def total_size(paths: Iterable[Path]) -> int:
+    """Bytes of all files, as far as they can be asked: what a progress bar expects."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def _print(output: Output, path: Path, report: HashReport, *, sha256: bool) -> None:
+    info = report.info
+    chunks = None if report.chunks is None else [(str(name), length) for name, length in report.chunks]
+    if not output.json:
+        output.line(f"{info.hash}  {info.sha256}  {path}" if sha256 else f"{info.hash}  {path}")
+        if chunks:
+            output.lines(f"  {name}  {length}" for name, length in chunks)
+        return
+    fields: dict[str, Any] = {
+        "path": str(path),
+        "size": info.size,
+        "hash": str(info.hash),
+        "chunks": report.chunk_count
+        if chunks is None
+        else [{"hash": name, "length": length} for name, length in chunks],
+    }
+    if sha256:
+        fields["sha256"] = info.sha256
+    output.record(**fields)

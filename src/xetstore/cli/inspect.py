@@ -1,0 +1,174 @@
+"""``xet inspect``: what is in a xorb or a shard, told apart by content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from xetstore.cli.context import PATH, Settings, common_options
+from xetstore.cli.output import count_text, size_text
+from xetstore.errors import FormatError
+
+if TYPE_CHECKING:
+    from xetstore.protocol.shard import Shard
+    from xetstore.protocol.xorb import XorbInfo
+
+_SCHEMES: Final = ("none", "lz4", "bg4-lz4")
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=PATH)
+@common_options
+@click.pass_obj
+def inspect(settings: Settings, path: Path) -> None:
+    """Verify a xorb or a shard, list what is in it.
+
+    Which of the two FILE is, its content tells.
+    """
+    from xetstore.protocol.shard import Shard
+
+    data = _read(path)
+    try:
+        found = _parse(data)
+    except FormatError as error:
+        raise FormatError(error.rule, error.offset, f"{path}: {error.detail}") from error
+    if settings.output.json:
+        records = _shard_records(found) if isinstance(found, Shard) else _xorb_records(found, data)
+        header = next(records)
+        settings.output.record(**header, path=str(path), size=len(data))
+        for record in records:
+            settings.output.record(**record)
+    else:
+        settings.output.lines(_shard_lines(found) if isinstance(found, Shard) else _xorb_lines(found, data))
+
+
+def _read(path: Path) -> bytes:
+    from xetstore.protocol.suite import MAX_SHARD_BYTES
+
+    # Xorbs and shards end near 64 MiB; footers and lookup tables come on top, but never as much again.
+    most = 2 * MAX_SHARD_BYTES
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise FormatError("inspect.size", most, f"{path} is too big for a xorb or a shard")
+    return data
+
+
+def _parse(data: bytes) -> XorbInfo | Shard:
+    from xetstore.protocol.shard import Shard
+    from xetstore.protocol.suite import SHARD_TAG
+    from xetstore.protocol.xorb import XorbInfo
+
+    if data.startswith(SHARD_TAG):
+        return Shard.parse(data)
+    try:
+        return XorbInfo.read(data)
+    except FormatError as not_xorb:
+        try:
+            return Shard.parse(data)
+        except FormatError as not_shard:
+            raise FormatError("inspect.kind", 0, f"neither a xorb: {not_xorb}; nor a shard: {not_shard}") from not_xorb
+
+
+def _xorb_chunks(xorb: XorbInfo, data: bytes) -> Iterator[tuple[str, int, int, int, str]]:
+    """Hash, raw length, start and end in the file, and scheme of each chunk."""
+    from xetstore import _kernel
+    from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+
+    _, _, schemes = _kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, data)
+    start = 0
+    for (name, length), end, scheme in zip(xorb.chunks, memoryview(xorb.ends).cast("Q"), schemes, strict=True):
+        yield str(name), length, start, end, _SCHEMES[scheme]
+        start = end
+
+
+def _xorb_records(xorb: XorbInfo, data: bytes) -> Iterator[dict[str, Any]]:
+    yield {
+        "kind": "xorb",
+        "hash": str(xorb.hash),
+        "chunks": xorb.chunk_count,
+        "raw_bytes": xorb.raw_bytes,
+        "stored_bytes": xorb.region_bytes,
+        "footer_bytes": len(data) - xorb.region_bytes,
+    }
+    for index, (name, length, start, end, scheme) in enumerate(_xorb_chunks(xorb, data)):
+        yield {"index": index, "hash": name, "length": length, "start": start, "end": end, "scheme": scheme}
+
+
+def _xorb_lines(xorb: XorbInfo, data: bytes) -> Iterator[str]:
+    footer = len(data) - xorb.region_bytes
+    yield f"xorb    {xorb.hash}"
+    yield f"chunks  {xorb.chunk_count:,}"
+    yield f"raw     {xorb.raw_bytes:,} ({size_text(xorb.raw_bytes)})"
+    yield f"stored  {xorb.region_bytes:,} ({size_text(xorb.region_bytes)})"
+    yield f"footer  {f'{footer:,} bytes' if footer else 'none'}"
+    yield ""
+    yield f"{'chunk':>5}  {'start':>10}  {'stored':>8}  {'raw':>8}  {'scheme':<7}  hash"
+    for index, (name, length, start, end, scheme) in enumerate(_xorb_chunks(xorb, data)):
+        yield f"{index:>5}  {start:>10}  {end - start:>8}  {length:>8}  {scheme:<7}  {name}"
+
+
+def _shard_records(shard: Shard) -> Iterator[dict[str, Any]]:
+    yield {
+        "kind": "shard",
+        "files": len(shard.files),
+        "xorbs": len(shard.xorbs),
+        "chunks": sum(len(xorb.chunks) for xorb in shard.xorbs),
+        "keyed": shard.key is not None,
+        "created_at": shard.created_at,
+        "expires_at": shard.expires_at,
+    }
+    for file in shard.files:
+        yield {
+            "file": str(file.hash),
+            "size": file.size,
+            "sha256": file.sha256.hex() if file.sha256 is not None else None,
+            "verified_terms": file.verification is not None,
+            "terms": [
+                {
+                    "xorb": str(term.xorb),
+                    "chunk_start": term.chunk_start,
+                    "chunk_end": term.chunk_end,
+                    "length": term.unpacked_bytes,
+                }
+                for term in file.terms
+            ],
+        }
+    for xorb in shard.xorbs:
+        yield {
+            "xorb": str(xorb.hash),
+            "raw_bytes": xorb.chunks.total_bytes,
+            "chunks": [{"hash": str(name), "length": length} for name, length in xorb.chunks],
+        }
+
+
+def _shard_lines(shard: Shard) -> Iterator[str]:
+    yield f"shard  {count_text(len(shard.files), 'file')}, {count_text(len(shard.xorbs), 'xorb')}"
+    yield f"keys   {'chunk hashes are keyed' if shard.key is not None else 'none: chunk hashes are plain'}"
+    for label, moment in (("made  ", shard.created_at), ("until ", shard.expires_at)):
+        if moment:
+            yield f"{label} {_time_text(moment)}"
+    for file in shard.files:
+        yield ""
+        yield f"file   {file.hash}"
+        yield f"       {file.size:,} bytes, sha256 {file.sha256.hex() if file.sha256 is not None else 'not given'}"
+        for term in file.terms:
+            chunks = f"chunks {term.chunk_start} to {term.chunk_end}"
+            yield f"       {chunks:<22} {term.unpacked_bytes:>12,} bytes  of {term.xorb}"
+    if shard.xorbs:
+        yield ""
+    for xorb in shard.xorbs:
+        nbytes = xorb.chunks.total_bytes
+        yield f"xorb   {xorb.hash}  {count_text(len(xorb.chunks), 'chunk')}, {size_text(nbytes)}"
+
+
+def _time_text(seconds: int) -> str:
+    """Unix seconds as a date; the number itself where it lies beyond the calendar."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds} (seconds since 1970)"

@@ -1,0 +1,93 @@
+"""The ``xet`` command itself: its list of commands, and how every failure becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final, NoReturn, TextIO
+
+import click
+
+from xetstore.cli.cat import cat
+from xetstore.cli.check import check
+from xetstore.cli.context import Settings, as_xet_error, store_options
+from xetstore.cli.get import get
+from xetstore.cli.hash import hash_
+from xetstore.cli.inspect import inspect
+from xetstore.cli.put import put
+from xetstore.cli.stat import stat
+
+INTERRUPTED: Final = 130
+
+
+class XetGroup(click.Group):
+    """A group of commands that ends in one of the documented exit codes, whatever happens."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the command line and exit."""
+        settings = Settings()
+        extra |= {"standalone_mode": False, "obj": settings, "prog_name": "xet"}
+        try:
+            code = super().main(*args, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = 1  # whoever read stdout has had enough: not worth a word
+        except (KeyboardInterrupt, click.Abort):
+            settings.output.note("xet: interrupted")
+            code = INTERRUPTED
+        except Exception as error:
+            code = as_xet_error(error).exit_code
+            with contextlib.suppress(OSError):  # stderr may be gone too
+                settings.failed(error)
+        for stream in (sys.stdout, sys.stderr):
+            _drain(stream)
+        sys.exit(code or 0)
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """In the order of a first acquaintance, as they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its result is the exit code."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # click would answer this one itself, and leave the rest of the output to fail once more at exit.
+            raise click.exceptions.Exit(1) from error
+
+
+def _drain(stream: TextIO) -> None:
+    """Let nothing that is still buffered fail when the interpreter exits."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@click.group(
+    cls=XetGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog="See docs/cli.md for all of it."
+)
+@click.version_option(package_name="xetstore", message="%(prog)s %(version)s")
+@store_options
+def cli() -> None:
+    """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
+
+
+for _command in (hash_, put, get, cat, inspect, stat, check):
+    cli.add_command(_command)
+
+
+def run() -> NoReturn:
+    """The entry point. SIGTERM unwinds like Ctrl-C, so that temporary files go and the terminal is left whole."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Closed by whoever started us: there is nobody to tell, and that is no reason to fail.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: any name can be printed in any locale
+    cli.main()

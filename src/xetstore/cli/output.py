@@ -1,0 +1,173 @@
+"""What is printed and where: data on stdout, errors, notes and progress on stderr; text for people or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from xetstore.errors import XetError
+    from xetstore.transfer.progress import Progress
+
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size_text(nbytes: int) -> str:
+    """A size for people: ``12.5 MiB``.
+
+    >>> size_text(1023), size_text(1024), size_text(5_000_000_000)
+    ('1023 B', '1.0 KiB', '4.7 GiB')
+    """
+    if nbytes < 1024:
+        return f"{nbytes} B"
+    size = float(nbytes)
+    for unit in _UNITS:
+        size /= 1024
+        if size < 1023.95 or unit == _UNITS[-1]:
+            break
+    return f"{size:.1f} {unit}"
+
+
+def count_text(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count_text(1, "file"), count_text(12000, "chunk")
+    ('1 file', '12,000 chunks')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def printable(text: str) -> str:
+    r"""Text that cannot disturb a terminal or a line-based reader, whatever a file is called.
+
+    >>> print(printable("caf\u00e9\n\x1b[2J"))
+    café\n\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@dataclass(slots=True)
+class Output:
+    """The two streams of a command. ``json`` chooses between records and lines for people."""
+
+    json: bool = False
+    _live: RichProgress | None = field(default=None, repr=False)
+
+    def line(self, text: str) -> None:
+        """Data for people, on stdout."""
+        self._write(sys.stdout, printable(text))
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Many lines of data at once."""
+        self._write(sys.stdout, "\n".join(printable(text) for text in texts))
+
+    def record(self, **fields: Any) -> None:
+        """Data for programs, one JSON object a line on stdout. Plain ASCII, so any locale and any name will do."""
+        self._write(sys.stdout, json.dumps(fields))
+
+    def note(self, text: str) -> None:
+        """A remark for people, on stderr; not printed with ``--json``."""
+        if not self.json:
+            self._write(sys.stderr, printable(text))
+
+    def warning(self, text: str) -> None:
+        """Something was left out that a careful user wants to know of."""
+        if self.json:
+            self._write(sys.stderr, json.dumps({"warning": text}))
+        else:
+            self._write(sys.stderr, f"xet: warning: {printable(text)}")
+
+    def error(self, error: XetError) -> None:
+        """One sentence, and what to do next, on stderr."""
+        if self.json:
+            fields = {"code": error.code, "message": str(error), "hint": error.hint}
+            self._write(sys.stderr, json.dumps(fields))
+            return
+        self._write(sys.stderr, f"xet: {printable(str(error))}")
+        if error.hint:
+            self._write(sys.stderr, f"hint: {printable(error.hint)}")
+
+    @contextmanager
+    def progress(self, title: str, expected: int = 0, *, dedup: bool = False) -> Iterator[Progress | None]:
+        """A progress bar on stderr, or None where stderr is not a terminal.
+
+        ``expected`` is how many logical bytes are to come as far as the command knows; ``dedup`` shows how
+        many of them were new and how many deduplicated.
+        """
+        if not sys.stderr.isatty():
+            yield None
+            return
+        live = _live_display(dedup)
+        with live:
+            self._live = live
+            try:
+                yield _Bar(live, title, expected)
+            finally:
+                self._live = None
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        # A line that lands on the terminal in the middle of a bar would tear it: take the bar off meanwhile.
+        live = self._live if stream.isatty() else None
+        if live is not None:
+            live.stop()
+        try:
+            stream.write(text + "\n")
+            stream.flush()
+        finally:
+            if live is not None:
+                live.start()
+
+
+def _live_display(dedup: bool) -> RichProgress:
+    from rich import progress as rich
+    from rich.console import Console
+    from rich.table import Column
+    from rich.text import Text
+
+    class Rate(rich.ProgressColumn):
+        def render(self, task: rich.Task) -> Text:
+            return Text(f"{size_text(int(task.finished_speed or task.speed or 0))}/s")
+
+    console = Console(stderr=True)
+    one_line = Column(no_wrap=True)
+    columns: list[rich.ProgressColumn] = [rich.TextColumn("{task.description}")]
+    if not dedup or console.width >= 104:  # beside all the figures a bar has no room in 80 columns
+        columns.append(rich.BarColumn(bar_width=20))
+    columns.append(rich.DownloadColumn(binary_units=True, table_column=one_line))
+    if dedup:
+        columns.append(rich.TextColumn("{task.fields[figures]}"))
+    columns += [Rate(one_line), rich.TimeRemainingColumn(table_column=one_line)]
+    # Redirected, what is meant for stdout would be printed on this console, which is stderr.
+    return rich.Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False, transient=True)
+
+
+class _Bar:
+    """A :class:`xetstore.transfer.progress.Progress` on the terminal. Thread-safe: rich locks its updates."""
+
+    def __init__(self, live: RichProgress, title: str, expected: int) -> None:
+        self._live = live
+        self._expected = expected
+        self._announced = 0
+        self._new = 0
+        self._deduped = 0
+        self._task = live.add_task(title, total=expected or None, figures=self._figures())
+
+    def total(self, nbytes: int) -> None:
+        self._announced += nbytes
+        self._live.update(self._task, total=max(self._announced, self._expected) or None)
+
+    def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
+        self._new += new
+        self._deduped += deduped
+        self._live.update(self._task, advance=logical, figures=self._figures())
+
+    def _figures(self) -> str:
+        return f"{size_text(self._new)} new, {size_text(self._deduped)} deduplicated"

@@ -1,0 +1,97 @@
+"""``xet put``: files and directories into the store."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from xetstore.cli.context import PATH, Settings, store_options
+from xetstore.cli.hash import total_size
+from xetstore.cli.output import count_text, size_text
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
+@store_options
+@click.pass_obj
+def put(settings: Settings, paths: tuple[Path, ...]) -> int:
+    """Store files and directories.
+
+    The hash of a file is printed when the file is safe. A file that cannot be read, or changes while it is read, is
+    reported, and the others are still stored. Links to directories are followed only where they are named on the
+    command line.
+    """
+    output = settings.output
+    files = [file for path in paths for file in _files_of(path, settings)]
+    count = logical = new = deduped = stored = 0
+    with (
+        settings.open_store(create=True) as store,
+        output.progress("put", total_size(files), dedup=True) as progress,
+    ):
+        for report in store.put_many(files, progress=progress, on_error=lambda _, error: settings.failed(error)):
+            count += 1
+            logical += report.info.size
+            new += report.new_bytes
+            deduped += report.deduped_bytes
+            stored += report.stored_bytes
+            if output.json:
+                output.record(
+                    path=str(report.path),
+                    hash=str(report.info.hash),
+                    size=report.info.size,
+                    sha256=report.info.sha256,
+                    new_bytes=report.new_bytes,
+                    deduped_bytes=report.deduped_bytes,
+                    stored_bytes=report.stored_bytes,
+                )
+            else:
+                output.line(f"{report.info.hash}  {report.path}")
+    output.note(
+        f"{count_text(count, 'file')}, {size_text(logical)}: {size_text(new)} new, "
+        f"{size_text(deduped)} deduplicated, {size_text(stored)} added to the store"
+    )
+    return settings.exit_code
+
+
+def _files_of(path: Path, settings: Settings) -> Iterator[Path]:
+    """The path itself, or all files below it in the order of their names.
+
+    Whatever is neither a directory nor found in one is handed on: the library says best what is wrong with it.
+    """
+    if not path.is_dir():
+        yield path
+        return
+    for folder, subfolders, names in os.walk(path, onerror=settings.failed):
+        if _is_store(Path(folder), settings):
+            settings.output.warning(f"{folder} is left out: it is the store itself")
+            subfolders.clear()
+            continue
+        subfolders.sort()
+        for name in subfolders:
+            link = Path(folder, name)
+            if link.is_symlink():  # listed, but not entered
+                settings.output.warning(f"{link} is left out: it is a link to a directory")
+        for name in sorted(names):
+            file = Path(folder, name)
+            if _can_be_stored(file):
+                yield file
+            else:
+                settings.output.warning(f"{file} is left out: it is not a regular file")
+
+
+def _is_store(folder: Path, settings: Settings) -> bool:
+    try:
+        return folder.samefile(settings.store_path())
+    except OSError:  # there is no store yet, or it cannot be looked at
+        return False
+
+
+def _can_be_stored(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:  # gone, or a link to nothing: that is an error, and not left out silently
+        return True

@@ -1,0 +1,84 @@
+"""``xet stat``: what the store holds and saves, or what it knows of one file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from xetstore.cli.context import Settings, parse_hash, store_options
+from xetstore.cli.output import Output, size_text
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.store import FileRecord, Totals
+
+
+@click.command()
+@click.argument("file", type=parse_hash, metavar="[HASH]", required=False)
+@store_options
+@click.pass_obj
+def stat(settings: Settings, file: Hash | None) -> None:
+    """Print the totals of the store, or what is known of one file."""
+    with settings.open_store() as store:
+        if file is None:
+            _print_totals(settings.output, store.totals())
+        else:
+            _print_file(settings.output, store.stat(file))
+
+
+def _print_totals(output: Output, totals: Totals) -> None:
+    if output.json:
+        output.record(
+            files=totals.files,
+            logical_bytes=totals.logical_bytes,
+            unique_bytes=totals.unique_bytes,
+            stored_bytes=totals.stored_bytes,
+            xorbs=totals.xorbs,
+            chunks=totals.chunks,
+        )
+        return
+    output.lines(
+        (
+            f"files          {totals.files:,}",
+            f"logical bytes  {_both(totals.logical_bytes)}",
+            f"unique bytes   {_both(totals.unique_bytes)}{_saved(totals.unique_bytes, totals.logical_bytes)}",
+            f"stored bytes   {_both(totals.stored_bytes)}{_saved(totals.stored_bytes, totals.logical_bytes)}",
+            f"xorbs          {totals.xorbs:,}",
+            f"chunks         {totals.chunks:,}",
+        )
+    )
+
+
+def _print_file(output: Output, record: FileRecord) -> None:
+    if output.json:
+        output.record(
+            hash=str(record.hash),
+            size=record.size,
+            sha256=record.sha256,
+            created_at=record.created_at,
+            terms=record.terms,
+            xorbs=record.xorbs,
+        )
+        return
+    created = datetime.fromtimestamp(record.created_at, UTC)
+    output.lines(
+        (
+            f"hash     {record.hash}",
+            f"size     {_both(record.size)}",
+            f"sha256   {record.sha256 or 'unknown'}",
+            f"created  {created:%Y-%m-%d %H:%M:%S} UTC",
+            f"terms    {record.terms:,}",
+            f"xorbs    {record.xorbs:,}",
+        )
+    )
+
+
+def _both(nbytes: int) -> str:
+    return f"{nbytes:,}" if nbytes < 1024 else f"{nbytes:,} ({size_text(nbytes)})"
+
+
+def _saved(nbytes: int, logical_bytes: int) -> str:
+    """How much less than the files' own bytes this is; nothing where it is not less."""
+    return f", {1 - nbytes / logical_bytes:.1%} saved" if nbytes < logical_bytes else ""

@@ -1,0 +1,170 @@
+"""Every error xetstore raises on purpose, and what each one means to a caller, a shell and an HTTP client.
+
+XetError                     code                 HTTP  exit  retryable
+├── UsageError               usage                 400     2  no    the call itself is wrong
+│   └── RangeError           range                 416     2  no    a byte range starts past the end
+├── NotFoundError            not_found             404     3  no    no such file, xorb or store (or no grant for it)
+├── IntegrityError           integrity             400     4  no    bytes are not what their name says
+│   ├── FormatError          format                400     4  no    bytes break a rule of the format
+│   ├── HashMismatchError    hash_mismatch         400     4  no    content and hash differ
+│   └── RejectedShardError   rejected_shard        400     4  no    a shard claims what its xorbs do not hold
+│       └── MissingXorbError missing_xorb          400     4  no    a shard names a xorb that is not stored
+├── AccessDeniedError        denied                403     5  no    the system or the store refuses access
+├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again
+│   └── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
+└── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class XetError(Exception):
+    """Base of all errors raised on purpose. ``str(error)`` is one sentence; ``hint`` says what to do next."""
+
+    code = "error"
+    http_status = 500
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(XetError):
+    """The call itself is wrong: a malformed hash, a negative range, a directory where a file is needed."""
+
+    code = "usage"
+    http_status = 400
+    exit_code = 2
+
+
+class RangeError(UsageError):
+    """A byte range starts at or past the end of the file (HTTP 416)."""
+
+    code = "range"
+    http_status = 416
+
+
+class NotFoundError(XetError):
+    """No such file, xorb, shard or store; also the answer where the caller has no grant."""
+
+    code = "not_found"
+    http_status = 404
+    exit_code = 3
+
+
+class IntegrityError(XetError):
+    """Bytes are not what their name says. Nothing of them was accepted or delivered."""
+
+    code = "integrity"
+    http_status = 400
+    exit_code = 4
+
+
+class FormatError(IntegrityError):
+    """Bytes break a rule of the format.
+
+    ``rule`` is a short stable name of the rule broken (``"chunk.version"``), ``offset`` the byte offset
+    of the field in the object that was parsed, ``detail`` what was found.
+    """
+
+    code = "format"
+
+    def __init__(self, rule: str, offset: int, detail: str) -> None:
+        super().__init__(f"{detail} (rule {rule}, at byte {offset})")
+        self.rule = rule
+        self.offset = offset
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[FormatError], tuple[str, int, str]]:
+        return type(self), (self.rule, self.offset, self.detail)
+
+
+class HashMismatchError(IntegrityError):
+    """Content and hash differ; ``what`` names the object, ``expected`` and ``actual`` are hash strings."""
+
+    code = "hash_mismatch"
+
+    def __init__(self, what: str, *, expected: str, actual: str) -> None:
+        super().__init__(f"{what} does not match its hash: expected {expected}, got {actual}")
+        self.what = what
+        self.expected = expected
+        self.actual = actual
+
+
+class RejectedShardError(IntegrityError):
+    """A shard claims what its xorbs do not hold: a range, a length, a verification hash or a file hash."""
+
+    code = "rejected_shard"
+
+
+class MissingXorbError(RejectedShardError):
+    """A shard names a xorb that is not stored; ``xorb`` is its hash string."""
+
+    code = "missing_xorb"
+
+    def __init__(self, xorb: str) -> None:
+        super().__init__(
+            f"the shard names xorb {xorb}, which is not stored",
+            hint="upload every xorb before its shard; a client cache from another store may be stale",
+        )
+        self.xorb = xorb
+
+
+class AccessDeniedError(XetError):
+    """The operating system or the store refuses access."""
+
+    code = "denied"
+    http_status = 403
+    exit_code = 5
+
+
+class UnavailableError(XetError):
+    """Busy, locked or out of reach; the same call may succeed later."""
+
+    code = "unavailable"
+    http_status = 503
+    exit_code = 6
+    retryable = True
+
+
+class StorageFullError(UnavailableError):
+    """No room (or no inode, or quota) left; what was being written was not acknowledged."""
+
+    code = "storage_full"
+    http_status = 507
+
+
+class SourceChangedError(XetError):
+    """A file changed while it was being read; nothing was registered for it."""
+
+    code = "source_changed"
+    http_status = 409
+    retryable = True
+
+
+_KINDS: dict[int | None, type[XetError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.EACCES: AccessDeniedError,
+    errno.EPERM: AccessDeniedError,
+    errno.EROFS: AccessDeniedError,
+    errno.ENOSPC: StorageFullError,
+    errno.EDQUOT: StorageFullError,
+    errno.EFBIG: StorageFullError,
+    errno.EMFILE: UnavailableError,
+    errno.ENFILE: UnavailableError,
+    errno.EBUSY: UnavailableError,
+    errno.ETIMEDOUT: UnavailableError,
+    errno.EISDIR: UsageError,
+    errno.ENOTDIR: UsageError,
+    errno.EEXIST: UsageError,
+    errno.ENAMETOOLONG: UsageError,
+}
+
+
+def kind_of(error: OSError) -> type[XetError]:
+    """Which of the errors above an error of the operating system is; XetError itself for any other."""
+    return _KINDS.get(error.errno, XetError)

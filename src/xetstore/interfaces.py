@@ -1,0 +1,105 @@
+"""The two seams of the house: Cas (the five verbs of the protocol) and BlobStore (seven verbs for objects)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+from xetstore.protocol.dedup import QueryRule
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.shard import Shard
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class ByteStream(Protocol):
+    """Bytes that arrive in order, read into the caller's buffers. A context manager; close() is idempotent."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill at most ``len(buffer)`` bytes; return how many, 0 only at the end of the stream."""
+
+    def close(self) -> None:
+        """Let go of what the stream holds."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Cas(Protocol):
+    """A content-addressable store in the protocol's own verbs. Thread-safe.
+
+    ``cas.EmbeddedCas`` (in this process) and ``remote.HttpCas`` (any server) both are one; ``transfer``
+    knows nothing else, so one pair of pipelines serves them all. ``queries`` says which chunks are worth a
+    :meth:`find_chunk`.
+    """
+
+    @property
+    def queries(self) -> QueryRule:
+        """The rule; ``WIRE_QUERIES`` for a server of unknown kind."""
+
+    def reconstruct(
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+    ) -> Reconstruction:
+        """How to rebuild bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
+
+        With ``hashes`` the answer has ``term_hashes``, if this Cas knows them.
+
+        Raises NotFoundError for an unknown file, RangeError where ``start`` is at or past the end (except the
+        empty range of an empty file). The empty file (Hash.ZERO) is a file like any other: no terms.
+        """
+
+    def find_chunk(self, chunk: Hash) -> Shard | None:
+        """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
+
+    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
+        """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return."""
+
+    def put_shard(self, shard: Shard) -> bool:
+        """Register files (11.6). True if anything in it is new. Every xorb it names is stored already."""
+
+    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
+        """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """What list and stat know of an object: its key and size in bytes."""
+
+    key: str
+    size: int
+
+
+class BlobStore(Protocol):
+    """Immutable objects by key. Thread-safe, and safe between processes.
+
+    Keys are relative slash-separated paths of ``[0-9a-z._-]`` segments, no segment starting with a dot.
+    An object is either absent or whole and durable: no reader ever sees a part of one.
+    """
+
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """Create an object from the parts in order. True if it is new; False, untouched, if the key exists.
+
+        Durable on return. Raises StorageFullError, AccessDeniedError or UnavailableError, leaving nothing.
+        """
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises NotFoundError."""
+
+    def get_range(self, key: str, start: int, end: int) -> ByteStream:
+        """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
+
+    def stat(self, key: str) -> BlobInfo | None:
+        """Key and size, or None."""
+
+    def delete(self, key: str) -> bool:
+        """Remove an object. True if it was there."""
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Objects whose key starts with ``prefix``, in key order."""
+
+    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:
+        """A URL that authorizes one method on bytes ``[start, end)`` until ``expires_at`` (unix seconds), or None
+        where the store cannot be reached by URL."""

@@ -1,0 +1,348 @@
+"""Deduplication planning: which chunks of a file are known already, and where the new ones go (draft 10).
+
+Pure: the planner says which chunks are worth a global query and learns from the answers; asking is
+the caller's work. One planner serves one upload session, in which files share xorbs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from xetstore import _kernel
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.shard import Shard
+from xetstore.protocol.suite import (
+    DEDUP_QUERY_SPACING_CHUNKS,
+    FRAGMENTATION_LOW_FACTOR,
+    FRAGMENTATION_TARGET_CHUNKS,
+    FRAGMENTATION_WINDOW_RUNS,
+    HASH_BYTES,
+    XET_GEARHASH_BLAKE3,
+    AlgorithmSuite,
+)
+
+MAX_KNOWN_CHUNKS = 262_144
+"""How many chunks a session remembers (about 16 GiB of content, 40 MB of memory); the oldest xorb goes first."""
+
+
+REPEATS_BEFORE_STRETCH = 128
+STRETCH_CHUNKS = 64
+"""A chunk that follows itself so often (a sparse file) is stored once more, so many times in a row: from then on a term
+holds that many of them, and not one.
+"""
+
+
+@dataclass(eq=False, slots=True)
+class KnownXorb:
+    """A xorb whose chunks may be referenced: stored already, or being filled by this session.
+
+    ``name`` is None until the xorb is complete. ``hashes`` are packed chunk hashes, keyed with ``key`` where
+    a dedup answer gave them (10.3.3).
+    """
+
+    name: Hash | None = None
+    key: bytes | None = None
+    hashes: bytearray = field(default_factory=bytearray)
+    raw_bytes: int = 0
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks so far."""
+        return len(self.hashes) // HASH_BYTES
+
+    def holds(self, index: int, digest: bytes) -> bool:
+        """Whether chunk ``index`` exists and has this (equally keyed) hash."""
+        return self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES] == digest
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive chunks of a block that lie consecutively in one xorb.
+
+    ``block_start`` counts chunks in the planned block, ``xorb_start`` in the xorb; ``new`` chunks are not
+    stored yet and must be appended to the xorb in this order.
+    """
+
+    xorb: KnownXorb
+    xorb_start: int
+    block_start: int
+    count: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRule:
+    """Which chunks of a file are worth a global query, beside its first one (10.3.1).
+
+    Those whose hash % ``modulus`` == 0, at least ``spacing_chunks`` after the file's last query.
+    """
+
+    modulus: int
+    spacing_chunks: int
+
+    def selects(self, digest: bytes) -> bool:
+        """Whether the hash of a chunk alone makes it worth asking."""
+        return int.from_bytes(digest[24:32], "little") % self.modulus == 0
+
+
+WIRE_QUERIES = QueryRule(XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS)
+"""What servers keep track of, and how often the reference client asks."""
+
+
+class FragmentationGuard:
+    """Refuses short deduplicated runs once a file's runs have become short on average (10.4).
+
+    The reference client's rule: over the last 128 runs, if the mean length falls below the target, an offered
+    run shorter than the mean is refused and the target rises, until the mean has recovered.
+    """
+
+    def __init__(self) -> None:
+        self._runs: deque[int] = deque(maxlen=FRAGMENTATION_WINDOW_RUNS)
+        self._target = FRAGMENTATION_TARGET_CHUNKS * FRAGMENTATION_LOW_FACTOR
+
+    def accepts(self, offered_chunks: int) -> bool:
+        """Whether a run of this many known chunks, one that starts a new term, may be referenced."""
+        if len(self._runs) < FRAGMENTATION_WINDOW_RUNS:
+            return True
+        mean = sum(self._runs) / len(self._runs)
+        if mean >= self._target:
+            self._target = FRAGMENTATION_TARGET_CHUNKS * FRAGMENTATION_LOW_FACTOR
+            return True
+        if offered_chunks >= mean:
+            return True
+        self._target = FRAGMENTATION_TARGET_CHUNKS
+        return False
+
+    def record(self, chunks: int, *, continues: bool) -> None:
+        """A run was used; ``continues`` where it extends the term before it."""
+        if continues and self._runs:
+            self._runs[-1] += chunks
+        else:
+            self._runs.append(chunks)
+
+
+class ChunkIndex:
+    """Where known chunks are, by hash: this session's, and those of dedup answers under their keys."""
+
+    def __init__(self, max_chunks: int = MAX_KNOWN_CHUNKS) -> None:
+        self._max_chunks = max_chunks
+        self._tables: dict[bytes | None, dict[bytes, tuple[KnownXorb, int]]] = {None: {}}
+        self._answered: dict[tuple[bytes | None, Hash], KnownXorb] = {}
+        self._order: deque[KnownXorb] = deque()
+        self._count = 0
+
+    @property
+    def keys(self) -> Iterable[bytes | None]:
+        """Every key under which hashes are known; None for plain ones."""
+        return self._tables.keys()
+
+    def open_xorb(self) -> KnownXorb:
+        """A new xorb of this session, to be filled with :meth:`add`."""
+        xorb = KnownXorb()
+        self._order.append(xorb)
+        return xorb
+
+    def add(self, xorb: KnownXorb, digest: bytes, length: int) -> int:
+        """Append a chunk to a xorb of this session; its index in it. The first place of a chunk is kept."""
+        index = xorb.chunk_count
+        xorb.hashes += digest
+        xorb.raw_bytes += length
+        self._tables[None].setdefault(digest, (xorb, index))
+        self._count += 1
+        self._evict()
+        return index
+
+    def move(self, digest: bytes, xorb: KnownXorb, index: int) -> None:
+        """Let a chunk of this session be found in another place of it from now on."""
+        self._tables[None][digest] = (xorb, index)
+
+    def learn(self, answer: Shard) -> None:
+        """Take in the xorbs of a dedup answer or of a cached shard (10.2, 10.3.2)."""
+        table = self._tables.setdefault(answer.key, {})
+        for entry in answer.xorbs:
+            if (answer.key, entry.hash) in self._answered:
+                continue
+            known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes))
+            self._answered[answer.key, entry.hash] = known
+            for index in range(known.chunk_count):
+                digest = entry.chunks.digest(index)
+                table.setdefault(digest, (known, index))
+            self._order.append(known)
+            self._count += known.chunk_count
+        self._evict()
+
+    def find(self, key: bytes | None, digest: bytes) -> tuple[KnownXorb, int] | None:
+        """The first known place of a chunk, its hash given as keyed with ``key``."""
+        return self._tables[key].get(digest)
+
+    def _evict(self) -> None:
+        while self._count > self._max_chunks and len(self._order) > 1:
+            oldest = self._order.popleft()
+            table = self._tables[oldest.key]
+            for index in range(oldest.chunk_count):
+                digest = bytes(oldest.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
+                place = table.get(digest)
+                if place is not None and place[0] is oldest:
+                    del table[digest]
+            self._count -= oldest.chunk_count
+            if oldest.name is not None:
+                self._answered.pop((oldest.key, oldest.name), None)
+            if oldest.key is not None and not table:
+                del self._tables[oldest.key]
+
+
+class DedupPlanner:
+    """Plans the chunks of one file after another. Not thread-safe.
+
+    For each block: ask what :meth:`worth_asking` names, :meth:`learn` the answers, then :meth:`plan`.
+    """
+
+    def __init__(
+        self,
+        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+        queries: QueryRule = WIRE_QUERIES,
+        max_known: int = MAX_KNOWN_CHUNKS,
+    ) -> None:
+        self._suite = suite
+        self._queries = queries
+        self._index = ChunkIndex(max_known)
+        self._open = self._index.open_xorb()
+        self.start_file()
+
+    def start_file(self) -> None:
+        """Forget what belongs to one file: its guard, its last term, its queries."""
+        self._guard = FragmentationGuard()
+        self._last: tuple[KnownXorb, int] | None = None
+        self._position = 0
+        self._last_query: int | None = None
+        self._repeats = _Repeats()
+
+    def close_xorb(self) -> None:
+        """Let new chunks go to a fresh xorb: the open one is being cut short."""
+        if self._open.chunk_count:
+            self._open = self._index.open_xorb()
+
+    def learn(self, answer: Shard) -> None:
+        """Take in a dedup answer, or a cached shard."""
+        self._index.learn(answer)
+
+    def worth_asking(self, chunks: ChunkList) -> list[Hash]:
+        """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown."""
+        wanted = []
+        for i in range(len(chunks)):
+            position = self._position + i
+            digest = chunks.digest(i)
+            if position > 0:
+                if not self._queries.selects(digest):
+                    continue
+                if self._last_query is not None and position - self._last_query < self._queries.spacing_chunks:
+                    continue
+            if any(self._index.find(key, self._as_keyed(key, digest)) for key in self._index.keys):
+                continue
+            self._last_query = position
+            wanted.append(Hash(digest))
+        return wanted
+
+    def plan(self, chunks: ChunkList) -> list[Run]:
+        """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order."""
+        tables = [
+            (key, chunks.hashes if key is None else _kernel.keyed_hashes(key, chunks.hashes))
+            for key in self._index.keys
+        ]
+        by_key = dict(tables)
+        sizes = chunks.sizes
+        runs: list[Run] = []
+        i = 0
+        while i < len(chunks):
+            digest = chunks.digest(i)
+            stretched = self._repeats.wants_copy(digest)
+            known = None if stretched else self._known_run(tables, by_key, i, len(chunks))
+            run = known or self._new_chunk(digest, sizes[i], i)
+            if stretched:
+                if self._repeats.first_copy():
+                    self._index.move(digest, run.xorb, run.xorb_start)
+            else:
+                self._repeats.placed(run, digest)
+            continues = self._last == (run.xorb, run.xorb_start)
+            self._guard.record(run.count, continues=continues)
+            self._last = (run.xorb, run.xorb_start + run.count)
+            if runs and continues and runs[-1].new == run.new:
+                head = runs.pop()
+                run = Run(head.xorb, head.xorb_start, head.block_start, head.count + run.count, run.new)
+            runs.append(run)
+            i = run.block_start + run.count
+        self._position += len(chunks)
+        return runs
+
+    def _known_run(
+        self,
+        tables: list[tuple[bytes | None, bytes]],
+        by_key: dict[bytes | None, bytes],
+        start: int,
+        end: int,
+    ) -> Run | None:
+        best: Run | None = None
+        if self._last is not None and self._last[0].key in by_key:
+            xorb, index = self._last
+            count = _matching(xorb, index, by_key[xorb.key], start, end)
+            if count:
+                # What continues the last term costs no term: always taken.
+                return Run(xorb, index, start, count, new=False)
+        for key, hashes in tables:
+            place = self._index.find(key, hashes[start * HASH_BYTES : (start + 1) * HASH_BYTES])
+            if place is not None:
+                count = _matching(*place, hashes, start, end)
+                if best is None or count > best.count:
+                    best = Run(*place, start, count, new=False)
+        return best if best is not None and self._guard.accepts(best.count) else None
+
+    def _new_chunk(self, digest: bytes, length: int, start: int) -> Run:
+        full = self._open.chunk_count >= self._suite.max_xorb_chunks
+        if full or self._open.raw_bytes + length > self._suite.max_xorb_bytes:
+            self._open = self._index.open_xorb()
+        return Run(self._open, self._index.add(self._open, digest, length), start, 1, new=True)
+
+    @staticmethod
+    def _as_keyed(key: bytes | None, digest: bytes) -> bytes:
+        return digest if key is None else _kernel.keyed_hash(key, digest)
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """Notices that a file repeats one chunk over and over, and asks for a stretch of copies of it."""
+
+    place: tuple[KnownXorb, int] | None = None
+    digest: bytes = b""
+    count: int = 0
+    copies: int = 0
+
+    def placed(self, run: Run, digest: bytes) -> None:
+        """A run was referenced, or a new chunk stored, that is no copy."""
+        place = (run.xorb, run.xorb_start)
+        self.count = self.count + 1 if run.count == 1 and place == self.place else 0
+        self.place, self.digest, self.copies = place, digest, 0
+
+    def wants_copy(self, digest: bytes) -> bool:
+        """Whether this chunk is to be stored again, as a part of the stretch."""
+        return self.count >= REPEATS_BEFORE_STRETCH and digest == self.digest and self.copies < STRETCH_CHUNKS
+
+    def first_copy(self) -> bool:
+        """Count a copy; whether it is where the stretch starts."""
+        self.copies += 1
+        if self.copies == STRETCH_CHUNKS:
+            self.count = 0
+        return self.copies == 1
+
+
+def _matching(xorb: KnownXorb, index: int, hashes: bytes, start: int, end: int) -> int:
+    """How many chunks from ``start`` on are the chunks of the xorb from ``index`` on."""
+    count = 0
+    while start + count < end:
+        at = (start + count) * HASH_BYTES
+        if not xorb.holds(index + count, hashes[at : at + HASH_BYTES]):
+            break
+        count += 1
+    return count

@@ -1,0 +1,31 @@
+"""What we test our own stores with, for those who write one: contract suites, sample files, fault plans.
+
+Needs pytest. Subclass a contract, name the class ``Test...``, and give it its fixture:
+
+>>> import pytest
+>>> from xetstore.cas.blobs.memory import MemoryBlobStore
+>>> from xetstore.testing import BlobStoreContract
+>>> class TestMemoryBlobStore(BlobStoreContract):
+...     @pytest.fixture
+...     def blobs(self):
+...         return MemoryBlobStore()
+"""
+
+from xetstore.testing.blobs import BlobStoreContract
+from xetstore.testing.cas import CasContract
+from xetstore.testing.clock import FakeClock
+from xetstore.testing.faults import FaultPlan, FaultyBlobStore
+from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back, upload
+
+__all__ = [
+    "BlobStoreContract",
+    "CasContract",
+    "FakeClock",
+    "FaultPlan",
+    "FaultyBlobStore",
+    "Sample",
+    "make_sample",
+    "random_bytes",
+    "read_back",
+    "upload",
+]

@@ -1,0 +1,181 @@
+"""BlobStoreContract: what every BlobStore promises, as tests."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from xetstore.errors import NotFoundError, RangeError, UsageError
+from xetstore.interfaces import BlobInfo, BlobStore, ByteStream
+from xetstore.testing.samples import random_bytes
+
+
+def drain(stream: ByteStream, block_bytes: int = 1 << 16) -> bytes:
+    """Everything a stream has."""
+    block = memoryview(bytearray(block_bytes))
+    found = bytearray()
+    with stream:
+        while count := stream.readinto(block):
+            found += block[:count]
+    return bytes(found)
+
+
+class BlobStoreContract:
+    """Subclass it with a fixture ``blobs`` that gives an empty store."""
+
+    @pytest.fixture
+    def blobs(self) -> Any:
+        """The store under test."""
+        raise NotImplementedError("a subclass gives the store")
+
+    def test_an_object_is_its_parts_in_order(self, blobs: BlobStore) -> None:
+        """Parts may be of any buffer type, and empty."""
+        assert blobs.put_new("a/b", [b"one ", bytearray(b"two "), b"", memoryview(b"three")])
+        assert blobs.get("a/b") == b"one two three"
+
+    def test_an_object_of_no_bytes_is_an_object(self, blobs: BlobStore) -> None:
+        """Empty is not absent."""
+        assert blobs.put_new("a/empty", [])
+        assert blobs.get("a/empty") == b""
+        assert blobs.stat("a/empty") == BlobInfo("a/empty", 0)
+        assert drain(blobs.get_range("a/empty", 0, 0)) == b""
+
+    def test_a_part_of_wider_items_is_stored_by_its_bytes(self, blobs: BlobStore) -> None:
+        """A buffer of u64 counts in bytes, not in items."""
+        assert blobs.put_new("a/wide", [memoryview(bytes(range(16))).cast("Q")])
+        assert blobs.get("a/wide") == bytes(range(16))
+
+    def test_an_existing_object_is_never_replaced(self, blobs: BlobStore) -> None:
+        """The second put says so and changes nothing."""
+        assert blobs.put_new("a/b", [b"first"])
+        assert not blobs.put_new("a/b", [b"second"])
+        assert blobs.get("a/b") == b"first"
+
+    def test_one_of_many_writers_creates_the_object(self, blobs: BlobStore) -> None:
+        """However many threads race, one is told that it was the first, and its bytes are those that stay."""
+        outcomes: dict[int, bool] = {}
+        start = threading.Barrier(8)
+
+        def put(number: int) -> None:
+            start.wait()
+            outcomes[number] = blobs.put_new("race/a", [bytes([number]) * 100_000])
+
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        [winner] = [number for number, is_new in outcomes.items() if is_new]
+        assert len(outcomes) == 8
+        assert blobs.get("race/a") == bytes([winner]) * 100_000
+
+    @pytest.mark.parametrize(("start", "end"), [(0, 0), (0, 1), (0, 300_000), (70_000, 70_001), (1, 299_999)])
+    def test_a_range_is_exactly_its_bytes(self, blobs: BlobStore, start: int, end: int) -> None:
+        """End-exclusive, whatever the size of the reader's buffer."""
+        data = random_bytes(300_000)
+        blobs.put_new("a/b", [data])
+        assert drain(blobs.get_range("a/b", start, end)) == data[start:end]
+        assert drain(blobs.get_range("a/b", start, end), block_bytes=999) == data[start:end]
+
+    def test_a_stream_can_be_closed_before_its_end_and_again(self, blobs: BlobStore) -> None:
+        """close() is idempotent."""
+        blobs.put_new("a/b", [b"0123456789"])
+        stream = blobs.get_range("a/b", 0, 10)
+        block = memoryview(bytearray(4))
+        assert stream.readinto(block) == 4
+        stream.close()
+        stream.close()
+        assert bytes(block) == b"0123"
+
+    def test_a_range_past_the_end_is_refused(self, blobs: BlobStore) -> None:
+        """Never a shorter answer."""
+        blobs.put_new("a/b", [b"0123456789"])
+        with pytest.raises(RangeError):
+            blobs.get_range("a/b", 5, 11)
+
+    @pytest.mark.parametrize(("start", "end"), [(-1, 5), (6, 5)])
+    def test_a_range_that_is_none_is_refused(self, blobs: BlobStore, start: int, end: int) -> None:
+        """The caller's mistake is named as such."""
+        blobs.put_new("a/b", [b"0123456789"])
+        with pytest.raises(UsageError):
+            blobs.get_range("a/b", start, end)
+
+    @pytest.mark.parametrize("key", ["a/b", "a/b/c", "a/bc"])
+    def test_what_is_absent_is_not_found(self, blobs: BlobStore, key: str) -> None:
+        """Also below and beside an object that exists, and where there is a folder."""
+        blobs.put_new("a/bcd/e", [b"x"])
+        for read in (lambda: blobs.get(key), lambda: blobs.get_range(key, 0, 1)):
+            with pytest.raises(NotFoundError):
+                read()
+        assert blobs.stat(key) is None
+        assert not blobs.delete(key)
+
+    def test_a_folder_is_no_object(self, blobs: BlobStore) -> None:
+        """The beginning of a key is not a key."""
+        blobs.put_new("a/b/c", [b"x"])
+        assert blobs.stat("a/b") is None
+        for read in (lambda: blobs.get("a/b"), lambda: blobs.get_range("a/b", 0, 0)):
+            with pytest.raises(NotFoundError):
+                read()
+
+    def test_a_deleted_object_is_gone_and_can_come_back(self, blobs: BlobStore) -> None:
+        """True once; afterwards the key is free."""
+        blobs.put_new("a/b", [b"first"])
+        assert blobs.delete("a/b")
+        assert not blobs.delete("a/b")
+        assert blobs.stat("a/b") is None
+        assert blobs.put_new("a/b", [b"second"])
+        assert blobs.get("a/b") == b"second"
+
+    def test_objects_are_listed_in_key_order(self, blobs: BlobStore) -> None:
+        """In the order of the keys as strings, which is not the order of folders."""
+        keys = ["a/b/c", "a/b.d", "a/b-e", "a/b0", "a/b", "z/z/z", "xorbs/00/ff", "xorbs/01/00"]
+        keys.remove("a/b")  # a folder here, so it cannot be an object as well
+        for number, key in enumerate(keys):
+            blobs.put_new(key, [bytes(number)])
+        assert [blob.key for blob in blobs.list()] == sorted(keys)
+        assert {blob.key: blob.size for blob in blobs.list()} == {key: size for size, key in enumerate(keys)}
+
+    @pytest.mark.parametrize(
+        ("prefix", "found"),
+        [
+            ("xorbs/", ["xorbs/00/a", "xorbs/01/b"]),
+            ("xorbs/01", ["xorbs/01/b"]),
+            ("xorbs/01/b", ["xorbs/01/b"]),
+            ("x", ["xorbs/00/a", "xorbs/01/b"]),
+            ("s", ["shards/c"]),
+            ("xorbs/2", []),
+            ("y/", []),
+        ],
+    )
+    def test_a_listing_keeps_to_its_prefix(self, blobs: BlobStore, prefix: str, found: list[str]) -> None:
+        """A prefix need not end where a folder does."""
+        for key in ("xorbs/01/b", "shards/c", "xorbs/00/a"):
+            blobs.put_new(key, [b"x"])
+        assert [blob.key for blob in blobs.list(prefix)] == found
+
+    def test_an_empty_store_lists_nothing(self, blobs: BlobStore) -> None:
+        """Whatever a store keeps beside its objects is not listed."""
+        assert list(blobs.list()) == []
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            *("", "a", "/a/b", "a/", "a//b", "a/../b", "../a", "a/.b", ".a/b", "A/b", "a/b c", "a/\u00e9"),
+            *("a\\b/c", "a/b\n", "a\0/b", "tmp/a"),
+        ],
+    )
+    def test_a_name_that_is_no_key_is_refused_by_every_verb(self, blobs: BlobStore, key: str) -> None:
+        """No key leaves the store's own space."""
+        for verb in (
+            lambda: blobs.put_new(key, [b"x"]),
+            lambda: blobs.get(key),
+            lambda: blobs.get_range(key, 0, 0),
+            lambda: blobs.stat(key),
+            lambda: blobs.delete(key),
+        ):
+            with pytest.raises(UsageError):
+                verb()
+        assert list(blobs.list()) == []

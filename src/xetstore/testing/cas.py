@@ -1,0 +1,254 @@
+"""CasContract: what every Cas promises to an uploader and a downloader, as tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from xetstore import _kernel
+from xetstore.errors import (
+    HashMismatchError,
+    IntegrityError,
+    MissingXorbError,
+    NotFoundError,
+    RangeError,
+    RejectedShardError,
+)
+from xetstore.interfaces import Cas
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import Hash, chunk_hash
+from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
+from xetstore.protocol.xorb import CompressionPolicy
+from xetstore.testing.samples import Sample, entry_of, make_sample, random_bytes, read_back, upload
+
+Claim = Callable[[Sample], Shard]
+
+_OTHER = chunk_hash(b"something else")
+
+
+def _term(sample: Sample, **changes: Any) -> Shard:
+    [term] = sample.file.terms
+    return replace(sample.shard, files=(replace(sample.file, terms=(replace(term, **changes),)),))
+
+
+def _file(sample: Sample, **changes: Any) -> Shard:
+    return replace(sample.shard, files=(replace(sample.file, **changes),))
+
+
+def _xorb(sample: Sample, chunks: ChunkList) -> Shard:
+    return replace(sample.shard, xorbs=(XorbEntry(sample.xorb.hash, chunks),))
+
+
+def _swapped(chunks: ChunkList) -> ChunkList:
+    order = [1, 0, *range(2, len(chunks))]
+    return ChunkList.concat([chunks.slice(i, i + 1) for i in order])
+
+
+# Every single claim of a shard, wrong once, all others right.
+FALSE_CLAIMS: dict[str, Claim] = {
+    "the file hash": lambda sample: _file(sample, hash=_OTHER),
+    "a file hash of zeros": lambda sample: _file(sample, hash=Hash.ZERO),
+    "a file without terms": lambda sample: _file(sample, terms=(), verification=()),
+    "a verification hash": lambda sample: _file(sample, verification=(_OTHER,)),
+    "no verification hashes": lambda sample: _file(sample, verification=None),
+    "the start of a term": lambda sample: _term(sample, chunk_start=1),
+    "the end of a term": lambda sample: _term(sample, chunk_end=sample.xorb.chunk_count - 1),
+    "an end past the xorb": lambda sample: _term(sample, chunk_end=sample.xorb.chunk_count + 1),
+    "an empty term": lambda sample: _term(sample, chunk_start=1, chunk_end=1),
+    "a length too long": lambda sample: _term(sample, unpacked_bytes=len(sample.data) + 1),
+    "a length too short": lambda sample: _term(sample, unpacked_bytes=len(sample.data) - 1),
+    "a missing chunk": lambda sample: _xorb(sample, sample.xorb.chunks.slice(0, sample.xorb.chunk_count - 1)),
+    "chunks in another order": lambda sample: _xorb(sample, _swapped(sample.xorb.chunks)),
+    "keyed chunk hashes": lambda sample: replace(sample.shard, xorbs=(), key=bytes(range(32))),
+}
+
+
+class CasContract:
+    """Subclass it with a fixture ``cas`` that gives an empty store."""
+
+    @pytest.fixture
+    def cas(self) -> Any:
+        """The store under test."""
+        raise NotImplementedError("a subclass gives the store")
+
+    @pytest.fixture
+    def sample(self) -> Sample:
+        """A file of about ten chunks, in a xorb behind some chunks of another file."""
+        return make_sample(random_bytes(600_000, 1), before=random_bytes(150_000, 2))
+
+    def test_a_stored_file_comes_back(self, cas: Cas, sample: Sample) -> None:
+        """The same bytes, under the hash of the file."""
+        assert read_back(cas, upload(cas, sample)) == sample.data
+
+    @pytest.mark.parametrize(
+        ("start", "end"), [(0, 1), (599_999, 600_000), (200_000, 200_001), (1, 599_999), (100_000, 400_000)]
+    )
+    def test_any_range_comes_back(self, cas: Cas, sample: Sample, start: int, end: int) -> None:
+        """Exactly its bytes, from chunks that hold some of them."""
+        file = upload(cas, sample)
+        assert read_back(cas, file, start, end) == sample.data[start:end]
+        kept = cas.reconstruct(file, start, end)
+        assert kept.unpacked_bytes <= end - start + 2 * 131_072
+
+    def test_a_range_is_cut_off_at_the_end_of_the_file(self, cas: Cas, sample: Sample) -> None:
+        """A client need not know the size."""
+        file = upload(cas, sample)
+        assert read_back(cas, file, 599_000, 10**12) == sample.data[599_000:]
+
+    @pytest.mark.parametrize("start", [600_000, 600_001, 10**15])
+    def test_a_range_past_the_end_is_refused(self, cas: Cas, sample: Sample, start: int) -> None:
+        """RangeError is how a client without a size learns where a file ends."""
+        file = upload(cas, sample)
+        with pytest.raises(RangeError):
+            cas.reconstruct(file, start, start + 10)
+
+    def test_a_file_across_xorbs_comes_back(self, cas: Cas) -> None:
+        """Terms of several xorbs, one of them used twice, with chunks in between that are not the file's."""
+        one = make_sample(random_bytes(300_000, 3), before=random_bytes(200_000, 4))
+        two = make_sample(random_bytes(400_000, 5))
+        for sample in (one, two):
+            cas.put_xorb(sample.xorb.hash, sample.body)
+        pieces = [(one, 0, 2), (two, 1, 4), (one, 2, one.xorb.chunk_count), (one, 1, 2)]
+        parts = [(sample, sample.xorb.chunks.slice(first, end), first, end) for sample, first, end in pieces]
+        entry = entry_of(
+            [(Term(sample.xorb.hash, first, end, chunks.total_bytes), chunks) for sample, chunks, first, end in parts]
+        )
+        assert cas.put_shard(Shard((entry,)))
+        raw = {one.xorb.hash: random_bytes(200_000, 4) + one.data, two.xorb.hash: two.data}
+        expected = b""
+        for sample, chunks, first, _ in parts:
+            at = sample.xorb.chunks.slice(0, first).total_bytes
+            expected += raw[sample.xorb.hash][at : at + chunks.total_bytes]
+        assert read_back(cas, entry.hash) == expected
+        middle = len(expected) // 2
+        assert read_back(cas, entry.hash, middle, middle + 300_000) == expected[middle : middle + 300_000]
+
+    def test_the_empty_file_is_a_file(self, cas: Cas) -> None:
+        """Registered like any other, under 32 zero bytes; unknown before."""
+        with pytest.raises(NotFoundError):
+            cas.reconstruct(Hash.ZERO)
+        assert cas.put_shard(Shard((FileEntry(Hash.ZERO, (), (), hashlib.sha256(b"").digest()),)))
+        found = cas.reconstruct(Hash.ZERO)
+        assert (found.terms, dict(found.fetches), found.offset_into_first_term) == ((), {}, 0)
+        with pytest.raises(RangeError):
+            cas.reconstruct(Hash.ZERO, 1)
+
+    def test_an_unknown_file_is_not_found(self, cas: Cas, sample: Sample) -> None:
+        """A xorb without a shard is no file."""
+        cas.put_xorb(sample.xorb.hash, sample.body)
+        for name in (sample.file.hash, sample.xorb.hash, _OTHER):
+            with pytest.raises(NotFoundError):
+                cas.reconstruct(name)
+
+    def test_the_same_upload_twice_is_new_once(self, cas: Cas, sample: Sample) -> None:
+        """Both calls succeed, both times, and the answers stay the same."""
+        assert cas.put_xorb(sample.xorb.hash, sample.body)
+        assert not cas.put_xorb(sample.xorb.hash, sample.body)
+        assert cas.put_shard(sample.shard)
+        before = cas.reconstruct(sample.file.hash)
+        assert not cas.put_shard(sample.shard)
+        assert cas.reconstruct(sample.file.hash) == before
+
+    def test_a_shard_may_hold_the_same_file_twice(self, cas: Cas, sample: Sample) -> None:
+        """Real clients send two files of the same content together."""
+        cas.put_xorb(sample.xorb.hash, sample.body)
+        assert cas.put_shard(replace(sample.shard, files=(sample.file, sample.file)))
+        assert read_back(cas, sample.file.hash) == sample.data
+
+    def test_a_file_hash_is_not_rebound(self, cas: Cas, sample: Sample) -> None:
+        """Another way to make the same file is accepted and the first one kept."""
+        file = upload(cas, sample)
+        before = cas.reconstruct(file)
+        alone = make_sample(sample.data)
+        assert alone.file.hash == file
+        assert alone.xorb.hash != sample.xorb.hash
+        upload(cas, alone)
+        assert cas.reconstruct(file) == before
+
+    def test_a_footer_that_comes_along_is_not_served(self, cas: Cas, sample: Sample) -> None:
+        """Reads end where the chunks end, also for clients that send a footer."""
+        assert cas.put_xorb(sample.xorb.hash, sample.body + sample.xorb.serialize_footer())
+        cas.put_shard(sample.shard)
+        assert read_back(cas, sample.file.hash) == sample.data
+        fetches = [fetch for found in cas.reconstruct(sample.file.hash).fetches.values() for fetch in found]
+        assert max(fetch.byte_end for fetch in fetches) == len(sample.body)
+
+    def test_the_same_chunks_in_another_compression_are_the_same_xorb(self, cas: Cas) -> None:
+        """A xorb's hash names its chunks, not its bytes: the first body stays, and readers are told its offsets."""
+        data = b"compressible " * 40_000
+        packed, plain = make_sample(data), make_sample(data, policy=CompressionPolicy.NONE)
+        assert packed.xorb.hash == plain.xorb.hash
+        assert len(packed.body) < len(plain.body)
+        assert cas.put_xorb(packed.xorb.hash, packed.body)
+        assert not cas.put_xorb(plain.xorb.hash, plain.body)
+        cas.put_shard(plain.shard)
+        assert read_back(cas, plain.file.hash) == data
+
+    def test_a_xorb_under_another_name_is_refused(self, cas: Cas, sample: Sample) -> None:
+        """The name is the root over the chunks, computed by the store."""
+        with pytest.raises(HashMismatchError):
+            cas.put_xorb(_OTHER, sample.body)
+
+    @pytest.mark.parametrize("place", [0, 1, 5, 8, 100_000, -1])
+    def test_a_xorb_with_a_flipped_bit_is_refused(self, cas: Cas, sample: Sample, place: int) -> None:
+        """Wherever it is, and nothing of the xorb is kept."""
+        body = bytearray(sample.body)
+        body[place] ^= 1
+        with pytest.raises(IntegrityError):
+            cas.put_xorb(sample.xorb.hash, body)
+        with pytest.raises(MissingXorbError):
+            cas.put_shard(sample.shard)
+
+    @pytest.mark.parametrize("size", [0, 7, 8, 100_000])
+    def test_a_truncated_xorb_is_refused(self, cas: Cas, sample: Sample, size: int) -> None:
+        """Also one of nothing, and one that ends where a chunk does."""
+        ends = [*memoryview(sample.xorb.ends).cast("Q")]
+        for cut in (size, ends[-2], len(sample.body) - 1):
+            with pytest.raises(IntegrityError):
+                cas.put_xorb(sample.xorb.hash, sample.body[:cut])
+
+    def test_a_shard_that_names_an_absent_xorb_is_refused(self, cas: Cas, sample: Sample) -> None:
+        """In an entry of its own or in a term only, and the error says which xorb it is."""
+        for shard in (sample.shard, replace(sample.shard, xorbs=()), replace(sample.shard, files=())):
+            with pytest.raises(MissingXorbError) as caught:
+                cas.put_shard(shard)
+            assert caught.value.xorb == str(sample.xorb.hash)
+
+    @pytest.mark.parametrize("claim", FALSE_CLAIMS)
+    def test_a_false_claim_is_refused(self, cas: Cas, sample: Sample, claim: str) -> None:
+        """One wrong claim: the shard is refused and none of its files registered, not even an honest one."""
+        cas.put_xorb(sample.xorb.hash, sample.body)
+        good = make_sample(random_bytes(50_000, 6))
+        cas.put_xorb(good.xorb.hash, good.body)
+        shard = FALSE_CLAIMS[claim](sample)
+        with pytest.raises(RejectedShardError):
+            cas.put_shard(replace(shard, files=(good.file, *shard.files)))
+        for name in (sample.file.hash, good.file.hash, *(entry.hash for entry in shard.files)):
+            with pytest.raises(NotFoundError):
+                cas.reconstruct(name)
+
+    def test_the_first_chunk_of_a_file_can_be_found(self, cas: Cas, sample: Sample) -> None:
+        """The answer holds the xorb, its chunk hashes keyed, and only who knows a chunk can recognise it."""
+        upload(cas, sample)
+        first = sample.file.terms[0].chunk_start
+        answer = cas.find_chunk(Hash(sample.xorb.chunks.digest(first)))
+        assert answer is not None
+        assert answer.key is not None
+        assert answer.files == ()
+        assert answer.expires_at > answer.created_at > 0
+        [entry] = answer.xorbs
+        assert entry.hash == sample.xorb.hash
+        assert entry.chunks.hashes == _kernel.keyed_hashes(answer.key, sample.xorb.chunks.hashes)
+        assert entry.chunks.lengths == sample.xorb.chunks.lengths
+
+    def test_an_unknown_chunk_is_not_found(self, cas: Cas, sample: Sample) -> None:
+        """Nor is one of a xorb that no shard has named yet."""
+        assert cas.find_chunk(_OTHER) is None
+        cas.put_xorb(sample.xorb.hash, sample.body)
+        first = sample.file.terms[0].chunk_start
+        assert cas.find_chunk(Hash(sample.xorb.chunks.digest(first))) is None

@@ -1,0 +1,227 @@
+"""Fault plans: make the n-th thing that a store asks of the system fail, or the process die there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+from unittest import mock
+
+from xetstore.cas.blobs import local
+from xetstore.cas.index import sqlite
+from xetstore.interfaces import BlobInfo, BlobStore, ByteStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+CRASH_EXIT_CODE = 99
+"""How a process ends that a plan made crash."""
+
+
+class FaultPlan:
+    """Counts operations and lets number ``fail_at`` (from 0; None: none) fail with ``error``, an errno.
+
+    With ``crash`` the process ends there and then, without any clean-up. ``operations`` is what was asked
+    so far, in order. Thread-safe.
+
+    >>> plan = FaultPlan(fail_at=1)
+    >>> plan.step("first")
+    >>> plan.step("second")
+    Traceback (most recent call last):
+        ...
+    OSError: [Errno 28] No space left on device
+    >>> plan.operations, plan.has_failed
+    (['first', 'second'], True)
+    """
+
+    def __init__(self, fail_at: int | None = None, *, error: int = errno.ENOSPC, crash: bool = False) -> None:
+        self.operations: list[str] = []
+        self.has_failed = False
+        self._fail_at = fail_at
+        self._error = error
+        self._crash = crash
+        self._lock = threading.Lock()
+
+    def fail_next(self, after: int = 0) -> None:
+        """Let one of the coming operations fail: the next one, or the one ``after`` so many others."""
+        with self._lock:
+            self.has_failed = False
+            self._fail_at = len(self.operations) + after
+
+    def disarm(self) -> None:
+        """Let everything go well from now on."""
+        self._fail_at = None
+
+    def is_due(self, operation: str) -> bool:
+        """Count an operation; whether it is the one to fail."""
+        with self._lock:
+            self.operations.append(operation)
+            if len(self.operations) - 1 != self._fail_at:
+                return False
+            self.has_failed = True
+            return True
+
+    def step(self, operation: str) -> None:
+        """Count an operation, and fail if it is the one."""
+        if self.is_due(operation):
+            self.fail()
+
+    def fail(self) -> None:
+        """Do what is planned."""
+        if self._crash:
+            os._exit(CRASH_EXIT_CODE)
+        raise OSError(self._error, os.strerror(self._error))
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[FaultPlan]:
+        """Apply the plan to every local store of this process: its files, and index connections opened inside.
+
+        The operations are "mkdir", "open", "write", "fsync file", "fsync folder", "close", "link", "unlink",
+        and the statements that change the index, by their first word.
+        """
+        with (
+            mock.patch.object(local, "os", _WatchedOs(self)),
+            mock.patch.object(sqlite, "sqlite3", _WatchedSqlite(self)),
+        ):
+            yield self
+
+
+class FaultyBlobStore:
+    """A BlobStore that asks the plan before each verb; a failing one raises what a local store would."""
+
+    def __init__(self, inner: BlobStore, plan: FaultPlan) -> None:
+        self._inner = inner
+        self._plan = plan
+
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """As the store inside, if the plan allows."""
+        self._ask("put_new", key)
+        return self._inner.put_new(key, parts)
+
+    def get(self, key: str) -> bytes:
+        """As the store inside, if the plan allows."""
+        self._ask("get", key)
+        return self._inner.get(key)
+
+    def get_range(self, key: str, start: int, end: int) -> ByteStream:
+        """As the store inside, if the plan allows."""
+        self._ask("get_range", key)
+        return self._inner.get_range(key, start, end)
+
+    def stat(self, key: str) -> BlobInfo | None:
+        """As the store inside, if the plan allows."""
+        self._ask("stat", key)
+        return self._inner.stat(key)
+
+    def delete(self, key: str) -> bool:
+        """As the store inside, if the plan allows."""
+        self._ask("delete", key)
+        return self._inner.delete(key)
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """As the store inside, if the plan allows."""
+        self._ask("list", prefix)
+        return self._inner.list(prefix)
+
+    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:
+        """As the store inside, if the plan allows."""
+        self._ask("sign", key)
+        return self._inner.sign(key, method=method, start=start, end=end, expires_at=expires_at)
+
+    def _ask(self, verb: str, key: str) -> None:
+        try:
+            self._plan.step(f"{verb} {key}")
+        except OSError as error:
+            raise local.storage_error(error, f"object {key}: {verb} failed") from error
+
+
+class _WatchedOs:
+    """The module ``os``, with a plan asked before what changes files."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._plan = plan
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def mkdir(self, path: Any) -> None:
+        self._plan.step("mkdir")
+        os.mkdir(path)  # noqa: PTH102  # what is watched is os
+
+    def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
+        self._plan.step("open")
+        return os.open(path, flags, mode)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        if self._plan.is_due("write"):
+            # A disk fills up, and a process dies, in the middle of a write.
+            os.write(descriptor, data[: len(data) // 2])
+            self._plan.fail()
+        return os.write(descriptor, data)
+
+    def fsync(self, descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        self._plan.step("fsync folder" if is_folder else "fsync file")
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)  # closes also where it reports an error
+        self._plan.step("close")
+
+    def link(self, source: Any, target: Any) -> None:
+        self._plan.step("link")
+        os.link(source, target)
+
+    def unlink(self, path: Any) -> None:
+        self._plan.step("unlink")
+        os.unlink(path)  # noqa: PTH108  # what is watched is os
+
+
+class _WatchedSqlite:
+    """The module ``sqlite3``, with a plan asked before statements that change the database."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._plan = plan
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sqlite3, name)
+
+    def connect(self, target: str, **options: Any) -> sqlite3.Connection:
+        ask = self._ask
+
+        class WatchedCursor(sqlite3.Cursor):
+            def execute(self, sql: str, *parameters: Any) -> Self:
+                ask(sql)
+                return super().execute(sql, *parameters)
+
+            def executemany(self, sql: str, parameters: Any) -> Self:
+                ask(sql)
+                return super().executemany(sql, parameters)
+
+        class WatchedConnection(sqlite3.Connection):
+            def cursor(self, factory: Any = WatchedCursor) -> Any:
+                return super().cursor(factory)
+
+            def commit(self) -> None:
+                if self.in_transaction:
+                    ask("COMMIT")
+                super().commit()
+
+        return sqlite3.connect(target, factory=WatchedConnection, **options)
+
+    def _ask(self, sql: str) -> None:
+        word = sql.split(maxsplit=1)[0].upper()
+        if word in ("SELECT", "PRAGMA"):
+            return
+        try:
+            self._plan.step(word)
+        except OSError as error:
+            failure = sqlite3.OperationalError(f"{word}: {error.strerror}")
+            is_full = error.errno == errno.ENOSPC
+            failure.sqlite_errorcode = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_IOERR
+            raise failure from error

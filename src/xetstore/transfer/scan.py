@@ -1,0 +1,237 @@
+"""Reading a local file once: its blocks cut into hashed chunks, its file hash and, beside them, its SHA-256.
+
+Reading ahead, SHA-256 and the chunk pass run at the same time in threads that hold no GIL; the chunk pass
+itself is shared by ``threads`` cores. Memory is a few blocks, whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from xetstore import _kernel
+from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import Hash, file_hash
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.transfer.progress import NoProgress, Progress
+
+BLOCK_BYTES = 4 << 20
+_BUFFERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """What identifies a file: its Xet hash, its size in bytes and, where it was asked for, its SHA-256 in hex."""
+
+    hash: Hash
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole chunks of a file in order. ``data`` is their bytes, valid until the next block is taken."""
+
+    data: memoryview
+    chunks: ChunkList
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class FileScan:
+    """One pass over one file: iterate over its blocks, then ask for :meth:`info`.
+
+    Raises NotFoundError, AccessDeniedError, UsageError (not a regular file) on opening, and SourceChangedError
+    at the end if the file changed while it was read. A context manager.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sha256: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+    ) -> None:
+        self.path = path
+        self._suite = suite
+        self._threads = threads or usable_cores()
+        self._progress = progress or NoProgress()
+        self._sha = hashlib.sha256() if sha256 else None
+        self._tree = _kernel.MerkleTree(suite.kernel)
+        self._chunk_count = 0
+        self._done = False
+        try:
+            # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise source_error(path, error) from error
+        self._before = os.fstat(self._fd)
+        if not stat.S_ISREG(self._before.st_mode):
+            os.close(self._fd)
+            kind = "a directory" if stat.S_ISDIR(self._before.st_mode) else "not a regular file"
+            raise UsageError(f"{path} is {kind}", hint="give a file")
+
+    @property
+    def size(self) -> int:
+        """The file's size in bytes when it was opened."""
+        return self._before.st_size
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks so far."""
+        return self._chunk_count
+
+    def __enter__(self) -> FileScan:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __iter__(self) -> Iterator[Block]:
+        self._progress.total(self.size)
+        try:
+            yield from self._small() if self.size <= BLOCK_BYTES else self._large()
+        except OSError as error:
+            raise source_error(self.path, error) from error
+        after = os.fstat(self._fd)
+        # A file that lost its last name was removed or replaced: what was read is not what its path means now.
+        gone = not after.st_nlink and self._before.st_nlink
+        if gone or _identity(after) != _identity(self._before) or self._tree.total_bytes != after.st_size:
+            raise SourceChangedError(f"{self.path} changed while it was read", hint="try again when it is still")
+        self._done = True
+
+    def info(self) -> FileInfo:
+        """The identity of the whole file, once all blocks were taken."""
+        if not self._done:
+            raise RuntimeError("the file was not read to its end")
+        root = Hash(self._tree.root())
+        sha256 = self._sha.hexdigest() if self._sha is not None else None
+        return FileInfo(file_hash(root, self._suite), self._tree.total_bytes, sha256)
+
+    def _small(self) -> Iterator[Block]:
+        data = memoryview(bytearray(self.size + 1))
+        filled = self._fill(data)
+        if self._sha is not None:
+            self._sha.update(data[:filled])
+        if filled:
+            yield self._cut(data[:filled], final=True)
+
+    def _large(self) -> Iterator[Block]:
+        head = self._suite.max_chunk_bytes  # room before each block for the open chunk of the one before
+        pool = [bytearray(head + BLOCK_BYTES) for _ in range(_BUFFERS)]
+        free = deque(memoryview(buffer) for buffer in pool)
+        hashing: deque[tuple[Future[None], memoryview]] = deque()
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "sha256") as hasher:
+            buffer = free.popleft()
+            reading = reader.submit(self._fill, buffer[head:])
+            carry = buffer[:0]
+            while True:
+                filled = reading.result()
+                current, final = buffer, filled < BLOCK_BYTES
+                if not final:
+                    # A buffer is free again when SHA-256 has read it too.
+                    while not free:
+                        done, used = hashing.popleft()
+                        done.result()
+                        free.append(used)
+                    buffer = free.popleft()
+                    reading = reader.submit(self._fill, buffer[head:])
+                if self._sha is not None:
+                    hashing.append((hasher.submit(self._sha.update, current[head : head + filled]), current))
+                start = head - len(carry)
+                current[start:head] = carry
+                block = self._cut(current[start : head + filled], final=final)
+                if len(block.chunks):
+                    yield block
+                carry = current[start + len(block.data) : head + filled]
+                if final:
+                    break
+                # The open chunk is copied before its buffer is filled again: _BUFFERS > 2 keeps them apart.
+                if self._sha is None:
+                    free.append(current)
+
+    def _fill(self, buffer: memoryview) -> int:
+        filled = 0
+        while filled < len(buffer):
+            count = os.readv(self._fd, [buffer[filled:]])
+            if count == 0:
+                break
+            filled += count
+        return filled
+
+    def _cut(self, data: memoryview, *, final: bool) -> Block:
+        hashes, lengths = _kernel.find_chunks(self._suite.kernel, data, final=final, threads=self._threads)
+        self._tree.update(hashes, lengths)
+        chunks = ChunkList(hashes, lengths)
+        self._chunk_count += len(chunks)
+        used = chunks.total_bytes
+        self._progress.advance(logical=used)
+        return Block(data[:used], chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class HashReport:
+    """A hashed file: how many chunks it has and, where they were asked for, which."""
+
+    info: FileInfo
+    chunk_count: int
+    chunks: ChunkList | None = None
+
+
+def hash_report(
+    path: Path | str,
+    *,
+    sha256: bool = False,
+    keep_chunks: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> HashReport:
+    """As :func:`hash_file`, with the chunks: 40 bytes of memory each when ``keep_chunks``."""
+    kept: list[ChunkList] = []
+    with FileScan(Path(path), sha256=sha256, threads=threads, progress=progress) as scan:
+        for block in scan:
+            if keep_chunks:
+                kept.append(block.chunks)
+        return HashReport(scan.info(), scan.chunk_count, ChunkList.concat(kept) if keep_chunks else None)
+
+
+def hash_file(
+    path: Path | str, *, sha256: bool = False, threads: int | None = None, progress: Progress | None = None
+) -> FileInfo:
+    """The Xet hash and size of a file, without storing anything; ``sha256=True`` adds its SHA-256.
+
+    ``threads`` is how many cores to use, all by default. Raises NotFoundError, AccessDeniedError, UsageError
+    and SourceChangedError.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "greeting.txt"
+    >>> _ = path.write_text("Hello World!")
+    >>> str(hash_file(path).hash)[:16]
+    'a9dae0ad88b060bd'
+    """
+    return hash_report(path, sha256=sha256, threads=threads, progress=progress).info
+
+
+def source_error(path: Path | str, error: OSError) -> XetError:
+    """Say in our words why a file of the user's cannot be read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotFoundError(f"{path} does not exist")
+    return kind_of(error)(f"{path} cannot be read: {error.strerror}")
+
+
+def _identity(info: os.stat_result) -> tuple[int, int, int, int]:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns

@@ -1,0 +1,41 @@
+"""Every store of ours keeps the contract of its seam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.blobs.local import LocalBlobStore
+from xetstore.cas.blobs.memory import MemoryBlobStore
+from xetstore.testing import BlobStoreContract, CasContract
+
+
+class TestLocalBlobStore(BlobStoreContract):
+    @pytest.fixture
+    def blobs(self, tmp_path: Path) -> LocalBlobStore:
+        return LocalBlobStore(tmp_path)
+
+
+class TestMemoryBlobStore(BlobStoreContract):
+    @pytest.fixture
+    def blobs(self) -> MemoryBlobStore:
+        return MemoryBlobStore()
+
+
+class TestStoreInADirectory(CasContract):
+    @pytest.fixture
+    def cas(self, tmp_path: Path) -> Iterator[EmbeddedCas]:
+        with EmbeddedCas.open(tmp_path / "store") as cas:
+            yield cas
+            verify_invariants(cas)
+
+
+class TestStoreInMemory(CasContract):
+    @pytest.fixture
+    def cas(self) -> Iterator[EmbeddedCas]:
+        with EmbeddedCas.in_memory() as cas:
+            yield cas
+            verify_invariants(cas)

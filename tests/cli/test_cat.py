@@ -1,0 +1,67 @@
+"""``xet cat``."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runner import COMMAND, Xet, flip_byte
+from tests.strategies import splitmix64
+
+DATA = splitmix64(3, 3_000_000)
+
+
+@pytest.fixture
+def stored(xet: Xet, tmp_path: Path) -> str:
+    (tmp_path / "original").write_bytes(DATA)
+    return xet.put(tmp_path / "original")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_stdout_gets_the_bytes_and_nothing_else(xet: Xet, stored: str, unbuffered: str) -> None:
+    ran = xet.process("cat", stored, env={**xet.environment, "PYTHONUNBUFFERED": unbuffered})
+    assert (ran.code, ran.stderr) == (0, "")
+    assert ran.data == DATA
+
+
+@pytest.mark.parametrize("span", [(0, 1), (1_234_567, 1_234_599), (2_999_990, None), (5, 2_000_000)])
+def test_a_range_is_the_slice_of_the_same_numbers(xet: Xet, stored: str, span: tuple[int, int | None]) -> None:
+    start, end = span
+    ran = xet("cat", stored, "--range", f"{start}:{'' if end is None else end}")
+    assert ran.code == 0
+    assert ran.data == DATA[start:end]
+
+
+def test_an_unknown_hash_is_not_found(xet: Xet, stored: str) -> None:
+    ran = xet("cat", "cd" * 32)
+    assert (ran.code, ran.data) == (3, b"")
+
+
+def test_a_range_that_starts_behind_the_end_is_refused(xet: Xet, stored: str) -> None:
+    ran = xet("cat", stored, "--json", "--range", "3000000:")
+    assert (ran.code, ran.data, ran.errors[0]["code"]) == (2, b"", "range")
+
+
+def test_damaged_data_ends_in_an_integrity_error(xet: Xet, stored: str) -> None:
+    [xorb] = xet.xorbs()
+    flip_byte(xorb, 2_000_000)
+    ran = xet.process("cat", stored, "--json")
+    assert ran.code == 4
+    assert len(ran.data) < len(DATA)
+    assert DATA.startswith(ran.data), "what was printed before the damage is right"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_had_enough_hears_no_complaint(xet: Xet, stored: str, unbuffered: str) -> None:
+    environment = {**xet.environment, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        [*COMMAND, "cat", stored], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(10) == DATA[:10]
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

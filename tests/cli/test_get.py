@@ -1,0 +1,128 @@
+"""``xet get``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runner import Xet, flip_byte
+from tests.strategies import splitmix64
+
+DATA = splitmix64(2, 700_000)
+UNKNOWN = "ab" * 32
+
+
+@pytest.fixture
+def stored(xet: Xet, tmp_path: Path) -> str:
+    (tmp_path / "original").write_bytes(DATA)
+    return xet.put(tmp_path / "original")
+
+
+def test_a_file_comes_back_verified(xet: Xet, stored: str, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    ran = xet.process("get", stored, "-o", out, "--json")
+    assert ran.records == [{"path": str(out), "hash": stored, "size": len(DATA), "verified": True}]
+    assert (ran.code, ran.stderr) == (0, "")
+    assert out.read_bytes() == DATA
+
+
+def test_people_get_a_remark_on_stderr(xet: Xet, stored: str, tmp_path: Path) -> None:
+    ran = xet("get", stored, "--output", tmp_path / "copy")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "", f"{tmp_path / 'copy'}: 683.6 KiB, verified\n")
+
+
+def test_an_empty_file_comes_back(xet: Xet, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    name = xet.put(tmp_path / "empty")
+    assert name == "0" * 64
+    assert xet("get", name, "-o", tmp_path / "copy").code == 0
+    assert (tmp_path / "copy").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ("100000:100001", DATA[100_000:100_001]),
+        ("1000:600000", DATA[1000:600_000]),
+        ("699999:", DATA[-1:]),
+        (":5", DATA[:5]),
+        (":", DATA),
+        ("650000:9000000000", DATA[650_000:]),
+    ],
+)
+def test_a_range_is_the_slice_of_the_same_numbers(
+    xet: Xet, stored: str, tmp_path: Path, span: str, expected: bytes
+) -> None:
+    out = tmp_path / "part"
+    [record] = xet("get", stored, "-o", out, "--range", span, "--json").records
+    assert out.read_bytes() == expected
+    assert record["size"] == len(expected)
+
+
+@pytest.mark.parametrize("span", ["", "5", "-5:", "a:b", "5:4", "1:2:3", "0x10:", "1k:2k", "9" * 19 + ":", "１:２"])
+def test_what_is_not_a_range_is_refused(xet: Xet, stored: str, tmp_path: Path, span: str) -> None:
+    ran = xet("get", stored, "-o", tmp_path / "part", "--json", "--range", span)
+    assert (ran.code, ran.errors[0]["code"]) == (2, "usage")
+    assert "START:END" in ran.errors[0]["hint"]
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_range_that_starts_behind_the_end_is_refused(xet: Xet, stored: str, tmp_path: Path) -> None:
+    ran = xet("get", stored, "-o", tmp_path / "part", "--json", "--range", "700000:")
+    assert (ran.code, ran.errors[0]["code"]) == (2, "range")
+    assert not (tmp_path / "part").exists()
+
+
+def test_an_unknown_hash_is_not_found(xet: Xet, stored: str, tmp_path: Path) -> None:
+    ran = xet("get", UNKNOWN, "-o", tmp_path / "copy")
+    assert (ran.code, ran.stdout) == (3, "")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("text", ["", "abc", "g" * 64, "ab" * 33])
+def test_what_is_not_a_hash_is_refused(xet: Xet, tmp_path: Path, text: str) -> None:
+    ran = xet("get", text, "-o", tmp_path / "copy", "--json")
+    assert (ran.code, ran.errors[0]["code"]) == (2, "usage")
+
+
+def test_a_store_that_is_not_there_is_not_made(xet: Xet, tmp_path: Path) -> None:
+    ran = xet("get", UNKNOWN, "-o", tmp_path / "copy", "--json")
+    assert (ran.code, ran.errors[0]["code"]) == (3, "not_found")
+    assert not xet.store.exists()
+
+
+def test_damaged_data_is_refused_and_the_old_file_left_as_it_was(xet: Xet, stored: str, tmp_path: Path) -> None:
+    [xorb] = xet.xorbs()
+    flip_byte(xorb, 300_000)
+    out = tmp_path / "copy"
+    out.write_text("precious")
+    ran = xet.process("get", stored, "-o", out, "--json")
+    assert (ran.code, ran.records) == (4, [])
+    assert out.read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"original", "copy", "store"}, "no temporary file is left"
+
+
+def test_an_existing_file_is_replaced(xet: Xet, stored: str, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    out.write_text("old")
+    assert xet("get", stored, "-o", out).code == 0
+    assert out.read_bytes() == DATA
+
+
+def test_a_directory_is_no_place_to_write_to(xet: Xet, stored: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    ran = xet("get", stored, "-o", tmp_path / "folder", "--json")
+    assert (ran.code, ran.errors[0]["code"]) == (2, "usage")
+
+
+def test_a_directory_that_is_not_there_is_not_made(xet: Xet, stored: str, tmp_path: Path) -> None:
+    ran = xet("get", stored, "-o", tmp_path / "no" / "copy")
+    assert ran.code == 3
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_dash_is_stdout(xet: Xet, stored: str) -> None:
+    assert xet.process("get", stored, "-o", "-", "--range", "10:200000").data == DATA[10:200_000]
+    ran = xet("get", stored, "-o", "-", "--json")
+    assert (ran.code, ran.data, ran.errors[0]["code"]) == (2, b"", "usage")

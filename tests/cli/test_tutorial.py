@@ -1,0 +1,69 @@
+"""docs/tutorial.md: its commands run as they stand, and print what it says they do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TEXT = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
+MARK = "\x1e"
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """Fenced blocks in order: (language, content)."""
+    yield from re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def steps() -> Iterator[tuple[str, str]]:
+    """Commands of a shell in order, each with what it prints. Python becomes a command, too."""
+    for before, (language, content) in zip([("", ""), *blocks()], blocks(), strict=False):
+        if language == "console":
+            for step in re.split(r"^\$ ", content, flags=re.MULTILINE)[1:]:
+                command, _, printed = step.partition("\n")
+                yield command, printed
+        elif language == "text":
+            assert before[0] == "python", "only programs have their output in a block of its own"
+            yield f"python - <<'END'\n{before[1]}END", content
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether the output is the expected one, where … is anything."""
+    pattern = ".*".join(re.escape(part) for part in expected.split("…"))
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("bash", "seq", "sed", "dd"))), reason="needs a shell and its tools")
+def test_the_tutorial_is_true(tmp_path: Path) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, arguments in (("xet", "-m xetstore"), ("python", "")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        (commands / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    environment.pop("XET_STORE", None)
+
+    wanted = list(steps())
+    assert len(wanted) > 20
+    script = "".join(f"{step}\n(s=$?; printf '{MARK}'; exit $s)\n" for step, _ in wanted)
+    done = subprocess.run(
+        ["bash"],
+        input=script,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    printed = done.stdout.split(MARK)
+    assert len(printed) == len(wanted) + 1
+    for (step, expected), actual in zip(wanted, printed, strict=False):
+        assert matches(expected, actual), f"$ {step}\n{actual}"

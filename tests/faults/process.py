@@ -1,0 +1,87 @@
+"""Worker: runs calls of ``worker.py`` in other processes and tells how they ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+SCRIPT = Path(__file__).with_name("worker.py")
+
+
+@dataclass
+class Ended:
+    """How a call ended: its exit code (the negative number of the signal that killed it) and what it told before."""
+
+    code: int = -1
+    told: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+    message: str = ""
+
+
+class WorkerFailedError(Exception):
+    """The worker itself could not start, or broke off."""
+
+
+class Worker:
+    """A worker process, started behind the command ``prefix`` and with ``options`` of Popen. A context manager."""
+
+    def __init__(self, prefix: Sequence[str] = (), **options: Any) -> None:
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, str(SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        try:
+            self._read("ready")
+        except WorkerFailedError:
+            self.close()
+            raise
+
+    def run_all(self, *calls: dict[str, Any]) -> list[Ended]:
+        """Calls at the same time, each in a process of its own, from beginning to end."""
+        assert self._process.stdin is not None
+        self._calls = [Ended() for _ in calls]
+        self._process.stdin.write(json.dumps(calls) + "\n")
+        self._process.stdin.flush()
+        for ended, code in zip(self._calls, self._read("ended"), strict=True):
+            ended.code = code
+        return self._calls
+
+    def run(self, call: str, **arguments: Any) -> Ended:
+        """One call."""
+        return self.run_all({"call": call, **arguments})[0]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()  # closes its pipes too
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, wanted: str) -> Any:
+        """What the worker says under the name ``wanted``; meanwhile what calls tell is noted."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            if wanted in said:
+                return said[wanted]
+            if "call" in said:
+                ended = self._calls[said["call"]]
+                ended.told += [said["told"]] if "told" in said else []
+                ended.error = said.get("error", ended.error)
+                ended.message = said.get("message", ended.message)
+        raise WorkerFailedError("the worker ended; what it said on stderr was captured")

@@ -1,0 +1,110 @@
+"""A store that this user may not write to, and files that it may not read. As root, another user stands in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import xetstore
+from tests.faults.process import Ended, Worker
+from tests.strategies import splitmix64
+
+NOBODY = 65534
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(worker: Worker) -> Run:
+    """Calls by somebody whom permissions bind."""
+    binding = {"user": NOBODY} if os.geteuid() == 0 else {}
+    return lambda call, **arguments: worker.run(call, **arguments, **binding)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def lock(folder: Path) -> dict[Path, bytes]:
+    """Take away everybody's permission to write; what is there."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return contents(folder)
+
+
+def unlock(folder: Path) -> None:
+    """Let the owner write again."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.fixture
+def public(scratch: Path) -> Path:
+    """A directory in which everybody may write."""
+    folder = scratch / "public"
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+def readable(path: Path, size: int) -> Path:
+    path.write_bytes(splitmix64(size, size))
+    path.chmod(0o644)
+    return path
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "in use by its owner"])
+def test_a_read_only_store_gives_and_does_not_take(run: Run, scratch: Path, public: Path, is_open: bool) -> None:
+    source, other = readable(scratch / "source", 2_000_000), readable(scratch / "other", 100_000)
+    root = scratch / "store"
+    with xetstore.open(root) as store:
+        file = str(store.put(source).hash)
+        if not is_open:
+            store.close()
+        before = lock(root)
+        got = run("get", store=str(root), file=file, out=str(public / "out"))
+        assert (got.code, got.error, got.told) == (0, None, [{"verified": True}])
+        assert (public / "out").read_bytes() == source.read_bytes()
+        for path in (source, other):  # also what is stored already: it would be granted again
+            refused = run("put", store=str(root), paths=[str(path)])
+            assert (refused.code, refused.error, refused.told) == (5, "AccessDeniedError", [])
+        assert run("look", store=str(root)).told == [{"problems": [], "notes": []}]
+        assert run("cli", arguments=["--store", str(root), "put", str(other)]).code == 5
+        assert run("cli", arguments=["--store", str(root), "check", "--read-data"]).code == 0
+        assert contents(root) == before
+        unlock(root)
+
+
+def test_no_store_is_made_in_a_read_only_directory(run: Run, scratch: Path) -> None:
+    source = readable(scratch / "source", 100)
+    (scratch / "locked").mkdir()
+    lock(scratch / "locked")
+    refused = run("put", store=str(scratch / "locked" / "store"), paths=[str(source)])
+    assert (refused.code, refused.error) == (5, "AccessDeniedError")
+    assert list((scratch / "locked").iterdir()) == []
+
+
+def test_a_file_that_may_not_be_read_is_refused(run: Run, scratch: Path, public: Path) -> None:
+    secret = readable(scratch / "secret", 100)
+    secret.chmod(0)
+    refused = run("put", store=str(public / "store"), paths=[str(secret)])
+    assert (refused.code, refused.error) == (5, "AccessDeniedError")
+    assert str(secret) in refused.message
+    assert run("look", store=str(public / "store")).told == [{"problems": [], "notes": []}]
+
+
+def test_a_get_into_a_read_only_directory_is_refused(run: Run, scratch: Path) -> None:
+    with xetstore.open(scratch / "store") as store:
+        file = str(store.put(readable(scratch / "source", 300_000)).hash)
+    lock(scratch / "store")
+    locked = scratch / "locked"
+    locked.mkdir()
+    readable(locked / "out", 10)
+    before = lock(locked)
+    for out in (locked / "out", locked / "new"):
+        refused = run("get", store=str(scratch / "store"), file=file, out=str(out))
+        assert (refused.code, refused.error) == (5, "AccessDeniedError")
+    assert contents(locked) == before

@@ -1,0 +1,245 @@
+"""The other processes of the fault tests: a script that forks one for each call, so that it can be killed, starved of
+space, or run as somebody else. ``process.Worker`` starts it and talks to it.
+
+Requests come as lines of JSON, each a list of calls that run at the same time. Every call runs in a process of its own,
+writes what it has to tell as lines of JSON, and ends with the exit code of its error. Any call may be given a
+``file_limit`` in bytes, as of ``ulimit -f``, be killed after ``kill_after`` seconds, or run as ``user``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import xetstore
+from xetstore.cas.check import check
+from xetstore.cas.service import EmbeddedCas
+from xetstore.cli.main import cli as commands
+from xetstore.cli.main import run
+from xetstore.errors import XetError
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+from xetstore.transfer import upload
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from xetstore.protocol.hashes import Hash
+
+Says = Iterator[dict[str, Any]]
+Wait = Callable[[], None]
+
+
+class PunctualCas(EmbeddedCas):
+    """Waits for the other calls of a request before it stores its first xorb: everything was planned by then."""
+
+    wait: Wait | None = None
+
+    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
+        if self.wait is not None:
+            wait, self.wait = self.wait, None
+            wait()
+        return super().put_xorb(xorb, body)
+
+
+def put(
+    wait: Wait, *, store: str, paths: list[str], together: bool = False, xorb_bytes: int = 0, files_a_shard: int = 0
+) -> Says:
+    """Store files, in smaller xorbs and shards than usual if asked to; tell of each one that is acknowledged."""
+    suite = XET_GEARHASH_BLAKE3
+    if xorb_bytes:
+        suite = replace(suite, max_xorb_bytes=xorb_bytes)
+    if files_a_shard:
+        upload.FLUSH_FILES = files_a_shard
+    with PunctualCas.open(store) as cas:
+        assert isinstance(cas, PunctualCas)
+        cas.wait = wait if together else None
+        for report in upload.put_files(cas, map(Path, paths), suite=suite):
+            yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}
+
+
+def get(_: Wait, *, store: str, file: str, out: str) -> Says:
+    with xetstore.open(store, create=False) as opened:
+        yield {"verified": opened.get(file, out).verified}
+
+
+def look(_: Wait, *, store: str) -> Says:
+    """Check a store."""
+    with EmbeddedCas.open(store, create=False) as cas:
+        report = check(cas, read_data=True)
+        yield {"problems": [str(problem) for problem in report.problems], "notes": list(report.notes)}
+
+
+def cli(_: Wait, *, arguments: list[str]) -> Says:
+    """The command line, for its exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.argv = ["xet", *arguments]
+    run()
+
+
+def fill(_: Wait, *, ballast: str, leave: int) -> Says:
+    """Make the file ``ballast`` so big that the disk has only ``leave`` bytes left; start anew if it exists."""
+    path = Path(ballast)
+    path.unlink(missing_ok=True)
+    found = os.statvfs(path.parent)
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - leave)
+    yield {}
+
+
+def remove(_: Wait, *, path: str) -> Says:
+    Path(path).unlink(missing_ok=True)
+    yield {}
+
+
+def copy(_: Wait, *, path: str, to: str) -> Says:
+    yield {"copied": shutil.copyfile(path, to)}
+
+
+def same(_: Wait, *, path: str, other: str) -> Says:
+    yield {"same": Path(path).read_bytes() == Path(other).read_bytes()}
+
+
+def names(_: Wait, *, folder: str) -> Says:
+    yield {"names": sorted(path.name for path in Path(folder).iterdir())}
+
+
+def change(_: Wait, *, path: str, how: str) -> Says:
+    """Do something to a file that somebody reads."""
+    match how:
+        case "grow":
+            with Path(path).open("ab") as file:
+                file.write(b"more")
+        case "shrink":
+            os.truncate(path, Path(path).stat().st_size - 1)
+        case "empty":
+            os.truncate(path, 0)
+        case "rewrite the start":
+            with Path(path).open("r+b") as file:
+                file.write(b"other")
+        case "rewrite the end":
+            with Path(path).open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(b"!")
+        case "remove":
+            Path(path).unlink()
+        case "replace":
+            Path(path + ".new").write_bytes(b"another file")
+            Path(path + ".new").replace(path)
+        case _:
+            raise ValueError(how)
+    yield {}
+
+
+CALLS: dict[str, Callable[..., Says]] = {
+    "put": put,
+    "get": get,
+    "look": look,
+    "cli": cli,
+    "fill": fill,
+    "remove": remove,
+    "copy": copy,
+    "same": same,
+    "names": names,
+    "change": change,
+}
+
+
+def become(user: int) -> None:
+    """Give up the rights of root; all modules are imported before, for the other user may not be able to read them."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, store = Path(folder, "source"), Path(folder, "store")
+        source.write_bytes(b"x")
+        for arguments in (["put", str(source)], ["check", "--read-data"]):
+            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+                commands.main(["--json", "--store", str(store), *arguments])
+        with xetstore.open(store) as opened:
+            opened.get(opened.put(source).hash, Path(folder, "out"))
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
+def say(**what: object) -> None:
+    # One write of less than PIPE_BUF bytes: never half there, never in the middle of another process's line.
+    os.write(1, json.dumps(what).encode() + b"\n")
+
+
+def perform(number: int, call: dict[str, Any], wait: Wait) -> NoReturn:
+    """One call, in a process of its own."""
+    code = 70
+    try:
+        name = call.pop("call")
+        call.pop("kill_after", None)
+        if "user" in call:
+            become(call.pop("user"))
+        if "file_limit" in call:
+            limit = call.pop("file_limit")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        for told in CALLS[name](wait, **call) or ():
+            say(call=number, told=told)
+        code = 0
+    except XetError as error:
+        say(call=number, error=type(error).__name__, message=str(error)[:1000])
+        code = error.exit_code
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def perform_all(calls: list[dict[str, Any]]) -> list[int]:
+    """Fork a process for each call; their exit codes. They meet where they call ``wait``."""
+    here_read, here_write = os.pipe()
+    go_read, go_write = os.pipe()
+
+    def wait() -> None:
+        os.write(here_write, b".")
+        os.close(here_write)
+        os.read(go_read, 1)  # ends when nobody holds the other end any more
+
+    meeting = sum(bool(call.get("together")) for call in calls)
+    children = []
+    for number, call in enumerate(calls):
+        child = os.fork()
+        if child == 0:
+            os.close(go_write)
+            os.close(here_read)
+            perform(number, call, wait)
+        children.append(child)
+    os.close(here_write)
+    while meeting and (arrived := os.read(here_read, meeting)):
+        meeting -= len(arrived)
+    for descriptor in (here_read, go_read, go_write):
+        os.close(descriptor)
+    for child, call in zip(children, calls, strict=True):
+        if "kill_after" in call:
+            time.sleep(call["kill_after"])
+            os.kill(child, signal.SIGKILL)  # not waited for yet: the number is still its own, even if it has ended
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def main() -> None:
+    say(ready=True)
+    for line in sys.stdin:
+        say(ended=perform_all(json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()

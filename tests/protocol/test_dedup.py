@@ -1,0 +1,191 @@
+"""Dedup planning: known runs are found, new chunks packed, short runs refused, queries kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.dedup import (
+    REPEATS_BEFORE_STRETCH,
+    STRETCH_CHUNKS,
+    WIRE_QUERIES,
+    ChunkIndex,
+    DedupPlanner,
+    FragmentationGuard,
+    KnownXorb,
+    Run,
+)
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.shard import Shard, XorbEntry
+from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
+
+KEY = b"k" * 32
+
+
+def chunks(*names: int, size: int = 50_000) -> ChunkList:
+    """Chunks told apart by number; none of them is eligible by its hash."""
+    digests = b"".join(hashlib.sha256(str(n).encode()).digest()[:24] + struct.pack("<Q", 2 * n + 1) for n in names)
+    return ChunkList(digests, struct.pack(f"={len(names)}Q", *[size] * len(names)))
+
+
+def eligible(name: int) -> ChunkList:
+    digest = hashlib.sha256(str(name).encode()).digest()[:24] + struct.pack("<Q", 1024 * name)
+    return ChunkList(digest, struct.pack("=Q", 50_000))
+
+
+def shape(runs: list[Run]) -> list[tuple[int, int, int, bool]]:
+    return [(run.block_start, run.xorb_start, run.count, run.new) for run in runs]
+
+
+def answer(name: str, found: ChunkList, key: bytes | None = KEY) -> Shard:
+    plain = Shard(xorbs=(XorbEntry(Hash(hashlib.sha256(name.encode()).digest()), found),))
+    return plain if key is None else plain.keyed(key, 0, 0)
+
+
+def test_new_chunks_are_one_run_and_seen_ones_are_referenced() -> None:
+    planner = DedupPlanner()
+    assert shape(planner.plan(chunks(1, 2, 3))) == [(0, 0, 3, True)]
+    assert shape(planner.plan(chunks(1, 2, 4))) == [(0, 0, 2, False), (2, 3, 1, True)]
+
+
+def test_a_chunk_repeated_within_a_block_is_stored_once() -> None:
+    assert shape(DedupPlanner().plan(chunks(1, 2, 1, 2))) == [(0, 0, 2, True), (2, 0, 2, False)]
+
+
+def test_a_run_goes_on_where_the_last_block_ended_it() -> None:
+    planner = DedupPlanner()
+    planner.plan(chunks(1, 2, 3, 4))
+    planner.start_file()
+    assert shape(planner.plan(chunks(1, 2))) == [(0, 0, 2, False)]
+    assert shape(planner.plan(chunks(3, 4, 5))) == [(0, 2, 2, False), (2, 4, 1, True)]
+
+
+def test_a_keyed_answer_is_matched_without_knowing_raw_hashes() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("stored", chunks(1, 2, 3, 4)))
+    [known, new] = planner.plan(chunks(2, 3, 9))
+    assert (known.xorb_start, known.count, known.new, new.new) == (1, 2, False, True)
+    assert known.xorb.key == KEY
+    assert known.xorb.name == Hash(hashlib.sha256(b"stored").digest())
+
+
+def test_answers_under_two_keys_and_cached_plain_shards_all_match() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("one", chunks(1, 2)))
+    planner.learn(answer("two", chunks(3, 4), key=b"q" * 32))
+    planner.learn(answer("three", chunks(5), key=None))
+    assert [run.new for run in planner.plan(chunks(1, 2, 3, 4, 5))] == [False, False, False]
+
+
+def test_the_longer_of_two_known_runs_wins() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("short", chunks(1, 2)))
+    planner.learn(answer("long", chunks(1, 2, 3), key=b"q" * 32))
+    [run] = planner.plan(chunks(1, 2, 3))
+    assert run.count == 3
+
+
+def test_a_full_xorb_gives_way_to_the_next() -> None:
+    planner = DedupPlanner()
+    limit = XET_GEARHASH_BLAKE3.max_xorb_bytes // 131_072
+    runs = planner.plan(chunks(*range(limit + 3), size=131_072))
+    assert shape(runs) == [(0, 0, limit, True), (limit, 0, 3, True)]
+    assert runs[0].xorb.raw_bytes == XET_GEARHASH_BLAKE3.max_xorb_bytes
+
+
+def test_a_xorb_takes_8192_chunks_and_no_more() -> None:
+    runs = DedupPlanner().plan(chunks(*range(8193), size=10))
+    assert [run.count for run in runs] == [8192, 1]
+
+
+def test_the_first_chunk_of_each_file_is_worth_asking_unless_known() -> None:
+    planner = DedupPlanner()
+    assert [h.digest for h in planner.worth_asking(chunks(1, 2))] == [chunks(1).hashes]
+    planner.plan(chunks(1, 2))
+    planner.start_file()
+    assert planner.worth_asking(chunks(1, 2)) == []
+    planner.start_file()
+    assert len(planner.worth_asking(chunks(7))) == 1
+
+
+def test_eligible_chunks_are_asked_at_least_256_chunks_apart() -> None:
+    planner = DedupPlanner()
+    block = ChunkList.concat([eligible(1), chunks(*range(200)), eligible(2), chunks(*range(300, 400)), eligible(3)])
+    asked = [h.digest for h in planner.worth_asking(block)]
+    assert asked == [eligible(1).hashes, eligible(3).hashes]
+
+
+def test_the_wire_rule_selects_every_1024th_value_of_the_last_u64() -> None:
+    selected = [n for n in range(4096) if WIRE_QUERIES.selects(bytes(24) + n.to_bytes(8, "little"))]
+    assert selected == [0, 1024, 2048, 3072]
+
+
+def test_short_runs_are_refused_once_a_file_is_fragmented() -> None:
+    guard = FragmentationGuard()
+    for _ in range(128):
+        assert guard.accepts(1)
+        guard.record(2, continues=False)
+    assert not guard.accepts(1)
+    assert guard.accepts(2), "as long as the mean: no worse than what is there"
+    for _ in range(128):
+        guard.record(20, continues=False)
+    assert guard.accepts(1), "the mean has recovered"
+
+
+def test_what_continues_a_term_does_not_count_as_a_run() -> None:
+    guard = FragmentationGuard()
+    guard.record(1, continues=False)
+    for _ in range(500):
+        guard.record(1, continues=True)
+    assert guard.accepts(1)
+
+
+def test_a_chunk_repeated_for_long_gets_a_stretch_of_copies_and_long_terms() -> None:
+    planner = DedupPlanner()
+    first = 1 + REPEATS_BEFORE_STRETCH
+    shapes = shape(planner.plan(chunks(*[1] * (first + 4 * STRETCH_CHUNKS + 5), 2)))
+    assert shapes[0] == (0, 0, 1, True)
+    assert shapes[1:first] == [(i, 0, 1, False) for i in range(1, first)]
+    stretch, *rest, end = shapes[first:]
+    assert stretch == (first, 1, STRETCH_CHUNKS, True)
+    assert [(start, count, new) for _, start, count, new in rest] == [(1, STRETCH_CHUNKS, False)] * 3 + [(1, 5, False)]
+    assert end[3]
+
+
+def test_the_index_forgets_its_oldest_xorbs_and_nothing_else() -> None:
+    index = ChunkIndex(max_chunks=4)
+    first, second = index.open_xorb(), index.open_xorb()
+    for i in range(3):
+        index.add(first, chunks(i).hashes, 1)
+    for i in range(10, 13):
+        index.add(second, chunks(i).hashes, 1)
+    assert index.find(None, chunks(0).hashes) is None
+    assert index.find(None, chunks(12).hashes) == (second, 2)
+
+
+@given(st.lists(st.lists(st.integers(0, 12), max_size=40), max_size=6))
+def test_every_chunk_is_placed_once_and_where_it_really_is(files: list[list[int]]) -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("stored", chunks(0, 1, 2, 3)))
+    for names in files:
+        planner.start_file()
+        block = chunks(*names)
+        position = 0
+        for run in planner.plan(block):
+            assert run.block_start == position
+            for i in range(run.count):
+                assert _digest_in(run.xorb, run.xorb_start + i, block.digest(position))
+                position += 1
+        assert position == len(names)
+
+
+def _digest_in(xorb: KnownXorb, index: int, digest: bytes) -> bool:
+    if xorb.key is not None:
+        digest = (
+            Shard(xorbs=(XorbEntry(Hash.ZERO, ChunkList(digest, bytes(8))),)).keyed(KEY, 0, 0).xorbs[0].chunks.hashes
+        )
+    return bytes(xorb.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]) == digest

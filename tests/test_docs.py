@@ -1,0 +1,171 @@
+"""What the documents say is so: examples run, links lead somewhere, each dependency is explained, the design holds."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import xetstore
+from tests.strategies import splitmix64
+from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.blobs.local import LocalBlobStore
+from xetstore.cas.index import Index
+from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cli.main import cli
+from xetstore.protocol.shard import Shard
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def prose(document: Path) -> str:
+    """A document without its code blocks, in which nothing is a link or a heading."""
+    return re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """What can stand behind a # in a link to a document, by the rule of the code hosts."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# Links
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_within_the_project_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = document.parent / name if name else document
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(([^)#\s]+)", prose(ROOT / "README.md")))
+    assert {str(document.relative_to(ROOT)) for document in DOCUMENTS[1:]} <= linked
+
+
+# Examples
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [example] = re.findall(r"^```python\n(.*?)^```$", DOCUMENTS[0].read_text(), flags=re.MULTILINE | re.DOTALL)
+    content = splitmix64(1, 300_000)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert (tmp_path / "copy.safetensors").read_bytes() == content
+    assert names["info"] == xetstore.hash_file("model.safetensors", sha256=True)
+    assert names["head"] == content[:100]
+
+
+def docstrings_with_examples() -> Iterator[doctest.DocTest]:
+    for name in ("xetstore", *(module.name for module in pkgutil.walk_packages(xetstore.__path__, "xetstore."))):
+        for found in doctest.DocTestFinder().find(importlib.import_module(name), name):
+            if found.examples:
+                yield found
+
+
+@pytest.mark.parametrize("docstring", list(docstrings_with_examples()), ids=lambda docstring: docstring.name)
+def test_the_examples_of_a_docstring_are_true(
+    docstring: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    said: list[str] = []
+    failed, _ = doctest.DocTestRunner().run(docstring, out=said.append)
+    assert not failed, "".join(said)
+
+
+@pytest.mark.parametrize("name", ["Store", "Hash", "hash_file"])
+def test_what_people_begin_with_has_an_example_that_runs(name: str) -> None:
+    examples = doctest.DocTestParser().get_examples(getattr(xetstore, name).__doc__)
+    assert any(not example.options for example in examples)
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    text = DOCUMENTS[0].read_text()
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert {"demo", "test"} <= set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
+    assert set(re.findall(r"\bxet ([a-z]+)\b", text)) == set(cli.commands)
+
+
+# Dependencies
+
+
+def declared() -> Iterator[str]:
+    """Every package that the project asks for, by the name it asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    for extra in project["project"].get("optional-dependencies", {}).values():
+        wanted += extra
+    for group in project["dependency-groups"].values():
+        wanted += group
+    for requirement in wanted:
+        if name := re.match(r"[A-Za-z0-9._-]+", requirement):
+            yield name[0]
+    crate = tomllib.loads((ROOT / "kernel" / "Cargo.toml").read_text())
+    for section in ("dependencies", "dev-dependencies", "build-dependencies"):
+        yield from crate.get(section, {})
+    yield from json.loads((ROOT / "tests" / "interop" / "js" / "package.json").read_text())["dependencies"]
+
+
+def test_each_dependency_is_explained_and_nothing_else_is() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", (ROOT / "docs" / "dependencies.md").read_text(), flags=re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(declared())
+    for name, cells in rows:
+        what_for, instead_of, how_to_leave = (cell.strip() for cell in cells.split(" | "))
+        assert what_for, name
+        assert instead_of, name
+        assert how_to_leave, name
+
+
+# The design
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with two versions of a file and the empty file."""
+    noise = splitmix64(2, 700_000)
+    for name, content in (("one", noise), ("two", noise[:500_000] + b"an end"), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+    with xetstore.open(tmp_path / "store") as opened:
+        for name in ("one", "two", "empty"):
+            opened.put(tmp_path / name)
+    return tmp_path / "store"
+
+
+def test_an_index_can_be_rebuilt_from_the_objects_as_the_design_says(store: Path, tmp_path: Path) -> None:
+    with EmbeddedCas.open(store) as cas:
+        files = {record.hash: (record.size, record.sha256, record.terms) for record in cas.files()}
+        totals = cas.totals()
+    (store / "index.sqlite3").unlink()
+    blobs = LocalBlobStore(store)
+    objects = [blob.key for blob in blobs.list()]
+    with EmbeddedCas(blobs, Index(store / "index.sqlite3")) as cas:
+        for key in (key for key in objects if key.startswith(XORBS)):
+            name = named_by(key)
+            assert name is not None
+            assert cas.put_xorb(name, blobs.get(key))
+        for key in (key for key in objects if key.startswith(SHARDS)):
+            assert cas.put_shard(Shard.parse(blobs.get(key)))
+        assert {record.hash: (record.size, record.sha256, record.terms) for record in cas.files()} == files
+        assert cas.totals() == totals
+        verify_invariants(cas)
+    assert [blob.key for blob in blobs.list()] == objects, "nothing was added to the objects"
+    with xetstore.open(store) as opened:
+        for file in files:
+            opened.get(file, tmp_path / "copy")
+            assert xetstore.hash_file(tmp_path / "copy").hash == file
