@@ -1,5 +1,6 @@
 //! Compression schemes of chunks and the choice among them (draft 7.4).
 
+use lz4_flex::block::CompressTable;
 use pyo3::prelude::*;
 
 use crate::byte_grouping::{group, ungroup};
@@ -41,11 +42,18 @@ pub fn scratch(memory: &mut Vec<u8>, length: usize) -> &mut [u8] {
 }
 
 /// What one thread needs to compress and decompress chunks: memory that is used again and again.
-#[derive(Default)]
 pub struct Codec {
     plain: Vec<u8>,
     grouped: Vec<u8>,
     lanes: Vec<u8>,
+    table: CompressTable,
+}
+
+impl Default for Codec {
+    fn default() -> Self {
+        let none = Vec::new;
+        Self { plain: none(), grouped: none(), lanes: none(), table: CompressTable::large() }
+    }
 }
 
 impl Codec {
@@ -64,11 +72,11 @@ impl Codec {
     fn compress(&mut self, scheme: u8, chunk: &[u8]) -> usize {
         let frame = match scheme {
             NONE => None,
-            LZ4 => lz4_frame::encode(chunk, &mut self.plain),
+            LZ4 => lz4_frame::encode(chunk, &mut self.plain, &mut self.table),
             _ => {
                 let lanes = scratch(&mut self.lanes, chunk.len());
                 group(chunk, lanes);
-                lz4_frame::encode(lanes, &mut self.grouped)
+                lz4_frame::encode(lanes, &mut self.grouped, &mut self.table)
             }
         };
         frame.unwrap_or(chunk.len())

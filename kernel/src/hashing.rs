@@ -12,7 +12,7 @@ use crate::suite::Suite;
 use crate::threads::{Threads, share};
 
 /// Bytes one thread takes at a time.
-const BATCH_BYTES: u64 = 512 << 10;
+const BATCH_BYTES: u64 = 256 << 10;
 
 #[pyfunction]
 #[pyo3(signature = (suite, data, lengths, *, threads = Threads::ONE))]

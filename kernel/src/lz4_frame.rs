@@ -1,6 +1,9 @@
 //! LZ4 frames: any legal one is read, one plain kind is written (LZ4 frame format 1.6).
 
-use lzzzz::lz4;
+use lz4_flex::block::{
+    CompressTable, compress_into_with_table, decompress_into, decompress_into_with_dict,
+    get_maximum_output_size,
+};
 use twox_hash::XxHash32;
 
 use crate::compression::scratch;
@@ -133,16 +136,12 @@ fn decode_block(
         room.get_mut(..block.len()).ok_or(TOO_LONG)?.copy_from_slice(block);
         return Ok(filled + block.len());
     }
-    if room.is_empty() {
-        // liblz4 is stricter here than elsewhere on a block that holds nothing: no literals, and no match behind them.
-        return if matches!(block, [token] if token >> 4 == 0) { Ok(filled) } else { Err(TOO_LONG) };
-    }
     let most = room.len().min(block_bytes);
     let room = &mut room[..most];
     let decoded = if window == filled {
-        lz4::decompress(block, room)
+        decompress_into(block, room)
     } else {
-        lz4::decompress_with_dict(block, room, &before[window..])
+        decompress_into_with_dict(block, room, &before[window..])
     };
     Ok(filled + decoded.map_err(|_| "an LZ4 block is broken or longer than the chunk")?)
 }
@@ -171,11 +170,11 @@ impl<'a> Cursor<'a> {
 /// Write `data` (1 byte to 4 MiB) as the reference client does: one independent block, no checksums, no content size.
 ///
 /// Returns the length of the frame, which lies at the start of `out`: scratch memory that grows and never shrinks.
-/// None where the frame would not be shorter than `data`.
-pub fn encode(data: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+/// None where the frame would not be shorter than `data`. `table` is scratch memory too: a large one for inputs of any size, as the reference client has it.
+pub fn encode(data: &[u8], out: &mut Vec<u8>, table: &mut CompressTable) -> Option<usize> {
     const START: usize = HEADER_BYTES + LENGTH_BYTES;
-    let out = scratch(out, OVERHEAD + lz4::max_compressed_size(data.len()));
-    let length = lz4::compress(data, &mut out[START..], lz4::ACC_LEVEL_DEFAULT).ok()?;
+    let out = scratch(out, OVERHEAD + get_maximum_output_size(data.len()));
+    let length = compress_into_with_table(data, &mut out[START..], table).ok()?;
     if OVERHEAD + length >= data.len() {
         return None;
     }

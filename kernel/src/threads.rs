@@ -30,10 +30,24 @@ impl<'py> FromPyObject<'_, 'py> for Threads {
     }
 }
 
+/// Run `work` on every thread at once; it says itself when nothing is left to do.
+///
+/// At most `most` threads are used. Where the system refuses another thread, the others do its share.
+pub fn run(threads: Threads, most: usize, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 1..threads.0.min(most) {
+            if thread::Builder::new().spawn_scoped(scope, &work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+}
+
 /// Do every job once. Each thread takes the next job when it is free and keeps its own scratch.
 ///
 /// Jobs carry the disjoint slices they write, so the result does not depend on who does which. A job should be
-/// worth some tens of microseconds. Where the system refuses another thread, the others do its share.
+/// worth some tens of microseconds.
 pub fn share<Job, Scratch>(
     threads: Threads,
     jobs: Vec<Job>,
@@ -42,22 +56,14 @@ pub fn share<Job, Scratch>(
 ) where
     Job: Send,
 {
-    let helpers = threads.0.min(jobs.len()).saturating_sub(1);
+    let most = jobs.len();
     let queue = Mutex::new(jobs.into_iter());
-    let drain = || {
+    run(threads, most, || {
         let mut own = scratch();
         loop {
             // A lock is poisoned only if another thread panicked, which then ends the whole call.
             let Some(job) = queue.lock().ok().and_then(|mut jobs| jobs.next()) else { return };
             work(&mut own, job);
         }
-    };
-    thread::scope(|scope| {
-        for _ in 0..helpers {
-            if thread::Builder::new().spawn_scoped(scope, drain).is_err() {
-                break;
-            }
-        }
-        drain();
     });
 }

@@ -17,6 +17,7 @@ from xetstore.protocol.dedup import (
     DedupPlanner,
     FragmentationGuard,
     KnownXorb,
+    QueryRule,
     Run,
 )
 from xetstore.protocol.hashes import Hash
@@ -119,9 +120,12 @@ def test_eligible_chunks_are_asked_at_least_256_chunks_apart() -> None:
     assert asked == [eligible(1).hashes, eligible(3).hashes]
 
 
-def test_the_wire_rule_selects_every_1024th_value_of_the_last_u64() -> None:
-    selected = [n for n in range(4096) if WIRE_QUERIES.selects(bytes(24) + n.to_bytes(8, "little"))]
-    assert selected == [0, 1024, 2048, 3072]
+def test_the_wire_rule_asks_for_every_1024th_value_of_the_last_u64() -> None:
+    values = range(1, 4097)
+    block = ChunkList(b"".join(bytes(24) + n.to_bytes(8, "little") for n in values), bytes(8 * len(values)))
+    first, *others = DedupPlanner(queries=QueryRule(WIRE_QUERIES.modulus, 0)).worth_asking(block)
+    assert first.last_u64 == 1, "the first chunk of a file is always asked"
+    assert [h.last_u64 for h in others] == [1024, 2048, 3072, 4096]
 
 
 def test_short_runs_are_refused_once_a_file_is_fragmented() -> None:

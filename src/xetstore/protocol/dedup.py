@@ -6,6 +6,7 @@ the caller's work. One planner serves one upload session, in which files share x
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -82,10 +83,6 @@ class QueryRule:
 
     modulus: int
     spacing_chunks: int
-
-    def selects(self, digest: bytes) -> bool:
-        """Whether the hash of a chunk alone makes it worth asking."""
-        return int.from_bytes(digest[24:32], "little") % self.modulus == 0
 
 
 WIRE_QUERIES = QueryRule(XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS)
@@ -232,14 +229,15 @@ class DedupPlanner:
     def worth_asking(self, chunks: ChunkList) -> list[Hash]:
         """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown."""
         wanted = []
-        for i in range(len(chunks)):
+        words = struct.unpack(f"<{len(chunks) * 4}Q", chunks.hashes)
+        for i, last in enumerate(words[3::4]):
             position = self._position + i
-            digest = chunks.digest(i)
             if position > 0:
-                if not self._queries.selects(digest):
+                if last % self._queries.modulus:
                     continue
                 if self._last_query is not None and position - self._last_query < self._queries.spacing_chunks:
                     continue
+            digest = chunks.digest(i)
             if any(self._index.find(key, self._as_keyed(key, digest)) for key in self._index.keys):
                 continue
             self._last_query = position
@@ -248,19 +246,13 @@ class DedupPlanner:
 
     def plan(self, chunks: ChunkList) -> list[Run]:
         """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order."""
-        tables = [
-            (key, chunks.hashes if key is None else _kernel.keyed_hashes(key, chunks.hashes))
-            for key in self._index.keys
-        ]
-        by_key = dict(tables)
-        sizes = chunks.sizes
+        block = _PlannedBlock(chunks, self._index.keys)
         runs: list[Run] = []
         i = 0
         while i < len(chunks):
-            digest = chunks.digest(i)
+            digest = block.plain[i]
             stretched = self._repeats.wants_copy(digest)
-            known = None if stretched else self._known_run(tables, by_key, i, len(chunks))
-            run = known or self._new_chunk(digest, sizes[i], i)
+            run = (None if stretched else self._known_run(block, i)) or self._new_run(block, i, alone=stretched)
             if stretched:
                 if self._repeats.first_copy():
                     self._index.move(digest, run.xorb, run.xorb_start)
@@ -277,33 +269,42 @@ class DedupPlanner:
         self._position += len(chunks)
         return runs
 
-    def _known_run(
-        self,
-        tables: list[tuple[bytes | None, bytes]],
-        by_key: dict[bytes | None, bytes],
-        start: int,
-        end: int,
-    ) -> Run | None:
+    def _known_run(self, block: _PlannedBlock, start: int) -> Run | None:
         best: Run | None = None
-        if self._last is not None and self._last[0].key in by_key:
+        if self._last is not None and self._last[0].key in block.digests:
             xorb, index = self._last
-            count = _matching(xorb, index, by_key[xorb.key], start, end)
+            count = _matching(xorb, index, block.digests[xorb.key], start)
             if count:
                 # What continues the last term costs no term: always taken.
                 return Run(xorb, index, start, count, new=False)
-        for key, hashes in tables:
-            place = self._index.find(key, hashes[start * HASH_BYTES : (start + 1) * HASH_BYTES])
+        for key, digests in block.digests.items():
+            place = self._index.find(key, digests[start])
             if place is not None:
-                count = _matching(*place, hashes, start, end)
+                count = _matching(*place, digests, start)
                 if best is None or count > best.count:
                     best = Run(*place, start, count, new=False)
         return best if best is not None and self._guard.accepts(best.count) else None
 
-    def _new_chunk(self, digest: bytes, length: int, start: int) -> Run:
-        full = self._open.chunk_count >= self._suite.max_xorb_chunks
-        if full or self._open.raw_bytes + length > self._suite.max_xorb_bytes:
+    def _new_run(self, block: _PlannedBlock, start: int, *, alone: bool) -> Run:
+        """Store the chunk at ``start`` and, unless ``alone``, what follows it as long as it is unknown and fits."""
+        end = start + 1 if alone else len(block.plain)
+        if not self._fits(block.sizes[start]):
             self._open = self._index.open_xorb()
-        return Run(self._open, self._index.add(self._open, digest, length), start, 1, new=True)
+        first = self._index.add(self._open, block.plain[start], block.sizes[start])
+        i = start + 1
+        while i < end and self._fits(block.sizes[i]) and not self._is_known(block, i):
+            self._index.add(self._open, block.plain[i], block.sizes[i])
+            i += 1
+        return Run(self._open, first, start, i - start, new=True)
+
+    def _fits(self, length: int) -> bool:
+        return (
+            self._open.chunk_count < self._suite.max_xorb_chunks
+            and self._open.raw_bytes + length <= self._suite.max_xorb_bytes
+        )
+
+    def _is_known(self, block: _PlannedBlock, i: int) -> bool:
+        return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())
 
     @staticmethod
     def _as_keyed(key: bytes | None, digest: bytes) -> bytes:
@@ -337,12 +338,24 @@ class _Repeats:
         return self.copies == 1
 
 
-def _matching(xorb: KnownXorb, index: int, hashes: bytes, start: int, end: int) -> int:
+class _PlannedBlock:
+    """The chunks of a block as plain values: their sizes, and their hashes under every key that is in use."""
+
+    def __init__(self, chunks: ChunkList, keys: Iterable[bytes | None]) -> None:
+        self.sizes = chunks.sizes.tolist()
+        self.digests = {
+            key: _split(chunks.hashes if key is None else _kernel.keyed_hashes(key, chunks.hashes)) for key in keys
+        }
+        self.plain = self.digests[None]
+
+
+def _split(hashes: bytes) -> list[bytes]:
+    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+
+
+def _matching(xorb: KnownXorb, index: int, digests: list[bytes], start: int) -> int:
     """How many chunks from ``start`` on are the chunks of the xorb from ``index`` on."""
-    count = 0
-    while start + count < end:
-        at = (start + count) * HASH_BYTES
-        if not xorb.holds(index + count, hashes[at : at + HASH_BYTES]):
-            break
-        count += 1
-    return count
+    i = start
+    while i < len(digests) and xorb.holds(index + i - start, digests[i]):
+        i += 1
+    return i - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,9 +45,6 @@ _FIXED_BYTES: Final = _HEAD_BYTES + 2 * _SECTION_HEAD_BYTES + 12 + _BUFFER_BYTES
 _CHUNK_BYTES: Final = HASH_BYTES + 4 + 4
 _OLD_FIXED_BYTES: Final = _HEAD_BYTES + 4 + _BUFFER_BYTES
 _OLD_CHUNK_BYTES: Final = HASH_BYTES + 4
-
-# A builder's buffer starts at this size and doubles, so that a small xorb does not cost 64 MiB.
-_FIRST_BODY_BYTES: Final = 1 << 20
 
 
 class CompressionPolicy(StrEnum):
@@ -198,7 +196,8 @@ class XorbBuilder:
 
     def __init__(self, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> None:
         self._suite = suite
-        self._body = bytearray()
+        # Memory of the full size that exists only as far as it was written to.
+        self._body = mmap.mmap(-1, suite.max_xorb_body_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._chunks: list[ChunkList] = []
         self._ends: list[bytes] = []
         self._end = 0
@@ -242,7 +241,6 @@ class XorbBuilder:
         if not self.can_take(raw_bytes, len(chunks)):
             raise ValueError(f"{raw_bytes} bytes in {len(chunks)} chunks do not fit into this xorb any more")
         base = self._end
-        self._make_room(base + raw_bytes + CHUNK_HEADER_BYTES * len(chunks))
         with memoryview(self._body) as body, body[base:] as out:
             ends = memoryview(
                 _kernel.encode_chunks(self._suite.kernel, pieces, chunks.lengths, out, policy=policy, threads=threads)
@@ -271,16 +269,6 @@ class XorbBuilder:
         self._end = 0
         self._chunk_count = 0
         self._raw_bytes = 0
-
-    def _make_room(self, size: int) -> None:
-        if size <= len(self._body):
-            return
-        wanted = max(size, 2 * len(self._body), _FIRST_BODY_BYTES)
-        more = bytes(min(wanted, self._suite.max_xorb_body_bytes) - len(self._body))
-        try:
-            self._body += more
-        except BufferError:  # a body handed out earlier is still referred to, and must stay where it is
-            self._body = self._body + more
 
 
 class _Fields:

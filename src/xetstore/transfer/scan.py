@@ -11,9 +11,10 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from xetstore import _kernel
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
@@ -23,7 +24,7 @@ from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.progress import NoProgress, Progress
 
 BLOCK_BYTES = 4 << 20
-_BUFFERS = 4
+"""How much is read and cut at a time: three or four such blocks stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,14 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole chunks of a file in order. ``data`` is their bytes, valid until the next block is taken."""
+    """Whole chunks of a file in order.
+
+    ``data`` is their bytes, valid until the next block is taken, or longer: until the futures in ``readers`` are done.
+    """
 
     data: memoryview
     chunks: ChunkList
+    readers: list[Future[Any]] = field(default_factory=list)
 
 
 def usable_cores() -> int:
@@ -132,37 +137,35 @@ class FileScan:
 
     def _large(self) -> Iterator[Block]:
         head = self._suite.max_chunk_bytes  # room before each block for the open chunk of the one before
-        pool = [bytearray(head + BLOCK_BYTES) for _ in range(_BUFFERS)]
+        # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
+        pool = [bytearray(head + BLOCK_BYTES) for _ in range(3 if self._sha is None else 5)]
         free = deque(memoryview(buffer) for buffer in pool)
-        hashing: deque[tuple[Future[None], memoryview]] = deque()
+        busy: deque[tuple[list[Future[Any]], memoryview]] = deque()
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "sha256") as hasher:
             buffer = free.popleft()
             reading = reader.submit(self._fill, buffer[head:])
             carry = buffer[:0]
-            while True:
+            final = False
+            while not final:
                 filled = reading.result()
                 current, final = buffer, filled < BLOCK_BYTES
                 if not final:
-                    # A buffer is free again when SHA-256 has read it too.
                     while not free:
-                        done, used = hashing.popleft()
-                        done.result()
+                        readers, used = busy.popleft()
+                        wait(readers)
                         free.append(used)
                     buffer = free.popleft()
                     reading = reader.submit(self._fill, buffer[head:])
+                readers = []
                 if self._sha is not None:
-                    hashing.append((hasher.submit(self._sha.update, current[head : head + filled]), current))
+                    readers.append(hasher.submit(self._sha.update, current[head : head + filled]))
                 start = head - len(carry)
                 current[start:head] = carry
                 block = self._cut(current[start : head + filled], final=final)
                 if len(block.chunks):
                     yield block
                 carry = current[start + len(block.data) : head + filled]
-                if final:
-                    break
-                # The open chunk is copied before its buffer is filled again: _BUFFERS > 2 keeps them apart.
-                if self._sha is None:
-                    free.append(current)
+                busy.append((readers + block.readers, current))
 
     def _fill(self, buffer: memoryview) -> int:
         filled = 0

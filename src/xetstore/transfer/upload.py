@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from queue import SimpleQueue
 
 from xetstore.errors import XetError
 from xetstore.interfaces import Cas
@@ -20,21 +21,16 @@ from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import DedupPlanner, KnownXorb, Run
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.reconstruction import Term
-from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
+from xetstore.protocol.shard import FileEntry, Shard, split_for_upload
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
-from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder
+from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import Block, FileInfo, FileScan, usable_cores
-
-XORBS_IN_FLIGHT = 1
-"""Xorbs being stored while the next one is filled: each costs up to 64 MiB of memory."""
+from xetstore.transfer.xorbs import XorbWriter
 
 FLUSH_RAW_BYTES = 8 << 30
 FLUSH_FILES = 10_000
 """Files are registered when so much has gathered, at the end of a file."""
-
-FLUSH_CHUNKS = 100_000
-"""A shard of xorbs alone is sent when so many new chunks have gathered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +109,21 @@ class UploadSession:
         suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
     ) -> None:
         self._cas = cas
-        self._policy = policy.kernel
         self._threads = threads or usable_cores()
         self._progress = progress or NoProgress()
         self._suite = suite
         self._planner = DedupPlanner(suite, cas.queries)
-        self._builders: SimpleQueue[XorbBuilder] = SimpleQueue()
-        for _ in range(1 + XORBS_IN_FLIGHT):
-            self._builders.put(XorbBuilder(suite))
-        self._storing: deque[Future[None]] = deque()
-        self._executor = ThreadPoolExecutor(XORBS_IN_FLIGHT, "put_xorb")
-        self._open: tuple[KnownXorb, XorbBuilder] | None = None
+        self._writer = XorbWriter(cas, policy=policy, threads=self._threads, suite=suite)
+        self._encoding: deque[Future[int]] = deque()
         self._files: list[_PendingFile] = []
-        self._xorbs: list[XorbEntry] = []
         self._gathered_bytes = 0
-        self._gathered_chunks = 0
         self.broken = False
 
     def __enter__(self) -> UploadSession:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._writer.__exit__(*exc)
 
     def add(self, path: Path) -> None:
         """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
@@ -146,16 +135,18 @@ class UploadSession:
         term: _OpenTerm | None = None
         new_bytes = stored_bytes = 0
         self._planner.start_file()
+        self._encoding.clear()
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
             for block in scan:
                 for chunk in self._planner.worth_asking(block.chunks):
-                    answer = self._ask(chunk)
+                    with self._or_broken():
+                        answer = self._cas.find_chunk(chunk)
                     if answer is not None:
                         self._planner.learn(answer)
                 runs = self._planner.plan(block.chunks)
-                block_new, block_stored = self._store_new(block, runs)
+                block_new = self._store_new(block, runs)
                 new_bytes += block_new
-                stored_bytes += block_stored
+                stored_bytes += self._stored(all_of_it=False)
                 self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
                 for run in runs:
                     chunks = block.chunks.slice(run.block_start, run.block_start + run.count)
@@ -163,6 +154,7 @@ class UploadSession:
             if term is not None:
                 pending.close_term(term, self._suite)
             info = scan.info()
+        stored_bytes += self._stored(all_of_it=True)
         pending.report = PutReport(path, info, new_bytes, info.size - new_bytes, stored_bytes)
         self._files.append(pending)
         self._gathered_bytes += info.size
@@ -174,33 +166,14 @@ class UploadSession:
 
     def flush(self) -> list[PutReport]:
         """Make everything added so far durable: cut the open xorb, wait for all, register the files."""
-        self._close_xorb()
-        self._planner.close_xorb()
-        self._await_all()
-        files, xorbs = self._files, self._xorbs
-        self._files, self._xorbs, self._gathered_bytes, self._gathered_chunks = [], [], 0, 0
-        if files or xorbs:
-            for part in split_for_upload(Shard(tuple(file.entry() for file in files), tuple(xorbs))):
-                self._cas.put_shard(part)
+        with self._or_broken():
+            xorbs = self._writer.finish()
+            self._planner.close_xorb()
+            files, self._files, self._gathered_bytes = self._files, [], 0
+            if files or xorbs:
+                for part in split_for_upload(Shard(tuple(file.entry() for file in files), tuple(xorbs))):
+                    self._cas.put_shard(part)
         return [file.report for file in files if file.report is not None]
-
-    def _ask(self, chunk: Hash) -> Shard | None:
-        try:
-            return self._cas.find_chunk(chunk)
-        except BaseException:
-            self.broken = True
-            raise
-
-    def _await_all(self) -> None:
-        while self._storing:
-            self._await_oldest()
-
-    def _await_oldest(self) -> None:
-        try:
-            self._storing.popleft().result()
-        except BaseException:
-            self.broken = True
-            raise
 
     def _extend(self, file: _PendingFile, term: _OpenTerm | None, run: Run, chunks: ChunkList) -> _OpenTerm:
         nbytes = chunks.total_bytes
@@ -213,68 +186,38 @@ class UploadSession:
             file.close_term(term, self._suite)
         return _OpenTerm(run.xorb, run.xorb_start, run.xorb_start + run.count, nbytes, bytearray(chunks.hashes))
 
-    def _store_new(self, block: Block, runs: list[Run]) -> tuple[int, int]:
-        """Encode the block's new chunks into the xorbs the planner chose. Raw and stored bytes of them."""
-        new_bytes = stored_bytes = 0
+    def _store_new(self, block: Block, runs: list[Run]) -> int:
+        """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
+        new_bytes = 0
         offsets = [0]
         for size in block.chunks.sizes:
             offsets.append(offsets[-1] + size)
-        i = 0
-        while i < len(runs):
-            xorb = runs[i].xorb
-            if not runs[i].new:
-                i += 1
-                continue
-            # All new runs of this block that go to one xorb are encoded by one call.
-            pieces: list[memoryview] = []
-            parts: list[ChunkList] = []
-            while i < len(runs) and (not runs[i].new or runs[i].xorb is xorb):
-                run = runs[i]
-                if run.new:
-                    end = run.block_start + run.count
-                    pieces.append(block.data[offsets[run.block_start] : offsets[end]])
-                    parts.append(block.chunks.slice(run.block_start, end))
-                i += 1
-            builder = self._builder_of(xorb)
-            before = builder.body_bytes
-            chunks = ChunkList.concat(parts)
-            builder.append(pieces, chunks, policy=self._policy, threads=self._threads)
+        for xorb, new in groupby((run for run in runs if run.new), key=lambda run: run.xorb):
+            spans = [(run.block_start, run.block_start + run.count) for run in new]
+            chunks = ChunkList.concat(block.chunks.slice(start, end) for start, end in spans)
+            pieces = [block.data[offsets[start] : offsets[end]] for start, end in spans]
+            encoding = self._writer.append(xorb, pieces, chunks)
+            block.readers.append(encoding)
+            self._encoding.append(encoding)
             new_bytes += chunks.total_bytes
-            stored_bytes += builder.body_bytes - before
-        return new_bytes, stored_bytes
+        return new_bytes
 
-    def _builder_of(self, xorb: KnownXorb) -> XorbBuilder:
-        if self._open is not None and self._open[0] is not xorb:
-            self._close_xorb()
-        if self._open is None:
-            while self._storing and (self._storing[0].done() or len(self._storing) >= 1 + XORBS_IN_FLIGHT):
-                self._await_oldest()
-            self._open = (xorb, self._builders.get())
-        return self._open[1]
+    def _stored(self, *, all_of_it: bool) -> int:
+        """Bytes that chunks take of which this was not told before: those encoded by now, or all."""
+        stored = 0
+        while self._encoding and (all_of_it or self._encoding[0].done()):
+            with self._or_broken():
+                stored += self._encoding.popleft().result()
+        return stored
 
-    def _close_xorb(self) -> None:
-        if self._open is None:
-            return
-        (known, builder), self._open = self._open, None
-        info, body = builder.finish()
-        known.name = info.hash
-        self._xorbs.append(XorbEntry(info.hash, info.chunks))
-        self._gathered_chunks += info.chunk_count
-
-        def store() -> None:
-            try:
-                self._cas.put_xorb(info.hash, body)
-            finally:
-                body.release()
-                builder.reset()
-                self._builders.put(builder)
-
-        self._storing.append(self._executor.submit(store))
-        if self._gathered_chunks >= FLUSH_CHUNKS:
-            # In the middle of a file too: what is held of a file must not grow with its size.
-            self._await_all()
-            xorbs, self._xorbs, self._gathered_chunks = self._xorbs, [], 0
-            self._cas.put_shard(Shard(xorbs=tuple(xorbs)))
+    @contextmanager
+    def _or_broken(self) -> Iterator[None]:
+        """Errors in here are not those of a file: the session ends with them."""
+        try:
+            yield
+        except BaseException:
+            self.broken = True
+            raise
 
 
 def put_files(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Insert, Row, Select, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Insert, Row, Select, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from xetstore.cas.index.schema import dedup, dedup_key, edge, file, file_segment, grant, shard, xorb
@@ -47,6 +47,16 @@ class XorbRow:
     def stored_bytes(self) -> int:
         """Size of the stored object: the chunk region and its footer."""
         return self.region_bytes + XorbInfo.footer_bytes(self.chunk_count)
+
+
+# Built once: an upload asks this for one chunk in 64, and building takes longer than the answer.
+_NEWEST_HOLDERS: Final = (
+    select(xorb)
+    .join(dedup, dedup.c.xorb_id == xorb.c.id)
+    .where(dedup.c.chunk_key == bindparam("chunk_key"))
+    .order_by(dedup.c.xorb_id.desc())
+    .limit(bindparam("most"))
+)
 
 
 class Reader:
@@ -139,9 +149,8 @@ class Reader:
 
     def holders(self, chunk_key: int, limit: int) -> list[XorbRow]:
         """Xorbs that hold an eligible chunk with this key, the newest first."""
-        holders = select(xorb).join(dedup, dedup.c.xorb_id == xorb.c.id).where(dedup.c.chunk_key == chunk_key)
-        newest = holders.order_by(dedup.c.xorb_id.desc()).limit(limit)
-        return [_xorb_row(row) for row in self.connection.execute(newest)]
+        found = self.connection.execute(_NEWEST_HOLDERS, {"chunk_key": chunk_key, "most": limit})
+        return [_xorb_row(row) for row in found]
 
     def companions(self, xorb_id: int, *, files: int, xorbs: int) -> Iterator[XorbRow]:
         """Xorbs that come with this one in files: the newest files first, each from this xorb on, in file order."""
