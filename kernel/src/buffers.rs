@@ -1,4 +1,4 @@
-//! Python buffers as slices, without a copy: the one file of the crate with unsafe code, and the packing of numbers.
+//! Python buffers as slices, without a copy, and the packing of numbers. Its unsafe code is these views of memory.
 //!
 //! Soundness. A `PyUntypedBuffer` holds an export of the buffer protocol: while it lives the exporter keeps the
 //! memory where it is and does not resize it. The layout is checked to be C-contiguous, so `buf_ptr` points to
@@ -112,4 +112,12 @@ pub fn pack_numbers<'py>(py: Python<'py>, numbers: &[u64]) -> Bound<'py, PyBytes
 
 pub fn pack_hashes<'py>(py: Python<'py>, hashes: &[[u8; 32]]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, hashes.as_flattened())
+}
+
+/// The first `length` bytes of memory that grows and never shrinks; what they hold is left from before.
+pub fn scratch(memory: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if memory.len() < length {
+        memory.resize(length, 0);
+    }
+    &mut memory[..length]
 }

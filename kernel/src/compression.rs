@@ -3,6 +3,7 @@
 use lz4_flex::block::CompressTable;
 use pyo3::prelude::*;
 
+use crate::buffers::scratch;
 use crate::byte_grouping::{group, ungroup};
 use crate::errors::value_error;
 use crate::lz4_frame;
@@ -31,14 +32,6 @@ impl Policy {
             _ => Err(value_error(format!("unknown policy {policy}"))),
         }
     }
-}
-
-/// The first `length` bytes of memory that grows and never shrinks; what they hold is left from before.
-pub fn scratch(memory: &mut Vec<u8>, length: usize) -> &mut [u8] {
-    if memory.len() < length {
-        memory.resize(length, 0);
-    }
-    &mut memory[..length]
 }
 
 /// What one thread needs to compress and decompress chunks: memory that is used again and again.

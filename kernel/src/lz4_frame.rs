@@ -6,7 +6,7 @@ use lz4_flex::block::{
 };
 use twox_hash::XxHash32;
 
-use crate::compression::scratch;
+use crate::buffers::scratch;
 
 const MAGIC: u32 = 0x184D_2204;
 const LEGACY_MAGIC: u32 = 0x184C_2102;
@@ -170,7 +170,8 @@ impl<'a> Cursor<'a> {
 /// Write `data` (1 byte to 4 MiB) as the reference client does: one independent block, no checksums, no content size.
 ///
 /// Returns the length of the frame, which lies at the start of `out`: scratch memory that grows and never shrinks.
-/// None where the frame would not be shorter than `data`. `table` is scratch memory too: a large one for inputs of any size, as the reference client has it.
+/// None where the frame would not be shorter than `data`. `table` is scratch memory too: a large one for inputs of
+/// any size, as the reference client has it.
 pub fn encode(data: &[u8], out: &mut Vec<u8>, table: &mut CompressTable) -> Option<usize> {
     const START: usize = HEADER_BYTES + LENGTH_BYTES;
     let out = scratch(out, OVERHEAD + get_maximum_output_size(data.len()));

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::buffers::{Input, Output, pack_hashes, pack_numbers};
+use crate::buffers::{Input, Output, pack_hashes, pack_numbers, scratch};
 use crate::chunk_hash::ChunkHasher;
-use crate::compression::{Codec, NONE, scratch};
+use crate::compression::{Codec, NONE};
 use crate::errors::Malformed;
 use crate::hashing::batches;
 use crate::header::{self, Chunk, FOOTER_IDENT, Next};

@@ -211,3 +211,12 @@ def test_auto_notices_where_floats_follow_text() -> None:
         sizes[policy] = (first, last - first)
     best = tuple(min(sizes[_kernel.LZ4][i], sizes[_kernel.BG4_LZ4][i]) for i in range(2))
     assert sizes[_kernel.AUTO] == best
+
+
+def test_chunk_hashes_are_plain_keyed_blake3_at_every_length() -> None:
+    """hash_chunks fills all SIMD lanes by itself; keyed_hash is the blake3 crate as it comes."""
+    data = bytes((i * 2_654_435_761 >> 24) & 0xFF for i in range(131_072))
+    for length in [*range(1, 4200, 3), *range(4480, 131_072, 1021), *(1024 * n for n in range(1, 129)), 131_071]:
+        piece = data[:length]
+        hashed = _kernel.hash_chunks(SUITE, piece, struct.pack("=Q", length))
+        assert hashed == _kernel.keyed_hash(XET_GEARHASH_BLAKE3.data_key, piece)
