@@ -127,13 +127,13 @@ def main() -> int:
     flip_one_byte(OUT / "damaged")
     refused = 0
     with xetstore.open(OUT / "damaged", create=False) as store:
-        for file_hash in hashes.values():
+        for path, file_hash in hashes.items():
             try:
                 store.get(file_hash, OUT / "copy")
                 (OUT / "copy").unlink()
             except IntegrityError as error:
                 refused += 1
-                print(f"  refused: {error}")
+                print(f"  {path.parent.name}/{path.name} refused: {error}")
     if not refused or (OUT / "copy").exists():
         print("  the damage was not noticed")
         return 1

@@ -16,8 +16,9 @@ from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError, RangeError, SourceChangedError, UsageError, XetError
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.shard import Shard
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer import download, upload
+from xetstore.transfer import download, upload, xorbs
 from xetstore.transfer.download import Downloader
 from xetstore.transfer.scan import hash_file
 from xetstore.transfer.upload import put_files
@@ -127,6 +128,24 @@ def test_shards_are_sent_whenever_enough_has_gathered(
         seen.append(f"stored {report.path.name}")
     assert seen[:6] == ["read 0", "read 1", "read 2", "stored 0", "stored 1", "stored 2"]
     assert seen[-1] == "stored 6"
+
+
+def test_xorbs_of_a_long_file_are_told_before_its_end(
+    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xorbs, "SHARD_CHUNKS", 500)
+    told: list[tuple[int, int]] = []
+    real = cas.put_shard
+
+    def put_shard(shard: Shard) -> bool:
+        told.append((len(shard.files), len(shard.xorbs)))
+        return real(shard)
+
+    monkeypatch.setattr(cas, "put_shard", put_shard)
+    data = splitmix64(1, 140 * MIB)
+    [report] = put_files(cas, [write(tmp_path / "file", data)])
+    assert told == [(0, 1), (0, 1), (1, 1)]
+    assert read(cas, report.info.hash) == data
 
 
 def test_a_bad_file_does_not_stop_the_others(cas: EmbeddedCas, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ class _PendingFile:
 
     path: Path
     terms: list[tuple[KnownXorb, int, int, int, Hash]] = field(default_factory=list)
-    report: PutReport | None = None
+    info: FileInfo | None = None
+    new_bytes: int = 0
+    stored_bytes: int = 0
 
     def close_term(self, term: _OpenTerm, suite: AlgorithmSuite) -> None:
         if self.terms:
@@ -75,9 +77,14 @@ class _PendingFile:
         proof = verification_hash(bytes(term.hashes), suite)
         self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
 
+    def report(self) -> PutReport:
+        """What is told of the file when it is stored."""
+        assert self.info is not None
+        return PutReport(self.path, self.info, self.new_bytes, self.info.size - self.new_bytes, self.stored_bytes)
+
     def entry(self) -> FileEntry:
         """The file as a shard names it; all its xorbs have names by now."""
-        assert self.report is not None
+        assert self.info is not None
         cache: dict[int, Term] = {}
         terms = []
         for term in self.terms:
@@ -87,9 +94,9 @@ class _PendingFile:
                 assert xorb.name is not None
                 known = cache[id(term)] = Term(xorb.name, start, end, nbytes)
             terms.append(known)
-        sha256 = self.report.info.sha256
+        sha256 = self.info.sha256
         return FileEntry(
-            hash=self.report.info.hash,
+            hash=self.info.hash,
             terms=tuple(terms),
             verification=tuple(term[4] for term in self.terms),
             sha256=bytes.fromhex(sha256) if sha256 is not None else None,
@@ -114,7 +121,7 @@ class UploadSession:
         self._suite = suite
         self._planner = DedupPlanner(suite, cas.queries)
         self._writer = XorbWriter(cas, policy=policy, threads=self._threads, suite=suite)
-        self._encoding: deque[Future[int]] = deque()
+        self._encoding: deque[tuple[_PendingFile, Future[int]]] = deque()
         self._files: list[_PendingFile] = []
         self._gathered_bytes = 0
         self.broken = False
@@ -133,9 +140,7 @@ class UploadSession:
         """
         pending = _PendingFile(path)
         term: _OpenTerm | None = None
-        new_bytes = stored_bytes = 0
         self._planner.start_file()
-        self._encoding.clear()
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
             for block in scan:
                 for chunk in self._planner.worth_asking(block.chunks):
@@ -144,20 +149,17 @@ class UploadSession:
                     if answer is not None:
                         self._planner.learn(answer)
                 runs = self._planner.plan(block.chunks)
-                block_new = self._store_new(block, runs)
-                new_bytes += block_new
-                stored_bytes += self._stored(all_of_it=False)
+                block_new = self._store_new(pending, block, runs)
+                self._settle(wait=False)
                 self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
                 for run in runs:
                     chunks = block.chunks.slice(run.block_start, run.block_start + run.count)
                     term = self._extend(pending, term, run, chunks)
             if term is not None:
                 pending.close_term(term, self._suite)
-            info = scan.info()
-        stored_bytes += self._stored(all_of_it=True)
-        pending.report = PutReport(path, info, new_bytes, info.size - new_bytes, stored_bytes)
+            pending.info = scan.info()
         self._files.append(pending)
-        self._gathered_bytes += info.size
+        self._gathered_bytes += pending.info.size
 
     @property
     def full(self) -> bool:
@@ -168,12 +170,13 @@ class UploadSession:
         """Make everything added so far durable: cut the open xorb, wait for all, register the files."""
         with self._or_broken():
             xorbs = self._writer.finish()
+            self._settle(wait=True)
             self._planner.close_xorb()
             files, self._files, self._gathered_bytes = self._files, [], 0
             if files or xorbs:
                 for part in split_for_upload(Shard(tuple(file.entry() for file in files), tuple(xorbs))):
                     self._cas.put_shard(part)
-        return [file.report for file in files if file.report is not None]
+        return [file.report() for file in files]
 
     def _extend(self, file: _PendingFile, term: _OpenTerm | None, run: Run, chunks: ChunkList) -> _OpenTerm:
         nbytes = chunks.total_bytes
@@ -186,7 +189,7 @@ class UploadSession:
             file.close_term(term, self._suite)
         return _OpenTerm(run.xorb, run.xorb_start, run.xorb_start + run.count, nbytes, bytearray(chunks.hashes))
 
-    def _store_new(self, block: Block, runs: list[Run]) -> int:
+    def _store_new(self, file: _PendingFile, block: Block, runs: list[Run]) -> int:
         """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
         new_bytes = 0
         offsets = [0]
@@ -198,17 +201,17 @@ class UploadSession:
             pieces = [block.data[offsets[start] : offsets[end]] for start, end in spans]
             encoding = self._writer.append(xorb, pieces, chunks)
             block.readers.append(encoding)
-            self._encoding.append(encoding)
+            self._encoding.append((file, encoding))
             new_bytes += chunks.total_bytes
+        file.new_bytes += new_bytes
         return new_bytes
 
-    def _stored(self, *, all_of_it: bool) -> int:
-        """Bytes that chunks take of which this was not told before: those encoded by now, or all."""
-        stored = 0
-        while self._encoding and (all_of_it or self._encoding[0].done()):
+    def _settle(self, *, wait: bool) -> None:
+        """Credit files with what their chunks take in xorbs: those encoded by now, or all."""
+        while self._encoding and (wait or self._encoding[0][1].done()):
+            file, encoding = self._encoding.popleft()
             with self._or_broken():
-                stored += self._encoding.popleft().result()
-        return stored
+                file.stored_bytes += encoding.result()
 
     @contextmanager
     def _or_broken(self) -> Iterator[None]:
