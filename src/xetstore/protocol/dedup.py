@@ -25,8 +25,8 @@ from xetstore.protocol.suite import (
     AlgorithmSuite,
 )
 
-MAX_KNOWN_CHUNKS = 262_144
-"""How many chunks a session remembers (about 16 GiB of content, 40 MB of memory); the oldest xorb goes first."""
+MAX_KNOWN_CHUNKS = 131_072
+"""How many chunks a session remembers (about 8 GiB of content, 40 MB of memory); the oldest xorb goes first."""
 
 
 REPEATS_BEFORE_STRETCH = 128
