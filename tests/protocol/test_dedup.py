@@ -171,6 +171,16 @@ def test_the_index_forgets_its_oldest_xorbs_and_nothing_else() -> None:
     assert index.find(None, chunks(12).hashes) == (second, 2)
 
 
+def test_the_xorb_being_filled_is_not_forgotten_however_much_is_learned() -> None:
+    planner = DedupPlanner(max_known=100)
+    planner.plan(chunks(1, 2))
+    for i in range(10):
+        planner.learn(answer(str(i), chunks(*range(1000 * i + 1000, 1000 * i + 1090))))
+    planner.start_file()
+    assert shape(planner.plan(chunks(1, 2, 3))) == [(0, 0, 2, False), (2, 2, 1, True)]
+    assert [run.new for run in planner.plan(chunks(*range(10_000, 10_050)))] == [False], "the last answer is known too"
+
+
 @given(st.lists(st.lists(st.integers(0, 12), max_size=40), max_size=6))
 def test_every_chunk_is_placed_once_and_where_it_really_is(files: list[list[int]]) -> None:
     planner = DedupPlanner()

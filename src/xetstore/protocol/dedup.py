@@ -129,6 +129,7 @@ class ChunkIndex:
         self._tables: dict[bytes | None, dict[bytes, tuple[KnownXorb, int]]] = {None: {}}
         self._answered: dict[tuple[bytes | None, Hash], KnownXorb] = {}
         self._order: deque[KnownXorb] = deque()
+        self._filling: KnownXorb | None = None
         self._count = 0
 
     @property
@@ -138,9 +139,9 @@ class ChunkIndex:
 
     def open_xorb(self) -> KnownXorb:
         """A new xorb of this session, to be filled with :meth:`add`."""
-        xorb = KnownXorb()
-        self._order.append(xorb)
-        return xorb
+        self._filling = KnownXorb()
+        self._order.append(self._filling)
+        return self._filling
 
     def add(self, xorb: KnownXorb, digest: bytes, length: int) -> int:
         """Append a chunk to a xorb of this session; its index in it. The first place of a chunk is kept."""
@@ -178,6 +179,10 @@ class ChunkIndex:
     def _evict(self) -> None:
         while self._count > self._max_chunks and len(self._order) > 1:
             oldest = self._order.popleft()
+            if oldest is self._filling:
+                # It is still growing: its turn comes when it is complete.
+                self._order.append(oldest)
+                oldest = self._order.popleft()
             table = self._tables[oldest.key]
             for index in range(oldest.chunk_count):
                 digest = bytes(oldest.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
