@@ -44,8 +44,8 @@ pub struct Codec {
 
 impl Default for Codec {
     fn default() -> Self {
-        let none = Vec::new;
-        Self { plain: none(), grouped: none(), lanes: none(), table: CompressTable::large() }
+        let (plain, grouped, lanes) = Default::default();
+        Self { plain, grouped, lanes, table: CompressTable::large() }
     }
 }
 

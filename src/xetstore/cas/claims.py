@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from xetstore import _kernel
@@ -88,7 +87,8 @@ class ClaimCheck:
         if name not in self._scanned:
             self._scanned.add(name)
             xorb_id = self._rows[name].id
-            self.eligible.update((key, xorb_id) for key in eligible_keys(chunks))
+            found = INDEXED_CHUNKS.selected(chunks)
+            self.eligible.update((chunk_key(chunks.digest(i)), xorb_id) for i in found)
         return chunks
 
 
@@ -100,14 +100,6 @@ def term_fault(term: Term, chunks: ChunkList) -> str | None:
     if unpacked != term.unpacked_bytes:
         return f"claims {term.unpacked_bytes} bytes where its chunks have {unpacked}"
     return None
-
-
-def eligible_keys(chunks: ChunkList) -> Iterator[int]:
-    """Keys of the chunks that the index keeps a row for by their hash alone (10.3.1, second rule)."""
-    words = struct.unpack(f"<{len(chunks) * 4}Q", chunks.hashes)
-    for i, last in enumerate(words[3::4]):
-        if last % INDEXED_CHUNKS.modulus == 0:
-            yield chunk_key(chunks.digest(i))
 
 
 def _rejected(what: str) -> RejectedShardError:

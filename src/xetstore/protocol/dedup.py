@@ -84,6 +84,11 @@ class QueryRule:
     modulus: int
     spacing_chunks: int
 
+    def selected(self, chunks: ChunkList) -> list[int]:
+        """Indices of the chunks that are chosen by their hash alone, whatever their distance."""
+        words = struct.unpack(f"<{len(chunks) * 4}Q", chunks.hashes)
+        return [i for i, last in enumerate(words[3::4]) if last % self.modulus == 0]
+
 
 WIRE_QUERIES = QueryRule(XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS)
 """What servers keep track of, and how often the reference client asks."""
@@ -129,8 +134,8 @@ class ChunkIndex:
         self._tables: dict[bytes | None, dict[bytes, tuple[KnownXorb, int]]] = {None: {}}
         self._answered: dict[tuple[bytes | None, Hash], KnownXorb] = {}
         self._order: deque[KnownXorb] = deque()
-        self._filling: KnownXorb | None = None
         self._count = 0
+        self.open_xorb()
 
     @property
     def keys(self) -> Iterable[bytes | None]:
@@ -138,10 +143,10 @@ class ChunkIndex:
         return self._tables.keys()
 
     def open_xorb(self) -> KnownXorb:
-        """A new xorb of this session, to be filled with :meth:`add`."""
-        self._filling = KnownXorb()
-        self._order.append(self._filling)
-        return self._filling
+        """A new xorb of this session, to be filled with :meth:`add`: :attr:`filling` from now on."""
+        self.filling = KnownXorb()
+        self._order.append(self.filling)
+        return self.filling
 
     def add(self, xorb: KnownXorb, digest: bytes, length: int) -> int:
         """Append a chunk to a xorb of this session; its index in it. The first place of a chunk is kept."""
@@ -179,7 +184,7 @@ class ChunkIndex:
     def _evict(self) -> None:
         while self._count > self._max_chunks and len(self._order) > 1:
             oldest = self._order.popleft()
-            if oldest is self._filling:
+            if oldest is self.filling:
                 # It is still growing: its turn comes when it is complete.
                 self._order.append(oldest)
                 oldest = self._order.popleft()
@@ -211,7 +216,6 @@ class DedupPlanner:
         self._suite = suite
         self._queries = queries
         self._index = ChunkIndex(max_known)
-        self._open = self._index.open_xorb()
         self.start_file()
 
     def start_file(self) -> None:
@@ -224,8 +228,8 @@ class DedupPlanner:
 
     def close_xorb(self) -> None:
         """Let new chunks go to a fresh xorb: the open one is being cut short."""
-        if self._open.chunk_count:
-            self._open = self._index.open_xorb()
+        if self._index.filling.chunk_count:
+            self._index.open_xorb()
 
     def learn(self, answer: Shard) -> None:
         """Take in a dedup answer, or a cached shard."""
@@ -234,14 +238,13 @@ class DedupPlanner:
     def worth_asking(self, chunks: ChunkList) -> list[Hash]:
         """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown."""
         wanted = []
-        words = struct.unpack(f"<{len(chunks) * 4}Q", chunks.hashes)
-        for i, last in enumerate(words[3::4]):
+        selected = self._queries.selected(chunks)
+        if self._position == 0 and len(chunks) and 0 not in selected:
+            selected.insert(0, 0)
+        for i in selected:
             position = self._position + i
-            if position > 0:
-                if last % self._queries.modulus:
-                    continue
-                if self._last_query is not None and position - self._last_query < self._queries.spacing_chunks:
-                    continue
+            if self._last_query is not None and position - self._last_query < self._queries.spacing_chunks:
+                continue
             digest = chunks.digest(i)
             if any(self._index.find(key, self._as_keyed(key, digest)) for key in self._index.keys):
                 continue
@@ -293,20 +296,18 @@ class DedupPlanner:
     def _new_run(self, block: _PlannedBlock, start: int, *, alone: bool) -> Run:
         """Store the chunk at ``start`` and, unless ``alone``, what follows it as long as it is unknown and fits."""
         end = start + 1 if alone else len(block.plain)
-        if not self._fits(block.sizes[start]):
-            self._open = self._index.open_xorb()
-        first = self._index.add(self._open, block.plain[start], block.sizes[start])
+        xorb = self._index.filling
+        if not self._fits(xorb, block.sizes[start]):
+            xorb = self._index.open_xorb()
+        first = self._index.add(xorb, block.plain[start], block.sizes[start])
         i = start + 1
-        while i < end and self._fits(block.sizes[i]) and not self._is_known(block, i):
-            self._index.add(self._open, block.plain[i], block.sizes[i])
+        while i < end and self._fits(xorb, block.sizes[i]) and not self._is_known(block, i):
+            self._index.add(xorb, block.plain[i], block.sizes[i])
             i += 1
-        return Run(self._open, first, start, i - start, new=True)
+        return Run(xorb, first, start, i - start, new=True)
 
-    def _fits(self, length: int) -> bool:
-        return (
-            self._open.chunk_count < self._suite.max_xorb_chunks
-            and self._open.raw_bytes + length <= self._suite.max_xorb_bytes
-        )
+    def _fits(self, xorb: KnownXorb, length: int) -> bool:
+        return xorb.chunk_count < self._suite.max_xorb_chunks and xorb.raw_bytes + length <= self._suite.max_xorb_bytes
 
     def _is_known(self, block: _PlannedBlock, i: int) -> bool:
         return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())

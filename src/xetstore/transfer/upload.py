@@ -130,7 +130,7 @@ class UploadSession:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._writer.__exit__(*exc)
+        self._writer.close()
 
     def add(self, path: Path) -> None:
         """Read a file and store its new chunks; it is registered by the next :meth:`flush`.

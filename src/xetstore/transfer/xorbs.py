@@ -25,7 +25,7 @@ SHARD_CHUNKS = 100_000
 
 
 class XorbWriter:
-    """Encodes in one thread and stores in others. A context manager that abandons what was not finished.
+    """Encodes in one thread and stores in others. To be closed.
 
     Not thread-safe: one caller. After an error every further call raises it.
     """
@@ -45,10 +45,8 @@ class XorbWriter:
         self._entries: list[XorbEntry] = []
         self._failure: BaseException | None = None
 
-    def __enter__(self) -> XorbWriter:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """Let go of the threads; what was not finished is abandoned."""
         self._encoder.shutdown(wait=True, cancel_futures=True)
         self._storer.shutdown(wait=True, cancel_futures=True)
 
