@@ -37,7 +37,7 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(merkle::merkle_root, module)?)?;
     module.add_function(wrap_pyfunction!(encode::encode_chunks, module)?)?;
     module.add_function(wrap_pyfunction!(xorb::walk_chunks, module)?)?;
-    module.add_function(wrap_pyfunction!(xorb::verify_xorb, module)?)?;
+    module.add_function(wrap_pyfunction!(xorb::verify_chunks, module)?)?;
     module.add_function(wrap_pyfunction!(xorb::decode_chunks, module)?)?;
     module.add_function(wrap_pyfunction!(byte_grouping::byte_group, module)?)?;
     module.add_function(wrap_pyfunction!(byte_grouping::byte_ungroup, module)?)?;

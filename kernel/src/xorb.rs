@@ -24,27 +24,27 @@ pub fn walk_chunks<'py>(
     body: Input,
 ) -> PyResult<(Packed<'py>, Packed<'py>, Packed<'py>)> {
     let body = body.bytes();
-    let chunks = py.detach(|| walk(suite, body))?;
+    let chunks = py.detach(|| walk(suite, body, true, 0, 0))?;
     let schemes: Vec<u8> = chunks.iter().map(|chunk| chunk.scheme).collect();
     Ok((pack_numbers(py, &lengths(&chunks)), pack_numbers(py, &ends(&chunks)), PyBytes::new(py, &schemes)))
 }
 
 #[pyfunction]
-#[pyo3(signature = (suite, body, *, threads = Threads::ONE))]
-pub fn verify_xorb<'py>(
+#[pyo3(signature = (suite, body, *, r#final, chunks_before = 0, raw_bytes_before = 0, threads = Threads::ONE))]
+pub fn verify_chunks<'py>(
     py: Python<'py>,
     suite: &Suite,
     body: Input,
+    r#final: bool,
+    chunks_before: usize,
+    raw_bytes_before: u64,
     threads: Threads,
 ) -> PyResult<(Packed<'py>, Packed<'py>, Packed<'py>)> {
     let body = body.bytes();
     let (chunks, hashes) = py.detach(|| {
-        let chunks = walk(suite, body)?;
-        if chunks.is_empty() {
-            return Err(Malformed::new("xorb.empty", 0, "a xorb without a chunk"));
-        }
+        let chunks = walk(suite, body, r#final, chunks_before, raw_bytes_before)?;
         let hashes = decode(suite, body, &chunks, None, threads)?;
-        Ok((chunks, hashes))
+        Ok::<_, Malformed>((chunks, hashes))
     })?;
     Ok((pack_hashes(py, &hashes), pack_numbers(py, &lengths(&chunks)), pack_numbers(py, &ends(&chunks))))
 }
@@ -78,20 +78,28 @@ fn ends(chunks: &[Chunk]) -> Vec<u64> {
     chunks.iter().map(|chunk| chunk.payload_end as u64).collect()
 }
 
-/// The chunks of a whole xorb, up to its end or its footer, within the limits of a xorb (draft 7.1).
-fn walk(suite: &Suite, body: &[u8]) -> Result<Vec<Chunk>, Malformed> {
+/// The chunks of a xorb, up to its end or its footer, within the limits of a xorb (draft 7.1). Chunks that came
+/// before in the same xorb count; unless these are the last bytes of it, a partial chunk at the end is left.
+fn walk(
+    suite: &Suite,
+    body: &[u8],
+    last: bool,
+    chunks_before: usize,
+    raw_bytes_before: u64,
+) -> Result<Vec<Chunk>, Malformed> {
     let mut chunks = Vec::new();
-    let (mut start, mut raw_bytes) = (0, 0);
+    let (mut start, mut raw_bytes) = (0, raw_bytes_before);
     while start < body.len() && !body[start..].starts_with(FOOTER_IDENT) {
         let chunk = match header::read(suite, body, start)? {
             Next::Chunk(chunk) => chunk,
-            Next::Partial(missing) => return Err(missing),
+            Next::Partial(missing) if last => return Err(missing),
+            Next::Partial(_) => break,
         };
-        if chunks.len() == suite.max_xorb_chunks {
+        if chunks_before.saturating_add(chunks.len()) >= suite.max_xorb_chunks {
             let detail = format!("more than {} chunks in a xorb", suite.max_xorb_chunks);
             return Err(Malformed::new("xorb.chunks", start, detail));
         }
-        raw_bytes += chunk.raw_bytes as u64;
+        raw_bytes = raw_bytes.saturating_add(chunk.raw_bytes as u64);
         if raw_bytes > suite.max_xorb_bytes {
             let detail = format!("more than {} bytes in the chunks of a xorb", suite.max_xorb_bytes);
             return Err(Malformed::new("xorb.raw_bytes", start + 5, detail));

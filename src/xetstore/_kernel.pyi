@@ -93,11 +93,20 @@ def walk_chunks(suite: Suite, body: Buffer) -> tuple[bytes, bytes, bytes]:
     region ends) and one byte of scheme a chunk. Refuses more than 8,192 chunks or 64 MiB raw.
     """
 
-def verify_xorb(suite: Suite, body: Buffer, *, threads: int = 1) -> tuple[bytes, bytes, bytes]:
-    """Decode and hash every chunk of a serialized xorb, footer (if any) left aside.
+def verify_chunks(
+    suite: Suite,
+    body: Buffer,
+    *,
+    final: bool,
+    chunks_before: int = 0,
+    raw_bytes_before: int = 0,
+    threads: int = 1,
+) -> tuple[bytes, bytes, bytes]:
+    """Decode and hash the chunks of a serialized xorb, which may come in pieces; stops at a footer.
 
-    Returns ``(hashes, lengths, ends)``; the caller compares the merkle root with the name. An empty
-    chunk region is refused.
+    Returns ``(hashes, lengths, ends)``. With ``final``, ``body`` must end behind a chunk or with a footer; without it
+    a partial chunk at the end is left for the next call. The chunks and raw bytes before ``body`` count for the limits
+    of a xorb.
     """
 
 def decode_chunks(

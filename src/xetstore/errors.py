@@ -2,16 +2,22 @@
 
 XetError                     code                 HTTP  exit  retryable
 ├── UsageError               usage                 400     2  no    the call itself is wrong
-│   └── RangeError           range                 416     2  no    a byte range starts past the end
+│   ├── RangeError           range                 416     2  no    a byte range starts past the end
+│   └── TooLargeError        too_large             413     2  no    a body is longer than any valid one
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (or no grant for it)
 ├── IntegrityError           integrity             400     4  no    bytes are not what their name says
 │   ├── FormatError          format                400     4  no    bytes break a rule of the format
 │   ├── HashMismatchError    hash_mismatch         400     4  no    content and hash differ
+│   ├── DamagedError         damaged               500     4  no    what is stored is not what was stored
 │   └── RejectedShardError   rejected_shard        400     4  no    a shard claims what its xorbs do not hold
 │       └── MissingXorbError missing_xorb          400     4  no    a shard names a xorb that is not stored
-├── AccessDeniedError        denied                403     5  no    the system or the store refuses access
+├── AccessDeniedError        denied                503     5  no    the system or the store refuses access
+│   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
+│   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again
-│   └── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
+│   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
+│   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending
+│   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
 └── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
 """
 
@@ -21,12 +27,16 @@ import errno
 
 
 class XetError(Exception):
-    """Base of all errors raised on purpose. ``str(error)`` is one sentence; ``hint`` says what to do next."""
+    """Base of all errors raised on purpose. ``str(error)`` is one sentence; ``hint`` says what to do next.
+
+    ``retry_after`` is how many seconds to wait before trying again, where that is known.
+    """
 
     code = "error"
     http_status = 500
     exit_code = 1
     retryable = False
+    retry_after: float | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -46,6 +56,13 @@ class RangeError(UsageError):
 
     code = "range"
     http_status = 416
+
+
+class TooLargeError(UsageError):
+    """A body is longer than anything valid can be (HTTP 413)."""
+
+    code = "too_large"
+    http_status = 413
 
 
 class NotFoundError(XetError):
@@ -95,6 +112,13 @@ class HashMismatchError(IntegrityError):
         self.actual = actual
 
 
+class DamagedError(IntegrityError):
+    """What the store holds is not what was stored: damage of its own, not a fault of the caller."""
+
+    code = "damaged"
+    http_status = 500
+
+
 class RejectedShardError(IntegrityError):
     """A shard claims what its xorbs do not hold: a range, a length, a verification hash or a file hash."""
 
@@ -115,11 +139,25 @@ class MissingXorbError(RejectedShardError):
 
 
 class AccessDeniedError(XetError):
-    """The operating system or the store refuses access."""
+    """The operating system or the store refuses access. Of a server: it may not do its own work."""
 
     code = "denied"
-    http_status = 403
+    http_status = 503
     exit_code = 5
+
+
+class UnauthenticatedError(AccessDeniedError):
+    """There is no token, or it is not valid here (any more). Never says more of the token than that."""
+
+    code = "unauthenticated"
+    http_status = 401
+
+
+class ForbiddenError(AccessDeniedError):
+    """The token's scope, or the signature of a URL, does not allow this."""
+
+    code = "forbidden"
+    http_status = 403
 
 
 class UnavailableError(XetError):
@@ -136,6 +174,20 @@ class StorageFullError(UnavailableError):
 
     code = "storage_full"
     http_status = 507
+
+
+class TimedOutError(UnavailableError):
+    """A peer stopped sending, or sends too slowly to wait for."""
+
+    code = "timeout"
+    http_status = 408
+
+
+class TooManyRequestsError(UnavailableError):
+    """Asked too often; ``retry_after`` says when to ask again."""
+
+    code = "too_many_requests"
+    http_status = 429
 
 
 class SourceChangedError(XetError):

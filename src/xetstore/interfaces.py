@@ -1,4 +1,4 @@
-"""The two seams of the house: Cas (the five verbs of the protocol) and BlobStore (seven verbs for objects)."""
+"""The two seams of the house: Cas (the five verbs of the protocol) and BlobStore (the verbs for objects)."""
 
 from __future__ import annotations
 
@@ -72,6 +72,22 @@ class BlobInfo:
     size: int
 
 
+class NewObject(Protocol):
+    """An object that is being written. A context manager: what is not committed leaves nothing. Not thread-safe."""
+
+    def write(self, part: Buffer, /) -> None:
+        """Append bytes. Raises as :meth:`BlobStore.put_new` does."""
+
+    def commit(self) -> bool:
+        """Make the object visible and durable. True if it is new; False, untouched, if the key exists."""
+
+    def close(self) -> None:
+        """Drop it unless it was committed. May be called again."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
 class BlobStore(Protocol):
     """Immutable objects by key. Thread-safe, and safe between processes.
 
@@ -84,6 +100,9 @@ class BlobStore(Protocol):
 
         Durable on return. Raises StorageFullError, AccessDeniedError or UnavailableError, leaving nothing.
         """
+
+    def create(self, key: str) -> NewObject:
+        """An object to be written piece by piece: :meth:`put_new` for bytes that are not all there yet."""
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises NotFoundError."""

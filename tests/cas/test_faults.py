@@ -40,7 +40,7 @@ def test_the_row_comes_after_the_bytes_and_the_shard_before_its_files(root: Path
         cas.put_shard(small.shard)
         put_shard = plan.operations[opened + len(put_xorb) :]
     durable = ["fsync file", "close", "link", "unlink", "open", "fsync folder", "close"]
-    assert put_xorb[put_xorb.index("fsync file") :] == [*durable, "BEGIN", "INSERT", "COMMIT"]
+    assert put_xorb[put_xorb.index("fsync file") :] == [*durable, "BEGIN", "INSERT", "INSERT", "COMMIT"]
     at = put_shard.index("fsync file")
     files, segments, edges, grants, dedup, shards = ["INSERT"] * 6
     rows = ["BEGIN", files, segments, edges, grants, dedup, shards, "COMMIT"]
@@ -137,7 +137,7 @@ def test_wherever_the_process_dies_the_store_is_whole(tmp_path: Path, small: Sam
     assert found[-1]
 
 
-@pytest.mark.parametrize("verb", ["put_new", "get_range"])
+@pytest.mark.parametrize("verb", ["create", "get_range"])
 def test_a_blob_store_that_fails_registers_nothing(small: Sample, verb: str) -> None:
     plan = FaultPlan()
     with EmbeddedCas(FaultyBlobStore(MemoryBlobStore(), plan), Index.in_memory(), footer_cache_bytes=0) as cas:

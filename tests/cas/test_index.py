@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
+from xetstore.cas.access import Tenant
 from xetstore.cas.index import Index, XorbRow
 from xetstore.cas.index.queries import SEGMENT_TERMS
 from xetstore.cas.index.schema import MIGRATIONS, found_version, migrate
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_a_transaction_did_before_an_error_is_undone(path: Path, sample: Sample) -> None:
     index = Index(path)
     with pytest.raises(ZeroDivisionError), index.transaction() as writer:
-        assert writer.add_xorb(sample.xorb, now=1.0)
+        assert writer.add_xorb(sample.xorb, namespace="default", now=1.0)
         raise ZeroDivisionError
     with index.snapshot() as reader:
         assert reader.xorb(sample.xorb.hash) is None
@@ -37,8 +38,8 @@ def test_what_a_transaction_did_before_an_error_is_undone(path: Path, sample: Sa
 
 def test_what_a_transaction_did_is_there_after_reopening(path: Path, sample: Sample) -> None:
     with closing(Index(path)) as index, index.transaction() as writer:
-        assert writer.add_xorb(sample.xorb, now=1.0)
-        assert not writer.add_xorb(sample.xorb, now=2.0)
+        assert writer.add_xorb(sample.xorb, namespace="default", now=1.0)
+        assert not writer.add_xorb(sample.xorb, namespace="default", now=2.0)
     with closing(Index(path)) as index, index.snapshot() as reader:
         row = reader.xorb(sample.xorb.hash)
     assert row == XorbRow(1, sample.xorb.hash, len(sample.body), sample.xorb.raw_bytes, sample.xorb.chunk_count)
@@ -58,7 +59,7 @@ def test_a_snapshot_sees_one_state_while_others_write(path: Path, sample: Sample
         with index.snapshot() as reader:
             assert reader.xorb(sample.xorb.hash) is None
             with index.transaction() as writer:
-                writer.add_xorb(sample.xorb, now=1.0)
+                writer.add_xorb(sample.xorb, namespace="default", now=1.0)
             assert reader.xorb(sample.xorb.hash) is None
         with index.snapshot() as reader:
             assert reader.xorb(sample.xorb.hash) is not None
@@ -100,7 +101,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     Index(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE schema_version SET version = 7")
-    with pytest.raises(UsageError, match="schema version 7; this xetstore knows up to 1"):
+    with pytest.raises(UsageError, match="schema version 7; this xetstore knows up to 2"):
         Index(path)
 
 
@@ -148,7 +149,7 @@ def _interrupted(connection: Connection) -> None:
 @pytest.mark.parametrize("damage", ["no database at all", "a page of noise"])
 def test_a_damaged_index_says_what_to_do(path: Path, sample: Sample, damage: str) -> None:
     with closing(Index(path)) as index, index.transaction() as writer:
-        writer.add_xorb(sample.xorb, now=1.0)
+        writer.add_xorb(sample.xorb, namespace="default", now=1.0)
     content = bytearray(path.read_bytes())
     start = 0 if damage == "no database at all" else 100
     content[start : start + 3000] = b"\xa5" * 3000
@@ -176,8 +177,8 @@ def test_terms_of_a_range_are_found_in_any_segment(path: Path, sample: Sample) -
     name = chunk_hash(b"some file")
     with closing(Index(path)) as index:
         with index.transaction() as writer:
-            writer.add_xorb(sample.xorb, now=1.0)
-            rows = writer.require_xorbs([sample.xorb.hash])
+            writer.add_xorb(sample.xorb, namespace="default", now=1.0)
+            rows = writer.require_xorbs([sample.xorb.hash], Tenant())
             writer.add_files([FileEntry(name, terms)], rows, namespace="default", now=1.0)
         edge = starts[SEGMENT_TERMS]
         size = starts[-1]
@@ -195,8 +196,8 @@ def test_a_range_query_reads_no_more_than_the_segments_of_the_range(path: Path, 
     name = chunk_hash(b"some file")
     with closing(Index(path)) as index:
         with index.transaction() as writer:
-            writer.add_xorb(sample.xorb, now=1.0)
-            rows = writer.require_xorbs([sample.xorb.hash])
+            writer.add_xorb(sample.xorb, namespace="default", now=1.0)
+            rows = writer.require_xorbs([sample.xorb.hash], Tenant())
             writer.add_files([FileEntry(name, terms)], rows, namespace="default", now=1.0)
         # A segment that cannot be read, before and behind: the range does not need it.
         with index.transaction() as writer:
@@ -214,7 +215,7 @@ def test_a_lookup_of_many_names_is_split_into_statements(path: Path, sample: Sam
     names = [chunk_hash(str(i).encode()) for i in range(2500)]
     with closing(Index(path)) as index:
         with index.transaction() as writer:
-            writer.add_xorb(sample.xorb, now=1.0)
+            writer.add_xorb(sample.xorb, namespace="default", now=1.0)
         with index.snapshot() as reader:
             assert set(reader.xorbs([*names, sample.xorb.hash])) == {sample.xorb.hash}
 

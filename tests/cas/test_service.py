@@ -153,7 +153,7 @@ def test_a_shard_behind_its_xorb_reads_nothing_back(sample: Sample) -> None:
     plan = FaultPlan()
     with EmbeddedCas(FaultyBlobStore(MemoryBlobStore(), plan), Index.in_memory()) as cas:
         upload(cas, sample)
-    assert [operation.split()[0] for operation in plan.operations] == ["put_new", "put_new"]
+    assert [operation.split()[0] for operation in plan.operations] == ["create", "commit", "put_new"]
 
 
 def test_a_xorb_that_is_collected_while_its_shard_is_checked_is_missing(sample: Sample) -> None:

@@ -19,7 +19,7 @@ from tests.faults.process import Worker
 from tests.strategies import ramp, splitmix64, text
 from xetstore.cas.check import CheckReport, check
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import IntegrityError, NotFoundError, XetError
+from xetstore.errors import DamagedError, IntegrityError, NotFoundError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES
 from xetstore.protocol.xorb import XorbInfo
@@ -326,7 +326,7 @@ def test_a_damaged_header_of_the_index_never_gives_wrong_bytes(sound: Sound, tmp
         refused[at] = use(root, sound, tmp_path / "out")
     for at in range(16):  # the magic string: not a database any more, for anybody
         assert len(refused[at]) == 1 + len(sound.files)
-        assert {type(error) for error in refused[at]} == {IntegrityError}
+        assert {type(error) for error in refused[at]} == {DamagedError}
 
 
 def test_damage_anywhere_in_the_index_never_gives_wrong_bytes(sound: Sound, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ THREADED: dict[str, Callable[[int], object]] = {
     "encode_chunks": lambda threads: _kernel.encode_chunks(
         SUITE, [DATA], LENGTHS, bytearray(2 << 20), policy=_kernel.AUTO, threads=threads
     ),
-    "verify_xorb": lambda threads: _kernel.verify_xorb(SUITE, encoded(), threads=threads),
+    "verify_chunks": lambda threads: _kernel.verify_chunks(SUITE, encoded(), final=True, threads=threads),
     "decode_chunks": lambda threads: _kernel.decode_chunks(
         SUITE, encoded(), bytearray(1 << 20), final=True, threads=threads
     ),

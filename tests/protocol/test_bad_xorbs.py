@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 import lz4.frame
@@ -18,7 +19,7 @@ from xetstore.errors import FormatError, HashMismatchError, IntegrityError
 from xetstore.protocol import reference
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.protocol.xorb import XorbInfo
+from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ def test_a_broken_payload_is_reported_where_it_begins_whatever_the_threads() -> 
         body[starts[i] + 8] ^= 1
     for threads in (1, 2, 5):
         with pytest.raises(FormatError) as caught:
-            _kernel.verify_xorb(SUITE.kernel, body, threads=threads)
+            _kernel.verify_chunks(SUITE.kernel, body, final=True, threads=threads)
         assert (caught.value.rule, caught.value.offset) == ("chunk.payload", starts[70] + 8)
 
 
@@ -294,6 +295,15 @@ def value_or_format_error(call: Callable[[], T], size: int) -> T | None:
         return None
 
 
+def outcome(read: Callable[[], XorbInfo]) -> XorbInfo | tuple[str, int] | str:
+    try:
+        return read()
+    except HashMismatchError as error:
+        return str(error)
+    except FormatError as error:
+        return (error.rule, error.offset)
+
+
 @given(any_xorbs())
 def test_any_bytes_walked_give_what_the_twin_finds_or_a_format_error(data: bytes) -> None:
     found = value_or_format_error(lambda: _kernel.walk_chunks(SUITE.kernel, data), len(data))
@@ -308,11 +318,27 @@ def test_any_bytes_walked_give_what_the_twin_finds_or_a_format_error(data: bytes
 
 @given(any_xorbs(), st.integers(1, 3))
 def test_any_bytes_verified_give_what_the_twin_decodes_or_a_format_error(data: bytes, threads: int) -> None:
-    found = value_or_format_error(lambda: _kernel.verify_xorb(SUITE.kernel, data, threads=threads), len(data))
+    verified = lambda: _kernel.verify_chunks(SUITE.kernel, data, final=True, threads=threads)  # noqa: E731
+    found = value_or_format_error(verified, len(data))
     twin = value_or_format_error(lambda: reference.decode_xorb(data), len(data))
-    assert (found is None) == (twin is None)
-    if found is not None and twin is not None:
+    assert (not found or not found[0]) == (twin is None)
+    if found and twin is not None:
         assert ChunkList(found[0], found[1]) == hashed_chunks(twin)
+
+
+@given(any_xorbs(), st.lists(st.integers(0, 2000), max_size=8))
+def test_any_bytes_verified_in_pieces_give_what_they_give_at_once(data: bytes, cuts: list[int]) -> None:
+    def in_pieces() -> XorbInfo:
+        verifier = XorbVerifier()
+        kept = bytearray()
+        bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        for start, end in pairwise(bounds):
+            kept += verifier.update(data[start:end])
+        found = verifier.finish()
+        assert kept == data[: found.region_bytes]
+        return found
+
+    assert outcome(in_pieces) == outcome(lambda: XorbInfo.read(data))
 
 
 @given(any_xorbs(), st.sampled_from([0, 1, 100, 600, 140_000]), st.booleans())

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Iterable
 from typing import Final
 
+from xetstore import _kernel
+from xetstore.cas.access import DedupDomain, Tenant
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -25,15 +27,18 @@ _MAX_HOLDERS: Final = 4
 _MAX_FILES: Final = 16
 
 
-def find_answer(index: Index, footers: FooterCache, chunk: Hash, *, now: float) -> Shard | None:
+def find_answer(index: Index, footers: FooterCache, chunk: Hash, tenant: Tenant, *, now: float) -> Shard | None:
     """The dedup answer for a chunk, or None if it is not in the index of eligible chunks.
 
     First the newest xorb that holds the chunk, then what follows it in the files that use it: who has its
     first chunks will likely want the rest. Chunk hashes are keyed, so that only those who have a chunk can
-    recognise it (15.4.4).
+    recognise it (15.4.4). But the names of xorbs are in clear, and that of a xorb of one chunk is the chunk's hash: so
+    what follows is told only as far as it is the tenant's own.
     """
+    if tenant.dedup is DedupDomain.OFF:
+        return None
     with index.snapshot() as reader:
-        holders = reader.holders(chunk_key(chunk.digest), _MAX_HOLDERS)
+        holders = reader.holders(chunk_key(chunk.digest), _MAX_HOLDERS, tenant)
     for holder in holders:
         entry = _entry(footers, holder)
         # The key in the index is a part of the hash: the footer tells whether it is this chunk.
@@ -42,17 +47,19 @@ def find_answer(index: Index, footers: FooterCache, chunk: Hash, *, now: float) 
     else:
         return None
     with index.snapshot() as reader:
-        rows = _bounded(holder, reader)
+        rows = _bounded(holder, reader, tenant.namespace)
     others = (_entry(footers, row) for row in rows)
     entries = (entry, *(other for other in others if other is not None))
-    return Shard(xorbs=entries).keyed(_current_key(index, now), int(now), int(now) + ANSWER_SECONDS)
+    # A key of its own for each tenant: what two of them are told cannot be compared.
+    key = _kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
+    return Shard(xorbs=entries).keyed(key, int(now), int(now) + ANSWER_SECONDS)
 
 
-def _bounded(holder: XorbRow, reader: Reader) -> list[XorbRow]:
+def _bounded(holder: XorbRow, reader: Reader, namespace: str) -> list[XorbRow]:
     """What goes into an answer beside the xorb that was found, within the bounds of an answer."""
     chosen: dict[int, XorbRow] = {}
     chunks = holder.chunk_count
-    for row in _companions(holder, reader):
+    for row in _companions(holder, reader, namespace):
         if len(chosen) + 1 >= MAX_ANSWER_XORBS or chunks + row.chunk_count > MAX_ANSWER_CHUNKS:
             break
         if row.id != holder.id and row.id not in chosen:
@@ -61,10 +68,10 @@ def _bounded(holder: XorbRow, reader: Reader) -> list[XorbRow]:
     return list(chosen.values())
 
 
-def _companions(holder: XorbRow, reader: Reader) -> Iterable[XorbRow]:
+def _companions(holder: XorbRow, reader: Reader, namespace: str) -> Iterable[XorbRow]:
     """What goes with a xorb in files, and then what was uploaded next: the files that followed in the same upload."""
-    yield from reader.companions(holder.id, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
-    yield from reader.xorbs_after(holder.id, MAX_ANSWER_XORBS)
+    yield from reader.companions(holder.id, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
+    yield from reader.held_after(holder.id, namespace, MAX_ANSWER_XORBS)
 
 
 def _entry(footers: FooterCache, row: XorbRow) -> XorbEntry | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from xetstore import _kernel
@@ -50,14 +50,20 @@ class ClaimCheck:
         self._scanned: set[Hash] = set()
         self.eligible: set[tuple[int, int]] = set()
 
-    def check(self, shard: Shard) -> None:
-        """Raises RejectedShardError if anything in the shard is not so."""
+    def check(self, shard: Shard, progress: Callable[[int, int], None] = lambda *_: None) -> None:
+        """Raises RejectedShardError if anything in the shard is not so.
+
+        ``progress`` is told, after each of them, how many of its xorbs and files are verified, and of how many.
+        """
         if shard.key is not None:
             raise _rejected("its chunk hashes are keyed: an upload carries plain ones")
-        for xorb in shard.xorbs:
+        total = len(shard.xorbs) + len(shard.files)
+        for verified, xorb in enumerate(shard.xorbs, 1):
             self._check_xorb(xorb)
-        for file in shard.files:
+            progress(verified, total)
+        for verified, file in enumerate(shard.files, len(shard.xorbs) + 1):
             self._check_file(file)
+            progress(verified, total)
 
     def _check_xorb(self, entry: XorbEntry) -> None:
         if entry.chunks != self._chunks(entry.hash):

@@ -8,7 +8,7 @@ from typing import Final
 
 from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
+from xetstore.errors import DamagedError, FormatError, NotFoundError, RangeError
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
@@ -32,7 +32,7 @@ class FooterCache:
         self._lock = threading.Lock()
 
     def get(self, row: XorbRow) -> XorbInfo:
-        """What a xorb holds. Raises IntegrityError if its object is not what the index says."""
+        """What a xorb holds. Raises DamagedError if its object is not what the index says."""
         with self._lock:
             if (info := self._known.get(row.hash)) is not None:
                 self._known.move_to_end(row.hash)
@@ -64,22 +64,22 @@ class FooterCache:
                 self._bytes -= _weight(self._known.popitem(last=False)[1])
 
 
-def damaged(xorb: Hash, what: str) -> IntegrityError:
+def damaged(xorb: Hash, what: str) -> DamagedError:
     """The error for a registered xorb whose object is not as it was stored."""
-    return IntegrityError(
+    return DamagedError(
         f"stored xorb {xorb} is damaged: {what}",
         hint="check the store to see which files are affected, then store these again elsewhere",
     )
 
 
 def read_all(stream: ByteStream, size: int) -> bytes:
-    """Exactly ``size`` bytes of a stream. Raises IntegrityError if it ends before."""
+    """Exactly ``size`` bytes of a stream. Raises DamagedError if it ends before."""
     buffer = bytearray(size)
     view = memoryview(buffer)
     while view:
         count = stream.readinto(view)
         if not count:
-            raise IntegrityError(f"an object ended {len(view)} bytes too early")
+            raise DamagedError(f"an object ended {len(view)} bytes too early")
         view = view[count:]
     return bytes(buffer)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from xetstore.cas.blobs import TEMPORARY_FOLDER
 from xetstore.cas.blobs.local import make_durable_folder, storage_error, write_new_object
-from xetstore.errors import IntegrityError, NotFoundError, UsageError
+from xetstore.errors import DamagedError, NotFoundError, UsageError
 from xetstore.protocol.hashes import Hash
 
 FORMAT_VERSION: Final = 1
@@ -60,7 +60,7 @@ def open_directory(root: Path, *, create: bool) -> Path:
     index = root / _INDEX
     if (not index.exists() or not index.stat().st_size) and (root / XORBS).exists():
         # Going on with an empty index would look as if all files had been lost.
-        raise IntegrityError(
+        raise DamagedError(
             f"the store {root} has objects, but its index {_INDEX} is missing or empty",
             hint="put the index back from a backup",
         )

@@ -8,8 +8,8 @@ The invariants, of which ``check.verify_invariants`` checks what can be seen in 
    file hash recomputed by us from the footers of these xorbs, which we wrote from what we decoded.
 3. A file hash is never rebound. The same upload twice is the same answer twice.
 4. A xorb that an answer of ours offered is not deleted before the grace. Nothing deletes here at all.
-5. Nobody reads a file, or a xorb range, without a grant. All callers of an embedded store share one
-   namespace: what is registered here is granted here.
+5. Nobody reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
+   it, and each EmbeddedCas acts for one; whoever uses the store in a process of their own is in "default".
 
 So a crash at any point leaves at most an object that no row names, which the next upload of the same
 xorb takes up, and a temporary file, which is swept a day later.
@@ -17,48 +17,45 @@ xorb takes up, and a temporary file, which is swept a day later.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
+from xetstore.cas.access import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.cas.answers import find_answer
 from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.footers import CACHE_BYTES, FooterCache, damaged
-from xetstore.cas.index import Index, XorbRow
+from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.layout import open_directory, shard_key, xorb_key
+from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.records import FileRecord, Totals
-from xetstore.errors import (
-    HashMismatchError,
-    IntegrityError,
-    NotFoundError,
-    RangeError,
-    UsageError,
-)
+from xetstore.errors import AccessDeniedError, DamagedError, NotFoundError, RangeError, UsageError
 from xetstore.interfaces import BlobStore, ByteStream
+from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, chunk_hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term, chunk_ranges, trim
+from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term, chunk_ranges, coalesce, trim
 from xetstore.protocol.shard import Shard
-from xetstore.protocol.xorb import XorbInfo
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["NAMESPACE", "EmbeddedCas", "FileRecord", "Totals"]
+__all__ = ["EmbeddedCas", "FileRecord", "Totals"]
 
-NAMESPACE: Final = "default"
-"""The one namespace of an embedded store."""
+Fetches = dict[Hash, tuple[FetchRange, ...]]
 
 
 class EmbeddedCas:
     """A Cas over a blob store and an index. Thread-safe, and safe between processes on one directory.
 
-    ``blobs``, ``index`` and ``footers`` are for the other rooms of ``cas``; ``clock`` gives unix seconds.
+    It acts for one tenant: :meth:`in_namespace` gives the same store to another. ``blobs``, ``index``, ``footers``
+    and ``now``, unix seconds, are for the other rooms of ``cas``.
     """
 
     def __init__(
@@ -72,8 +69,8 @@ class EmbeddedCas:
         self.blobs = blobs
         self.index = index
         self.footers = FooterCache(blobs, footer_cache_bytes)
-        self._clock = clock
-        self._threads = os.cpu_count() or 1
+        self.tenant = Tenant()
+        self.now = clock
 
     @classmethod
     def open(cls, root: Path | str, *, create: bool = True, clock: Callable[[], float] = time.time) -> Self:
@@ -90,6 +87,18 @@ class EmbeddedCas:
     def in_memory(cls, *, clock: Callable[[], float] = time.time) -> Self:
         """A store that lives as long as this object, for tests."""
         return cls(MemoryBlobStore(), Index.in_memory(), clock=clock)
+
+    def in_namespace(
+        self,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        dedup: DedupDomain = DedupDomain.STORE,
+        private: frozenset[str] = frozenset(),
+    ) -> EmbeddedCas:
+        """The same store, acting for another namespace; see :class:`~xetstore.cas.access.Tenant`. Costs nothing."""
+        view = copy(self)
+        view.tenant = Tenant(namespace, dedup, private)
+        return view
 
     # The verbs of Cas
 
@@ -108,9 +117,7 @@ class EmbeddedCas:
         if start < 0 or (end is not None and end < 0):
             raise UsageError(f"bytes {start} to {end} are not a range")
         with self.index.snapshot() as reader:
-            record = reader.file(file, NAMESPACE)
-            if record is None:
-                raise _unknown_file(file)
+            record = self._granted(reader, file)
             stop = record.size if end is None else min(end, record.size)
             if start == 0 and record.size == 0:
                 return Reconstruction(0, (), {}, () if hashes else None)
@@ -118,98 +125,136 @@ class EmbeddedCas:
                 raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
             first_byte, terms = reader.terms(file, start, stop)
             rows = reader.xorbs({term.xorb for term in terms})
-        try:
-            offset, kept = trim(terms, lambda term: self._sizes(rows, term), start - first_byte, stop - first_byte)
-            fetches = {
-                xorb: tuple(self._fetch(rows[xorb], *chunks) for chunks in ranges)
-                for xorb, ranges in chunk_ranges(kept).items()
-            }
-            term_hashes = tuple(self._term_hashes(rows, term) for term in kept) if hashes else None
-        except (KeyError, ValueError) as error:
-            raise IntegrityError(f"the index and the xorbs of file {file} differ: {error}") from error
-        return Reconstruction(offset, kept, fetches, term_hashes)
+        with _as_damage(file):
+            offset, kept = trim(
+                terms, lambda term: self._chunks(rows, term).sizes, start - first_byte, stop - first_byte
+            )
+            term_hashes = tuple(self._chunks(rows, term).hashes for term in kept) if hashes else None
+            return Reconstruction(offset, kept, self._fetches(rows, kept), term_hashes)
+
+    def reconstruct_many(self, files: Iterable[Hash]) -> tuple[dict[Hash, tuple[Term, ...]], Fetches]:
+        """The terms of several whole files, and the ranges that hold them all, coalesced over all files.
+
+        Raises NotFoundError if any of the files is not there.
+        """
+        terms: dict[Hash, tuple[Term, ...]] = {}
+        with self.index.snapshot() as reader:
+            for file in dict.fromkeys(files):
+                record = self._granted(reader, file)
+                terms[file] = tuple(reader.terms(file, 0, record.size)[1])
+            every = [term for listed in terms.values() for term in listed]
+            rows = reader.xorbs({term.xorb for term in every})
+        with _as_damage(*terms):
+            return terms, self._fetches(rows, every)
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
-        return find_answer(self.index, self.footers, chunk, now=self._clock())
+        return find_answer(self.index, self.footers, chunk, self.tenant, now=self.now())
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return.
 
-        Every chunk is decoded and hashed. A footer that came with the body is checked, and replaced by ours. If the
-        name is registered already, the body is not looked at: nothing of it would be kept.
+        Every chunk is decoded and hashed. A footer that came with the body is checked, and replaced by ours. If this
+        namespace has uploaded the xorb before, the body is not looked at: nothing of it would be kept.
         """
-        with self.index.snapshot() as reader:
-            if reader.xorb(xorb) is not None:
-                return False
-        info = XorbInfo.read(body, threads=self._threads)
-        if info.hash != xorb:
-            raise HashMismatchError("the xorb", expected=str(xorb), actual=str(info.hash))
-        region = memoryview(body).cast("B")[: info.region_bytes]
-        if not self.blobs.put_new(xorb_key(xorb), [region, info.serialize_footer()]):
-            info = self._adopt(xorb, info)
-        with self.index.transaction() as writer:
-            is_new = writer.add_xorb(info, now=self._clock())
-        self.footers.remember(info)
-        return is_new
+        with self.receive_xorb(xorb) as receiver:
+            receiver.write(body)
+            return receiver.commit()
 
-    def put_shard(self, shard: Shard) -> bool:
+    def receive_xorb(self, xorb: Hash) -> XorbReceiver:
+        """:meth:`put_xorb` for a body that is not all there yet."""
+        return XorbReceiver(self, xorb)
+
+    def put_shard(self, shard: Shard, *, progress: Callable[[int, int], None] = lambda *_: None) -> bool:
         """Register files (11.6). True if anything in it is new. Every xorb it names is stored already.
 
-        All claims are checked first, then the shard itself is stored, then all files are registered at once or
-        not at all. Raises MissingXorbError, or RejectedShardError for any other claim that is not so.
+        All claims are checked first (``progress`` is told how many are, and of how many), then the shard itself is
+        stored, then all files are registered at once or not at all. Raises MissingXorbError, or RejectedShardError
+        for any other claim that is not so.
         """
         names = named_xorbs(shard)
         with self.index.snapshot() as reader:
-            rows = reader.require_xorbs(names)
+            rows = reader.require_xorbs(names, self.tenant)
         claims = ClaimCheck(rows, self.footers)
-        claims.check(shard)
+        claims.check(shard, progress)
         if not (shard.files or shard.xorbs):
             return False
         stored = _normalised(shard, rows)
         shard_name = chunk_hash(stored)
         self.blobs.put_new(shard_key(shard_name), [stored])
-        now = self._clock()
+        now = self.now()
         with self.index.transaction() as writer:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
-            rows = writer.require_xorbs(names)
-            is_new = writer.add_files(shard.files, rows, namespace=NAMESPACE, now=now)
+            rows = writer.require_xorbs(names, self.tenant)
+            is_new = writer.add_files(shard.files, rows, namespace=self.tenant.namespace, now=now)
             writer.add_dedup(sorted(claims.eligible))
             writer.add_shard(shard_name, len(stored), now=now)
         return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
-        with self.index.snapshot() as reader:
-            row = reader.xorb(fetch.xorb)
-        if row is None:
-            raise NotFoundError(f"there is no xorb {fetch.xorb}")
-        if not 0 <= fetch.byte_start < fetch.byte_end <= row.region_bytes:
-            raise RangeError(
-                f"xorb {fetch.xorb} has {row.region_bytes} bytes, "
-                f"bytes {fetch.byte_start} to {fetch.byte_end} are not in it"
-            )
+        return self.read_xorb(fetch.xorb, fetch.byte_start, fetch.byte_end)
+
+    # What a server serves beyond that
+
+    def read_xorb(self, xorb: Hash, start: int, end: int) -> ByteStream:
+        """Bytes ``[start, end)`` of any xorb's chunk region: the caller has made sure that they may be read."""
+        row = self._stored(xorb)
+        if not 0 <= start < end <= row.region_bytes:
+            raise RangeError(f"xorb {xorb} has {row.region_bytes} bytes, bytes {start} to {end} are not in it")
         try:
-            return self.blobs.get_range(xorb_key(fetch.xorb), fetch.byte_start, fetch.byte_end)
+            return self.blobs.get_range(xorb_key(xorb), start, end)
         except (NotFoundError, RangeError) as error:
-            raise damaged(fetch.xorb, str(error)) from error
+            raise damaged(xorb, str(error)) from error
+
+    def xorb_bytes(self, xorb: Hash, *, visible: bool = True) -> int:
+        """Size of a xorb's chunk region. With ``visible``, NotFoundError unless this namespace uploaded it or has a
+        file of it.
+        """
+        if not visible:
+            return self._stored(xorb).region_bytes
+        with self.index.snapshot() as reader:
+            row = reader.visible_xorb(xorb, self.tenant.namespace)
+        if row is None:
+            raise _unknown_xorb(xorb)
+        return row.region_bytes
+
+    def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
+        with self.index.snapshot() as reader:
+            row = reader.xorb(xorb)
+            if row is None:
+                return False
+            granted: tuple[tuple[int, int], ...] = ()
+            for chunks in reader.granted_terms(row.id, self.tenant.namespace):
+                granted = coalesce((*granted, *chunks))
+                readable = [self._byte_range(row, *span) for span in granted]
+                if all(any(first <= start and end <= last for first, last in readable) for start, end in ranges):
+                    return True
+        return False
+
+    def file_chunks(self, file: Hash) -> ChunkList:
+        """Every chunk of a file, in order: 40 bytes a chunk, so some 600 MB for a file of 1 TB."""
+        with self.index.snapshot() as reader:
+            record = self._granted(reader, file)
+            terms = reader.terms(file, 0, record.size)[1]
+            rows = reader.xorbs({term.xorb for term in terms})
+        with _as_damage(file):
+            return ChunkList.concat(self._chunks(rows, term) for term in terms)
 
     # Beyond the protocol
 
     def stat(self, file: Hash) -> FileRecord:
         """What is known of a file. Raises NotFoundError."""
         with self.index.snapshot() as reader:
-            record = reader.file(file, NAMESPACE)
-        if record is None:
-            raise _unknown_file(file)
-        return record
+            return self._granted(reader, file)
 
     def files(self) -> Iterator[FileRecord]:
         """All files in the order of their registration; those registered meanwhile may be among them."""
         last = 0
         while True:
             with self.index.snapshot() as reader:
-                page = reader.files_after(last, NAMESPACE)
+                page = reader.files_after(last, self.tenant.namespace)
             if not page:
                 return
             yield from (record for _, record in page)
@@ -219,6 +264,14 @@ class EmbeddedCas:
         """Sums over the whole store."""
         with self.index.snapshot() as reader:
             return reader.totals()
+
+    def ping(self) -> None:
+        """Raises what stands in the way if the store could not take an upload now."""
+        if not self.index.is_writable:
+            raise AccessDeniedError("the index cannot be written to", hint="the store is read-only for this process")
+        with self.index.snapshot() as reader:
+            reader.dedup_key()
+        self.blobs.stat(xorb_key(Hash.ZERO))
 
     def close(self) -> None:
         """Close the index. May be called again; every other call then raises UsageError."""
@@ -230,38 +283,34 @@ class EmbeddedCas:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _sizes(self, rows: dict[Hash, XorbRow], term: Term) -> memoryview:
-        return self.footers.get(rows[term.xorb]).chunks.sizes[term.chunk_start : term.chunk_end]
+    def _granted(self, reader: Reader, file: Hash) -> FileRecord:
+        record = reader.file(file, self.tenant.namespace)
+        if record is None:
+            raise NotFoundError(f"there is no file {file}", hint="the hash is that of `xet put` or `xet hash`")
+        return record
 
-    def _term_hashes(self, rows: dict[Hash, XorbRow], term: Term) -> bytes:
-        return self.footers.get(rows[term.xorb]).chunks.slice(term.chunk_start, term.chunk_end).hashes
-
-    def _fetch(self, row: XorbRow, chunk_start: int, chunk_end: int) -> FetchRange:
-        if (chunk_start, chunk_end) == (0, row.chunk_count):
-            # All of a xorb, as in most files: its footer need not be read.
-            start, end = 0, row.region_bytes
-        else:
-            start, end = self.footers.get(row).byte_range(chunk_start, chunk_end)
-        return FetchRange(row.hash, f"xorb:{row.hash}", chunk_start, chunk_end, start, end)
-
-    def _adopt(self, xorb: Hash, sent: XorbInfo) -> XorbInfo:
-        """What the object holds that exists under the name of a xorb, which has no row, or had none just now.
-
-        Another upload of the same xorb is under way, or was cut off before it was registered. Its chunks are
-        the same, its compression may not be: so it is the object that counts, and is verified as a body is.
-        """
+    def _stored(self, xorb: Hash) -> XorbRow:
         with self.index.snapshot() as reader:
             row = reader.xorb(xorb)
-        if row is not None:
-            return self.footers.get(row)
-        found = self.blobs.get(xorb_key(xorb))
-        try:
-            info = XorbInfo.read(found, threads=self._threads)
-        except IntegrityError as error:
-            raise damaged(xorb, str(error)) from error
-        if (info.hash, info.region_bytes + XorbInfo.footer_bytes(sent.chunk_count)) != (xorb, len(found)):
-            raise damaged(xorb, f"the object under its name holds xorb {info.hash}, or is incomplete")
-        return info
+        if row is None:
+            raise _unknown_xorb(xorb)
+        return row
+
+    def _chunks(self, rows: dict[Hash, XorbRow], term: Term) -> ChunkList:
+        return self.footers.get(rows[term.xorb]).chunks.slice(term.chunk_start, term.chunk_end)
+
+    def _fetches(self, rows: dict[Hash, XorbRow], terms: Iterable[Term]) -> Fetches:
+        return {
+            xorb: tuple(
+                FetchRange(xorb, f"xorb:{xorb}", *chunks, *self._byte_range(rows[xorb], *chunks)) for chunks in ranges
+            )
+            for xorb, ranges in chunk_ranges(terms).items()
+        }
+
+    def _byte_range(self, row: XorbRow, chunk_start: int, chunk_end: int) -> tuple[int, int]:
+        if (chunk_start, chunk_end) == (0, row.chunk_count):
+            return 0, row.region_bytes  # all of a xorb, as in most files: its footer need not be read
+        return self.footers.get(row).byte_range(chunk_start, chunk_end)
 
 
 def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
@@ -275,5 +324,16 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
     return stored.serialize_with_footer()
 
 
-def _unknown_file(file: Hash) -> NotFoundError:
-    return NotFoundError(f"there is no file {file}", hint="the hash is that of `xet put` or `xet hash`")
+def _unknown_xorb(xorb: Hash) -> NotFoundError:
+    return NotFoundError(f"there is no xorb {xorb}")
+
+
+@contextlib.contextmanager
+def _as_damage(*files: Hash) -> Iterator[None]:
+    """What the index says of a file's terms was checked when the file was registered: if it does not hold now,
+    the store is damaged.
+    """
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise DamagedError(f"the index and the xorbs of file {', '.join(map(str, files))} differ: {error}") from error

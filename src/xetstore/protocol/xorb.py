@@ -169,15 +169,12 @@ class XorbInfo:
         A footer must say what the body holds. Raises FormatError, or HashMismatchError where a footer is
         that of another xorb. The caller compares the hash with the name it was given.
         """
-        chunk_hashes, lengths, ends = _kernel.verify_xorb(suite.kernel, data, threads=threads)
-        chunks = ChunkList(chunk_hashes, lengths)
-        found = cls(hashes.xorb_hash(chunk_hashes, lengths, suite), chunks, ends)
-        view = memoryview(data).cast("B")
-        if len(view) > found.region_bytes:
-            found._check_footer(bytes(view[found.region_bytes :]), suite)
-        return found
+        verifier = XorbVerifier(suite, threads)
+        verifier.update(data)
+        return verifier.finish()
 
-    def _check_footer(self, footer: bytes, suite: AlgorithmSuite) -> None:
+    def check_footer(self, footer: bytes, suite: AlgorithmSuite) -> None:
+        """Raises FormatError or HashMismatchError where a footer that came with the body says something else."""
         offset = self.region_bytes
         if _footer_version(footer, offset) == _OLD_VERSION:
             claimed = _parse_old_footer(footer, offset, self.chunks.lengths, suite)
@@ -189,6 +186,80 @@ class XorbInfo:
             raise FormatError("footer.chunks", offset, "the footer lists other chunks than the body holds")
         if claimed.ends != self.ends:
             raise FormatError("footer.end", offset, "the footer's chunk boundaries are not those of the body")
+
+
+class XorbVerifier:
+    """Verifies a serialized xorb that arrives in pieces: every chunk is decoded and hashed once (7.2 to 7.4).
+
+    Give it pieces of some MiB. Memory: one open chunk beside the pieces, and 48 bytes a chunk. Not thread-safe;
+    ``threads`` is how many the kernel may use inside a call.
+    """
+
+    def __init__(self, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3, threads: int = 1) -> None:
+        self._suite = suite
+        self._threads = threads
+        self._chunks: list[ChunkList] = []
+        self._ends: list[bytes] = []
+        self._chunk_count = 0
+        self._raw_bytes = 0
+        self._region_bytes = 0
+        self._held = b""  # behind the last whole chunk: a part of a chunk, or of the footer
+        self._in_footer = False
+
+    def update(self, *parts: Buffer) -> memoryview:
+        """Take the next bytes. Returns what of the chunk region is verified by now and was not returned before.
+
+        What is returned lies in ``parts`` or in memory of its own; the footer never is a part of it. Raises
+        FormatError with offsets in the whole body.
+        """
+        data = memoryview(parts[0] if len(parts) == 1 and not self._held else b"".join((self._held, *parts))).cast("B")
+        verified = 0 if self._in_footer else self._verify(data, final=False)
+        rest = data[verified:]
+        if not self._in_footer and rest[: len(XORB_IDENT)] == XORB_IDENT:
+            self._in_footer = True
+        if self._in_footer and len(rest) > XorbInfo.footer_bytes(self._suite.max_xorb_chunks):
+            raise FormatError("footer.length", self._region_bytes, f"a footer of {len(rest)} bytes and more")
+        self._held = bytes(rest)
+        return data[:verified]
+
+    def finish(self) -> XorbInfo:
+        """What the whole body was. The caller compares the hash with the name it was given. Raises as
+        :meth:`XorbInfo.read` does.
+        """
+        if not self._in_footer:
+            self._verify(memoryview(self._held), final=True)
+        if not self._chunk_count:
+            raise FormatError("xorb.empty", 0, "a xorb without a chunk")
+        chunks = ChunkList.concat(self._chunks)
+        name = hashes.xorb_hash(chunks.hashes, chunks.lengths, self._suite)
+        found = XorbInfo(name, chunks, b"".join(self._ends))
+        if self._in_footer:
+            found.check_footer(self._held, self._suite)
+        return found
+
+    def _verify(self, data: memoryview, *, final: bool) -> int:
+        base = self._region_bytes
+        try:
+            chunk_hashes, lengths, ends = _kernel.verify_chunks(
+                self._suite.kernel,
+                data,
+                final=final,
+                chunks_before=self._chunk_count,
+                raw_bytes_before=self._raw_bytes,
+                threads=self._threads,
+            )
+        except FormatError as error:
+            raise FormatError(error.rule, base + error.offset, error.detail) from None
+        if not ends:
+            return 0
+        found = ChunkList(chunk_hashes, lengths)
+        offsets = memoryview(ends).cast("Q")
+        self._chunks.append(found)
+        self._ends.append(struct.pack(f"={len(offsets)}Q", *(base + end for end in offsets)) if base else ends)
+        self._chunk_count += len(found)
+        self._raw_bytes += found.total_bytes
+        self._region_bytes += offsets[-1]
+        return offsets[-1]
 
 
 class XorbBuilder:

@@ -53,6 +53,31 @@ class BlobStoreContract:
         assert not blobs.put_new("a/b", [b"second"])
         assert blobs.get("a/b") == b"first"
 
+    def test_an_object_written_in_pieces_is_seen_when_it_is_committed(self, blobs: BlobStore) -> None:
+        """Not before; and as if it had been put at once."""
+        with blobs.create("a/b") as new:
+            new.write(b"one ")
+            new.write(memoryview(bytearray(b"two")))
+            assert blobs.stat("a/b") is None
+            assert new.commit()
+        assert blobs.get("a/b") == b"one two"
+
+    def test_an_object_that_is_not_committed_never_was(self, blobs: BlobStore) -> None:
+        """Leaving the block is giving up."""
+        with blobs.create("a/b") as new:
+            new.write(b"one ")
+        assert blobs.stat("a/b") is None
+        assert list(blobs.list()) == []
+
+    def test_an_object_committed_second_is_not_kept(self, blobs: BlobStore) -> None:
+        """Whoever commits first has created it."""
+        with blobs.create("a/b") as one, blobs.create("a/b") as two:
+            one.write(b"first")
+            two.write(b"second")
+            assert two.commit()
+            assert not one.commit()
+        assert blobs.get("a/b") == b"second"
+
     def test_one_of_many_writers_creates_the_object(self, blobs: BlobStore) -> None:
         """However many threads race, one is told that it was the first, and its bytes are those that stay."""
         outcomes: dict[int, bool] = {}
@@ -171,6 +196,7 @@ class BlobStoreContract:
         """No key leaves the store's own space."""
         for verb in (
             lambda: blobs.put_new(key, [b"x"]),
+            lambda: blobs.create(key),
             lambda: blobs.get(key),
             lambda: blobs.get_range(key, 0, 0),
             lambda: blobs.stat(key),

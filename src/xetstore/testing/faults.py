@@ -8,13 +8,13 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from xetstore.cas.blobs import local
 from xetstore.cas.index import sqlite
-from xetstore.interfaces import BlobInfo, BlobStore, ByteStream
+from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -91,6 +91,24 @@ class FaultPlan:
             yield self
 
 
+class _FaultyNewObject:
+    def __init__(self, inner: NewObject, ask: Callable[[], None]) -> None:
+        self._inner = inner
+        self._ask = ask
+        self.write = inner.write
+        self.close = inner.close
+
+    def commit(self) -> bool:
+        self._ask()
+        return self._inner.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 class FaultyBlobStore:
     """A BlobStore that asks the plan before each verb; a failing one raises what a local store would."""
 
@@ -102,6 +120,11 @@ class FaultyBlobStore:
         """As the store inside, if the plan allows."""
         self._ask("put_new", key)
         return self._inner.put_new(key, parts)
+
+    def create(self, key: str) -> NewObject:
+        """As the store inside, if the plan allows; so is committing the object."""
+        self._ask("create", key)
+        return _FaultyNewObject(self._inner.create(key), lambda: self._ask("commit", key))
 
     def get(self, key: str) -> bytes:
         """As the store inside, if the plan allows."""

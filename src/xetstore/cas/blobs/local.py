@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 from xetstore.cas.blobs import TEMPORARY_FOLDER, check_key, check_range
 from xetstore.errors import (
     AccessDeniedError,
-    IntegrityError,
+    DamagedError,
     NotFoundError,
     RangeError,
     StorageFullError,
@@ -64,9 +64,21 @@ class LocalBlobStore:
             if path.exists():
                 _sync_folder(path.parent)
                 return False
-            return write_new_object(self._root, path, parts)
         except OSError as error:
-            raise storage_error(error, f"object {key} could not be stored") from error
+            raise _write_error(error, key) from error
+        with self.create(key) as new:
+            for part in parts:
+                new.write(part)
+            return new.commit()
+
+    def create(self, key: str) -> NewFileObject:
+        """An object to be written piece by piece, in ``tmp/`` until it is committed."""
+        path = self._path(key)
+        try:
+            self._make_folder(path.parent)
+            return NewFileObject(self._root, path, key)
+        except OSError as error:
+            raise _write_error(error, key) from error
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises NotFoundError."""
@@ -152,32 +164,96 @@ def make_durable_folder(folder: Path) -> None:
 def write_new_object(root: Path, path: Path, parts: Sequence[Buffer]) -> bool:
     """Create the file ``path`` below ``root``, whole and durable, or not at all. False if it exists already.
 
-    The only place in xetstore where bytes become durable outside the index: write to a temporary name, fsync,
-    link to the final name (which, unlike rename, never replaces), fsync the directory. The folder of ``path``
-    must exist. Raises OSError; a failed fsync is final, for what a second one says cannot be trusted.
+    The folder of ``path`` must exist. Raises OSError.
     """
-    temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{secrets.token_hex(16)}"
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(temporary.parent)
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with _NewFile(root, path) as new:
+        for part in parts:
+            new.write(part)
+        return new.commit()
+
+
+class _NewFile:
+    """The only place in xetstore where bytes become durable outside the index.
+
+    Written to a temporary name; then fsync, link to the final name (which, unlike rename, never replaces), fsync the
+    directory. Raises OSError; a failed fsync is final, for what a second one says cannot be trusted.
+    """
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self._path = path
+        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{secrets.token_hex(16)}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._temporary.parent)
+        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def write(self, part: Buffer) -> None:
+        _write_all(self._descriptor, memoryview(part))
+
+    def commit(self) -> bool:
         try:
-            for part in parts:
-                _write_all(descriptor, memoryview(part))
-            os.fsync(descriptor)
+            os.fsync(self._descriptor)
+            self._close_file()
+            try:
+                os.link(self._temporary, self._path)
+                is_new = True
+            except FileExistsError:
+                is_new = False
         finally:
+            self.close()
+        _sync_folder(self._path.parent)
+        return is_new
+
+    def close(self) -> None:
+        if self._temporary.name:
+            with contextlib.suppress(OSError):
+                self._close_file()
+            # What cannot be removed now is swept later; it must not hide the error that led here.
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
+            self._temporary = Path()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _close_file(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
+
+
+class NewFileObject:
+    """A NewObject that becomes a file. ``key`` names it in errors."""
+
+    def __init__(self, root: Path, path: Path, key: str) -> None:
+        self._file = _NewFile(root, path)
+        self._key = key
+
+    def write(self, part: Buffer, /) -> None:
+        """Append bytes to the temporary file."""
         try:
-            os.link(temporary, path)
-            is_new = True
-        except FileExistsError:
-            is_new = False
-    finally:
-        # What cannot be removed now is swept later; it must not hide the error that led here.
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-    _sync_folder(path.parent)
-    return is_new
+            self._file.write(part)
+        except OSError as error:
+            raise _write_error(error, self._key) from error
+
+    def commit(self) -> bool:
+        """Make the object durable under its name. False, untouched, if the key exists."""
+        try:
+            return self._file.commit()
+        except OSError as error:
+            raise _write_error(error, self._key) from error
+
+    def close(self) -> None:
+        """Remove the temporary file. May be called again."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def sweep_temporaries(root: Path, *, older_than: float) -> None:
@@ -200,6 +276,10 @@ def storage_error(error: OSError, what: str) -> XetError:
             message, hint="the store must lie in a directory you may write to, with support for hard links"
         )
     return UnavailableError(message)
+
+
+def _write_error(error: OSError, key: str) -> XetError:
+    return storage_error(error, f"object {key} could not be stored")
 
 
 def _read_error(error: OSError, key: str) -> XetError:
@@ -262,7 +342,7 @@ class FileStream:
         except OSError as error:
             raise storage_error(error, f"object {self._key} could not be read") from error
         if not count:
-            raise IntegrityError(f"object {self._key} became shorter while it was read")
+            raise DamagedError(f"object {self._key} became shorter while it was read")
         self._position += count
         return count
 

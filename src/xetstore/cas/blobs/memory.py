@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.blobs import check_key, check_range
@@ -30,10 +30,14 @@ class MemoryBlobStore:
 
     def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
         """Create an object; False, untouched, if the key exists."""
-        check_key(key)
-        value = b"".join(parts)
-        with self._lock:
-            return self._objects.setdefault(key, value) is value
+        with self.create(key) as new:
+            for part in parts:
+                new.write(part)
+            return new.commit()
+
+    def create(self, key: str) -> NewMemoryObject:
+        """An object to be written piece by piece."""
+        return NewMemoryObject(check_key(key), self._put)
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises NotFoundError."""
@@ -69,6 +73,40 @@ class MemoryBlobStore:
     def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:  # noqa: ARG002
         """None: nothing outside this process can reach the store."""
         return None
+
+    def _put(self, key: str, value: bytes) -> bool:
+        with self._lock:
+            if key in self._objects:
+                return False
+            self._objects[key] = value
+            return True
+
+
+class NewMemoryObject:
+    """A NewObject that gathers its parts."""
+
+    def __init__(self, key: str, put: Callable[[str, bytes], bool]) -> None:
+        self._key = key
+        self._put = put
+        self._parts: list[bytes] = []
+
+    def write(self, part: Buffer, /) -> None:
+        """Append bytes."""
+        self._parts.append(bytes(part))
+
+    def commit(self) -> bool:
+        """Put the object into the store. False if the key exists."""
+        return self._put(self._key, b"".join(self._parts))
+
+    def close(self) -> None:
+        """Let go of the parts."""
+        self._parts = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 class MemoryStream:

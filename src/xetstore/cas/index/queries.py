@@ -5,15 +5,33 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Insert, Row, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from xetstore.cas.index.schema import dedup, dedup_key, edge, file, file_segment, grant, shard, xorb
+from xetstore.cas.access import Tenant
+from xetstore.cas.index.schema import dedup, dedup_key, edge, file, file_segment, grant, holder, shard, xorb
 from xetstore.cas.records import FileRecord, Totals
-from xetstore.errors import IntegrityError, MissingXorbError
+from xetstore.errors import DamagedError, MissingXorbError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
@@ -49,14 +67,15 @@ class XorbRow:
         return self.region_bytes + XorbInfo.footer_bytes(self.chunk_count)
 
 
-# Built once: an upload asks this for one chunk in 64, and building takes longer than the answer.
-_NEWEST_HOLDERS: Final = (
-    select(xorb)
-    .join(dedup, dedup.c.xorb_id == xorb.c.id)
-    .where(dedup.c.chunk_key == bindparam("chunk_key"))
-    .order_by(dedup.c.xorb_id.desc())
-    .limit(bindparam("most"))
-)
+# Kept: an upload asks this for one chunk in 64, and building it takes longer than the answer.
+@lru_cache(maxsize=256)
+def _newest_holders(tenant: Tenant) -> Select[Any]:
+    holding = select(xorb).join(dedup, dedup.c.xorb_id == xorb.c.id)
+    return (
+        holding.where(dedup.c.chunk_key == bindparam("chunk_key"), _usable(tenant))
+        .order_by(dedup.c.xorb_id.desc())
+        .limit(bindparam("most"))
+    )
 
 
 class Reader:
@@ -75,9 +94,10 @@ class Reader:
         """The rows of those xorbs that are registered."""
         return {row.hash: row for row in self._in(select(xorb), xorb.c.hash, [name.digest for name in names])}
 
-    def require_xorbs(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
-        """The rows of all these xorbs. Raises MissingXorbError for the first that is not registered."""
-        found = self.xorbs(names)
+    def require_xorbs(self, names: Collection[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
+        """The rows of all these xorbs. Raises MissingXorbError for the first that is not usable by ``tenant``."""
+        usable = select(xorb).where(_usable(tenant))
+        found = {row.hash: row for row in self._in(usable, xorb.c.hash, [name.digest for name in names])}
         for name in names:
             if name not in found:
                 raise MissingXorbError(str(name))
@@ -87,6 +107,16 @@ class Reader:
         """The next page of all xorbs by id; empty behind the last."""
         page = select(xorb).where(xorb.c.id > last_id).order_by(xorb.c.id).limit(limit)
         return [_xorb_row(row) for row in self.connection.execute(page)]
+
+    def is_held(self, xorb_id: int, namespace: str) -> bool:
+        """Whether a namespace has uploaded a xorb."""
+        held = select(holder.c.xorb_id).where(holder.c.xorb_id == xorb_id, holder.c.namespace == namespace)
+        return self.connection.execute(held).first() is not None
+
+    def visible_xorb(self, name: Hash, namespace: str) -> XorbRow | None:
+        """The row of a xorb that a namespace has uploaded or has a file of, or None."""
+        row = self.connection.execute(select(xorb).where(xorb.c.hash == name.digest, _visible(namespace))).first()
+        return None if row is None else _xorb_row(row)
 
     def users_of(self, xorb_id: int) -> list[Hash]:
         """Every file that a xorb is part of."""
@@ -121,7 +151,7 @@ class Reader:
         first: int | None = None
         for position, payload in self.connection.execute(segments.order_by(file_segment.c.first_byte)):
             if len(payload) % _TERM.size:
-                raise IntegrityError(f"the index holds a broken list of terms for file {name}")
+                raise DamagedError(f"the index holds a broken list of terms for file {name}")
             for term in _TERM.iter_unpack(payload):
                 if start < position + term[3] and position < end:
                     first = position if first is None else first
@@ -131,7 +161,7 @@ class Reader:
         try:
             terms = [Term(names[xorb_id], *rest) for xorb_id, *rest in packed]
         except KeyError as error:
-            raise IntegrityError(f"the index names an unknown xorb {error} in file {name}") from None
+            raise DamagedError(f"the index names an unknown xorb {error} in file {name}") from None
         return first or 0, terms
 
     def totals(self) -> Totals:
@@ -147,24 +177,50 @@ class Reader:
 
     # Dedup
 
-    def holders(self, chunk_key: int, limit: int) -> list[XorbRow]:
-        """Xorbs that hold an eligible chunk with this key, the newest first."""
-        found = self.connection.execute(_NEWEST_HOLDERS, {"chunk_key": chunk_key, "most": limit})
+    def holders(self, chunk_key: int, limit: int, tenant: Tenant) -> list[XorbRow]:
+        """Xorbs usable by ``tenant`` that hold an eligible chunk with this key, the newest first."""
+        found = self.connection.execute(_newest_holders(tenant), {"chunk_key": chunk_key, "most": limit})
         return [_xorb_row(row) for row in found]
 
-    def companions(self, xorb_id: int, *, files: int, xorbs: int) -> Iterator[XorbRow]:
-        """Xorbs that come with this one in files: the newest files first, each from this xorb on, in file order."""
-        users = select(edge.c.file_id, edge.c.first_byte).where(edge.c.xorb_id == xorb_id)
+    def companions(self, xorb_id: int, namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
+        """Xorbs that come with this one in files of a namespace: the newest files first, each from this xorb on, in
+        file order.
+        """
+        users = select(edge.c.file_id, edge.c.first_byte).join(grant, grant.c.file_id == edge.c.file_id)
+        users = users.where(edge.c.xorb_id == xorb_id, grant.c.namespace == namespace)
         for file_id, first_byte in self.connection.execute(users.order_by(edge.c.file_id.desc()).limit(files)):
             follow = select(xorb).join(edge, edge.c.xorb_id == xorb.c.id).where(edge.c.file_id == file_id)
             window = follow.where(edge.c.first_byte >= first_byte).order_by(edge.c.first_byte).limit(xorbs)
             yield from map(_xorb_row, self.connection.execute(window))
+
+    def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
+        """What a namespace uploaded after a xorb, in the order of registration."""
+        held = select(xorb).join(holder, holder.c.xorb_id == xorb.c.id).where(holder.c.namespace == namespace)
+        page = held.where(xorb.c.id > last_id).order_by(xorb.c.id).limit(limit)
+        return [_xorb_row(row) for row in self.connection.execute(page)]
 
     def dedup_key(self) -> tuple[bytes, float] | None:
         """The newest key for dedup answers and its age's beginning, or None."""
         newest = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
         row = self.connection.execute(newest).first()
         return None if row is None else (row[0], row[1])
+
+    # Who may read which part of a xorb
+
+    def granted_terms(self, xorb_id: int, namespace: str) -> Iterator[list[tuple[int, int]]]:
+        """The chunk ranges of a xorb that the files of a namespace are made of: a list for each file."""
+        users = select(edge.c.file_id, edge.c.first_byte).join(grant, grant.c.file_id == edge.c.file_id)
+        mine = users.where(edge.c.xorb_id == xorb_id, grant.c.namespace == namespace)
+        for file_id, first_byte in self.connection.execute(mine.order_by(edge.c.file_id.desc())):
+            before = select(func.max(file_segment.c.first_byte)).where(
+                file_segment.c.file_id == file_id, file_segment.c.first_byte <= first_byte
+            )
+            segments = select(file_segment.c.terms).where(
+                file_segment.c.file_id == file_id, file_segment.c.first_byte >= before.scalar_subquery()
+            )
+            packed = self.connection.execute(segments).scalars()
+            terms = (term for payload in packed for term in _TERM.iter_unpack(payload))
+            yield [(start, end) for used, start, end, _ in terms if used == xorb_id]
 
     # For check
 
@@ -206,8 +262,8 @@ class Reader:
 class Writer(Reader):
     """Additions in one transaction, beside all that a Reader can ask."""
 
-    def add_xorb(self, info: XorbInfo, *, now: float) -> bool:
-        """Register a xorb. True if it is new."""
+    def add_xorb(self, info: XorbInfo, *, namespace: str, now: float) -> bool:
+        """Register a xorb that a namespace has uploaded. True if it is new to this namespace."""
         values = {
             "hash": info.hash.digest,
             "region_bytes": info.region_bytes,
@@ -215,7 +271,9 @@ class Writer(Reader):
             "chunk_count": info.chunk_count,
             "created_at": now,
         }
-        return self._add_new(xorb, [values]) == 1
+        self._add_new(xorb, [values])
+        xorb_id = self.connection.execute(select(xorb.c.id).where(xorb.c.hash == info.hash.digest)).scalar_one()
+        return self._add_new(holder, [{"xorb_id": xorb_id, "namespace": namespace}]) == 1
 
     def add_files(
         self, entries: Sequence[FileEntry], rows: Mapping[Hash, XorbRow], *, namespace: str, now: float
@@ -329,10 +387,29 @@ def _granted(namespace: str) -> Select[Any]:
     return select(file).join(grant, grant.c.file_id == file.c.id).where(grant.c.namespace == namespace)
 
 
+def _visible(namespace: str) -> ColumnElement[bool]:
+    """Of a xorb: the namespace has uploaded it, or has a file of it."""
+    uploaded = exists().where(holder.c.xorb_id == xorb.c.id, holder.c.namespace == namespace)
+    granted = exists().where(
+        edge.c.xorb_id == xorb.c.id, grant.c.file_id == edge.c.file_id, grant.c.namespace == namespace
+    )
+    return or_(uploaded, granted)
+
+
+def _usable(tenant: Tenant) -> ColumnElement[bool]:
+    """Of a xorb: shards of the tenant may name it."""
+    if not tenant.shares:
+        return _visible(tenant.namespace)
+    if not tenant.private:
+        return true()
+    offered = exists().where(holder.c.xorb_id == xorb.c.id, holder.c.namespace.not_in(sorted(tenant.private)))
+    return or_(offered, _visible(tenant.namespace))
+
+
 def _name(digest: object) -> Hash:
     """A hash as it is in a row. SQLite does not hold a damaged file to the schema."""
     if not isinstance(digest, bytes) or len(digest) != HASH_BYTES:
-        raise IntegrityError("the index is damaged: a row has no hash", hint="put the index back from a backup")
+        raise DamagedError("the index is damaged: a row has no hash", hint="put the index back from a backup")
     return Hash(digest)
 
 

@@ -23,10 +23,12 @@ from sqlalchemy import (
     Table,
     insert,
     inspect,
+    literal,
     select,
     update,
 )
 
+from xetstore.cas.access import DEFAULT_NAMESPACE
 from xetstore.errors import UsageError
 
 metadata = MetaData()
@@ -101,6 +103,15 @@ grant = Table(
     sqlite_with_rowid=False,
 )
 
+holder = Table(
+    "xorb_holder",
+    metadata,
+    # Which namespaces have uploaded the xorb, and so have shown that they possess it.
+    Column("xorb_id", _RowId, ForeignKey("xorb.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("namespace", String(255), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 shard = Table(
     "shard",
     metadata,
@@ -119,7 +130,20 @@ dedup_key = Table(
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Final[Sequence[Migration]] = (metadata.create_all,)
+
+def _create_first_tables(connection: Connection) -> None:
+    """Version 1: what an embedded store had before there were namespaces."""
+    metadata.create_all(connection, tables=[table for table in metadata.sorted_tables if table is not holder])
+
+
+def _add_holders(connection: Connection) -> None:
+    """Version 2: who uploaded a xorb. Until then it was the one namespace of an embedded store."""
+    metadata.create_all(connection, tables=[holder])
+    every = select(xorb.c.id, literal(DEFAULT_NAMESPACE))
+    connection.execute(insert(holder).from_select([holder.c.xorb_id, holder.c.namespace], every))
+
+
+MIGRATIONS: Final[Sequence[Migration]] = (_create_first_tables, _add_holders)
 """Step ``n`` brings a database from version ``n`` to ``n + 1``; version 0 is an empty one.
 
 A step, once released, is never changed. When tables change, the first step gets the old tables as they were.

@@ -11,7 +11,7 @@ from typing import Final
 
 from xetstore.errors import (
     AccessDeniedError,
-    IntegrityError,
+    DamagedError,
     StorageFullError,
     UnavailableError,
 )
@@ -82,12 +82,12 @@ def memory_connection() -> sqlite3.Connection:
 def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
     """The XetError that says what an error of SQLite means; the error itself if it is a fault of ours."""
     if isinstance(error, UnicodeDecodeError):
-        return IntegrityError("the index of the store: malformed database schema", hint=_DAMAGED)
+        return DamagedError("the index of the store: malformed database schema", hint=_DAMAGED)
     message = f"the index of the store: {error}"
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is None:
         # Raised by the driver itself: a value has not the type of its column, or the call is wrong.
-        return IntegrityError(message, hint=_DAMAGED) if isinstance(error, sqlite3.OperationalError) else error
+        return DamagedError(message, hint=_DAMAGED) if isinstance(error, sqlite3.OperationalError) else error
     if code in _NO_ROOM or code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFullError(message, hint="make room on the file system of the store, then try again")
     match code & 0xFF:
@@ -97,7 +97,7 @@ def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
             return AccessDeniedError(message, hint="the store's directory and its files must be writable for you")
         # SQLITE_ERROR: a table or a column is missing, for the statements themselves are all tested.
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT | sqlite3.SQLITE_ERROR:
-            return IntegrityError(message, hint=_DAMAGED)
+            return DamagedError(message, hint=_DAMAGED)
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PROTOCOL | sqlite3.SQLITE_NOMEM:
             return UnavailableError(message)
         case _:
