@@ -165,7 +165,7 @@ def as_xet_error(error: Exception) -> XetError:
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "xet"
-        return UsageError(error.format_message().rstrip("."), hint=f"{command} --help says how")
+        return UsageError(" ".join(error.format_message().split()).rstrip("."), hint=f"{command} --help says how")
     if isinstance(error, OSError) and error.errno is not None:
         # Not os.strerror: the library may have said it better.
         reason = error.strerror or os.strerror(error.errno)

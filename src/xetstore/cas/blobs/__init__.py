@@ -10,7 +10,13 @@ from xetstore.errors import UsageError
 _KEY: Final = re.compile(r"[0-9a-z_-][0-9a-z._-]*(/[0-9a-z_-][0-9a-z._-]*)+")
 
 TEMPORARY_FOLDER: Final = "tmp"
-"""First segment that no key may have: unfinished objects are kept there by stores that need a place for them."""
+"""Where stores that need a place for unfinished objects keep them."""
+
+ACCESS_FOLDER: Final = "access"
+"""Where the keys and revocations of a store are."""
+
+RESERVED_FOLDERS: Final = (TEMPORARY_FOLDER, ACCESS_FOLDER)
+"""First segments that no key may have: what is there is no object, and never served as one."""
 
 
 def check_key(key: str) -> str:
@@ -21,7 +27,7 @@ def check_key(key: str) -> str:
     >>> check_key("xorbs/ab/abcd")
     'xorbs/ab/abcd'
     """
-    if not _KEY.fullmatch(key) or key.startswith(f"{TEMPORARY_FOLDER}/"):
+    if not _KEY.fullmatch(key) or key.partition("/")[0] in RESERVED_FOLDERS:
         raise UsageError(
             f"{key[:100]!r} is not an object key",
             hint="a key is two or more segments of [0-9a-z._-], none of which starts with a dot",

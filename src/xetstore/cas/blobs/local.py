@@ -14,7 +14,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Self
 
-from xetstore.cas.blobs import TEMPORARY_FOLDER, check_key, check_range
+from xetstore.cas.blobs import RESERVED_FOLDERS, TEMPORARY_FOLDER, check_key, check_range
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,
@@ -40,7 +40,7 @@ _WRITE_BYTES: Final = 1 << 30
 class LocalBlobStore:
     """A BlobStore of plain files: key ``xorbs/ab/cd`` is the file ``xorbs/ab/cd``. Thread-safe, also between processes.
 
-    Files at the top of the directory and in ``tmp/`` are not objects. Opening sweeps temporary files
+    Files at the top of the directory and in the reserved folders are not objects. Opening sweeps temporary files
     that have not been touched for a day. A directory that cannot be written to can be read.
     """
 
@@ -62,7 +62,7 @@ class LocalBlobStore:
             self._make_folder(path.parent)
             # The other writer of an existing object may not have come as far as to make its entry durable.
             if path.exists():
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
                 return False
         except OSError as error:
             raise _write_error(error, key) from error
@@ -146,7 +146,7 @@ class LocalBlobStore:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
         # Also for a folder that was there: whoever made it may have died before this step.
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         with self._lock:
             self._durable_folders.add(folder)
 
@@ -158,7 +158,7 @@ def make_durable_folder(folder: Path) -> None:
     make_durable_folder(folder.parent)
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def write_new_object(root: Path, path: Path, parts: Sequence[Buffer]) -> bool:
@@ -200,7 +200,7 @@ class _NewFile:
                 is_new = False
         finally:
             self.close()
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
         return is_new
 
     def close(self) -> None:
@@ -296,7 +296,8 @@ def _write_all(descriptor: int, part: memoryview) -> None:
         rest = rest[os.write(descriptor, rest[:_WRITE_BYTES]) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable which files a folder has."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -319,7 +320,7 @@ def _list(folder: Path, base: str, prefix: str) -> Iterator[BlobInfo]:
         if size is not None:
             if name.startswith(prefix):
                 yield BlobInfo(name, size)
-        elif (name.startswith(prefix) or prefix.startswith(name)) and name != f"{TEMPORARY_FOLDER}/":
+        elif (name.startswith(prefix) or prefix.startswith(name)) and name.rstrip("/") not in RESERVED_FOLDERS:
             yield from _list(folder / name[len(base) : -1], name, prefix)
 
 
