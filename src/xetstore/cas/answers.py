@@ -21,6 +21,8 @@ ANSWER_SECONDS: Final = 7 * 24 * 3600
 
 MAX_ANSWER_XORBS: Final = 64
 MAX_ANSWER_CHUNKS: Final = 100_000
+MAX_ANSWER_NEIGHBOURS: Final = 4
+"""Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
 # Places looked at for one chunk, and files that may add what else they are made of.
 _MAX_HOLDERS: Final = 4
@@ -71,7 +73,7 @@ def _bounded(holder: XorbRow, reader: Reader, namespace: str) -> list[XorbRow]:
 def _companions(holder: XorbRow, reader: Reader, namespace: str) -> Iterable[XorbRow]:
     """What goes with a xorb in files, and then what was uploaded next: the files that followed in the same upload."""
     yield from reader.companions(holder.id, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
-    yield from reader.held_after(holder.id, namespace, MAX_ANSWER_XORBS)
+    yield from reader.held_after(holder.id, namespace, MAX_ANSWER_NEIGHBOURS)
 
 
 def _entry(footers: FooterCache, row: XorbRow) -> XorbEntry | None:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Insert,
@@ -67,7 +68,37 @@ class XorbRow:
         return self.region_bytes + XorbInfo.footer_bytes(self.chunk_count)
 
 
-# Kept: an upload asks this for one chunk in 64, and building it takes longer than the answer.
+# Statements that are executed often are built once: building one takes longer than its answer.
+
+_VALUES: Final[BindParameter[object]] = bindparam("values", expanding=True)
+_XORBS_BY_HASH: Final = select(xorb).where(xorb.c.hash.in_(_VALUES))
+_XORB_NAMES: Final = select(xorb.c.id, xorb.c.hash).where(xorb.c.id.in_(_VALUES))
+_FILES_BY_HASH: Final = select(file.c.id, file.c.hash).where(file.c.hash.in_(_VALUES))
+_SHARDS_BY_HASH: Final = select(shard.c.hash).where(shard.c.hash.in_(_VALUES))
+_HELD: Final = select(holder.c.xorb_id).where(
+    holder.c.xorb_id == bindparam("xorb_id"), holder.c.namespace == bindparam("namespace")
+)
+_GRANTED_FILES: Final = (
+    select(file).join(grant, grant.c.file_id == file.c.id).where(grant.c.namespace == bindparam("namespace"))
+)
+_GRANTED_FILE: Final = _GRANTED_FILES.where(file.c.hash == bindparam("hash"))
+_FILE_ID: Final = select(file.c.id).where(file.c.hash == bindparam("hash")).scalar_subquery()
+_FIRST_SEGMENT: Final = (
+    select(func.max(file_segment.c.first_byte))
+    .where(file_segment.c.file_id == _FILE_ID, file_segment.c.first_byte <= bindparam("start"))
+    .scalar_subquery()
+)
+_SEGMENTS: Final = (
+    select(file_segment.c.first_byte, file_segment.c.terms)
+    .where(
+        file_segment.c.file_id == _FILE_ID,
+        file_segment.c.first_byte < bindparam("end"),
+        file_segment.c.first_byte >= _FIRST_SEGMENT,
+    )
+    .order_by(file_segment.c.first_byte)
+)
+
+
 @lru_cache(maxsize=256)
 def _newest_holders(tenant: Tenant) -> Select[Any]:
     holding = select(xorb).join(dedup, dedup.c.xorb_id == xorb.c.id)
@@ -92,12 +123,13 @@ class Reader:
 
     def xorbs(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
         """The rows of those xorbs that are registered."""
-        return {row.hash: row for row in self._in(select(xorb), xorb.c.hash, [name.digest for name in names])}
+        found = self._rows_in(_XORBS_BY_HASH, [name.digest for name in names])
+        return {row.hash: row for row in map(_xorb_row, found)}
 
     def require_xorbs(self, names: Collection[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
         """The rows of all these xorbs. Raises MissingXorbError for the first that is not usable by ``tenant``."""
-        usable = select(xorb).where(_usable(tenant))
-        found = {row.hash: row for row in self._in(usable, xorb.c.hash, [name.digest for name in names])}
+        usable = self._rows_in(_XORBS_BY_HASH.where(_usable(tenant)), [name.digest for name in names])
+        found = {row.hash: row for row in map(_xorb_row, usable)}
         for name in names:
             if name not in found:
                 raise MissingXorbError(str(name))
@@ -110,8 +142,7 @@ class Reader:
 
     def is_held(self, xorb_id: int, namespace: str) -> bool:
         """Whether a namespace has uploaded a xorb."""
-        held = select(holder.c.xorb_id).where(holder.c.xorb_id == xorb_id, holder.c.namespace == namespace)
-        return self.connection.execute(held).first() is not None
+        return self.connection.execute(_HELD, {"xorb_id": xorb_id, "namespace": namespace}).first() is not None
 
     def visible_xorb(self, name: Hash, namespace: str) -> XorbRow | None:
         """The row of a xorb that a namespace has uploaded or has a file of, or None."""
@@ -127,29 +158,21 @@ class Reader:
 
     def file(self, name: Hash, namespace: str) -> FileRecord | None:
         """The record of a file that ``namespace`` may see, or None."""
-        granted = _granted(namespace).where(file.c.hash == name.digest)
-        row = self.connection.execute(granted).first()
+        row = self.connection.execute(_GRANTED_FILE, {"namespace": namespace, "hash": name.digest}).first()
         return None if row is None else _file_record(row)
 
     def files_after(self, last_id: int, namespace: str | None) -> list[tuple[int, FileRecord]]:
         """The next page of all files of a namespace (None: of all) by id, with these ids."""
-        files, file_id = (select(file), file.c.id) if namespace is None else (_granted(namespace), grant.c.file_id)
-        page = files.where(file_id > last_id).order_by(file_id).limit(PAGE_ROWS)
+        files, file_id = (select(file), file.c.id) if namespace is None else (_GRANTED_FILES, grant.c.file_id)
+        page = files.where(file_id > last_id).order_by(file_id).limit(PAGE_ROWS).params(namespace=namespace)
         return [(row.id, _file_record(row)) for row in self.connection.execute(page)]
 
     def terms(self, name: Hash, start: int, end: int) -> tuple[int, list[Term]]:
         """The terms of a file that overlap bytes ``[start, end)``, and where in the file the first begins."""
-        file_id = select(file.c.id).where(file.c.hash == name.digest).scalar_subquery()
-        segments = select(file_segment.c.first_byte, file_segment.c.terms).where(
-            file_segment.c.file_id == file_id, file_segment.c.first_byte < end
-        )
-        before = select(func.max(file_segment.c.first_byte)).where(
-            file_segment.c.file_id == file_id, file_segment.c.first_byte <= start
-        )
-        segments = segments.where(file_segment.c.first_byte >= before.scalar_subquery())
+        segments = self.connection.execute(_SEGMENTS, {"hash": name.digest, "start": start, "end": end})
         packed: list[tuple[int, int, int, int]] = []
         first: int | None = None
-        for position, payload in self.connection.execute(segments.order_by(file_segment.c.first_byte)):
+        for position, payload in segments:
             if len(payload) % _TERM.size:
                 raise DamagedError(f"the index holds a broken list of terms for file {name}")
             for term in _TERM.iter_unpack(payload):
@@ -243,19 +266,16 @@ class Reader:
 
     def known_shards(self, names: Collection[Hash]) -> set[Hash]:
         """Those of the shards that are registered."""
-        digests = [name.digest for name in names]
-        found = self._rows_in(select(shard.c.hash), shard.c.hash, digests)
+        found = self._rows_in(_SHARDS_BY_HASH, [name.digest for name in names])
         return {_name(row.hash) for row in found}
 
-    def _in(self, query: Select[Any], column: Any, values: Iterable[object]) -> Iterator[XorbRow]:
-        return map(_xorb_row, self._rows_in(query, column, values))
-
-    def _rows_in(self, query: Select[Any], column: Any, values: Iterable[object]) -> Iterator[Row[Any]]:
+    def _rows_in(self, statement: Select[Any], values: Iterable[object]) -> Iterator[Row[Any]]:
+        """The rows of a statement that has ``_VALUES``."""
         for batch in _batches(values):
-            yield from self.connection.execute(query.where(column.in_(batch)))
+            yield from self.connection.execute(statement, {"values": batch})
 
     def _xorb_names(self, ids: Collection[int]) -> dict[int, Hash]:
-        found = self._rows_in(select(xorb.c.id, xorb.c.hash), xorb.c.id, ids)
+        found = self._rows_in(_XORB_NAMES, ids)
         return {row.id: _name(row.hash) for row in found}
 
 
@@ -286,7 +306,7 @@ class Writer(Reader):
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
         digests = [name.digest for name in by_name]
-        known = {_name(row.hash) for row in self._rows_in(select(file.c.hash), file.c.hash, digests)}
+        known = {_name(row.hash) for row in self._rows_in(_FILES_BY_HASH, digests)}
         new = [entry for name, entry in by_name.items() if name not in known]
         edges = {entry.hash: _first_uses(entry) for entry in new}
         if new:
@@ -304,7 +324,7 @@ class Writer(Reader):
                     for entry in new
                 ],
             )
-        ids = {_name(row.hash): row.id for row in self._rows_in(select(file), file.c.hash, digests)}
+        ids = {_name(row.hash): row.id for row in self._rows_in(_FILES_BY_HASH, digests)}
         segments = [
             {"file_id": ids[entry.hash], "first_byte": first, "terms": payload}
             for entry in new
@@ -381,10 +401,6 @@ def _first_uses(entry: FileEntry) -> dict[Hash, int]:
         uses.setdefault(term.xorb, position)
         position += term.unpacked_bytes
     return uses
-
-
-def _granted(namespace: str) -> Select[Any]:
-    return select(file).join(grant, grant.c.file_id == file.c.id).where(grant.c.namespace == namespace)
 
 
 def _visible(namespace: str) -> ColumnElement[bool]:
