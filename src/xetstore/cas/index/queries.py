@@ -97,6 +97,28 @@ _SEGMENTS: Final = (
     )
     .order_by(file_segment.c.first_byte)
 )
+_USERS: Final = (
+    select(edge.c.file_id, edge.c.first_byte)
+    .join(grant, grant.c.file_id == edge.c.file_id)
+    .where(edge.c.xorb_id == bindparam("xorb_id"), grant.c.namespace == bindparam("namespace"))
+    .order_by(edge.c.file_id.desc())
+)
+_NEWEST_USERS: Final = _USERS.limit(bindparam("most"))
+_FOLLOWING: Final = (
+    select(xorb)
+    .join(edge, edge.c.xorb_id == xorb.c.id)
+    .where(edge.c.file_id == bindparam("file_id"), edge.c.first_byte >= bindparam("first_byte"))
+    .order_by(edge.c.first_byte)
+    .limit(bindparam("most"))
+)
+_HELD_AFTER: Final = (
+    select(xorb)
+    .join(holder, holder.c.xorb_id == xorb.c.id)
+    .where(holder.c.namespace == bindparam("namespace"), xorb.c.id > bindparam("last_id"))
+    .order_by(xorb.c.id)
+    .limit(bindparam("most"))
+)
+_NEWEST_DEDUP_KEY: Final = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
 
 
 @lru_cache(maxsize=256)
@@ -209,32 +231,26 @@ class Reader:
         """Xorbs that come with this one in files of a namespace: the newest files first, each from this xorb on, in
         file order.
         """
-        users = select(edge.c.file_id, edge.c.first_byte).join(grant, grant.c.file_id == edge.c.file_id)
-        users = users.where(edge.c.xorb_id == xorb_id, grant.c.namespace == namespace)
-        for file_id, first_byte in self.connection.execute(users.order_by(edge.c.file_id.desc()).limit(files)):
-            follow = select(xorb).join(edge, edge.c.xorb_id == xorb.c.id).where(edge.c.file_id == file_id)
-            window = follow.where(edge.c.first_byte >= first_byte).order_by(edge.c.first_byte).limit(xorbs)
-            yield from map(_xorb_row, self.connection.execute(window))
+        users = self.connection.execute(_NEWEST_USERS, {"xorb_id": xorb_id, "namespace": namespace, "most": files})
+        for file_id, first_byte in users:
+            window = {"file_id": file_id, "first_byte": first_byte, "most": xorbs}
+            yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
         """What a namespace uploaded after a xorb, in the order of registration."""
-        held = select(xorb).join(holder, holder.c.xorb_id == xorb.c.id).where(holder.c.namespace == namespace)
-        page = held.where(xorb.c.id > last_id).order_by(xorb.c.id).limit(limit)
-        return [_xorb_row(row) for row in self.connection.execute(page)]
+        page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
+        return [_xorb_row(row) for row in page]
 
     def dedup_key(self) -> tuple[bytes, float] | None:
         """The newest key for dedup answers and its age's beginning, or None."""
-        newest = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
-        row = self.connection.execute(newest).first()
+        row = self.connection.execute(_NEWEST_DEDUP_KEY).first()
         return None if row is None else (row[0], row[1])
 
     # Who may read which part of a xorb
 
     def granted_terms(self, xorb_id: int, namespace: str) -> Iterator[list[tuple[int, int]]]:
         """The chunk ranges of a xorb that the files of a namespace are made of: a list for each file."""
-        users = select(edge.c.file_id, edge.c.first_byte).join(grant, grant.c.file_id == edge.c.file_id)
-        mine = users.where(edge.c.xorb_id == xorb_id, grant.c.namespace == namespace)
-        for file_id, first_byte in self.connection.execute(mine.order_by(edge.c.file_id.desc())):
+        for file_id, first_byte in self.connection.execute(_USERS, {"xorb_id": xorb_id, "namespace": namespace}):
             before = select(func.max(file_segment.c.first_byte)).where(
                 file_segment.c.file_id == file_id, file_segment.c.first_byte <= first_byte
             )
