@@ -1,9 +1,11 @@
-"""`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md."""
+"""`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
+
+Then the figures of the server, see bench.server.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -14,8 +16,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import corpora
-from bench.worker import tree_bytes
+from bench import corpora, server
+from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
 
@@ -35,15 +37,6 @@ class Series:
         return statistics.median(theirs["seconds"] / ours["seconds"] for ours, theirs in pairs)
 
 
-def run(who: str, verb: str, *args: str | Path, cache: Path) -> dict[str, float]:
-    """One operation in a fresh process."""
-    command = [sys.executable, "-m", "bench.worker", who, verb, *map(str, args)]
-    environment = os.environ | {"HF_XET_CACHE": str(cache)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
 def compare(work: Path, nbytes: int, rounds: int) -> list[str]:
     """The table of hash, put and get on each corpus, and the stored bytes."""
     lines = [
@@ -57,13 +50,14 @@ def compare(work: Path, nbytes: int, rounds: int) -> list[str]:
         corpora.make(name, source, nbytes)
         series = {verb: Series() for verb in ("hash", "put", "get")}
         sizes: dict[str, int] = {}
+        endpoint = {"ours": str(stores["ours"]), "theirs": f"local://{stores['theirs']}"}.__getitem__
         for _ in range(rounds):
             for who in ("ours", "theirs"):
-                getattr(series["hash"], who).append(run(who, "hash", source, cache=cache))
+                getattr(series["hash"], who).append(run_worker(who, "hash", source, cache=cache))
             for who in ("ours", "theirs"):
                 for stale in (stores[who], cache):
                     shutil.rmtree(stale, ignore_errors=True)
-                getattr(series["put"], who).append(run(who, "put", source, stores[who], cache=cache))
+                getattr(series["put"], who).append(run_worker(who, "put", source, endpoint(who), cache=cache))
                 sizes[who] = tree_bytes(stores[who])
             file_hash = str(series["put"].ours[-1]["result"])
             if (
@@ -80,7 +74,7 @@ def compare(work: Path, nbytes: int, rounds: int) -> list[str]:
             for who in ("ours", "theirs"):
                 out.unlink(missing_ok=True)
                 getattr(series["get"], who).append(
-                    run(who, "get", file_hash, str(nbytes), stores[who], out, cache=cache)
+                    run_worker(who, "get", file_hash, nbytes, endpoint(who), out, cache=cache)
                 )
                 if subprocess.run(["cmp", "-s", source, out], check=False).returncode:
                     raise SystemExit(f"{name}: {who} gave back other bytes")
@@ -111,10 +105,10 @@ def memory(work: Path, nbytes: int) -> list[str]:
     """Peak memory on a file far larger than memory limits allow to hold."""
     source, out, store, cache = work / "sparse", work / "sparse-out", work / "sparse-store", work / "cache"
     corpora.sparse(source, nbytes)
-    put = run("ours", "put", source, store, cache=cache)
-    get = run("ours", "get", str(put["result"]), str(nbytes), store, out, cache=cache)
+    put = run_worker("ours", "put", source, store, cache=cache)
+    get = run_worker("ours", "get", str(put["result"]), str(nbytes), store, out, cache=cache)
     same = out.stat().st_size == nbytes
-    hashed = run("ours", "hash", out, cache=cache)
+    hashed = run_worker("ours", "hash", out, cache=cache)
     for used in (source, out):
         used.unlink()
     shutil.rmtree(store)
@@ -133,6 +127,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sparse-gb", type=float, default=50.0, help="0 leaves the memory run out")
     parser.add_argument("--no-kernel", action="store_true", help="leave the kernel's single-thread rates out")
+    server.options(parser)
     chosen = parser.parse_args()
     shared_memory = Path("/dev/shm")
     where = shared_memory if shared_memory.is_dir() else None
@@ -150,7 +145,8 @@ def main() -> None:
         )
         if chosen.sparse_gb:
             sections.append("## Memory\n\n" + "\n".join(memory(Path(folder), int(chosen.sparse_gb * 1e9))))
-    (ROOT / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
+        (ROOT / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
+        server.run(Path(folder), chosen)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -41,16 +42,17 @@ def theirs_hash(path: str) -> str:
 
 
 def theirs_put(path: str, store: str) -> str:
+    """``store`` is an endpoint: local://DIRECTORY, or a server's URL."""
     import hf_xet
 
-    return str(hf_xet.upload_files([path], f"local://{store}", None, None, None, None)[0].hash)
+    return str(hf_xet.upload_files([path], store, None, None, None, None)[0].hash)
 
 
 def theirs_get(file_hash: str, size: str, store: str, out: str) -> str:
     import hf_xet
 
     wanted = hf_xet.PyXetDownloadInfo(out, file_hash, int(size))
-    hf_xet.download_files([wanted], f"local://{store}", None, None, None)
+    hf_xet.download_files([wanted], store, None, None, None)
     return file_hash
 
 
@@ -62,6 +64,15 @@ _VERBS: dict[str, Callable[..., str]] = {
     "theirs.put": theirs_put,
     "theirs.get": theirs_get,
 }
+
+
+def run_worker(who: str, verb: str, *args: str | int | Path, cache: Path) -> dict[str, float]:
+    """One operation in a fresh process; what it printed."""
+    command = [sys.executable, "-m", "bench.worker", who, verb, *map(str, args)]
+    environment = os.environ | {"HF_XET_CACHE": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 def main() -> None:

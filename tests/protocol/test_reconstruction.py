@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.strategies import mutations, splitmix64
 from xetstore.errors import FormatError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import (
+    BatchReconstruction,
     FetchRange,
     Placement,
     PlannedFetch,
@@ -223,6 +225,83 @@ def test_any_bytes_give_a_reconstruction_or_a_format_error(data: bytes) -> None:
         return
     assert Reconstruction.from_json(found.to_v1_json()) == found
     assert Reconstruction.from_json(found.to_v2_json()) == found
+
+
+# --- Chunk hashes of terms ------------------------------------------------------------------------------
+
+HASHED = replace(SAMPLE, term_hashes=(splitmix64(1, 64), splitmix64(2, 32), splitmix64(3, 64)))
+
+
+@pytest.mark.parametrize("form", ["v1", "v2"])
+def test_chunk_hashes_of_terms_survive_both_forms(form: str) -> None:
+    data = HASHED.to_v1_json() if form == "v1" else HASHED.to_v2_json()
+    assert Reconstruction.from_json(data) == HASHED
+    listed = [base64.b64decode(term["chunk_hashes"], validate=True) for term in json.loads(data)["terms"]]
+    assert tuple(listed) == HASHED.term_hashes
+
+
+def test_without_chunk_hashes_the_json_is_that_of_any_other_server() -> None:
+    assert b"chunk_hashes" not in SAMPLE.to_v1_json() + SAMPLE.to_v2_json()
+    assert Reconstruction.from_json(SAMPLE.to_v2_json()).term_hashes is None
+
+
+HASHED_V1: dict[str, Any] = json.loads(HASHED.to_v1_json())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "rule"),
+    [
+        ("terms/0/chunk_hashes", None, "reconstruction.chunk_hashes"),
+        ("terms/2/chunk_hashes", None, "reconstruction.chunk_hashes"),
+        ("terms/0/chunk_hashes", "", "reconstruction.chunk_hashes"),
+        ("terms/0/chunk_hashes", base64.b64encode(bytes(63)).decode(), "reconstruction.chunk_hashes"),
+        ("terms/0/chunk_hashes", base64.b64encode(bytes(96)).decode(), "reconstruction.chunk_hashes"),
+        ("terms/0/chunk_hashes", "?" * 88, "reconstruction.json"),
+        ("terms/0/chunk_hashes", ["aa" * 32] * 2, "reconstruction.json"),
+        ("terms/0/chunk_hashes", 5, "reconstruction.json"),
+    ],
+)
+def test_chunk_hashes_are_32_bytes_for_each_chunk_of_each_term(path: str, value: object, rule: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        Reconstruction.from_json(changed(HASHED_V1, path, value))
+    assert caught.value.rule == rule
+
+
+# --- URLs -----------------------------------------------------------------------------------------------
+
+
+def test_a_url_is_shared_by_as_many_ranges_as_it_may_name() -> None:
+    ranges = tuple(FetchRange(A, "", at, at + 1, at * 100, at * 100 + 50) for at in range(0, 10, 2))
+    other = FetchRange(B, "", 0, 9, 0, 900)
+    asked: list[tuple[Hash, tuple[FetchRange, ...]]] = []
+
+    def url_of(xorb: Hash, group: Sequence[FetchRange]) -> str:
+        asked.append((xorb, tuple(group)))
+        return f"https://x/{len(asked)}"
+
+    located = Reconstruction(0, (), {A: ranges, B: (other,)}).with_urls(url_of, 2)
+    assert asked == [(A, ranges[:2]), (A, ranges[2:4]), (A, ranges[4:]), (B, (other,))]
+    assert [fetch.url[-1] for fetch in located.fetches[A]] == ["1", "1", "2", "2", "3"]
+    assert located.fetches[B] == (replace(other, url="https://x/4"),)
+    assert tuple(replace(fetch, url="") for fetch in located.fetches[A]) == ranges
+    assert [len(entry["ranges"]) for entry in json.loads(located.to_v2_json())["xorbs"]["aa" * 32]] == [2, 2, 1]
+
+
+def test_urls_change_nothing_else() -> None:
+    assert replace(HASHED.with_urls(lambda xorb, ranges: "u", 64), fetches=SAMPLE.fetches) == HASHED
+
+
+# --- Several files at once ------------------------------------------------------------------------------
+
+
+def test_a_batch_lists_the_terms_of_each_file_and_the_ranges_of_all() -> None:
+    batch = BatchReconstruction({named(1): SAMPLE.terms, Hash.ZERO: ()}, SAMPLE.fetches)
+    assert json.loads(batch.to_json()) == {
+        "files": {"01" * 32: V1["terms"], "00" * 32: []},
+        "fetch_info": V1["fetch_info"],
+    }
+    located = json.loads(batch.with_urls(lambda xorb, ranges: f"https://y/{xorb}", 64).to_json())
+    assert {entry["url"] for entry in located["fetch_info"]["aa" * 32]} == {"https://y/" + "aa" * 32}
 
 
 # --- Trimming and coalescing ----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.layout import open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.records import FileRecord, Totals
-from xetstore.errors import AccessDeniedError, DamagedError, NotFoundError, RangeError, UsageError
+from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
@@ -266,9 +266,7 @@ class EmbeddedCas:
             return reader.totals()
 
     def ping(self) -> None:
-        """Raises what stands in the way if the store could not take an upload now."""
-        if not self.index.is_writable:
-            raise AccessDeniedError("the index cannot be written to", hint="the store is read-only for this process")
+        """Raises what stands in the way if the store cannot be read now."""
         with self.index.snapshot() as reader:
             reader.dedup_key()
         self.blobs.stat(xorb_key(Hash.ZERO))

@@ -19,7 +19,9 @@ from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
 from xetstore.cli.put import put
+from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
+from xetstore.cli.token import token
 
 INTERRUPTED: Final = 130
 
@@ -78,7 +80,7 @@ def cli() -> None:
     """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
 
 
-for _command in (hash_, put, get, cat, inspect, stat, check):
+for _command in (hash_, put, get, cat, inspect, stat, check, serve, token):
     cli.add_command(_command)
 
 

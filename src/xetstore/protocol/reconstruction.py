@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import msgspec
 
 from xetstore.errors import FormatError, UsageError
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.protocol.suite import CHUNK_HEADER_BYTES, HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -45,6 +45,10 @@ class FetchRange:
     byte_end: int
 
 
+UrlMaker: TypeAlias = Callable[[Hash, Sequence[FetchRange]], str]
+"""Makes the URL of some ranges of a xorb."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
     """How to rebuild a file, or a range of it: decode the terms, skip ``offset_into_first_term`` bytes.
@@ -63,20 +67,18 @@ class Reconstruction:
         """Decoded bytes of all terms, those to skip and to cut off included."""
         return sum(term.unpacked_bytes for term in self.terms)
 
+    def with_urls(self, url_of: UrlMaker, most: int) -> Reconstruction:
+        """The same with URLs made by ``url_of``, which is given a xorb and at most ``most`` of its ranges."""
+        return replace(self, fetches=_with_urls(self.fetches, url_of, most))
+
     def to_v1_json(self) -> bytes:
-        """The answer of GET /v1/reconstructions: one ``fetch_info`` entry a range (11.3)."""
-        fetch_info = {
-            str(xorb): [
-                _V1Fetch(
-                    range=_Range(fetch.chunk_start, fetch.chunk_end),
-                    url=fetch.url,
-                    url_range=_Range(fetch.byte_start, fetch.byte_end - 1),
-                )
-                for fetch in fetches
-            ]
-            for xorb, fetches in self.fetches.items()
-        }
-        return msgspec.json.encode(_Answer(self.offset_into_first_term, self._wire_terms(), fetch_info))
+        """The answer of GET /v1/reconstructions: one ``fetch_info`` entry a range (11.3).
+
+        In both forms each term has its ``chunk_hashes``, where they are known: base64, 32 bytes a chunk.
+        """
+        return msgspec.json.encode(
+            _Answer(self.offset_into_first_term, self._wire_terms(), _v1_fetches(self.fetches)),
+        )
 
     def to_v2_json(self) -> bytes:
         """The answer of GET /v2/reconstructions: neighbouring ranges of one URL share an entry."""
@@ -120,12 +122,42 @@ class Reconstruction:
             xorb: tuple(reader.fetches(xorb, parts))
             for xorb, parts in ((reader.hash(name), parts) for name, parts in listed)
         }
-        return cls(answer.offset_into_first_range, terms, fetches)
+        return cls(answer.offset_into_first_range, terms, fetches, reader.term_hashes(answer.terms))
 
     def _wire_terms(self) -> list[_Term]:
-        return [
-            _Term(str(term.xorb), term.unpacked_bytes, _Range(term.chunk_start, term.chunk_end)) for term in self.terms
-        ]
+        terms = _wire_terms(self.terms)
+        if self.term_hashes is not None:
+            for term, hashes in zip(terms, self.term_hashes, strict=True):
+                term.chunk_hashes = hashes
+        return terms
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReconstruction:
+    """How to rebuild several whole files: the terms of each, and the byte ranges that hold the chunks of all."""
+
+    files: Mapping[Hash, tuple[Term, ...]]
+    fetches: Mapping[Hash, tuple[FetchRange, ...]]
+
+    def with_urls(self, url_of: UrlMaker, most: int) -> BatchReconstruction:
+        """The same with URLs made by ``url_of``, which is given a xorb and at most ``most`` of its ranges."""
+        return replace(self, fetches=_with_urls(self.fetches, url_of, most))
+
+    def to_json(self) -> bytes:
+        """The answer of /v1/reconstructions for a list of files."""
+        files = {str(file): _wire_terms(terms) for file, terms in self.files.items()}
+        return msgspec.json.encode(_BatchAnswer(files, _v1_fetches(self.fetches)))
+
+
+def _with_urls(
+    fetches: Mapping[Hash, tuple[FetchRange, ...]], url_of: UrlMaker, most: int
+) -> dict[Hash, tuple[FetchRange, ...]]:
+    located: dict[Hash, tuple[FetchRange, ...]] = {}
+    for xorb, ranges in fetches.items():
+        groups = (ranges[at : at + most] for at in range(0, len(ranges), most))
+        named = ((url_of(xorb, group), group) for group in groups)
+        located[xorb] = tuple(replace(fetch, url=url) for url, group in named for fetch in group)
+    return located
 
 
 def term_fault(chunk_start: int, chunk_end: int, unpacked_bytes: int, suite: AlgorithmSuite) -> tuple[str, str] | None:
@@ -298,6 +330,7 @@ class _Term(msgspec.Struct):
     hash: str
     unpacked_length: _Number
     range: _Range
+    chunk_hashes: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
 class _V1Fetch(msgspec.Struct):
@@ -323,7 +356,30 @@ class _Answer(msgspec.Struct):
     xorbs: dict[str, list[_V2Fetch]] | msgspec.UnsetType = msgspec.UNSET
 
 
+class _BatchAnswer(msgspec.Struct):
+    files: dict[str, list[_Term]]
+    fetch_info: dict[str, list[_V1Fetch]]
+
+
 _DECODER: Final = msgspec.json.Decoder(_Answer)
+
+
+def _wire_terms(terms: Iterable[Term]) -> list[_Term]:
+    return [_Term(str(term.xorb), term.unpacked_bytes, _Range(term.chunk_start, term.chunk_end)) for term in terms]
+
+
+def _v1_fetches(fetches: Mapping[Hash, tuple[FetchRange, ...]]) -> dict[str, list[_V1Fetch]]:
+    return {
+        str(xorb): [
+            _V1Fetch(
+                range=_Range(fetch.chunk_start, fetch.chunk_end),
+                url=fetch.url,
+                url_range=_Range(fetch.byte_start, fetch.byte_end - 1),
+            )
+            for fetch in ranges
+        ]
+        for xorb, ranges in fetches.items()
+    }
 
 
 class _Reader:
@@ -350,6 +406,16 @@ class _Reader:
             if fault is not None:
                 raise FormatError(fault[0], 0, fault[1])
             yield Term(self.hash(entry.hash), start, end, unpacked)
+
+    def term_hashes(self, listed: Sequence[_Term]) -> tuple[bytes, ...] | None:
+        """The chunk hashes of each term, None if no term has any. All of them have, or none."""
+        hashes = tuple(entry.chunk_hashes for entry in listed if entry.chunk_hashes is not msgspec.UNSET)
+        if not hashes:
+            return None
+        lengths = [(entry.range.end - entry.range.start) * HASH_BYTES for entry in listed]
+        if [len(packed) for packed in hashes] != lengths:
+            raise _broken("chunk_hashes", "there is not one hash for each chunk of each term")
+        return hashes
 
     def fetches(self, xorb: Hash, listed: Iterable[tuple[str, _Range, _Range]]) -> Iterable[FetchRange]:
         for url, chunks, octets in listed:

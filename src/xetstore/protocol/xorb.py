@@ -215,7 +215,7 @@ class XorbVerifier:
         data = memoryview(parts[0] if len(parts) == 1 and not self._held else b"".join((self._held, *parts))).cast("B")
         verified = 0 if self._in_footer else self._verify(data, final=False)
         rest = data[verified:]
-        if not self._in_footer and rest[: len(XORB_IDENT)] == XORB_IDENT:
+        if not self._in_footer and bytes(rest[: len(XORB_IDENT)]) == XORB_IDENT:
             self._in_footer = True
         if self._in_footer and len(rest) > XorbInfo.footer_bytes(self._suite.max_xorb_chunks):
             raise FormatError("footer.length", self._region_bytes, f"a footer of {len(rest)} bytes and more")

@@ -1,0 +1,153 @@
+"""``xet token``: issue and revoke the tokens of a store, and replace the keys that sign them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from xetstore.cli.context import Settings, store_options
+from xetstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from xetstore.cas.keys import KeyRing
+    from xetstore.cas.tokens import TokenAuthority
+
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_INPUT: Final = 16384
+
+
+def parse_duration(text: str) -> int:
+    """An option's type: a time span in seconds.
+
+    >>> [parse_duration(text) for text in ("90", "90s", "15m", "12h", "30d")]
+    [90, 90, 900, 43200, 2592000]
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text[:80]!r} is not a time span", hint="a time span is 90 or 90s, 15m, 12h, 30d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+@click.group(no_args_is_help=False)
+@store_options
+def token() -> None:
+    """Issue and revoke tokens, and replace the keys that sign them."""
+
+
+@token.command()
+@click.option(
+    "--scope",
+    type=click.Choice(["read", "write", "admin"]),
+    required=True,
+    help="What it is good for; each includes the one before.",
+)
+@click.option("--namespace", default="default", metavar="NS", show_default=True, help="Whose files it is good for.")
+@click.option(
+    "--ttl",
+    type=parse_duration,
+    default="15m",
+    metavar="SPAN",
+    show_default=True,
+    help="How long it lives: 90s, 12h, 30d.",
+)
+@store_options
+@click.pass_obj
+def issue(settings: Settings, scope: str, namespace: str, ttl: int) -> None:
+    """Print a new token, and nothing else."""
+    authority = _authority(_keys(settings, create=True))
+    from xetstore.cas.tokens import Scope
+
+    issued = authority.issue(scope=Scope(scope), namespace=namespace, ttl_seconds=ttl)
+    if not settings.output.json:
+        settings.output.line(issued)
+        return
+    caller = authority.verify(issued)
+    settings.output.record(
+        token=issued, token_id=caller.token_id, expires_at=caller.expires_at, scope=scope, namespace=namespace
+    )
+
+
+@token.command()
+@click.argument("token_or_id", metavar="TOKEN|ID|-")
+@store_options
+@click.pass_obj
+def revoke(settings: Settings, token_or_id: str) -> None:
+    """Make a token invalid now, and print its id. With - the token is read from stdin, and no shell remembers it."""
+    if token_or_id == "-":
+        token_or_id = sys.stdin.buffer.read(_LONGEST_INPUT).decode("ascii", "replace").strip()
+    revoked = _authority(_keys(settings, create=False)).revoke(token_or_id)
+    if settings.output.json:
+        settings.output.record(token_id=revoked)
+    else:
+        settings.output.line(revoked)
+
+
+@token.command()
+@click.option(
+    "--algorithm",
+    type=click.Choice(["eddsa", "hs256"]),
+    help="How the new key signs; else as the one before. URLs are signed with hs256 only.",
+)
+@click.option(
+    "--overlap",
+    type=parse_duration,
+    default="24h",
+    metavar="SPAN",
+    show_default=True,
+    help="How long the old key still counts; 0 ends at once what it has signed.",
+)
+@click.option("--urls", is_flag=True, help="Replace the key that signs URLs, not the one that signs tokens.")
+@store_options
+@click.pass_obj
+def rotate(settings: Settings, algorithm: str | None, overlap: int, urls: bool) -> None:
+    """Sign with a new key from now on, and print its id. A running server follows by itself."""
+    keys = _keys(settings, create=True)
+    from xetstore.cas.keys import Algorithm, KeyKind
+
+    kind = KeyKind.URL if urls else KeyKind.TOKEN
+    new = keys.rotate(kind, Algorithm[algorithm.upper()] if algorithm else None, overlap)
+    ends_at = new.created_at + overlap
+    if settings.output.json:
+        settings.output.record(
+            key_id=new.kid, kind=kind.value, algorithm=new.algorithm.value, older_keys_end_at=ends_at
+        )
+        return
+    settings.output.line(new.kid)
+    what = "URLs" if urls else "tokens"
+    end = (
+        f"end at {datetime.fromtimestamp(ends_at, UTC):%Y-%m-%d %H:%M:%S} UTC at the latest"
+        if overlap
+        else "have ended"
+    )
+    settings.output.note(f"{what} that older keys have signed {end}")
+
+
+def _keys(settings: Settings, *, create: bool) -> KeyRing:
+    """The keys of the store, which must be there."""
+    from xetstore.cas.layout import open_directory
+
+    root = settings.store_path()
+    open_directory(root, create=False)
+    try:
+        from xetstore.cas.blobs import ACCESS_FOLDER
+        from xetstore.cas.keys import KeyRing
+    except ImportError as error:
+        raise _missing(error) from error
+    return KeyRing.open(root / ACCESS_FOLDER, create=create)
+
+
+def _authority(keys: KeyRing) -> TokenAuthority:
+    try:
+        from xetstore.cas.tokens import TokenAuthority
+    except ImportError as error:
+        raise _missing(error) from error
+    return TokenAuthority(keys)
+
+
+def _missing(error: ImportError) -> UsageError:
+    return UsageError(f"tokens need {error.name}, which is not installed", hint="pip install 'xetstore[server]'")

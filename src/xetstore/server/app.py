@@ -1,0 +1,69 @@
+"""The application: every path there is, and what answers it. openapi.py describes the same table."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from xetstore.server import chunks, openapi, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.edge import Edge, Handler, Route
+from xetstore.server.file_chunk_hashes import get_file_chunk_hashes
+
+if TYPE_CHECKING:
+    from xetstore.server.site import Site
+
+
+def _get(handler: Handler) -> dict[str, Handler]:
+    return {"GET": handler, "HEAD": handler}
+
+
+_V1: Final = _get(reconstructions.get_v1)
+_BATCH: Final = _get(reconstructions.batch_get) | {"POST": reconstructions.batch_post}
+_CHUNK: Final = _get(chunks.get_chunk)
+_XORB: Final = _get(xorbs.get_xorb) | {"POST": xorbs.post_xorb}
+_SHARD: Final = {"POST": shards.post_v1}
+
+ROUTES: Final = (
+    # A file
+    Route("/v1/reconstructions/{hash}", _V1),
+    Route("/v2/reconstructions/{hash}", _get(reconstructions.get_v2)),
+    Route("/v1/reconstructions", _BATCH),
+    Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file}),
+    Route("/v2/file-chunk-hashes/{hash}", _get(get_file_chunk_hashes)),
+    # A chunk
+    Route("/v1/chunks/{prefix}/{hash}", _CHUNK),
+    # A xorb
+    Route("/v1/xorbs/{prefix}/{hash}", _XORB),
+    Route("/v1/xorb-grants/{prefix}/{hash}", {"POST": xorbs.xorb_grant}),
+    Route("/v1/auth/xorb", _get(xorbs.authorize_xorb)),
+    # A shard
+    Route("/v1/shards", _SHARD),
+    Route("/v2/shards", {"POST": shards.post_v2}),
+    # What clients of 2025 call the same: hf_xet 1.2, and 1.1
+    Route("/reconstructions/{hash}", _V1),
+    Route("/reconstruction/{hash}", _V1),
+    Route("/chunks/{prefix}/{hash}", _CHUNK),
+    Route("/v1/chunk/{prefix}/{hash}", _CHUNK),
+    Route("/chunk/{prefix}/{hash}", _CHUNK),
+    Route("/xorbs/{prefix}/{hash}", _XORB),
+    Route("/xorb/{prefix}/{hash}", _XORB),
+    Route("/shards", _SHARD),
+    Route("/shard/{prefix}/{hash}", _SHARD),
+    # The server itself. Whoever watches it is never told to wait.
+    Route("/v1/telemetry", {"POST": telemetry.post_telemetry}),
+    Route("/health/live", _get(status.live), limited=False),
+    Route("/health/ready", _get(status.ready), limited=False),
+    Route("/metrics", _get(status.metrics), limited=False),
+    Route("/openapi.json", _get(openapi.get_openapi)),
+    Route("/", _get(status.page)),
+)
+
+
+def create_app(site: Site) -> Edge:
+    """The ASGI application of a server."""
+    known = status.Status(site, version("xetstore"))
+    site.metrics.watch(site.limits.budget)
+    app = Edge(site, ROUTES, on_shutdown=known.close)
+    app.state.status = known
+    app.state.openapi = openapi.Document(ROUTES, known.version, site.settings)
+    return app

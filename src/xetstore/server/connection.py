@@ -1,0 +1,193 @@
+"""Connection: what one TCP connection may cost before a request of it is known. uvicorn's HTTP protocol, with limits.
+
+What is refused here never reaches the application: too many connections (503), a head that does not arrive in
+time (408) or is too long (431), and what is no HTTP at all (400). All of it in the wire form of every other error.
+
+How uvicorn behaves when an application answers before the body was read, since this is what the edge builds on:
+the answer is written at once; once it is complete, ``receive()`` says nothing but ``http.disconnect``, and bytes of
+the body that still come in are parsed and thrown away, for ever, while the connection stays open for the next request.
+With ``Connection: close`` in the answer the connection is closed at once instead, on unread bytes, which resets it:
+a client that is still sending may then never see the answer. So the edge sends the whole answer with
+``more_body=True``, reads on for a bounded time, and completes it after that. What it leaves unread on a connection
+that stays open has to end, and the next head to be there, within the time for one head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from xetstore.server.settings import ServerSettings
+
+MAX_HEAD_BYTES: Final = 64 << 10
+"""Most bytes that the request line and the headers of one request may have together."""
+LINGER_SECONDS: Final = 1.0
+"""How long a refused client's bytes are still read and dropped: closing on unread ones would reset the connection."""
+RETRY_SECONDS: Final = 1
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. Made into a class for one server by :func:`connection_class`.
+
+    Beside asyncio's protocol methods this relies on four things of uvicorn: the callbacks of its parser
+    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``), which may raise to stop the parser;
+    ``send_400_response``, which is then called; ``connections``, all that are open; and ``cycle``, the latest request,
+    with its ``more_body``, ``response_complete`` and ``keep_alive``.
+    """
+
+    header_timeout_seconds: float
+    max_connections: int
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        # Bytes read since the last field was whole: the parser holds them back.
+        self._held_bytes = 0
+        self._in_head = True
+        self._is_refused = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, and give it time for a first request."""
+        super().connection_made(cast("asyncio.Transport", transport))
+        if len(self.connections) > self.max_connections:
+            # Closed at once: lingering is what a server that is full has no room for.
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "too many connections", linger=False)
+        else:
+            self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser."""
+        if self._is_refused:
+            return
+        if not self.is_answering:
+            self._expect_head()
+        self._held_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        self._in_head = True
+        self._head_bytes = self._held_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header; also one of a trailer, which is counted as if it belonged to the head."""
+        self._count(len(name) + len(value) + len(": \r\n"))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The request is handed to the application."""
+        self._disarm()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser stopped: because of what the client sent, or because a callback raised."""
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "usage", msg)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no request on it yet."""
+        return self.cycle is None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is with the application."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.header_timeout_seconds, self._head_is_late)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        seconds = self.header_timeout_seconds
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, "timeout", f"no whole request head came within {seconds:g} seconds")
+
+    def _count(self, n_bytes: int) -> None:
+        self._held_bytes = 0
+        self._head_bytes += n_bytes
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head is too long")
+
+    def _refuse_head(self) -> None:
+        self._refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too_large",
+            f"a request head has at most {MAX_HEAD_BYTES} bytes",
+        )
+
+    def _refuse(self, status: HTTPStatus, code: str, message: str, *, linger: bool = True) -> None:
+        """Answer without the application, and close; nothing that still comes in is looked at."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        self._disarm()
+        if self.is_answering and not self.cycle.more_body:
+            # What is refused was sent behind a whole request: that one gets its answer, then the connection closes.
+            self.cycle.keep_alive = False
+            return
+        if self.is_answering:
+            # The request itself is broken off. An answer of the application may be on its way already.
+            self.transport.close()
+            return
+        self.transport.write(_problem(status, code, message, self.server_state.default_headers))
+        if linger and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        else:
+            self.transport.close()
+
+
+def connection_class(settings: ServerSettings) -> type[Connection]:
+    """The protocol class of a server with these settings."""
+    limits = {
+        "header_timeout_seconds": settings.header_timeout_seconds,
+        "max_connections": settings.max_connections,
+    }
+    return type("Connection", (Connection,), limits)
+
+
+def _problem(status: HTTPStatus, code: str, message: str, headers: list[tuple[bytes, bytes]]) -> bytes:
+    request_id = uuid.uuid4().hex
+    body = json.dumps({"code": code, "message": message, "request_id": request_id}).encode()
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        *(f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers),
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        f"x-request-id: {request_id}",
+        *([f"retry-after: {RETRY_SECONDS}"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
+        "connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

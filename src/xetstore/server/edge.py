@@ -1,0 +1,334 @@
+"""Edge: the one ASGI middleware. Finds the route, turns every error into an answer, and sees each exchange to its end.
+
+What it owes a client: an answer with a request id to every request that could be parsed; that answer in full even
+where a body is still on its way; and a connection that breaks off, never a body that looks whole, when an answer
+fails after its first byte.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import State
+from starlette.requests import ClientDisconnect, Request
+
+from xetstore.errors import TimedOutError, TooManyRequestsError
+from xetstore.server.limits import ClientGoneError
+from xetstore.server.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem
+from xetstore.server.settings import is_loopback
+from xetstore.server.site import peer_address
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import Message, Receive, Scope, Send
+
+    from xetstore.server.site import Site
+
+Handler = Callable[[Request], Awaitable["Response"]]
+
+KEEP_ALIVE_BYTES: Final = 1 << 20
+"""A body that nobody wanted, up to this long, is read to its end, and the connection serves the next request."""
+CLIENT_CLOSED: Final = 499
+"""Stands in the log for the status of a request whose client left before it was answered."""
+UNKNOWN_ROUTE: Final = "unknown"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# Every path of ours is made of these. What is percent-encoded, or not ASCII, names nothing here.
+_PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")
+_SLASHES = re.compile(rb"/{2,}")
+_WANTED: Final = frozenset(
+    (b"x-request-id", b"content-length", b"transfer-encoding", b"expect", b"user-agent", b"x-forwarded-for")
+)
+_MAX_PARAMETERS: Final = 2
+
+_log = logging.getLogger("xetstore.server")
+_access_log = logging.getLogger("xetstore.access")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, with its parameters at the end as in ``/v1/xorbs/{prefix}/{hash}``, and a handler for each method.
+
+    A route that is not ``limited`` answers however often it is asked.
+    """
+
+    path: str
+    handlers: Mapping[str, Handler]
+    limited: bool = True
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in braces, in order."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+
+class Routes:
+    """Finds the route of a path by looking it up: there are many, and a client asks thousands of times."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.all = routes
+        self._found: dict[tuple[str, int], tuple[Route, tuple[str, ...]]] = {}
+        for route in routes:
+            names = route.parameters
+            fixed = route.path.removesuffix("".join(f"/{{{name}}}" for name in names))
+            if "{" in fixed or len(names) > _MAX_PARAMETERS or (fixed, len(names)) in self._found:
+                raise ValueError(f"{route.path} is no route, or there twice")
+            self._found[fixed, len(names)] = route, names
+
+    def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The route of a path, and its parameters."""
+        fixed, values = path, list[str]()
+        for count in range(_MAX_PARAMETERS + 1):
+            if count:
+                fixed, _, value = fixed.rpartition("/")
+                if not value or value in (".", ".."):
+                    return None
+                values.insert(0, value)
+            found = self._found.get((fixed, count))
+            if found is not None:
+                return found[0], dict(zip(found[1], values, strict=True))
+        return None
+
+
+class Edge:
+    """The ASGI application: ``routes`` and nothing around them but this. ``state`` is `request.app.state`."""
+
+    def __init__(self, site: Site, routes: tuple[Route, ...], on_shutdown: Callable[[], None] | None = None) -> None:
+        self.state = State({"site": site})
+        self.site = site
+        self.routes = Routes(routes)
+        public_url = site.settings.public_url or ""
+        self._prefix = "/" + public_url.partition("://")[2].partition("/")[2] if public_url.count("/") > 2 else ""
+        self._on_shutdown = on_shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection's event, as ASGI has it."""
+        if scope["type"] == "http":
+            await _Exchange(self, scope, receive, send).run()
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    def resolve(self, raw_path: bytes) -> tuple[str, Route, dict[str, str]]:
+        """A path as sent: as we spell it, its route and parameters. Raises NoSuchPathError.
+
+        A proxy may or may not take off the path of ``public_url`` that leads here; so both forms are known.
+        """
+        if not _PATH.fullmatch(raw_path):
+            raise NoSuchPathError
+        path = (_SLASHES.sub(b"/", raw_path) if b"//" in raw_path else raw_path).decode("ascii")
+        found = self.routes.find(path)
+        if found is None and self._prefix and path.startswith(self._prefix + "/"):
+            path = path.removeprefix(self._prefix)
+            found = self.routes.find(path)
+        if found is None:
+            raise NoSuchPathError
+        return path, *found
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            event = (await receive())["type"]
+            if event == "lifespan.shutdown" and self._on_shutdown is not None:
+                self._on_shutdown()
+            await send({"type": f"{event}.complete"})
+            if event == "lifespan.shutdown":
+                return
+
+
+class _Exchange:
+    """One request and its answer: counts both, and knows how far each of them has come."""
+
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        self._edge, self._scope, self._receive, self._send = edge, scope, receive, send
+        found = self._headers = {name: value for name, value in scope["headers"] if name in _WANTED}
+        given = found.get(b"x-request-id", b"")
+        self.request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else new_request_id()
+        self._route = UNKNOWN_ROUTE
+        self._status = 0
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        self._started_at = perf_counter()
+        self._ended_at = 0.0
+        # Of the request's body
+        length = found.get(b"content-length", b"")
+        self._body_bytes = int(length) if length.isdigit() and len(length) < 20 else None
+        self._body_ended = length in (b"", b"0") and b"transfer-encoding" not in found
+        self._body_asked_for = b"expect" not in found
+        self._client_gone = False
+        self._linger = True
+
+    async def run(self) -> None:
+        """Answer, whatever happens, unless there is nobody left to answer to."""
+        metrics = self._edge.site.metrics
+        self._scope["app"] = self._edge
+        self._scope.setdefault("state", {})["request_id"] = self.request_id
+        metrics.in_flight += 1
+        try:
+            try:
+                await self._answer()
+            except (ClientGoneError, ClientDisconnect):
+                self._client_gone = True
+            except Exception as error:
+                await self._fail(error)
+        finally:
+            metrics.in_flight -= 1
+            self._record()
+
+    async def _answer(self) -> None:
+        scope = self._scope
+        raw_path = scope.get("raw_path")
+        try:
+            path, route, parameters = self._edge.resolve(scope["path"].encode() if raw_path is None else raw_path)
+        except NoSuchPathError:
+            self._admit()
+            raise
+        self._route = route.path
+        scope["path"], scope["raw_path"], scope["path_params"] = path, path.encode(), parameters
+        if route.limited:
+            self._admit()
+        handler = route.handlers.get(scope["method"])
+        if handler is None:
+            raise MethodNotAllowedError(route.handlers)
+        response = await handler(Request(scope, self.receive, self.send))
+        await response(scope, self.receive, self.send)
+
+    def _admit(self) -> None:
+        try:
+            self._edge.site.limits.addresses.admit(peer_key(self._scope, self._headers.get(b"x-forwarded-for")))
+        except TooManyRequestsError:
+            self._edge.site.metrics.rate_limited("address")
+            raise
+
+    async def _fail(self, error: Exception) -> None:
+        told = as_xet_error(error)
+        if self._status:
+            # Too late for another answer. Returning before the end of this one makes the server close the connection,
+            # and so the client sees that the body is cut off.
+            if told.http_status >= 500:
+                _log.error("the answer to request %s broke off", self.request_id, exc_info=error)
+            else:
+                _log.warning("the answer to request %s broke off: %s", self.request_id, error)
+            return
+        if told.http_status >= 500 and not told.retryable:
+            _log.error("request %s failed", self.request_id, exc_info=error)
+        elif told.http_status >= 500:
+            _log.warning("request %s: %s", self.request_id, error)
+        self._linger = not isinstance(told, TimedOutError)
+        await problem(told, self._scope, self.request_id)(self._scope, self.receive, self.send)
+
+    async def receive(self) -> Message:
+        """The server's ``receive``, counted."""
+        self._body_asked_for = True
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received_bytes += len(message.get("body", b""))
+            self._body_ended = not message.get("more_body", False)
+        else:
+            self._client_gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The server's ``send``, with a request id; the end of an answer is held back while a body is coming in."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            if self._body_is_pending and self._closes():
+                headers.append((b"connection", b"close"))
+            await self._send({**message, "headers": headers})
+            return
+        self._sent_bytes += len(message.get("body", b""))
+        if message.get("more_body", False):
+            await self._send(message)
+            return
+        self._ended_at = perf_counter()
+        if self._body_is_pending and self._linger and self._body_asked_for:
+            await self._send({**message, "more_body": True})
+            await self._edge.site.limits.discard(self.receive)
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    @property
+    def _body_is_pending(self) -> bool:
+        return not (self._body_ended or self._client_gone)
+
+    def _closes(self) -> bool:
+        """Whether the connection ends with an answer that comes before the end of the body."""
+        if not (self._linger and self._body_asked_for) or self._body_bytes is None:
+            return True
+        return self._body_bytes - self._received_bytes > KEEP_ALIVE_BYTES
+
+    def _record(self) -> None:
+        scope = self._scope
+        status = self._status or CLIENT_CLOSED
+        seconds = (self._ended_at or perf_counter()) - self._started_at
+        self._edge.site.metrics.answered(
+            self._route,
+            scope["method"],
+            status,
+            seconds=seconds,
+            received_bytes=self._received_bytes,
+            sent_bytes=self._sent_bytes,
+        )
+        if _access_log.isEnabledFor(logging.INFO):
+            caller = scope["state"].get("caller")
+            fields: dict[str, Any] = {
+                "method": printable(scope["method"].encode(), 16),
+                "path": printable(scope.get("raw_path") or scope["path"].encode(), 256),
+                "status": status,
+                "received_bytes": self._received_bytes,
+                "sent_bytes": self._sent_bytes,
+                "milliseconds": round(seconds * 1000, 1),
+                "request_id": self.request_id,
+                "namespace": caller.namespace if caller else "-",
+                "token_id": caller.token_id if caller else "-",
+                "peer": peer_address(scope),
+                "user_agent": printable(self._headers.get(b"user-agent", b"-"), 128),
+            }
+            _access_log.info(_ACCESS_LINE, fields, extra={"fields": fields})
+
+
+_ACCESS_LINE: Final = (
+    "%(method)s %(path)s %(status)d in=%(received_bytes)d out=%(sent_bytes)d ms=%(milliseconds)s id=%(request_id)s"
+    ' namespace=%(namespace)s token=%(token_id)s peer=%(peer)s agent="%(user_agent)s"'
+)
+
+
+def new_request_id() -> str:
+    """A name for a request: 32 hexadecimal digits that start with the time, so that they sort by it."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def peer_key(scope: Scope, forwarded_for: bytes | None) -> str:
+    """By what the requests of one client are counted: its address, of which an IPv6 network is one.
+
+    A proxy on this machine speaks for many. It puts the address it was called from last in X-Forwarded-For.
+    """
+    address = peer_address(scope)
+    if forwarded_for and is_loopback(address):
+        address = forwarded_for.rpartition(b",")[2].strip().decode("latin-1")
+    elif ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
+
+
+def printable(data: bytes, most: int) -> str:
+    """Bytes of a stranger as text for a log line: printable ASCII, no quotes, not longer than ``most``."""
+    text = data[:most].decode("latin-1").replace("\\", "\\x5c").replace('"', "\\x22")
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(char if " " <= char <= "~" else f"\\x{ord(char):02x}" for char in text)
+    return text + "…" * (len(data) > most)

@@ -1,0 +1,59 @@
+"""What an editor of a file has to know of the parts it does not touch: GET /v2/file-chunk-hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+
+from xetstore.cas.tokens import Scope
+from xetstore.errors import DamagedError, UsageError
+from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
+from xetstore.server.site import parse_hash, site_of
+from xetstore.server.threads import in_thread
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import Term
+
+DIRTY_HEADER: Final = "X-Range-Dirty"
+CHUNK_BYTES: Final = 256
+"""Memory that an answer takes for each chunk of the file while it is made, at most."""
+
+
+async def get_file_chunk_hashes(request: Request) -> Response:
+    """GET /v2/file-chunk-hashes/{hash}: how to edit the bytes that X-Range-Dirty names; see protocol/range_edit.py."""
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    file = parse_hash(request.path_params["hash"])
+    dirty = _dirty_ranges(request)
+    terms = await in_thread(_terms, cas, file)
+    chunk_count = sum(term.chunk_end - term.chunk_start for term in terms)
+    async with site.limits.budget.reserve(chunk_count * CHUNK_BYTES):
+        body = await in_thread(_plan, cas, file, terms, dirty)
+    return Response(body, headers={"Cache-Control": "private, no-store"}, media_type="application/json")
+
+
+def _dirty_ranges(request: Request) -> tuple[ByteRange, ...]:
+    headers = request.headers.getlist(DIRTY_HEADER)
+    if len(headers) != 1:
+        raise UsageError(
+            f"there are {len(headers)} {DIRTY_HEADER} headers, one is needed",
+            hint=f"name the bytes to be edited, as in `{DIRTY_HEADER}: bytes=0-99,500-599`",
+        )
+    return parse_dirty_ranges(headers[0])
+
+
+def _terms(cas: EmbeddedCas, file: Hash) -> Sequence[Term]:
+    return cas.reconstruct(file).terms
+
+
+def _plan(cas: EmbeddedCas, file: Hash, terms: Sequence[Term], dirty: Sequence[ByteRange]) -> bytes:
+    try:
+        return plan_edit(cas.file_chunks(file), terms, dirty).to_json()
+    except ValueError as error:
+        raise DamagedError(f"file {file}: {error}") from error

@@ -1,0 +1,132 @@
+"""Server: uvicorn as we run it, from the first connection it accepts to the last one it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Final, cast
+
+import uvicorn
+
+from xetstore.server.connection import Connection, connection_class
+from xetstore.server.settings import ServerSettings
+from xetstore.server.sockets import BACKLOG
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+CUT_SECONDS: Final = 1
+"""What is left to connections that are still open when all requests are answered, or the drain is over."""
+FORCED_SECONDS: Final = 3
+"""What is left to everything when the server is told to stop for the second time."""
+INTERRUPTED: Final = 130
+
+_log = logging.getLogger("xetstore.server")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells when it accepts connections, and drains before it stops.
+
+    When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers whoever asks. Idle
+    connections are closed. Once no request is in flight, or after ``drain_seconds``, it stops listening and cuts off
+    what is left. Told so again, it does that at once: ``force_exit``. A process then ends within three seconds.
+
+    Of uvicorn it overrides ``startup``, ``handle_exit`` and ``on_tick``, which is called ten times a second, and
+    reads ``server_state``: its ``tasks``, the requests in flight, and its ``connections``.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_seconds: float = 0,
+        draining: threading.Event | None = None,
+        on_started: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config)
+        self.draining = draining or threading.Event()
+        self._drain_seconds = drain_seconds
+        self._on_started = on_started
+        self._drain_until: float | None = None
+
+    async def serve_until_stopped(self, listening: socket.socket) -> None:
+        """Serve on a listening socket, which is closed at the end. No connection is left open either."""
+        try:
+            await self.serve(sockets=[listening])
+        finally:
+            listening.close()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)  # in which the transports are let go of
+
+    def drain(self) -> None:
+        """Stop, as described above. May be called from a signal handler or another thread, and again."""
+        if self.draining.is_set():
+            self.should_exit = self.force_exit = True
+        self.draining.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, then say so."""
+        await super().startup(sockets=sockets)
+        self._on_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """SIGTERM or SIGINT came."""
+        self.drain()
+        if self.force_exit:
+            # A thread that hangs in a disk cannot be cut off. What it would leave behind, the store expects of a crash.
+            last_word = threading.Timer(FORCED_SECONDS, os._exit, (INTERRUPTED,))
+            last_word.daemon = True
+            last_word.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is time to stop listening."""
+        stop = await super().on_tick(counter)
+        return stop or (self.draining.is_set() and self._is_drained())
+
+    def _is_drained(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._drain_until is None:
+            self._drain_until = now + self._drain_seconds
+            _log.info("stopping", extra={"requests_in_flight": len(self.server_state.tasks)})
+        # A new connection may be about to ask whether we are ready.
+        connections = cast("set[Connection]", self.server_state.connections)
+        used = [connection for connection in connections if not connection.is_new]
+        for connection in used:
+            connection.shutdown()
+        return now >= self._drain_until or not (used or self.server_state.tasks)
+
+
+def make_server(
+    app: ASGIApp,
+    settings: ServerSettings,
+    *,
+    context: ssl.SSLContext | None = None,
+    draining: threading.Event | None = None,
+    on_started: Callable[[], None] = lambda: None,
+) -> Server:
+    """uvicorn in front of an application; with ``context``, it speaks TLS."""
+    config = uvicorn.Config(
+        app,
+        http=connection_class(settings),
+        loop="asyncio",
+        ws="none",
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        backlog=BACKLOG,
+        workers=1,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=CUT_SECONDS,
+        ssl_context_factory=None if context is None else lambda *_: context,
+    )
+    return Server(config, drain_seconds=settings.drain_seconds, draining=draining, on_started=on_started)

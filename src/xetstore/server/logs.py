@@ -1,0 +1,143 @@
+"""Logs: one entry a line for people or programs, on stderr; no secret and no control character gets into one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TextIO
+
+REDACTED: Final = "[redacted]"
+FIELDS: Final = "fields"
+"""The name in ``extra`` of what a message says already: a dictionary, for readers that are programs."""
+
+# A query string with a signature goes as a whole: its other parameters are half of what a signed URL is.
+_SECRETS: Final = (
+    (re.compile(r"""\?[^\s"'<>]*x-xet-signature[^\s"'<>]*""", re.IGNORECASE), f"?{REDACTED}"),
+    (re.compile(r"""[^\s"'<>?]*x-xet-signature[^\s"'<>]*""", re.IGNORECASE), REDACTED),
+    (re.compile(r"""\b(bearer|basic)(\s+|%20|\+)[^\s"'<>,;]+""", re.IGNORECASE), rf"\1 {REDACTED}"),
+    (re.compile(r"\beyJ[A-Za-z0-9_=-]{4,}(?:\.[A-Za-z0-9_=-]*){0,4}"), REDACTED),
+)
+
+# What every record has; the rest came by `extra`.
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_BARE: Final = re.compile(r"[!#-<>-\[\]-~]+")
+"""A value that needs no quotes behind ``name=``."""
+
+
+def redact(text: str) -> str:
+    """Text without what would let its reader in: tokens, and the query strings of signed URLs.
+
+    >>> redact("GET /v1/xorbs/default/ab?X-Xet-Expires=1&X-Xet-Signature=c2Vj HTTP/1.1")
+    'GET /v1/xorbs/default/ab?[redacted] HTTP/1.1'
+    >>> redact("Authorization: Bearer abc.def")
+    'Authorization: Bearer [redacted]'
+    """
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def escape(text: str) -> str:
+    r"""Text in one line that cannot steer a terminal: what is not printable stands as its escape.
+
+    >>> print(escape("one\ntwo\x1b[2J"))
+    one\ntwo\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class TextFormatter(logging.Formatter):
+    """``TIME LEVEL LOGGER: MESSAGE NAME=VALUE …``, in UTC.
+
+    A traceback follows in lines that are indented: none of what an entry says can look like another entry.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One entry."""
+        given = {name: value for name, value in _extra(record).items() if name != FIELDS}
+        fields = "".join(f" {escape(name)}={_value(value)}" for name, value in given.items())
+        message = escape(record.getMessage().rstrip())
+        line = redact(f"{_time(record)} {record.levelname.lower():<7} {record.name}: {message}{fields}")
+        traceback = _traceback(record)
+        if not traceback:
+            return line
+        return "\n".join([line, *(f"    {escape(redact(part))}" for part in traceback.splitlines())])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: time (UTC), level, logger, message, what else was given, the request's id first; traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One entry. Plain ASCII; control characters are JSON escapes."""
+        entry: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage().rstrip()),
+        }
+        given = _extra(record)
+        for name, value in (given | given.pop(FIELDS, {})).items():
+            entry.setdefault(name, value if isinstance(value, bool | int | float | None) else redact(str(value)))
+        if traceback := _traceback(record):
+            entry.setdefault("traceback", redact(traceback))
+        return json.dumps(entry)
+
+
+@contextmanager
+def logging_to(
+    stream: TextIO | None = None, *, log_format: Literal["text", "json"] = "text", level: str = "info"
+) -> Iterator[None]:
+    """While this is open, everything that is logged goes to ``stream`` (stderr), from ``level`` on.
+
+    Others than this package, uvicorn among them, are heard from warnings on, or from ``level``, if that is higher or
+    ``debug``.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    ours = logging.getLevelNamesMapping()[level.upper()]
+    others = ours if ours == logging.DEBUG else max(ours, logging.WARNING)
+    levels: Mapping[str, int] = {"": others, "xetstore": ours, "uvicorn": others, "uvicorn.error": others}
+    loggers = {logging.getLogger(name): number for name, number in levels.items()}
+    root = logging.getLogger()
+    before = [(logger, logger.level) for logger in loggers]
+    handlers = root.handlers[:]
+    root.handlers[:] = [handler]
+    for logger, number in loggers.items():
+        logger.setLevel(number)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for logger, number in before:
+            logger.setLevel(number)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    """What was given by ``extra``, the request's id first."""
+    given = {name: value for name, value in vars(record).items() if name not in _OWN}
+    first = {"request_id": given.pop("request_id")} if "request_id" in given else {}
+    return first | given
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    parts = [logging.Formatter().formatException(record.exc_info)] if record.exc_info else []
+    parts += [record.stack_info] if record.stack_info else []
+    return "\n".join(parts)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text)

@@ -1,0 +1,154 @@
+"""Every metric of the server, in a registry of its own. Labels come from closed sets, so their number is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from xetstore.server.limits import ByteBudget
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_CLIENT_SECONDS: Final = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
+
+
+class Metrics:
+    """Counts what happens. Thread-safe; every method is cheap enough to be called for each request."""
+
+    def __init__(self, version: str = "") -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        # process_start_time_seconds and process_resident_memory_bytes are among these.
+        ProcessCollector(registry=registry)
+        build = Gauge("xetstore_build_info", "The version that runs.", ["version"], registry=registry)
+        build.labels(version).set(1)
+
+        self._requests = Counter(
+            "xetstore_http_requests", "Requests answered.", ["route", "method", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "xetstore_http_request_seconds",
+            "From the request's headers to the end of its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._received = Counter(
+            "xetstore_http_received_bytes", "Bytes of request bodies.", ["route"], registry=registry
+        )
+        self._sent = Counter("xetstore_http_sent_bytes", "Bytes of answers' bodies.", ["route"], registry=registry)
+        self._refused = Counter(
+            "xetstore_http_rate_limited", "Requests that came too often.", ["by"], registry=registry
+        )
+        self.in_flight = 0
+        Gauge("xetstore_http_requests_in_flight", "Requests being answered.", registry=registry).set_function(
+            lambda: self.in_flight
+        )
+
+        self._xorbs = Counter("xetstore_xorbs_received", "Xorbs uploaded.", ["is_new"], registry=registry)
+        self._xorb_bytes = Counter("xetstore_xorb_received_bytes", "Bytes of uploaded xorbs.", registry=registry)
+        self._shards = Counter("xetstore_shards_received", "Shards uploaded.", ["is_new"], registry=registry)
+        self._files = Counter("xetstore_files_received", "Files named in uploaded shards.", registry=registry)
+        self._dedup = Counter("xetstore_dedup_queries", "Chunks asked for.", ["found"], registry=registry)
+        self._served = Counter("xetstore_xorb_served_bytes", "Bytes of xorbs sent to clients.", registry=registry)
+
+        self._client_events = Counter(
+            "xetstore_client_events", "Reports of clients on their transfers.", ["event", "outcome"], registry=registry
+        )
+        self._client_sums = Counter(
+            "xetstore_client_reported", "Sums of what clients reported.", ["event", "what"], registry=registry
+        )
+        self._client_seconds = Histogram(
+            "xetstore_client_transfer_seconds",
+            "How long transfers took, as clients reported.",
+            ["event"],
+            buckets=_CLIENT_SECONDS,
+            registry=registry,
+        )
+        self._budget: ByteBudget | None = None
+        for name, text, value in (
+            ("xetstore_budget_bytes", "Bytes that may be in memory at once.", lambda budget: budget.total_bytes),
+            ("xetstore_budget_used_bytes", "Bytes of it in use.", lambda budget: budget.used_bytes),
+            ("xetstore_budget_waiting", "Transfers that wait for a part of it.", lambda budget: budget.waiting),
+        ):
+            Gauge(name, text, registry=registry).set_function(partial(self._of_budget, value))
+        # Looking a child up by its label values costs more than counting.
+        self._request_children: dict[tuple[str, str, int], Counter] = {}
+        self._route_children: dict[str, tuple[Histogram, Counter, Counter]] = {}
+
+    def watch(self, budget: ByteBudget) -> None:
+        """Show the state of this budget."""
+        self._budget = budget
+
+    # HTTP
+
+    def answered(
+        self, route: str, method: str, status: int, *, seconds: float, received_bytes: int, sent_bytes: int
+    ) -> None:
+        """One exchange is over. ``route`` is the template of the path, never the path."""
+        key = (route, method if method in METHODS else "other", status)
+        requests = self._request_children.get(key)
+        if requests is None:
+            requests = self._request_children[key] = self._requests.labels(route, key[1], str(status))
+        requests.inc()
+        children = self._route_children.get(route)
+        if children is None:
+            children = (self._seconds.labels(route), self._received.labels(route), self._sent.labels(route))
+            self._route_children[route] = children
+        latency, received, sent = children
+        latency.observe(seconds)
+        if received_bytes:
+            received.inc(received_bytes)
+        if sent_bytes:
+            sent.inc(sent_bytes)
+
+    def rate_limited(self, by: str) -> None:
+        """A request was refused by the rate of its ``address`` or its ``token``."""
+        self._refused.labels(by).inc()
+
+    # The protocol
+
+    def xorb_received(self, n_bytes: int, *, is_new: bool) -> None:
+        """A xorb was uploaded and accepted."""
+        self._xorbs.labels(_yes(is_new)).inc()
+        self._xorb_bytes.inc(n_bytes)
+
+    def shard_received(self, n_files: int, *, is_new: bool) -> None:
+        """A shard was uploaded and accepted."""
+        self._shards.labels(_yes(is_new)).inc()
+        self._files.inc(n_files)
+
+    def dedup_answered(self, *, found: bool) -> None:
+        """A chunk was asked for."""
+        self._dedup.labels(_yes(found)).inc()
+
+    def xorb_served(self, n_bytes: int) -> None:
+        """Bytes of a xorb were sent."""
+        self._served.inc(n_bytes)
+
+    # What clients report
+
+    def client_event(self, event: str, outcome: str, *, seconds: float | None, sums: Mapping[str, float]) -> None:
+        """A report of a client. ``event``, ``outcome`` and the names in ``sums`` are of closed sets."""
+        self._client_events.labels(event, outcome).inc()
+        if seconds is not None:
+            self._client_seconds.labels(event).observe(seconds)
+        for what, value in sums.items():
+            self._client_sums.labels(event, what).inc(value)
+
+    def exposition(self) -> bytes:
+        """All of it in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+    def _of_budget(self, value: Callable[[ByteBudget], float]) -> float:
+        return 0 if self._budget is None else value(self._budget)
+
+
+def _yes(flag: bool) -> str:
+    return "true" if flag else "false"

@@ -1,0 +1,91 @@
+"""Errors on the wire: every one is a JSON object of code, message and request_id, with the headers it calls for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from starlette.responses import Response
+
+from xetstore.errors import NotFoundError, UnauthenticatedError, UsageError, XetError, kind_of
+from xetstore.server.ranges import UnsatisfiableRangeError
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+RETRY_LATER: Final = frozenset({429, 503})
+"""Statuses that always say when to try again."""
+
+# The start of a path of ours in a message; `/v1/…` and the like are the client's own words.
+_PATH = re.compile(r"(?<![\w.:/-])/(?!v[0-9]/)[^\s'\",;:]+")
+
+
+class NoSuchPathError(NotFoundError):
+    """The path is none of this server's."""
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing at this path", hint="/openapi.json lists what there is")
+
+
+class MethodNotAllowedError(UsageError):
+    """The path takes other methods; ``allow`` lists them."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        self.allow = ", ".join(sorted(allowed))
+        super().__init__(f"this path takes {self.allow}")
+
+
+class InternalError(XetError):
+    """Something went wrong that nobody foresaw. What it was is for the log only."""
+
+    code = "internal"
+
+    def __init__(self) -> None:
+        super().__init__("internal error")
+
+
+def as_xet_error(error: Exception) -> XetError:
+    """What a client is told of an exception: of one that was not foreseen, that and no more."""
+    if isinstance(error, XetError):
+        return InternalError() if type(error) is XetError else error
+    if isinstance(error, OSError):
+        kind = kind_of(error)
+        # A file that is missing here is not the one that was asked for: only what the system lacks is passed on.
+        if kind.http_status >= 500 and kind is not XetError:
+            return kind(f"the server's system refused what was needed: {error.strerror or 'unknown'}")
+    return InternalError()
+
+
+def message_of(error: XetError) -> str:
+    """What a client is told of an error, in words."""
+    message = str(error)
+    if error.http_status >= 500:
+        # These speak of this machine, and their hints to whoever runs it: the log has all of it.
+        return _PATH.sub("…", message)
+    return f"{message}; {error.hint}" if error.hint else message
+
+
+def problem(error: XetError, scope: Scope, request_id: str) -> Response:
+    """The answer to a request that failed. One to HEAD has the headers only."""
+    body = msgspec.json.encode({"code": error.code, "message": message_of(error), "request_id": request_id})
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = error.allow
+    elif isinstance(error, UnsatisfiableRangeError):
+        headers["Content-Range"] = error.content_range
+    if error.retry_after is not None or error.http_status in RETRY_LATER:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 0)))
+    return Response(b"" if scope["method"] == "HEAD" else body, error.http_status, headers)

@@ -1,0 +1,174 @@
+"""How to rebuild files: GET /v1 and /v2/reconstructions, one file or a range of it, or several at once; their sizes."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from starlette.responses import Response
+
+from xetstore.cas.tokens import Scope
+from xetstore.errors import RangeError, UsageError
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, UrlMaker
+from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
+from xetstore.server.site import Site, parse_hash, site_of
+from xetstore.server.threads import in_thread
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from xetstore.cas.service import EmbeddedCas
+
+XORB_PATH: Final = "/v1/xorbs/default/"
+"""What the path of a xorb's URL starts with; its hash follows."""
+HASHES_HEADER: Final = "X-Xet-Chunk-Hashes"
+"""A request with the value ``true`` asks for the chunk hashes of the terms; other clients do not know of it."""
+MAX_URL_RANGES: Final = 64
+"""A URL names the ranges it is signed for: where a xorb has more, there are more URLs, none of them too long."""
+MAX_BATCH_FILES: Final = 1000
+MAX_BATCH_BYTES: Final = 256 << 10
+MIN_GZIP_BYTES: Final = 2048
+"""Shorter answers go in a packet or two anyway."""
+
+_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
+_REFUSED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
+
+
+class _FileKey(msgspec.Struct):
+    hash: str
+
+
+_KEYS: Final = msgspec.json.Decoder(list[_FileKey])
+
+
+async def get_v1(request: Request) -> Response:
+    """GET /v1/reconstructions/{hash}: the terms of a file, or of a range of it, with fetch_info (11.3)."""
+    return await _reconstruction(request, Reconstruction.to_v1_json)
+
+
+async def get_v2(request: Request) -> Response:
+    """GET /v2/reconstructions/{hash}: the same, the ranges of a xorb together under one URL."""
+    return await _reconstruction(request, Reconstruction.to_v2_json)
+
+
+async def batch_get(request: Request) -> Response:
+    """GET /v1/reconstructions?file_id=…&file_id=…: several whole files."""
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    return await _batch(request, cas, request.query_params.getlist("file_id"))
+
+
+async def batch_post(request: Request) -> Response:
+    """POST /v1/reconstructions: the same for a JSON list of ``{"prefix": …, "hash": …}``."""
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    body = await site.limits.read_body(request, MAX_BATCH_BYTES)
+    try:
+        keys = _KEYS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UsageError('the body is not a JSON list of {"prefix": …, "hash": …}') from None
+    return await _batch(request, cas, [key.hash for key in keys])
+
+
+async def head_file(request: Request) -> Response:
+    """HEAD /v1/files/{hash}: its size in bytes as the Content-Length."""
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    record = await in_thread(cas.stat, parse_hash(request.path_params["hash"]))
+    headers = {"Content-Length": str(record.size), "Content-Type": "application/octet-stream"}
+    return Response(headers=headers | {"Cache-Control": "private, no-store"})
+
+
+async def _reconstruction(request: Request, encode: Callable[[Reconstruction], bytes]) -> Response:
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    file = parse_hash(request.path_params["hash"])
+    wanted = _range_of(request)
+    hashes = request.headers.get(HASHES_HEADER, "").lower() == "true"
+    url_of = _url_maker(site, request)
+    return await _answer(
+        request, lambda: encode(_reconstruct(cas, file, wanted, hashes=hashes).with_urls(url_of, MAX_URL_RANGES))
+    )
+
+
+async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Response:
+    files = list(dict.fromkeys(map(parse_hash, names)))
+    if not 0 < len(files) <= MAX_BATCH_FILES:
+        raise UsageError(f"between 1 and {MAX_BATCH_FILES} files can be asked for at once, not {len(files)}")
+    url_of = _url_maker(site_of(request), request)
+    return await _answer(
+        request, lambda: BatchReconstruction(*cas.reconstruct_many(files)).with_urls(url_of, MAX_URL_RANGES).to_json()
+    )
+
+
+def _range_of(request: Request) -> RangeSpec | None:
+    """The one range asked for; None is all of the file.
+
+    Other servers may take a header that is malformed for one that is not there. A client of this one would then
+    download a whole file where it meant a part: it is told instead.
+    """
+    headers = request.headers.getlist("range")
+    if not headers:
+        return None
+    specs = parse_range(headers[0]) or ()
+    if len(specs) != 1 or len(headers) != 1:
+        raise UsageError("the Range header is not one range of bytes", hint="as in `Range: bytes=0-1048575`")
+    return specs[0]
+
+
+def _reconstruct(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None, *, hashes: bool) -> Reconstruction:
+    if wanted is None:
+        return cas.reconstruct(file, hashes=hashes)
+    if wanted.first is None:
+        ((start, end),) = resolve([wanted], cas.stat(file).size)
+        return cas.reconstruct(file, start, end, hashes=hashes)
+    try:
+        return cas.reconstruct(file, wanted.first, None if wanted.last is None else wanted.last + 1, hashes=hashes)
+    except RangeError as error:
+        # Clients that do not know the size ask on until they get this: it is how they learn where the end is.
+        raise UnsatisfiableRangeError(str(error), cas.stat(file).size) from error
+
+
+def _url_maker(site: Site, request: Request) -> UrlMaker:
+    """Makes the URLs of an answer (14.7.1): signed for their ranges and some time, or bare, for an edge that asks."""
+    base = site.base_url(request)
+    if site.settings.xorb_urls == "edge":
+        return lambda xorb, _: f"{base}{XORB_PATH}{xorb}"
+    expires_at = int(site.clock()) + site.settings.url_ttl_seconds
+
+    def signed(xorb: Hash, ranges: Sequence[FetchRange]) -> str:
+        path = f"{XORB_PATH}{xorb}"
+        spans = [(fetch.byte_start, fetch.byte_end) for fetch in ranges]
+        return f"{base}{path}?{site.signer.sign(path, spans, expires_at=expires_at)}"
+
+    return signed
+
+
+async def _answer(request: Request, encode: Callable[[], bytes]) -> Response:
+    """JSON that nobody in between may keep, since its URLs expire (14.6.1); compressed if the client likes it so."""
+    gzip = _accepts_gzip(request)
+
+    def make() -> tuple[bytes, bool]:
+        body = encode()
+        if not gzip or len(body) < MIN_GZIP_BYTES:
+            return body, False
+        return zlib.compress(body, level=1, wbits=_GZIP_FORMAT), True
+
+    body, is_compressed = await in_thread(make)
+    headers = {"Cache-Control": "private, no-store", "Vary": "Accept-Encoding"}
+    if is_compressed:
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _accepts_gzip(request: Request) -> bool:
+    for header in request.headers.getlist("accept-encoding"):
+        for item in header.lower().split(","):
+            coding, _, weight = item.partition(";")
+            if coding.strip() == "gzip":
+                return not _REFUSED.fullmatch(weight.strip())
+    return False

@@ -1,0 +1,125 @@
+"""Running a server: the store, its first token, and the application over it, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from xetstore.cas.access import DEFAULT_NAMESPACE
+from xetstore.cas.blobs import ACCESS_FOLDER
+from xetstore.cas.keys import KeyRing
+from xetstore.cas.private_files import access_error, locked, read_private, replace_file
+from xetstore.cas.service import EmbeddedCas
+from xetstore.cas.signed_urls import UrlSigner
+from xetstore.cas.tokens import Scope, TokenAuthority
+from xetstore.errors import UnauthenticatedError
+from xetstore.server.app import create_app
+from xetstore.server.lifecycle import make_server
+from xetstore.server.limits import Limits
+from xetstore.server.logs import logging_to
+from xetstore.server.metrics import Metrics
+from xetstore.server.settings import ServerSettings
+from xetstore.server.site import Site
+from xetstore.server.sockets import listen, tls_context, url_of
+
+ADMIN_TOKEN_FILE: Final = "admin-token"
+ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
+
+_log = logging.getLogger("xetstore.server")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server that accepts connections at ``url``. ``token_file`` holds a token for its admin; None without tokens."""
+
+    url: str
+    store: Path
+    token_file: Path | None
+    version: str
+
+
+def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
+    """Serve the store in ``root``, which is made if nothing is there, until SIGTERM or SIGINT. Returns the exit code.
+
+    ``announce`` is called once connections are accepted. Call it in the main thread. Raises what opening a store
+    raises; UsageError, NotFoundError or AccessDeniedError for a certificate or an address that cannot be used;
+    UnavailableError if the port is in use; KeyboardInterrupt if it was told to stop a second time.
+    """
+    root = root.absolute()
+    context = tls_context(settings)
+    with (
+        closing(listen(settings.host, settings.port)) as listening,
+        logging_to(log_format=settings.log_format, level=settings.log_level),
+        EmbeddedCas.open(root) as cas,
+    ):
+        keys = KeyRing.open(root / ACCESS_FOLDER)
+        authority = TokenAuthority(keys) if settings.auth == "tokens" else None
+        token_file = None if authority is None else provide_admin_token(root / ACCESS_FOLDER, authority)
+        site = make_site(cas, settings, keys=keys, authority=authority)
+        started = Started(url_of(settings, listening), root, token_file, version("xetstore"))
+        server = make_server(
+            create_app(site),
+            settings,
+            context=context,
+            draining=site.draining,
+            on_started=lambda: announce(started),
+        )
+        _log.info("serving", extra={"url": started.url, "store": str(root)})
+        asyncio.run(server.serve_until_stopped(listening))
+        _log.info("stopped")
+    if server.force_exit:
+        raise KeyboardInterrupt
+    return 0
+
+
+def make_site(
+    cas: EmbeddedCas,
+    settings: ServerSettings,
+    *,
+    keys: KeyRing,
+    authority: TokenAuthority | None,
+    clock: Callable[[], float] = time.time,
+) -> Site:
+    """What the handlers of a server need. ``clock`` gives unix seconds."""
+    return Site(
+        cas=cas,
+        authority=authority,
+        signer=UrlSigner(keys, clock),
+        settings=settings,
+        limits=Limits(settings),
+        metrics=Metrics(version("xetstore")),
+        clock=clock,
+    )
+
+
+def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:
+    """The file with a token that may do everything, for whoever may read the store's access folder.
+
+    One that is missing or no longer valid is issued. Raises AccessDeniedError if others may read the file.
+    """
+    path = folder / ADMIN_TOKEN_FILE
+    try:
+        with locked(folder):
+            if not _is_admin_token(path, authority):
+                token = authority.issue(
+                    scope=Scope.ADMIN, namespace=DEFAULT_NAMESPACE, ttl_seconds=ADMIN_TTL_SECONDS, subject="admin"
+                )
+                replace_file(path, token.encode() + b"\n")
+    except OSError as error:
+        raise access_error(error, f"the admin's token cannot be kept in {folder}") from error
+    return path
+
+
+def _is_admin_token(path: Path, authority: TokenAuthority) -> bool:
+    found = read_private(path)
+    try:
+        return found is not None and authority.verify(found[0].decode("ascii", "replace").strip()).scope is Scope.ADMIN
+    except UnauthenticatedError:
+        return False

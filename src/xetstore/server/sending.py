@@ -1,0 +1,130 @@
+"""Sending what a store holds: blocks of a MiB read in threads, to a client that may be slow, or leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+
+from xetstore.errors import DamagedError, TimedOutError
+from xetstore.server.threads import in_thread
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from xetstore.interfaces import ByteStream
+    from xetstore.server.limits import ByteBudget
+    from xetstore.server.ranges import Framing
+
+BLOCK_BYTES: Final = 1 << 20
+"""What is read, and held in memory, at a time."""
+SLICE_BYTES: Final = 256 << 10
+"""What a client has to take within ``stall_seconds``."""
+
+
+class FramedStream:
+    """The body of an answer as one ByteStream: a Framing's bytes, and its ranges as ``open_range`` gives them.
+
+    What ``open_range`` raises comes out of :meth:`readinto`; so does DamagedError if a range ends early.
+    """
+
+    def __init__(self, framing: Framing, open_range: Callable[[int, int], ByteStream]) -> None:
+        self._parts = framing.parts()
+        self._open_range = open_range
+        self._range: ByteStream | None = None
+        self._text = memoryview(b"")
+        self._left = 0  # bytes of the range that is open
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer; return how many bytes that is, fewer than it has only at the end of the stream."""
+        filled = 0
+        while filled < len(buffer) and (self._left or self._text or self._advance()):
+            free = buffer[filled:]
+            if self._range is None:
+                count = min(len(free), len(self._text))
+                free[:count] = self._text[:count]
+                self._text = self._text[count:]
+            else:
+                count = self._range.readinto(free[: self._left])
+                if count == 0:
+                    raise DamagedError(f"a stored object is {self._left} bytes shorter than it was")
+                self._left -= count
+            filled += count
+        return filled
+
+    def close(self) -> None:
+        """Close the range that is open."""
+        if self._range is not None:
+            self._range.close()
+            self._range = None
+
+    def _advance(self) -> bool:
+        self.close()
+        part = next(self._parts, None)
+        if isinstance(part, bytes):
+            self._text = memoryview(part)
+        elif part is not None:
+            self._range = self._open_range(*part)
+            self._left = part[1] - part[0]
+        return part is not None
+
+
+class SentStream(Response):
+    """An answer that sends ``stream``, whose length its headers say. The stream is closed in every case.
+
+    The first block is read before anything is sent: until then errors are answers. After that the answer breaks off.
+    ``on_sent`` is told how many bytes were handed over. A client that takes less than SLICE_BYTES within
+    ``stall_seconds`` is cut off.
+    """
+
+    def __init__(
+        self,
+        stream: FramedStream,
+        *,
+        status_code: int,
+        headers: Mapping[str, str],
+        budget: ByteBudget,
+        stall_seconds: float,
+        on_sent: Callable[[int], None],
+    ) -> None:
+        super().__init__(status_code=status_code, headers=headers)
+        self._stream = stream
+        self._length = int(headers["Content-Length"])
+        self._budget = budget
+        self._stall_seconds = stall_seconds
+        self._on_sent = on_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
+        """Send it, as ASGI has it."""
+        leaving = asyncio.ensure_future(_until_gone(receive))
+        try:
+            async with self._budget.reserve(min(self._length, BLOCK_BYTES)):
+                await self._send_blocks(send, leaving)
+        finally:
+            leaving.cancel()
+            self._stream.close()
+
+    async def _send_blocks(self, send: Send, leaving: asyncio.Future[None]) -> None:
+        sent = 0
+        while sent < self._length and not leaving.done():
+            # A new one for each block: the transport may still have a view of what it could not send at once.
+            buffer = memoryview(bytearray(min(self._length - sent, BLOCK_BYTES)))
+            count = await in_thread(self._stream.readinto, buffer)
+            if not sent:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for at in range(0, count, SLICE_BYTES):
+                part = buffer[at : min(at + SLICE_BYTES, count)]
+                sent += len(part)
+                try:
+                    async with asyncio.timeout(self._stall_seconds):
+                        await send({"type": "http.response.body", "body": part, "more_body": sent < self._length})
+                except TimeoutError:
+                    raise TimedOutError(f"the client took nothing for {self._stall_seconds:g} seconds") from None
+            self._on_sent(count)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,270 @@
+"""ServerSettings: every knob of a server, where its value comes from, and which values cannot be."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from xetstore.errors import NotFoundError, UsageError
+
+PREFIX: Final = "XETSTORE_"
+CONFIG_VARIABLE: Final = "XETSTORE_CONFIG"
+"""Names the TOML file; the one variable with the prefix that is no setting itself."""
+
+_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|[KMGT]i?B)?")
+_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_SIZE_UNITS: Final = {
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+}
+_DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_WHOLE: Final = re.compile(r"([0-9]{1,15})()")
+_NUMBER: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)()")
+_TRUE: Final = ("true", "yes", "on", "1")
+_FALSE: Final = ("false", "no", "off", "0")
+_UNBOUNDED: Final = 10**15
+_NAME: Final = re.compile(r"[^\s,]{1,128}")
+
+
+def _setting(default: Any, text: str, *, at_least: float = 0, at_most: float = _UNBOUNDED) -> Any:
+    return field(default=default, metadata={"help": text, "at_least": at_least, "at_most": at_most})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """How a server runs. A value that exists is valid: what cannot be, or not together, raises UsageError.
+
+    Sizes are bytes, times seconds. A rate of 0 is no limit.
+
+    >>> ServerSettings(port=0, public_url="https://xet.example.org/").public_url
+    'https://xet.example.org'
+    """
+
+    host: str = _setting("127.0.0.1", "The address to listen on.")
+    port: int = _setting(8080, "The port; 0 takes any free one.", at_most=65535)
+    public_url: str | None = _setting(None, "What clients call this server, where a proxy is in front of it.")
+    allow_plain_http: bool = _setting(False, "Listen beyond this machine without TLS: a proxy in front has it.")
+    tls_cert: str | None = _setting(None, "The certificate, with its chain, as a PEM file.")
+    tls_key: str | None = _setting(None, "The key of the certificate, as a PEM file.")
+    auth: Literal["tokens", "none"] = _setting("tokens", "Ask for tokens, or for none: on this machine only.")
+    xorb_urls: Literal["signed", "edge"] = _setting(
+        "signed", "URLs of xorbs: signed, or plain ones that need a token or a proxy that asks."
+    )
+    url_ttl_seconds: int = _setting(900, "How long a signed URL is valid.", at_least=10, at_most=86400)
+    dedup: Literal["store", "namespace", "off"] = _setting("store", "Who shares chunks: all, a namespace, nobody.")
+    private_namespaces: tuple[str, ...] = _setting((), "Namespaces whose chunks are offered to no other, with commas.")
+    max_bytes_in_flight: int = _setting(512 << 20, "Bytes of bodies in memory at once.", at_least=1 << 20)
+    queue_seconds: float = _setting(20.0, "How long a request waits for a part of these.")
+    rate_per_token: float = _setting(2000.0, "Requests a second of one token; 0 is no limit.")
+    rate_per_address: float = _setting(4000.0, "Requests a second of one address; 0 is no limit.")
+    burst_seconds: float = _setting(10.0, "How many seconds' worth of requests may come at once.")
+    max_connections: int = _setting(2000, "Connections at once.", at_least=1)
+    header_timeout_seconds: float = _setting(10.0, "How long the head of a request may take.", at_least=0.01)
+    stall_seconds: float = _setting(30.0, "How long a body may stand still.", at_least=0.01)
+    keep_alive_seconds: int = _setting(75, "How long an idle connection is kept.")
+    drain_seconds: float = _setting(30.0, "How long requests may still take once the server is stopped.")
+    log_format: Literal["text", "json"] = _setting("text", "Log lines for people, or one JSON object each.")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "What is logged.")
+    status: Literal["local", "open", "token"] = _setting(
+        "local", "Who sees the status page and /metrics: this machine, anyone, an admin token."
+    )
+
+    def __post_init__(self) -> None:
+        for knob in fields(self):
+            object.__setattr__(self, knob.name, _coerce(knob, getattr(self, knob.name), knob.name))
+        _check_together(self)
+
+    @property
+    def scheme(self) -> str:
+        """``https`` if this server speaks TLS itself, else ``http``."""
+        return "https" if self.tls_cert else "http"
+
+
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], config: Path | None) -> ServerSettings:
+    """Settings from where they are named first: flags (None is not named), XETSTORE_* of ``environ``, the TOML file.
+
+    Sizes may be written as ``512MiB``, times as ``15m``, lists with commas. Raises UsageError that names the source
+    for a name or a value that is not one, NotFoundError without the file.
+
+    >>> load_settings({"port": "9000"}, {"XETSTORE_PORT": "9001", "XETSTORE_URL_TTL_SECONDS": "15m"}, None).port
+    9000
+    """
+    known = {knob.name: knob for knob in fields(ServerSettings)}
+    named: dict[str, tuple[str, object]] = {}
+    if config is not None:
+        for name, value in _read_toml(config).items():
+            _require_known(name, known, source=f"{config}")
+            named[name] = f"{config}: {name}", value
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        _require_known(name, known, source="the environment", shown=variable, show=variable_of)
+        named[name] = variable, text
+    for name, value in flags.items():
+        _require_known(name, known, source="the flags")
+        if value is not None:
+            named[name] = flag_of(name), value
+    values: dict[str, Any] = {name: _coerce(known[name], value, source) for name, (source, value) in named.items()}
+    return ServerSettings(**values)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting: ``--url-ttl-seconds``."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting: ``XETSTORE_URL_TTL_SECONDS``."""
+    return PREFIX + name.upper()
+
+
+def choices_of(knob: Field[Any]) -> tuple[str, ...]:
+    """The values a setting can have, if these are a few words; else none."""
+    kind = _KINDS[knob.name]
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_together(settings: ServerSettings) -> None:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise UsageError("tls_cert and tls_key go together: one of them is missing")
+    if is_loopback(settings.host):
+        return
+    if settings.auth == "none":
+        raise UsageError(
+            f"auth none is for this machine only, and {settings.host} is more than that",
+            hint="listen on 127.0.0.1, or use tokens",
+        )
+    if settings.tls_cert is None and not settings.allow_plain_http:
+        raise UsageError(
+            f"tokens would pass in clear: {settings.host} is more than this machine, and there is no TLS",
+            hint="give tls_cert and tls_key, or allow_plain_http behind a proxy that has TLS",
+        )
+
+
+def _coerce(knob: Field[Any], value: object, source: str) -> object:
+    """A value of a setting's type, from that or from text. Raises UsageError that names the ``source``."""
+    kind = _KINDS[knob.name]
+    if value is None and type(None) in typing.get_args(kind):
+        return None
+    if choices := choices_of(knob):
+        if value not in choices:
+            raise _refusal(source, value, "one of " + ", ".join(choices))
+        return value
+    return _COERCIONS.get(kind, _text)(knob, value, source)
+
+
+def _boolean(_: Field[Any], value: object, source: str) -> bool:
+    word = str(value).lower()
+    if word not in _TRUE + _FALSE:
+        raise _refusal(source, value, "true or false")
+    return word in _TRUE
+
+
+def _number(knob: Field[Any], value: object, source: str) -> float:
+    is_whole = _KINDS[knob.name] is int
+    units: Mapping[str, float] = {}
+    wanted = "a whole number" if is_whole else "a number"
+    if "bytes" in knob.name:
+        pattern, units, wanted = _SIZE, _SIZE_UNITS, "a size, such as 512MiB"
+    elif knob.name.endswith("_seconds"):
+        pattern, units, wanted = _DURATION, _DURATION_UNITS, "seconds, or a time such as 15m"
+    else:
+        pattern = _WHOLE if is_whole else _NUMBER
+    if isinstance(value, str):
+        match = pattern.fullmatch(value.strip())
+        if match is None:
+            raise _refusal(source, value, wanted)
+        number = float(match[1]) * (units[match[2]] if match[2] else 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    else:
+        raise _refusal(source, value, wanted)
+    least, most = knob.metadata["at_least"], knob.metadata["at_most"]
+    if not least <= number <= most:  # neither is what is no number at all
+        bounds = f"at least {least:.15g}" if most == _UNBOUNDED else f"{least:.15g} to {most:.15g}"
+        raise _refusal(source, value, f"{wanted}, {bounds}")
+    if is_whole and number != int(number):
+        raise _refusal(source, value, wanted)
+    return int(number) if is_whole else float(number)
+
+
+def _names(_: Field[Any], value: object, source: str) -> tuple[str, ...]:
+    parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(
+        isinstance(part, str) and _NAME.fullmatch(part) for part in parts
+    ):
+        raise _refusal(source, value, "names with commas between them")
+    return tuple(parts)
+
+
+def _text(knob: Field[Any], value: object, source: str) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise _refusal(source, value, "a text that is not empty")
+    return _url(value, source) if knob.name == "public_url" else value
+
+
+def _url(text: str, source: str) -> str:
+    wanted = "an absolute http or https URL, without query"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # not a number, or none that a port can be: it says so when it is asked
+    except ValueError:
+        raise _refusal(source, text, wanted) from None
+    is_plain = parts.username is None and text.isascii() and not set('?# "<>\\^`{|}') & set(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
+        raise _refusal(source, text, wanted)
+    return text.rstrip("/")
+
+
+_Coercion = Callable[[Field[Any], object, str], object]
+_KINDS: Final[dict[str, Any]] = typing.get_type_hints(ServerSettings)
+_COERCIONS: Final[dict[Any, _Coercion]] = {bool: _boolean, int: _number, float: _number, tuple[str, ...]: _names}
+
+
+def _refusal(source: str, value: object, wanted: str) -> UsageError:
+    return UsageError(f"{source}: {str(value)[:80]!r} is not {wanted}")
+
+
+def _require_known(
+    name: str,
+    known: Mapping[str, object],
+    *,
+    source: str,
+    shown: str | None = None,
+    show: Callable[[str], str] = str,
+) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {show(near[0])}?" if near else "docs/cli.md lists all settings"
+    raise UsageError(f"{source}: there is no setting {(shown or name)[:80]!r}", hint=hint)
+
+
+def _read_toml(config: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"{config} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{config} is not TOML: {error}") from error

@@ -1,0 +1,129 @@
+"""Site: what every handler needs, who the caller is, and what this server is called from outside."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from xetstore.cas.access import DedupDomain
+from xetstore.cas.tokens import Caller, Scope
+from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
+from xetstore.protocol.hashes import Hash
+from xetstore.server.settings import is_loopback
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Scope as ConnectionScope
+
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.cas.signed_urls import UrlSigner
+    from xetstore.cas.tokens import TokenAuthority
+    from xetstore.server.limits import Limits
+    from xetstore.server.metrics import Metrics
+    from xetstore.server.settings import ServerSettings
+
+ANONYMOUS: Final = Caller(namespace="default", scope=Scope.WRITE, token_id="anonymous")
+"""Whoever calls a server that asks for no tokens."""
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One server: the store behind it, who may call, the limits. ``authority`` is None where no token is asked for.
+
+    ``clock`` gives unix seconds. ``draining`` is set once the server is told to stop: it is not ready any more.
+    """
+
+    cas: EmbeddedCas
+    authority: TokenAuthority | None
+    signer: UrlSigner
+    settings: ServerSettings
+    limits: Limits
+    metrics: Metrics
+    clock: Callable[[], float] = time.time
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    def caller(self, request: Request, scope: Scope) -> Caller:
+        """Who sent a request that needs ``scope``; also counts it against the rate of its token.
+
+        Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small,
+        TooManyRequestsError. Without tokens the Host header has to name this machine as itself: a page in a browser
+        can make its own name resolve to 127.0.0.1, but not send another.
+        """
+        if self.authority is None:
+            if not names_loopback(request.headers.get("host")):
+                raise ForbiddenError("without tokens this server answers to localhost only")
+            caller = ANONYMOUS
+        else:
+            caller = self.authority.verify(bearer_token(request))
+        request.scope.setdefault("state", {})["caller"] = caller
+        if caller.scope < scope:
+            raise ForbiddenError(f"this needs a token with scope {scope.value}, not {caller.scope.value}")
+        if self.authority is not None:
+            try:
+                self.limits.tokens.admit(caller.token_id)
+            except TooManyRequestsError:
+                self.metrics.rate_limited("token")
+                raise
+        return caller
+
+    def cas_for(self, caller: Caller) -> EmbeddedCas:
+        """The store as one caller sees it."""
+        return self.cas.in_namespace(
+            caller.namespace,
+            dedup=DedupDomain(self.settings.dedup),
+            private=frozenset(self.settings.private_namespaces),
+        )
+
+    def base_url(self, request: Request) -> str:
+        """Where clients reach this server, without a slash at the end: what URLs in answers start with.
+
+        Raises UsageError if that is taken from a Host header which is none.
+        """
+        if self.settings.public_url is not None:
+            return self.settings.public_url
+        host = request.headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            raise UsageError("the Host header does not name a host")
+        return f"{request.scope.get('scheme', 'http')}://{host}"
+
+
+def site_of(request: Request) -> Site:
+    """The site a request came to."""
+    site: Site = request.app.state.site
+    return site
+
+
+def parse_hash(text: str) -> Hash:
+    """A hash in a path or a body: 64 lower-case hexadecimal digits, in the order of 6.5. Raises UsageError."""
+    if not _HASH.fullmatch(text):
+        raise UsageError(f"{text[:80]!r} is not a hash", hint="a hash is 64 lower-case hexadecimal digits")
+    return Hash.parse(text)
+
+
+def bearer_token(request: Request) -> str:
+    """What follows ``Bearer`` in the Authorization header (11.1). Raises UnauthenticatedError if there is none."""
+    found = _BEARER.fullmatch(request.headers.get("authorization", ""))
+    if found is None:
+        raise UnauthenticatedError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
+    return found[1]
+
+
+def names_loopback(host: str | None) -> bool:
+    """Whether a Host header names this machine as only itself can: localhost, 127.0.0.0/8 or ::1."""
+    found = _HOST.fullmatch(host or "")
+    return found is not None and is_loopback(found["name"].lower().strip("[]"))
+
+
+def peer_address(scope: ConnectionScope) -> str:
+    """The IP address at the other end of the connection."""
+    client = scope.get("client")
+    # On a socket for both, an IPv4 address is written as an IPv6 one.
+    return str(client[0]).removeprefix("::ffff:") if client else "127.0.0.1"

@@ -1,0 +1,77 @@
+"""Sockets: where a server listens, what it is called there, and its TLS."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import Final
+
+from xetstore.errors import AccessDeniedError, UnavailableError, UsageError, kind_of
+from xetstore.server.settings import ServerSettings
+
+BACKLOG: Final = 2048
+"""Connections that may wait to be accepted."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens: from now on connections are queued. Port 0 takes any free one."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{host} is not an address of this machine: {error}") from error
+    # `localhost` may be both; clients that try the other one first come back to this one.
+    family, kind, protocol, _, address = sorted(found, key=lambda each: each[0] != socket.AF_INET)[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        where = f"port {port} of {host}"
+        if error.errno == errno.EADDRINUSE:
+            raise UnavailableError(f"{where} is in use", hint="stop what uses it, or take another port") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            hint = "ports below 1024 are the superuser's: take a higher one, and a proxy in front"
+            raise AccessDeniedError(f"{where} may not be listened on", hint=hint) from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(f"{host} is not an address of this machine") from error
+        raise kind_of(error)(f"{where} cannot be listened on: {error.strerror}") from error
+    return listening
+
+
+def url_of(settings: ServerSettings, listening: socket.socket) -> str:
+    """Where a client on this machine finds the server: http://127.0.0.1:8080."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{settings.scheme}://[{host}]:{port}" if ":" in host else f"{settings.scheme}://{host}:{port}"
+
+
+def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 and newer with the certificate of the settings; None without one."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    for name in (settings.tls_cert, settings.tls_key):
+        if not os.access(name, os.R_OK):
+            kind = kind_of(OSError(errno.EACCES if Path(name).exists() else errno.ENOENT, ""))
+            raise kind(f"{name} cannot be read")
+    try:
+        # A password that is asked for would stop the start, at a terminal nobody watches.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise UsageError(
+            f"{settings.tls_cert} and {settings.tls_key} are not a certificate and its key: {error}",
+            hint="both are PEM files; the key has no password",
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")

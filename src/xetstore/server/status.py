@@ -1,0 +1,169 @@
+"""How the server is: alive, ready, its metrics, and the page at ``/``. None of it waits for what uploads wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import msgspec
+from starlette.responses import Response
+
+from xetstore.cas.tokens import Scope
+from xetstore.errors import AccessDeniedError
+from xetstore.server.metrics import CONTENT_TYPE
+from xetstore.server.page import CONTENT_POLICY, render
+from xetstore.server.settings import is_loopback
+from xetstore.server.site import names_loopback, peer_address, site_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from xetstore.server.site import Site
+
+READY_AGE_SECONDS: Final = 1.0
+READY_SECONDS: Final = 5.0
+"""A store that takes longer to answer is not ready."""
+TOTALS_AGE_SECONDS: Final = 10.0
+
+_JSON: Final = "application/json"
+_FRESH: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PAGE: Final = {
+    **_FRESH,
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept, Authorization",
+}
+_log = logging.getLogger("xetstore.server")
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """A value that a thread of ``pool`` computes once for all who ask within ``max_age_seconds``. One event loop's."""
+
+    def __init__(self, compute: Callable[[], T], max_age_seconds: float, pool: ThreadPoolExecutor) -> None:
+        self._compute = compute
+        self._max_age = max_age_seconds
+        self._pool = pool
+        self._latest: asyncio.Future[T] | None = None
+        self._done_at = 0.0
+
+    async def get(self) -> T:
+        """The value, or the error that computing it raised."""
+        latest = self._latest
+        if latest is None or (latest.done() and time.monotonic() - self._done_at >= self._max_age):
+            latest = self._latest = asyncio.get_running_loop().run_in_executor(self._pool, self._compute)
+            latest.add_done_callback(self._note)
+        return await asyncio.shield(latest)
+
+    def _note(self, latest: asyncio.Future[T]) -> None:
+        self._done_at = time.monotonic()
+        if not latest.cancelled():
+            latest.exception()  # whoever asked may have left meanwhile
+
+
+class Status:
+    """What is known of one server, and the threads that find it out. `request.app.state.status`."""
+
+    def __init__(self, site: Site, version: str) -> None:
+        self.version = version
+        self.started_at = time.monotonic()
+        self._site = site
+        # Its own threads: a store that hangs, or a scan that takes long, keeps only each other waiting.
+        self.pool = ThreadPoolExecutor(3, thread_name_prefix="xetstore-status")
+        self.totals = Shared(site.cas.totals, TOTALS_AGE_SECONDS, self.pool)
+        self._answers = Shared(self._ping, READY_AGE_SECONDS, self.pool)
+        self._was_ready = True
+
+    async def not_ready_because(self) -> str | None:
+        """Why no requests should be sent here; None if they should."""
+        if self._site.draining.is_set():
+            return "draining"
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                is_ready = await self._answers.get()
+        except TimeoutError:
+            is_ready = False
+        return None if is_ready else "the store does not answer"
+
+    def close(self) -> None:
+        """End the threads, as soon as they have done what they are at."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ping(self) -> bool:
+        try:
+            self._site.cas.ping()
+        except Exception as error:
+            if self._was_ready:
+                _log.error("the store does not answer: %s", error)
+            self._was_ready = False
+        else:
+            self._was_ready = True
+        return self._was_ready
+
+
+async def live(_request: Request) -> Response:
+    """The process serves requests. Asks nothing and nobody."""
+    return Response(b'{"status":"live"}', 200, _FRESH, _JSON)
+
+
+async def ready(request: Request) -> Response:
+    """Whether requests should be sent here: 503 while it drains, or its store does not answer."""
+    reason = await _status_of(request).not_ready_because()
+    body = msgspec.json.encode({"status": "unavailable" if reason else "ready", "reason": reason})
+    return Response(body, 503 if reason else 200, {**_FRESH, "Retry-After": "1"} if reason else _FRESH, _JSON)
+
+
+async def metrics(request: Request) -> Response:
+    """All metrics, for Prometheus. Who may see them is a setting."""
+    _require_insight(request)
+    site, status = site_of(request), _status_of(request)
+    text = await asyncio.get_running_loop().run_in_executor(status.pool, site.metrics.exposition)
+    return Response(text, 200, {**_FRESH, "Content-Type": CONTENT_TYPE})
+
+
+async def page(request: Request) -> Response:
+    """The page at ``/``, or the same as JSON. Whoever may not see the totals sees name and version."""
+    status = _status_of(request)
+    accept = request.headers.get("accept", "")
+    as_json = "application/json" in accept and "text/html" not in accept
+    try:
+        _require_insight(request)
+    except AccessDeniedError:
+        if as_json:
+            body = msgspec.json.encode({"name": "xetstore", "version": status.version})
+            return Response(body, 200, _PAGE, _JSON)
+        return Response(render(status.version, None, None), 200, _PAGE, "text/html")
+    uptime = time.monotonic() - status.started_at
+    totals = await status.totals.get()
+    if as_json:
+        known = {"name": "xetstore", "version": status.version, "uptime_seconds": int(uptime), **asdict(totals)}
+        return Response(msgspec.json.encode(known), 200, _PAGE, _JSON)
+    return Response(render(status.version, uptime, totals), 200, _PAGE, "text/html")
+
+
+def _status_of(request: Request) -> Status:
+    status: Status = request.app.state.status
+    return status
+
+
+def _require_insight(request: Request) -> None:
+    """Raises UnauthenticatedError or ForbiddenError unless the caller may see how the store is doing."""
+    site = site_of(request)
+    if site.settings.status == "open" or (site.settings.status == "local" and _is_local(request)):
+        return
+    site.caller(request, Scope.ADMIN)
+
+
+def _is_local(request: Request) -> bool:
+    """Whether somebody on this machine asks, directly: no proxy for another, no page that a browser runs for one."""
+    if not is_loopback(peer_address(request.scope)):
+        return False
+    headers = request.headers
+    is_forwarded = "x-forwarded-for" in headers or "forwarded" in headers
+    return not is_forwarded and names_loopback(headers.get("host"))

@@ -1,0 +1,41 @@
+"""Calls into the store, which block, from the event loop, which must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_THREADS: Final = 40
+"""Calls into the store at once. They have threads of their own, so that however many wait, a health check need not."""
+
+_POOL: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of a call made in a thread. Whoever is cancelled while waiting for it waits until it is over.
+
+    So what a call works with is in use by nobody any more when its caller cleans up, even when the server stops.
+    """
+    running = asyncio.get_running_loop().run_in_executor(_POOL, partial(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await settled(running)
+        raise
+
+
+async def settled(running: asyncio.Future[Any]) -> None:
+    """Wait until a call is over, whatever comes of it, and whoever cancels."""
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            continue
+    if not running.cancelled():
+        running.exception()  # or asyncio complains that nobody asked for it

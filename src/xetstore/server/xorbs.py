@@ -1,0 +1,231 @@
+"""Xorbs: POST takes one in, GET and HEAD give its bytes to whoever has a signed URL or, at the edge, a grant."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import JSONResponse, Response
+
+from xetstore.cas.tokens import Scope
+from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+from xetstore.protocol.xorb import XorbInfo
+from xetstore.server.limits import declared_bytes
+from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
+from xetstore.server.sending import FramedStream, SentStream
+from xetstore.server.site import Site, parse_hash, site_of
+from xetstore.server.threads import in_thread, settled
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.protocol.hashes import Hash
+
+MAX_BODY_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + XorbInfo.footer_bytes(
+    XET_GEARHASH_BLAKE3.max_xorb_chunks
+)
+"""The longest xorb there can be, with the footer that some clients send."""
+UPLOAD_BYTES: Final = 8 << 20
+"""What an upload holds in memory at most: two blocks of its body, and what the verifier keeps."""
+
+_ETAG: Final = re.compile(r'(?:W/)?"([!#-~]*)"')
+
+
+# Uploads
+
+
+async def post_xorb(request: Request) -> Response:
+    """POST /v1/xorbs/{prefix}/{hash}: take in a xorb, verified while it comes; durable when it is answered (11.5)."""
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.WRITE))
+    xorb = parse_hash(request.path_params["hash"])
+    declared = declared_bytes(request)
+    async with site.limits.budget.reserve(UPLOAD_BYTES if declared is None else min(declared, UPLOAD_BYTES)):
+        received, is_new = await _receive(cas, xorb, site.limits.blocks(request, MAX_BODY_BYTES))
+    site.metrics.xorb_received(received, is_new=is_new)
+    return JSONResponse({"was_inserted": is_new})
+
+
+async def _receive(cas: EmbeddedCas, xorb: Hash, blocks: AsyncIterator[list[bytes]]) -> tuple[int, bool]:
+    """Bytes received, and whether the xorb is new. One block is verified and written while the next one comes in."""
+    receiver = await in_thread(cas.receive_xorb, xorb)
+    writing: asyncio.Task[None] | None = None
+    received = 0
+    try:
+        async for parts in blocks:
+            received += sum(map(len, parts))
+            if writing is not None:
+                await asyncio.shield(writing)
+            if not receiver.is_known:
+                writing = asyncio.create_task(in_thread(receiver.write, *parts))
+        if writing is not None:
+            await asyncio.shield(writing)
+        if not received:
+            raise UsageError("the body is empty")
+        return received, await in_thread(receiver.commit)
+    finally:
+        if writing is not None:
+            await settled(writing)
+        await in_thread(receiver.close)
+
+
+async def xorb_grant(request: Request) -> Response:  # noqa: ARG001  # a handler's signature
+    """POST /v1/xorb-grants/{prefix}/{hash}: 404, by which the reference client knows that it has to POST the xorb."""
+    raise NotFoundError("this server takes xorbs by POST only")
+
+
+# Downloads
+
+
+async def get_xorb(request: Request) -> Response:
+    """GET and HEAD /v1/xorbs/{prefix}/{hash}: byte ranges of a xorb by a signed URL, or by a token at the edge.
+
+    HEAD with a token alone gives the size. Otherwise a Range is needed, and all of it must be allowed.
+    """
+    site = site_of(request)
+    xorb = parse_hash(request.path_params["hash"])
+    query = request.scope["query_string"].decode("latin-1")
+    demand = _Demand(request.method, request.scope["path"], query, _range_of(request, xorb))
+    if demand.method == "HEAD" and not (demand.specs if _at_edge(site) else demand.query):
+        return await _head_xorb(request, xorb)
+    permit = await _permit(site, request, xorb, demand)
+    remaining = max(int(permit.expires_at - site.clock()), 0)
+    etag = f'"{xorb}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": f"public, immutable, max-age={remaining}",  # 14.6.1: no longer than the URL is valid
+        "Expires": formatdate(permit.expires_at, usegmt=True),
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _is_unchanged(request, str(xorb)):
+        return Response(status_code=304, headers=headers)
+    framing = Framing(permit.ranges, permit.size, secrets.token_hex(16))
+    headers |= framing.headers()
+    if demand.method == "HEAD":
+        return Response(status_code=206, headers=headers)
+    return SentStream(
+        FramedStream(framing, lambda start, end: site.cas.read_xorb(xorb, start, end)),
+        status_code=206,
+        headers=headers,
+        budget=site.limits.budget,
+        stall_seconds=site.settings.stall_seconds,
+        on_sent=site.metrics.xorb_served,
+    )
+
+
+async def authorize_xorb(request: Request) -> Response:
+    """GET /v1/auth/xorb: whether a proxy may serve what it was asked for; for `auth_request` of nginx.
+
+    The request in question is in X-Original-Method, X-Original-URI, Range and Authorization. 204 if it is allowed;
+    401 or 403 if not, whatever the reason, for nginx knows no other. The proxy serves the stored object, which is
+    longer than what clients may see of it: so every range has to be written out and to end where data does.
+    """
+    site = site_of(request)
+    try:
+        sent_path, _, query = request.headers.get("x-original-uri", "").partition("?")
+        path, route, parameters = request.app.resolve(sent_path.encode("latin-1"))
+        method = request.headers.get("x-original-method", "")
+        if method not in ("GET", "HEAD") or route.handlers.get(method) is not get_xorb:
+            raise ForbiddenError("this does not read a xorb")
+        xorb = parse_hash(parameters["hash"])
+        demand = _Demand(method, path, query, _range_of(request, xorb))
+        permit = await _permit(site, request, xorb, demand)
+        if any(spec.first is None or spec.last is None or spec.last >= permit.size for spec in demand.specs):
+            raise ForbiddenError("the range is not written out, or ends behind the data")
+    except UnauthenticatedError:
+        raise
+    except XetError as error:
+        if error.http_status >= 500 or error.retryable:
+            raise
+        raise ForbiddenError(str(error)) from error
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """What a request for bytes says. ``specs`` is empty if it has no Range, or one that is malformed."""
+
+    method: str
+    path: str
+    query: str
+    specs: tuple[RangeSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    """``[start, end)`` of each range that may be sent, of a region of ``size`` bytes, until ``expires_at``."""
+
+    ranges: tuple[tuple[int, int], ...]
+    size: int
+    expires_at: int
+
+
+async def _permit(site: Site, request: Request, xorb: Hash, demand: _Demand) -> _Permit:
+    """What a request may have. Raises ForbiddenError, or NotFoundError at the edge, for anything more than that."""
+    if _at_edge(site):
+        cas = site.cas_for(site.caller(request, Scope.READ))
+        return await in_thread(_permit_at_edge, site, cas, xorb, demand)
+    return await in_thread(_permit_signed, site, xorb, demand)
+
+
+def _permit_signed(site: Site, xorb: Hash, demand: _Demand) -> _Permit:
+    if not demand.query:
+        raise ForbiddenError("a signature is missing", hint="ask for a reconstruction: its URLs are signed")
+    grant = site.signer.verify(demand.method, demand.path, demand.query)
+    ranges, size = _resolve(demand, site.cas.xorb_bytes(xorb, visible=False))
+    if not all(grant.covers(start, end) for start, end in ranges):
+        raise ForbiddenError("the URL is not signed for these bytes")
+    return _Permit(ranges, size, grant.expires_at)
+
+
+def _permit_at_edge(site: Site, cas: EmbeddedCas, xorb: Hash, demand: _Demand) -> _Permit:
+    ranges, size = _resolve(demand, cas.xorb_bytes(xorb))
+    if not cas.may_read(xorb, ranges):
+        raise NotFoundError(f"there is no xorb {xorb}")  # the words for one that is not stored
+    return _Permit(ranges, size, int(site.clock()) + site.settings.url_ttl_seconds)
+
+
+def _resolve(demand: _Demand, size: int) -> tuple[tuple[tuple[int, int], ...], int]:
+    if not demand.specs:
+        raise ForbiddenError("a Range is missing: the ranges of a reconstruction can be read, not the whole xorb")
+    return resolve(demand.specs, size), size
+
+
+async def _head_xorb(request: Request, xorb: Hash) -> Response:
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    size = await in_thread(cas.xorb_bytes, xorb)
+    headers = {
+        "Content-Length": str(size),
+        "Content-Type": "application/octet-stream",
+        "ETag": f'"{xorb}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-store",
+    }
+    return Response(headers=headers)
+
+
+def _at_edge(site: Site) -> bool:
+    return site.settings.xorb_urls == "edge"
+
+
+def _range_of(request: Request, xorb: Hash) -> tuple[RangeSpec, ...]:
+    headers = request.headers.getlist("range")
+    # Of another version no range is wanted (RFC 9110, 13.1.5); a xorb has no other.
+    if len(headers) != 1 or request.headers.get("if-range", f'"{xorb}"') != f'"{xorb}"':
+        return ()
+    return parse_range(headers[0]) or ()
+
+
+def _is_unchanged(request: Request, tag: str) -> bool:
+    """Whether the client has it already: by If-None-Match, which compares weakly (RFC 9110, 13.1.2)."""
+    listed = ",".join(request.headers.getlist("if-none-match")).strip()
+    return listed == "*" or tag in _ETAG.findall(listed)

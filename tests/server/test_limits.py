@@ -1,0 +1,364 @@
+"""Limits: token buckets, the budget of bytes in flight, and bodies that are too long, too slow, or cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
+
+from xetstore.errors import TimedOutError, TooLargeError, TooManyRequestsError, UnavailableError, UsageError
+from xetstore.server.limits import DISCARD_BYTES, ByteBudget, ClientGoneError, Limits, TokenBuckets
+from xetstore.server.settings import ServerSettings
+from xetstore.testing.clock import FakeClock
+
+# Token buckets
+
+
+def test_a_burst_is_admitted_and_then_one_request_for_each_interval() -> None:
+    clock = FakeClock(0)
+    buckets = TokenBuckets(2, burst_seconds=5, clock=clock)
+    for _ in range(10):
+        buckets.admit("a")
+    with pytest.raises(TooManyRequestsError) as refused:
+        buckets.admit("a")
+    assert refused.value.retry_after == pytest.approx(0.5)
+    clock.advance(0.5)
+    buckets.admit("a")
+    with pytest.raises(TooManyRequestsError):
+        buckets.admit("a")
+
+
+def test_one_key_does_not_use_up_the_rate_of_another() -> None:
+    buckets = TokenBuckets(1, burst_seconds=1, clock=FakeClock())
+    buckets.admit("a")
+    with pytest.raises(TooManyRequestsError):
+        buckets.admit("a")
+    buckets.admit("b")
+
+
+def test_refused_requests_do_not_make_the_wait_longer() -> None:
+    clock = FakeClock(0)
+    buckets = TokenBuckets(1, burst_seconds=1, clock=clock)
+    buckets.admit("a")
+    for _ in range(100):
+        with pytest.raises(TooManyRequestsError):
+            buckets.admit("a")
+    clock.advance(1)
+    buckets.admit("a")
+
+
+def test_a_rate_of_0_is_no_limit() -> None:
+    buckets = TokenBuckets(0, burst_seconds=1, clock=FakeClock())
+    for _ in range(10_000):
+        buckets.admit("a")
+    assert len(buckets) == 0
+
+
+def test_a_rate_without_burst_still_admits_one_request_at_a_time() -> None:
+    clock = FakeClock(0)
+    buckets = TokenBuckets(0.1, burst_seconds=0, clock=clock)
+    buckets.admit("a")
+    clock.advance(9)
+    with pytest.raises(TooManyRequestsError):
+        buckets.admit("a")
+    clock.advance(1)
+    buckets.admit("a")
+
+
+def test_only_the_keys_used_last_are_remembered() -> None:
+    buckets = TokenBuckets(1, burst_seconds=2, clock=FakeClock(), max_keys=2)
+    for key in "abac":
+        buckets.admit(key)
+    assert len(buckets) == 2
+    with pytest.raises(TooManyRequestsError):
+        buckets.admit("a")
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 5))
+def test_no_more_is_admitted_than_the_burst_and_the_rate_allow(gaps: list[float], rate: int, burst: int) -> None:
+    clock = FakeClock(0)
+    buckets = TokenBuckets(rate, burst_seconds=burst, clock=clock)
+    admitted = 0
+    for gap in gaps:
+        clock.advance(gap)
+        for _ in range(10):
+            try:
+                buckets.admit("a")
+            except TooManyRequestsError:
+                break
+            admitted += 1
+        assert admitted <= rate * (burst + clock()) + 1e-6
+
+
+# The budget
+
+
+def test_the_budget_is_given_back() -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=0.01)
+        with pytest.raises(KeyError):
+            async with budget.reserve(100):
+                assert budget.used_bytes == 100
+                raise KeyError
+        assert budget.used_bytes == 0
+
+    asyncio.run(play())
+
+
+def test_who_gets_no_part_of_the_budget_in_time_is_told_when_to_come_back() -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=0.01)
+        async with budget.reserve(60):
+            with pytest.raises(UnavailableError) as refused:
+                async with budget.reserve(60):
+                    pass
+            assert refused.value.retry_after
+            assert (budget.used_bytes, budget.waiting) == (60, 0)
+        assert budget.used_bytes == 0
+
+    asyncio.run(play())
+
+
+def test_more_than_the_whole_budget_is_admitted_alone() -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=0.01)
+        async with budget.reserve(1000):
+            assert budget.used_bytes == 100
+            with pytest.raises(UnavailableError):
+                async with budget.reserve(1):
+                    pass
+        assert budget.used_bytes == 0
+
+    asyncio.run(play())
+
+
+def test_a_large_reservation_is_not_starved_by_small_ones() -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=60)
+        order: list[str] = []
+
+        async def take(name: str, n_bytes: int) -> None:
+            async with budget.reserve(n_bytes):
+                order.append(name)
+
+        async with budget.reserve(50):
+            large = asyncio.create_task(take("large", 100))
+            await asyncio.sleep(0)
+            small = asyncio.create_task(take("small", 10))
+            await asyncio.sleep(0)
+            assert order == []
+            assert budget.waiting == 2
+        await asyncio.gather(large, small)
+        assert order == ["large", "small"]
+
+    asyncio.run(play())
+
+
+def test_who_gives_up_waiting_lets_the_next_one_through() -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=60)
+        got = asyncio.Event()
+
+        async def take(n_bytes: int) -> None:
+            async with budget.reserve(n_bytes):
+                got.set()
+
+        async with budget.reserve(50):
+            large = asyncio.create_task(take(100))
+            await asyncio.sleep(0)
+            small = asyncio.create_task(take(10))
+            await asyncio.sleep(0)
+            large.cancel()
+            await got.wait()
+            await small
+            with pytest.raises(asyncio.CancelledError):
+                await large
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    asyncio.run(play())
+
+
+def test_a_grant_that_comes_as_the_waiter_is_cancelled_is_not_lost() -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=60)
+
+        async def take() -> None:
+            async with budget.reserve(100):
+                pass
+
+        holder = budget.reserve(100)
+        await holder.__aenter__()
+        waiter = asyncio.create_task(take())
+        await asyncio.sleep(0)
+        await holder.__aexit__(None, None, None)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    asyncio.run(play())
+
+
+@given(st.lists(st.tuples(st.integers(0, 150), st.sampled_from(["use", "cancel", "fail"])), max_size=30))
+def test_whatever_happens_to_who_uses_it_the_budget_is_whole_in_the_end(plan: list[tuple[int, str]]) -> None:
+    async def play() -> None:
+        budget = ByteBudget(100, queue_seconds=60)
+
+        async def use(n_bytes: int, how: str) -> None:
+            async with budget.reserve(n_bytes):
+                assert budget.used_bytes <= 100
+                await asyncio.sleep(0)
+                if how == "fail":
+                    raise KeyError
+
+        tasks = [asyncio.create_task(use(n_bytes, how)) for n_bytes, how in plan]
+        for task, (n_bytes, how) in zip(tasks, plan, strict=True):
+            if n_bytes % 3:
+                await asyncio.sleep(0)
+            if how == "cancel":
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    asyncio.run(play())
+
+
+# Bodies
+
+
+def body_of(parts: Iterable[bytes], then: str = "end") -> Callable[[], Awaitable[Message]]:
+    """What a server would receive: these parts, and then the end, silence, or the client closing."""
+    left = list(parts)
+
+    async def receive() -> Message:
+        if left:
+            part = left.pop(0)
+            return {"type": "http.request", "body": part, "more_body": bool(left) or then != "end"}
+        if then == "gone":
+            return {"type": "http.disconnect"}
+        if then == "silence":
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive
+
+
+def request_of(receive: Callable[[], Awaitable[Message]], **headers: str) -> Request:
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
+
+
+def read(request: Request, max_bytes: int, **settings: float) -> bytearray:
+    async def play() -> bytearray:
+        return await Limits(ServerSettings(**settings)).read_body(request, max_bytes)  # type: ignore[arg-type]
+
+    return asyncio.run(play())
+
+
+def test_a_body_is_read_whole() -> None:
+    assert read(request_of(body_of([b"ab", b"", b"cd"])), 4) == b"abcd"
+    assert read(request_of(body_of([b""])), 0) == b""
+
+
+def test_a_body_that_is_declared_too_long_is_refused_before_any_of_it_is_read() -> None:
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    with pytest.raises(TooLargeError):
+        read(request_of(receive, content_length="5"), 4)
+
+
+def test_a_body_of_undeclared_length_is_refused_as_soon_as_it_is_too_long() -> None:
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": b"abc", "more_body": True}
+
+    with pytest.raises(TooLargeError):
+        read(request_of(receive), 4)
+    assert received == 2
+
+
+@pytest.mark.parametrize("length", ["", "x", "-1", "1_0", "٣", "9" * 30])
+def test_a_length_that_is_no_number_is_refused(length: str) -> None:
+    request = request_of(body_of([b"a"]))
+    request.scope["headers"] = [(b"content-length", length.encode("utf-8"))]
+    with pytest.raises(UsageError):
+        read(request, 1 << 20)
+
+
+def test_a_sender_that_stalls_is_cut_off() -> None:
+    with pytest.raises(TimedOutError):
+        read(request_of(body_of([b"a"], then="silence")), 4, stall_seconds=0.01)
+
+
+def test_a_sender_of_a_few_bytes_now_and_then_is_cut_off() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.001)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    with pytest.raises(TimedOutError):
+        read(request_of(receive), 1 << 20, stall_seconds=0.05)
+
+
+def test_a_sender_that_keeps_sending_is_not_cut_off() -> None:
+    left = 60
+
+    async def receive() -> Message:
+        nonlocal left
+        await asyncio.sleep(0.01)
+        left -= 1
+        return {"type": "http.request", "body": bytes(64 << 10), "more_body": left > 0}
+
+    assert len(read(request_of(receive), 4 << 20, stall_seconds=0.5)) == 60 * (64 << 10)
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_error_of_ours() -> None:
+    with pytest.raises(ClientGoneError):
+        read(request_of(body_of([b"a"], then="gone")), 4)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 60))
+def test_blocks_are_the_body_in_order_and_none_but_the_last_is_small(parts: list[bytes], block_bytes: int) -> None:
+    async def play() -> list[list[bytes]]:
+        blocks = Limits(ServerSettings()).blocks(request_of(body_of(parts)), 10_000, block_bytes)
+        return [block async for block in blocks]
+
+    blocks = asyncio.run(play())
+    assert b"".join(part for block in blocks for part in block) == b"".join(parts)
+    assert all(sum(map(len, block)) >= block_bytes for block in blocks[:-1])
+    assert all(part for block in blocks for part in block)
+
+
+# What nobody wants any more
+
+
+def discard(receive: Callable[[], Awaitable[Message]]) -> bool:
+    return asyncio.run(Limits(ServerSettings()).discard(receive))
+
+
+def test_the_rest_of_a_body_is_discarded_to_its_end() -> None:
+    assert discard(body_of([bytes(1 << 20)] * 60))
+
+
+def test_discarding_ends_when_the_client_leaves() -> None:
+    assert not discard(body_of([b"a"], then="gone"))
+
+
+def test_discarding_ends_somewhere() -> None:
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        received += 1 << 20
+        return {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
+
+    assert not discard(receive)
+    assert DISCARD_BYTES <= received <= DISCARD_BYTES + (1 << 20)
