@@ -108,6 +108,11 @@ class LiveServer:
         """A raw connection, for what no HTTP client would do."""
         return socket.create_connection(self.address, timeout=PATIENCE_SECONDS)
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._server.server_state.connections)
+
     def drain(self) -> None:
         """What SIGTERM does."""
         self._server.drain()

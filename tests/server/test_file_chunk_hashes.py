@@ -16,6 +16,7 @@ from xetstore.protocol.range_edit import EditPlan
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder
+from xetstore.server import file_chunk_hashes
 from xetstore.testing.samples import entry_of, make_sample, random_bytes, read_back, upload
 
 FILE_BYTES = 6_000_000
@@ -166,3 +167,14 @@ def test_the_memory_an_answer_takes_is_counted(cas: EmbeddedCas, data: bytes) ->
         # More than all of the budget is all of it, not more than there can be.
         assert ask(server, file, "bytes=0-0").windows[0][0] == 0
         assert server.site.limits.budget.used_bytes == 0
+
+
+def test_a_file_that_repeats_itself_endlessly_is_better_uploaded_as_a_whole(
+    server: LiveServer, cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Forty times the same chunk: nothing says where nodes of the tree end.
+    file = put_file(cas, bytes(40 * 131_072)).hash
+    path, dirty = f"/v2/file-chunk-hashes/{file}", {"X-Range-Dirty": "bytes=5000000-5000000"}
+    assert server.request("GET", path, headers=dirty, token=server.token()).status == 200
+    monkeypatch.setattr(file_chunk_hashes, "MAX_NODES", 37)
+    assert code_of(server, path, dirty, server.token()) == (400, "usage")

@@ -5,13 +5,14 @@ has *windows*, byte ranges in which the client chunks the edited data anew; a Me
 between them, from which and from its own chunks it joins the new file's hash; and the verification hash of each term
 that lies in the gaps, so that it can be named again in a shard. No other chunk is read or named.
 
-Draft 05 has nothing of this. Observed in the reference client (1.8.0), and so in its service: the header, every name
-and form in the JSON, and how far windows reach. A window begins where the first chunk with a dirty byte does, since no
-chunk depends on what follows it. It ends behind the first two clean chunks in a row that are *stable*: at least twice
-the minimum long, and shorter than the maximum by more than the minimum. There, the edited file has a chunk's end for
-sure. Wherever chunks end in front of these two now, what can differ in them is a cut within the minimum of their
-start, which the start had hidden: the next one is then still a minimum away, so it counts, and less than the maximum,
-so none is forced before. The first of the two can be missed if a forced cut falls just in front of it; not so both.
+Draft 05 has nothing of this. Observed in the reference client (1.8.0), and in the part of its service that it has for
+its tests: the header, every name and form in the JSON, and how far windows reach. A window begins where the first chunk
+with a dirty byte does, since no chunk depends on what follows it. It ends behind the first two clean chunks in a row
+that are *stable*: at least twice the minimum long, and shorter than the maximum by more than the minimum. There, the
+edited file has a chunk's end for sure. Wherever chunks end in front of these two now, what can differ in them is a cut
+within the minimum of their start, which the start had hidden: the next one is then still a minimum away, so it counts,
+and less than the maximum, so none is forced before. The first of the two can be missed if a forced cut falls just in
+front of it; not so both.
 
 One thing is ours. A client that composes a shard can name old terms as a whole only; so it asks for whole terms, and
 the reference client loses what lies between the end of a window and the end of the term it is in. So, if all dirty

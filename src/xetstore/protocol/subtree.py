@@ -7,15 +7,15 @@ file can be computed from what its untouched parts left, without their chunks.
 Where a node of the tree ends depends on where its neighbour ended. A *cut* is an entry that ends a node if at
 least two entries of the node come before it (6.2.2.2). Of two consecutive cuts that are 3 to 7 entries apart the
 second ends a node for sure, wherever the node of the first began: if the first ends one, the next has room for
-exactly the second; if it is too early to end one, the node goes on to the second. So behind it a node begins in any
+exactly the second; if it is too early to end one, the node goes on to the second. So a node begins behind it in any
 case: a *firm* place. On each level of the tree, what lies between the first and the last firm place is turned into
-nodes, which go up a level; what lies in front stays as the left of the level, what lies behind as its right. A firm
-place is taken only with a third cut, as far off again: when two subtrees meet, the search among what was left of
-them then ends at exactly the places where their nodes begin, never in front of them or behind.
+nodes, which go up a level; what lies in front stays as the left of the level, what lies behind as its right.
 
-The form is that of the reference client and its service, where it travels as JSON, observed and equal in all:
-``nodes`` is all lefts from the lowest level up, then all rights from the highest level down; ``levels`` says how
-many of each. Draft 05 has no word on it.
+The form is that of the reference client (1.8.0), where it travels as JSON: equal to ours in all, as observed.
+``nodes`` is all lefts from the lowest level up, then all rights from the highest level down;
+``levels`` counts them. A firm place needs a third cut there, as far off on its other side; so it is here. By that the
+reference finds again, when it joins, where its nodes went up, if parts are joined from the start of the list on. Ours
+are joined in any order: a level below another is known to have such a place. Draft 05 has no word on all this.
 """
 
 from __future__ import annotations
@@ -180,7 +180,9 @@ def _aggregate(
     while len(levels) < max(len(ours), len(theirs)) or len(promoted):
         our_left, our_right, we_promoted = _level(ours, len(levels))
         their_left, their_right, they_promoted = _level(theirs, len(levels))
-        entries = ChunkList.concat((our_left, our_right, promoted, their_left, their_right))
+        parts = [part for part in (our_left, our_right, promoted, their_left, their_right) if len(part)]
+        # A long run is one part at first: it need not be copied.
+        entries = parts[0] if len(parts) == 1 else ChunkList.concat(parts)
         start = len(our_left) if we_promoted else None
         end = len(entries) - len(their_right) if they_promoted else None
         left, promoted, right = _split(entries, start, end, at_start, at_end, suite)

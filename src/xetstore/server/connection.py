@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from xetstore.server.limits import PROGRESS_BYTES
 from xetstore.server.settings import ServerSettings
 
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -41,6 +42,7 @@ class Connection(HttpToolsProtocol):
     """
 
     header_timeout_seconds: float
+    stall_seconds: float
     max_connections: int
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -51,6 +53,8 @@ class Connection(HttpToolsProtocol):
         self._held_bytes = 0
         self._in_head = True
         self._is_refused = False
+        self._write_timer: asyncio.TimerHandle | None = None
+        self.access_log = False  # it would name the query, with what is signed in it
 
     # asyncio.Protocol
 
@@ -74,9 +78,20 @@ class Connection(HttpToolsProtocol):
         if self._in_head and not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
 
+    def pause_writing(self) -> None:
+        """The client does not keep up with what it asked for. If it takes next to nothing it is cut off."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        self._stop_expecting()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._disarm()
+        self._stop_expecting()
         super().connection_lost(exc)
 
     # The parser's callbacks
@@ -119,6 +134,22 @@ class Connection(HttpToolsProtocol):
     def is_answering(self) -> bool:
         """Whether a request is with the application."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_reading(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self.stall_seconds, self._reading_is_late, unsent)
+
+    def _stop_expecting(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _reading_is_late(self, unsent: int) -> None:
+        # Closing would wait for the rest to be sent: for ever, if the client keeps the connection but reads nothing.
+        if unsent - self.transport.get_write_buffer_size() < PROGRESS_BYTES:
+            self.transport.abort()
+        else:
+            self._expect_reading()
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
@@ -173,6 +204,7 @@ def connection_class(settings: ServerSettings) -> type[Connection]:
     """The protocol class of a server with these settings."""
     limits = {
         "header_timeout_seconds": settings.header_timeout_seconds,
+        "stall_seconds": settings.stall_seconds,
         "max_connections": settings.max_connections,
     }
     return type("Connection", (Connection,), limits)

@@ -24,6 +24,9 @@ DIRTY_HEADER: Final = "X-Range-Dirty"
 CHUNK_BYTES: Final = 256
 """Memory that an answer takes for each chunk of the file while it is made, at most."""
 
+MAX_NODES: Final = 1 << 20
+"""Most nodes of gaps in an answer, which is some 100 MB then. Only files that repeat themselves endlessly have more."""
+
 
 async def get_file_chunk_hashes(request: Request) -> Response:
     """GET /v2/file-chunk-hashes/{hash}: how to edit the bytes that X-Range-Dirty names; see protocol/range_edit.py."""
@@ -54,6 +57,10 @@ def _terms(cas: EmbeddedCas, file: Hash) -> Sequence[Term]:
 
 def _plan(cas: EmbeddedCas, file: Hash, terms: Sequence[Term], dirty: Sequence[ByteRange]) -> bytes:
     try:
-        return plan_edit(cas.file_chunks(file), terms, dirty).to_json()
+        plan = plan_edit(cas.file_chunks(file), terms, dirty)
     except ValueError as error:
         raise DamagedError(f"file {file}: {error}") from error
+    nodes = sum(gap.node_count for gap in plan.gaps if gap is not None)
+    if nodes > MAX_NODES:
+        raise UsageError(f"the gaps of this edit have {nodes} nodes, too many to send", hint="upload the whole file")
+    return plan.to_json()

@@ -14,6 +14,10 @@ from xetstore.server.settings import ServerSettings
 
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
+UNSENT_BYTES: Final = 256 << 10
+"""What the system may hold of an answer that it has not sent yet. It takes MiB otherwise, in steps: of a client that
+takes a little at a time nothing would be seen for minutes.
+"""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -27,6 +31,8 @@ def listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # connections inherit it
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listening.bind(address)
         listening.listen(BACKLOG)
         listening.setblocking(False)
