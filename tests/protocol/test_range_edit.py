@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import TINY_SUITE, chunk_list, payloads, splitmix64
+from tests.strategies import TINY_SUITE, chunk_list, splitmix64
 from xetstore.errors import FormatError, UsageError
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.hashes import Hash, chunk_hash, file_hash, verification_hash, xorb_hash
@@ -76,51 +77,74 @@ def header_of(ranges: Sequence[ByteRange]) -> str:
     return "bytes=" + ",".join(f"{start}-{end - 1}" for start, end in ranges)
 
 
-@st.composite
-def edits_of(draw: st.DrawFn, size: int) -> list[Edit]:
-    """Edits of a file, in order, which do not touch each other."""
-    places = sorted(draw(st.lists(st.integers(0, size), min_size=2, max_size=8, unique=True)))
-    edits = []
-    for start, end in zip(places[::2], places[1::2], strict=False):
-        kind = draw(st.sampled_from(["replace", "insert", "cut out", "a few bytes"]))
-        end = {"insert": start, "a few bytes": min(start + 3, end)}.get(kind, end)
-        put = b"" if kind == "cut out" else splitmix64(draw(st.integers(0, 99)), draw(st.integers(0, 2000)))
-        edits.append((start, end, put))
-    return edits
+@dataclass(frozen=True)
+class Case:
+    """A file of up to 12 KB with about 100 chunks, and some edits of it, which do not touch each other."""
+
+    data: bytes
+    chunks: ChunkList
+    terms: list[Term]
+    edits: list[Edit]
 
 
-@given(payloads(max_size=10_000).filter(bool), st.data())
-def test_an_edited_files_hash_follows_from_the_plan_and_the_windows_alone(data: bytes, draw: st.DataObject) -> None:
-    suite = TINY_SUITE
-    chunks = chunk_bytes(data, suite=suite)
-    terms = terms_of(chunks, draw.draw(st.lists(st.integers(0, len(chunks)), max_size=6)))
-    edits = draw.draw(edits_of(len(data)))
-    ranges = [dirty_range(edit, len(data)) for edit in edits]
-    if draw.draw(st.booleans()):  # as clients do that compose by terms
-        edges = edges_of(terms)
-        ranges = [
-            (max(edge for edge in edges if edge <= start), min(edge for edge in edges if edge >= end))
-            for start, end in ranges
-        ]
-    dirty = parse_dirty_ranges(header_of(draw.draw(st.permutations(ranges))))
-    plan = EditPlan.from_json(plan_edit(chunks, terms, dirty, suite).to_json())
-    assert plan.edited_hash(windowed(plan, data, edits, suite), suite) == hash_of(edited(data, edits), suite)
-
-
-@given(payloads(max_size=10_000).filter(bool), st.data())
-def test_the_terms_in_the_gaps_are_verified_by_the_hashes_given(data: bytes, draw: st.DataObject) -> None:
+def case_of(seed: int) -> Case:
+    # Drawn from a seed rather than by Hypothesis: what matters are chunks of all lengths, by the hundred thousand.
+    rng = random.Random(seed)
+    size = rng.randrange(1, 12_000)
+    data = b""
+    while len(data) < size:
+        length = rng.randrange(1, 4000)
+        data += rng.choice([rng.randbytes(length), bytes(length), rng.randbytes(7) * (length // 7 + 1)])
+    data = data[:size]
     chunks = chunk_bytes(data, suite=TINY_SUITE)
-    terms = terms_of(chunks, draw.draw(st.lists(st.integers(0, len(chunks)), max_size=6)))
-    start = draw.draw(st.integers(0, len(data) - 1))
-    plan = plan_edit(chunks, terms, [(start, start + 1)], TINY_SUITE)
-    [(window_start, window_end)] = plan.windows
-    expected, first = [], 0
-    for term, (term_start, term_end) in zip(terms, pairwise(edges_of(terms)), strict=True):
-        mine = chunks.slice(first, first + term.chunk_end)
-        first += term.chunk_end
-        if term_end <= window_start or window_end <= term_start:
-            expected.append(verification_hash(mine.hashes, TINY_SUITE))
-    assert list(plan.gap_verification) == expected
+    places = sorted(rng.sample(range(size + 1), min(2 * rng.randrange(1, 4), (size + 1) // 2 * 2)))
+    edits = [
+        (start, rng.choice([start, min(start + 3, end), end]), rng.randbytes(rng.choice([0, 3, 500])))
+        for start, end in zip(places[::2], places[1::2], strict=True)
+    ]
+    return Case(data, chunks, terms_of(chunks, [rng.randrange(len(chunks) + 1) for _ in range(4)]), edits)
+
+
+def snapped(ranges: Sequence[ByteRange], terms: Sequence[Term]) -> list[ByteRange]:
+    """The ranges as a client names them that composes by terms."""
+    edges = edges_of(terms)
+    return [
+        (max(edge for edge in edges if edge <= start), min(edge for edge in edges if edge >= end))
+        for start, end in ranges
+    ]
+
+
+SEEDS = st.integers(0, 2**32)
+
+
+@given(SEEDS)
+def test_an_edited_files_hash_follows_from_the_plan_and_the_windows_alone(seed: int) -> None:
+    for number in range(3):
+        case = case_of(seed + number)
+        ranges = [dirty_range(edit, len(case.data)) for edit in case.edits]
+        expected = hash_of(edited(case.data, case.edits), TINY_SUITE)
+        for named in (ranges, snapped(ranges, case.terms)):
+            dirty = parse_dirty_ranges(header_of(named[::-1]))
+            plan = EditPlan.from_json(plan_edit(case.chunks, case.terms, dirty, TINY_SUITE).to_json())
+            assert plan.edited_hash(windowed(plan, case.data, case.edits, TINY_SUITE), TINY_SUITE) == expected
+
+
+@given(SEEDS)
+def test_the_terms_in_the_gaps_can_be_named_again_with_the_hashes_given(seed: int) -> None:
+    case = case_of(seed)
+    ranges = [dirty_range(edit, len(case.data)) for edit in case.edits]
+    for named in (ranges, snapped(ranges, case.terms)):
+        plan = plan_edit(case.chunks, case.terms, parse_dirty_ranges(header_of(named)), TINY_SUITE)
+        expected, first = [], 0
+        for term, (start, end) in zip(case.terms, pairwise(edges_of(case.terms)), strict=True):
+            mine = case.chunks.slice(first, first + term.chunk_end)
+            first += term.chunk_end
+            if all(end <= window_start or window_end <= start for window_start, window_end in plan.windows):
+                expected.append(verification_hash(mine.hashes, TINY_SUITE))
+        assert list(plan.gap_verification) == expected
+        if named is not ranges:
+            # All of the new file is then in whole terms and in windows.
+            assert {edge for window in plan.windows for edge in window} <= set(edges_of(case.terms))
 
 
 def test_edits_of_a_file_of_megabytes() -> None:
