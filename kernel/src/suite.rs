@@ -17,7 +17,7 @@ pub struct Suite {
     pub data_key: [u8; 32],
     pub node_key: [u8; 32],
     pub mean_branching: u64,
-    pub max_xorb_bytes: u64,
+    pub max_xorb_body_bytes: u64,
     pub max_xorb_chunks: usize,
 }
 
@@ -25,7 +25,7 @@ pub struct Suite {
 impl Suite {
     #[new]
     #[pyo3(signature = (*, gear_table, min_chunk_bytes, max_chunk_bytes, cut_mask, data_key, node_key,
-        mean_branching, max_xorb_bytes, max_xorb_chunks))]
+        mean_branching, max_xorb_body_bytes, max_xorb_chunks))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only in Python")]
     fn new(
         gear_table: Input,
@@ -35,7 +35,7 @@ impl Suite {
         data_key: Input,
         node_key: Input,
         mean_branching: u64,
-        max_xorb_bytes: u64,
+        max_xorb_body_bytes: u64,
         max_xorb_chunks: usize,
     ) -> PyResult<Self> {
         let table = gear_table.array::<2048>("gear_table")?;
@@ -46,7 +46,7 @@ impl Suite {
         {
             return Err(value_error("chunk sizes must satisfy 64 <= min <= max <= 4 MiB"));
         }
-        if cut_mask == 0 || mean_branching == 0 || max_xorb_bytes == 0 || max_xorb_chunks == 0 {
+        if cut_mask == 0 || mean_branching == 0 || max_xorb_body_bytes == 0 || max_xorb_chunks == 0 {
             return Err(value_error("cut_mask, mean_branching and the xorb limits must not be 0"));
         }
         Ok(Self {
@@ -56,7 +56,7 @@ impl Suite {
             data_key: data_key.array("data_key")?,
             node_key: node_key.array("node_key")?,
             mean_branching,
-            max_xorb_bytes,
+            max_xorb_body_bytes,
             max_xorb_chunks,
         })
     }

@@ -30,19 +30,19 @@ pub fn walk_chunks<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (suite, body, *, r#final, chunks_before = 0, raw_bytes_before = 0, threads = Threads::ONE))]
+#[pyo3(signature = (suite, body, *, r#final, chunks_before = 0, body_bytes_before = 0, threads = Threads::ONE))]
 pub fn verify_chunks<'py>(
     py: Python<'py>,
     suite: &Suite,
     body: Input,
     r#final: bool,
     chunks_before: usize,
-    raw_bytes_before: u64,
+    body_bytes_before: u64,
     threads: Threads,
 ) -> PyResult<(Packed<'py>, Packed<'py>, Packed<'py>)> {
     let body = body.bytes();
     let (chunks, hashes) = py.detach(|| {
-        let chunks = walk(suite, body, r#final, chunks_before, raw_bytes_before)?;
+        let chunks = walk(suite, body, r#final, chunks_before, body_bytes_before)?;
         let hashes = decode(suite, body, &chunks, None, threads)?;
         Ok::<_, Malformed>((chunks, hashes))
     })?;
@@ -78,17 +78,17 @@ fn ends(chunks: &[Chunk]) -> Vec<u64> {
     chunks.iter().map(|chunk| chunk.payload_end as u64).collect()
 }
 
-/// The chunks of a xorb, up to its end or its footer, within the limits of a xorb (draft 7.1). Chunks that came
-/// before in the same xorb count; unless these are the last bytes of it, a partial chunk at the end is left.
+/// The chunks of a xorb, up to its end or its footer, within the limits of a xorb (draft 7.1). What came before of
+/// the same xorb counts; unless these are the last bytes of it, a partial chunk at the end is left.
 fn walk(
     suite: &Suite,
     body: &[u8],
     last: bool,
     chunks_before: usize,
-    raw_bytes_before: u64,
+    body_bytes_before: u64,
 ) -> Result<Vec<Chunk>, Malformed> {
     let mut chunks = Vec::new();
-    let (mut start, mut raw_bytes) = (0, raw_bytes_before);
+    let mut start = 0;
     while start < body.len() && !body[start..].starts_with(FOOTER_IDENT) {
         let chunk = match header::read(suite, body, start)? {
             Next::Chunk(chunk) => chunk,
@@ -99,10 +99,9 @@ fn walk(
             let detail = format!("more than {} chunks in a xorb", suite.max_xorb_chunks);
             return Err(Malformed::new("xorb.chunks", start, detail));
         }
-        raw_bytes = raw_bytes.saturating_add(chunk.raw_bytes as u64);
-        if raw_bytes > suite.max_xorb_bytes {
-            let detail = format!("more than {} bytes in the chunks of a xorb", suite.max_xorb_bytes);
-            return Err(Malformed::new("xorb.raw_bytes", start + 5, detail));
+        if body_bytes_before.saturating_add(chunk.payload_end as u64) > suite.max_xorb_body_bytes {
+            let detail = format!("more than {} bytes of chunks in a xorb", suite.max_xorb_body_bytes);
+            return Err(Malformed::new("xorb.body_bytes", start, detail));
         }
         start = chunk.payload_end;
         chunks.push(chunk);

@@ -34,7 +34,7 @@ class Suite:
         data_key: Buffer,
         node_key: Buffer,
         mean_branching: int,
-        max_xorb_bytes: int,
+        max_xorb_body_bytes: int,
         max_xorb_chunks: int,
     ) -> Suite:
         """``gear_table`` is 256 u64 little-endian (2,048 bytes); keys are 32 bytes."""
@@ -90,7 +90,7 @@ def walk_chunks(suite: Suite, body: Buffer) -> tuple[bytes, bytes, bytes]:
 
     Stops at the end of ``body``, or at a footer (``XETBLOB`` where a header would begin). Returns
     ``(lengths, ends, schemes)``: raw lengths, end offsets in ``body`` (the last is where the chunk
-    region ends) and one byte of scheme a chunk. Refuses more than 8,192 chunks or 64 MiB raw.
+    region ends) and one byte of scheme a chunk. Refuses more than 8,192 chunks or 67,174,400 bytes of them.
     """
 
 def verify_chunks(
@@ -99,14 +99,14 @@ def verify_chunks(
     *,
     final: bool,
     chunks_before: int = 0,
-    raw_bytes_before: int = 0,
+    body_bytes_before: int = 0,
     threads: int = 1,
 ) -> tuple[bytes, bytes, bytes]:
     """Decode and hash the chunks of a serialized xorb, which may come in pieces; stops at a footer.
 
     Returns ``(hashes, lengths, ends)``. With ``final``, ``body`` must end behind a chunk or with a footer; without it
-    a partial chunk at the end is left for the next call. The chunks and raw bytes before ``body`` count for the limits
-    of a xorb.
+    a partial chunk at the end is left for the next call. The chunks and bytes of the same xorb before ``body`` count
+    for the limits of a xorb.
     """
 
 def decode_chunks(

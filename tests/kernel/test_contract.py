@@ -29,7 +29,7 @@ def suite_with(**changes: Any) -> _kernel.Suite:
         "data_key": suite.data_key,
         "node_key": suite.node_key,
         "mean_branching": suite.mean_branching,
-        "max_xorb_bytes": suite.max_xorb_bytes,
+        "max_xorb_body_bytes": suite.max_xorb_body_bytes,
         "max_xorb_chunks": suite.max_xorb_chunks,
     }
     return _kernel.Suite(**(values | changes))
@@ -56,7 +56,7 @@ def encoded(policy: int = _kernel.NONE) -> bytes:
         {"max_chunk_bytes": (4 << 20) + 1},  # more than an LZ4 frame can declare as one block
         {"cut_mask": 0},
         {"mean_branching": 0},
-        {"max_xorb_bytes": 0},
+        {"max_xorb_body_bytes": 0},
         {"max_xorb_chunks": 0},
     ],
 )

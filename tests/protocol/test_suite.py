@@ -87,7 +87,7 @@ def test_the_kernel_refuses_such_a_suite_by_itself(change: dict[str, Any]) -> No
         "data_key": bytes(32),
         "node_key": bytes(32),
         "mean_branching": 4,
-        "max_xorb_bytes": 1 << 26,
+        "max_xorb_body_bytes": 1 << 26,
         "max_xorb_chunks": 8192,
     }
     _kernel.Suite(**fields)

@@ -240,13 +240,26 @@ def full_xorb(raw_bytes: int) -> bytes:
     return encode([constant(131_072)], _kernel.LZ4) * whole + (encode([constant(rest)], _kernel.LZ4) if rest else b"")
 
 
-def test_64_mib_of_raw_bytes_are_a_xorb_and_one_more_is_not() -> None:
-    for size in (67_108_863, 67_108_864):
+def test_64_mib_of_raw_bytes_are_a_xorb_and_more_are_too_if_they_shrink() -> None:
+    """We write no more, but the JavaScript client counts serialized bytes only."""
+    for size in (67_108_863, 67_108_864, 67_108_865, 8192 * 131_072):
         info = XorbInfo.read(full_xorb(size), threads=2)
         assert info.raw_bytes == size
         assert XorbInfo.parse_footer(info.serialize_footer()) == info
-    with pytest.raises(FormatError, match=r"rule xorb\.raw_bytes,"):
-        XorbInfo.read(full_xorb(67_108_865), threads=2)
+
+
+def test_a_body_of_67_174_400_bytes_is_a_xorb_and_one_more_is_not() -> None:
+    chunk = encode([splitmix64(0, 131_072)])
+    rest = 67_174_400 - 512 * len(chunk) - 8
+    for size, is_xorb in ((rest, True), (rest + 1, False)):
+        body = chunk * 512 + encode([splitmix64(1, size)])
+        if is_xorb:
+            info = XorbInfo.read(body, threads=2)
+            assert info.region_bytes == len(body) == 67_174_400
+            assert XorbInfo.parse_footer(info.serialize_footer()) == info
+        else:
+            with pytest.raises(FormatError, match=r"rule xorb\.body_bytes,"):
+                XorbInfo.read(body, threads=2)
 
 
 def test_8192_chunks_are_a_xorb_and_one_more_is_not() -> None:

@@ -111,7 +111,7 @@ def test_a_url_names_64_ranges_at_most(server: LiveServer, token: str) -> None:
     entries = server.request("GET", f"/v1/reconstructions/{SCATTERED.file.hash}", token=token).json()["fetch_info"]
     (listed,) = entries.values()
     assert len(listed) == 130
-    assert len({entry["url"] for entry in listed}) == 3
+    assert len({entry["url"] for entry in listed}) == 130  # old clients take equal URLs for equal ranges
 
 
 def test_nobody_in_between_may_keep_an_answer(server: LiveServer, token: str) -> None:

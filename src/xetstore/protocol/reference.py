@@ -133,7 +133,7 @@ class StoredChunk:
 
 def walk_xorb(body: bytes, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Iterator[StoredChunk]:
     """The chunks of a serialized xorb, up to its end or its footer (7.2, 7.3)."""
-    at = count = raw_total = 0
+    at = count = 0
     while at < len(body) and not body.startswith(XORB_IDENT, at):
         header = body[at : at + CHUNK_HEADER_BYTES]
         if len(header) < CHUNK_HEADER_BYTES:
@@ -152,10 +152,10 @@ def walk_xorb(body: bytes, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Itera
             raise FormatError("chunk.payload_bytes", at + 1, f"a payload of {payload_bytes} bytes")
         payload_start = at + CHUNK_HEADER_BYTES
         count += 1
-        raw_total += raw_bytes
-        if count > suite.max_xorb_chunks or raw_total > suite.max_xorb_bytes:
-            raise FormatError("xorb.size", at, f"{count} chunks of {raw_total} bytes in one xorb")
-        at = payload_start + payload_bytes
+        end = payload_start + payload_bytes
+        if count > suite.max_xorb_chunks or end > suite.max_xorb_body_bytes:
+            raise FormatError("xorb.size", at, f"{count} chunks of {end} bytes in one xorb")
+        at = end
         yield StoredChunk(header[4], body[payload_start:at], raw_bytes)
 
 

@@ -35,7 +35,8 @@ class AlgorithmSuite:
     verification_key: bytes
     # Merkle tree (6.2.2.1).
     mean_branching: int
-    # Xorbs (7.1). The limit is on raw bytes: real clients send bodies up to max_xorb_body_bytes.
+    # Xorbs (7.1). max_xorb_bytes of raw chunks are what we write, as the reference client does. The JavaScript client
+    # counts serialized bytes only: what is read has at most max_xorb_body_bytes of these, and is as long as that gives.
     max_xorb_bytes: int
     max_xorb_chunks: int
     # Global deduplication (10.3.1): eligible when the last u64 of a chunk hash % this == 0.
@@ -55,7 +56,7 @@ class AlgorithmSuite:
 
     @property
     def max_xorb_body_bytes(self) -> int:
-        """Longest chunk region of a legal xorb: all chunks stored raw, with their headers."""
+        """Longest chunk region of a xorb: one of max_xorb_bytes, all chunks stored raw, with their headers."""
         return self.max_xorb_bytes + CHUNK_HEADER_BYTES * self.max_xorb_chunks
 
     @cached_property
@@ -69,7 +70,7 @@ class AlgorithmSuite:
             data_key=self.data_key,
             node_key=self.node_key,
             mean_branching=self.mean_branching,
-            max_xorb_bytes=self.max_xorb_bytes,
+            max_xorb_body_bytes=self.max_xorb_body_bytes,
             max_xorb_chunks=self.max_xorb_chunks,
         )
 

@@ -147,8 +147,8 @@ class XorbInfo:
         field.demand_u32("footer.boundaries_count", count)
         ends = field.take_ends("footer.end", count, CHUNK_HEADER_BYTES, suite)
         raw_ends = field.take_ends("footer.raw_end", count, 0, suite)
-        if raw_ends[-1] > suite.max_xorb_bytes:
-            raise FormatError("footer.raw_end", field.offset - 4, f"{raw_ends[-1]} raw bytes in one xorb")
+        if ends[-1] > suite.max_xorb_body_bytes:
+            raise FormatError("footer.end", offset, f"{ends[-1]} bytes of chunks in one xorb")
         field.demand_u32("footer.count", count)
         after_boundaries = 12 + _BUFFER_BYTES
         boundaries_from_end = _SECTION_HEAD_BYTES + 8 * count + after_boundaries
@@ -201,7 +201,6 @@ class XorbVerifier:
         self._chunks: list[ChunkList] = []
         self._ends: list[bytes] = []
         self._chunk_count = 0
-        self._raw_bytes = 0
         self._region_bytes = 0
         self._held = b""  # behind the last whole chunk: a part of a chunk, or of the footer
         self._in_footer = False
@@ -245,7 +244,7 @@ class XorbVerifier:
                 data,
                 final=final,
                 chunks_before=self._chunk_count,
-                raw_bytes_before=self._raw_bytes,
+                body_bytes_before=self._region_bytes,
                 threads=self._threads,
             )
         except FormatError as error:
@@ -257,7 +256,6 @@ class XorbVerifier:
         self._chunks.append(found)
         self._ends.append(struct.pack(f"={len(offsets)}Q", *(base + end for end in offsets)) if base else ends)
         self._chunk_count += len(found)
-        self._raw_bytes += found.total_bytes
         self._region_bytes += offsets[-1]
         return offsets[-1]
 

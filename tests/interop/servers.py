@@ -1,0 +1,107 @@
+"""The real server, `xet serve` in a process of its own, as the interop tests start it, ask it and start it again."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import xetstore
+from tests.interop.hf_process import Connection, Token
+from tests.server.live import ServerProcess
+from xetstore.store import Totals
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A server over the store in ``root``. A context manager; a second one of the same ``port`` has its endpoint."""
+
+    root: Path
+    options: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self._process.log
+
+    def token(self, scope: str = "write", *, namespace: str = "default", seconds: int = 900) -> Token:
+        expires = int(time.time()) + seconds
+        return self._process.token(scope, namespace, ttl_seconds=seconds), expires
+
+    def connect(self, scope: str = "write", *, endpoint: str | None = None, namespace: str = "default") -> Connection:
+        """The connection of a client with a token of some scope, perhaps by another endpoint."""
+        return Connection(endpoint or self.endpoint, self.token(scope, namespace=namespace))
+
+    def totals(self) -> Totals:
+        """What the store holds, read beside the server."""
+        with xetstore.open(self.root, create=False) as store:
+            return store.totals()
+
+    def __enter__(self) -> Server:
+        self._process = ServerProcess(self.root, "--port", str(self.port), *self.options)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.close()
+
+
+@dataclass
+class TokenHub:
+    """Answers where clients ask for a token: ``issue`` makes it, ``asked`` counts."""
+
+    url: str
+    cas_url: str
+    issue: Callable[[], Token]
+    asked: int = 0
+
+    def answer(self) -> bytes:
+        self.asked += 1
+        token, expires = self.issue()
+        return json.dumps({"casUrl": self.cas_url, "exp": expires, "accessToken": token}).encode()
+
+
+class _HubHandler(BaseHTTPRequestHandler):
+    hub: ClassVar[TokenHub]
+
+    def do_GET(self) -> None:
+        body = self.hub.answer()
+        self.send_response_only(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def token_hub(server: Server, issue: Callable[[], Token]) -> Iterator[TokenHub]:
+    """A place that gives tokens for ``server``, as the token routes of a Hub do."""
+    hub = TokenHub("", server.endpoint, issue)
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_HubHandler,), {"hub": hub})) as listening:
+        hub.url = f"http://127.0.0.1:{listening.server_port}/token"
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield hub
+        finally:
+            listening.shutdown()
+            thread.join()
