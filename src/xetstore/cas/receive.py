@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from xetstore.cas.footers import damaged
+from xetstore.cas.footers import FooterCache, damaged
+from xetstore.cas.index import Index
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import HashMismatchError, IntegrityError
-from xetstore.interfaces import NewObject
+from xetstore.interfaces import BlobStore, NewObject
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-    from xetstore.cas.service import EmbeddedCas
 
 
 class XorbReceiver:
@@ -26,15 +26,24 @@ class XorbReceiver:
     others have uploaded the body is verified all the same: who has not got it does not learn that it is there.
     """
 
-    def __init__(self, cas: EmbeddedCas, xorb: Hash) -> None:
-        self._cas = cas
-        self._xorb = xorb
+    def __init__(
+        self,
+        xorb: Hash,
+        namespace: str,
+        *,
+        blobs: BlobStore,
+        index: Index,
+        footers: FooterCache,
+        now: Callable[[], float],
+    ) -> None:
+        self._xorb, self._namespace = xorb, namespace
+        self._blobs, self._index, self._footers, self._now = blobs, index, footers, now
         self._verifier = XorbVerifier(threads=os.cpu_count() or 1)
         self._object: NewObject | None = None
-        with cas.index.snapshot() as reader:
+        with index.snapshot() as reader:
             row = reader.xorb(xorb)
             self._is_stored = row is not None
-            self.is_known = row is not None and reader.is_held(row.id, cas.tenant.namespace)
+            self.is_known = row is not None and reader.is_held(row.id, namespace)
 
     def write(self, *parts: Buffer) -> None:
         """Verify the next bytes and write them down. Raises FormatError, StorageFullError or UnavailableError."""
@@ -44,7 +53,7 @@ class XorbReceiver:
         if self._is_stored or not region:
             return
         if self._object is None:
-            self._object = self._cas.blobs.create(xorb_key(self._xorb))
+            self._object = self._blobs.create(xorb_key(self._xorb))
         self._object.write(region)
 
     def commit(self) -> bool:
@@ -62,10 +71,10 @@ class XorbReceiver:
             self._object.write(info.serialize_footer())
             if not self._object.commit():
                 info = self._adopt(info)
-        with self._cas.index.transaction() as writer:
-            is_new = writer.add_xorb(info, namespace=self._cas.tenant.namespace, now=self._cas.now())
+        with self._index.transaction() as writer:
+            is_new = writer.add_xorb(info, namespace=self._namespace, now=self._now())
         if self._object is not None:
-            self._cas.footers.remember(info)
+            self._footers.remember(info)
         return is_new
 
     def close(self) -> None:
@@ -85,11 +94,11 @@ class XorbReceiver:
         Another upload of the same xorb is under way, or was cut off before it was registered. Its chunks are
         the same, its compression may not be: so it is the object that counts, and is verified as a body is.
         """
-        with self._cas.index.snapshot() as reader:
+        with self._index.snapshot() as reader:
             row = reader.xorb(self._xorb)
         if row is not None:
-            return self._cas.footers.get(row)
-        found = self._cas.blobs.get(xorb_key(self._xorb))
+            return self._footers.get(row)
+        found = self._blobs.get(xorb_key(self._xorb))
         try:
             info = XorbInfo.read(found, threads=os.cpu_count() or 1)
         except IntegrityError as error:

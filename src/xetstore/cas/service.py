@@ -163,7 +163,9 @@ class EmbeddedCas:
 
     def receive_xorb(self, xorb: Hash) -> XorbReceiver:
         """:meth:`put_xorb` for a body that is not all there yet."""
-        return XorbReceiver(self, xorb)
+        return XorbReceiver(
+            xorb, self.tenant.namespace, blobs=self.blobs, index=self.index, footers=self.footers, now=self.now
+        )
 
     def put_shard(self, shard: Shard, *, progress: Callable[[int, int], None] = lambda *_: None) -> bool:
         """Register files (11.6). True if anything in it is new. Every xorb it names is stored already.

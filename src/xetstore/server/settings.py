@@ -31,7 +31,7 @@ _NUMBER: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)()")
 _TRUE: Final = ("true", "yes", "on", "1")
 _FALSE: Final = ("false", "no", "off", "0")
 _UNBOUNDED: Final = 10**15
-_NAME: Final = re.compile(r"[^\s,]{1,128}")
+_NAME: Final = re.compile(r"[^\s,]{1,255}")
 
 
 def _setting(default: Any, text: str, *, at_least: float = 0, at_most: float = _UNBOUNDED) -> Any:
