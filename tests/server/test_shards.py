@@ -380,7 +380,7 @@ def test_while_nothing_moves_the_last_frame_is_repeated(commit: Commit, monkeypa
 
 def test_a_commit_holds_its_share_of_the_memory_until_it_is_over(commit: Commit) -> None:
     budget = commit.server.site.limits.budget
-    assert budget.used_bytes == 4 * len(Shard((SAMPLE.file, OTHER.file)).serialize())
+    assert budget.used_bytes == 12 * len(Shard((SAMPLE.file, OTHER.file)).serialize())
     commit.blobs.gate.set()
     commit.answer.read()
     assert budget.used_bytes == 0

@@ -15,6 +15,7 @@ MAX_THREADS: Final = 40
 """Calls into the store at once. They have threads of their own, so that however many wait, a health check need not."""
 
 _POOL: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
+_COMMITS: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore-commit")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -22,7 +23,18 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     So what a call works with is in use by nobody any more when its caller cleans up, even when the server stops.
     """
-    running = asyncio.get_running_loop().run_in_executor(_POOL, partial(call, *args, **kwargs))
+    return await _run(_POOL, partial(call, *args, **kwargs))
+
+
+async def in_commit_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for calls that write to the index, of which one at a time goes on: those that wait keep no reader
+    from a thread.
+    """
+    return await _run(_COMMITS, partial(call, *args, **kwargs))
+
+
+async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    running = asyncio.get_running_loop().run_in_executor(pool, call)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

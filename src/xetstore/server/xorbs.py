@@ -20,7 +20,7 @@ from xetstore.server.limits import declared_bytes
 from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
 from xetstore.server.sending import FramedStream, SentStream
 from xetstore.server.site import Site, parse_hash, site_of
-from xetstore.server.threads import in_thread, settled
+from xetstore.server.threads import in_commit_thread, in_thread, settled
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -69,7 +69,7 @@ async def _receive(cas: EmbeddedCas, xorb: Hash, blocks: AsyncIterator[list[byte
             await asyncio.shield(writing)
         if not received:
             raise UsageError("the body is empty")
-        return received, await in_thread(receiver.commit)
+        return received, await in_commit_thread(receiver.commit)
     finally:
         if writing is not None:
             await settled(writing)

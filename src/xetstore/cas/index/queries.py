@@ -321,6 +321,14 @@ class Writer(Reader):
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
+        # Rows are many times as large as what they come from: in memory there are those of a few hundred files.
+        added = [self._add_files(batch, rows, namespace, now) for batch in _batches(by_name.values())]
+        return any(added)
+
+    def _add_files(
+        self, entries: Sequence[FileEntry], rows: Mapping[Hash, XorbRow], namespace: str, now: float
+    ) -> bool:
+        by_name = {entry.hash: entry for entry in entries}
         digests = [name.digest for name in by_name]
         known = {_name(row.hash) for row in self._rows_in(_FILES_BY_HASH, digests)}
         new = [entry for name, entry in by_name.items() if name not in known]
