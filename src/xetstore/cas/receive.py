@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cas.footers import FooterCache, damaged
 from xetstore.cas.index import Index
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import HashMismatchError, IntegrityError
+from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError
 from xetstore.interfaces import BlobStore, NewObject
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_BLOCK_BYTES: Final = 2 << 20
 
 
 class XorbReceiver:
@@ -98,11 +100,18 @@ class XorbReceiver:
             row = reader.xorb(self._xorb)
         if row is not None:
             return self._footers.get(row)
-        found = self._blobs.get(xorb_key(self._xorb))
+        key = xorb_key(self._xorb)
+        found = self._blobs.stat(key)
+        verifier = XorbVerifier(threads=os.cpu_count() or 1)
+        buffer = memoryview(bytearray(_BLOCK_BYTES))
         try:
-            info = XorbInfo.read(found, threads=os.cpu_count() or 1)
-        except IntegrityError as error:
+            with self._blobs.get_range(key, 0, found.size if found else 0) as stream:
+                while count := stream.readinto(buffer):
+                    verifier.update(buffer[:count])
+            info = verifier.finish()
+        except (IntegrityError, NotFoundError) as error:
             raise damaged(self._xorb, str(error)) from error
-        if (info.hash, info.region_bytes + XorbInfo.footer_bytes(sent.chunk_count)) != (self._xorb, len(found)):
+        whole = info.region_bytes + XorbInfo.footer_bytes(sent.chunk_count)
+        if found is None or (info.hash, whole) != (self._xorb, found.size):
             raise damaged(self._xorb, f"the object under its name holds xorb {info.hash}, or is incomplete")
         return info
