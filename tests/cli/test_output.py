@@ -13,7 +13,8 @@ import pytest
 
 from tests.cli.runner import Xet
 from tests.strategies import splitmix64
-from xetstore.cli.output import count_text, printable, size_text
+from xetstore.cli.output import count_text, printable
+from xetstore.sizes import size_text
 
 DATA = splitmix64(9, 2_000_000)
 

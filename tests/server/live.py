@@ -118,6 +118,14 @@ class LiveServer:
         self._server.drain()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what has to come."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
 @contextmanager
 def served(
     app: ASGIApp, settings: ServerSettings, draining: threading.Event | None = None

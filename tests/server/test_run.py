@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, request, served
+from tests.server.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, request, served, until
 from xetstore.cas.keys import KeyRing
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.tokens import Scope as TokenScope
@@ -59,13 +59,6 @@ def rest_of(connection: socket.socket) -> bytes:
     while part := connection.recv(1 << 16):
         received += part
     return bytes(received)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what has to come; the test's own timeout ends it otherwise."""
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.02)
 
 
 # The first start

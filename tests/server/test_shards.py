@@ -6,14 +6,13 @@ import http.client
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server
+from tests.server.live import LiveServer, Response, live_server, until
 from tests.server.stored import download, error_of, exchange, file_of, scattered
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.index import Index
@@ -433,10 +432,3 @@ def test_a_server_that_is_told_to_stop_still_says_what_came_of_a_commit(commit: 
     while frame["type"] != "result":
         frame = commit.next_other_than(frame)
     assert frame["result"] == 1
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)

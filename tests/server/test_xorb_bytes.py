@@ -7,7 +7,7 @@ import http.client
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from itertools import combinations
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server
+from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, until
 from tests.server.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.testing.clock import FakeClock
@@ -443,13 +443,6 @@ def test_an_object_that_became_shorter_is_an_error_before_the_first_byte(damaged
     with stored.open("r+b") as file:
         file.truncate(10_000_000)
     assert error_of(get_range(server, url, *ranges)) == (500, "damaged")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def slow_connection(server: LiveServer) -> socket.socket:

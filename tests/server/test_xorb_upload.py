@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from threading import Barrier
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server
+from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, until
 from tests.server.stored import download, error_of, exchange
 from tests.strategies import hashed_chunks, splitmix64
 from xetstore import _kernel
@@ -49,13 +48,6 @@ def head_of(server: LiveServer, length: int | None, path: str = PATH) -> list[st
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     token = server.token("write")
     return [f"POST {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}", framing]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 # --- What is accepted -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from xetstore.cas.keys import Key, KeyKind, KeyRing
 from xetstore.errors import ForbiddenError, UsageError
+from xetstore.protocol.reconstruction import coalesce
 
 RANGE_PARAMETER: Final = "X-Xet-Signed-Range"
 EXPIRES_PARAMETER: Final = "X-Xet-Expires"
@@ -70,7 +71,12 @@ class UrlSigner:
         if not 0 <= expires_at < _END_OF_NUMBERS:
             raise UsageError(f"a URL cannot expire at {expires_at}")
         key = self._keys.signing_key(KeyKind.URL)
-        spans = [f"{start}-{end - 1}" for start, end in _merged(ranges)]
+        if not ranges:
+            raise UsageError("a signed URL needs a range")
+        for start, end in ranges:
+            if not 0 <= start < end <= _END_OF_NUMBERS:
+                raise UsageError(f"bytes {start} to {end} are not a range that can be signed")
+        spans = [f"{start}-{end - 1}" for start, end in coalesce(ranges)]
         signature = _signature(key, path, str(expires_at), f"bytes={','.join(spans)}")
         return (
             f"{RANGE_PARAMETER}=bytes%3D{'%2C'.join(spans)}&{EXPIRES_PARAMETER}={expires_at}"
@@ -109,17 +115,3 @@ class UrlSigner:
 def _signature(key: Key, path: str, expires: str, ranges: str) -> str:
     text = f"xet-url-1\nGET\n{path}\n{expires}\n{ranges}\n{key.kid}"
     return urlsafe_b64encode(hmac.digest(key.secret, text.encode(), "sha256"))[:-1].decode()
-
-
-def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if not 0 <= start < end <= _END_OF_NUMBERS:
-            raise UsageError(f"bytes {start} to {end} are not a range that can be signed")
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    if not merged:
-        raise UsageError("a signed URL needs a range")
-    return merged

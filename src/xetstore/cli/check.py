@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from xetstore.cli.context import Settings, store_options
-from xetstore.cli.output import count_text, size_text
+from xetstore.cli.output import count_text
 from xetstore.errors import IntegrityError
+from xetstore.sizes import size_text
 
 
 @click.command()

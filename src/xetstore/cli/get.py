@@ -9,8 +9,8 @@ import click
 
 from xetstore.cli.cat import copy_to_stdout
 from xetstore.cli.context import PATH, Settings, parse_hash, range_option, store_options
-from xetstore.cli.output import size_text
 from xetstore.errors import UsageError
+from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash

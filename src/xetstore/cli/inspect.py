@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from xetstore.cli.context import PATH, Settings, common_options
-from xetstore.cli.output import count_text, size_text
+from xetstore.cli.output import count_text
 from xetstore.errors import FormatError
+from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.protocol.shard import Shard

@@ -11,7 +11,8 @@ import click
 
 from xetstore.cli.context import PATH, Settings, store_options
 from xetstore.cli.hash import total_size
-from xetstore.cli.output import count_text, size_text
+from xetstore.cli.output import count_text
+from xetstore.sizes import size_text
 
 
 @click.command()

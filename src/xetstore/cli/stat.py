@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.context import Settings, parse_hash, store_options
-from xetstore.cli.output import Output, size_text
+from xetstore.cli.output import Output
+from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash

@@ -212,7 +212,7 @@ def _cut(term: Term, chunk_sizes: Callable[[Term], memoryview[int]], start: int,
 
 
 def coalesce(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Chunk ranges of one xorb in ascending order, those that touch or overlap merged into one.
+    """Ranges ``[start, end)`` in ascending order, those that touch or overlap merged into one.
 
     >>> coalesce([(5, 9), (0, 2), (2, 4), (8, 12)])
     ((0, 4), (5, 12))

@@ -7,6 +7,8 @@ from base64 import b64encode
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from xetstore.sizes import size_text
+
 if TYPE_CHECKING:
     from xetstore.cas.records import Totals
 
@@ -24,8 +26,6 @@ CONTENT_POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """What a browser may do with the page: show it, in this style."""
-
-_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def render(version: str, uptime_seconds: float | None, totals: Totals | None) -> str:
@@ -55,20 +55,6 @@ def uptime_text(seconds: float) -> str:
     units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
     first = next((place for place, (_, count) in enumerate(units) if count), 3)
     return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2])
-
-
-def size_text(n_bytes: int) -> str:
-    """A size for people.
-
-    >>> size_text(1023), size_text(1536), size_text(5_000_000_000)
-    ('1023 B', '1.5 KiB', '4.7 GiB')
-    """
-    if n_bytes < 1024:
-        return f"{n_bytes} B"
-    place = 0
-    while n_bytes / 1024 ** (place + 1) >= 1023.95 and place < len(_UNITS) - 1:
-        place += 1
-    return f"{n_bytes / 1024 ** (place + 1):.1f} {_UNITS[place]}"
 
 
 def _rows(totals: Totals) -> list[tuple[str, str]]:
