@@ -1,6 +1,6 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
-Then the figures of the server, see bench.server.
+Then the figures of the server, see bench.server, and those of the client, see bench.client.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from bench import corpora, server
+from bench import client, corpora, server
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -121,6 +122,22 @@ def memory(work: Path, nbytes: int) -> list[str]:
     return lines
 
 
+def embedded(work: Path, chosen: Any) -> None:
+    """Hash, put and get with a store in a directory; the kernel's loops; memory."""
+    sections = [
+        f"# Figures\n\n`make bench` on {platform.system()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, hf_xet 1.8.0. {chosen.gib:g} GiB a corpus on tmpfs, {chosen.rounds} "
+        "rounds, the two in turn; medians, and the ratio is the median of the pairs. Our downloads are verified, "
+        "those of hf_xet are not."
+    ]
+    if not chosen.no_kernel:
+        sections.append("## Kernel, GB/s\n\n```\n" + kernel_rates() + "```")
+    sections.append("## Beside hf_xet\n\n" + "\n".join(compare(work, int(chosen.gib * 2**30), chosen.rounds)))
+    if chosen.sparse_gb:
+        sections.append("## Memory\n\n" + "\n".join(memory(work, int(chosen.sparse_gb * 1e9))))
+    (ROOT / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--gib", type=float, default=1.0, help="size of each corpus")
@@ -128,25 +145,16 @@ def main() -> None:
     parser.add_argument("--sparse-gb", type=float, default=50.0, help="0 leaves the memory run out")
     parser.add_argument("--no-kernel", action="store_true", help="leave the kernel's single-thread rates out")
     server.options(parser)
+    client.options(parser)
+    parser.add_argument("--only", choices=["embedded", "server", "client"], help="one part alone")
     chosen = parser.parse_args()
     shared_memory = Path("/dev/shm")
     where = shared_memory if shared_memory.is_dir() else None
-    sections = [
-        f"# Figures\n\n`make bench` on {platform.system()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, hf_xet 1.8.0. {chosen.gib:g} GiB a corpus on tmpfs, {chosen.rounds} "
-        "rounds, the two in turn; medians, and the ratio is the median of the pairs. Our downloads are verified, "
-        "those of hf_xet are not."
-    ]
     with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
-        if not chosen.no_kernel:
-            sections.append("## Kernel, GB/s\n\n```\n" + kernel_rates() + "```")
-        sections.append(
-            "## Beside hf_xet\n\n" + "\n".join(compare(Path(folder), int(chosen.gib * 2**30), chosen.rounds))
-        )
-        if chosen.sparse_gb:
-            sections.append("## Memory\n\n" + "\n".join(memory(Path(folder), int(chosen.sparse_gb * 1e9))))
-        (ROOT / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
-        server.run(Path(folder), chosen)
+        work = Path(folder)
+        for name, part in {"embedded": embedded, "server": server.run, "client": client.run}.items():
+            if chosen.only in (None, name):
+                part(work, chosen)
 
 
 if __name__ == "__main__":

@@ -8,70 +8,36 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from bench.operations import OPERATIONS
+
+PROFILE = "XETSTORE_BENCH_STAGES"
+"""Set in the environment of a worker that is to say where its processor time goes; it has one core then."""
+
+_EMBEDDED = ("xetstore.store", "xetstore.cas.service")
+_REMOTE = (
+    "xetstore.store",
+    "xetstore.remote.http",
+    "xetstore.transfer.cache.chunk_cache",
+    "xetstore.transfer.upload.known",
+)
 
 
-def ours_hash(path: str) -> str:
-    import xetstore
-
-    return str(xetstore.hash_file(path).hash)
-
-
-def ours_put(path: str, store: str) -> str:
-    import xetstore
-
-    with xetstore.open(store) as opened:
-        return str(opened.put(path).hash)
-
-
-def ours_get(file_hash: str, _size: str, store: str, out: str) -> str:
-    import xetstore
-
-    with xetstore.open(store, create=False) as opened:
-        report = opened.get(file_hash, out)
-        assert report.verified
-    return file_hash
-
-
-def theirs_hash(path: str) -> str:
-    import hf_xet
-
-    return str(hf_xet.hash_files([path])[0].hash)
-
-
-def theirs_put(path: str, store: str) -> str:
-    """``store`` is an endpoint: local://DIRECTORY, or a server's URL."""
-    import hf_xet
-
-    return str(hf_xet.upload_files([path], store, None, None, None, None)[0].hash)
-
-
-def theirs_get(file_hash: str, size: str, store: str, out: str) -> str:
-    import hf_xet
-
-    wanted = hf_xet.PyXetDownloadInfo(out, file_hash, int(size))
-    hf_xet.download_files([wanted], store, None, None, None)
-    return file_hash
-
-
-_VERBS: dict[str, Callable[..., str]] = {
-    "ours.hash": ours_hash,
-    "ours.put": ours_put,
-    "ours.get": ours_get,
-    "theirs.hash": theirs_hash,
-    "theirs.put": theirs_put,
-    "theirs.get": theirs_get,
-}
-
-
-def run_worker(who: str, verb: str, *args: str | int | Path, cache: Path) -> dict[str, float]:
-    """One operation in a fresh process; what it printed."""
+def run_worker(
+    who: str, verb: str, *args: str | int | Path, cache: Path, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """One operation in a fresh process, which keeps what it remembers below ``cache``; what it printed."""
     command = [sys.executable, "-m", "bench.worker", who, verb, *map(str, args)]
-    environment = os.environ | {"HF_XET_CACHE": str(cache)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    caches = {"HF_XET_CACHE": str(cache / "hf_xet"), "XET_CACHE": str(cache / "xetstore")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | caches | (environment or {})
+    )
+    if done.returncode:
+        raise SystemExit(f"{who} {verb}: exit code {done.returncode}\n{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
@@ -79,12 +45,21 @@ def main() -> None:
     who, verb, *args = sys.argv[1:]
     os.environ.setdefault("HF_XET_TELEMETRY_ENABLED", "0")
     # What an application has imported already is not what is measured.
-    import_module("xetstore.store" if who == "ours" else "hf_xet")
+    is_remote = any(arg.startswith("http") for arg in args)
+    for module in ("hf_xet",) if who == "theirs" else _REMOTE if is_remote else _EMBEDDED:
+        import_module(module)
+    profile = None
+    if PROFILE in os.environ:
+        from bench.processor_time import Profile
+
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        profile = Profile.installed()
     before = _cpu()
     start = time.perf_counter()
-    result = _VERBS[f"{who}.{verb}"](*args)
+    result = OPERATIONS[f"{who}.{verb}"](*args)
     seconds = time.perf_counter() - start
-    print(json.dumps({"result": result, "seconds": seconds, "cpu": _cpu() - before, "peak_mib": _peak_mib()}))
+    answer = {"result": result, "seconds": seconds, "cpu": _cpu() - before, "peak_mib": _peak_mib()}
+    print(json.dumps(answer | ({} if profile is None else {"stages": profile.seconds})))
 
 
 def _peak_mib() -> float:

@@ -22,8 +22,8 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.transfer.download import Downloader
-from xetstore.transfer.upload import put_files
+from xetstore.transfer.download.downloader import Downloader
+from xetstore.transfer.upload.session import put_files
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -111,6 +111,9 @@ class Liar:
 
     def put_shard(self, shard: Shard) -> bool:
         return self.cas.put_shard(shard)
+
+    def interrupt(self) -> None:
+        self.cas.interrupt()
 
 
 def lengths_moved(by: int) -> Callable[[Reconstruction], Reconstruction]:

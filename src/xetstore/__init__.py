@@ -11,26 +11,41 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xetstore.errors import XetError
+    from xetstore.limits import Limits
     from xetstore.protocol.hashes import Hash
-    from xetstore.store import GetReport, Store
+    from xetstore.store import GetReport, Store, open_file
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
     from xetstore.transfer.scan import FileInfo, hash_file
-    from xetstore.transfer.upload import PutReport
+    from xetstore.transfer.upload.session import PutReport
 
     __version__: str
 
-__all__ = ["FileInfo", "GetReport", "Hash", "PutReport", "Store", "XetError", "__version__", "hash_file", "open"]
+__all__ = [
+    "FileInfo",
+    "GetReport",
+    "Hash",
+    "Limits",
+    "PutReport",
+    "Store",
+    "XetError",
+    "__version__",
+    "hash_file",
+    "open",
+    "open_file",
+]
 
 # Where each public name lives. Loaded when it is asked for: `xet --help` needs no database.
 _HOMES = {
     "FileInfo": ("xetstore.transfer.scan", "FileInfo"),
     "GetReport": ("xetstore.store", "GetReport"),
     "Hash": ("xetstore.protocol.hashes", "Hash"),
-    "PutReport": ("xetstore.transfer.upload", "PutReport"),
+    "Limits": ("xetstore.limits", "Limits"),
+    "PutReport": ("xetstore.transfer.upload.session", "PutReport"),
     "Store": ("xetstore.store", "Store"),
     "XetError": ("xetstore.errors", "XetError"),
     "hash_file": ("xetstore.transfer.scan", "hash_file"),
     "open": ("xetstore.store", "open_store"),
+    "open_file": ("xetstore.store", "open_file"),
 }
 
 

@@ -18,7 +18,8 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
-└── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
+├── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
+└── InterruptedCallError     interrupted           499   130  no    whoever waited for the call gave up
 """
 
 from __future__ import annotations
@@ -196,6 +197,14 @@ class SourceChangedError(XetError):
     code = "source_changed"
     http_status = 409
     retryable = True
+
+
+class InterruptedCallError(XetError):
+    """Whoever waited for this call gave up: nothing is wrong with it."""
+
+    code = "interrupted"
+    http_status = 499
+    exit_code = 130
 
 
 _KINDS: dict[int | None, type[XetError]] = {

@@ -61,7 +61,16 @@ class Cas(Protocol):
         """Register files (11.6). True if anything in it is new. Every xorb it names is stored already."""
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
-        """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
+        """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3).
+
+        Raises ForbiddenError, here or while it is read, where the URL has expired: a new reconstruction has a new one.
+        """
+
+    def interrupt(self) -> None:
+        """Let the calls that other threads have under way here fail soon, with InterruptedCallError.
+
+        For those who give up: Ctrl-C must not wait for a network. Calls made afterwards are not affected.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
-"""Sizes in bytes as people read them, on a terminal and on the status page."""
+"""Sizes in bytes as people read and write them: on a terminal, on the command line, on the status page."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kmgt])(i?b)?|b)?", re.IGNORECASE)
 
 
 def size_text(nbytes: int) -> str:
@@ -21,3 +23,19 @@ def size_text(nbytes: int) -> str:
         if size < 1023.95 or unit == _UNITS[-1]:
             break
     return f"{size:.1f} {unit}"
+
+
+def parse_size(text: str) -> int:
+    """A size as people write it, in bytes: ``k``, ``M``, ``G``, ``T`` and ``KiB`` count by 1024, ``KB`` by 1000.
+
+    Raises ValueError for anything else.
+
+    >>> [parse_size(text) for text in ("500", "500k", "1.5M", "2GiB", "2 GB")]
+    [500, 512000, 1572864, 2147483648, 2000000000]
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:80]!r} is not a size")
+    number, letter, rest = match[1], match[2], (match[3] or "").lower()
+    step = 1000 if rest == "b" else 1024
+    return int(float(number) * step ** (1 + "kmgt".index(letter.lower()) if letter else 0))

@@ -1,38 +1,64 @@
-"""Store: what users hold. Put, get, open, stat and check, over a directory."""
+"""Store: what users hold. Put, get, open and stat, the same over a directory, a server or a repository on a Hub."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.check import CheckReport, check
-from xetstore.cas.service import EmbeddedCas, FileRecord, Totals
-from xetstore.errors import XetError
+from xetstore.errors import UsageError, XetError
+from xetstore.events import Emit, ignore
+from xetstore.interfaces import Cas
+from xetstore.limits import NO_LIMITS, Limits
+from xetstore.one_call import OneCall, StoreCas, UnderWay
+from xetstore.opening import HUB_SCHEME, Opened, open_cas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer.download import Downloader
-from xetstore.transfer.files import NewFile, StoredFile
+from xetstore.records import FileRecord, Totals
+from xetstore.transfer.download.basis import OldVersion
+from xetstore.transfer.download.downloader import Downloader
+from xetstore.transfer.download.files import NewFile, PartialFile, StoredFile
+from xetstore.transfer.download.forecast import GetForecast, forecast
+from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
-from xetstore.transfer.upload import PutReport, put_files
+from xetstore.transfer.upload.session import PutReport, put_files
 
-__all__ = ["CheckReport", "FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_store"]
+if TYPE_CHECKING:
+    from xetstore.cas.check import CheckReport
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.opening import GivenToken
+
+__all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_file", "open_store"]
+
+RESUMED_FROM_BYTES: Final = 16 << 20
+"""A smaller part of a file is not worth continuing: it is fetched anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetReport:
-    """What was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash."""
+    """What was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash.
+
+    ``fetched_bytes`` of xorbs came from the store; ``reused_bytes`` of the file were here already: in an old version,
+    in what an earlier attempt had left, or in the cache.
+    """
 
     hash: Hash
     size: int
     verified: bool
+    fetched_bytes: int = 0
+    reused_bytes: int = 0
 
 
 class Store:
     """A Xet store. Thread-safe; close it, or use it as a context manager.
+
+    ``location`` is what it was opened with. A file is named by its hash, in a repository on a Hub also by its
+    ``hf://`` locator.
 
     >>> import pathlib, tempfile, xetstore
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -44,15 +70,30 @@ class Store:
     ('a9dae0ad88b060bd', 'Hello World!')
     """
 
-    def __init__(self, cas: EmbeddedCas) -> None:
-        self._cas = cas
-        self._downloader = Downloader(cas)
+    def __init__(self, cas: StoreCas | Opened, *, limits: Limits = NO_LIMITS, on_event: Emit = ignore) -> None:
+        if isinstance(cas, Opened):
+            opened = cas
+        else:
+            opened = Opened(cas, "a Cas", is_local=True)
+            opened.closing.callback(cas.close)
+        self._opened = opened
+        self._cas = opened.cas
+        self._limits = limits
+        self._emit = on_event
+        self.location = opened.location
+        self._under_way = UnderWay(opened.cas)
+        self._is_one_call = False
+
+    @property
+    def cas(self) -> Cas:
+        """The store in the verbs of the protocol, for what :mod:`xetstore.transfer` can do beyond this class."""
+        return self._cas
 
     def put(
         self, path: Path | str, *, policy: CompressionPolicy | str = "auto", progress: Progress | None = None
     ) -> FileInfo:
         """Store a file; durable on return. Raises NotFoundError, AccessDeniedError, UsageError (not a regular
-        file), SourceChangedError and StorageFullError.
+        file), SourceChangedError and StorageFullError; over a network UnavailableError when patience has ended.
         """
         [report] = self.put_many([path], policy=policy, progress=progress)
         return report.info
@@ -64,14 +105,38 @@ class Store:
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
+        dry_run: bool = False,
     ) -> Iterator[PutReport]:
         """Store files that share xorbs; yield a report for each, in order, once it is durable.
 
         A file that cannot be read is handed to ``on_error`` and the others go on; without ``on_error`` its error is
-        raised after the files before it have been stored.
+        raised after the files before it have been stored. With ``dry_run`` nothing is sent or stored: the reports say
+        what would be new.
         """
-        files = (Path(path) for path in paths)
-        return put_files(self._cas, files, policy=CompressionPolicy(policy), progress=progress, on_error=on_error)
+        call = self._under_way.begin()
+        return put_files(
+            call,
+            _one_by_one(call, paths),
+            policy=CompressionPolicy(policy),
+            progress=progress,
+            on_error=on_error,
+            limits=self._limits,
+            known=self._opened.known,
+            emit=self._emit,
+            dry_run=dry_run,
+        )
+
+    def estimate(
+        self,
+        paths: Iterable[Path | str],
+        *,
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        cells: int = CELLS,
+    ) -> Estimate:
+        """What storing these files would save, deduplicated and compressed; see :mod:`xetstore.transfer.estimate`."""
+        call = self._under_way.begin()
+        return estimate(_one_by_one(call, paths), call, progress=progress, on_error=on_error, cells=cells)
 
     def get(
         self,
@@ -81,50 +146,103 @@ class Store:
         start: int = 0,
         end: int | None = None,
         progress: Progress | None = None,
+        base: Path | str | None = None,
+        fsync: bool = False,
+        keep_partial: bool = False,
     ) -> GetReport:
         """Write a file, or its bytes ``[start, end)``, to ``out``, which appears verified and whole or not at all.
 
-        Raises NotFoundError, RangeError, IntegrityError, AccessDeniedError and StorageFullError.
+        Chunks that the local file ``base`` holds, an older version, are not fetched. What a failed attempt leaves
+        beside ``out`` is continued by the next one; ``keep_partial`` leaves it after Ctrl-C and
+        :meth:`interrupt` too. With ``fsync`` the file is on the disk on return.
+
+        Raises NotFoundError, RangeError, IntegrityError, AccessDeniedError and StorageFullError; over a network
+        UnavailableError when patience has ended.
         """
-        name = _as_hash(file)
-        with NewFile(Path(out)) as new:
-            size, verified = self._downloader.download(name, new.write_at, start, end, progress)
-            new.commit(size)
-        return GetReport(name, size, verified)
+        name = self.resolve(file)
+        with ExitStack() as stack:
+            old = None if base is None else stack.enter_context(OldVersion(Path(base)))
+            new = stack.enter_context(self._destination(Path(out), name, start, end, fsync, keep_partial))
+            done = self._downloader().download(name, new.write_at, start, end, progress, base=old, journal=new.journal)
+            new.commit(done.size)
+        return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
+
+    def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
+        """What :meth:`get` would fetch, of a file of which nothing is here."""
+        return forecast(self._under_way.begin(), self.resolve(file), start, end)
 
     def open(self, file: Hash | str) -> io.BufferedReader:
         """A stored file as a seekable binary file object; every chunk read is verified."""
-        name = _as_hash(file)
-        size = self._cas.stat(name).size
+        name = self.resolve(file)
+        size = self.stat(name).size
 
         def stream(start: int, end: int) -> Iterator[memoryview]:
-            return self._downloader.stream(name, start, end)
+            return self._downloader().stream(name, start, end)
 
         return io.BufferedReader(StoredFile(size, stream), 1 << 16)
 
     def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
-        return self._downloader.stream(_as_hash(file), start, end)
+        return self._downloader().stream(self.resolve(file), start, end)
 
     def stat(self, file: Hash | str) -> FileRecord:
-        """What is known of a stored file. Raises NotFoundError."""
-        return self._cas.stat(_as_hash(file))
+        """What is known of a stored file; of one on a server hash and size. Raises NotFoundError."""
+        return self._under_way.begin().stat(self.resolve(file))
+
+    def resolve(self, file: Hash | str) -> Hash:
+        """The hash of a file that is named by it, or by an ``hf://`` locator in the repository that this store is."""
+        if isinstance(file, Hash):
+            return file
+        if not file.startswith(HUB_SCHEME):
+            return Hash.parse(file)
+        hub, here = self._opened.hub, self._opened.repository
+        if hub is None or here is None:
+            raise UsageError(
+                f"{file[:200]} is the name of a file on a Hub, and this store is none",
+                hint="xetstore.open_file opens the store that it is in",
+            )
+        locator = type(here).parse(file)
+        if locator.root_name != here.root_name:
+            raise UsageError(f"{file[:200]} is not in {self.location}", hint="xetstore.open_file opens what it is in")
+        return hub.resolve(locator).hash
 
     def files(self) -> Iterator[FileRecord]:
-        """Every stored file, in no particular order."""
-        return self._cas.files()
+        """Every stored file, in no particular order. Only of a directory: UsageError for anything else."""
+        return self._directory("list the files").files()
 
     def totals(self) -> Totals:
-        """How much is stored, and what deduplication and compression made of it."""
-        return self._cas.totals()
+        """How much is stored, and what deduplication and compression made of it. Only of a directory."""
+        return self._directory("tell its totals").totals()
 
     def check(self, *, read_data: bool = False, progress: Progress | None = None) -> CheckReport:
-        """Look for damage: index against objects and, with ``read_data``, every byte against its hash."""
-        return check(self._cas, read_data=read_data, progress=progress)
+        """Look for damage: index against objects and, with ``read_data``, every byte against its hash. Only of a
+        directory.
+        """
+        cas = self._directory("be checked from here")
+        from xetstore.cas.check import check
+
+        return check(cas, read_data=read_data, progress=progress)
+
+    def for_one_call(self) -> Store:
+        """This store as one call sees it, whose :meth:`interrupt` stops that call alone, for good."""
+        view = Store(replace(self._opened, closing=ExitStack()), limits=self._limits, on_event=self._emit)
+        view._under_way = self._under_way.view()
+        view._is_one_call = True
+        return view
+
+    def interrupt(self) -> None:
+        """Let what other threads are doing here fail soon, with InterruptedCallError."""
+        self._under_way.interrupt(for_good=self._is_one_call)
+        if self._opened.hub is not None and not self._is_one_call:
+            self._opened.hub.interrupt()
 
     def close(self) -> None:
-        """Let go of the store."""
-        self._cas.close()
+        """Let go of the store; what is under way fails."""
+        self._under_way.interrupt(for_good=True)
+        self._opened.closing.close()
+
+    def __repr__(self) -> str:
+        return f"Store({self.location!r})"
 
     def __enter__(self) -> Store:
         return self
@@ -134,14 +252,89 @@ class Store:
     ) -> None:
         self.close()
 
+    def _downloader(self) -> Downloader:
+        """For one call."""
+        call = self._under_way.begin()
+        return Downloader(call, limits=self._limits, cache=self._opened.cache, emit=self._emit)
 
-def open_store(path: Path | str, *, create: bool = True) -> Store:
-    """Open the store in a directory, making it if it is not there and ``create`` allows.
+    def _destination(
+        self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool
+    ) -> NewFile:
+        """Where a file is written: what is slow to come can be continued, what is here already is copied anew."""
+        is_small = end is not None and end - start < RESUMED_FROM_BYTES
+        if is_small or (self._opened.is_local and not keep_partial):
+            return NewFile(out, fsync=fsync)
+        return PartialFile(out, file, start, end, keep=keep_partial, fsync=fsync)
 
-    Raises NotFoundError (missing, or not a store), AccessDeniedError, and UsageError for a newer format.
+    def _directory(self, what: str) -> EmbeddedCas:
+        if self._opened.is_local:
+            from xetstore.cas.service import EmbeddedCas
+
+            if isinstance(self._cas, EmbeddedCas):
+                return self._cas
+        raise UsageError(
+            f"the store at {self.location} is on a server, and cannot {what}",
+            hint="that takes the directory of a store",
+        )
+
+
+def _one_by_one(call: OneCall, paths: Iterable[Path | str]) -> Iterator[Path]:
+    """The paths, as long as the call is not given up."""
+    for path in paths:
+        call.go_on()
+        yield Path(path)
+
+
+def open_store(
+    where: Path | str,
+    *,
+    create: bool = True,
+    token: GivenToken = None,
+    limits: Limits = NO_LIMITS,
+    cache: Path | bool | None = None,
+    allow_http: bool = False,
+    on_event: Emit = ignore,
+) -> Store:
+    """Open a store: a directory, the URL of a server, or a repository on a Hub.
+
+    A directory is made if nothing is there and ``create`` allows. The other arguments are for what is reached over a
+    network: ``token`` is a text, or a function that is called with ``"read"`` or ``"write"`` and returns a token and
+    the unix seconds at which it expires (or None), or None for what XET_TOKEN or XET_TOKEN_FILE give; for
+    ``hf://`` it is the user's token at the Hub. ``cache`` is a folder, False for none, else XET_CACHE or the user's
+    cache folder. Plain http is spoken with this machine only, unless ``allow_http`` or XET_ALLOW_HTTP says otherwise.
+    ``on_event`` gets the events of :mod:`xetstore.events`.
+
+    Raises NotFoundError (missing, or not a store), AccessDeniedError, and UsageError for a newer format, for a token
+    where none belongs, and for what names no store; for a repository what the Hub answers.
     """
-    return Store(EmbeddedCas.open(Path(path), create=create))
+    opened = open_cas(
+        where, create=create, token=token, limits=limits, cache=cache, allow_http=allow_http, emit=on_event
+    )
+    return Store(opened, limits=limits, on_event=on_event)
 
 
-def _as_hash(file: Hash | str) -> Hash:
-    return file if isinstance(file, Hash) else Hash.parse(file)
+def open_file(
+    locator: str,
+    *,
+    token: GivenToken = None,
+    limits: Limits = NO_LIMITS,
+    cache: Path | bool | None = None,
+    allow_http: bool = False,
+    on_event: Emit = ignore,
+) -> tuple[Store, Hash]:
+    """The store that an ``hf://`` locator of a file is in, to be closed by the caller, and the hash of the file."""
+    if not locator.startswith(HUB_SCHEME):
+        raise UsageError(f"{locator[:200]!r} does not start with {HUB_SCHEME}")
+    from xetstore.remote.locators import HubLocator
+
+    parsed = HubLocator.parse(locator)
+    if not parsed.path:
+        raise UsageError(f"{locator[:200]} is a repository, and no file", hint=f"for example {locator[:200]}/FILE")
+    store = open_store(
+        str(parsed.at("")), token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event
+    )
+    try:
+        return store, store.resolve(locator)
+    except BaseException:
+        store.close()
+        raise

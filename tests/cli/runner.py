@@ -39,17 +39,18 @@ class Ran:
 
 
 class Xet:
-    """The command, with XET_STORE set."""
+    """The command, with XET_STORE set to a store in ``store``, or to ``url``, and a cache beside the store."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, url: str | None = None, **environment: str) -> None:
         self.store = store
+        self.variables = {"XET_STORE": url or str(store), "XET_CACHE": str(store.parent / "cache"), **environment}
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "XET_STORE": str(self.store)}
+        return {**os.environ, **self.variables}
 
-    def __call__(self, *args: object) -> Ran:
-        result = CliRunner().invoke(cli, [str(arg) for arg in args], env={"XET_STORE": str(self.store)})
+    def __call__(self, *args: object, stdin: str = "") -> Ran:
+        result = CliRunner().invoke(cli, [str(arg) for arg in args], input=stdin, env=self.variables)
         return Ran(result.exit_code, result.stdout_bytes, result.stderr)
 
     def process(self, *args: object, **options: Any) -> Ran:

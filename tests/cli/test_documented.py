@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from xetstore.cli.main import INTERRUPTED, cli
+from xetstore.cli.interruption import INTERRUPTED
+from xetstore.cli.main import cli
 from xetstore.errors import XetError
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()

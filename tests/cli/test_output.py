@@ -14,7 +14,7 @@ import pytest
 from tests.cli.runner import Xet
 from tests.strategies import splitmix64
 from xetstore.cli.output import count_text, printable
-from xetstore.sizes import size_text
+from xetstore.sizes import parse_size, size_text
 
 DATA = splitmix64(9, 2_000_000)
 
@@ -41,6 +41,10 @@ class Terminal:
             if not data:
                 break
             self._chunks.append(data)
+
+    @property
+    def so_far(self) -> str:
+        return b"".join(self._chunks).decode(errors="replace")
 
     def seen(self) -> str:
         os.close(self.slave)
@@ -119,6 +123,12 @@ def test_sizes_read_well() -> None:
         "1048576.0 PiB",
     ]
     assert [count_text(count, "file") for count in (0, 1, 1234)] == ["0 files", "1 file", "1,234 files"]
+
+
+@pytest.mark.parametrize("text", ["", "k", "-1", "1 k B", "1e3", "0x10", "1,5M", "10 megabytes", "9" * 16])
+def test_what_is_no_size_is_not_taken_for_one(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)
 
 
 def test_no_name_can_steer_a_terminal() -> None:

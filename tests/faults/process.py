@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 SCRIPT = Path(__file__).with_name("worker.py")
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -29,11 +30,16 @@ class WorkerFailedError(Exception):
 
 
 class Worker:
-    """A worker process, started behind the command ``prefix`` and with ``options`` of Popen. A context manager."""
+    """A worker process, started behind the command ``prefix`` and with ``options`` of Popen. A context manager.
 
-    def __init__(self, prefix: Sequence[str] = (), **options: Any) -> None:
+    It runs ``worker.py``, or ``module`` of these tests, which knows more calls.
+    """
+
+    def __init__(self, prefix: Sequence[str] = (), *, module: str | None = None, **options: Any) -> None:
+        if module is not None:
+            options = {"cwd": ROOT, **options}
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, str(SCRIPT)],
+            [*prefix, sys.executable, *([str(SCRIPT)] if module is None else ["-m", module])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -15,7 +15,7 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import SourceChangedError, XetError
 from xetstore.transfer.progress import NoProgress
 from xetstore.transfer.scan import BLOCK_BYTES
-from xetstore.transfer.upload import put_files
+from xetstore.transfer.upload.session import put_files
 
 CHANGES = ["grow", "shrink", "empty", "rewrite the start", "rewrite the end", "remove", "replace"]
 

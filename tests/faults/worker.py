@@ -31,7 +31,7 @@ from xetstore.cli.main import cli as commands
 from xetstore.cli.main import run
 from xetstore.errors import XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.transfer import upload
+from xetstore.transfer.upload import session as upload
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

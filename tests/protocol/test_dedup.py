@@ -181,6 +181,57 @@ def test_the_xorb_being_filled_is_not_forgotten_however_much_is_learned() -> Non
     assert [run.new for run in planner.plan(chunks(*range(10_000, 10_050)))] == [False], "the last answer is known too"
 
 
+def test_queries_of_a_session_are_some_bytes_apart_but_for_files_as_large_as_that() -> None:
+    planner = DedupPlanner(queries=QueryRule(1024, 0, spacing_bytes=120_000))
+    asked = []
+    for name in range(8):
+        planner.start_file(50_000)
+        asked.append(len(planner.worth_asking(chunks(name))))
+        planner.plan(chunks(name))
+    assert asked == [1, 0, 0, 1, 0, 0, 1, 0]
+    planner.start_file(120_000)
+    assert len(planner.worth_asking(chunks(100))) == 1
+
+
+def test_within_a_file_queries_are_some_bytes_apart_too() -> None:
+    planner = DedupPlanner(queries=QueryRule(1024, 0, spacing_bytes=100_000))
+    planner.start_file(1 << 40)
+    block = ChunkList.concat([eligible(1), eligible(2), eligible(3), eligible(4)])
+    assert [h.digest for h in planner.worth_asking(block)] == [eligible(1).hashes, eligible(3).hashes]
+    planner.plan(block)
+    assert [h.digest for h in planner.worth_asking(eligible(5))] == [eligible(5).hashes]
+
+
+def test_what_is_unknown_is_told_once_each_whatever_its_key() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("keyed", chunks(1, 2)))
+    planner.learn(answer("plain", chunks(3), key=None))
+    planner.plan(chunks(4))
+    assert planner.unknown(chunks(9, 1, 2, 3, 4, 8, 9)) == chunks(9, 8).hashes
+    assert planner.unknown(chunks(1, 2, 3, 4)) == b""
+
+
+def test_xorbs_can_be_kept_smaller_but_never_larger_than_the_suite_has_them() -> None:
+    runs = DedupPlanner(max_xorb_bytes=120_000).plan(chunks(1, 2, 3, 4, 5))
+    assert [run.count for run in runs] == [2, 2, 1]
+    limit = XET_GEARHASH_BLAKE3.max_xorb_bytes // 131_072
+    runs = DedupPlanner(max_xorb_bytes=1 << 40).plan(chunks(*range(limit + 1), size=131_072))
+    assert [run.count for run in runs] == [limit, 1]
+
+
+def test_what_was_learned_is_a_hint_and_what_is_new_is_not() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("stored", chunks(1, 2)))
+    assert [run.xorb.is_hint for run in planner.plan(chunks(1, 2, 3))] == [True, False]
+
+
+def test_what_the_index_has_forgotten_takes_no_memory_and_continues_no_term() -> None:
+    planner = DedupPlanner(max_known=4, max_xorb_bytes=150_000)
+    [first, *_] = planner.plan(chunks(*range(12)))
+    assert first.xorb.hashes == b""
+    assert [run.new for run in planner.plan(chunks(0, 1, 2))] == [True]
+
+
 @given(st.lists(st.lists(st.integers(0, 12), max_size=40), max_size=6))
 def test_every_chunk_is_placed_once_and_where_it_really_is(files: list[list[int]]) -> None:
     planner = DedupPlanner()

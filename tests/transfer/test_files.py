@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.strategies import splitmix64
-from xetstore.errors import NotFoundError, UsageError
-from xetstore.transfer.files import NewFile, StoredFile
+from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UnavailableError, UsageError
+from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.files import READ_AHEAD_BYTES, NewFile, PartialFile, StoredFile
 
 
 def test_a_new_file_appears_on_commit_only(tmp_path: Path) -> None:
@@ -64,6 +66,87 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
         pass
 
 
+def test_zeros_are_written_where_something_else_was(tmp_path: Path) -> None:
+    with NewFile(tmp_path / "out") as new:
+        new.write_at(0, memoryview(b"x" * 100_000))
+        new.write_at(0, memoryview(bytes(100_000)))
+        new.write_at(200_000, memoryview(b"x" * 100_000))
+        new.write_at(150_000, memoryview(bytes(100_000)))
+        new.commit(300_000)
+    assert (tmp_path / "out").read_bytes() == bytes(250_000) + b"x" * 50_000
+
+
+def test_zeros_beside_data_are_holes_too(tmp_path: Path) -> None:
+    """Wherever data begins or ends: within a block that it shares with zeros."""
+    with NewFile(tmp_path / "out") as new:
+        for at in range(0, 64 << 20, 8 << 20):
+            new.write_at(at + 77, memoryview(b"x" * 1000))
+            new.write_at(at + 1077, memoryview(bytes((8 << 20) - 1000)))
+        new.write_at(0, memoryview(bytes(77)))
+        new.commit((64 << 20) + 77)
+    assert (tmp_path / "out").read_bytes() == (bytes(77) + b"x" * 1000 + bytes((8 << 20) - 1077)) * 8 + bytes(77)
+    assert (tmp_path / "out").stat().st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize("make", [NewFile, lambda out, **options: PartialFile(out, Hash(bytes(32)), **options)])
+def test_a_flushed_file_is_a_file_like_any_other(tmp_path: Path, make: Callable[..., NewFile]) -> None:
+    with make(tmp_path / "out", fsync=True) as new:
+        new.write_at(0, memoryview(b"data"))
+        new.commit(4)
+    assert (tmp_path / "out").read_bytes() == b"data"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize("make", [NewFile, lambda out: PartialFile(out, Hash(bytes(32)), 5, 100)])
+@pytest.mark.parametrize("name", ["n" * 255, "\N{SNOWMAN}" * 85, "\udcff" * 200])
+def test_any_name_that_a_file_can_have_will_do(tmp_path: Path, make: Callable[[Path], NewFile], name: str) -> None:
+    with make(tmp_path / name) as new:
+        new.write_at(0, memoryview(b"data"))
+        new.commit(4)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"data"]
+
+
+@pytest.mark.parametrize("make", [NewFile, lambda out: PartialFile(out, Hash(bytes(32)))])
+def test_who_writes_too_late_is_told_so_and_writes_nowhere(tmp_path: Path, make: Callable[[Path], NewFile]) -> None:
+    """The number of the descriptor may be another file's by then."""
+    with make(tmp_path / "out") as new:
+        new.write_at(0, memoryview(b"data"))
+        new.commit(4)
+    with (tmp_path / "other").open("w+b") as other:
+        with pytest.raises(InterruptedCallError):
+            new.write_at(0, memoryview(b"late"))
+        assert other.read() == b""
+    assert (tmp_path / "out").read_bytes() == b"data"
+
+
+def test_a_file_is_closed_when_its_writers_are_done(tmp_path: Path) -> None:
+    refused: list[int] = []
+
+    def write(number: int) -> None:
+        try:
+            for at in range(200):
+                new.write_at((number * 200 + at) * 1000, memoryview(b"x" * 1000))
+        except InterruptedCallError:
+            refused.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    with pytest.raises(RuntimeError), NewFile(tmp_path / "out") as new:
+        for thread in threads:
+            thread.start()
+        raise RuntimeError
+    for thread in threads:
+        thread.join()
+    assert len(refused) <= 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_says_that_the_destination_was_not_touched(tmp_path: Path) -> None:
+    for make in (NewFile, lambda out: PartialFile(out, Hash(bytes(32)))):
+        with pytest.raises(IntegrityError) as caught, make(tmp_path / "out"):
+            raise IntegrityError("odd", hint="look")
+        assert caught.value.hint == "look; the destination was not touched"
+
+
 @pytest.fixture
 def content() -> bytes:
     return splitmix64(1, 10 << 20)
@@ -101,13 +184,13 @@ def test_a_stored_file_reads_and_seeks_as_a_file(
     assert all(start < end <= len(content) for start, end in asked)
 
 
-def test_small_reads_ahead_ask_once(
+def test_small_reads_in_a_row_ask_twice_once_for_a_look_and_once_for_all_that_follows(
     opened: tuple[io.BufferedReader[StoredFile], list[tuple[int, int]]], content: bytes
 ) -> None:
     reader, asked = opened
     for i in range(0, 1 << 20, 1000):
         assert reader.read(1000) == content[i : i + 1000]
-    assert len(asked) == 1
+    assert len(asked) == 2
 
 
 def test_a_stored_file_refuses_what_files_refuse(
@@ -122,3 +205,49 @@ def test_a_stored_file_refuses_what_files_refuse(
     reader.close()
     with pytest.raises(ValueError, match="closed"):
         reader.read()
+
+
+def test_reading_on_takes_one_stream_of_all_that_follows(content: bytes) -> None:
+    asked: list[tuple[int, int]] = []
+    closed: list[int] = []
+
+    def stream(start: int, end: int) -> Iterator[memoryview]:
+        asked.append((start, end))
+        try:
+            for at in range(start, end, 4 << 20):
+                yield memoryview(content)[at : min(at + (4 << 20), end)]
+        finally:
+            closed.append(start)
+
+    with io.BufferedReader(StoredFile(len(content), stream), 1 << 16) as reader:
+        assert reader.read() == content
+        assert asked == [(0, READ_AHEAD_BYTES), (READ_AHEAD_BYTES, len(content))]
+        reader.seek(5)
+        assert reader.read(10) == content[5:15]
+        reader.seek(4 << 20)
+        assert len(reader.read(5 << 20)) == 5 << 20
+        reader.seek(100)
+        reader.read(1)
+        assert len(closed) == len(asked)
+
+
+def test_a_reader_recovers_from_an_error_on_the_way(content: bytes) -> None:
+    broken = [False]
+
+    def stream(start: int, end: int) -> Iterator[memoryview]:
+        for at in range(start, end, 1 << 20):
+            if broken[0] and at >= 5 << 20:
+                raise UnavailableError("gone")
+            yield memoryview(content)[at : min(at + (1 << 20), end)]
+
+    with StoredFile(len(content), stream) as reader:
+        got = bytearray(len(content))
+        view, at = memoryview(got), 0
+        broken[0] = True
+        with pytest.raises(UnavailableError):
+            while count := reader.readinto(view[at:]):
+                at += count
+        broken[0] = False
+        while count := reader.readinto(view[at:]):
+            at += count
+    assert got == content

@@ -18,10 +18,12 @@ from xetstore.errors import NotFoundError, RangeError, SourceChangedError, Usage
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer import download, upload, xorbs
-from xetstore.transfer.download import Downloader
+from xetstore.transfer.download import downloader as download
+from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_file
-from xetstore.transfer.upload import put_files
+from xetstore.transfer.upload import session as upload
+from xetstore.transfer.upload import xorbs
+from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
 
@@ -41,12 +43,12 @@ def write(path: Path, data: bytes) -> Path:
 
 def read(cas: EmbeddedCas, file: Hash, start: int = 0, end: int | None = None) -> bytes:
     parts: dict[int, bytes] = {}
-    size, verified = Downloader(cas).download(file, lambda at, data: parts.update({at: bytes(data)}), start, end)
-    assert verified
-    whole = bytearray(size)
+    done = Downloader(cas).download(file, lambda at, data: parts.update({at: bytes(data)}), start, end)
+    assert done.verified
+    whole = bytearray(done.size)
     for at, data in parts.items():
         whole[at : at + len(data)] = data
-    assert sum(map(len, parts.values())) == size
+    assert sum(map(len, parts.values())) == done.size
     assert b"".join(map(bytes, Downloader(cas).stream(file, start, end, 3 * MIB))) == whole
     return bytes(whole)
 

@@ -44,6 +44,16 @@ def test_blocks_are_the_file_in_order(tmp_path: Path, sha256: bool) -> None:
     assert ChunkList.concat(chunks for _, chunks in blocks) == chunk_bytes(data)
 
 
+@pytest.mark.parametrize("size", [1, 5000, BLOCK])
+def test_the_bytes_of_a_small_file_can_be_kept(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(splitmix64(3, size))
+    with FileScan(path) as opened:
+        blocks = list(opened)
+    assert [block.readers for block in blocks] == [None]
+    assert bytes(blocks[0].data) == splitmix64(3, size)
+
+
 def test_the_empty_file_is_all_zeros(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert hash_file(tmp_path / "empty").hash == Hash.ZERO

@@ -13,7 +13,6 @@ from xetstore.cas.claims import term_fault
 from xetstore.cas.index import XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import SHARDS, XORBS, named_by, shard_key, xorb_key
-from xetstore.cas.records import FileRecord
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError, NotFoundError
 from xetstore.interfaces import BlobInfo
@@ -21,6 +20,7 @@ from xetstore.protocol.hashes import Hash, chunk_hash, file_hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
+from xetstore.records import FileRecord
 
 
 class CheckProgress(Protocol):

@@ -34,7 +34,6 @@ from xetstore.cas.footers import CACHE_BYTES, FooterCache, damaged
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.layout import open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
-from xetstore.cas.records import FileRecord, Totals
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
@@ -42,6 +41,7 @@ from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term, chunk_ranges, coalesce, trim
 from xetstore.protocol.shard import Shard
+from xetstore.records import FileRecord, Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -196,6 +196,9 @@ class EmbeddedCas:
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
         return self.read_xorb(fetch.xorb, fetch.byte_start, fetch.byte_end)
+
+    def interrupt(self) -> None:
+        """Nothing here waits for anybody."""
 
     # What a server serves beyond that
 

@@ -7,31 +7,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xetstore.cli.context import Settings, parse_hash, range_option, store_options
+from xetstore.cli.context import Settings, parse_file, range_option, store_options
+from xetstore.cli.network import transfer_options
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
 
 
 @click.command()
-@click.argument("file", type=parse_hash, metavar="HASH")
+@click.argument("file", type=parse_file, metavar="FILE")
 @range_option
+@transfer_options
 @store_options
 @click.pass_obj
-def cat(settings: Settings, file: Hash, span: tuple[int, int | None]) -> None:
+def cat(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
     """Write a stored file to stdout.
+
+    FILE is a hash, or hf://models/NAMESPACE/NAME/PATH.
 
     Exit code 4 says that what was printed so far is not the file.
     """
     copy_to_stdout(settings, file, span)
 
 
-def copy_to_stdout(settings: Settings, file: Hash, span: tuple[int, int | None]) -> None:
+def copy_to_stdout(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
     """Stream bytes of a file to stdout."""
     start, end = span
     stdout = sys.stdout.buffer
-    with settings.open_store() as store:
-        for block in store.iter_range(file, start, end):
+    with settings.open_file(file) as (store, name):
+        for block in store.iter_range(name, start, end):
             # With PYTHONUNBUFFERED this is no buffer at all, and a pipe takes a part of a block.
             while block:
                 block = block[stdout.write(block) :]

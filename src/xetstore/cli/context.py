@@ -6,15 +6,19 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from xetstore.cli.interruption import interruptible, watch
+from xetstore.cli.network import Network
 from xetstore.cli.output import Output
-from xetstore.errors import UnavailableError, UsageError, XetError, kind_of
+from xetstore.cli.watcher import Watcher
+from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
@@ -30,28 +34,76 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Settings:
-    """The options that may stand before or after the command's name; click's context object."""
+    """What options say wherever they stand, before the command's name or behind it; click's context object."""
 
-    store: Path | None = None
+    store: str | None = None
     debug: bool = False
     output: Output = field(default_factory=Output)
     exit_code: int = 0
+    network: Network = field(default_factory=Network)
+    events: bool = False
 
-    def store_path(self) -> Path:
-        """Where the store is: ``--store``, else XET_STORE, else the user's data directory."""
-        if self.store is not None:
-            return self.store
-        if named := os.environ.get(STORE_VARIABLE):
-            return Path(named)
+    def where(self) -> Path | str:
+        """The store: ``--store``, else XET_STORE, else the user's data directory. A text is the URL of one."""
+        if named := self.store or os.environ.get(STORE_VARIABLE):
+            return parse_where(named)
         from platformdirs import user_data_path
 
         return user_data_path("xetstore", appauthor=False)
 
+    def store_path(self) -> Path:
+        """The store's directory. Raises UsageError where it is a URL."""
+        where = self.where()
+        if isinstance(where, Path):
+            return where
+        raise UsageError(
+            "this takes the directory of a store, and the store is a URL",
+            hint="run it where the store is, with --store DIR",
+        )
+
     def open_store(self, *, create: bool = False) -> Store:
-        """Open the store; NotFoundError if there is none and it is not to be created."""
+        """Open the store; NotFoundError if it is a directory that is none and is not to be created."""
+        return self.open_at(self.where(), create=create)
+
+    def open_or_empty(self) -> Store:
+        """The store, or an empty one in memory where a directory is none yet: for those who only compare."""
+        from xetstore.store import Store
+
+        try:
+            return self.open_store()
+        except NotFoundError:
+            where = self.where()
+            if isinstance(where, str) or where.exists():
+                raise
+        from xetstore.cas.service import EmbeddedCas
+
+        return Store(EmbeddedCas.in_memory())
+
+    def open_at(self, where: Path | str, *, create: bool = False) -> Store:
+        """Open any store, the way the options say."""
         from xetstore.store import open_store
 
-        return open_store(self.store_path(), create=create)
+        return interruptible(open_store(where, create=create, **self.opening()))
+
+    @contextmanager
+    def open_file(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
+        """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is."""
+        if not isinstance(file, str):
+            with self.open_store() as store:
+                yield store, file
+            return
+        if self.store is not None:
+            raise UsageError(f"{file[:200]} says where it is", hint="leave out --store, or name the file by its hash")
+        from xetstore.store import open_file
+
+        store, name = open_file(file, **self.opening())
+        with interruptible(store):
+            yield store, name
+
+    def opening(self) -> dict[str, Any]:
+        """What opening a store takes beside its place; called before anything that may wait for a network."""
+        watch()
+        return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
 
     def failed(self, error: Exception) -> None:
         """Report an error. The first one gives the exit code of a command that goes on to its end."""
@@ -62,7 +114,7 @@ class Settings:
         self.output.error(told)
 
 
-def _set_store(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+def _set_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         context.ensure_object(Settings).store = value
 
@@ -96,11 +148,24 @@ debug_option = click.option(
 )
 store_option = click.option(
     "--store",
-    type=PATH,
-    metavar="DIR",
+    metavar="WHERE",
     expose_value=False,
     callback=_set_store,
-    help=f"The store; else ${STORE_VARIABLE}, else your data directory.",
+    help=f"The store: a directory, a URL or hf://; else ${STORE_VARIABLE}, else your data directory.",
+)
+
+
+def _set_events(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).events = True
+
+
+events_option = click.option(
+    "--events",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_events,
+    help="Print what happens meanwhile as JSON on stderr, one object a line.",
 )
 
 
@@ -118,11 +183,19 @@ def store_options(command: F) -> F:
 _RANGE: Final = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
 
 
-def parse_hash(text: str) -> Hash:
-    """An argument's type: a file hash."""
+def parse_where(text: str) -> Path | str:
+    """A store as it is named on the command line: a URL stays a text."""
+    from xetstore.opening import scheme_of
+
+    return text if scheme_of(text) else Path(text)
+
+
+def parse_file(text: str) -> Hash | str:
+    """An argument's type: a stored file, by its hash or by its ``hf://`` locator, which stays a text."""
+    from xetstore.opening import HUB_SCHEME
     from xetstore.protocol.hashes import Hash
 
-    return Hash.parse(text)
+    return text if text.startswith(HUB_SCHEME) else Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:

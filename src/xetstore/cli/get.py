@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.cat import copy_to_stdout
-from xetstore.cli.context import PATH, Settings, parse_hash, range_option, store_options
+from xetstore.cli.context import PATH, Settings, events_option, parse_file, range_option, store_options
+from xetstore.cli.network import transfer_options
+from xetstore.cli.output import count_text
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -17,35 +19,90 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=parse_hash, metavar="HASH")
+@click.argument("file", type=parse_file, metavar="FILE")
 @click.option(
     "-o",
     "--output",
     "out",
-    required=True,
     type=PATH,
     metavar="OUT",
     help="The file to write; - is stdout.",
 )
 @range_option
+@click.option("--base", type=PATH, metavar="OLD", help="Take from this older version what it holds already.")
+@click.option("--keep-partial", is_flag=True, help="After Ctrl-C too, keep what there is for the next attempt.")
+@click.option("--fsync", is_flag=True, help="Return when OUT is on the disk.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+@events_option
+@transfer_options
 @store_options
 @click.pass_obj
-def get(settings: Settings, file: Hash, out: Path, span: tuple[int, int | None]) -> None:
+def get(
+    settings: Settings,
+    file: Hash | str,
+    out: Path | None,
+    span: tuple[int, int | None],
+    base: Path | None,
+    keep_partial: bool,
+    fsync: bool,
+    dry_run: bool,
+) -> None:
     """Write a stored file to OUT, verified.
 
-    An existing OUT is replaced, and only when all of the file is there.
+    FILE is a hash, or hf://models/NAMESPACE/NAME/PATH. An existing OUT is replaced, and only when all of the file is
+    there. After an error, what has arrived waits beside OUT for the next attempt.
     """
     output = settings.output
     start, end = span
+    if dry_run:
+        _forecast(settings, file, span)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--output'.", click.get_current_context())
     if str(out) == "-":
         if output.json:
             raise UsageError("--json and -o - both want stdout", hint="give -o a file, or leave out --json")
         copy_to_stdout(settings, file, span)
         return
-    with settings.open_store() as store, output.progress("get") as progress:
-        report = store.get(file, out, start=start, end=end, progress=progress)
+    with settings.open_file(file) as (store, name), output.progress("get") as progress:
+        report = store.get(
+            name,
+            out,
+            start=start,
+            end=end,
+            progress=progress,
+            base=base,
+            fsync=fsync,
+            keep_partial=keep_partial,
+        )
     if output.json:
-        output.record(path=str(out), hash=str(report.hash), size=report.size, verified=report.verified)
+        output.record(
+            path=str(out),
+            hash=str(report.hash),
+            size=report.size,
+            verified=report.verified,
+            fetched_bytes=report.fetched_bytes,
+            reused_bytes=report.reused_bytes,
+        )
     else:
         verified = "verified" if report.verified else "not verified: the store gave no hashes for this part"
-        output.note(f"{out}: {size_text(report.size)}, {verified}")
+        reused = f", {size_text(report.reused_bytes)} of it from here" if report.reused_bytes else ""
+        output.note(f"{out}: {size_text(report.size)}{reused}, {verified}")
+
+
+def _forecast(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
+    with settings.open_file(file) as (store, name):
+        told = store.forecast(name, *span)
+    if settings.output.json:
+        settings.output.record(
+            hash=str(told.hash),
+            size=told.size,
+            fetched_bytes=told.fetched_bytes,
+            fetches=told.fetches,
+            xorbs=told.xorbs,
+        )
+    else:
+        settings.output.line(
+            f"{size_text(told.size)}: {size_text(told.fetched_bytes)} to fetch, "
+            f"{count_text(told.fetches, 'range')} of {count_text(told.xorbs, 'xorb')}"
+        )

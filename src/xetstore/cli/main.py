@@ -5,25 +5,27 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import Any, Final, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from xetstore.cli.cat import cat
 from xetstore.cli.check import check
 from xetstore.cli.context import Settings, as_xet_error, store_options
+from xetstore.cli.diff import diff
+from xetstore.cli.estimate import estimate
 from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
+from xetstore.cli.interruption import INTERRUPTED, finish, listen
+from xetstore.cli.ls import ls
 from xetstore.cli.put import put
 from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
-
-INTERRUPTED: Final = 130
+from xetstore.errors import InterruptedCallError
 
 
 class XetGroup(click.Group):
@@ -38,12 +40,13 @@ class XetGroup(click.Group):
             sys.stdout.flush()
         except BrokenPipeError:
             code = 1  # whoever read stdout has had enough: not worth a word
-        except (KeyboardInterrupt, click.Abort):
-            settings.output.note("xet: interrupted")
+        except (KeyboardInterrupt, click.Abort, InterruptedCallError):
+            with contextlib.suppress(OSError):  # stderr may be gone too
+                settings.output.note("xet: interrupted")
             code = INTERRUPTED
         except Exception as error:
             code = as_xet_error(error).exit_code
-            with contextlib.suppress(OSError):  # stderr may be gone too
+            with contextlib.suppress(OSError):
                 settings.failed(error)
         for stream in (sys.stdout, sys.stderr):
             _drain(stream)
@@ -80,16 +83,19 @@ def cli() -> None:
     """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
 
 
-for _command in (hash_, put, get, cat, inspect, stat, check, serve, token):
+for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check, serve, token):
     cli.add_command(_command)
 
 
 def run() -> NoReturn:
     """The entry point. SIGTERM unwinds like Ctrl-C, so that temporary files go and the terminal is left whole."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen()
     # Closed by whoever started us: there is nobody to tell, and that is no reason to fail.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: any name can be printed in any locale
-    cli.main()
+    try:
+        cli.main()
+    except SystemExit as end:
+        sys.exit(finish(end.code if isinstance(end.code, int) else 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,10 +41,16 @@ def printable(text: str) -> str:
 
 @dataclass(slots=True)
 class Output:
-    """The two streams of a command. ``json`` chooses between records and lines for people."""
+    """The two streams of a command. ``json`` chooses between records and lines for people. Thread-safe."""
 
     json: bool = False
     _live: RichProgress | None = field(default=None, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether somebody may be watching stderr."""
+        return sys.stderr.isatty()
 
     def line(self, text: str) -> None:
         """Data for people, on stdout."""
@@ -68,6 +75,10 @@ class Output:
             self._write(sys.stderr, json.dumps({"warning": text}))
         else:
             self._write(sys.stderr, f"xet: warning: {printable(text)}")
+
+    def event(self, record: dict[str, Any]) -> None:
+        """Something that happened in a transfer, for programs, on stderr."""
+        self._write(sys.stderr, json.dumps(record))
 
     def error(self, error: XetError) -> None:
         """One sentence, and what to do next, on stderr."""
@@ -95,19 +106,21 @@ class Output:
             try:
                 yield _Bar(live, title, expected)
             finally:
-                self._live = None
+                with self._lock:
+                    self._live = None
 
     def _write(self, stream: TextIO, text: str) -> None:
-        # A line that lands on the terminal in the middle of a bar would tear it: take the bar off meanwhile.
-        live = self._live if stream.isatty() else None
-        if live is not None:
-            live.stop()
-        try:
-            stream.write(text + "\n")
-            stream.flush()
-        finally:
+        with self._lock:
+            # A line that lands on the terminal in the middle of a bar would tear it: take the bar off meanwhile.
+            live = self._live if stream.isatty() else None
             if live is not None:
-                live.start()
+                live.stop()
+            try:
+                stream.write(text + "\n")
+                stream.flush()
+            finally:
+                if live is not None:
+                    live.start()
 
 
 def _live_display(dedup: bool) -> RichProgress:

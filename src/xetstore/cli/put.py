@@ -9,17 +9,28 @@ from pathlib import Path
 
 import click
 
-from xetstore.cli.context import PATH, Settings, store_options
+from xetstore.cli.context import PATH, Settings, events_option, store_options
 from xetstore.cli.hash import total_size
+from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
 from xetstore.sizes import size_text
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
+@click.option("--dry-run", is_flag=True, help="Say what would be new, and store nothing.")
+@click.option(
+    "--compression",
+    type=click.Choice(["auto", "none", "lz4", "bg4-lz4"]),
+    default="auto",
+    show_default=True,
+    help="How new chunks are stored: auto keeps whatever is smallest.",
+)
+@events_option
+@transfer_options
 @store_options
 @click.pass_obj
-def put(settings: Settings, paths: tuple[Path, ...]) -> int:
+def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression: str) -> int:
     """Store files and directories.
 
     The hash of a file is printed when the file is safe. A file that cannot be read, or changes while it is read, is
@@ -27,13 +38,19 @@ def put(settings: Settings, paths: tuple[Path, ...]) -> int:
     command line.
     """
     output = settings.output
-    files = [file for path in paths for file in _files_of(path, settings)]
+    files = [file for path in paths for file in files_of(path, settings)]
     count = logical = new = deduped = stored = 0
     with (
-        settings.open_store(create=True) as store,
+        settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
         output.progress("put", total_size(files), dedup=True) as progress,
     ):
-        for report in store.put_many(files, progress=progress, on_error=lambda _, error: settings.failed(error)):
+        for report in store.put_many(
+            files,
+            policy=compression,
+            progress=progress,
+            on_error=lambda _, error: settings.failed(error),
+            dry_run=dry_run,
+        ):
             count += 1
             logical += report.info.size
             new += report.new_bytes
@@ -51,14 +68,15 @@ def put(settings: Settings, paths: tuple[Path, ...]) -> int:
                 )
             else:
                 output.line(f"{report.info.hash}  {report.path}")
+    outcome = "nothing stored: a dry run" if dry_run else f"{size_text(stored)} added to the store"
     output.note(
         f"{count_text(count, 'file')}, {size_text(logical)}: {size_text(new)} new, "
-        f"{size_text(deduped)} deduplicated, {size_text(stored)} added to the store"
+        f"{size_text(deduped)} deduplicated, {outcome}"
     )
     return settings.exit_code
 
 
-def _files_of(path: Path, settings: Settings) -> Iterator[Path]:
+def files_of(path: Path, settings: Settings) -> Iterator[Path]:
     """The path itself, or all files below it in the order of their names.
 
     Whatever is neither a directory nor found in one is handed on: the library says best what is wrong with it.
@@ -85,8 +103,9 @@ def _files_of(path: Path, settings: Settings) -> Iterator[Path]:
 
 
 def _is_store(folder: Path, settings: Settings) -> bool:
+    where = settings.where()
     try:
-        return folder.samefile(settings.store_path())
+        return isinstance(where, Path) and folder.samefile(where)
     except OSError:  # there is no store yet, or it cannot be looked at
         return False
 

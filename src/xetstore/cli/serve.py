@@ -63,7 +63,7 @@ def serve(settings: Settings, /, directory: Path | None, config: Path | None, **
     DIR is the store, else --store. Every option may also be set by an environment variable (XETSTORE_PORT) or in the
     file of --config (port = 8080); options go first, the file last.
     """
-    if directory is not None and settings.store not in (None, directory):
+    if directory is not None and settings.store is not None and Path(settings.store) != directory:
         raise UsageError(f"DIR says {directory}, and --store {settings.store}", hint="name the store once")
     if config is None and (named := os.environ.get(CONFIG_VARIABLE)):
         config = Path(named)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xetstore.cli.context import Settings, parse_hash, store_options
+from xetstore.cli.context import Settings, parse_file, store_options
+from xetstore.cli.network import access_options
 from xetstore.cli.output import Output
 from xetstore.sizes import size_text
 
@@ -17,16 +18,22 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=parse_hash, metavar="[HASH]", required=False)
+@click.argument("file", type=parse_file, metavar="[FILE]", required=False)
+@access_options
 @store_options
 @click.pass_obj
-def stat(settings: Settings, file: Hash | None) -> None:
-    """Print the totals of the store, or what is known of one file."""
-    with settings.open_store() as store:
-        if file is None:
+def stat(settings: Settings, file: Hash | str | None) -> None:
+    """Print the totals of the store, or what is known of one file.
+
+    FILE is a hash, or hf://models/NAMESPACE/NAME/PATH. Totals are those of a directory; of a file on a server its size
+    is known.
+    """
+    if file is None:
+        with settings.open_store() as store:
             _print_totals(settings.output, store.totals())
-        else:
-            _print_file(settings.output, store.stat(file))
+    else:
+        with settings.open_file(file) as (store, name):
+            _print_file(settings.output, store.stat(name))
 
 
 def _print_totals(output: Output, totals: Totals) -> None:
@@ -63,11 +70,13 @@ def _print_file(output: Output, record: FileRecord) -> None:
             xorbs=record.xorbs,
         )
         return
+    output.line(f"hash     {record.hash}")
+    output.line(f"size     {_both(record.size)}")
+    if record.terms is None or record.xorbs is None or record.created_at is None:
+        return  # a server tells no more
     created = datetime.fromtimestamp(record.created_at, UTC)
     output.lines(
         (
-            f"hash     {record.hash}",
-            f"size     {_both(record.size)}",
             f"sha256   {record.sha256 or 'unknown'}",
             f"created  {created:%Y-%m-%d %H:%M:%S} UTC",
             f"terms    {record.terms:,}",

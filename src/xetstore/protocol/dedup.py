@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from xetstore import _kernel
@@ -41,13 +41,14 @@ class KnownXorb:
     """A xorb whose chunks may be referenced: stored already, or being filled by this session.
 
     ``name`` is None until the xorb is complete. ``hashes`` are packed chunk hashes, keyed with ``key`` where
-    a dedup answer gave them (10.3.3).
+    a dedup answer gave them (10.3.3). ``is_hint`` says that the session has not stored it itself: it may be gone.
     """
 
     name: Hash | None = None
     key: bytes | None = None
     hashes: bytearray = field(default_factory=bytearray)
     raw_bytes: int = 0
+    is_hint: bool = False
 
     @property
     def chunk_count(self) -> int:
@@ -78,11 +79,15 @@ class Run:
 class QueryRule:
     """Which chunks of a file are worth a global query, beside its first one (10.3.1).
 
-    Those whose hash % ``modulus`` == 0, at least ``spacing_chunks`` after the file's last query.
+    Those whose hash % ``modulus`` == 0, at least ``spacing_chunks`` after the file's last query. Where a query takes
+    long (``in_background``) nobody waits for its answer; and there are at least ``spacing_bytes`` of the session's
+    content between two of them, so that many small files do not mean as many queries.
     """
 
     modulus: int
     spacing_chunks: int
+    spacing_bytes: int = 0
+    in_background: bool = False
 
     def selected(self, chunks: ChunkList) -> list[int]:
         """Indices of the chunks that are chosen by their hash alone, whatever their distance."""
@@ -90,7 +95,9 @@ class QueryRule:
         return [i for i, last in enumerate(words[3::4]) if last % self.modulus == 0]
 
 
-WIRE_QUERIES = QueryRule(XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS)
+WIRE_QUERIES = QueryRule(
+    XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS, spacing_bytes=4_000_000, in_background=True
+)
 """What servers keep track of, and how often the reference client asks."""
 
 
@@ -138,6 +145,11 @@ class ChunkIndex:
         self.open_xorb()
 
     @property
+    def plain(self) -> Container[bytes]:
+        """The chunks that are known by their plain hashes."""
+        return self._tables[None]
+
+    @property
     def keys(self) -> Iterable[bytes | None]:
         """Every key under which hashes are known; None for plain ones."""
         return self._tables.keys()
@@ -168,10 +180,9 @@ class ChunkIndex:
         for entry in answer.xorbs:
             if (answer.key, entry.hash) in self._answered:
                 continue
-            known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes))
+            known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
             self._answered[answer.key, entry.hash] = known
-            for index in range(known.chunk_count):
-                digest = entry.chunks.digest(index)
+            for index, digest in enumerate(_split(entry.chunks.hashes)):
                 table.setdefault(digest, (known, index))
             self._order.append(known)
             self._count += known.chunk_count
@@ -195,6 +206,7 @@ class ChunkIndex:
                 if place is not None and place[0] is oldest:
                     del table[digest]
             self._count -= oldest.chunk_count
+            oldest.hashes = bytearray()  # the terms of a file keep the xorb itself
             if oldest.name is not None:
                 self._answered.pop((oldest.key, oldest.name), None)
             if oldest.key is not None and not table:
@@ -204,7 +216,9 @@ class ChunkIndex:
 class DedupPlanner:
     """Plans the chunks of one file after another. Not thread-safe.
 
-    For each block: ask what :meth:`worth_asking` names, :meth:`learn` the answers, then :meth:`plan`.
+    For each block: look for what is :meth:`unknown` elsewhere, ask what :meth:`worth_asking` names, :meth:`learn` what
+    was found, then :meth:`plan`. ``max_xorb_bytes`` makes xorbs smaller than the suite allows, ``max_known`` is how
+    many chunks are remembered.
     """
 
     def __init__(
@@ -212,19 +226,26 @@ class DedupPlanner:
         suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
         queries: QueryRule = WIRE_QUERIES,
         max_known: int = MAX_KNOWN_CHUNKS,
+        max_xorb_bytes: int | None = None,
     ) -> None:
-        self._suite = suite
+        self._max_xorb_chunks = suite.max_xorb_chunks
+        self._max_xorb_bytes = min(suite.max_xorb_bytes, max_xorb_bytes or suite.max_xorb_bytes)
         self._queries = queries
         self._index = ChunkIndex(max_known)
+        self._planned_bytes = 0
+        self._last_query_byte: int | None = None
         self.start_file()
 
-    def start_file(self) -> None:
-        """Forget what belongs to one file: its guard, its last term, its queries."""
+    def start_file(self, size: int | None = None) -> None:
+        """Forget what belongs to one file: its guard, its last term, its queries. ``size`` is that of the next one."""
         self._guard = FragmentationGuard()
         self._last: tuple[KnownXorb, int] | None = None
         self._position = 0
         self._last_query: int | None = None
         self._repeats = _Repeats()
+        if size is None or size >= self._queries.spacing_bytes:
+            # Such a file is worth a query of its own, however soon it follows another one.
+            self._last_query_byte = None
 
     def close_xorb(self) -> None:
         """Let new chunks go to a fresh xorb: the open one is being cut short."""
@@ -234,6 +255,18 @@ class DedupPlanner:
     def learn(self, answer: Shard) -> None:
         """Take in a dedup answer, or a cached shard."""
         self._index.learn(answer)
+
+    def unknown(self, chunks: ChunkList) -> bytes:
+        """The packed hashes of those chunks of a block that nothing is known of, each once."""
+        plain = self._index.plain
+        left = dict.fromkeys(digest for digest in _split(chunks.hashes) if digest not in plain)
+        for key in self._index.keys:
+            if key is not None and left:
+                keyed = _split(_kernel.keyed_hashes(key, b"".join(left)))
+                known = [digest for digest, hidden in zip(left, keyed, strict=True) if self._index.find(key, hidden)]
+                for digest in known:
+                    del left[digest]
+        return b"".join(left)
 
     def worth_asking(self, chunks: ChunkList) -> list[Hash]:
         """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown."""
@@ -245,10 +278,13 @@ class DedupPlanner:
             position = self._position + i
             if self._last_query is not None and position - self._last_query < self._queries.spacing_chunks:
                 continue
+            if not self._is_far(chunks, i):
+                continue
             digest = chunks.digest(i)
             if any(self._index.find(key, self._as_keyed(key, digest)) for key in self._index.keys):
                 continue
             self._last_query = position
+            self._last_query_byte = self._planned_bytes + sum(chunks.sizes[:i])
             wanted.append(Hash(digest))
         return wanted
 
@@ -275,6 +311,7 @@ class DedupPlanner:
             runs.append(run)
             i = run.block_start + run.count
         self._position += len(chunks)
+        self._planned_bytes += chunks.total_bytes
         return runs
 
     def _known_run(self, block: _PlannedBlock, start: int) -> Run | None:
@@ -307,7 +344,14 @@ class DedupPlanner:
         return Run(xorb, first, start, i - start, new=True)
 
     def _fits(self, xorb: KnownXorb, length: int) -> bool:
-        return xorb.chunk_count < self._suite.max_xorb_chunks and xorb.raw_bytes + length <= self._suite.max_xorb_bytes
+        return xorb.chunk_count < self._max_xorb_chunks and xorb.raw_bytes + length <= self._max_xorb_bytes
+
+    def _is_far(self, chunks: ChunkList, i: int) -> bool:
+        """Whether chunk ``i`` of the next block is far enough behind the session's last query."""
+        if self._last_query_byte is None or not self._queries.spacing_bytes:
+            return True
+        at = self._planned_bytes + sum(chunks.sizes[:i])
+        return at - self._last_query_byte >= self._queries.spacing_bytes
 
     def _is_known(self, block: _PlannedBlock, i: int) -> bool:
         return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Final
 
-from xetstore.cas.records import Totals
+from xetstore.records import Totals
 
 HASH_PATTERN: Final = "^[0-9a-f]{64}$"
 

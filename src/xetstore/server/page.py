@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
-    from xetstore.cas.records import Totals
+    from xetstore.records import Totals
 
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}"

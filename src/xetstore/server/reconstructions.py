@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -161,17 +163,25 @@ def _apart(url_of: UrlMaker) -> UrlMaker:
 
 
 async def _answer(request: Request, encode: Callable[[], bytes]) -> Response:
-    """JSON that nobody in between may keep, since its URLs expire (14.6.1); compressed if the client likes it so."""
+    """JSON that nobody in between may keep, since its URLs expire (14.6.1); compressed if the client likes it so.
+
+    Its digest (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies.
+    """
     gzip = _accepts_gzip(request)
 
-    def make() -> tuple[bytes, bool]:
+    def make() -> tuple[bytes, bool, bytes]:
         body = encode()
-        if not gzip or len(body) < MIN_GZIP_BYTES:
-            return body, False
-        return zlib.compress(body, level=1, wbits=_GZIP_FORMAT), True
+        is_compressed = gzip and len(body) >= MIN_GZIP_BYTES
+        if is_compressed:
+            body = zlib.compress(body, level=1, wbits=_GZIP_FORMAT)
+        return body, is_compressed, b64encode(hashlib.sha256(body).digest())
 
-    body, is_compressed = await in_thread(make)
-    headers = {"Cache-Control": "private, no-store", "Vary": "Accept-Encoding"}
+    body, is_compressed, digest = await in_thread(make)
+    headers = {
+        "Cache-Control": "private, no-store",
+        "Content-Digest": f"sha-256=:{digest.decode()}:",
+        "Vary": "Accept-Encoding",
+    }
     if is_compressed:
         headers["Content-Encoding"] = "gzip"
     return Response(body, headers=headers, media_type="application/json")

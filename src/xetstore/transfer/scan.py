@@ -12,7 +12,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,12 @@ class Block:
     """Whole chunks of a file in order.
 
     ``data`` is their bytes, valid until the next block is taken, or longer: until the futures in ``readers`` are done.
+    Where that is None, they are valid for as long as anybody holds them.
     """
 
     data: memoryview
     chunks: ChunkList
-    readers: list[Future[Any]] = field(default_factory=list)
+    readers: list[Future[Any]] | None = None
 
 
 def usable_cores() -> int:
@@ -161,11 +162,12 @@ class FileScan:
                     readers.append(hasher.submit(self._sha.update, current[head : head + filled]))
                 start = head - len(carry)
                 current[start:head] = carry
-                block = self._cut(current[start : head + filled], final=final)
+                block = self._cut(current[start : head + filled], final=final, readers=[])
                 if len(block.chunks):
                     yield block
+                readers += block.readers or ()
                 carry = current[start + len(block.data) : head + filled]
-                busy.append((readers + block.readers, current))
+                busy.append((readers, current))
 
     def _fill(self, buffer: memoryview) -> int:
         filled = 0
@@ -176,14 +178,14 @@ class FileScan:
             filled += count
         return filled
 
-    def _cut(self, data: memoryview, *, final: bool) -> Block:
+    def _cut(self, data: memoryview, *, final: bool, readers: list[Future[Any]] | None = None) -> Block:
         hashes, lengths = _kernel.find_chunks(self._suite.kernel, data, final=final, threads=self._threads)
         self._tree.update(hashes, lengths)
         chunks = ChunkList(hashes, lengths)
         self._chunk_count += len(chunks)
         used = chunks.total_bytes
         self._progress.advance(logical=used)
-        return Block(data[:used], chunks)
+        return Block(data[:used], chunks, readers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from xetstore.cas.access import Tenant
 from xetstore.cas.index.schema import dedup, dedup_key, edge, file, file_segment, grant, holder, shard, xorb
-from xetstore.cas.records import FileRecord, Totals
 from xetstore.errors import DamagedError, MissingXorbError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.protocol.xorb import XorbInfo
+from xetstore.records import FileRecord, Totals
 
 # Terms kept in one row of file_segment: a range query reads at most this many that it does not need.
 SEGMENT_TERMS: Final = 512

@@ -11,15 +11,16 @@ from xetstore.protocol.hashes import Hash
 class FileRecord:
     """A registered file. ``sha256`` is the hex digest its uploader gave, or None; ``created_at`` unix seconds.
 
-    ``terms`` and ``xorbs`` count the runs of chunks it is made of, and the xorbs these lie in.
+    ``terms`` and ``xorbs`` count the runs of chunks it is made of, and the xorbs these lie in. Of a file on a server
+    only hash and size are known: the others are None.
     """
 
     hash: Hash
     size: int
-    sha256: str | None
-    created_at: float
-    terms: int
-    xorbs: int
+    sha256: str | None = None
+    created_at: float | None = None
+    terms: int | None = None
+    xorbs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,404 @@
+"""XetFileSystem: stores and repositories as an fsspec filesystem, for pandas, Polars, PyArrow, DuckDB and Dask."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike
+
+from xetstore.errors import NotFoundError, RangeError, UsageError
+from xetstore.fs.file import Told, XetFile
+from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Stores, os_errors
+from xetstore.limits import NO_LIMITS, Limits
+from xetstore.protocol.hashes import Hash
+from xetstore.remote.locators import KINDS, HubLocator
+
+if TYPE_CHECKING:
+    from xetstore.opening import GivenToken
+    from xetstore.remote.hub import TreeEntry
+    from xetstore.store import Store
+
+BLOCK_BYTES: Final = 4 << 20
+"""What is read ahead of a reader, unless it says otherwise."""
+
+PARALLEL_READS: Final = 8
+
+Info = dict[str, Any]
+
+
+class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Files in Xet stores, read-only. Thread-safe; pickled by its options, as fsspec's are.
+
+    A path is ``xet://HASH``, or ``xet://HASH/any/name.parquet``, whose name only shows readers the kind of file, in
+    the store that is named; or ``xet://models/ns/name@revision/path`` (also ``datasets``, ``spaces``, ``buckets``) on
+    the Hub, where folders can be listed and globbed.
+
+    ``store`` is a directory, the URL of a server, or an ``hf://`` repository, else XET_STORE. ``token`` is for that
+    store, where it is not a directory, else for the Hub. ``cache`` is a folder, or False for none. Plain http is
+    spoken with this machine only, unless ``allow_http``. All is as for :func:`xetstore.open`. Whoever pickles a
+    filesystem, as Dask does, pickles the token that it was given, though not one from the environment.
+
+    Errors are OSErrors with the message of the XetError that is their cause: FileNotFoundError, PermissionError,
+    DamagedFileError, which no option makes anything pass over, and StoreError.
+    """
+
+    protocol: ClassVar[str] = "xet"
+    root_marker: ClassVar[str] = ""
+    blocksize: ClassVar[int] = BLOCK_BYTES
+
+    def __init__(
+        self,
+        store: Path | str | None = None,
+        token: GivenToken = None,
+        cache: Path | str | bool | None = None,
+        allow_http: bool = False,
+        limits: Limits = NO_LIMITS,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        folder = Path(cache) if isinstance(cache, str) else cache
+        where = None if store is None else os.fspath(store)
+        self._stores = Stores(StoreOptions(where, token, folder, allow_http, limits))
+        weakref.finalize(self, self._stores.close)
+
+    def close(self) -> None:
+        """Close the stores that this process has opened; they are opened again if they are needed."""
+        self._stores.close()
+
+    def info(self, path: str, **_: Any) -> Info:
+        """Name, size in bytes and type; of a file also ``xet_hash``, None for one that Xet does not store."""
+        path = self._strip_protocol(path)
+        with os_errors(path):
+            place = _place_of(path)
+            if place is None:
+                return _folder(path)
+            try:
+                [known] = self.dircache[_key(path)]
+            except KeyError:
+                known = self._hash_info(path, place) if isinstance(place, Hash) else self._hub_info(path, place)
+                self._remember(known)
+            return dict(known)
+
+    def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
+        """What a folder holds, or the file itself. Of the root, the files of a store that is a directory."""
+        path = self._strip_protocol(path)
+        with os_errors(path):
+            place = _place_of(path)
+            if place is None:
+                found = [_file(str(record.hash), record.size, record.hash) for record in self._stores.named().files()]
+            elif isinstance(place, Hash):
+                found = [self.info(path)]
+            else:
+                found = self._hub_listing(path, place, refresh)
+        return [dict(one) for one in found] if detail else sorted(one["name"] for one in found)
+
+    def find(
+        self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any
+    ) -> Any:
+        """All files below a path, with one listing. A path that does not exist holds none; other errors are raised."""
+        path = self._strip_protocol(path)
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        try:
+            found = self._found(path, maxdepth)
+        except FileNotFoundError:
+            found = []
+        if withdirs and path and self.isdir(path):
+            found.append(self.info(path))
+        infos = {one["name"]: one for one in found if withdirs or one["type"] == "file"}
+        names = sorted(infos)
+        return {name: infos[name] for name in names} if detail else names
+
+    def walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **more: Any
+    ) -> Iterator[Any]:
+        """As fsspec's; what is left out by default is what does not exist, never what could not be read."""
+        told = _omit_missing if on_error == "omit" else on_error
+        yield from super().walk(path, maxdepth=maxdepth, topdown=topdown, on_error=told, **more)
+
+    def exists(self, path: str, **_: Any) -> bool:
+        """Whether there is such a file or folder. Raises what keeps from telling."""
+        return self._kind(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        """Whether it is a file."""
+        return self._kind(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is a folder."""
+        return self._kind(path) == "directory"
+
+    def ukey(self, path: str) -> str:
+        """What stays the same as long as the content does: the file's hash."""
+        return str(self.info(path).get("xet_hash") or super().ukey(path))
+
+    def checksum(self, path: str) -> int:
+        """The hash, as a number."""
+        return int(self.ukey(path), 16)
+
+    def modified(self, path: str) -> datetime:
+        """A time that differs where the content does, for those who tell by it whether what they keep is stale.
+
+        It is no real one: what a hash names was never modified, and is of 1970; of a name on the Hub it is made of the
+        hash that the name stands for.
+        """
+        path = self._strip_protocol(path)
+        info = self.info(path)
+        with os_errors(path):
+            named = isinstance(_place_of(path), HubLocator) and info.get("xet_hash")
+            return datetime.fromtimestamp(Hash.parse(named).last_u64 >> 33 if named else 0, UTC)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Forget what names stand for; a hash stands for the same forever."""
+        self.dircache.clear()
+        super().invalidate_cache(path)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        """Bytes ``[start, end)`` in one read; negative ones count from the end, as in a slice."""
+        path = self._strip_protocol(path)
+        with os_errors(path):
+            if (start or 0) < 0 or (end or 0) < 0:
+                start, end, _step = slice(start, end).indices(self.info(path)["size"])
+            store, file = self._file_at(path)
+            return _read(store, file, start or 0, end)
+
+    def cat_ranges(
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,  # noqa: ARG002  # what lies between two ranges is not worth fetching
+        on_error: str = "return",
+        **_: Any,
+    ) -> list[Any]:
+        """Many ranges, several at a time. An error takes the place of its bytes, unless ``on_error`` is "raise"."""
+        if not isinstance(paths, list):
+            raise TypeError("paths is a list of paths")
+        starts = starts if isinstance(starts, list) else [starts] * len(paths)
+        ends = ends if isinstance(ends, list) else [ends] * len(paths)
+        if not len(paths) == len(starts) == len(ends):
+            raise ValueError("there are not as many starts and ends as there are paths")
+        return self._read_in_parallel(list(zip(paths, starts, ends, strict=True)), on_error)
+
+    def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **more: Any) -> Any:
+        """One file's bytes, or those of several by their paths, read several at a time."""
+        paths = self.expand_path(path, recursive=recursive, **more)
+        if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._strip_protocol(path):
+            return self.cat_file(paths[0])
+        wanted = [one for one in paths if not self.isdir(one)]
+        contents = self._read_in_parallel([(one, None, None) for one in wanted], on_error)
+        return {
+            one: content
+            for one, content in zip(wanted, contents, strict=True)
+            if on_error != "omit" or isinstance(content, bytes)
+        }
+
+    def get_file(
+        self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **more: Any
+    ) -> None:
+        """Copy a file to a local path, where it appears verified and whole or not at all."""
+        if outfile is not None or isfilelike(lpath):
+            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **more)
+            return
+        rpath = self._strip_protocol(rpath)
+        target = Path(lpath)
+        if self.isdir(rpath):
+            target.mkdir(parents=True, exist_ok=True)
+            return
+        with os_errors(rpath):
+            store, file = self._file_at(rpath)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            store.get(file, target, progress=Told(callback))
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | str | None = None,
+        autocommit: bool = True,
+        cache_options: dict[str, Any] | None = None,
+        size: int | None = None,
+        xet_hash: str | None = None,
+        **more: Any,
+    ) -> XetFile:
+        if mode != "rb":
+            raise io.UnsupportedOperation(
+                "a Xet store is read through this filesystem; it is written with xetstore.open(...).put or `xet put`"
+            )
+        with os_errors(path):
+            if xet_hash is None or size is None:
+                info = self.info(path)
+                _, file = self._file_at(path)
+                size, xet_hash = info["size"], str(file)
+            return XetFile(
+                self,
+                path,
+                xet_hash=xet_hash,
+                size=size,
+                block_size=block_size or self.blocksize,
+                cache_options=cache_options,
+                autocommit=autocommit,
+                **more,
+            )
+
+    def read_range(self, path: str, file: Hash, start: int, end: int) -> bytes:
+        """Bytes ``[start, end)`` of a file that was found at ``path``."""
+        with os_errors(path):
+            return _read(self._store_of(_place_of(path), path), file, start, end)
+
+    def _file_at(self, path: str) -> tuple[Store, Hash]:
+        """The file that a path names, and where it is read from."""
+        place = _place_of(path)
+        if isinstance(place, Hash):
+            return self._stores.named(), place
+        info = self.info(path)
+        if info["type"] == "directory":
+            raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", path)
+        if info["xet_hash"] is None:
+            raise UsageError(f"{path} is not stored by Xet", hint="an hf:// reader, or any HTTP client, has it")
+        return self._store_of(place, path), Hash.parse(info["xet_hash"])
+
+    def _store_of(self, place: Hash | HubLocator | None, path: str) -> Store:
+        if place is None:
+            raise IsADirectoryError(errno.EISDIR, "it is the root of a store, not a file", path)
+        return self._stores.named() if isinstance(place, Hash) else self._stores.repository(place)
+
+    def _kind(self, path: str) -> str | None:
+        try:
+            return str(self.info(path)["type"])
+        except FileNotFoundError:
+            return None
+        except StoreError as error:
+            if isinstance(error.__cause__, UsageError):
+                return None
+            raise
+
+    def _hash_info(self, path: str, file: Hash) -> Info:
+        return _file(path, self._stores.named().stat(file).size, file)
+
+    def _hub_info(self, path: str, locator: HubLocator) -> Info:
+        """One HEAD for a file that Xet stores; a listing of its own for anything else."""
+        if locator.path:
+            try:
+                found = self._stores.hub().resolve(locator)
+            except (NotFoundError, UsageError):
+                pass
+            else:
+                size = found.size
+                if size is None:
+                    size = self._stores.repository(locator).stat(found.hash).size
+                return _file(path, size, found.hash)
+        for entry in self._stores.hub().tree(locator):
+            return _entry(path, entry) if entry.path == locator.path else _folder(path)
+        return _folder(path)
+
+    def _hub_listing(self, path: str, locator: HubLocator, refresh: bool) -> list[Info]:
+        if not refresh:
+            with suppress(KeyError):
+                return list(self.dircache[path])
+        found = self._hub_entries(path, locator, recursive=False)
+        self.dircache[path] = found
+        return found
+
+    def _hub_entries(self, path: str, locator: HubLocator, *, recursive: bool) -> list[Info]:
+        root = path.removesuffix(locator.path).removesuffix("/")
+        found = [_entry(f"{root}/{entry.path}", entry) for entry in self._stores.hub().tree(locator, recursive)]
+        for one in found:
+            # Whoever lists a folder is about to read its files: they are not to be asked for one by one.
+            self._remember(one)
+        return found
+
+    def _found(self, path: str, maxdepth: int | None) -> list[Info]:
+        with os_errors(path):
+            place = _place_of(path)
+            if not isinstance(place, HubLocator):
+                return self.ls(path)
+            if maxdepth == 1:
+                return self.ls(path)
+            found = self._hub_entries(path, place, recursive=True)
+        return [one for one in found if maxdepth is None or one["name"][len(path) + 1 :].count("/") < maxdepth]
+
+    def _remember(self, info: Info) -> None:
+        self.dircache[_key(info["name"])] = [info]
+
+    def _read_in_parallel(self, wanted: list[tuple[str, int | None, int | None]], on_error: str) -> list[Any]:
+        def read(path: str, start: int | None, end: int | None) -> bytes | OSError:
+            try:
+                return self.cat_file(path, start, end)
+            except OSError as error:
+                if on_error == "raise" or isinstance(error, DamagedFileError):
+                    raise
+                return error
+
+        if not wanted:
+            return []
+        with ThreadPoolExecutor(min(PARALLEL_READS, len(wanted)), "xet fs") as threads:
+            reads = [threads.submit(read, *one) for one in wanted]
+            try:
+                return [one.result() for one in reads]
+            except BaseException as error:
+                threads.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):
+                    self._stores.interrupt()
+                raise
+
+
+def _place_of(path: str) -> Hash | HubLocator | None:
+    """What a path names: a file by its hash, something on the Hub, or None, the root. Raises UsageError."""
+    if not path:
+        return None
+    first = path.partition("/")[0]
+    if first in KINDS:
+        return HubLocator.parse(f"hf://{path}")
+    try:
+        return Hash.parse(first)
+    except UsageError:
+        raise UsageError(
+            f"{path[:200]!r} begins neither with a hash nor with one of {', '.join(KINDS)}",
+            hint="for example xet://HASH/any/name.parquet, or xet://datasets/NAMESPACE/NAME@main/file.parquet",
+        ) from None
+
+
+def _key(path: str) -> str:
+    """Where the cache of listings has the info of a path, beside what is in it. No path has a line end."""
+    return f"{path}\n"
+
+
+def _read(store: Store, file: Hash, start: int, end: int | None) -> bytes:
+    if end is not None and end <= start:
+        return b""
+    buffer = io.BytesIO()
+    try:
+        for part in store.iter_range(file, start, end):
+            buffer.write(part)
+    except RangeError:
+        return b""
+    return buffer.getvalue()
+
+
+def _omit_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _file(name: str, size: int, file: Hash | None) -> Info:
+    return {"name": name, "size": size, "type": "file", "xet_hash": None if file is None else str(file)}
+
+
+def _folder(name: str) -> Info:
+    return {"name": name, "size": 0, "type": "directory"}
+
+
+def _entry(name: str, entry: TreeEntry) -> Info:
+    return _folder(name) if entry.is_folder else _file(name, entry.size, entry.hash)

@@ -1,0 +1,151 @@
+"""The stores that a filesystem reads from, opened once in every process, and their errors as those of a filesystem."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from xetstore.errors import AccessDeniedError, IntegrityError, NotFoundError, TimedOutError, UsageError, XetError
+from xetstore.events import ignore
+from xetstore.limits import NO_LIMITS, Limits
+from xetstore.opening import HUB_SCHEME, open_hub, scheme_of
+from xetstore.remote.locators import HubLocator
+from xetstore.store import Store, open_store
+
+if TYPE_CHECKING:
+    from xetstore.opening import GivenToken
+    from xetstore.remote.hub import Hub
+
+STORE_VARIABLE: Final = "XET_STORE"
+
+T = TypeVar("T")
+
+# What was opened in a process that forked. It is neither used nor closed in its children, for it is not theirs.
+_INHERITED: Final[list[object]] = []
+
+
+class StoreError(OSError):
+    """A XetError as callers of a filesystem expect it. The XetError is its cause."""
+
+
+class DamagedFileError(StoreError):
+    """Bytes are not what their hash says. Nothing of them was delivered."""
+
+
+def os_error_of(error: XetError, path: str) -> OSError:
+    """The same sentence, with its hint, as the kind of OSError that callers look for."""
+    text = f"{error} ({error.hint})" if error.hint else str(error)
+    if isinstance(error, NotFoundError):
+        return FileNotFoundError(errno.ENOENT, text, path)
+    if isinstance(error, AccessDeniedError):
+        return PermissionError(errno.EACCES, text, path)
+    if isinstance(error, TimedOutError):
+        return TimeoutError(errno.ETIMEDOUT, text, path)
+    if isinstance(error, IntegrityError):
+        return DamagedFileError(errno.EIO, text, path)
+    return StoreError(errno.EINVAL if isinstance(error, UsageError) else errno.EIO, text, path)
+
+
+@contextmanager
+def os_errors(path: str) -> Iterator[None]:
+    """XetErrors raised within are raised as OSErrors."""
+    try:
+        yield
+    except XetError as error:
+        raise os_error_of(error, path) from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What a filesystem was given; see :class:`xetstore.fs.XetFileSystem`."""
+
+    store: str | None = None
+    token: GivenToken = None
+    cache: Path | bool | None = None
+    allow_http: bool = False
+    limits: Limits = NO_LIMITS
+
+
+class Stores:
+    """The stores of one filesystem, each opened when it is first read from. Thread-safe, and safe in a forked process.
+
+    A token belongs to the store that is named, if that is a server's or a repository; else to the Hub. It is never
+    given to both.
+    """
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._process = os.getpid()
+        self._guard = threading.Lock()
+        self._by_name: dict[str, Any] = {}
+
+    def named(self) -> Store:
+        """The store of the paths that begin with a hash."""
+        where = self._named()
+        if where is None:
+            raise UsageError(
+                "no store is named to find a hash in",
+                hint=f"give the option store, or set {STORE_VARIABLE}: a directory, or the URL of a server",
+            )
+        token = self._options.token if scheme_of(where) else None
+        return self._opened(where, lambda: self._open(where, token))
+
+    def repository(self, locator: HubLocator) -> Store:
+        """The store in which the files of a repository lie, at the locator's revision."""
+        where = str(locator.at(""))
+        return self._opened(where, lambda: self._open(where, self._hub_token()))
+
+    def hub(self) -> Hub:
+        """The Hub that names the files."""
+        return self._opened(
+            HUB_SCHEME,
+            lambda: open_hub(token=self._hub_token(), allow_http=self._options.allow_http, emit=ignore),
+        )
+
+    def interrupt(self) -> None:
+        """Let what is being read fail soon."""
+        self._check_process()
+        for opened in list(self._by_name.values()):
+            opened.interrupt()
+
+    def close(self) -> None:
+        """Close what this process has opened; it is opened again if it is needed."""
+        self._check_process()
+        with self._guard:
+            opened, self._by_name = list(self._by_name.values()), {}
+        for one in opened:
+            one.close()
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            _INHERITED.append(self._by_name)
+            # The lock may have been held by a thread that is not in this process.
+            self._process, self._guard, self._by_name = os.getpid(), threading.Lock(), {}
+
+    def _opened(self, name: str, opener: Callable[[], T]) -> T:
+        """What is opened under a name, which is always of the same kind."""
+        self._check_process()
+        with self._guard:
+            if name not in self._by_name:
+                self._by_name[name] = opener()
+            found: T = self._by_name[name]
+            return found
+
+    def _open(self, where: str, token: GivenToken) -> Store:
+        given = self._options
+        return open_store(
+            where, create=False, token=token, limits=given.limits, cache=given.cache, allow_http=given.allow_http
+        )
+
+    def _named(self) -> str | None:
+        return self._options.store or os.environ.get(STORE_VARIABLE) or None
+
+    def _hub_token(self) -> GivenToken:
+        named = self._named()
+        return None if named is not None and scheme_of(named) in ("http", "https") else self._options.token

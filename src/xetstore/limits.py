@@ -1,0 +1,39 @@
+"""Limits: what a transfer may take of the machine and of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from xetstore.errors import UsageError
+from xetstore.sizes import size_text
+
+MIN_MEMORY_BYTES: Final = 128 << 20
+"""With less no transfer can work: the interpreter, the blocks being read, and one small xorb."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps that hold. None leaves it to the transfer.
+
+    ``max_memory`` is bytes of memory of the whole process; ``rate`` bytes per second, up and down counted apart;
+    ``jobs`` how many requests that move data run at a time. Raises UsageError for what no transfer can keep.
+    """
+
+    max_memory: int | None = None
+    rate: float | None = None
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_memory is not None and self.max_memory < MIN_MEMORY_BYTES:
+            raise UsageError(
+                f"{size_text(max(self.max_memory, 0))} of memory are not enough",
+                hint=f"allow {size_text(MIN_MEMORY_BYTES)} or more",
+            )
+        if self.rate is not None and not self.rate > 0:
+            raise UsageError(f"{self.rate:g} bytes per second is no rate", hint="give a positive number")
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"{self.jobs} requests at a time move nothing", hint="give 1 or more")
+
+
+NO_LIMITS: Final = Limits()

@@ -1,0 +1,193 @@
+"""What a store is opened with: a directory, the URL of a server, or a repository on a Hub, and what belongs to it.
+
+Nothing is imported that the kind at hand does not need: who talks to a server loads no database, and who opens a
+directory no HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from xetstore.errors import UsageError
+from xetstore.events import Emit
+from xetstore.limits import Limits
+from xetstore.places import cache_folder, chunks_folder, known_file
+
+if TYPE_CHECKING:
+    from xetstore.one_call import StoreCas
+    from xetstore.remote.hub import Hub
+    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.tokens import TokenCallback, TokenSource
+    from xetstore.remote.transport import Transport
+    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    from xetstore.transfer.upload.known import KnownXorbs
+
+    GivenToken: TypeAlias = str | TokenCallback | TokenSource | None
+
+HUB_SCHEME: Final = "hf://"
+ALLOW_HTTP_VARIABLE: Final = "XET_ALLOW_HTTP"
+
+_HINT: Final = "a store is a directory, the http:// or https:// URL of a server, or hf://models/NAMESPACE/NAME"
+
+
+@dataclass(slots=True)
+class Opened:
+    """A Cas and what a store needs beside it. ``location`` says where it is, and holds no secret."""
+
+    cas: StoreCas
+    location: str
+    is_local: bool = False
+    cache: ChunkCache | None = None
+    known: KnownXorbs | None = None
+    hub: Hub | None = None
+    repository: HubLocator | None = None
+    closing: ExitStack = field(default_factory=ExitStack)
+
+
+def scheme_of(where: Path | str) -> str:
+    """``http``, ``https``, ``hf`` and the like; empty for a directory.
+
+    >>> scheme_of("hf://models/ns/name"), scheme_of("./store"), scheme_of("C:store")
+    ('hf', '', '')
+    """
+    scheme, separator, _ = str(where).partition("://") if isinstance(where, str) else ("", "", "")
+    return scheme.lower() if separator and scheme.isascii() and scheme[:1].isalpha() and "/" not in scheme else ""
+
+
+def open_cas(
+    where: Path | str,
+    *,
+    create: bool,
+    token: GivenToken,
+    limits: Limits,
+    cache: Path | bool | None,
+    allow_http: bool,
+    emit: Emit,
+) -> Opened:
+    """Open what ``where`` names; see :func:`xetstore.store.open_store`."""
+    scheme = scheme_of(where)
+    if not scheme:
+        return _open_directory(Path(where), create, token)
+    if scheme not in ("http", "https", "hf"):
+        raise UsageError(f"{scheme}:// is no kind of store", hint=_HINT)
+    allow_http = _http_allowed(allow_http)
+    folder = cache_folder(cache, emit)
+    with ExitStack() as closing:
+        from xetstore.remote.http import HttpCas
+        from xetstore.remote.transport import Transport
+
+        transport = Transport(rate=limits.rate, allow_http=allow_http)
+        closing.callback(transport.close)
+        if scheme == "hf":
+            opened = _open_repository(str(where), token, transport, allow_http, emit, closing)
+        else:
+            url = _server_url(str(where))
+            opened = Opened(HttpCas(url, tokens=_tokens(token, emit), transport=transport, emit=emit), url)
+            closing.callback(opened.cas.close)
+        if folder is not None:
+            _add_cache(opened, folder, emit, closing)
+        opened.closing = closing.pop_all()
+    return opened
+
+
+def open_hub(*, token: GivenToken, allow_http: bool, emit: Emit) -> Hub:
+    """The Hub that the environment names, to be closed by the caller; ``token`` is the user's there, or None."""
+    from xetstore.remote.hub import Hub
+
+    return Hub(token=_hub_token(token), allow_http=_http_allowed(allow_http), emit=emit)
+
+
+def _http_allowed(allow_http: bool) -> bool:
+    return allow_http or os.environ.get(ALLOW_HTTP_VARIABLE, "").lower() in ("1", "true", "yes", "on")
+
+
+def _open_directory(path: Path, create: bool, token: GivenToken) -> Opened:
+    if token is not None:
+        raise UsageError(
+            f"{path} is a directory, which asks for no token",
+            hint="leave the token out, or give the URL of a server",
+        )
+    from xetstore.cas.service import EmbeddedCas
+
+    cas = EmbeddedCas.open(path, create=create)
+    opened = Opened(cas, str(path), is_local=True)
+    opened.closing.callback(cas.close)
+    return opened
+
+
+def _open_repository(
+    where: str, token: GivenToken, transport: Transport, allow_http: bool, emit: Emit, closing: ExitStack
+) -> Opened:
+    from xetstore.remote.http import HttpCas
+    from xetstore.remote.hub import Hub
+    from xetstore.remote.locators import HubLocator
+
+    locator = HubLocator.parse(where)
+    if locator.path:
+        raise UsageError(
+            f"{where[:200]} is a file or folder, and no store", hint=f"the store of it is {locator.at('')}"
+        )
+    hub = Hub(token=_hub_token(token), transport=transport, emit=emit, allow_http=allow_http)
+    closing.callback(hub.close)
+    cas = HttpCas(hub.cas_url(locator), tokens=hub.tokens(locator), transport=transport, emit=emit)
+    closing.callback(cas.close)
+    return Opened(cas, str(locator), hub=hub, repository=locator)
+
+
+def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> None:
+    from xetstore.remote.http import HttpCas
+    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    from xetstore.transfer.upload.known import KnownXorbs
+
+    assert isinstance(opened.cas, HttpCas)
+    opened.cache = ChunkCache(chunks_folder(folder), emit=emit)
+    known = known_file(folder, opened.cas.url, emit)
+    if known is not None:
+        opened.known = KnownXorbs(known, emit=emit)
+        closing.callback(opened.known.close)
+
+
+def _server_url(text: str) -> str:
+    """The URL as it may be shown. Raises UsageError for one that holds a secret, or is no server's."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host:
+        raise UsageError("the URL of the store names no host", hint=_HINT)
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(
+            f"the URL of the store at {host} holds a name or a password",
+            hint="give a token instead: XET_TOKEN, XET_TOKEN_FILE, or the argument token",
+        )
+    if parts.query or parts.fragment:
+        raise UsageError(f"the URL of the store at {host} has a query", hint="leave out what follows the path")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _tokens(token: GivenToken, emit: Emit) -> TokenSource | None:
+    from xetstore.remote.tokens import CallbackTokens, FixedToken, token_from_environment
+
+    if token is None:
+        return token_from_environment()
+    if isinstance(token, str):
+        return FixedToken(token)
+    return CallbackTokens(token, emit=emit) if callable(token) else token
+
+
+def _hub_token(token: GivenToken) -> str | None:
+    """The user's own token at the Hub, with which the Hub gives those for the server."""
+    if token is None or isinstance(token, str):
+        return token
+    if callable(token):
+        raise UsageError(
+            "a Hub gives the tokens for its repositories itself", hint="give your token at the Hub, a text"
+        )
+    held = token.token(write=False)
+    return None if held is None else held.secret.reveal()

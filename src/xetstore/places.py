@@ -1,0 +1,55 @@
+"""Where this machine keeps what makes transfers faster: the cache folder, and what is in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from xetstore.events import CacheDisabled, Emit
+from xetstore.protocol.hashes import chunk_hash
+
+CACHE_VARIABLE: Final = "XET_CACHE"
+
+
+def cache_folder(wanted: Path | bool | None, emit: Emit) -> Path | None:
+    """The cache folder, made if need be: ``wanted``, or XET_CACHE, or the user's own; None for False.
+
+    None, and an event that says so, where it cannot be made: everything works without it.
+    """
+    if wanted is False:
+        return None
+    folder = wanted if isinstance(wanted, Path) else _usual_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        emit(CacheDisabled(f"{folder}: {error.strerror or type(error).__name__}"))
+        return None
+    return folder
+
+
+def chunks_folder(cache: Path) -> Path:
+    """Where chunks of downloaded ranges are."""
+    return cache / "chunks"
+
+
+def known_file(cache: Path, url: str, emit: Emit) -> Path | None:
+    """The file that holds what is known of the xorbs of the server at ``url``; None where it cannot be."""
+    host = re.sub(r"[^a-z0-9.-]", "-", (urlsplit(url).hostname or "").lower())[:100]
+    folder = cache / f"{host}-{str(chunk_hash(url.encode()))[:16]}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        emit(CacheDisabled(f"{folder}: {error.strerror or type(error).__name__}"))
+        return None
+    return folder / "known.sqlite3"
+
+
+def _usual_folder() -> Path:
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("xetstore", appauthor=False)

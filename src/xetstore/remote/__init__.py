@@ -1,0 +1,1 @@
+"""A Cas over HTTP: any server that speaks the protocol, the public Hub's included."""

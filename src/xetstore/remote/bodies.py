@@ -1,0 +1,440 @@
+"""RangeStream: the bytes of one range of a xorb, whatever happens to the connections they come over."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol, Self
+
+from xetstore.errors import (
+    ForbiddenError,
+    IntegrityError,
+    InterruptedCallError,
+    TimedOutError,
+    UnavailableError,
+    XetError,
+)
+from xetstore.events import Emit, Hedged, Retrying
+from xetstore.remote.calls import Call, Calls
+from xetstore.remote.connections import ready
+from xetstore.remote.problems import problem_of
+from xetstore.remote.retry import Backoff, Patience
+from xetstore.remote.transport import Answer
+from xetstore.sizes import size_text
+
+CALL: Final = "GET xorb"
+PROGRESS_BYTES: Final = 1 << 20
+"""Attempts are counted anew after so many bytes."""
+SKIP_BYTES: Final = 256 << 10
+MAX_HEDGES: Final = 2
+TRICKLE_SECONDS: Final = 10.0
+TRICKLE_RATE: Final = 64 << 10
+"""What comes slower than this, in bytes per second, from a host that has been ten times faster, is a trickle."""
+
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/(?:[0-9]{1,20}|\*)", re.IGNORECASE)
+
+Wait = Callable[[socket.socket], None]
+
+
+class Request(Protocol):
+    """Asks for the bytes from ``first`` on to the end of the range; any answer that is no redirect."""
+
+    def __call__(self, first: int, call: Call, wait: Wait | None) -> Answer:
+        """``wait`` is what :meth:`Transport.request` takes."""
+
+
+class Pace:
+    """What the ranges from one host share: how fast they came, and how many are hedged. Thread-safe.
+
+    ``best`` is the most that a single range got, in bytes per second of waiting for it. Only some ranges are hedged
+    at a time: where all of them are silent it is the network, and asking for everything twice makes it worse.
+    """
+
+    def __init__(self, max_hedges: int = MAX_HEDGES) -> None:
+        self.best = 0.0
+        self._hedges = threading.BoundedSemaphore(max_hedges)
+
+    def begin_hedge(self) -> bool:
+        """Whether one more range may be hedged; if so, :meth:`end_hedge` has to follow."""
+        return self._hedges.acquire(blocking=False)
+
+    def end_hedge(self) -> None:
+        """It is decided which answer goes on."""
+        self._hedges.release()
+
+    def finished(self, n_bytes: int, seconds: float) -> None:
+        """Take in how long a range took."""
+        if n_bytes >= PROGRESS_BYTES:
+            self.best = max(self.best, n_bytes / max(seconds, 0.01))
+
+    def is_trickle(self, n_bytes: int, seconds: float) -> bool:
+        """Whether a connection is so slow that another one is worth its cost."""
+        return seconds >= TRICKLE_SECONDS and n_bytes / seconds < min(TRICKLE_RATE, self.best / 10)
+
+
+class _HedgeCameFirstError(Exception):
+    """The second request was answered while the first is still silent."""
+
+
+class _Source:
+    """An answer that goes on where the bytes given so far end, once ``skip`` more were read."""
+
+    def __init__(self, answer: Answer, skip: int) -> None:
+        self.answer = answer
+        self.skip = skip
+
+
+class RangeStream:
+    """A ByteStream of the bytes ``[start, end)`` of a URL, which ``name`` names and ``host`` serves. Not thread-safe.
+
+    A connection that breaks or falls silent is replaced by another one, which goes on where it ended. A range that is
+    silent for ``patience.hedge`` is asked for a second time, once. Raises UnavailableError and TimedOutError after
+    ``patience.attempts``, IntegrityError for another range or size than was asked for, ForbiddenError for a URL that
+    has expired, NotFoundError, InterruptedCallError.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        start: int,
+        end: int,
+        *,
+        name: str,
+        host: str,
+        patience: Patience,
+        call: Call,
+        emit: Emit,
+        pace: Pace | None = None,
+        is_limited: bool = False,
+    ) -> None:
+        self._pace = pace or Pace()
+        self._is_limited = is_limited
+        self._hedge_after = patience.hedge
+        self._waited = 0.0
+        self._window = (0, 0.0)
+        self._is_replaced = False
+        self._request = request
+        self._start = start
+        self._length = end - start
+        self._name = name
+        self._host = host
+        self._patience = patience
+        self._call = call
+        self._emit = emit
+        self._backoff = Backoff(CALL, patience=patience, calls=call, emit=emit)
+        self._given = 0
+        self._progress_from = 0
+        self._whole_only = False
+        self._source: _Source | None = None
+        self._failure: XetError | None = None
+        self._second: _Second | None = None
+        self._is_hedged = False
+        self._is_closed = False
+        self._last_byte_at = time.monotonic()
+        try:
+            while self._source is None:
+                try:
+                    self._reopen()
+                except UnavailableError as error:
+                    self._drop()
+                    self._backoff.failed(error)
+        except BaseException:
+            self.close()
+            raise
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill some of ``buffer``, 0 only at the end."""
+        view = memoryview(buffer).cast("B")[: self._length - self._given]
+        if self._is_closed:
+            raise ValueError("the stream is closed")
+        self._call.check()
+        self._last_byte_at = time.monotonic()  # what the reader did meanwhile is not the network's silence
+        self._hedge_after = self._patience.hedge
+        got = 0
+        while got < len(view):
+            try:
+                if self._failure is not None:
+                    failure, self._failure = self._failure, None
+                    raise failure
+                if self._source is None:
+                    self._reopen()
+                count = self._take(view[got:], may_wait=not got)
+            except UnavailableError as error:
+                self._drop()
+                if got:
+                    self._failure = error
+                    break
+                self._backoff.failed(error)
+                continue
+            except BaseException:
+                self._drop()
+                raise
+            if count is None:
+                break
+            got += count
+            self._given += count
+            if self._given - self._progress_from >= PROGRESS_BYTES:
+                self._progress_from = self._given
+                self._backoff.progressed()
+            if self._is_limited:
+                break  # filling the buffer may take long
+        if self._given == self._length:
+            self._finish()
+        return got
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._is_closed = True
+        self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # Opening
+
+    def _reopen(self) -> None:
+        """Have a source, by one attempt."""
+        self._last_byte_at = time.monotonic()
+        try:
+            self._source = self._open(self._call, self._wait)
+        except _HedgeCameFirstError:
+            self._switch()
+        self._window = self._given, self._waited
+
+    def _open(self, call: Call, wait: Wait | None) -> _Source:
+        """Ask for what is missing; or for all of it, where the URL is for nothing else."""
+        given = self._given
+        if given and not self._whole_only:
+            answer = self._request(self._start + given, call, wait)
+            if answer.status not in (400, 403, 416):
+                return self._checked(answer, self._start + given, given)
+            # It may be that the signature is for the whole range alone.
+            answer.close()
+            source = self._checked(self._request(self._start, call, wait), self._start, given)
+            self._whole_only = True
+            return source
+        return self._checked(self._request(self._start, call, wait), self._start, given)
+
+    def _checked(self, answer: Answer, first: int, given: int) -> _Source:
+        try:
+            return self._source_of(answer, first, given)
+        except BaseException:
+            answer.close()
+            raise
+
+    def _source_of(self, answer: Answer, first: int, given: int) -> _Source:
+        end = self._start + self._length
+        declared = answer.headers.get("content-length") or ""
+        length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+        if answer.status == 206:
+            found = _CONTENT_RANGE.fullmatch((answer.headers.get("content-range") or "").strip())
+            if found is None:
+                raise self._wrong("the answer does not say which bytes it is")
+            got = int(found[1]), int(found[2]) + 1
+            if got != (first, end):
+                raise self._wrong(f"bytes {first} to {end} were asked for, and bytes {got[0]} to {got[1]} came")
+            if length is not None and length != end - first:
+                raise self._wrong(f"{end - first} bytes were asked for, and {length} came")
+            return _Source(answer, self._start + given - first)
+        if answer.status == 200:
+            if self._start or (length is not None and length != self._length):
+                size = "all of it" if length is None else f"{length} bytes"
+                raise self._wrong(f"bytes {first} to {end} were asked for, and {size} came")
+            return _Source(answer, given)
+        if answer.status == 416:
+            raise self._wrong(f"it is shorter than {end} bytes (HTTP 416)")
+        error = problem_of(answer, f"{self._name} at {self._host}", bad_request=IntegrityError)
+        if isinstance(error, ForbiddenError):
+            error.hint = "the URL may have expired: ask for the file again"
+        raise error
+
+    def _wrong(self, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self._name} at {self._host}: {what}",
+            hint="the server, or a cache before it, gives wrong bytes: try again, then tell who runs it",
+        )
+
+    # Reading
+
+    def _take(self, view: memoryview, *, may_wait: bool) -> int | None:
+        """Bytes of the source, at least one of them; None if there are none yet and it may not wait."""
+        while True:
+            source = self._source
+            assert source is not None
+            answer = source.answer
+            target = view if not source.skip else memoryview(bytearray(min(source.skip, SKIP_BYTES)))
+            try:
+                count = answer.take(target)
+                if count is None:
+                    if not may_wait:
+                        return None
+                    self._wait(answer.sock)
+                    continue
+            except _HedgeCameFirstError:
+                self._switch()
+                continue
+            except TimedOutError:
+                raise self._silence() from None
+            if count == 0:
+                raise UnavailableError(
+                    f"{self._name} at {self._host} ended after {self._progress_text()}",
+                    hint="try again; if it stays so, something in between cuts connections",
+                )
+            self._last_byte_at = time.monotonic()
+            if self._second is not None:
+                self._cancel_second()
+            if not source.skip:
+                self._watch_pace(count)
+                return count
+            source.skip -= count
+
+    def _watch_pace(self, count: int) -> None:
+        """Ask anew, once, where the range has become a trickle."""
+        given, waited = self._given + count - self._window[0], self._waited - self._window[1]
+        if self._is_limited or waited < TRICKLE_SECONDS:
+            return
+        if self._pace.is_trickle(given, waited) and not self._is_replaced:
+            self._is_replaced = True
+            self._emit(Retrying(CALL, f"{size_text(given)} in {waited:.0f} s from {self._host} are a trickle", 1, 0.0))
+            self._drop()
+        self._window = self._given + count, self._waited
+
+    def _finish(self) -> None:
+        """All is there: whether there is more than that shows before the last byte is believed."""
+        self._pace.finished(self._length, self._waited)
+        source, self._source = self._source, None
+        self._cancel_second()
+        if source is None:
+            return
+        with source.answer as answer:
+            if answer.is_at_end:
+                return
+            # The end was not announced: it has to come now.
+            with suppress(UnavailableError):
+                if answer.readinto(memoryview(bytearray(1))):
+                    raise self._wrong(f"more than {self._length} bytes came")
+
+    def _drop(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.answer.close()
+        self._cancel_second()
+
+    # Waiting
+
+    def _wait(self, sock: socket.socket) -> None:
+        """Wait for ``sock``; after some silence for a second answer as well."""
+        patience = self._patience
+        while True:
+            silent = time.monotonic() - self._last_byte_at
+            if silent >= patience.idle:
+                raise self._silence()
+            if silent >= self._hedge_after and not self._is_hedged:
+                self._hedge(silent)
+            next_look = patience.idle if self._is_hedged else min(self._hedge_after, patience.idle)
+            bell = [] if self._second is None else [self._second.bell]
+            before = time.monotonic()
+            rung = ready([sock, *bell], [], next_look - silent)
+            self._waited += time.monotonic() - before
+            self._call.check()
+            if sock.fileno() in rung:
+                return
+            if self._second is not None and rung:
+                if self._second.has_source:
+                    raise _HedgeCameFirstError
+                self._cancel_second()
+
+    def _hedge(self, silent: float) -> None:
+        if not self._pace.begin_hedge():
+            self._hedge_after = silent + self._patience.hedge
+            return
+        self._is_hedged = True
+        self._emit(Hedged(CALL, silent))
+        self._second = _Second(lambda call: self._open(call, None))
+
+    def _switch(self) -> None:
+        """Go on with the second answer instead of the first."""
+        second, self._second = self._second, None
+        assert second is not None
+        self._pace.end_hedge()
+        if self._source is not None:
+            self._source.answer.close()
+            self._source = None
+        self._source = second.take()
+        self._last_byte_at = time.monotonic()
+        self._source.answer.move_to(self._call)
+
+    def _cancel_second(self) -> None:
+        second, self._second = self._second, None
+        if second is not None:
+            self._pace.end_hedge()
+            second.cancel()
+
+    def _silence(self) -> TimedOutError:
+        return TimedOutError(
+            f"no byte for {self._patience.idle:g} s after {self._progress_text()} from {self._host}",
+            hint="the server is too busy or the connection is dead: try again later",
+        )
+
+    def _progress_text(self) -> str:
+        return f"{size_text(self._given)} of {size_text(self._length)}"
+
+
+class _Second:
+    """A second request for the same bytes, on its way in a thread of its own.
+
+    ``bell`` can be read once it is answered, or has failed.
+    """
+
+    def __init__(self, open_source: Callable[[Call], _Source]) -> None:
+        self._open_source = open_source
+        self._calls = Calls()
+        self._lock = threading.Lock()
+        self._source: _Source | None = None
+        self._is_cancelled = False
+        self.bell, self._rings = socket.socketpair()
+        self._call = self._calls.begin()
+        threading.Thread(target=self._run, name="xetstore hedge", daemon=True).start()
+
+    @property
+    def has_source(self) -> bool:
+        """Whether it was answered, and well."""
+        with self._lock:
+            return self._source is not None
+
+    def take(self) -> _Source:
+        """The answer: the taker's from now on."""
+        self.bell.close()
+        with self._lock:
+            source, self._source = self._source, None
+        assert source is not None
+        return source
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+        with self._lock:
+            self._is_cancelled = True
+            source, self._source = self._source, None
+        self._calls.interrupt()
+        if source is not None:
+            source.answer.close()
+        self.bell.close()
+
+    def _run(self) -> None:
+        with self._rings:
+            try:
+                source = self._open_source(self._call)
+            except (XetError, InterruptedCallError):
+                return  # the first request is still there
+            with self._lock:
+                if not self._is_cancelled:
+                    self._source = source
+                    return
+            source.answer.close()

@@ -1,0 +1,502 @@
+"""Connections: those of urllib3, with sockets that can be interrupted, bodies in slices, reads that take what is there.
+
+urllib3 keeps the pools, speaks to proxies and sets up TLS. What is added needs the socket itself: an interruption
+shuts it down; a server that answers before a body is sent is heard; whoever waits for an answer can do other things
+meanwhile, such as asking a second time. Errors leave here as errors of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import io
+import logging
+import os
+import re
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import urllib3.connection
+import urllib3.connectionpool
+import urllib3.exceptions
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError
+from xetstore.remote.calls import Call
+from xetstore.remote.lookup import addresses
+from xetstore.remote.rate import RateLimit
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+SLICE_BYTES: Final = 256 << 10
+"""How much of a body is sent before anything else is looked at."""
+CONNECT_TICK_SECONDS: Final = 0.05
+"""How often a connection that is being made looks whether it is still wanted."""
+
+_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class StaleConnectionError(Exception):
+    """A connection from the pool had been closed by the server in the meantime: nothing was answered."""
+
+
+class AnsweredEarlyError(BrokenPipeError):
+    """The server has answered, or gone, before all of the body was sent. urllib3 reads the answer after this."""
+
+
+def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout: float) -> set[int]:
+    """Wait until one of the sockets can be read or written, or has failed: the file numbers of those."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        for sock in read:
+            poll.register(sock.fileno(), select.POLLIN)
+        for sock in write:
+            poll.register(sock.fileno(), select.POLLOUT | (select.POLLIN if sock in read else 0))
+        return {number for number, _ in poll.poll(max(timeout, 0) * 1000)}
+    readable, writable, _ = select.select(read, write, [], max(timeout, 0))  # pragma: no cover  # Windows
+    return {sock.fileno() for sock in (*readable, *writable)}  # pragma: no cover
+
+
+class Exchange:
+    """One request and its answer, as the connection that carries it has to know it.
+
+    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        peer: str,
+        sending_seconds: float,
+        answer_seconds: float,
+        upload: RateLimit | None,
+        wait: Callable[[socket.socket], None] | None,
+    ) -> None:
+        self.call = call
+        self.peer = peer
+        self.sending_seconds = sending_seconds
+        self.answer_seconds = answer_seconds
+        self.upload = upload
+        self.wait = wait or self._wait
+        self.sock: socket.socket | None = None
+        self.reply: Reply | None = None
+        self.is_reused = False
+        self.in_body = False
+        self.is_cut_short = False
+        self.heard = b""
+
+    def watch(self, sock: socket.socket) -> None:
+        """Have ``sock`` interrupted with the call, instead of the one before."""
+        self.forget()
+        self.call.watch(sock)
+        self.sock = sock
+
+    def forget(self) -> None:
+        """The exchange is over."""
+        if self.sock is not None:
+            self.call.forget(self.sock)
+            self.sock = None
+
+    def _wait(self, sock: socket.socket) -> None:
+        if not ready([sock], [], self.answer_seconds):
+            raise TimedOutError(
+                f"{self.peer} gave no answer for {self.answer_seconds:g} s",
+                hint="the server is too busy or the connection is dead: try again later",
+            )
+        self.call.check()
+
+
+class _Here(threading.local):
+    """The exchange that this thread is making: urllib3 makes connections and answers, and passes nothing on to them."""
+
+    exchange: Exchange | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def carrying(exchange: Exchange) -> Iterator[None]:
+    """Have the connection that this thread uses next carry ``exchange``."""
+    before, _here.exchange = _here.exchange, exchange
+    try:
+        yield
+    finally:
+        _here.exchange = before
+
+
+def _exchange() -> Exchange:
+    assert _here.exchange is not None, "a connection is used outside of a Transport"
+    return _here.exchange
+
+
+class _Resumed(io.RawIOBase):
+    """What a socket gives after something was read of it already."""
+
+    def __init__(self, heard: bytes, rest: io.RawIOBase) -> None:
+        self._heard = heard
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if not self._heard:
+            return self._rest.readinto(buffer)
+        count = min(len(self._heard), len(buffer))
+        buffer[:count], self._heard = self._heard[:count], self._heard[count:]
+        return count
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
+
+
+class Reply(http.client.HTTPResponse):
+    """An answer of http.client whose body can be read without waiting for more than is there."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kw: Any) -> None:
+        super().__init__(sock, *args, **kw)
+        heard = _exchange().heard
+        if heard:
+            self.fp = io.BufferedReader(_Resumed(heard, self.fp.detach()))
+
+    def begin(self) -> None:
+        """Wait for the first byte of the answer as the exchange has it, then read the head."""
+        exchange = _exchange()
+        sock = exchange.sock
+        if isinstance(sock, socket.socket) and not exchange.heard:
+            before = sock.gettimeout()
+            sock.settimeout(0)
+            try:
+                self._await_first_byte(exchange, sock)
+            finally:
+                sock.settimeout(before)
+        super().begin()
+
+    def _await_first_byte(self, exchange: Exchange, sock: socket.socket) -> None:
+        while True:
+            if not isinstance(sock, ssl.SSLSocket):
+                exchange.wait(sock)
+                return
+            # Of TLS, what can be read may be no data at all: only reading tells.
+            try:
+                self.fp.peek(1)
+                return
+            except ssl.SSLWantReadError:
+                exchange.wait(sock)
+
+    def take(self, view: memoryview) -> int | None:
+        """Read what is there, into ``view``: how much, 0 at the end, None if nothing has come yet.
+
+        None only of a socket that does not block. Raises OSError or HTTPException where the body breaks off.
+        """
+        if self.fp is None:
+            return 0
+        if self.chunked:
+            data = self.read1(len(view))
+            view[: len(data)] = data
+            return len(data)
+        if self.length is not None:
+            view = view[: self.length]
+        try:
+            count: int | None = self.fp.readinto1(view)
+        except _WOULD_BLOCK:
+            return None
+        if count is None:
+            return None
+        if self.length is not None:
+            if count == 0 and self.length:
+                raise http.client.IncompleteRead(b"", self.length)
+            self.length -= count
+        if count == 0 or self.length == 0:
+            self.close()
+        return count
+
+
+class _Carrier(urllib3.connection.HTTPConnection):
+    """What the connections of both schemes have in common."""
+
+    response_class = Reply
+    _is_fresh = False
+    _lever: socket.socket | None = None
+
+    def _new_conn(self) -> socket.socket:
+        exchange = _exchange()
+        who = exchange.peer if self.proxy is None else f"the proxy {self.host}"
+        timeout = float(self.timeout or 10)
+        deadline = time.monotonic() + timeout
+        try:
+            found = addresses(self._dns_host, self.port, exchange.call, deadline)
+        except (OSError, UnicodeError) as error:
+            exchange.call.check()
+            reason = error.strerror or error if isinstance(error, OSError) else "not a host name"
+            raise UnavailableError(
+                f"{who} cannot be found: {reason}", hint="check the address and the connection to the network"
+            ) from None
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                exchange.watch(sock)
+                _connect(sock, address, deadline, exchange.call)
+                sock.settimeout(timeout)
+                self._is_fresh = True
+                # TLS takes the socket over: a second handle on it is what can be interrupted meanwhile.
+                self._lever = sock.dup()
+                exchange.watch(self._lever)
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = error
+                exchange.call.check()
+            except BaseException:
+                sock.close()
+                raise
+        if failure is None or isinstance(failure, TimeoutError):
+            raise TimedOutError(
+                f"no connection to {who} within {timeout:g} s", hint="check the address and the connection"
+            ) from None
+        raise UnavailableError(
+            f"{who} cannot be reached: {failure.strerror or failure}",
+            hint="check the address, and that the server is running",
+        ) from None
+
+    def connect(self) -> None:
+        """Connect, through a proxy and with TLS where it is to be."""
+        exchange = _exchange()
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError as error:
+            raise _untrusted(exchange.peer, error.verify_message or str(error)) from None
+        except CertificateError as error:
+            raise _untrusted(exchange.peer, str(error)) from None
+        except (ssl.SSLError, urllib3.exceptions.SSLError) as error:
+            exchange.call.check()
+            raise _tls_failure(exchange.peer, error) from None
+        except TimeoutError:
+            raise TimedOutError(
+                f"no connection to {exchange.peer} within {self.timeout:g} s: it stopped answering in the middle",
+                hint="check the address and the connection",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            exchange.call.check()
+            raise self._tunnel_failure(exchange.peer, error) from None
+        finally:
+            exchange.forget()
+            if self._lever is not None:
+                self._lever.close()
+                self._lever = None
+
+    def _tunnel_failure(self, peer: str, error: Exception) -> UnavailableError | AccessDeniedError:
+        refused = re.match(r"Tunnel connection failed: ([0-9]{3})", str(error))
+        if refused is None:
+            return UnavailableError(
+                f"the connection to {peer} broke while it was made: {_reason(error)}",
+                hint="try again; if it stays so, something in between cuts connections",
+            )
+        message = f"the proxy {self.host} refuses to connect to {peer} (HTTP {refused[1]})"
+        if refused[1] in ("401", "403", "407"):
+            return AccessDeniedError(message, hint="check the proxy's login, or set no_proxy to go without it")
+        return UnavailableError(message, hint="check the proxy, or set no_proxy to go without it")
+
+    def request(self, *args: Any, **kw: Any) -> None:
+        """Send a request; its body, if any, comes last."""
+        exchange = _exchange()
+        exchange.is_reused = not self._is_fresh and self.sock is not None
+        if self.sock is not None:
+            exchange.watch(self.sock)
+        try:
+            super().request(*args, **kw)
+        except AnsweredEarlyError:
+            exchange.is_cut_short = True
+            raise
+        except (BrokenPipeError, ConnectionResetError):
+            # What the server said before may be there to be read.
+            exchange.is_cut_short = True
+            raise
+        except ssl.SSLError as error:
+            exchange.is_cut_short = True
+            raise AnsweredEarlyError(errno.EPIPE, "the server has gone") from error
+        finally:
+            self._is_fresh = False
+
+    def send(self, data: Buffer) -> None:  # type: ignore[override]  # urllib3 gives bytes only
+        """Send bytes in slices: at the rate that is allowed, as long as the call is wanted, and nobody has answered."""
+        exchange = _exchange()
+        if self.sock is None:
+            self.connect()
+        sock: socket.socket = self.sock
+        if exchange.sock is None:
+            exchange.watch(sock)
+        view = memoryview(data).cast("B")
+        limit = exchange.upload if exchange.in_body else None
+        size = SLICE_BYTES if limit is None else limit.slice_bytes
+        while view:
+            exchange.call.check()
+            piece = view[:size]
+            if limit is not None:
+                limit.take(len(piece), exchange.call.sleep)
+            self._send_slice(exchange, sock, piece)
+            view = view[len(piece) :]
+
+    def _send_slice(self, exchange: Exchange, sock: socket.socket, piece: memoryview) -> None:
+        if not isinstance(sock, socket.socket):  # TLS through a proxy that speaks TLS itself
+            sock.settimeout(exchange.sending_seconds)
+            sock.sendall(piece)
+            return
+        listens = exchange.in_body
+        before = sock.gettimeout()
+        sock.settimeout(0)
+        try:
+            if listens:
+                _listen(exchange, sock)
+            while piece:
+                try:
+                    piece = piece[sock.send(piece) :]
+                except _WOULD_BLOCK:
+                    if not ready([sock] if listens else [], [sock], exchange.sending_seconds):
+                        raise TimedOutError(
+                            f"{exchange.peer} took no byte for {exchange.sending_seconds:g} s",
+                            hint="the server is too busy or the connection is dead: try again later",
+                        ) from None
+                    exchange.call.check()
+                    if listens:
+                        _listen(exchange, sock)
+        finally:
+            with suppress(OSError):
+                sock.settimeout(before)
+
+    def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]
+        """The answer, once its head is there."""
+        exchange = _exchange()
+        exchange.in_body = False
+        try:
+            response = super().getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            exchange.call.check()
+            gone = isinstance(error, ConnectionError | http.client.RemoteDisconnected | ssl.SSLEOFError)
+            if gone and exchange.is_reused:
+                raise StaleConnectionError from None
+            if isinstance(error, TimeoutError):
+                raise TimedOutError(
+                    f"{exchange.peer} stopped in the middle of the head of its answer",
+                    hint="the server is too busy or the connection is dead: try again later",
+                ) from None
+            raise broken(exchange.peer, error) from None
+        exchange.reply = response._original_response  # type: ignore[assignment]  # made by response_class
+        return response
+
+
+class PlainConnection(_Carrier):
+    """http."""
+
+
+class TlsConnection(_Carrier, urllib3.connection.HTTPSConnection):
+    """https."""
+
+
+class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
+    """Connections to one host."""
+
+    ConnectionCls = PlainConnection
+
+
+class TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
+    """Connections to one host."""
+
+    ConnectionCls = TlsConnection
+
+
+POOLS: Final = {"http": PlainPool, "https": TlsPool}
+
+
+def broken(peer: str, error: Exception) -> UnavailableError:
+    """A connection broke, or what came is no HTTP."""
+    return UnavailableError(
+        f"the connection to {peer} broke: {_reason(error)}",
+        hint="try again; if it stays so, something in between cuts connections",
+    )
+
+
+def _listen(exchange: Exchange, sock: socket.socket) -> None:
+    """Raise AnsweredEarlyError if the server has said something while a body is being sent."""
+    if not ready([sock], [], 0):
+        return
+    if isinstance(sock, ssl.SSLSocket):
+        # What can be read may be TLS's own: only reading tells, and what was read is kept for the reply.
+        try:
+            exchange.heard = sock.recv(1)
+        except _WOULD_BLOCK:
+            return
+    raise AnsweredEarlyError(errno.EPIPE, "the server has answered already")
+
+
+def _connect(sock: socket.socket, address: Any, deadline: float, call: Call) -> None:
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+        raise OSError(code, os.strerror(code))
+    while code and not ready([], [sock], CONNECT_TICK_SECONDS):
+        call.check()
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+    call.check()
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return "it ended before the body did"
+    if isinstance(error, http.client.RemoteDisconnected | ssl.SSLEOFError):
+        return "it was closed without an answer"
+    if isinstance(error, http.client.HTTPException):
+        return "what came is not HTTP"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def _untrusted(peer: str, reason: str) -> AccessDeniedError:
+    return AccessDeniedError(
+        f"the certificate of {peer} is not to be trusted: {reason}",
+        hint="check the address; where the server has a certificate of its own, name its file in SSL_CERT_FILE",
+    )
+
+
+def _tls_failure(peer: str, error: Exception) -> UnavailableError | UsageError:
+    reason = getattr(error, "reason", None) or type(error).__name__
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return broken(peer, error)
+    return UsageError(
+        f"there is no TLS with {peer}: {str(reason).replace('_', ' ').lower()}",
+        hint="check that the address is that of an https server",
+    )
+
+
+class _NoQueries(logging.Filter):
+    """Takes the query of URLs out of what urllib3 logs of our requests: it may be a signature."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Every record passes."""
+        if _here.exchange is not None and isinstance(record.args, tuple):
+            record.args = tuple(
+                re.sub(r"\?\S*", "?…", argument) if isinstance(argument, str) else argument for argument in record.args
+            )
+        return True
+
+
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.poolmanager"):
+    logging.getLogger(_name).addFilter(_NoQueries())

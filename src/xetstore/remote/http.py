@@ -1,0 +1,289 @@
+"""HttpCas: a Cas over HTTP, any server that speaks the Xet protocol (draft 11)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+from xetstore.errors import (
+    FormatError,
+    IntegrityError,
+    InterruptedCallError,
+    RangeError,
+    UnavailableError,
+    UsageError,
+    XetError,
+)
+from xetstore.events import Emit, Retrying, ignore
+from xetstore.interfaces import ByteStream
+from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.shard import Shard
+from xetstore.protocol.suite import SHARD_FOOTER_BYTES
+from xetstore.records import FileRecord
+from xetstore.remote.bodies import RangeStream, Wait
+from xetstore.remote.calls import Call, Calls
+from xetstore.remote.network import origin_of
+from xetstore.remote.retry import retry_after_seconds
+from xetstore.remote.server import Credentials, Server
+from xetstore.remote.shards import put_shard
+from xetstore.remote.transport import Answer, Transport
+from xetstore.remote.xorbs import XorbUpload
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from xetstore.remote.tokens import TokenSource
+
+MAX_RECONSTRUCTION_BYTES: Final = 256 << 20
+MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
+QUERY_SECONDS: Final = 5.0
+"""A dedup query that takes longer saves nothing."""
+MAX_REDIRECTS: Final = 5
+
+_V1: Final = "GET /v1/reconstructions"
+_V2: Final = "GET /v2/reconstructions"
+_HEAD_FILE: Final = "HEAD /v1/files"
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class HttpCas:
+    """A Cas on a server. Thread-safe.
+
+    ``url`` may have a path, which comes before that of every call. ``tokens`` gives what callers prove themselves
+    by: it is sent to the server itself and nobody else. Without ``transport`` it makes one, and closes it.
+    ``dedup_prefix`` is the namespace of dedup queries. Raises UsageError for a URL that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tokens: TokenSource | None = None,
+        transport: Transport | None = None,
+        emit: Emit = ignore,
+        dedup_prefix: str = "default",
+    ) -> None:
+        if not _PREFIX.fullmatch(dedup_prefix):
+            raise UsageError(f"{dedup_prefix!r} is no prefix", hint="it has letters, digits, dots and dashes")
+        used = transport or Transport()
+        self._server = Server(url, tokens, used, emit)
+        self._owned = used if transport is None else None
+        self._dedup_prefix = dedup_prefix
+        self._calls = Calls()
+
+    @property
+    def url(self) -> str:
+        """The address of the server, without a slash at its end."""
+        return self._server.url
+
+    @property
+    def queries(self) -> QueryRule:
+        """What any server may know."""
+        return WIRE_QUERIES
+
+    def __repr__(self) -> str:
+        return f"HttpCas({self.url!r})"
+
+    def reconstruct(
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+    ) -> Reconstruction:
+        """How to rebuild bytes ``[start, end)`` of a file (11.3). As :meth:`interfaces.Cas.reconstruct`.
+
+        The empty file is one everywhere, and no server is asked for it.
+        """
+        if start < 0 or (end is not None and end <= start):
+            raise UsageError(f"bytes {start} to {end} are not a range", hint="ask for one byte at least")
+        if file == Hash.ZERO:
+            if start:
+                raise RangeError(f"file {file} is empty: byte {start} is not in it", hint="start at byte 0")
+            return Reconstruction(0, (), {}, () if hashes else None)
+        call = self._calls.begin()
+        credentials = self._server.credentials(write=False)
+        headers = {"accept-encoding": "gzip"}
+        if start or end is not None:
+            headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        if hashes:
+            headers["x-xet-chunk-hashes"] = "true"
+
+        def ask() -> Reconstruction:
+            return self._server.retrying(_V2, lambda: self._reconstruct(file, headers, call, credentials), call)
+
+        try:
+            return ask()
+        except IntegrityError as error:
+            # What came may have been damaged on its way; what the server means to say is the same again.
+            self._server.emit(Retrying(_V2, str(error), 1, 0.0))
+            try:
+                return ask()
+            except IntegrityError as last:
+                last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
+                raise
+
+    def find_chunk(self, chunk: Hash) -> Shard | None:
+        """A dedup answer (11.4), or None: also where the server is slow, broken, or asks for a rest.
+
+        Made once, within some seconds. After three failures in a row there are no queries for a minute.
+        """
+        queries = self._server.queries
+        if queries.are_paused:
+            return None
+        call = self._calls.begin()
+        try:
+            with self._server.send(
+                "GET",
+                f"/v1/chunks/{self._dedup_prefix}/{chunk}",
+                call=call,
+                credentials=self._server.credentials(write=False),
+                timeout=QUERY_SECONDS,
+            ) as answer:
+                if answer.status == 200:
+                    body = answer.read(MAX_DEDUP_ANSWER_BYTES)
+                    shard = Shard.parse(body) if _has_footer(body) else None
+                elif answer.status in (403, 404):
+                    answer.read(MAX_DEDUP_ANSWER_BYTES)
+                    shard = None
+                else:
+                    queries.failed(retry_after_seconds(answer.headers.get("retry-after")))
+                    return None
+        except InterruptedCallError:
+            raise
+        except XetError:
+            queries.failed()
+            return None
+        queries.succeeded()
+        return shard
+
+    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
+        """Store a serialized xorb (11.5), by a grant where the server gives grants. True if it is new."""
+        return XorbUpload(self._server, xorb, body, self._calls.begin()).run()
+
+    def put_shard(self, shard: Shard) -> bool:
+        """Register files (11.6). True if anything in it is new. It has to be small enough for one request."""
+        return put_shard(self._server, shard, self._calls.begin())
+
+    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
+        """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`.
+
+        The token is sent with it only if its URL is the server's own and has no query that could authorize it.
+        """
+        try:
+            host = origin_of(fetch.url).address
+        except UsageError as error:
+            raise FormatError("fetch.url", 0, f"{error}: it is where xorb {fetch.xorb} should be") from None
+
+        def request(first: int, call: Call, wait: Wait | None) -> Answer:
+            headers = {"range": f"bytes={first}-{fetch.byte_end - 1}"}
+            return self._follow(fetch.url.partition("#")[0], headers, call, wait)
+
+        return RangeStream(
+            request,
+            fetch.byte_start,
+            fetch.byte_end,
+            name=f"xorb {fetch.xorb}",
+            host=host,
+            patience=self._server.transport.patience,
+            call=self._calls.begin(),
+            emit=self._server.emit,
+            pace=self._server.pace_of(host),
+            is_limited=self._server.transport.is_limited,
+        )
+
+    def stat(self, file: Hash) -> FileRecord:
+        """Hash and size of a file. Raises NotFoundError."""
+        if file == Hash.ZERO:
+            return FileRecord(file, 0)
+        call = self._calls.begin()
+        if not self._server.lacks(_HEAD_FILE):
+            credentials = self._server.credentials(write=False)
+            size = self._server.retrying(_HEAD_FILE, lambda: self._head(file, call, credentials), call)
+            if size is not None:
+                return FileRecord(file, size)
+        found = self.reconstruct(file)
+        if not self._server.lacks(_HEAD_FILE):
+            self._server.fall_back(_HEAD_FILE, _V2)
+        return FileRecord(file, found.unpacked_bytes - found.offset_into_first_term)
+
+    def interrupt(self) -> None:
+        """End the calls under way, those of views apart."""
+        self._calls.interrupt()
+
+    def view(self) -> HttpCas:
+        """The same server, connections and tokens, with calls of its own to interrupt."""
+        view = object.__new__(HttpCas)
+        view._owned = None
+        view._server = self._server
+        view._dedup_prefix = self._dedup_prefix
+        view._calls = Calls()
+        return view
+
+    def close(self) -> None:
+        """End the calls under way, and close the connections unless they are somebody else's."""
+        self._calls.interrupt()
+        if self._owned is not None:
+            self._owned.close()
+
+    def _reconstruct(self, file: Hash, headers: dict[str, str], call: Call, credentials: Credentials) -> Reconstruction:
+        server = self._server
+        for version in (1,) if server.lacks(_V2) else (2, 1):
+            path = f"/v{version}/reconstructions/{file}"
+            with server.send("GET", path, call=call, credentials=credentials, headers=headers) as answer:
+                if version == 2 and answer.status in (404, 501):
+                    continue
+                if answer.status not in (200, 206):
+                    raise server.refused(answer, f"file {file}", credentials)
+                found = Reconstruction.from_json(answer.read(MAX_RECONSTRUCTION_BYTES))
+            if version == 1:
+                server.fall_back(_V2, _V1)
+            return found
+        raise AssertionError("unreachable")
+
+    def _head(self, file: Hash, call: Call, credentials: Credentials) -> int | None:
+        """The size; None if it has to be found out in another way."""
+        path = f"/v1/files/{file}"
+        with self._server.send("HEAD", path, call=call, credentials=credentials) as answer:
+            if answer.status in (404, 405, 501):
+                return None
+            declared = answer.headers.get("content-length") or ""
+            if answer.status != 200:
+                raise self._server.refused(answer, f"file {file}", credentials)
+        return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+
+    def _follow(self, url: str, headers: dict[str, str], call: Call, wait: Wait | None) -> Answer:
+        """The answer of wherever redirects lead to. No token goes anywhere but to the server itself."""
+        credentials = self._server.credentials(write=False)
+        for _ in range(MAX_REDIRECTS + 1):
+            is_own = origin_of(url) == self._server.origin and "?" not in url
+            token = credentials.headers() if is_own else {}
+            patience = self._server.transport.patience
+            answer = self._server.send_to(
+                "GET", url, call=call, headers={**headers, **token}, timeout=patience.idle, wait=wait
+            )
+            if is_own and answer.status == 401 and self._renewed(answer, credentials):
+                continue
+            target = answer.headers.get("location")
+            if answer.status not in (301, 302, 303, 307, 308) or not target:
+                return answer
+            answer.close()
+            url = urljoin(url, target).partition("#")[0]
+        raise UnavailableError(
+            f"{origin_of(url).address} redirects more than {MAX_REDIRECTS} times", hint="try again later"
+        )
+
+    @staticmethod
+    def _renewed(answer: Answer, credentials: Credentials) -> bool:
+        try:
+            again = credentials.renew(answer.status)
+        except BaseException:
+            answer.close()
+            raise
+        if again:
+            answer.close()
+        return again
+
+
+def _has_footer(body: bytes) -> bool:
+    """Whether the header of a shard announces one: without it nothing in it can be recognised."""
+    return int.from_bytes(body[40:48], "little") == SHARD_FOOTER_BYTES

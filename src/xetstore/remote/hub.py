@@ -1,0 +1,218 @@
+"""Hub: the names of a Hub's repositories as Xet files, and the tokens for the store in which these lie."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from xetstore.errors import FormatError, NotFoundError, UsageError
+from xetstore.events import Emit, ignore
+from xetstore.protocol.hashes import Hash
+from xetstore.remote.calls import Calls
+from xetstore.remote.hub_answers import (
+    TreeEntry,
+    entries_of,
+    error_of,
+    hash_of,
+    link,
+    same_origin,
+    size_of,
+    token_of,
+)
+from xetstore.remote.hub_settings import checked_endpoint, hub_endpoint, hub_token
+from xetstore.remote.locators import HubLocator
+from xetstore.remote.retry import retrying
+from xetstore.remote.tokens import RouteTokens, Secret, Token
+from xetstore.remote.transport import Transport
+
+if TYPE_CHECKING:
+    from xetstore.remote.transport import Answer
+
+__all__ = ["Hub", "HubFile", "TreeEntry"]
+
+T = TypeVar("T")
+
+_MAX_REDIRECTS: Final = 5
+_MAX_BODY_BYTES: Final = 64 << 20
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a repository as Xet has it. ``size`` is bytes, None where the Hub does not say."""
+
+    hash: Hash
+    size: int | None
+    locator: HubLocator
+
+
+class Hub:
+    """One Hub's API. Thread-safe.
+
+    ``endpoint`` is its URL, by default HF_ENDPOINT or the public Hub; ``token`` a token of the Hub, by default the one
+    that its own clients would use. The token goes to the origin of ``endpoint`` and to nobody else.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        token: str | None = None,
+        transport: Transport | None = None,
+        emit: Emit = ignore,
+        allow_http: bool = False,
+    ) -> None:
+        self.endpoint = checked_endpoint(hub_endpoint() if endpoint is None else endpoint)
+        self._secret = hub_token() if token is None else Secret(token)
+        self._own_transport = transport is None
+        self._transport = transport or Transport(allow_http=allow_http)
+        self._emit = emit
+        self._calls = Calls()
+        self._guard = threading.Lock()
+        self._tokens: dict[HubLocator, RouteTokens] = {}
+        self._read_routes: dict[HubLocator, str] = {}
+
+    def resolve(self, locator: HubLocator) -> HubFile:
+        """Which file a name stands for. The redirect to its bytes is not followed: a renamed repository's is.
+
+        Raises NotFoundError, AccessDeniedError, and UsageError for a file that Xet does not store.
+        """
+        if not locator.path:
+            raise UsageError(
+                f"{locator} names a repository, not a file of it",
+                hint="add the path of a file; where the repository's name has one part, add its revision too: "
+                "hf://models/gpt2@main/config.json",
+            )
+        url = self.endpoint + locator.resolve_route
+        status, headers = self._call(
+            "HEAD", url, locator, "find the file", lambda answer: (answer.status, answer.headers)
+        )
+        file = hash_of(headers)
+        if file is None:
+            raise UsageError(
+                f"{locator} is not stored by Xet", hint=f"it is an ordinary file, which any HTTP client gets from {url}"
+            )
+        self._learn_route(locator, headers)
+        return HubFile(file, size_of(headers, whole=status == 200), locator)
+
+    def tokens(self, locator: HubLocator) -> RouteTokens:
+        """The tokens for the store of a repository or bucket, at the locator's revision; each is asked for when it is
+        needed, so a read token only until something is to be written.
+        """
+        root = locator.at("")
+        with self._guard:
+            if root not in self._tokens:
+                self._tokens[root] = RouteTokens(lambda scope: self._token(root, scope), emit=self._emit)
+            return self._tokens[root]
+
+    def cas_url(self, locator: HubLocator) -> str:
+        """The URL of the store in which a repository's files lie; it comes with a read token."""
+        token = self.tokens(locator).token(write=False)
+        if token is None or token.cas_url is None:
+            raise FormatError("hub.cas_url", 0, f"the Hub names no CAS URL for {locator.root_name}")
+        return token.cas_url
+
+    def tree(self, locator: HubLocator, recursive: bool = False) -> Iterator[TreeEntry]:
+        """The entries of a folder, or the one of a file; with all that is below it if ``recursive``.
+
+        Raises NotFoundError where there is no such folder or file.
+        """
+        found = False
+        for route in self._tree_routes(locator):
+            for entry in self._listed(f"{self.endpoint}{route}?recursive={str(recursive).lower()}", locator):
+                if not locator.path or entry.path == locator.path or entry.path.startswith(f"{locator.path}/"):
+                    found = True
+                    yield entry
+            if found:
+                return
+        if locator.path:
+            raise NotFoundError(f"the repository {locator.root_name} has no {locator.path!r}")
+
+    def interrupt(self) -> None:
+        """Let the calls that other threads have under way fail soon, with InterruptedCallError."""
+        self._calls.interrupt()
+
+    def close(self) -> None:
+        """End what is under way, and let go of the connections unless they were given."""
+        self._calls.interrupt()
+        if self._own_transport:
+            self._transport.close()
+
+    def _tree_routes(self, locator: HubLocator) -> list[str]:
+        if locator.kind != "buckets" or not locator.path:
+            return [locator.tree_route]
+        # A bucket lists what begins with a text: first what is in a folder of this name, else a file of this name.
+        return [locator.tree_route, locator.tree_route.removesuffix("%2F")]
+
+    def _listed(self, first: str, locator: HubLocator) -> Iterator[TreeEntry]:
+        asked: set[str] = set()
+        url: str | None = first
+        while url is not None:
+            asked.add(url)
+            body, headers = self._get(url, locator, "list a folder")
+            yield from entries_of(body)
+            following = link(headers, "next")
+            url = None if following is None else same_origin(following, url)
+            if following is not None and (url is None or url in asked):
+                raise FormatError("hub.tree", 0, "the Hub's listing goes on at another origin, or in a circle")
+
+    def _token(self, root: HubLocator, scope: str) -> Token:
+        with self._guard:
+            learnt = self._read_routes.get(root) if scope == "read" else None
+        body, headers = self._get(learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token")
+        try:
+            return token_of(headers, body)
+        except FormatError as error:
+            error.hint = "a login page or the like may be in between: try again, then check HF_ENDPOINT"
+            raise
+
+    def _learn_route(self, locator: HubLocator, headers: Mapping[str, str]) -> None:
+        """Keep the token route that came with a file: a token is bound to a commit (auth), and a branch moves on."""
+        told = link(headers, "xet-auth") or headers.get("x-xet-refresh-route")
+        url = same_origin(told, self.endpoint) if told else None
+        if url is None:
+            return
+        root = locator.at("")
+        with self._guard:
+            before = self._read_routes.get(root)
+            self._read_routes[root] = url
+            tokens = self._tokens.get(root)
+        if tokens is not None and before != url:
+            tokens.forget()
+
+    def _get(self, url: str, locator: HubLocator, what: str) -> tuple[bytes, Mapping[str, str]]:
+        return self._call("GET", url, locator, what, lambda answer: (answer.read(_MAX_BODY_BYTES), answer.headers))
+
+    def _call(self, method: str, url: str, locator: HubLocator, what: str, answered: Callable[[Answer], T]) -> T:
+        """Ask, with the token, until there is an answer that is no redirect within the Hub; raise what it stands for
+        if it is an error. A redirect to elsewhere is the answer to a HEAD.
+        """
+        headers: dict[str, str] = {}
+        secrets: tuple[str, ...] = ()
+        if self._secret is not None:
+            secrets = (self._secret.reveal(),)
+            headers["Authorization"] = f"Bearer {self._secret.reveal()}"
+
+        def once() -> tuple[str, None] | tuple[None, T]:
+            with self._transport.request(method, url, headers=headers, calls=self._calls) as answer:
+                redirects = answer.status in _REDIRECTS
+                if redirects and hash_of(answer.headers) is None:
+                    target = same_origin(answer.headers.get("location") or "", url)
+                    if target is not None:
+                        return target, None
+                if answer.status == 200 or (redirects and method == "HEAD"):
+                    return None, answered(answer)
+                raise error_of(answer, locator, what, secrets)
+
+        name = f"{method} {url.removeprefix(self.endpoint).partition('?')[0]}"
+        for _ in range(_MAX_REDIRECTS + 1):
+            found = retrying(name, once, patience=self._transport.patience, calls=self._calls, emit=self._emit)
+            if found[0] is None:
+                return found[1]
+            url = found[0]
+        raise UsageError(
+            f"the Hub redirects without an end when it is to {what} for {locator}",
+            hint="check HF_ENDPOINT, and whether something before the Hub answers for it",
+        )

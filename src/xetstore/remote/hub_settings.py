@@ -1,0 +1,58 @@
+"""Which Hub is meant, and with which token, as the environment of real clients says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from xetstore.errors import UsageError, kind_of
+from xetstore.remote.network import origin_of
+from xetstore.remote.tokens import Secret
+
+DEFAULT_ENDPOINT: Final = "https://huggingface.co"
+
+_YES: Final = ("1", "ON", "YES", "TRUE")
+
+
+def hub_endpoint(environment: Mapping[str, str] = os.environ) -> str:
+    """HF_ENDPOINT, else the public Hub."""
+    return environment.get("HF_ENDPOINT", "").strip() or DEFAULT_ENDPOINT
+
+
+def checked_endpoint(url: str) -> str:
+    """A Hub's URL, without the slash at its end. Raises UsageError."""
+    origin_of(url)
+    if not url.isascii() or not url.isprintable() or set(url) & set("?# "):
+        raise UsageError("the URL of the Hub has more than a path in it", hint=f"for example {DEFAULT_ENDPOINT}")
+    return url.rstrip("/")
+
+
+def hub_token(environment: Mapping[str, str] = os.environ) -> Secret | None:
+    """HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file that ``hf auth login`` writes; None without, or where
+    HF_HUB_DISABLE_IMPLICIT_TOKEN says so. Raises UsageError for a token that cannot be one, and AccessDeniedError.
+    """
+    if environment.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in _YES:
+        return None
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if text := environment.get(name, "").strip():
+            return Secret(text)
+    path = _token_path(environment)
+    try:
+        text = path.read_text("ascii", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise kind_of(error)(
+            f"the Hub's token file {path} cannot be read: {error.strerror or type(error).__name__}",
+            hint="HF_HUB_DISABLE_IMPLICIT_TOKEN=1 goes without a token",
+        ) from None
+    return Secret(text) if text else None
+
+
+def _token_path(environment: Mapping[str, str]) -> Path:
+    if named := environment.get("HF_TOKEN_PATH"):
+        return Path(os.path.expandvars(named)).expanduser()
+    home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "token"

@@ -1,0 +1,132 @@
+"""What the environment says of the network: which proxy leads to a host, and whose certificates are trusted."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from xetstore.errors import UsageError
+
+CA_VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Each names a file of certificates, or a folder of them; the first that is set counts."""
+
+
+class Proxy(NamedTuple):
+    """``url`` has no credentials in it; ``login`` is ``user:password``, or None."""
+
+    url: str
+    login: str | None
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.url!r})"
+
+
+class Origin(NamedTuple):
+    """Whom a URL speaks to: scheme, host in lower case and without brackets, port."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Host and port as one writes them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> Origin:
+    """The origin of an absolute http or https URL. Raises UsageError for any other, and for one with credentials."""
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
+        login = parts.username is not None or parts.password is not None
+    except ValueError:
+        scheme, host, port, login = "", None, None, False
+    if scheme not in _PORTS or not host:
+        shown = _shown(url)
+        raise UsageError(f"{shown!r} is not the URL of a server", hint="it starts with http:// or https:// and a host")
+    if login:
+        raise UsageError(
+            f"the URL of {host} has a user or a password in it",
+            hint="leave out what is before the @, and give a token instead",
+        )
+    return Origin(scheme, host, _PORTS[scheme] if port is None else port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself: nobody listens in between."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_for(origin: Origin) -> Proxy | None:
+    """The proxy that http_proxy, https_proxy, all_proxy and no_proxy tell to use; never one for this machine itself.
+
+    Raises UsageError for one that is no http or https proxy.
+    """
+    if is_loopback(origin.host):
+        return None
+    found = urllib.request.getproxies()
+    text = found.get(origin.scheme) or found.get("all")
+    if not text or urllib.request.proxy_bypass(f"{origin.host}:{origin.port}"):
+        return None
+    text = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(text)
+        scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
+    except ValueError:
+        scheme, host, port = "", None, None
+    if scheme not in _PORTS or not host:
+        raise UsageError(
+            f"the proxy for {origin.scheme} is not an http or https URL",
+            hint=f"set {origin.scheme}_proxy to http://HOST:PORT, or no_proxy to {origin.host} to go without",
+        )
+    login = None
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    where = Origin(scheme, host, _PORTS[scheme] if port is None else port)
+    return Proxy(f"{scheme}://{where.address}", login)
+
+
+def tls_context(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext:
+    """Trust as the environment has it: its bundle, else the system's certificates.
+
+    Raises UsageError for a bundle that is not there, or none.
+    """
+    for variable in CA_VARIABLES:
+        name = environment.get(variable)
+        if not name:
+            continue
+        path = Path(name)
+        try:
+            if path.is_dir():
+                return ssl.create_default_context(capath=name)
+            return ssl.create_default_context(cafile=name)
+        except OSError as error:
+            reason = "is not there" if not path.exists() else f"cannot be used: {error.strerror or error}"
+            raise UsageError(
+                f"the file of certificates that {variable} names {reason}: {name}",
+                hint=f"correct {variable}, or unset it to trust what the system trusts",
+            ) from None
+    return ssl.create_default_context()
+
+
+def _shown(url: str) -> str:
+    """A URL for a message: without what may be secret in it."""
+    head, at, tail = url.partition("@")
+    url = tail if at else head
+    return url.partition("?")[0].partition("#")[0][:120]

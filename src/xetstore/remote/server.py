@@ -1,0 +1,189 @@
+"""Server: one Xet server as a client knows it: its URL, who may call it, and what turned out to be missing there."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from xetstore.errors import UsageError, XetError
+from xetstore.events import Emit, FellBack
+from xetstore.remote.bodies import Pace
+from xetstore.remote.calls import Call
+from xetstore.remote.network import origin_of
+from xetstore.remote.problems import problem_of
+from xetstore.remote.retry import retrying
+from xetstore.remote.transport import Answer, Transport
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from xetstore.remote.tokens import Token, TokenSource
+
+T = TypeVar("T")
+
+QUERY_FAILURES: Final = 3
+QUERY_PAUSE_SECONDS: Final = 60.0
+
+
+class Credentials:
+    """The token of one call, with one renewal if it is refused. Not thread-safe."""
+
+    def __init__(self, tokens: TokenSource | None, *, write: bool) -> None:
+        self._tokens = tokens
+        self._write = write
+        self._token: Token | None = None
+        self._fresh: Token | None = None
+        self._is_renewed = False
+
+    def headers(self) -> dict[str, str]:
+        """The header to be sent now."""
+        if self._tokens is None:
+            return {}
+        self._token, self._fresh = self._fresh or self._tokens.token(write=self._write), None
+        return {} if self._token is None else {"authorization": f"Bearer {self._token.secret.reveal()}"}
+
+    def renew(self, status: int) -> bool:
+        """Whether a call that got ``status`` is worth repeating with another token: once in its life."""
+        refused = status == 401 or (status == 403 and self._write)
+        if not refused or self._tokens is None or self._is_renewed:
+            return False
+        self._is_renewed = True
+        self._fresh = self._tokens.renew(self._token, write=self._write)
+        return self._fresh is not None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be in no message, whatever a server says."""
+        return () if self._token is None else (self._token.secret.reveal(),)
+
+
+class Queries:
+    """Whether dedup queries are worth their time: not for a while after some have failed. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._paused_until = float("-inf")
+
+    @property
+    def are_paused(self) -> bool:
+        """Whether to do without."""
+        return self._clock() < self._paused_until
+
+    def succeeded(self) -> None:
+        """The server answered, yes or no."""
+        with self._lock:
+            self._failures = 0
+
+    def failed(self, retry_after: float | None = None) -> None:
+        """It did not, or wants to be asked later."""
+        with self._lock:
+            self._failures += 1
+            now = self._clock()
+            if self._failures >= QUERY_FAILURES:
+                self._failures = 0
+                self._paused_until = max(self._paused_until, now + QUERY_PAUSE_SECONDS)
+            if retry_after:
+                self._paused_until = max(self._paused_until, now + retry_after)
+
+
+class Server:
+    """A server, shared by all views of a client. Thread-safe.
+
+    Raises UsageError for a URL that cannot be one, and for plain http where that is not allowed.
+    """
+
+    def __init__(self, url: str, tokens: TokenSource | None, transport: Transport, emit: Emit) -> None:
+        self.origin = origin_of(url)
+        if "?" in url or "#" in url:
+            raise UsageError("the URL of a server has no query and no fragment", hint="give it without ? and #")
+        self.url = url.rstrip("/")
+        transport.check_scheme(url)
+        self.tokens = tokens
+        self.transport = transport
+        self.emit = emit
+        self.queries = Queries()
+        self._session = str(uuid.uuid4())
+        self._absent: set[str] = set()
+        self._paces: dict[str, Pace] = {}
+
+    def credentials(self, *, write: bool) -> Credentials:
+        """Those of a call that begins now."""
+        return Credentials(self.tokens, write=write)
+
+    def pace_of(self, host: str) -> Pace:
+        """How fast ranges come from a host that this server sends its clients to."""
+        return self._paces.setdefault(host, Pace())
+
+    def lacks(self, name: str) -> bool:
+        """Whether a call turned out not to exist here."""
+        return name in self._absent
+
+    def fall_back(self, name: str, used: str) -> None:
+        """Remember that a call does not exist here, and tell so the first time."""
+        if name not in self._absent:
+            self._absent.add(name)
+            self.emit(FellBack(name, used))
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        call: Call,
+        credentials: Credentials,
+        headers: Mapping[str, str] = {},
+        body: Buffer | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """The answer to a call, whatever its status. Where the token is refused it is made with another one, once."""
+        while True:
+            answer = self.send_to(
+                method,
+                f"{self.url}{path}",
+                call=call,
+                headers={**headers, **credentials.headers()},
+                body=body,
+                timeout=timeout,
+            )
+            if answer.status not in (401, 403):
+                return answer
+            try:
+                again = credentials.renew(answer.status)
+            except BaseException:
+                answer.close()
+                raise
+            if not again:
+                return answer
+            answer.close()
+
+    def send_to(
+        self,
+        method: str,
+        url: str,
+        *,
+        call: Call,
+        headers: Mapping[str, str],
+        body: Buffer | None = None,
+        timeout: float | None = None,
+        wait: Callable[..., None] | None = None,
+    ) -> Answer:
+        """A request to any URL, with no token but one that ``headers`` has."""
+        sent = {"accept": "*/*", "x-xet-session-id": self._session, **headers}
+        return self.transport.request(method, url, headers=sent, body=body, timeout=timeout, calls=call, wait=wait)
+
+    def retrying(self, name: str, work: Callable[[], T], call: Call) -> T:
+        """What ``work`` returns, after as many attempts as it takes and patience allows."""
+        return retrying(name, work, patience=self.transport.patience, calls=call, emit=self.emit)
+
+    def refused(
+        self, answer: Answer, what: str, credentials: Credentials, *, bad_request: type[XetError] = UsageError
+    ) -> XetError:
+        """The error that an answer stands for. ``what`` names the thing; the server is added."""
+        return problem_of(
+            answer, f"{what} at {self.origin.address}", bad_request=bad_request, secrets=credentials.secrets
+        )

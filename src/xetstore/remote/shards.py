@@ -1,0 +1,130 @@
+"""Shards over HTTP: POST /v2/shards, whose answer is a stream of JSON frames, or POST /v1/shards (11.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from xetstore.errors import RejectedShardError, UnavailableError, XetError
+from xetstore.protocol.shard import Shard
+from xetstore.remote.calls import Call
+from xetstore.remote.problems import refusal, tidy
+from xetstore.remote.server import Credentials, Server
+from xetstore.remote.transport import Answer
+
+V1: Final = "POST /v1/shards"
+V2: Final = "POST /v2/shards"
+MAX_FRAME_BYTES: Final = 1 << 20
+MAX_ANSWER_BYTES: Final = 1 << 20
+READ_BYTES: Final = 64 << 10
+
+
+class _Frame(msgspec.Struct):
+    type: str = ""
+    result: int = 1
+    message: str = ""
+    retryable: bool = False
+
+
+class _Registered(msgspec.Struct):
+    result: int
+
+
+_FRAMES: Final = msgspec.json.Decoder(_Frame)
+_V1_ANSWERS: Final = msgspec.json.Decoder(_Registered)
+
+
+def put_shard(server: Server, shard: Shard, call: Call) -> bool:
+    """Register what ``shard`` names; True if anything of it is new. As :meth:`interfaces.Cas.put_shard`."""
+    try:
+        body = shard.serialize()
+    except ValueError as error:
+        raise RejectedShardError(f"the shard cannot be uploaded: {error}", hint="upload the files again") from None
+    credentials = server.credentials(write=True)
+
+    def post() -> bool:
+        if not server.lacks(V2):
+            with _post(server, "/v2/shards", body, credentials, call) as answer:
+                if answer.status not in (404, 501):
+                    return _v2_outcome(server, answer, credentials)
+            server.fall_back(V2, V1)
+        with _post(server, "/v1/shards", body, credentials, call) as answer:
+            return _v1_outcome(server, answer, credentials)
+
+    return server.retrying(V2, post, call)
+
+
+def _post(server: Server, path: str, body: bytes, credentials: Credentials, call: Call) -> Answer:
+    # A server may be silent while it commits: the patience for that is longer than for other calls.
+    return server.send(
+        "POST", path, call=call, credentials=credentials, body=body, timeout=server.transport.patience.shard
+    )
+
+
+def _v1_outcome(server: Server, answer: Answer, credentials: Credentials) -> bool:
+    if answer.status != 200:
+        raise _refused(server, answer, credentials)
+    try:
+        return bool(_V1_ANSWERS.decode(answer.read(MAX_ANSWER_BYTES)).result)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _garbled(server) from None
+
+
+def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> bool:
+    if answer.status != 200:
+        raise _refused(server, answer, credentials)
+    for line in _lines(answer):
+        try:
+            frame = _FRAMES.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise _garbled(server) from None
+        if frame.type == "result":
+            return bool(frame.result)
+        if frame.type == "error":
+            raise _frame_error(server, frame, credentials)
+    raise UnavailableError(
+        f"the shard at {server.origin.address}: the answer ended without a result",
+        hint="it may have been registered or not; registering it again is safe",
+    )
+
+
+def _lines(answer: Answer) -> Iterator[bytes]:
+    """The lines of the stream that are not blank. The last one need not end."""
+    pending = bytearray()
+    buffer = memoryview(bytearray(READ_BYTES))
+    while count := answer.readinto(buffer):
+        pending += buffer[:count]
+        *whole, rest = pending.split(b"\n")
+        if any(len(line) > MAX_FRAME_BYTES for line in (*whole, rest)):
+            raise UnavailableError(
+                f"{answer.peer} sent a line of more than {MAX_FRAME_BYTES} bytes where it should say how far it is",
+                hint="try again; if it stays so, the server does not speak the Xet protocol",
+            )
+        yield from (bytes(line) for line in whole if line.strip())
+        pending = bytearray(rest)
+    if pending.strip():
+        yield bytes(pending)
+
+
+def _frame_error(server: Server, frame: _Frame, credentials: Credentials) -> XetError:
+    said = frame.message
+    for secret in credentials.secrets:
+        said = said.replace(secret, "***")
+    said = tidy(said) or "no explanation"
+    message = f"the shard at {server.origin.address}: {said}"
+    if frame.retryable:
+        return UnavailableError(message, hint="try again later")
+    return refusal("", said, message, otherwise=RejectedShardError)
+
+
+def _refused(server: Server, answer: Answer, credentials: Credentials) -> XetError:
+    return server.refused(answer, "the shard", credentials, bad_request=RejectedShardError)
+
+
+def _garbled(server: Server) -> UnavailableError:
+    return UnavailableError(
+        f"the shard at {server.origin.address}: what came for an answer is not JSON of the right form",
+        hint="try again; if it stays so, the server does not speak the Xet protocol",
+    )

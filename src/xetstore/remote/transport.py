@@ -1,0 +1,366 @@
+"""Transport: requests over pooled connections, through proxies, with TLS, and within limits of rate and patience."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import socket
+import threading
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, Self
+
+import urllib3
+import urllib3.exceptions
+from urllib3.util import make_headers
+
+from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
+from xetstore.remote.calls import Call, Calls
+from xetstore.remote.connections import POOLS, Exchange, StaleConnectionError, broken, carrying, ready
+from xetstore.remote.network import Proxy, is_loopback, origin_of, proxy_for, tls_context
+from xetstore.remote.rate import RateLimit
+from xetstore.remote.retry import Patience
+
+if TYPE_CHECKING:
+    import ssl
+
+    from typing_extensions import Buffer
+
+__all__ = ["Answer", "Call", "Calls", "Patience", "Transport"]
+
+POOLED_CONNECTIONS: Final = 64
+"""So many idle connections to one host are kept; there may be more in use."""
+POOLED_HOSTS: Final = 32
+STALE_TRIES: Final = 3
+READ_BYTES: Final = 64 << 10
+
+_RATE_BUFFERS: Final = (16 << 10, 1 << 20)
+_DIGEST: Final = re.compile(r"(?:^|,)\s*sha-256=:([^:]*):")
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class Answer:
+    """An answer whose body is still to be read. A context manager; not thread-safe.
+
+    ``headers`` are looked up whatever their case.
+    """
+
+    def __init__(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        exchange: Exchange,
+        sock: socket.socket,
+        reply: http.client.HTTPResponse,
+        download: RateLimit | None,
+    ) -> None:
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._exchange = exchange
+        self._sock = sock
+        self._reply = exchange.reply
+        self._download = download
+        self._is_open = True
+        self.peer = exchange.peer
+        assert self._reply is reply
+        # Chunks have lengths to be read in between, and TLS in TLS has no socket: these wait where they are read.
+        self.can_wait = isinstance(sock, socket.socket) and not reply.chunked
+        with suppress(OSError):
+            sock.settimeout(0 if self.can_wait else exchange.answer_seconds)
+        if reply.length == 0 and not reply.chunked:
+            reply.close()
+
+    @property
+    def sock(self) -> socket.socket:
+        """To wait for: whether there is more, only reading tells."""
+        return self._sock
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all of the body was read, as far as is known."""
+        return self._reply is None or self._reply.isclosed()
+
+    def take(self, view: memoryview) -> int | None:
+        """Read what is there: how much, 0 at the end, None if nothing has come (only where ``can_wait``).
+
+        Raises UnavailableError where the body breaks off, TimedOutError, InterruptedCallError.
+        """
+        if self.is_at_end or self._reply is None or not view:
+            return 0
+        call = self._exchange.call
+        call.check()
+        limit = self._download
+        if limit is not None:
+            view = view[: limit.slice_bytes]
+            limit.take(len(view), call.sleep)
+        count: int | None = None
+        try:
+            count = self._reply.take(view)
+        except TimeoutError:
+            raise self._silent() from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            call.check()
+            raise broken(self.peer, error) from None
+        finally:
+            if limit is not None:
+                limit.give_back(len(view) - (count or 0))
+        call.check()
+        return count
+
+    def readinto(self, view: memoryview, /) -> int:
+        """Fill some of ``view``; 0 only at the end. Errors as :meth:`take`."""
+        while (count := self.take(view)) is None:
+            if not ready([self._sock], [], self._exchange.answer_seconds):
+                raise self._silent()
+        return count
+
+    def read(self, limit: int) -> bytes:
+        """All of the body, decompressed if it is gzip. Raises IntegrityError if it is longer than ``limit``, or is not
+        what its Content-Digest says (RFC 9530).
+        """
+        digest = _DIGEST.search(self.headers.get("content-digest") or "")
+        hasher = hashlib.sha256()
+        gzip = (self.headers.get("content-encoding") or "").strip().lower() == "gzip"
+        inflater = zlib.decompressobj(_GZIP) if gzip else None
+        body = bytearray()
+        buffer = memoryview(bytearray(READ_BYTES))
+        while count := self.readinto(buffer):
+            if digest is not None:
+                hasher.update(buffer[:count])
+            if inflater is None:
+                body += buffer[:count]
+            else:
+                try:
+                    body += inflater.decompress(buffer[:count], limit + 1 - len(body))
+                except zlib.error:
+                    raise IntegrityError(
+                        f"the answer of {self.peer} is said to be gzip, and is not", hint="try again"
+                    ) from None
+            if len(body) > limit:
+                raise IntegrityError(
+                    f"the answer of {self.peer} is longer than {limit} bytes",
+                    hint="no such answer is right: check the address of the server",
+                )
+        if inflater is not None and not inflater.eof:
+            raise UnavailableError(f"the answer of {self.peer} ended too early", hint="try again")
+        if digest is not None and digest[1] != b64encode(hasher.digest()).decode():
+            raise IntegrityError(f"the answer of {self.peer} is not what its digest says", hint="try again")
+        return bytes(body)
+
+    def move_to(self, call: Call) -> None:
+        """Make it a part of ``call``: that is what interrupts it from now on."""
+        self._exchange.forget()
+        self._exchange.call = call
+        self._exchange.watch(self._sock)
+
+    def close(self) -> None:
+        """Let go of the connection: to the pool if the body was read to its end."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._exchange.forget()
+        if self.is_at_end and not self._exchange.is_cut_short and not self._exchange.call.is_interrupted:
+            self._response.release_conn()
+            return
+        if self._reply is not None:
+            self._reply.close()
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _silent(self) -> TimedOutError:
+        return TimedOutError(
+            f"{self.peer} sent no byte for {self._exchange.answer_seconds:g} s in the middle of an answer",
+            hint="the server is too busy or the connection is dead: try again later",
+        )
+
+
+class Transport:
+    """Makes requests. Thread-safe; a context manager.
+
+    ``rate`` is bytes per second of bodies, each way, over all connections. Plain http is for this machine itself,
+    unless ``allow_http``. Proxies and trusted certificates are those that the environment names.
+    """
+
+    def __init__(
+        self,
+        *,
+        patience: Patience = Patience(),  # noqa: B008  # it is immutable
+        rate: float | None = None,
+        allow_http: bool = False,
+        user_agent: str | None = None,
+    ) -> None:
+        self.patience = patience
+        self.allow_http = allow_http
+        self.user_agent = user_agent or f"xetstore/{version('xetstore')}"
+        self._upload = None if rate is None else RateLimit(rate)
+        self._download = None if rate is None else RateLimit(rate)
+        self._socket_options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+        if rate is not None:
+            # What waits in the buffers of the system was moved without being counted.
+            least, most = _RATE_BUFFERS
+            size = int(min(max(rate / 8, least), most))
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                self._socket_options.append((socket.SOL_SOCKET, option, size))
+        self._lock = threading.Lock()
+        self._managers: dict[tuple[Proxy | None, bool], urllib3.PoolManager] = {}
+        self._trust: ssl.SSLContext | None = None
+        self._is_closed = False
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = {},
+        body: Buffer | None = None,
+        timeout: float | None = None,
+        calls: Calls | Call,
+        wait: Callable[[socket.socket], None] | None = None,
+    ) -> Answer:
+        """Send a request and wait for the head of its answer, whatever its status; redirects are not followed.
+
+        ``timeout`` is for the answer, and for each next part of its body (``patience.answer`` by default). ``wait``
+        waits in its place until the socket it is given can be read. Raises UsageError for a URL that may not be used,
+        UnavailableError and TimedOutError where there is no connection or answer, AccessDeniedError for certificates,
+        InterruptedCallError.
+        """
+        origin = origin_of(url)
+        self.check_scheme(url)
+        call = calls.begin()
+        answer_seconds = self.patience.answer if timeout is None else timeout
+        sent = {"user-agent": self.user_agent, "accept-encoding": "identity", **headers}
+        if body is not None or method in ("POST", "PUT"):
+            body = memoryview(b"" if body is None else body).cast("B")
+            sent["content-length"] = str(len(body))
+        manager = self._manager(proxy_for(origin), origin.scheme)
+        for left in reversed(range(STALE_TRIES)):
+            call.check()
+            exchange = Exchange(
+                call,
+                peer=origin.address,
+                sending_seconds=self.patience.idle,
+                answer_seconds=answer_seconds,
+                upload=self._upload,
+                wait=wait,
+            )
+            try:
+                return self._exchange(manager, method, url, sent, body, exchange)
+            except StaleConnectionError:
+                if not left:
+                    raise broken(origin.address, http.client.RemoteDisconnected("")) from None
+        raise AssertionError("unreachable")
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit of rate: what comes slowly then says nothing of the network."""
+        return self._download is not None
+
+    def check_scheme(self, url: str) -> None:
+        """Raise UsageError if ``url`` is plain http to another machine, and that is not allowed."""
+        origin = origin_of(url)
+        if origin.scheme == "http" and not self.allow_http and not is_loopback(origin.host):
+            raise UsageError(
+                f"{origin.address} is to be reached by plain http, which anybody in between can read and change",
+                hint="use https, or allow plain http (XET_ALLOW_HTTP=1) where the network is trusted",
+            )
+
+    def close(self) -> None:
+        """Close every connection that is not in use, and those in use when they are done."""
+        with self._lock:
+            self._is_closed = True
+            managers, self._managers = list(self._managers.values()), {}
+        for manager in managers:
+            manager.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _exchange(
+        self,
+        manager: urllib3.PoolManager,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: memoryview | None,
+        exchange: Exchange,
+    ) -> Answer:
+        with carrying(exchange):
+            try:
+                response = manager.urlopen(
+                    method,
+                    url.partition("#")[0],
+                    body=None if body is None else _parts(body, exchange),
+                    headers=dict(headers),
+                    timeout=urllib3.Timeout(
+                        connect=min(self.patience.connect, exchange.answer_seconds), read=exchange.answer_seconds
+                    ),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+                sock, reply = exchange.sock, exchange.reply
+                assert sock is not None
+                assert reply is not None
+                return Answer(response, exchange, sock, reply, self._download)
+            except BaseException as error:
+                exchange.forget()
+                if isinstance(error, urllib3.exceptions.LocationValueError | ValueError):
+                    raise UsageError(
+                        f"the request to {exchange.peer} cannot be written: its URL or a header is malformed",
+                        hint="check the address, and what is sent with it",
+                    ) from None
+                if isinstance(error, urllib3.exceptions.HTTPError | OSError | http.client.HTTPException):
+                    exchange.call.check()
+                    raise broken(exchange.peer, error) from None
+                raise
+
+    def _manager(self, proxy: Proxy | None, scheme: str) -> urllib3.PoolManager:
+        with self._lock:
+            if self._is_closed:
+                raise UsageError("the connections of this client have been closed", hint="open the store again")
+            # Certificates take some time to load: who needs none does not wait for them.
+            has_tls = scheme == "https" or (proxy is not None and proxy.url.startswith("https"))
+            found = self._managers.get((proxy, has_tls))
+            if found is None:
+                if has_tls and self._trust is None:
+                    self._trust = tls_context()
+                found = self._managers[proxy, has_tls] = self._new_manager(proxy, self._trust if has_tls else None)
+            return found
+
+    def _new_manager(self, proxy: Proxy | None, trust: ssl.SSLContext | None) -> urllib3.PoolManager:
+        settings = {"maxsize": POOLED_CONNECTIONS, "block": False, "socket_options": self._socket_options}
+        if trust is not None:
+            settings["ssl_context"] = trust
+        if proxy is None:
+            manager = urllib3.PoolManager(POOLED_HOSTS, **settings)  # type: ignore[arg-type]
+        else:
+            login = make_headers(proxy_basic_auth=proxy.login) if proxy.login is not None else None
+            manager = urllib3.ProxyManager(
+                proxy.url,
+                POOLED_HOSTS,
+                proxy_headers=login,
+                proxy_ssl_context=trust,
+                **settings,  # type: ignore[arg-type]
+            )
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
+def _parts(body: memoryview, exchange: Exchange) -> Iterator[memoryview]:
+    """The body, for urllib3 to send; the connection cuts it into slices."""
+    if len(body):
+        exchange.in_body = True  # the head has been sent
+        yield body

@@ -1,0 +1,209 @@
+"""The folder of a chunk cache: new files under temporary names, and the cap, which processes keep together."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from xetstore.protocol.hashes import Hash
+from xetstore.transfer.cache.files import entry_range
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+FULL: Final = 15 / 16
+"""Filled to this part of the cap the folder is emptied to :data:`EMPTIED`: so a sixteenth is free after each look."""
+
+EMPTIED: Final = 9 / 10
+LITTER_SECONDS: Final = 3600
+"""A temporary file older than this is of a process that was killed."""
+
+_TEMPORARY: Final = "tmp"
+_BLOCK_BYTES: Final = 4096
+_MOST_BUFFERS: Final = 512
+_TAG: Final = b"Signature: 8a477f597d28d172789f06886806bc55\n# The chunk cache of xetstore: no need to back it up.\n"
+_FANOUT: Final = re.compile(r"[0-9a-f]{2}")
+_XORB: Final = re.compile(r"[0-9a-f]{62}")
+
+
+class CacheFolder:
+    """Files ``ab/cdef…/START-END`` by xorb, at most ``max_bytes`` of them. Thread-safe, and safe between processes."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self._root = os.fspath(path)
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        # How much may be written before the next look; the first write looks.
+        self._allowance = 0
+
+    def of_xorb(self, xorb: Hash) -> str:
+        """The folder of the entries of a xorb."""
+        name = str(xorb)
+        return f"{self._root}/{name[:2]}/{name[2:]}"
+
+    def write(self, xorb: Hash, name: str, parts: Sequence[Buffer]) -> None:
+        """Let a file of these parts appear at once. Raises OSError, leaving nothing."""
+        folder = self.of_xorb(xorb)
+        temporary = f"{self._root}/{_TEMPORARY}/{os.getpid()}-{secrets.token_hex(6)}"
+        fd = self._create(temporary)
+        try:
+            try:
+                _write_all(fd, parts)
+            finally:
+                os.close(fd)
+            self._rename(temporary, folder, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+            raise
+
+    def make_room(self, nbytes: int) -> bool:
+        """Whether so much may be written now. Looks at the whole folder where it may be full, and empties it.
+
+        While another thread or process is looking, whoever has to look too writes nothing, rather than wait for it.
+        """
+        with self._lock:
+            if nbytes <= self._allowance:
+                self._allowance -= nbytes
+                return True
+        with self._locked() as mine:
+            if not mine:
+                return False
+            with self._lock:
+                # The other threads go on writing meanwhile.
+                self._allowance = int(self._max_bytes * (1 - FULL)) - nbytes
+            self._sweep()
+            if self._total() + nbytes > self._max_bytes * FULL:
+                self._evict(min(int(self._max_bytes * EMPTIED), self._max_bytes - nbytes))
+            return True
+
+    def _create(self, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError), (self.path / "CACHEDIR.TAG").open("xb") as tag:
+                tag.write(_TAG)
+            (self.path / _TEMPORARY).mkdir(mode=0o700, exist_ok=True)
+            return os.open(path, flags, 0o600)
+
+    def _rename(self, temporary: str, folder: str, name: str) -> None:
+        for attempt in range(3):
+            try:
+                os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105
+            except FileNotFoundError:
+                # No folder of this xorb yet, or it was empty and another process removed it.
+                if attempt == 2:
+                    raise
+                Path(folder).parent.mkdir(mode=0o700, exist_ok=True)
+                Path(folder).mkdir(mode=0o700, exist_ok=True)
+            else:
+                return
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Whether it is on us to look: not while another thread or process does."""
+        try:
+            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            yield True
+            return
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            except OSError:
+                yield True  # a file system without locks: two that evict at a time evict more than they need to
+            else:
+                yield True
+        finally:
+            os.close(fd)
+
+    def _entries(self) -> Iterator[tuple[str, str, os.stat_result]]:
+        """Folder, name and stat of every file where entries belong; folders that are empty are removed on the way."""
+        for fanout in _names(self._root, _FANOUT):
+            for xorb in _names(fanout, _XORB):
+                found = False
+                with contextlib.suppress(OSError), os.scandir(xorb) as listing:
+                    for entry in listing:
+                        found = True
+                        with contextlib.suppress(OSError):
+                            yield xorb, entry.name, entry.stat(follow_symlinks=False)
+                if not found:
+                    _remove_folder(xorb)
+
+    def _total(self) -> int:
+        entries = sum(_on_disk(info) for _, _, info in self._entries())
+        return entries + sum(_on_disk(info) for _, info in self._temporaries())
+
+    def _temporaries(self) -> Iterator[tuple[str, os.stat_result]]:
+        with contextlib.suppress(OSError), os.scandir(f"{self._root}/{_TEMPORARY}") as listing:
+            for entry in listing:
+                with contextlib.suppress(OSError):
+                    yield entry.path, entry.stat(follow_symlinks=False)
+
+    def _sweep(self) -> None:
+        before = time.time() - LITTER_SECONDS
+        for path, info in self._temporaries():
+            if info.st_mtime < before:
+                _remove_file(path)
+
+    def _evict(self, target_bytes: int) -> None:
+        """Remove what is none of ours, then the entries used least recently, until ``target_bytes`` are left."""
+        total = 0
+        by_age: list[tuple[int, int, str, str]] = []
+        for folder, name, info in self._entries():
+            size = _on_disk(info)
+            total += size
+            by_age.append((info.st_mtime_ns if entry_range(name) else 0, size, folder, name))
+        by_age.sort()
+        for _, size, folder, name in by_age:
+            if total <= target_bytes:
+                break
+            _remove_file(f"{folder}/{name}")
+            _remove_folder(folder)
+            total -= size
+
+
+def _names(folder: str, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        return [f"{folder}/{name}" for name in os.listdir(folder) if pattern.fullmatch(name)]  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _on_disk(info: os.stat_result) -> int:
+    return -(-info.st_size // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _remove_file(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
+
+
+def _remove_folder(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)  # noqa: PTH106
+
+
+def _write_all(fd: int, parts: Sequence[Buffer]) -> None:
+    views = [view for part in parts if (view := memoryview(part).cast("B"))]
+    first = 0
+    while first < len(views):
+        written = os.writev(fd, views[first : first + _MOST_BUFFERS])
+        while first < len(views) and written >= len(views[first]):
+            written -= len(views[first])
+            first += 1
+        if written:
+            views[first] = views[first][written:]

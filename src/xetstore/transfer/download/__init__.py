@@ -1,0 +1,1 @@
+"""Files out of a Cas: asked for, fetched, decoded, checked, put where they belong."""

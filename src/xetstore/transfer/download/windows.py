@@ -1,0 +1,56 @@
+"""Asking a Cas how a file is rebuilt: a window at a time, and once more where the answer cannot be right."""
+
+from __future__ import annotations
+
+from xetstore.errors import FormatError, IntegrityError, RangeError
+from xetstore.events import Damaged, Emit
+from xetstore.interfaces import Cas
+from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.parts import Window, parts_of
+
+
+class Reconstructions:
+    """The reconstructions of one file. Thread-safe."""
+
+    def __init__(self, cas: Cas, file: Hash, emit: Emit) -> None:
+        self._cas = cas
+        self._file = file
+        self._emit = emit
+
+    def exists(self, start: int) -> None:
+        """Raises what asking for byte ``start`` raises."""
+        self._cas.reconstruct(self._file, start, start + 1)
+
+    def ask(self, start: int, end: int, *, limit: int | None = None, aligned: bool = False) -> Window:
+        """How to rebuild bytes ``[start, end)``, which are clamped to the file; whole chunks unless ``limit`` cuts.
+
+        With ``aligned``, ``start`` is known to be where a chunk starts. An answer that cannot be right is asked for
+        once more. Raises RangeError where the file ends before ``start``, and IntegrityError.
+        """
+        try:
+            return self._ask(start, end, limit, aligned)
+        except IntegrityError as error:
+            self._emit(Damaged(f"the reconstruction of file {self._file}: {error}", refetching=True))
+            return self._ask(start, end, limit, aligned)
+
+    def ask_exactly(self, start: int, end: int) -> Window:
+        """How to rebuild bytes ``[start, end)``, which are known to be in the file."""
+        try:
+            window = self.ask(start, end, limit=end)
+        except RangeError as error:
+            raise IntegrityError(f"file {self._file} is said to be shorter than it was before") from error
+        if window.end != end:
+            raise FormatError("reconstruction.length", 0, f"the terms make {window.length} of {end - start} bytes")
+        return window
+
+    def _ask(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
+        found = self._cas.reconstruct(self._file, start, end, hashes=True)
+        skip = found.offset_into_first_term
+        covered = start - skip + found.unpacked_bytes
+        reached = covered if limit is None else min(covered, limit)
+        if reached <= start and found.terms:
+            raise FormatError("reconstruction.length", 0, "the terms end before the requested range")
+        if skip and aligned:
+            raise FormatError("reconstruction.offset", 0, "bytes are to be skipped where a chunk starts")
+        parts = parts_of(found, start, reached - start)
+        return Window(start, reached - start, found, parts, is_last=covered < end)

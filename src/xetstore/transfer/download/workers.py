@@ -1,0 +1,139 @@
+"""The threads of a download: as many fetches at a time as the processor or the network is worth, and a way to stop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, TypeVar
+
+from xetstore.errors import InterruptedCallError
+from xetstore.events import ConcurrencyChanged, Emit
+from xetstore.interfaces import Cas
+from xetstore.limits import Limits
+from xetstore.transfer.download.goodput import Goodput
+from xetstore.transfer.scan import usable_cores
+
+FIRST_REQUESTS: Final = 4
+MOST_REQUESTS: Final = 32
+WORKER_BYTES: Final = 4 << 20
+OTHER_BYTES: Final = 64 << 20
+"""Memory: of one fetch under way (two buffers and its connection), and of everything else."""
+
+_TICK_SECONDS: Final = 0.25
+_INTERRUPTS: Final = 5
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Workers:
+    """Runs the fetches of one transfer. A context manager: left with an error, whatever still runs is told to stop and
+    not waited for.
+
+    In this process a fetch waits for the processor: there is one a core. Over a network it waits for the other side:
+    their number follows the goodput.
+    """
+
+    def __init__(self, cas: Cas, limits: Limits, emit: Emit, fixed: int | None = None) -> None:
+        self._cas = cas
+        self._emit = emit
+        most = min(MOST_REQUESTS, limits.jobs or MOST_REQUESTS)
+        if limits.max_memory is not None:
+            most = max(1, min(most, (limits.max_memory - OTHER_BYTES) // WORKER_BYTES))
+        self.cores = usable_cores()
+        self._goodput: Goodput | None = None
+        if fixed is None and cas.queries.in_background:
+            self._goodput = Goodput(FIRST_REQUESTS, most)
+        self._threads = most if self._goodput else min(most, fixed or self.cores)
+        self._executor = ThreadPoolExecutor(self._threads, "fetch")
+        self._stop = threading.Event()
+        self._running = 0
+        self._changed = threading.Condition()
+
+    def arrived(self, nbytes: int) -> None:
+        """Bytes came; raises InterruptedCallError where nobody wants more."""
+        self.check()
+        if self._goodput is not None:
+            self._goodput.arrived(nbytes)
+
+    def check(self) -> None:
+        """Raises InterruptedCallError where nobody wants more."""
+        if self._stop.is_set():
+            raise InterruptedCallError("the transfer was given up")
+
+    def map(self, work: Callable[[T, int], R], items: Sequence[T]) -> list[R]:
+        """The results of ``work(item, threads)`` for all items, in any order; ``threads`` are for the kernel.
+
+        A bounded number of items is under way at any time. The first error is raised at once.
+        """
+        threads = max(1, self.cores // max(1, len(items)))
+        if len(items) == 1:
+            return [self._run(work, items[0], threads)]
+        results: list[R] = []
+        done: queue.SimpleQueue[Future[R]] = queue.SimpleQueue()
+        running = 0
+        left = iter(items)
+        more = True
+        while more or running:
+            room = self._goodput.requests if self._goodput else 2 * self._threads
+            while more and running < room:
+                item = next(left, None)
+                if item is None:
+                    more = False
+                    break
+                self._executor.submit(self._run, work, item, threads).add_done_callback(done.put)
+                running += 1
+            if not running:
+                break
+            try:
+                results.append(done.get(timeout=_TICK_SECONDS).result())
+                running -= 1
+                if self._goodput is not None:
+                    self._goodput.finished()
+            except queue.Empty:
+                self.check()
+            self._follow(busy=more)
+        return results
+
+    def _run(self, work: Callable[[T, int], R], item: T, threads: int) -> R:
+        with self._changed:
+            self._running += 1
+        try:
+            return work(item, threads)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _follow(self, *, busy: bool) -> None:
+        if self._goodput is not None:
+            rate = self._goodput.step(busy=busy)
+            if rate is not None:
+                self._emit(ConcurrencyChanged(self._goodput.requests, rate))
+
+    def stop(self, *, interrupt: bool) -> None:
+        """Tell whatever runs to stop at the next piece, or with ``interrupt`` while it waits for somebody.
+
+        It is not waited for, but for the fraction of a second in which calls end that are interrupted.
+        """
+        self._stop.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if not interrupt:
+            return
+        for _ in range(_INTERRUPTS):  # a call that was just about to be made is not ended by the first
+            self._cas.interrupt()
+            with self._changed:
+                if self._changed.wait_for(lambda: not self._running, _TICK_SECONDS / _INTERRUPTS):
+                    return
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # A reader that was closed early, or an error of one file, must not end the calls of others on the same Cas.
+        self.stop(interrupt=error is not None and not isinstance(error, Exception | GeneratorExit))

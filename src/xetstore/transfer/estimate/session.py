@@ -1,0 +1,173 @@
+"""The session behind an estimate: the planner of uploads at work, without an upload."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Final
+
+from xetstore import _kernel
+from xetstore.interfaces import Cas
+from xetstore.protocol.dedup import MAX_KNOWN_CHUNKS, WIRE_QUERIES, DedupPlanner, KnownXorb, Run
+from xetstore.protocol.suite import CHUNK_HEADER_BYTES, AlgorithmSuite
+from xetstore.transfer.estimate.picture import Kind
+from xetstore.transfer.progress import Progress
+from xetstore.transfer.scan import Block, FileInfo, FileScan
+
+SAMPLED: Final = 16
+"""One new chunk in so many is compressed, and the first one of each file."""
+
+_KINDS: Final = tuple(Kind)
+_NEW, _REPEATED, _SHARED, _STORED = range(4)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A file being estimated: bytes by kind, over all and in each cell; raw and compressed bytes of the sample."""
+
+    path: Path
+    size: int
+    cell_count: int
+    info: FileInfo | None = None
+    totals: list[int] = field(default_factory=lambda: [0] * len(_KINDS))
+    sampled: int = 0
+    encoded: int = 0
+    position: int = 0
+    cells: list[list[int]] = field(default_factory=list)
+    picture: tuple[Kind, ...] = ()
+
+    def add(self, kind: int, nbytes: int) -> None:
+        """The next bytes are of this kind."""
+        if not self.cells:
+            self.cells = [[0] * len(_KINDS) for _ in range(self.cell_count)]
+        self.totals[kind] += nbytes
+        end = self.position + nbytes
+        while self.position < end:
+            cell = min(self.position * self.cell_count // self.size, self.cell_count - 1)
+            border = -(-(cell + 1) * self.size // self.cell_count)  # where the next cell starts
+            stop = end if cell == self.cell_count - 1 else min(border, end)
+            self.cells[cell][kind] += stop - self.position
+            self.position = stop
+
+    def close(self, info: FileInfo) -> None:
+        """The file was read to its end: what each cell has most of is its kind, and the cells are done with."""
+        kinds: list[Kind] = []
+        for cell in self.cells:
+            # A file of fewer bytes than cells has cells with none: these are as the one before.
+            kinds.append(_KINDS[cell.index(max(cell))] if any(cell) or not kinds else kinds[-1])
+        self.info, self.picture, self.cells = info, tuple(kinds), []
+
+
+class _Origins:
+    """Which file brought which chunks of the xorbs that an upload would fill."""
+
+    def __init__(self, max_chunks: int) -> None:
+        self._max_chunks = max_chunks
+        self._count = 0
+        # For each xorb, from which chunk on which file brought them; the oldest xorbs are forgotten, as by the planner.
+        self._bounds: OrderedDict[KnownXorb, tuple[list[int], list[int]]] = OrderedDict()
+
+    def add(self, run: Run, file: int) -> None:
+        starts, files = self._bounds.setdefault(run.xorb, ([], []))
+        if not files or files[-1] != file:
+            starts.append(run.xorb_start)
+            files.append(file)
+        self._count += run.count
+        while self._count > self._max_chunks and len(self._bounds) > 1:
+            self._count -= self._bounds.popitem(last=False)[0].chunk_count
+
+    def split(self, run: Run) -> Iterator[tuple[int, int | None]]:
+        """How many chunks of a run each file brought, in order; None for a file that was forgotten."""
+        starts, files = self._bounds.get(run.xorb, ((), ()))
+        at, end = run.xorb_start, run.xorb_start + run.count
+        while at < end:
+            i = bisect_right(starts, at) - 1
+            stop = min(starts[i + 1], end) if i + 1 < len(starts) else end
+            yield stop - at, files[i] if i >= 0 else None
+            at = stop
+
+
+class EstimateSession:
+    """Plans the chunks of one file after another, as an upload does."""
+
+    def __init__(self, cas: Cas | None, threads: int, progress: Progress, cells: int, suite: AlgorithmSuite) -> None:
+        # Without a store to ask, more of the files is remembered.
+        most = MAX_KNOWN_CHUNKS if cas is not None else 4 * MAX_KNOWN_CHUNKS
+        self._cas = cas
+        self._threads = threads
+        self._progress = progress
+        self._cells = cells
+        self._suite = suite
+        self._planner = DedupPlanner(suite, WIRE_QUERIES if cas is None else cas.queries, most)
+        self._origins = _Origins(2 * most)
+        self._file = -1
+        self._new_chunks = 0
+        self.queries = 0
+        self.broken = False
+
+    def read(self, path: Path, scan: FileScan) -> Draft:
+        """Plan a file to its end."""
+        self._file += 1
+        draft = Draft(path, max(scan.size, 1), self._cells)
+        self._planner.start_file()
+        for block in scan:
+            self._ask(block)
+            runs = self._planner.plan(block.chunks)
+            offsets = list(accumulate(block.chunks.sizes, initial=0))
+            before = draft.totals[_NEW]
+            for run in runs:
+                self._count(draft, run, offsets)
+            self._sample(draft, block, runs, offsets)
+            new = draft.totals[_NEW] - before
+            self._progress.advance(new=new, deduped=len(block.data) - new)
+        draft.close(scan.info())
+        return draft
+
+    def _ask(self, block: Block) -> None:
+        if self._cas is None:
+            return
+        for chunk in self._planner.worth_asking(block.chunks):
+            self.queries += 1
+            try:
+                answer = self._cas.find_chunk(chunk)
+            except BaseException:
+                self.broken = True
+                raise
+            if answer is not None:
+                self._planner.learn(answer)
+
+    def _count(self, draft: Draft, run: Run, offsets: Sequence[int]) -> None:
+        at = run.block_start
+        if run.new:
+            self._origins.add(run, self._file)
+            parts: Iterable[tuple[int, int]] = [(run.count, _NEW)]
+        elif run.xorb.name is not None:
+            parts = [(run.count, _STORED)]
+        else:
+            parts = ((count, _REPEATED if file == self._file else _SHARED) for count, file in self._origins.split(run))
+        for count, kind in parts:
+            draft.add(kind, offsets[at + count] - offsets[at])
+            at += count
+
+    def _sample(self, draft: Draft, block: Block, runs: Iterable[Run], offsets: Sequence[int]) -> None:
+        new = chain.from_iterable(range(run.block_start, run.block_start + run.count) for run in runs if run.new)
+        picked: list[int] = []
+        for index in new:
+            if self._new_chunks % SAMPLED == 0 or not (draft.sampled or picked):
+                picked.append(index)
+            self._new_chunks += 1
+        if not picked:
+            return
+        pieces = [block.data[offsets[i] : offsets[i + 1]] for i in picked]
+        lengths = b"".join(block.chunks.lengths[8 * i : 8 * (i + 1)] for i in picked)
+        raw = sum(map(len, pieces))
+        room = bytearray(raw + CHUNK_HEADER_BYTES * len(picked))
+        ends = _kernel.encode_chunks(
+            self._suite.kernel, pieces, lengths, room, policy=_kernel.AUTO, threads=self._threads
+        )
+        draft.sampled += raw
+        draft.encoded += memoryview(ends).cast("Q")[-1]

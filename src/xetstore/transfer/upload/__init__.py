@@ -1,0 +1,1 @@
+"""Files into a Cas: cut, placed, packed into xorbs, registered."""

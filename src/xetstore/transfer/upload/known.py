@@ -1,0 +1,309 @@
+"""KnownXorbs: what this machine knows of a server's xorbs, in a file that processes share.
+
+It keeps the xorbs of dedup answers until these expire (draft 10.2), and each xorb that this machine has uploaded, from
+its acknowledgement on: by them an upload that was cut short goes on where it was. All of it is hints. Whoever uses
+them sends a shard that the server checks, so that nothing in the file can make a wrong file; and whatever is wrong with
+the file itself costs bytes at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from xetstore import _kernel
+from xetstore.events import CacheDisabled, Emit, ignore
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import Hash, xorb_hash
+from xetstore.protocol.shard import Shard, XorbEntry
+from xetstore.transfer.upload.known_file import KnownFile, is_damage
+
+MAX_BYTES: Final = 2 << 30
+"""How large the file may become; what is oldest is forgotten first. A chunk takes some 60 bytes, 64 KiB of content."""
+
+UPLOADED_SECONDS: Final = 21 * 24 * 3600
+"""How long an own xorb is remembered: servers keep for so long what nothing refers to yet."""
+
+MAX_KEYS: Final = 4
+"""Each live key of dedup answers means one more lookup of every chunk: the newest are looked up."""
+
+MAX_FOUND_XORBS: Final = 16
+"""How many xorbs one lookup brings at most, those with most of the chunks first."""
+
+# Expired xorbs are dropped a few at a time: to open the file must not take long, however full it is.
+_DROPPED_AT_OPEN: Final = 64
+_DROPPED_LATER: Final = 4
+_EVICTED_AT_ONCE: Final = 64
+# What a xorb and a chunk take in the file, roughly.
+_XORB_BYTES: Final = 300
+_CHUNK_BYTES: Final = 60
+_PLAIN: Final = 0
+
+T = TypeVar("T")
+
+
+class KnownXorbs:
+    """Xorbs that a server has, as this machine remembers it. Thread-safe, and safe between processes.
+
+    Nothing in here raises: after an error (no room, no permission, a file locked for long) everything works without the
+    memory, which the event CacheDisabled tells once. A damaged file is moved away and started anew, once. The file
+    is made when there is something to remember.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        clock: Callable[[], float] = time.time,
+        emit: Emit = ignore,
+    ) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._emit = emit
+        # One connection to look up and one to write, so that those who read a file never wait for a transaction.
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._opening = threading.Lock()
+        self._reader: KnownFile | None = None
+        self._writer: KnownFile | None = None
+        self._keys: tuple[tuple[int, bytes], ...] = ()
+        self._is_off = False
+        self._was_replaced = False
+
+    # Lookups
+
+    def find(self, hashes: bytes) -> list[Shard]:
+        """Xorbs that hold any of these packed chunk hashes, in the form of dedup answers: plain, or keyed as told.
+
+        As few xorbs as cover what is known, at most :data:`MAX_FOUND_XORBS`.
+        """
+        return self._try(self._reading, lambda: self._find(hashes), [], create=False)
+
+    def unregistered(self, names: Collection[Hash]) -> list[XorbEntry]:
+        """Which of these xorbs this machine has uploaded without ever telling the server their chunks in a shard."""
+        return self._try(self._reading, lambda: self._unregistered(names), [], create=False)
+
+    # Additions
+
+    def learn(self, answer: Shard) -> None:
+        """Remember the xorbs of a dedup answer until it expires."""
+        for entry in answer.xorbs if answer.expires_at > self._clock() else ():
+            self._try(self._writing, partial(self._add_answer, entry, answer), None)
+
+    def uploaded(self, entry: XorbEntry) -> None:
+        """Remember a xorb that the server has acknowledged."""
+        self._try(self._writing, lambda: self._add_uploaded(entry), None)
+
+    def registered(self, names: Iterable[Hash]) -> None:
+        """The server has taken a shard that lists these xorbs."""
+        digests = [(name.digest, _PLAIN) for name in names]
+        if digests:
+            self._try(self._writing, lambda: self._mark(digests), None, create=False)
+
+    def forget_all(self) -> None:
+        """Forget everything: the server has not what it had."""
+        self._try(self._writing, self._clear, None, create=False)
+
+    def close(self) -> None:
+        """Let go of the file; nothing is remembered or found any more. May be called again."""
+        self._is_off = True
+        with self._writing, self._reading:
+            self._close_files()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What happens where something is wrong
+
+    def _try(self, lock: threading.Lock, work: Callable[[], T], otherwise: T, *, create: bool = True) -> T:
+        """The result of ``work``, which uses the connection of ``lock``; ``otherwise`` where there is no file."""
+        if self._is_off or not (create or self._writer is not None or self.path.exists()):
+            return otherwise
+        try:
+            with lock:
+                if not self._open():
+                    return otherwise
+                return work()
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            self._repair(error)
+            return otherwise
+
+    def _open(self) -> bool:
+        """Open the file unless it is; False if it is to be used no more."""
+        if self._is_off:
+            return False
+        if self._writer is None:
+            # Whoever is first opens both; the other lock may be held by a thread that is here, too.
+            with self._opening:
+                if self._writer is None and not self._is_off:
+                    self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    writer = KnownFile(self.path)
+                    try:
+                        self._reader = KnownFile(self.path)
+                        self._drop_expired(writer, _DROPPED_AT_OPEN)
+                        self._keys = self._live_keys(self._reader)
+                    except BaseException:
+                        writer.close()
+                        raise
+                    self._writer = writer
+        return not self._is_off
+
+    def _repair(self, error: Exception) -> None:
+        with self._writing, self._reading:
+            self._close_files()
+            if self._is_off:
+                return
+            if is_damage(error) and not self._was_replaced:
+                self._was_replaced = True
+                with contextlib.suppress(OSError):
+                    KnownFile.move_away(self.path)
+                    return
+            self._is_off = True
+        self._emit(CacheDisabled(f"what is known of the server's xorbs cannot be kept in {self.path}: {error}"))
+
+    def _close_files(self) -> None:
+        for file in (self._reader, self._writer):
+            if file is not None:
+                file.close()
+        self._reader = self._writer = None
+
+    # The work itself; each is called with its lock held and the file open
+
+    def _find(self, hashes: bytes) -> list[Shard]:
+        reader = _open_file(self._reader)
+        now = self._clock()
+        wanted = [_prefixes(hashes)]
+        keys: dict[int, bytes | None] = {_PLAIN: None}
+        for key_id, key in self._keys:
+            keys[key_id] = key
+            wanted.append(_prefixes(_kernel.keyed_hashes(key, hashes)))
+        holders: dict[int, set[int]] = {}
+        for prefix, xorb_id in reader.holders([prefix for prefixes in wanted for prefix in prefixes]):
+            holders.setdefault(xorb_id, set()).add(prefix)
+        found = []
+        for xorb_id in _cover(holders):
+            row = reader.row("SELECT * FROM xorb WHERE id = ? AND expires_at > ?", (xorb_id, now))
+            if row is not None and row["key_id"] in keys:
+                found.append(Shard(xorbs=(_entry(row),), key=keys[row["key_id"]], expires_at=row["expires_at"]))
+        return found
+
+    def _unregistered(self, names: Collection[Hash]) -> list[XorbEntry]:
+        reader = _open_file(self._reader)
+        asked = "SELECT * FROM xorb WHERE name = ? AND key_id = ? AND is_registered = 0 AND expires_at > ?"
+        rows = (reader.row(asked, (name.digest, _PLAIN, self._clock())) for name in names)
+        return [_entry(row) for row in rows if row is not None]
+
+    def _add_answer(self, entry: XorbEntry, answer: Shard) -> None:
+        writer = _open_file(self._writer)
+        with writer.transaction():
+            key_id = _PLAIN
+            if answer.key is not None:
+                key_id = writer.key_id(answer.key, answer.expires_at)
+            self._add(writer, entry, key_id, answer.expires_at, is_registered=True)
+        if key_id != _PLAIN and (key_id, answer.key) not in self._keys:
+            self._keys = self._live_keys(writer)
+
+    def _add_uploaded(self, entry: XorbEntry) -> None:
+        writer = _open_file(self._writer)
+        with writer.transaction():
+            self._add(writer, entry, _PLAIN, int(self._clock()) + UPLOADED_SECONDS, is_registered=False)
+        self._drop_expired(writer, _DROPPED_LATER)
+
+    def _add(self, writer: KnownFile, entry: XorbEntry, key_id: int, expires_at: int, *, is_registered: bool) -> None:
+        name = entry.hash.digest
+        longer = "UPDATE xorb SET expires_at = max(expires_at, ?) WHERE name = ? AND key_id = ?"
+        if writer.change(longer, (expires_at, name, key_id)):
+            return
+        excess = writer.used_bytes() + _weight(len(entry.chunks)) - self._max_bytes
+        if excess > 0:
+            self._evict(writer, excess)
+        lengths = array("I", entry.chunks.sizes).tobytes()
+        xorb_id = writer.add_xorb((name, key_id, expires_at, is_registered, entry.chunks.hashes, lengths))
+        writer.add_chunks(xorb_id, _prefixes(entry.chunks.hashes))
+
+    def _mark(self, digests: list[tuple[bytes, int]]) -> None:
+        writer = _open_file(self._writer)
+        with writer.transaction():
+            for digest in digests:
+                writer.change("UPDATE xorb SET is_registered = 1 WHERE name = ? AND key_id = ?", digest)
+
+    def _clear(self) -> None:
+        _open_file(self._writer).clear()
+        self._keys = ()
+
+    def _drop_expired(self, writer: KnownFile, most: int) -> None:
+        now = self._clock()
+        expired = writer.rows("SELECT id, hashes FROM xorb WHERE expires_at <= ? LIMIT ?", (now, most))
+        if not expired:
+            return
+        if writer.row("SELECT 1 FROM xorb WHERE expires_at > ? LIMIT 1", (now,)) is None:
+            writer.clear()  # at once, however many there are
+            return
+        with writer.transaction():
+            writer.change("DELETE FROM dedup_key WHERE expires_at <= ?", (now,))
+            for row in expired:
+                writer.drop_xorb(row["id"], _prefixes(row["hashes"]))
+
+    def _evict(self, writer: KnownFile, excess: int) -> None:
+        for row in writer.rows("SELECT id, hashes FROM xorb ORDER BY id LIMIT ?", (_EVICTED_AT_ONCE,)):
+            writer.drop_xorb(row["id"], _prefixes(row["hashes"]))
+            excess -= _weight(len(row["hashes"]) // 32)
+            if excess <= 0:
+                return
+
+    def _live_keys(self, file: KnownFile) -> tuple[tuple[int, bytes], ...]:
+        newest = "SELECT id, key FROM dedup_key WHERE expires_at > ? ORDER BY id DESC LIMIT ?"
+        return tuple((row["id"], bytes(row["key"])) for row in file.rows(newest, (self._clock(), MAX_KEYS)))
+
+
+def _open_file(file: KnownFile | None) -> KnownFile:
+    if file is None:
+        raise sqlite3.ProgrammingError("the file is closed")
+    return file
+
+
+def _prefixes(hashes: bytes) -> list[int]:
+    """The first eight bytes of each packed hash, as a number."""
+    return array("q", hashes)[::4].tolist()
+
+
+def _weight(chunk_count: int) -> int:
+    return _XORB_BYTES + _CHUNK_BYTES * chunk_count
+
+
+def _cover(holders: dict[int, set[int]]) -> Iterator[int]:
+    """Xorbs that hold all of what any of them holds: always the one next that holds most of what is left."""
+    for _ in range(min(MAX_FOUND_XORBS, len(holders))):
+        # The newer one of two that hold as much: it is likelier to be there still.
+        best = max(holders, key=lambda xorb_id: (len(holders[xorb_id]), xorb_id))
+        covered = holders.pop(best)
+        if not covered:
+            return
+        yield best
+        for others in holders.values():
+            others -= covered
+
+
+def _entry(row: Any) -> XorbEntry:
+    """The xorb of a row. Raises ValueError where a plain one is not what its name says."""
+    sizes = array("I", row["lengths"])
+    chunks = ChunkList(bytes(row["hashes"]), array("Q", sizes).tobytes())
+    name = Hash(row["name"])
+    if row["key_id"] == _PLAIN and xorb_hash(chunks.hashes, chunks.lengths) != name:
+        raise ValueError(f"xorb {name} is not what was written")
+    return XorbEntry(name, chunks)

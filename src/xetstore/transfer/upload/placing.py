@@ -1,0 +1,111 @@
+"""Placer: where the chunks of an upload go. Known ones are looked for in the session, on this machine, everywhere."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from xetstore.errors import AccessDeniedError, InterruptedCallError, XetError
+from xetstore.interfaces import Cas
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.dedup import DedupPlanner, Run
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.shard import Shard
+from xetstore.protocol.suite import AlgorithmSuite
+from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.upload.queries import BackgroundQueries
+
+
+class Placer:
+    """Places the chunks of one file after another: draft 10.1, then 10.2, then 10.3. To be closed.
+
+    With ``dry_run`` every answer is waited for, and none of them is remembered. Not thread-safe. Raises what the Cas
+    raises, where it is waited for.
+    """
+
+    def __init__(
+        self,
+        cas: Cas,
+        known: KnownXorbs | None,
+        *,
+        suite: AlgorithmSuite,
+        max_xorb_bytes: int | None = None,
+        max_known_chunks: int,
+        dry_run: bool = False,
+    ) -> None:
+        self._cas = cas
+        self._known = known
+        self._new_planner = partial(DedupPlanner, suite, cas.queries, max_known_chunks, max_xorb_bytes)
+        self._planner = self._new_planner()
+        self._large_bytes = min(suite.max_xorb_bytes, max_xorb_bytes or suite.max_xorb_bytes)
+        self._remembering = None if dry_run else known
+        self._asks = True
+        self._background: BackgroundQueries | None = None
+        if cas.queries.in_background and not dry_run:
+            self._background = BackgroundQueries(cas, self._remember)
+        self._holds = False
+
+    def start_file(self, size: int) -> None:
+        """The next chunks are those of another file."""
+        self._planner.start_file(size)
+        self._holds = size > self._large_bytes
+
+    def place(self, chunks: ChunkList) -> list[Run]:
+        """Where the chunks of the next block are, or are to be put."""
+        if self._background is not None:
+            self._learn(self._background.arrived())
+        if self._known is not None and (unknown := self._planner.unknown(chunks)):
+            self._learn(self._known.find(unknown))
+        if self._asks:
+            self._ask(chunks)
+        self._holds = False
+        return self._planner.plan(chunks)
+
+    def close_xorb(self) -> None:
+        """Let new chunks go to a fresh xorb: the open one is being cut short."""
+        self._planner.close_xorb()
+
+    def forget(self) -> None:
+        """Start anew, and believe from now on only what this session has stored itself."""
+        self._planner = self._new_planner()
+        self._known = None
+        self._asks = False
+        self.close()
+        self._background = None
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._background is not None:
+            self._background.close()
+
+    def _ask(self, chunks: ChunkList) -> None:
+        for chunk in self._planner.worth_asking(chunks):
+            if self._background is None:
+                self._learn(self._answers(chunk))
+                continue
+            self._background.ask(chunk)
+            if self._holds:
+                self._holds = False
+                self._background.hold_for(chunk)
+                self._learn(self._background.arrived())
+
+    def _answers(self, chunk: Hash) -> list[Shard]:
+        """The answer to a query, waited for."""
+        try:
+            answer = self._cas.find_chunk(chunk) if self._asks else None
+        except (AccessDeniedError, InterruptedCallError):
+            raise
+        except XetError:
+            if not self._cas.queries.in_background:
+                raise
+            # An upload would go on without answers, too.
+            self._asks = False
+            return []
+        return [] if answer is None else [answer]
+
+    def _learn(self, answers: list[Shard]) -> None:
+        for answer in answers:
+            self._planner.learn(answer)
+
+    def _remember(self, answer: Shard) -> None:
+        if self._remembering is not None:
+            self._remembering.learn(answer)

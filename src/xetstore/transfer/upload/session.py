@@ -1,0 +1,371 @@
+"""Files into a Cas: chunks deduplicated, new ones packed into xorbs shared by files, then one shard for many files.
+
+Order of becoming durable (draft 12.7): every xorb of a shard is acknowledged before the shard is sent, and a file
+is reported only when its shard is acknowledged. What is interrupted leaves xorbs that no file names: harmless, and
+found again by the next attempt.
+
+What is known of xorbs that this session has not stored itself is hints: they may be gone. A server that has not what a
+shard names refuses it; then the files of that shard are read once more and stored without any hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby
+from pathlib import Path
+from types import TracebackType
+
+from xetstore.errors import RejectedShardError, XetError
+from xetstore.events import Emit, FilesRegistered, Forgotten, ignore
+from xetstore.interfaces import Cas
+from xetstore.limits import NO_LIMITS, Limits
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.dedup import KnownXorb, Run
+from xetstore.protocol.hashes import Hash, verification_hash
+from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.protocol.xorb import CompressionPolicy
+from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.scan import Block, FileInfo, FileScan, usable_cores
+from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.upload.placing import Placer
+from xetstore.transfer.upload.sizing import upload_sizes
+from xetstore.transfer.upload.xorbs import XorbWriter
+
+FLUSH_RAW_BYTES = 8 << 30
+FLUSH_FILES = 10_000
+"""Files are registered when so much has gathered, at the end of a file; fewer files where memory is scarce."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutReport:
+    """A stored file. ``new_bytes`` and ``deduped_bytes`` are raw and add up to its size.
+
+    ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included.
+    """
+
+    path: Path
+    info: FileInfo
+    new_bytes: int
+    deduped_bytes: int
+    stored_bytes: int
+
+
+@dataclass(slots=True)
+class _OpenTerm:
+    """A term of a file whose xorb may not have its name yet."""
+
+    xorb: KnownXorb
+    start: int
+    end: int
+    unpacked_bytes: int
+    hashes: bytearray
+
+
+@dataclass(slots=True)
+class _PendingFile:
+    """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many."""
+
+    path: Path
+    terms: list[tuple[KnownXorb, int, int, int, Hash]] = field(default_factory=list)
+    info: FileInfo | None = None
+    new_bytes: int = 0
+    stored_bytes: int = 0
+
+    def close_term(self, term: _OpenTerm, suite: AlgorithmSuite) -> None:
+        if self.terms:
+            last = self.terms[-1]
+            if last[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
+                self.terms.append(last)
+                return
+        proof = verification_hash(bytes(term.hashes), suite)
+        self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
+
+    @property
+    def is_hinted(self) -> bool:
+        """Whether a part of it is in a xorb that this session has not stored itself."""
+        return any(term[0].is_hint for term in self.terms)
+
+    def report(self) -> PutReport:
+        """What is told of the file when it is stored."""
+        assert self.info is not None
+        return PutReport(self.path, self.info, self.new_bytes, self.info.size - self.new_bytes, self.stored_bytes)
+
+    def entry(self) -> FileEntry:
+        """The file as a shard names it; all its xorbs have names by now."""
+        assert self.info is not None
+        cache: dict[int, Term] = {}
+        terms = []
+        for term in self.terms:
+            known = cache.get(id(term))
+            if known is None:
+                xorb, start, end, nbytes, _ = term
+                assert xorb.name is not None
+                known = cache[id(term)] = Term(xorb.name, start, end, nbytes)
+            terms.append(known)
+        sha256 = self.info.sha256
+        return FileEntry(
+            hash=self.info.hash,
+            terms=tuple(terms),
+            verification=tuple(term[4] for term in self.terms),
+            sha256=bytes.fromhex(sha256) if sha256 is not None else None,
+        )
+
+
+class UploadSession:
+    """Files that share xorbs and shards. Not thread-safe; a context manager that abandons what was not flushed.
+
+    What was still to be sent when it is left by an exception is interrupted. ``known`` is what this machine remembers
+    of the server; every xorb stored is added to it. With ``dry_run`` nothing is stored or remembered.
+    """
+
+    def __init__(
+        self,
+        cas: Cas,
+        *,
+        policy: CompressionPolicy = CompressionPolicy.AUTO,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        limits: Limits = NO_LIMITS,
+        known: KnownXorbs | None = None,
+        emit: Emit = ignore,
+        dry_run: bool = False,
+        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+    ) -> None:
+        self._cas = cas
+        self._dry_run = dry_run
+        # Beside the threads that read, hash and send: with a server to feed, fewer of them do as much with less.
+        remote = cas.queries.in_background
+        self._threads = threads or max(1, usable_cores() // (2 if remote else 1))
+        self._progress = progress or NoProgress()
+        self._suite = suite
+        self._known = known
+        self._emit = emit
+        sizes = upload_sizes(limits, remote=remote)
+        self._max_files = sizes.files
+        self._placer = Placer(
+            cas,
+            known,
+            suite=suite,
+            max_xorb_bytes=sizes.xorb_bytes,
+            max_known_chunks=sizes.known_chunks,
+            dry_run=dry_run,
+        )
+        self._writer = XorbWriter(
+            cas,
+            policy=policy,
+            threads=self._threads,
+            in_flight=sizes.in_flight,
+            suite=suite,
+            known=known,
+            emit=emit,
+        )
+        self._files: list[_PendingFile] = []
+        self._gathered_bytes = 0
+        self._refused: list[Path] = []
+        self.broken = False
+
+    def __enter__(self) -> UploadSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._placer.close()
+        self._writer.close(abandon=error is not None)
+
+    def add(self, path: Path) -> None:
+        """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
+
+        Raises what FileScan raises, after which other files can still be added, and what the Cas raises, after which
+        the session is :attr:`broken`.
+        """
+        pending = _PendingFile(path)
+        term: _OpenTerm | None = None
+        with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
+            self._placer.start_file(scan.size)
+            for block in scan:
+                with self._or_broken():
+                    runs = self._placer.place(block.chunks)
+                    block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
+                pending.new_bytes += block_new
+                self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
+                for run in runs:
+                    term = self._extend(pending, term, run, block.chunks)
+            if term is not None:
+                pending.close_term(term, self._suite)
+            pending.info = scan.info()
+        self._files.append(pending)
+        self._gathered_bytes += pending.info.size
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to flush."""
+        return self._gathered_bytes >= FLUSH_RAW_BYTES or len(self._files) >= min(FLUSH_FILES, self._max_files)
+
+    def flush(self) -> list[PutReport]:
+        """Make everything added so far durable: cut the open xorb, wait for all, register the files.
+
+        RejectedShardError where the server has not what was believed; :meth:`start_over` then says what to add again.
+        """
+        with self._or_broken():
+            files, self._files, self._gathered_bytes = self._files, [], 0
+            if self._dry_run:
+                return [file.report() for file in files]
+            xorbs = self._writer.finish()
+            self._placer.close_xorb()
+            entries = tuple(file.entry() for file in files)
+            own = {xorb.hash for xorb in xorbs}
+            xorbs += self._untold(entries, own)
+            try:
+                self._register(entries, xorbs)
+            except RejectedShardError:
+                if any(file.is_hinted for file in files):
+                    self._refused = [file.path for file in files]
+                raise
+        return [file.report() for file in files]
+
+    def start_over(self, refusal: RejectedShardError) -> list[Path]:
+        """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use."""
+        refused, self._refused = self._refused, []
+        if refused:
+            self.broken = False
+            self._placer.forget()
+            if self._known is not None:
+                self._known.forget_all()
+            self._emit(Forgotten(str(refusal)))
+        return refused
+
+    def _register(self, files: tuple[FileEntry, ...], xorbs: list[XorbEntry]) -> None:
+        if not files and not xorbs:
+            return
+        for part in split_for_upload(Shard(files, tuple(xorbs))):
+            self._cas.put_shard(part)
+            if self._known is not None:
+                self._known.registered(xorb.hash for xorb in part.xorbs)
+            if part.files:
+                self._emit(FilesRegistered(len(part.files)))
+
+    def _untold(self, files: Iterable[FileEntry], told: set[Hash]) -> list[XorbEntry]:
+        """The xorbs of an earlier session that these files need and no shard has listed: it was cut short."""
+        if self._known is None:
+            return []
+        named = dict.fromkeys(term.xorb for file in files for term in file.terms)
+        return self._known.unregistered([name for name in named if name not in told])
+
+    def _extend(self, file: _PendingFile, term: _OpenTerm | None, run: Run, block: ChunkList) -> _OpenTerm:
+        chunks = block if run.count == len(block) else block.slice(run.block_start, run.block_start + run.count)
+        nbytes = chunks.total_bytes
+        if term is not None:
+            if term.xorb is run.xorb and term.end == run.xorb_start:
+                term.end += run.count
+                term.unpacked_bytes += nbytes
+                term.hashes += chunks.hashes
+                return term
+            file.close_term(term, self._suite)
+        return _OpenTerm(run.xorb, run.xorb_start, run.xorb_start + run.count, nbytes, bytearray(chunks.hashes))
+
+    def _store_new(self, file: _PendingFile, block: Block, runs: list[Run]) -> int:
+        """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
+        if len(runs) == 1 and runs[0].new:  # as of most small files
+            self._append(file, block, runs[0].xorb, [block.data], block.chunks)
+            return len(block.data)
+        new_bytes = 0
+        offsets = [0, *accumulate(block.chunks.sizes)]
+        for xorb, new in groupby((run for run in runs if run.new), key=lambda run: run.xorb):
+            spans = [(run.block_start, run.block_start + run.count) for run in new]
+            chunks = ChunkList.concat(block.chunks.slice(start, end) for start, end in spans)
+            pieces = [block.data[offsets[start] : offsets[end]] for start, end in spans]
+            self._append(file, block, xorb, pieces, chunks)
+            new_bytes += chunks.total_bytes
+        return new_bytes
+
+    def _append(
+        self, file: _PendingFile, block: Block, xorb: KnownXorb, pieces: list[memoryview], chunks: ChunkList
+    ) -> None:
+        if block.readers is None:
+            self._writer.append_held(file, xorb, pieces, chunks)
+        else:
+            block.readers.append(self._writer.append(file, xorb, pieces, chunks))
+
+    @staticmethod
+    def _new_bytes(block: Block, runs: list[Run]) -> int:
+        sizes = block.chunks.sizes
+        return sum(sum(sizes[run.block_start : run.block_start + run.count]) for run in runs if run.new)
+
+    @contextmanager
+    def _or_broken(self) -> Iterator[None]:
+        """Errors in here are not those of a file: the session ends with them."""
+        try:
+            yield
+        except BaseException:
+            self.broken = True
+            raise
+
+
+def put_files(
+    cas: Cas,
+    paths: Iterable[Path],
+    *,
+    policy: CompressionPolicy = CompressionPolicy.AUTO,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    on_error: Callable[[Path, XetError], None] | None = None,
+    limits: Limits = NO_LIMITS,
+    known: KnownXorbs | None = None,
+    emit: Emit = ignore,
+    dry_run: bool = False,
+    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+) -> Iterator[PutReport]:
+    """Store files; yield a report for each, in order, once it is durable and registered.
+
+    A file that cannot be read, or changes meanwhile, is handed to ``on_error`` and the others go on; without
+    ``on_error`` its error ends the upload, after what was read before it has been registered. With ``dry_run`` nothing
+    is sent or written, and the reports tell what would be new; ``stored_bytes`` is 0 then.
+    """
+    with UploadSession(
+        cas,
+        policy=policy,
+        threads=threads,
+        progress=progress,
+        limits=limits,
+        known=known,
+        emit=emit,
+        dry_run=dry_run,
+        suite=suite,
+    ) as session:
+        for path in paths:
+            yield from _add(session, path, on_error)
+            if session.full:
+                yield from _flush(session, on_error)
+        yield from _flush(session, on_error)
+
+
+def _add(session: UploadSession, path: Path, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
+    """Add a file; reports only where its error ends the upload."""
+    try:
+        session.add(path)
+    except XetError as error:
+        if session.broken:
+            raise
+        if on_error is None:
+            yield from _flush(session, on_error)
+            raise
+        on_error(path, error)
+
+
+def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
+    """Register what was added; once more from the start where the server has not what was believed."""
+    try:
+        reports = session.flush()
+    except RejectedShardError as refusal:
+        again = session.start_over(refusal)
+        if not again:
+            raise
+        for path in again:
+            yield from _add(session, path, on_error)
+        reports = session.flush()
+    yield from reports

@@ -1,0 +1,56 @@
+"""UploadSizes: how large the xorbs of an upload are and how many are on their way at a time, by the memory it may take.
+
+Measured: the interpreter and its libraries take 50 MiB, the blocks of the file that is being read 25 MiB, a chunk that
+the session remembers 320 bytes, a file that waits for its shard 2 KiB. The rest is for xorbs: those in flight and the
+one that is being filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from xetstore.limits import Limits
+from xetstore.protocol.dedup import MAX_KNOWN_CHUNKS
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+
+_MIB: Final = 1 << 20
+_PROCESS_BYTES: Final = 50 * _MIB
+_STORE_BYTES: Final = 40 * _MIB  # what an embedded store adds: its index, the footers it remembers
+_BLOCKS_BYTES: Final = 25 * _MIB
+_KNOWN_CHUNK_BYTES: Final = 320
+_FILE_BYTES: Final = 2048
+_MAX_FILES: Final = 10_000
+
+_XORB_BYTES: Final = (64 * _MIB, 32 * _MIB, 16 * _MIB, 8 * _MIB)
+REMOTE_XORB_BYTES: Final = 32 * _MIB
+"""Towards a server, where nothing else is said: what fails is sent again, and a small xorb is sooner on its way."""
+
+REMOTE_IN_FLIGHT: Final = 2
+MAX_XORBS_BYTES: Final = 512 * _MIB
+"""All xorbs together, where nothing else is said, however many requests are wanted at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSizes:
+    """``xorb_bytes`` are raw ones. A session remembers at most ``known_chunks``, and lets ``files`` wait."""
+
+    xorb_bytes: int
+    in_flight: int
+    known_chunks: int = MAX_KNOWN_CHUNKS
+    files: int = _MAX_FILES
+
+
+def upload_sizes(limits: Limits, *, remote: bool) -> UploadSizes:
+    """What keeps ``limits``; ``remote`` says that storing a xorb means sending it."""
+    wanted = limits.jobs or (REMOTE_IN_FLIGHT if remote else 1)
+    if limits.max_memory is None:
+        xorb_bytes = REMOTE_XORB_BYTES if remote else XET_GEARHASH_BLAKE3.max_xorb_bytes
+        return UploadSizes(xorb_bytes, max(1, min(wanted, MAX_XORBS_BYTES // xorb_bytes - 1)))
+    room = limits.max_memory - _PROCESS_BYTES - _BLOCKS_BYTES - (0 if remote else _STORE_BYTES)
+    known_chunks = min(MAX_KNOWN_CHUNKS, max(room, 0) // 4 // _KNOWN_CHUNK_BYTES)
+    files = min(_MAX_FILES, max(room, 0) // 8 // _FILE_BYTES)
+    room -= known_chunks * _KNOWN_CHUNK_BYTES + files * _FILE_BYTES
+    fitting = (size for size in _XORB_BYTES if (wanted + 1) * size <= room)
+    xorb_bytes = next(fitting, _XORB_BYTES[-1])
+    return UploadSizes(xorb_bytes, max(1, min(wanted, room // xorb_bytes - 1)), known_chunks, files)

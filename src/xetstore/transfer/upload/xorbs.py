@@ -1,0 +1,246 @@
+"""XorbWriter: packs new chunks into xorbs and stores them, in order, while the caller goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Final, Protocol, TypeVar
+
+from xetstore.errors import InterruptedCallError
+from xetstore.events import Emit, XorbStored, ignore
+from xetstore.interfaces import Cas
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.dedup import KnownXorb
+from xetstore.protocol.shard import Shard, XorbEntry
+from xetstore.protocol.suite import AlgorithmSuite
+from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
+from xetstore.transfer.upload.known import KnownXorbs
+
+T = TypeVar("T")
+
+SHARD_CHUNKS = 100_000
+"""A shard of xorbs alone is sent when so many new chunks have gathered: what is held must not grow with a file."""
+
+BATCH_BYTES: Final = 1 << 20
+BATCH_PIECES: Final = 256
+"""What small files bring is handed to the encoding thread together, in batches of so much."""
+
+HELD_BYTES: Final = 8 << 20
+"""How much of them waits to be encoded, at most."""
+
+_INTERRUPT_SECONDS: Final = 0.02
+
+
+class Owner(Protocol):
+    """Whoever new chunks belong to. ``stored_bytes`` grows by what they take in a xorb."""
+
+    stored_bytes: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Chunks that go into one xorb, one after the other."""
+
+    xorb: KnownXorb
+    pieces: list[memoryview] = field(default_factory=list)
+    chunks: list[ChunkList] = field(default_factory=list)
+    owners: list[tuple[Owner, int]] = field(default_factory=list)
+    raw_bytes: int = 0
+
+    def add(self, owner: Owner, pieces: Sequence[memoryview], chunks: ChunkList) -> None:
+        self.pieces += pieces
+        self.chunks.append(chunks)
+        self.owners.append((owner, len(chunks)))
+        self.raw_bytes += chunks.total_bytes
+
+    @property
+    def is_full(self) -> bool:
+        return self.raw_bytes >= BATCH_BYTES or len(self.pieces) >= BATCH_PIECES
+
+
+@dataclass(slots=True)
+class _OpenXorb:
+    """The xorb that is being filled, and whose chunks are in it, in order."""
+
+    known: KnownXorb
+    builder: XorbBuilder
+    owners: list[tuple[Owner, int]] = field(default_factory=list)
+
+
+class XorbWriter:
+    """Encodes in one thread and stores in others, ``in_flight`` xorbs at a time. To be closed.
+
+    Each xorb takes up to as much memory as the caller puts in, those in flight and the one that is filled. Not
+    thread-safe: one caller. After an error every further call raises it.
+    """
+
+    def __init__(
+        self,
+        cas: Cas,
+        *,
+        policy: CompressionPolicy,
+        threads: int,
+        in_flight: int,
+        suite: AlgorithmSuite,
+        known: KnownXorbs | None = None,
+        emit: Emit = ignore,
+    ) -> None:
+        self._cas = cas
+        self._policy = policy.kernel
+        self._threads = threads
+        self._known = known
+        self._emit = emit
+        self._builders: SimpleQueue[XorbBuilder] = SimpleQueue()
+        for _ in range(in_flight + 1):
+            self._builders.put(XorbBuilder(suite))
+        self._encoder = ThreadPoolExecutor(1, "encode")
+        self._storer = ThreadPoolExecutor(in_flight, "put_xorb")
+        self._batch: _Batch | None = None
+        self._held: deque[tuple[Future[None], int]] = deque()
+        self._held_bytes = 0
+        self._is_abandoned = False
+        self._failure: BaseException | None = None
+        # From here on, what only the encoding thread touches.
+        self._open: _OpenXorb | None = None
+        self._storing: list[Future[None]] = []
+        self._entries: list[XorbEntry] = []
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Let go of the threads; what was not finished is given up. With ``abandon``, calls under way are, too."""
+        # What is queued still comes to its turn, and then fails at once: nobody waits for a future that never ends.
+        self._is_abandoned = True
+        if abandon:
+            ending = threading.Thread(target=self._end, name="abandon")
+            ending.start()
+            ending.join(_INTERRUPT_SECONDS)
+            while ending.is_alive():
+                # More than once: a call may have been about to begin.
+                self._cas.interrupt()
+                ending.join(_INTERRUPT_SECONDS)
+        self._end()
+
+    def _end(self) -> None:
+        for pool in (self._encoder, self._storer):
+            pool.shutdown(wait=True)
+
+    def append(self, owner: Owner, xorb: KnownXorb, pieces: Sequence[memoryview], chunks: ChunkList) -> Future[None]:
+        """Append chunks to a xorb; one not named before starts, and ends the one before it.
+
+        The future is done when ``pieces`` are not needed any more. What the chunks take in the xorb is credited to
+        their owner when the xorb is complete.
+        """
+        self._check()
+        self._hand_over()
+        batch = _Batch(xorb)
+        batch.add(owner, pieces, chunks)
+        return self._encode(batch)
+
+    def append_held(self, owner: Owner, xorb: KnownXorb, pieces: Sequence[memoryview], chunks: ChunkList) -> None:
+        """As :meth:`append`, for pieces that nobody is going to overwrite: they may be gathered, and wait."""
+        self._check()
+        if self._batch is None or self._batch.xorb is not xorb:
+            self._hand_over()
+            self._batch = _Batch(xorb)
+        self._batch.add(owner, pieces, chunks)
+        if self._batch.is_full:
+            self._hand_over()
+
+    def finish(self) -> list[XorbEntry]:
+        """End the open xorb and wait until all are stored; what was stored and is in no shard yet."""
+        self._hand_over()
+        return self._encoder.submit(self._guarded, self._finish).result()
+
+    def _hand_over(self) -> None:
+        if self._batch is None:
+            return
+        batch, self._batch = self._batch, None
+        self._held.append((self._encode(batch), batch.raw_bytes))
+        self._held_bytes += batch.raw_bytes
+        while self._held and (self._held_bytes > HELD_BYTES or self._held[0][0].done()):
+            encoding, nbytes = self._held.popleft()
+            self._held_bytes -= nbytes
+            encoding.result()
+
+    def _encode(self, batch: _Batch) -> Future[None]:
+        return self._encoder.submit(self._guarded, lambda: self._append(batch))
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        self._check()
+        try:
+            return work()
+        except BaseException as failure:
+            self._failure = self._failure or failure
+            raise
+
+    def _check(self) -> None:
+        """Raise what has gone wrong in one of the threads."""
+        if self._failure is not None:
+            raise self._failure
+        if self._is_abandoned:
+            raise InterruptedCallError("the upload was given up")
+
+    def _append(self, batch: _Batch) -> None:
+        if self._open is not None and self._open.known is not batch.xorb:
+            self._close()
+        if self._open is None:
+            builder = self._builders.get()
+            self._check_stored()
+            self._open = _OpenXorb(batch.xorb, builder)
+        chunks = batch.chunks[0] if len(batch.chunks) == 1 else ChunkList.concat(batch.chunks)
+        self._open.builder.append(batch.pieces, chunks, policy=self._policy, threads=self._threads)
+        self._open.owners += batch.owners
+
+    def _close(self) -> None:
+        assert self._open is not None
+        opened, self._open = self._open, None
+        info, body = opened.builder.finish()
+        opened.known.name = info.hash
+        _credit(opened.owners, info)
+        self._storing.append(self._storer.submit(self._store, info, body, opened.builder))
+        self._entries.append(XorbEntry(info.hash, info.chunks))
+        if sum(len(entry.chunks) for entry in self._entries) >= SHARD_CHUNKS:
+            entries = self._take_stored()
+            self._cas.put_shard(Shard(xorbs=tuple(entries)))
+            if self._known is not None:
+                self._known.registered(entry.hash for entry in entries)
+
+    def _store(self, info: XorbInfo, body: memoryview, builder: XorbBuilder) -> None:
+        body_bytes = len(body)
+        try:
+            is_new = self._guarded(lambda: self._cas.put_xorb(info.hash, body))
+        finally:
+            body.release()
+            builder.reset()
+            self._builders.put(builder)
+        if self._known is not None:
+            self._known.uploaded(XorbEntry(info.hash, info.chunks))
+        self._emit(XorbStored(info.hash, info.chunks.total_bytes, body_bytes, is_new))
+
+    def _finish(self) -> list[XorbEntry]:
+        if self._open is not None:
+            self._close()
+        return self._take_stored()
+
+    def _take_stored(self) -> list[XorbEntry]:
+        wait(self._storing, return_when=FIRST_EXCEPTION)
+        self._check_stored()
+        stored, self._entries = self._entries, []
+        return stored
+
+    def _check_stored(self) -> None:
+        """Forget those that are stored; raise the error of one that could not be."""
+        for storing in [storing for storing in self._storing if storing.done()]:
+            storing.result()
+            self._storing.remove(storing)
+
+
+def _credit(owners: Sequence[tuple[Owner, int]], info: XorbInfo) -> None:
+    ends = (0, *memoryview(info.ends).cast("Q"))
+    at = 0
+    for owner, count in owners:
+        owner.stored_bytes += ends[at + count] - ends[at]
+        at += count

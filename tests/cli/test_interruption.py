@@ -1,0 +1,167 @@
+"""Ctrl-C and SIGTERM while a server says nothing: gone at once, with 130, and nothing left behind."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.cli.runner import Xet
+from tests.cli.test_output import Terminal
+from tests.server.live import live_server, until
+from tests.strategies import splitmix64
+from xetstore.cas import EmbeddedCas
+
+# A shell may have made this process, and so its children, deaf to Ctrl-C.
+LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+PROGRAM = f"{LISTENING}from xetstore.cli.main import run; run()"
+# A name server that says nothing: a thread in there hears of no signal, as one that waits for a mutex.
+NO_NAMES = """
+import ctypes, socket
+def look_up(*_, flags=0, **__):
+    if flags:  # only to see whether it is an address already
+        raise socket.gaierror
+    open("looking", "w").close()
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    while True:
+        libc.pthread_mutex_lock(mutex)
+socket.getaddrinfo = look_up
+"""
+
+
+class Silent:
+    """A server that takes connections and requests, and never answers."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.taken: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._take, name="silent server")
+        self._thread.start()
+
+    def _take(self) -> None:
+        with suppress(OSError):
+            while True:
+                taken, _ = self._listening.accept()
+                self.taken.append(taken)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        for taken in self.taken:
+            taken.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    server = Silent()
+    yield server
+    server.close()
+
+
+@contextmanager
+def started(
+    xet: Xet, folder: Path, *args: object, program: str = PROGRAM, stderr: int | IO[str] = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", program, *(str(arg) for arg in args)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, env=xet.environment, cwd=folder, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "\nxet: interrupted\n", "on a line of its own, behind the ^C of a terminal"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["get", "put", "cat"])
+def test_a_silent_server_is_not_waited_for(silent: Silent, tmp_path: Path, command: str, number: int) -> None:
+    (tmp_path / "file").write_bytes(splitmix64(1, 300_000))
+    xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
+    arguments = {"get": ["ab" * 32, "-o", "copy"], "put": ["file"], "cat": ["ab" * 32]}[command]
+    with started(xet, tmp_path, command, *arguments) as process:
+        until(lambda: len(silent.taken) > 0)
+        process.send_signal(number)
+        ended(process)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
+
+
+def test_ctrl_c_again_and_again_shows_no_traceback(silent: Silent, tmp_path: Path) -> None:
+    xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
+    with started(xet, tmp_path, "get", "ab" * 32, "-o", "copy") as process:
+        until(lambda: len(silent.taken) > 0)
+        for _ in range(50):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        ended(process)
+
+
+def test_a_name_that_is_being_looked_up_is_not_waited_for(tmp_path: Path) -> None:
+    xet = Xet(tmp_path / "store", "https://example.invalid", XET_TOKEN="t")
+    with started(xet, tmp_path, "get", "ab" * 32, "-o", "copy", program=NO_NAMES + PROGRAM) as process:
+        until((tmp_path / "looking").exists)
+        process.send_signal(signal.SIGINT)
+        ended(process)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "looking"]
+
+
+def test_a_terminal_sees_that_a_call_is_made_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    xet = Xet(tmp_path / "store", url, XET_TOKEN="t")
+    terminal = Terminal()
+    with started(xet, tmp_path, "get", "ab" * 32, "-o", "copy", stderr=terminal.slave) as process:
+        until(lambda: "retrying" in terminal.so_far)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert process.returncode == 130
+    seen = terminal.seen()
+    assert "127.0.0.1" in seen.partition("retrying")[2]
+    assert "xet: interrupted" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor is there again"
+
+
+@pytest.mark.parametrize("options", [(), ("--keep-partial",)])
+def test_what_has_arrived_is_kept_only_if_it_is_wanted(tmp_path: Path, options: tuple[str, ...]) -> None:
+    data = splitmix64(2, 32_000_000)
+    (tmp_path / "file").write_bytes(data)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas) as live:
+        xet = Xet(tmp_path / "store", live.url, XET_TOKEN=live.token("write"))
+        name = xet.put(tmp_path / "file")
+        slow = ("--limit-rate", "16M", *options)
+        with started(xet, folder, "get", name, "-o", "copy", "--events", *slow) as process:
+            assert process.stderr is not None
+            until(lambda: any(path.stat().st_blocks * 512 > 12_000_000 for path in folder.iterdir()))
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+            assert process.returncode == 130
+            assert "Traceback" not in process.stderr.read()
+        left = sorted(path.name for path in folder.iterdir())
+        if not options:
+            assert left == []
+            return
+        assert left
+        assert all(name.startswith(".copy.") for name in left)
+        ran = xet("get", "--json", name, "-o", folder / "copy", "--keep-partial")
+        [report] = ran.records
+        assert report["reused_bytes"] > 4_000_000
+        assert (folder / "copy").read_bytes() == data
+        assert [path.name for path in folder.iterdir()] == ["copy"]

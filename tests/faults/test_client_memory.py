@@ -1,0 +1,84 @@
+"""The cap on memory holds: for a file far bigger than it, random or sparse, up and down, over a server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LONG
+from tests.faults.process import ROOT
+from tests.server.live import ServerProcess
+from tests.strategies import splitmix64
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="how much memory a process had is read from /proc")
+
+MIB, GIB = 1 << 20, 1 << 30
+CAP = 128 * MIB
+SPARSE_BYTES = 50 * GIB if LONG else 4 * GIB
+
+# The command, which says at its end how much memory it has had.
+COMMAND = (
+    "import atexit, sys; from tests.faults.client_worker import high_water;"
+    "atexit.register(lambda: print(high_water(), file=sys.stderr));"
+    "from xetstore.cli.main import run; run()"
+)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory, where there is one: a file of holes is read from there in no time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def server(memory: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(memory / "store", "--log-level", "error") as running:
+        yield running
+
+
+def run(server: ServerProcess, folder: Path, *arguments: str) -> tuple[str, int]:
+    """What the command prints, and the most memory that it had."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("XET")},
+        "XET_TOKEN": server.admin_token,
+        "XET_CACHE": str(folder / "cache"),
+    }
+    command = [sys.executable, "-c", COMMAND, "--store", server.url, *arguments, "--max-memory", str(CAP)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=280, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, int(ended.stderr.splitlines()[-1])
+
+
+def test_300_mb_of_random_data_go_up_and_down_within_the_cap(server: ServerProcess, memory: Path) -> None:
+    source, out = memory / "source", memory / "out"
+    source.write_bytes(splitmix64(1, 300_000_000))
+    said, up = run(server, memory, "put", str(source))
+    _, down = run(server, memory, "get", said.split()[0], "-o", str(out))
+    print(f"{up / MIB:.0f} MiB up, {down / MIB:.0f} MiB down")
+    assert out.read_bytes() == source.read_bytes()
+    assert (up < CAP, down < CAP) == (True, True), (up / MIB, down / MIB)
+
+
+def test_a_sparse_file_of_many_gib_goes_up_and_down_within_the_cap(server: ServerProcess, memory: Path) -> None:
+    source, out = memory / "source", memory / "out"
+    islands = {0: splitmix64(1, 5000), SPARSE_BYTES // 2 + 77: splitmix64(2, 300_000), SPARSE_BYTES - 9: b"the end.."}
+    with source.open("wb") as file:
+        for at, content in islands.items():
+            file.seek(at)
+            file.write(content)
+    said, up = run(server, memory, "put", str(source))
+    _, down = run(server, memory, "get", said.split()[0], "-o", str(out))
+    print(f"{up / MIB:.0f} MiB up, {down / MIB:.0f} MiB down")
+    assert (out.stat().st_size, out.stat().st_blocks * 512 < 32 * MIB) == (SPARSE_BYTES, True)
+    with out.open("rb") as file:
+        for at, content in islands.items():
+            file.seek(at)
+            assert file.read(len(content)) == content
+    assert (up < CAP, down < CAP) == (True, True), (up / MIB, down / MIB)

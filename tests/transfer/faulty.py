@@ -1,0 +1,153 @@
+"""A Cas with faults, over a real store: what it tells and what it sends can be changed, held up and counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from xetstore.cas import EmbeddedCas
+from xetstore.errors import ForbiddenError, InterruptedCallError
+from xetstore.interfaces import ByteStream
+from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.shard import Shard
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file in a store, and its bytes."""
+
+    cas: EmbeddedCas
+    file: Hash
+    data: bytes
+
+
+Tell = Callable[[int, Reconstruction], Reconstruction]
+"""Changes the n-th reconstruction."""
+
+Send = Callable[[int, FetchRange, bytes], bytes]
+"""Changes the n-th body."""
+
+
+class Body:
+    """Bytes as a ByteStream, some at a time."""
+
+    def __init__(self, cas: FaultyCas, data: bytes) -> None:
+        self._cas = cas
+        self._data = memoryview(data)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self._cas.wait()
+        count = min(len(buffer), len(self._data), 65_536)
+        buffer[:count] = self._data[:count]
+        self._data = self._data[count:]
+        with self._cas.lock:
+            self._cas.sent += count
+        return count
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+class FaultyCas:
+    """Counts bodies and bytes. The URLs of the first ``expired`` reconstructions are refused; ``hold()`` lets readers
+    wait until they are interrupted.
+    """
+
+    def __init__(
+        self,
+        cas: EmbeddedCas,
+        *,
+        hashes: bool = True,
+        remote: bool = False,
+        tell: Tell = lambda _, told: told,
+        send: Send = lambda _, _fetch, data: data,
+        expired: int = 0,
+    ) -> None:
+        self.cas, self.hashes, self.remote, self.tell, self.send, self.expired = (
+            cas,
+            hashes,
+            remote,
+            tell,
+            send,
+            expired,
+        )
+        self.lock = threading.Lock()
+        self.told = self.bodies = self.sent = self.interrupts = 0
+        self.fetches: list[FetchRange] = []
+        self.waiting = threading.Event()
+        self._held = threading.Event()
+        self._held.set()
+
+    @property
+    def queries(self) -> QueryRule:
+        return WIRE_QUERIES if self.remote else self.cas.queries
+
+    def reconstruct(
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+    ) -> Reconstruction:
+        with self.lock:
+            number, self.told = self.told, self.told + 1
+        told = self.tell(number, self.cas.reconstruct(file, start, end, hashes=hashes))
+        told = told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
+        return told if self.hashes else replace(told, term_hashes=None)
+
+    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
+        with self.lock:
+            number, self.bodies = self.bodies, self.bodies + 1
+            self.fetches.append(fetch)
+        if int(fetch.url.rpartition("#")[2]) < self.expired:
+            raise ForbiddenError("the URL has expired")
+        with self.cas.fetch_xorb(fetch) as source:
+            data = bytearray(fetch.byte_end - fetch.byte_start)
+            view = memoryview(data)
+            while view and (count := source.readinto(view)):
+                view = view[count:]
+        return Body(self, self.send(number, fetch, bytes(data)))
+
+    def hold(self) -> None:
+        """Send nothing from now on."""
+        self._held.clear()
+
+    def release(self) -> None:
+        """Send again."""
+        self._held.set()
+
+    def wait(self) -> None:
+        if not self._held.is_set():
+            self.waiting.set()
+            before = self.interrupts
+            while not self._held.wait(0.005):
+                if self.interrupts != before:
+                    raise InterruptedCallError("interrupted")
+
+    def find_chunk(self, chunk: Hash) -> Shard | None:
+        return self.cas.find_chunk(chunk)
+
+    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
+        return self.cas.put_xorb(xorb, body)
+
+    def put_shard(self, shard: Shard) -> bool:
+        return self.cas.put_shard(shard)
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+
+
+def flip(data: bytes, at: int) -> bytes:
+    """``data`` with one bit the other way round."""
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)

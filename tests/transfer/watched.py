@@ -1,0 +1,89 @@
+"""WatchedCas: a store that behaves like a server, counts what it is sent, and fails where it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xetstore.cas import EmbeddedCas
+from xetstore.errors import InterruptedCallError
+from xetstore.interfaces import ByteStream
+from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.shard import Shard
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+PATIENCE_SECONDS = 60
+
+
+class WatchedCas:
+    """``before`` is called with the name of a verb before it is done, in the thread that calls it; it may raise."""
+
+    def __init__(self, cas: EmbeddedCas, queries: QueryRule | None = None) -> None:
+        self.cas = cas
+        # The index of an embedded store knows more chunks than a server tells of.
+        self.queries = queries or replace(WIRE_QUERIES, modulus=64, spacing_chunks=0)
+        self.sent: list[tuple[Hash, int]] = []
+        self.shards: list[Shard] = []
+        self.asked: list[Hash] = []
+        self.interrupts = 0
+        self.before: Callable[[str], None] = lambda _: None
+        self._interrupted = threading.Event()
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(nbytes for _, nbytes in self.sent)
+
+    @property
+    def registered(self) -> list[Hash]:
+        return [file.hash for shard in self.shards for file in shard.files]
+
+    def reconstruct(
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+    ) -> Reconstruction:
+        return self.cas.reconstruct(file, start, end, hashes=hashes)
+
+    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
+        return self.cas.fetch_xorb(fetch)
+
+    def find_chunk(self, chunk: Hash) -> Shard | None:
+        self.asked.append(chunk)
+        self.before("find_chunk")
+        return self.cas.find_chunk(chunk)
+
+    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
+        self.before("put_xorb")
+        is_new = self.cas.put_xorb(xorb, body)
+        self.sent.append((xorb, memoryview(body).nbytes))
+        return is_new
+
+    def put_shard(self, shard: Shard) -> bool:
+        self.before("put_shard")
+        is_new = self.cas.put_shard(shard)
+        self.shards.append(shard)
+        return is_new
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+        self._interrupted.set()
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """At the end, wait for the queries that nobody else waits for: the store is closed next."""
+        try:
+            yield
+        finally:
+            for thread in threading.enumerate():
+                if thread.name == "find_chunk":
+                    thread.join(PATIENCE_SECONDS)
+
+    def hang(self) -> None:
+        """What a call does that gets no answer: it waits until it is interrupted."""
+        assert self._interrupted.wait(PATIENCE_SECONDS), "nobody interrupted the call"
+        raise InterruptedCallError("the call was interrupted")
