@@ -313,8 +313,8 @@ def test_memory_bounds_how_many_fetches_there_are(stored: Stored) -> None:
 
 
 def test_their_number_follows_the_goodput(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xetstore.transfer.download.goodput.INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr("xetstore.transfer.download.goodput.INTERVAL_BYTES", 1)
+    monkeypatch.setattr("xetstore.transfer.goodput.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("xetstore.transfer.goodput.INTERVAL_BYTES", 1)
     events: list[Event] = []
     cas = FaultyCas(stored.cas, remote=True)
     content = bytearray(len(stored.data))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from xetstore.transfer.download.goodput import HELD_INTERVALS, Goodput
+from xetstore.transfer.goodput import HELD_INTERVALS, Goodput
 
 
 class Network:

@@ -13,7 +13,7 @@ from xetstore.errors import InterruptedCallError
 from xetstore.events import ConcurrencyChanged, Emit
 from xetstore.interfaces import Cas
 from xetstore.limits import Limits
-from xetstore.transfer.download.goodput import Goodput
+from xetstore.transfer.goodput import Goodput
 from xetstore.transfer.scan import usable_cores
 
 FIRST_REQUESTS: Final = 4

@@ -22,18 +22,22 @@ _KNOWN_CHUNK_BYTES: Final = 320
 _FILE_BYTES: Final = 2048
 _MAX_FILES: Final = 10_000
 
-_XORB_BYTES: Final = (64 * _MIB, 32 * _MIB, 16 * _MIB, 8 * _MIB)
-REMOTE_XORB_BYTES: Final = 32 * _MIB
+_XORB_BYTES: Final = (64 * _MIB, 32 * _MIB, 24 * _MIB, 16 * _MIB, 8 * _MIB)
+REMOTE_XORB_BYTES: Final = 24 * _MIB
 """Towards a server, where nothing else is said: what fails is sent again, and a small xorb is sooner on its way."""
 
 REMOTE_IN_FLIGHT: Final = 2
+"""There is room for so many at least; whether there are more, the network decides."""
+
 MAX_XORBS_BYTES: Final = 512 * _MIB
 """All xorbs together, where nothing else is said, however many requests are wanted at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadSizes:
-    """``xorb_bytes`` are raw ones. A session remembers at most ``known_chunks``, and lets ``files`` wait."""
+    """``xorb_bytes`` are raw ones, ``in_flight`` the most at a time. A session remembers at most ``known_chunks``, and
+    lets ``files`` wait.
+    """
 
     xorb_bytes: int
     in_flight: int
@@ -44,13 +48,14 @@ class UploadSizes:
 def upload_sizes(limits: Limits, *, remote: bool) -> UploadSizes:
     """What keeps ``limits``; ``remote`` says that storing a xorb means sending it."""
     wanted = limits.jobs or (REMOTE_IN_FLIGHT if remote else 1)
+    most = limits.jobs or (MAX_XORBS_BYTES // REMOTE_XORB_BYTES if remote else 1)
     if limits.max_memory is None:
         xorb_bytes = REMOTE_XORB_BYTES if remote else XET_GEARHASH_BLAKE3.max_xorb_bytes
-        return UploadSizes(xorb_bytes, max(1, min(wanted, MAX_XORBS_BYTES // xorb_bytes - 1)))
+        return UploadSizes(xorb_bytes, max(1, min(most, MAX_XORBS_BYTES // xorb_bytes - 1)))
     room = limits.max_memory - _PROCESS_BYTES - _BLOCKS_BYTES - (0 if remote else _STORE_BYTES)
     known_chunks = min(MAX_KNOWN_CHUNKS, max(room, 0) // 4 // _KNOWN_CHUNK_BYTES)
     files = min(_MAX_FILES, max(room, 0) // 8 // _FILE_BYTES)
     room -= known_chunks * _KNOWN_CHUNK_BYTES + files * _FILE_BYTES
     fitting = (size for size in _XORB_BYTES if (wanted + 1) * size <= room)
     xorb_bytes = next(fitting, _XORB_BYTES[-1])
-    return UploadSizes(xorb_bytes, max(1, min(wanted, room // xorb_bytes - 1)), known_chunks, files)
+    return UploadSizes(xorb_bytes, max(1, min(most, room // xorb_bytes - 1)), known_chunks, files)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Final, Protocol, TypeVar
 
 from xetstore.errors import InterruptedCallError
@@ -19,6 +19,7 @@ from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
 from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.upload.slots import XorbSlots
 
 T = TypeVar("T")
 
@@ -72,9 +73,9 @@ class _OpenXorb:
 
 
 class XorbWriter:
-    """Encodes in one thread and stores in others, ``in_flight`` xorbs at a time. To be closed.
+    """Encodes in one thread and stores in others, at most ``in_flight`` xorbs at a time. To be closed.
 
-    Each xorb takes up to as much memory as the caller puts in, those in flight and the one that is filled. Not
+    Each xorb takes up to as much memory as the caller puts in: those in flight and the one that is filled. Not
     thread-safe: one caller. After an error every further call raises it.
     """
 
@@ -94,9 +95,7 @@ class XorbWriter:
         self._threads = threads
         self._known = known
         self._emit = emit
-        self._builders: SimpleQueue[XorbBuilder] = SimpleQueue()
-        for _ in range(in_flight + 1):
-            self._builders.put(XorbBuilder(suite))
+        self._slots = XorbSlots(lambda: XorbBuilder(suite), in_flight, emit=emit)
         self._encoder = ThreadPoolExecutor(1, "encode")
         self._storer = ThreadPoolExecutor(in_flight, "put_xorb")
         self._batch: _Batch | None = None
@@ -187,7 +186,7 @@ class XorbWriter:
         if self._open is not None and self._open.known is not batch.xorb:
             self._close()
         if self._open is None:
-            builder = self._builders.get()
+            builder = self._slots.take()
             self._check_stored()
             self._open = _OpenXorb(batch.xorb, builder)
         chunks = batch.chunks[0] if len(batch.chunks) == 1 else ChunkList.concat(batch.chunks)
@@ -209,13 +208,13 @@ class XorbWriter:
                 self._known.registered(entry.hash for entry in entries)
 
     def _store(self, info: XorbInfo, body: memoryview, builder: XorbBuilder) -> None:
-        body_bytes = len(body)
+        body_bytes, sent_bytes, begun = len(body), 0, time.monotonic()
         try:
             is_new = self._guarded(lambda: self._cas.put_xorb(info.hash, body))
+            sent_bytes = body_bytes
         finally:
             body.release()
-            builder.reset()
-            self._builders.put(builder)
+            self._slots.give_back(builder, sent_bytes, time.monotonic() - begun)
         if self._known is not None:
             self._known.uploaded(XorbEntry(info.hash, info.chunks))
         self._emit(XorbStored(info.hash, info.chunks.total_bytes, body_bytes, is_new))
