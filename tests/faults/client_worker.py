@@ -43,6 +43,7 @@ def upload_files(
     known: str,
     xorb_bytes: int,
     files_a_shard: int,
+    jobs: int | None = None,
     pid_file: str | None = None,
 ) -> Says:
     """Store files in small xorbs and shards over HTTP; tell of each one that is acknowledged."""
@@ -53,7 +54,9 @@ def upload_files(
     known_xorbs = KnownXorbs(Path(known))
     with Transport(patience=PATIENCE) as transport:
         cas = HttpCas(url, tokens=FixedToken(token), transport=transport)
-        reports = upload.put_files(cas, map(Path, paths), suite=suite, known=known_xorbs, emit=events.append)
+        reports = upload.put_files(
+            cas, map(Path, paths), suite=suite, limits=Limits(jobs=jobs), known=known_xorbs, emit=events.append
+        )
         for report in reports:
             yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}
         cas.close()

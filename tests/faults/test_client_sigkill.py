@@ -63,7 +63,7 @@ def killed_at(client: Worker, double: Double, count: int, folder: Path, call: di
 # --- Uploads -------------------------------------------------------------------------------------------------------
 
 XORB_BYTES = 512 * KIB
-UPLOAD_FLIGHT = 3 * XORB_BYTES
+UPLOAD_FLIGHT = (JOBS + 1) * XORB_BYTES
 """Xorbs under way at a time, and one whose answer was not written down: what may go up twice."""
 
 
@@ -124,6 +124,7 @@ def upload_call(double: Double, server: ForkedServer, sources: list[Path], known
         "known": str(known),
         "xorb_bytes": XORB_BYTES,
         "files_a_shard": 3,
+        "jobs": JOBS,
     }
 
 
