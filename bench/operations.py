@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
 RANGE_BYTES = 1 << 20
-FILES_AT_A_TIME = 8
-"""What hf_xet does; our downloads of many files use as many threads."""
 
 
 # Operations of ours. A store is a directory or a server's URL.
@@ -51,8 +48,8 @@ def ours_get_many(hashes: str, size: str, store: str, out: str) -> str:
     import xetstore
 
     wanted = Path(hashes).read_text().split()
-    with xetstore.open(store, create=False) as opened, ThreadPoolExecutor(FILES_AT_A_TIME) as pool:
-        for report in pool.map(opened.get, wanted, _targets(out, len(wanted))):
+    with xetstore.open(store, create=False) as opened:
+        for report in opened.get_many(zip(wanted, _targets(out, len(wanted)), strict=True)):
             assert report.verified
             assert report.size == int(size)
     return _digest(wanted)

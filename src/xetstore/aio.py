@@ -173,6 +173,17 @@ class AsyncStore:
             )
         )
 
+    def get_many(
+        self,
+        files: Iterable[tuple[Hash | str, Path | str]],
+        *,
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        fsync: bool = False,
+    ) -> AsyncGenerator[GetReport]:
+        """Write files to their paths; an asynchronous iterator of their reports."""
+        return self._each(lambda store: store.get_many(files, progress=progress, on_error=on_error, fsync=fsync))
+
     async def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """What :meth:`get` would fetch."""
         return await self._once(lambda store, _: store.forecast(file, start, end))

@@ -1,18 +1,21 @@
-"""The two seams of the house: Cas (the five verbs of the protocol) and BlobStore (the verbs for objects)."""
+"""The two seams of the house: Cas (the verbs of the protocol) and BlobStore (the verbs for objects)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+MANY_FILES: Final = 64
+"""How many files one :meth:`Cas.reconstruct_many` takes: with them a URL stays below 8 KB, which proxies let pass."""
 
 
 class ByteStream(Protocol):
@@ -49,6 +52,13 @@ class Cas(Protocol):
 
         Raises NotFoundError for an unknown file, RangeError where ``start`` is at or past the end (except the
         empty range of an empty file). The empty file (Hash.ZERO) is a file like any other: no terms.
+        """
+
+    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        """How to rebuild several whole files, ``MANY_FILES`` at most; none of them the empty one.
+
+        None where this Cas has no such call, or cannot tell which of the files it lacks: ask for one by one. Raises
+        NotFoundError if any of them is not there.
         """
 
     def find_chunk(self, chunk: Hash) -> Shard | None:

@@ -14,11 +14,13 @@ from xetstore.errors import InterruptedCallError
 from xetstore.interfaces import ByteStream, Cas
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Buffer
 
     from xetstore.protocol.dedup import QueryRule
     from xetstore.protocol.hashes import Hash
-    from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+    from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
     from xetstore.protocol.shard import Shard
     from xetstore.records import FileRecord
 
@@ -106,6 +108,11 @@ class OneCall:
         """As the Cas does it."""
         self.go_on()
         return self.cas.reconstruct(file, start, end, hashes=hashes)
+
+    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        """As the Cas does it."""
+        self.go_on()
+        return self.cas.reconstruct_many(files)
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """As the Cas does it."""

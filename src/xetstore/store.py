@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.errors import UsageError, XetError
 from xetstore.events import Emit, ignore
@@ -23,6 +23,7 @@ from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.files import NewFile, PartialFile, StoredFile
 from xetstore.transfer.download.forecast import GetForecast, forecast
+from xetstore.transfer.download.many import get_files
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from xetstore.opening import GivenToken
 
 __all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_file", "open_store"]
+
+T = TypeVar("T")
 
 RESUMED_FROM_BYTES: Final = 16 << 20
 """A smaller part of a file is not worth continuing: it is fetched anew."""
@@ -116,7 +119,7 @@ class Store:
         call = self._under_way.begin()
         return put_files(
             call,
-            _one_by_one(call, paths),
+            _one_by_one(call, map(Path, paths)),
             policy=CompressionPolicy(policy),
             progress=progress,
             on_error=on_error,
@@ -136,7 +139,7 @@ class Store:
     ) -> Estimate:
         """What storing these files would save, deduplicated and compressed; see :mod:`xetstore.transfer.estimate`."""
         call = self._under_way.begin()
-        return estimate(_one_by_one(call, paths), call, progress=progress, on_error=on_error, cells=cells)
+        return estimate(_one_by_one(call, map(Path, paths)), call, progress=progress, on_error=on_error, cells=cells)
 
     def get(
         self,
@@ -166,6 +169,24 @@ class Store:
             done = self._downloader().download(name, new.write_at, start, end, progress, base=old, journal=new.journal)
             new.commit(done.size)
         return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
+
+    def get_many(
+        self,
+        files: Iterable[tuple[Hash | str, Path | str]],
+        *,
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        fsync: bool = False,
+    ) -> Iterator[GetReport]:
+        """Write files, given as (file, path), to their paths; yield a report for each, in order, once it is there.
+
+        Small files that were stored together come together, some dozens by two requests. Each appears verified and
+        whole or not at all, as with :meth:`get`. A file that fails is handed to ``on_error``, with its path, and the
+        others go on; without ``on_error`` its error is raised after the files before it have been told. ``files`` is
+        read to its end before the first of them is fetched; a path that comes twice is an error.
+        """
+        call = self._under_way.begin()
+        return self._get_many(call, _one_by_one(call, files), progress, on_error, fsync)
 
     def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """What :meth:`get` would fetch, of a file of which nothing is here."""
@@ -257,6 +278,30 @@ class Store:
         call = self._under_way.begin()
         return Downloader(call, limits=self._limits, cache=self._opened.cache, emit=self._emit)
 
+    def _get_many(
+        self,
+        call: OneCall,
+        files: Iterable[tuple[Hash | str, Path | str]],
+        progress: Progress | None,
+        on_error: Callable[[Path, XetError], None] | None,
+        fsync: bool,
+    ) -> Iterator[GetReport]:
+        found = get_files(
+            call,
+            files,
+            resolve=self.resolve,
+            destination=lambda path, file: self._destination(path, file, 0, None, fsync, keep_partial=False),
+            progress=progress,
+            on_error=on_error,
+            fsync=fsync,
+            limits=self._limits,
+            cache=self._opened.cache,
+            emit=self._emit,
+        )
+        with closing(found):
+            for file, done in found:
+                yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
+
     def _destination(
         self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool
     ) -> NewFile:
@@ -278,11 +323,11 @@ class Store:
         )
 
 
-def _one_by_one(call: OneCall, paths: Iterable[Path | str]) -> Iterator[Path]:
-    """The paths, as long as the call is not given up."""
-    for path in paths:
+def _one_by_one(call: OneCall, items: Iterable[T]) -> Iterator[T]:
+    """The items, as long as the call is not given up."""
+    for item in items:
         call.go_on()
-        yield Path(path)
+        yield item
 
 
 def open_store(

@@ -39,7 +39,15 @@ from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, chunk_hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term, chunk_ranges, coalesce, trim
+from xetstore.protocol.reconstruction import (
+    BatchReconstruction,
+    FetchRange,
+    Reconstruction,
+    Term,
+    chunk_ranges,
+    coalesce,
+    trim,
+)
 from xetstore.protocol.shard import Shard
 from xetstore.records import FileRecord, Totals
 
@@ -132,7 +140,7 @@ class EmbeddedCas:
             term_hashes = tuple(self._chunks(rows, term).hashes for term in kept) if hashes else None
             return Reconstruction(offset, kept, self._fetches(rows, kept), term_hashes)
 
-    def reconstruct_many(self, files: Iterable[Hash]) -> tuple[dict[Hash, tuple[Term, ...]], Fetches]:
+    def reconstruct_many(self, files: Iterable[Hash]) -> BatchReconstruction:
         """The terms of several whole files, and the ranges that hold them all, coalesced over all files.
 
         Raises NotFoundError if any of the files is not there.
@@ -145,7 +153,7 @@ class EmbeddedCas:
             every = [term for listed in terms.values() for term in listed]
             rows = reader.xorbs({term.xorb for term in every})
         with _as_damage(*terms):
-            return terms, self._fetches(rows, every)
+            return BatchReconstruction(terms, self._fetches(rows, every))
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""

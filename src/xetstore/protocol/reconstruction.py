@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -107,21 +107,11 @@ class Reconstruction:
         if answer.offset_into_first_range >= (terms[0].unpacked_bytes if terms else 1):
             raise _broken("offset", f"{answer.offset_into_first_range} bytes are to be skipped in the first term")
         if answer.xorbs is not msgspec.UNSET:
-            listed = (
-                (name, [(entry.url, part.chunks, part.bytes) for entry in entries for part in entry.ranges])
-                for name, entries in answer.xorbs.items()
-            )
+            fetches = reader.v2_fetches(answer.xorbs)
         elif answer.fetch_info is not msgspec.UNSET:
-            listed = (
-                (name, [(entry.url, entry.range, entry.url_range) for entry in entries])
-                for name, entries in answer.fetch_info.items()
-            )
+            fetches = reader.v1_fetches(answer.fetch_info)
         else:
             raise _broken("json", "neither `xorbs` (v2) nor `fetch_info` (v1) is there")
-        fetches = {
-            xorb: tuple(reader.fetches(xorb, parts))
-            for xorb, parts in ((reader.hash(name), parts) for name, parts in listed)
-        }
         return cls(answer.offset_into_first_range, terms, fetches, reader.term_hashes(answer.terms))
 
     def _wire_terms(self) -> list[_Term]:
@@ -147,6 +137,23 @@ class BatchReconstruction:
         """The answer of /v1/reconstructions for a list of files."""
         files = {str(file): _wire_terms(terms) for file, terms in self.files.items()}
         return msgspec.json.encode(_BatchAnswer(files, _v1_fetches(self.fetches)))
+
+    @classmethod
+    def from_json(
+        cls, data: Buffer, asked: Collection[Hash], suite: AlgorithmSuite = XET_GEARHASH_BLAKE3
+    ) -> BatchReconstruction:
+        """Read the answer to a call for the files ``asked``. FormatError as :meth:`Reconstruction.from_json`, and where
+        it is not about these files.
+        """
+        try:
+            answer = _BATCH_DECODER.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _broken("json", f"not a reconstruction of several files: {error}") from None
+        reader = _Reader(suite)
+        files = {reader.hash(name): tuple(reader.terms(listed)) for name, listed in answer.files.items()}
+        if len(files) != len(answer.files) or files.keys() != set(asked):
+            raise _broken("files", "the files in the answer are not those that were asked for")
+        return cls(files, reader.v1_fetches(answer.fetch_info))
 
 
 def _with_urls(
@@ -362,6 +369,7 @@ class _BatchAnswer(msgspec.Struct):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Answer)
+_BATCH_DECODER: Final = msgspec.json.Decoder(_BatchAnswer)
 
 
 def _wire_terms(terms: Iterable[Term]) -> list[_Term]:
@@ -417,7 +425,26 @@ class _Reader:
             raise _broken("chunk_hashes", "there is not one hash for each chunk of each term")
         return hashes
 
-    def fetches(self, xorb: Hash, listed: Iterable[tuple[str, _Range, _Range]]) -> Iterable[FetchRange]:
+    def v1_fetches(self, listed: Mapping[str, list[_V1Fetch]]) -> dict[Hash, tuple[FetchRange, ...]]:
+        ranges = (
+            (name, [(entry.url, entry.range, entry.url_range) for entry in entries]) for name, entries in listed.items()
+        )
+        return self._fetches(ranges)
+
+    def v2_fetches(self, listed: Mapping[str, list[_V2Fetch]]) -> dict[Hash, tuple[FetchRange, ...]]:
+        ranges = (
+            (name, [(entry.url, part.chunks, part.bytes) for entry in entries for part in entry.ranges])
+            for name, entries in listed.items()
+        )
+        return self._fetches(ranges)
+
+    def _fetches(
+        self, listed: Iterable[tuple[str, list[tuple[str, _Range, _Range]]]]
+    ) -> dict[Hash, tuple[FetchRange, ...]]:
+        named = ((self.hash(name), ranges) for name, ranges in listed)
+        return {xorb: tuple(self._ranges(xorb, ranges)) for xorb, ranges in named}
+
+    def _ranges(self, xorb: Hash, listed: Iterable[tuple[str, _Range, _Range]]) -> Iterable[FetchRange]:
         for url, chunks, octets in listed:
             count = chunks.end - chunks.start
             if not (count > 0 and chunks.end <= self.suite.max_xorb_chunks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin
 
 from xetstore.errors import (
@@ -16,10 +16,10 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Emit, Retrying, ignore
-from xetstore.interfaces import ByteStream
+from xetstore.interfaces import MANY_FILES, ByteStream
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import FileRecord
@@ -33,11 +33,17 @@ from xetstore.remote.transport import Answer, Transport
 from xetstore.remote.xorbs import XorbUpload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from typing_extensions import Buffer
 
     from xetstore.remote.tokens import TokenSource
 
+T = TypeVar("T")
+
 MAX_RECONSTRUCTION_BYTES: Final = 256 << 20
+MAX_BATCH_BYTES: Final = 32 << 20
+"""Several files are asked for at once where they are small, and so is the answer."""
 MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
 QUERY_SECONDS: Final = 5.0
 """A dedup query that takes longer saves nothing."""
@@ -45,6 +51,7 @@ MAX_REDIRECTS: Final = 5
 
 _V1: Final = "GET /v1/reconstructions"
 _V2: Final = "GET /v2/reconstructions"
+_BATCH: Final = "GET /v1/reconstructions?file_id"
 _HEAD_FILE: Final = "HEAD /v1/files"
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -111,16 +118,24 @@ class HttpCas:
         def ask() -> Reconstruction:
             return self._server.retrying(_V2, lambda: self._reconstruct(file, headers, call, credentials), call)
 
-        try:
-            return ask()
-        except IntegrityError as error:
-            # What came may have been damaged on its way; what the server means to say is the same again.
-            self._server.emit(Retrying(_V2, str(error), 1, 0.0))
-            try:
-                return ask()
-            except IntegrityError as last:
-                last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
-                raise
+        return self._asked_twice(_V2, ask)
+
+    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        """How to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`.
+
+        None where any of them is missing: the answer is the same as that of a server without this call.
+        """
+        if not 0 < len(files) <= MANY_FILES:
+            raise UsageError(f"between 1 and {MANY_FILES} files can be asked for at once, not {len(files)}")
+        if self._server.lacks(_BATCH):
+            return None
+        call = self._calls.begin()
+        credentials = self._server.credentials(write=False)
+
+        def ask() -> BatchReconstruction | None:
+            return self._server.retrying(_BATCH, lambda: self._reconstruct_many(files, call, credentials), call)
+
+        return self._asked_twice(_BATCH, ask)
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """A dedup answer (11.4), or None: also where the server is slow, broken, or asks for a rest.
@@ -225,6 +240,19 @@ class HttpCas:
         if self._owned is not None:
             self._owned.close()
 
+    def _asked_twice(self, name: str, ask: Callable[[], T]) -> T:
+        """What ``ask`` returns, the second time if the first answer was wrong."""
+        try:
+            return ask()
+        except IntegrityError as error:
+            # What came may have been damaged on its way; what the server means to say is the same again.
+            self._server.emit(Retrying(name, str(error), 1, 0.0))
+            try:
+                return ask()
+            except IntegrityError as last:
+                last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
+                raise
+
     def _reconstruct(self, file: Hash, headers: dict[str, str], call: Call, credentials: Credentials) -> Reconstruction:
         server = self._server
         for version in (1,) if server.lacks(_V2) else (2, 1):
@@ -239,6 +267,22 @@ class HttpCas:
                 server.fall_back(_V2, _V1)
             return found
         raise AssertionError("unreachable")
+
+    def _reconstruct_many(
+        self, files: Sequence[Hash], call: Call, credentials: Credentials
+    ) -> BatchReconstruction | None:
+        server = self._server
+        path = "/v1/reconstructions?" + "&".join(f"file_id={file}" for file in files)
+        headers = {"accept-encoding": "gzip"}
+        with server.send("GET", path, call=call, credentials=credentials, headers=headers) as answer:
+            if answer.status == 404:
+                return None
+            if answer.status in (405, 501):
+                server.fall_back(_BATCH, _V1 if server.lacks(_V2) else _V2)
+                return None
+            if answer.status != 200:
+                raise server.refused(answer, f"{len(files)} files", credentials)
+            return BatchReconstruction.from_json(answer.read(MAX_BATCH_BYTES), files)
 
     def _head(self, file: Hash, call: Call, credentials: Credentials) -> int | None:
         """The size; None if it has to be found out in another way."""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from xetstore.cas.tokens import Scope
 from xetstore.errors import RangeError, UsageError
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, UrlMaker
+from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
 from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
 from xetstore.server.site import Site, parse_hash, site_of
 from xetstore.server.threads import in_thread
@@ -101,9 +101,7 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
     if not 0 < len(files) <= MAX_BATCH_FILES:
         raise UsageError(f"between 1 and {MAX_BATCH_FILES} files can be asked for at once, not {len(files)}")
     url_of = _apart(_url_maker(site_of(request), request))
-    return await _answer(
-        request, lambda: BatchReconstruction(*cas.reconstruct_many(files)).with_urls(url_of, 1).to_json()
-    )
+    return await _answer(request, lambda: cas.reconstruct_many(files).with_urls(url_of, 1).to_json())
 
 
 def _range_of(request: Request) -> RangeSpec | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from xetstore.errors import IntegrityError
 from xetstore.protocol.chunking import ChunkList
@@ -13,11 +13,15 @@ from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.parts import Part, Run, Use
 from xetstore.transfer.progress import Progress
 
-if TYPE_CHECKING:
-    from xetstore.transfer.download.journal import DownloadJournal
-
 Put = Callable[[int, memoryview], None]
 """Takes bytes and their position in the file; called from several threads."""
+
+
+class Recorder(Protocol):
+    """Takes down which chunks are in the file; called from several threads."""
+
+    def record(self, position: int, chunks: ChunkList, /) -> None:
+        """These were written whole from ``position`` on."""
 
 
 class SinkError(Exception):
@@ -82,10 +86,10 @@ class ExpectedHashes:
 class Delivery:
     """Hands the chunks of a part over, as they come in order."""
 
-    def __init__(self, part: Part, put: Put, journal: DownloadJournal | None, advance: Advance) -> None:
+    def __init__(self, part: Part, put: Put, recorder: Recorder | None, advance: Advance) -> None:
         self._part = part
         self._put = put
-        self._journal = journal
+        self._recorder = recorder
         self._advance = advance
         self._waiting = deque(sorted(part.uses, key=lambda use: use.chunk_start))
         # Uses under way, each with the raw position in the fetch where its first chunk starts.
@@ -115,9 +119,9 @@ class Delivery:
                 if low < high:
                     self._put(use.position + low - wanted, raw[low - base : high - base])
                     self._advance.add(high - low)
-            if self._journal is not None:
+            if self._recorder is not None:
                 for position, written in _merged(self._whole_chunks(chunks, starts)):
-                    self._journal.record(position, written)
+                    self._recorder.record(position, written)
         except Exception as error:
             raise SinkError(error) from error
         self._active = [active for active in self._active if active[0].chunk_end > end]

@@ -21,7 +21,7 @@ from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.delivery import Put, SinkError
-from xetstore.transfer.download.fetching import Destination, Fetcher, Tally
+from xetstore.transfer.download.fetching import Destination, Fetcher, PartReader, Tally
 from xetstore.transfer.download.parts import Run, Window
 from xetstore.transfer.download.rebuild import Rebuilder
 from xetstore.transfer.download.verify import FileCheck
@@ -190,9 +190,8 @@ class _Transfer:
         self.tally = Tally()
         self.check = FileCheck(file, is_whole=start == 0 and end is None, suite=suite)
         self.workers = Workers(cas, downloader._limits, emit, downloader._workers)
-        fetcher = Fetcher(
+        reader = PartReader(
             cas,
-            self._reconstructions,
             self.workers,
             self.tally,
             cache=downloader._cache,
@@ -200,6 +199,7 @@ class _Transfer:
             emit=emit,
             suite=suite,
         )
+        fetcher = Fetcher(cas, reader, self._reconstructions, emit)
         self.rebuilder = Rebuilder(
             file, self._reconstructions, fetcher, self.workers, self.tally, emit=emit, suite=suite
         )

@@ -16,7 +16,7 @@ from xetstore.interfaces import ByteStream, Cas
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import xorb_hash
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, HASH_BYTES, AlgorithmSuite
-from xetstore.transfer.download.delivery import Advance, Delivery, ExpectedHashes, Put
+from xetstore.transfer.download.delivery import Advance, Delivery, ExpectedHashes, Put, Recorder
 from xetstore.transfer.download.parts import Part, Run, restrict
 from xetstore.transfer.download.windows import Reconstructions
 from xetstore.transfer.download.workers import Workers
@@ -59,28 +59,13 @@ class Destination:
 
 
 class Fetcher:
-    """Makes the fetches of one transfer. Thread-safe."""
+    """Makes the fetches of one file. Thread-safe."""
 
-    def __init__(
-        self,
-        cas: Cas,
-        reconstructions: Reconstructions,
-        workers: Workers,
-        tally: Tally,
-        *,
-        cache: ChunkCache | None,
-        fills_cache: bool,
-        emit: Emit,
-        suite: AlgorithmSuite,
-    ) -> None:
+    def __init__(self, cas: Cas, reader: PartReader, reconstructions: Reconstructions, emit: Emit) -> None:
         self._cas = cas
+        self._reader = reader
         self._reconstructions = reconstructions
-        self._workers = workers
-        self._tally = tally
-        self._cache = cache
-        self._fills_cache = fills_cache
         self._emit = emit
-        self._suite = suite
 
     def fetch(self, part: Part, destination: Destination, threads: int) -> list[Run]:
         """Fetch and deliver a part; the runs of chunks that are in the file now.
@@ -94,7 +79,11 @@ class Fetcher:
         while True:
             advance.begin()
             try:
-                return [run for each in todo for run in self._once(each, destination, advance, threads)]
+                return [
+                    run
+                    for each in todo
+                    for run in self._reader.read(each, destination.put, destination.journal, advance, threads)
+                ]
             except ForbiddenError:
                 if has_expired:
                     raise
@@ -116,28 +105,53 @@ class Fetcher:
             return "it came so twice, with fresh addresses: whoever runs the server should check its store"
         return "`xet check --read-data` lists what else is damaged"
 
-    def _once(self, part: Part, destination: Destination, advance: Advance, threads: int) -> list[Run]:
+
+class PartReader:
+    """Reads parts once, from the chunk cache or the Cas. Thread-safe."""
+
+    def __init__(
+        self,
+        cas: Cas,
+        workers: Workers,
+        tally: Tally,
+        *,
+        cache: ChunkCache | None = None,
+        fills_cache: bool = False,
+        emit: Emit,
+        suite: AlgorithmSuite,
+    ) -> None:
+        self._cas = cas
+        self._workers = workers
+        self._tally = tally
+        self._cache = cache
+        self._fills_cache = fills_cache
+        self._emit = emit
+        self._suite = suite
+
+    def read(self, part: Part, put: Put, record: Recorder | None, advance: Advance, threads: int) -> list[Run]:
+        """Deliver a part: the runs of chunks that are in the file now. Raises SinkError, and what the Cas raises."""
         self._workers.check()
         fetch = part.fetch
         if self._cache is not None:
             cached = self._cache.get(fetch.xorb, fetch.chunk_start, fetch.chunk_end)
             if cached is not None:
-                runs = self._from_cache(cached, part, destination, advance, threads)
+                runs = self._from_cache(cached, part, put, record, advance, threads)
                 if runs is not None:
                     return runs
         with self._cas.fetch_xorb(fetch) as source:
-            reading = _Reading(self, part, destination, advance, threads)
+            reading = _Reading(self, part, Delivery(part, put, record, advance), threads)
             runs = reading.run(source, fetch.byte_end - fetch.byte_start)
         self._emit(RangeFetched(fetch.xorb, fetch.byte_start, fetch.byte_end, cached=False))
         return runs
 
     def _from_cache(
-        self, cached: CachedRange, part: Part, destination: Destination, advance: Advance, threads: int
+        self, cached: CachedRange, part: Part, put: Put, record: Recorder | None, advance: Advance, threads: int
     ) -> list[Run] | None:
         fetch = part.fetch
         with cached:
             try:
-                reading = _Reading(self, part, destination, advance, threads, recorded=cached.hashes)
+                delivery = Delivery(part, put, record, advance)
+                reading = _Reading(self, part, delivery, threads, recorded=cached.hashes)
                 runs = reading.run(cached, cached.byte_count)
             except IntegrityError:
                 cached.discard()
@@ -153,25 +167,24 @@ class _Reading:
 
     def __init__(
         self,
-        fetcher: Fetcher,
+        reader: PartReader,
         part: Part,
-        destination: Destination,
-        advance: Advance,
+        delivery: Delivery,
         threads: int,
         recorded: bytes | None = None,
     ) -> None:
-        self._fetcher = fetcher
+        self._reader = reader
         self._part = part
         self._threads = threads
         # The hashes of what comes from the chunk cache, as they were verified once.
         self._recorded = recorded
         self._expected = ExpectedHashes(part)
-        self._delivery = Delivery(part, destination.put, destination.journal, advance)
+        self._delivery = delivery
         self._gathered: list[bytes] | None = None
 
     def run(self, source: ByteStream, nbytes: int) -> list[Run]:
-        fetcher, suite = self._fetcher, self._fetcher._suite
-        if self._recorded is None and fetcher._fills_cache and fetcher._cache is not None and nbytes <= CACHED_BYTES:
+        reader, suite = self._reader, self._reader._suite
+        if self._recorded is None and reader._fills_cache and reader._cache is not None and nbytes <= CACHED_BYTES:
             self._gathered = []
         with _buffers(suite) as (body, raw):
             chunks = ChunkList.concat(self._decode(source, nbytes, body, raw))
@@ -181,7 +194,7 @@ class _Reading:
         return runs
 
     def _decode(self, source: ByteStream, nbytes: int, body: memoryview, raw: memoryview) -> list[ChunkList]:
-        fetcher, fetch = self._fetcher, self._part.fetch
+        reader, fetch = self._reader, self._part.fetch
         found: list[ChunkList] = []
         left, filled = nbytes, 0
         while left or filled:
@@ -191,12 +204,12 @@ class _Reading:
                     raise IntegrityError(f"xorb {fetch.xorb} ends {left} bytes too early")
                 filled, left = filled + count, left - count
                 if self._recorded is None:
-                    fetcher._tally.add(fetched=count)
-                    fetcher._workers.arrived(count)
-            fetcher._workers.check()
+                    reader._tally.add(fetched=count)
+                    reader._workers.arrived(count)
+            reader._workers.check()
             try:
                 hashes, lengths, used = _kernel.decode_chunks(
-                    fetcher._suite.kernel, body[:filled], raw, final=not left, threads=self._threads
+                    reader._suite.kernel, body[:filled], raw, final=not left, threads=self._threads
                 )
             except FormatError as error:
                 at = fetch.byte_start + nbytes - left - filled + error.offset
@@ -209,7 +222,7 @@ class _Reading:
             body[: filled - used] = body[used:filled]
             filled -= used
         if extra := source.readinto(body[:1]):
-            fetcher._tally.add(fetched=extra)
+            reader._tally.add(fetched=extra)
             raise IntegrityError(f"xorb {fetch.xorb} goes on behind the {nbytes} bytes that were asked for")
         return found
 
@@ -231,13 +244,13 @@ class _Reading:
             return True
         fetch = self._part.fetch
         is_start = fetch.chunk_start == 0
-        return is_start and xorb_hash(chunks.hashes, chunks.lengths, self._fetcher._suite) == fetch.xorb
+        return is_start and xorb_hash(chunks.hashes, chunks.lengths, self._reader._suite) == fetch.xorb
 
     def _keep(self, chunks: ChunkList) -> None:
-        cache, fetch = self._fetcher._cache, self._part.fetch
+        cache, fetch = self._reader._cache, self._part.fetch
         if cache is not None and self._gathered:
             body = b"".join(self._gathered)
-            _, ends, _ = _kernel.walk_chunks(self._fetcher._suite.kernel, body)
+            _, ends, _ = _kernel.walk_chunks(self._reader._suite.kernel, body)
             cache.put(fetch.xorb, fetch.chunk_start, [body], chunks, ends)
 
 

@@ -53,6 +53,11 @@ class Workers:
         self._running = 0
         self._changed = threading.Condition()
 
+    @property
+    def at_a_time(self) -> int:
+        """How many fetches there can be."""
+        return self._threads
+
     def arrived(self, nbytes: int) -> None:
         """Bytes came; raises InterruptedCallError where nobody wants more."""
         self.check()
@@ -98,6 +103,17 @@ class Workers:
             self._follow(busy=more)
         return results
 
+    def start(self, work: Callable[[], None]) -> None:
+        """Run something that handles its own errors, as soon as a thread is free. InterruptedCallError as ``check``."""
+
+        def run(_item: None, _threads: int) -> None:
+            work()
+
+        try:
+            self._executor.submit(self._run, run, None, 1)
+        except RuntimeError:  # it was shut down
+            raise InterruptedCallError("the transfer was given up") from None
+
     def _run(self, work: Callable[[T, int], R], item: T, threads: int) -> R:
         with self._changed:
             self._running += 1
@@ -128,6 +144,16 @@ class Workers:
             with self._changed:
                 if self._changed.wait_for(lambda: not self._running, _TICK_SECONDS / _INTERRUPTS):
                     return
+
+    def join(self) -> None:
+        """Stop whatever runs, and wait until nothing does. For a Cas whose calls are nobody else's."""
+        self._stop.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            while self._running:
+                self._cas.interrupt()
+                self._changed.wait(_TICK_SECONDS / _INTERRUPTS)
+        self._executor.shutdown()
 
     def __enter__(self) -> Workers:
         return self

@@ -1,0 +1,255 @@
+"""The small files of a batch: which ranges make them, and what comes of these, each file handed on when it is whole.
+
+They lie one behind the other in a virtual file, so that what delivers the chunks of one file delivers those of all.
+Nothing that comes is believed before a file has its hash; what does not come, or comes out wrong, is left to others.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
+
+from xetstore.errors import FormatError, IntegrityError, InterruptedCallError, NotFoundError, RangeError, XetError
+from xetstore.events import Damaged, Emit
+from xetstore.interfaces import Cas
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import Hash, file_hash, xorb_hash
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
+from xetstore.protocol.suite import AlgorithmSuite
+from xetstore.transfer.download.delivery import Advance, SinkError
+from xetstore.transfer.download.fetching import PartReader, Tally
+from xetstore.transfer.download.parts import Part, Use, parts_of
+from xetstore.transfer.download.workers import Workers
+from xetstore.transfer.progress import NoProgress
+
+SMALL_BYTES: Final = 4 << 20
+"""Larger files do not come in batches: two requests more are nothing to them, and they are continued after an error."""
+
+
+class Ended(NamedTuple):
+    """A small file whose parts were all tried: ``is_written`` if it was whole and right. Bytes fetched are of xorbs."""
+
+    file: Hash
+    size: int
+    is_written: bool
+    fetched_bytes: int
+
+
+class Held:
+    """Room for the bytes of files that are not complete yet. Thread-safe."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+        self._lock = threading.Lock()
+
+    def take(self, nbytes: int) -> bool:
+        """Whether there was room for so many more."""
+        with self._lock:
+            has_room = nbytes <= self._left
+            self._left -= nbytes if has_room else 0
+        return has_room
+
+    def give_back(self, nbytes: int) -> None:
+        """So many are not held any more."""
+        with self._lock:
+            self._left += nbytes
+
+
+class Batch:
+    """The small files of one answer. Thread-safe: fetch all ``parts``, each once, in any order.
+
+    ``write`` gets each file that is whole and right, and its bytes. Where there is no room in ``held``, a file is
+    given up.
+    """
+
+    def __init__(
+        self,
+        found: BatchReconstruction,
+        cas: Cas,
+        workers: Workers,
+        held: Held,
+        write: Callable[[Hash, memoryview], None],
+        *,
+        emit: Emit,
+        suite: AlgorithmSuite,
+    ) -> None:
+        self._cas = cas
+        self._workers = workers
+        self._held = held
+        self._write = write
+        self._emit = emit
+        self._suite = suite
+        self._lock = threading.Lock()
+        self._files, self.parts = _plan(found)
+        self._positions = [file.position for file in self._files]
+        self.sizes = {file.hash: file.size for file in self._files}
+
+    def files_of(self, part: Part) -> Collection[Hash]:
+        """The files that need a part."""
+        return {self._at(use.position).hash for use in part.uses}
+
+    def fetch(self, part: Part) -> list[Ended]:
+        """Fetch a part once: the files of which it was the last. Raises InterruptedCallError and what ``write`` raises.
+
+        No other error is: the files that a part does not bring are not written.
+        """
+        tally = Tally()
+        files = {file.position: file for file in (self._at(use.position) for use in part.uses)}.values()
+        try:
+            if any(file.is_coming for file in files):
+                reader = PartReader(self._cas, self._workers, tally, emit=self._emit, suite=self._suite)
+                reader.read(part, self._put, self, Advance(NoProgress()), 1)
+        except SinkError as failed:
+            raise failed.error from failed.error.__cause__
+        except InterruptedCallError:
+            raise
+        except XetError as error:
+            if isinstance(error, IntegrityError | NotFoundError | RangeError):
+                self._emit(Damaged(str(error), refetching=True))
+            for file in files:
+                self._drop(file)
+        self._share(part, tally.fetched_bytes)
+        ended = []
+        with self._lock:
+            for file in files:
+                file.parts_left -= 1
+                if not file.parts_left:
+                    ended.append(Ended(file.hash, file.size, file.is_written, file.fetched_bytes))
+        return ended
+
+    def record(self, position: int, chunks: ChunkList, /) -> None:
+        """These chunks are in their buffers: of one file, or of some that lie side by side."""
+        sizes, first = chunks.sizes, 0
+        while first < len(sizes):
+            file, start, end = self._at(position), position, first
+            while end < len(sizes) and position < file.end:
+                position += sizes[end]
+                end += 1
+            with self._lock:
+                is_complete = file.add(start, chunks.slice(first, end), position - start)
+            if is_complete:
+                self._finish(file)
+            first = end
+
+    def _put(self, position: int, data: memoryview) -> None:
+        file = self._at(position)
+        with self._lock:
+            if file.is_coming and file.buffer is None:
+                if self._held.take(file.size):
+                    file.buffer = bytearray(file.size)
+                else:
+                    file.is_coming = False
+            buffer = file.buffer
+        if buffer is not None:
+            at = position - file.position
+            buffer[at : at + len(data)] = data
+
+    def _finish(self, file: _SmallFile) -> None:
+        buffer = file.buffer
+        if buffer is not None:
+            if file.is_right(self._suite):
+                self._write(file.hash, memoryview(buffer))
+                file.is_written = True
+            else:
+                self._emit(Damaged(f"file {file.hash}", refetching=True))
+        self._drop(file)
+
+    def _drop(self, file: _SmallFile) -> None:
+        """Forget what came of a file: it has been handed on, or will not come."""
+        with self._lock:
+            file.is_coming = False
+            buffer, file.buffer = file.buffer, None
+        if buffer is not None:
+            self._held.give_back(file.size)
+
+    def _share(self, part: Part, fetched_bytes: int) -> None:
+        """Give each file its share of what a part took, by how much of it goes there: all shares add up to it."""
+        total = sum(use.length for use in part.uses)
+        reached = given = 0
+        with self._lock:
+            for use in part.uses:
+                reached += use.length
+                share = fetched_bytes * reached // total - given
+                self._at(use.position).fetched_bytes += share
+                given += share
+
+    def _at(self, position: int) -> _SmallFile:
+        return self._files[bisect_right(self._positions, position) - 1]
+
+
+class _SmallFile:
+    """A file at ``position`` of the virtual one. Nothing in here locks."""
+
+    __slots__ = (
+        "_chunks",
+        "_missing_bytes",
+        "buffer",
+        "fetched_bytes",
+        "hash",
+        "is_coming",
+        "is_written",
+        "parts_left",
+        "position",
+        "size",
+    )
+
+    def __init__(self, file: Hash, position: int, size: int, parts: int) -> None:
+        self.hash = file
+        self.position = position
+        self.size = size
+        self.parts_left = parts
+        self.fetched_bytes = 0
+        self.is_coming = True
+        self.is_written = False
+        self.buffer: bytearray | None = None
+        self._chunks: list[tuple[int, ChunkList]] = []
+        self._missing_bytes = size
+
+    @property
+    def end(self) -> int:
+        """Where the next one starts."""
+        return self.position + self.size
+
+    def add(self, position: int, chunks: ChunkList, nbytes: int) -> bool:
+        """So many bytes in these chunks have come. Whether they were the last."""
+        self._chunks.append((position, chunks))
+        self._missing_bytes -= nbytes
+        return not self._missing_bytes
+
+    def is_right(self, suite: AlgorithmSuite) -> bool:
+        """Whether the chunks are those of the file, once all have come."""
+        self._chunks.sort(key=lambda run: run[0])
+        chunks = ChunkList.concat(run for _, run in self._chunks)
+        return file_hash(xorb_hash(chunks.hashes, chunks.lengths, suite), suite) == self.hash
+
+
+def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...]]:
+    """The files to come in this way, and the parts that make them.
+
+    A file that shares a range with one that comes in another way does so too, for else its chunks would come twice.
+    """
+    planned: dict[Hash, tuple[int, int, tuple[Part, ...]]] = {}
+    taken: set[FetchRange] = set()
+    position = 0
+    for file, terms in found.files.items():
+        size = sum(term.unpacked_bytes for term in terms)
+        try:
+            parts = parts_of(Reconstruction(0, terms, found.fetches), position, size)
+        except FormatError:
+            continue  # whoever asks for this file alone will see
+        if size > SMALL_BYTES:
+            taken.update(part.fetch for part in parts)
+        elif parts:
+            planned[file] = position, size, parts
+            position += size
+    while shared := [file for file, (_, _, parts) in planned.items() if any(part.fetch in taken for part in parts)]:
+        for file in shared:
+            taken.update(part.fetch for part in planned.pop(file)[2])
+    uses: dict[FetchRange, list[Use]] = {}
+    for _, _, parts in planned.values():
+        for part in parts:
+            uses.setdefault(part.fetch, []).extend(part.uses)
+    files = [_SmallFile(file, at, size, len(parts)) for file, (at, size, parts) in planned.items()]
+    return files, tuple(Part(fetch, tuple(listed)) for fetch, listed in uses.items())

@@ -1,0 +1,246 @@
+"""Many files out of a Cas: small ones in batches, the others one by one; what came of each is told in order.
+
+Files that were stored together lie side by side in a few xorbs: one request tells where some dozens of them are, and
+another brings them. That is tried once. Whatever does not come right in this way comes in the usual one, which asks
+again, fetches again and continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from xetstore.errors import InterruptedCallError, NotFoundError, XetError
+from xetstore.events import Emit, ignore
+from xetstore.interfaces import MANY_FILES, Cas
+from xetstore.limits import NO_LIMITS, Limits
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import BatchReconstruction
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.transfer.download.basis import OldVersion
+from xetstore.transfer.download.batch import Batch, Held
+from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.files import NewFile
+from xetstore.transfer.download.parts import Part
+from xetstore.transfer.download.wanted import Named, Place, Wanted, read_wanted
+from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
+from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.scan import usable_cores
+
+if TYPE_CHECKING:
+    from xetstore.transfer.cache.chunk_cache import ChunkCache
+
+AT_A_TIME: Final = 8
+"""So many batches are asked for, ranges of them fetched, or files loaded alone at a time."""
+
+BATCHES_AHEAD: Final = 16
+"""So many are fetched while whoever is told of the files is busy with one."""
+
+HELD_BYTES: Final = 64 << 20
+"""Memory for small files that are not complete yet."""
+
+
+def get_files(
+    cas: Cas,
+    files: Iterable[Named],
+    *,
+    resolve: Callable[[Hash | str], Hash],
+    destination: Callable[[Path, Hash], NewFile] = lambda path, _: NewFile(path),
+    progress: Progress | None = None,
+    on_error: Callable[[Path, XetError], None] | None = None,
+    fsync: bool = False,
+    limits: Limits = NO_LIMITS,
+    cache: ChunkCache | None = None,
+    emit: Emit = ignore,
+    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+) -> Generator[tuple[Hash, Downloaded]]:
+    """Write files to their paths, and yield what was done for each, in order, once it is there.
+
+    ``files`` is read to its end first. ``destination`` makes the place of a file that is loaded alone. A file that
+    fails is handed to ``on_error`` and the others go on; without ``on_error`` its error is raised. ``cas`` is
+    interrupted when this ends early, so it has to be one whose calls are nobody else's.
+    """
+    places, wanted = read_wanted(files, resolve)
+    batches = [wanted[at : at + MANY_FILES] for at in range(0, len(wanted), MANY_FILES)]
+    with _Transfer(cas, destination, progress or NoProgress(), fsync, limits, cache, emit, suite) as transfer:
+        begun = 0
+        for place in places:
+            while begun < len(batches) and begun <= place.number // MANY_FILES + BATCHES_AHEAD:
+                transfer.begin(batches[begun])
+                begun += 1
+            try:
+                done = place.done.result()
+            except InterruptedCallError:
+                raise
+            except XetError as error:
+                if on_error is None:
+                    raise
+                on_error(place.path, error)
+            else:
+                yield place.file, done
+
+
+class _Transfer:
+    """What is under way for some files. A context manager: when it is left, nothing is any more."""
+
+    def __init__(
+        self,
+        cas: Cas,
+        destination: Callable[[Path, Hash], NewFile],
+        progress: Progress,
+        fsync: bool,
+        limits: Limits,
+        cache: ChunkCache | None,
+        emit: Emit,
+        suite: AlgorithmSuite,
+    ) -> None:
+        self._cas = cas
+        self._destination = destination
+        self._progress = progress
+        self._fsync = fsync
+        self._emit = emit
+        self._suite = suite
+        at_a_time = AT_A_TIME if cas.queries.in_background else min(AT_A_TIME, usable_cores())
+        self._workers = Workers(cas, limits, emit, at_a_time)
+        held, share = _shares(limits, self._workers.at_a_time)
+        self._held = Held(held)
+        self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit, suite=suite)
+        self._asks_for_batches = True
+
+    def begin(self, files: Sequence[Wanted]) -> None:
+        """Let these files come."""
+        together = [wanted for wanted in files if wanted.file != Hash.ZERO]
+        if len(together) < 2 or not self._asks_for_batches:
+            self._load_alone(files)
+        else:
+            self._start(together, partial(self._ask, together))
+            self._load_alone([wanted for wanted in files if wanted.file == Hash.ZERO])
+
+    def _start(self, files: Sequence[Wanted], work: Callable[[], None]) -> None:
+        """Do something for these files, which have failed if it does."""
+
+        def guarded() -> None:
+            try:
+                self._workers.check()
+                work()
+            except BaseException as error:
+                for wanted in files:
+                    wanted.fail(error)
+
+        self._workers.start(guarded)
+
+    # Together
+
+    def _ask(self, files: Sequence[Wanted]) -> None:
+        found = self._reconstruct([wanted.file for wanted in files])
+        if found is None:
+            self._load_alone(files)
+            return
+        by_hash = {wanted.file: wanted for wanted in files}
+        batch = Batch(
+            found,
+            self._cas,
+            self._workers,
+            self._held,
+            lambda file, data: self._write(by_hash[file], data),
+            emit=self._emit,
+            suite=self._suite,
+        )
+        for file, size in batch.sizes.items():
+            by_hash[file].is_announced = True
+            self._progress.total(size * len(by_hash[file].places))
+        self._load_alone([wanted for wanted in files if not wanted.is_announced])
+        for part in batch.parts:
+            needing = {file: by_hash[file] for file in batch.files_of(part)}
+            self._start([*needing.values()], partial(self._fetch, batch, part, needing))
+
+    def _reconstruct(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        try:
+            return self._cas.reconstruct_many(files)
+        except InterruptedCallError:
+            raise
+        except NotFoundError:
+            return None
+        except XetError:
+            # Asked for the files one by one, the Cas may say why; another batch would be more of the same.
+            self._asks_for_batches = False
+            return None
+
+    def _fetch(self, batch: Batch, part: Part, files: dict[Hash, Wanted]) -> None:
+        for ended in batch.fetch(part):
+            wanted = files[ended.file]
+            if ended.is_written:
+                wanted.written(ended.size, ended.fetched_bytes)
+            else:
+                wanted.wasted_bytes = ended.fetched_bytes
+                self._load_alone([wanted])
+
+    def _write(self, wanted: Wanted, data: memoryview) -> None:
+        for place in wanted.places:
+            try:
+                with NewFile(place.path, fsync=self._fsync) as new:
+                    new.write_at(0, data)
+                    new.commit(len(data))
+            except XetError as error:
+                place.error = error
+            else:
+                self._progress.advance(logical=len(data))
+
+    # One by one
+
+    def _load_alone(self, files: Iterable[Wanted]) -> None:
+        for wanted in files:
+            self._start([wanted], partial(self._load, wanted))
+
+    def _load(self, wanted: Wanted) -> None:
+        there: Path | None = None
+        for place in wanted.places:
+            try:
+                done = self._download(wanted, place, there)
+            except XetError as error:
+                place.fail(error)
+                continue
+            place.done.set_result(replace(done, fetched_bytes=done.fetched_bytes + wanted.wasted_bytes))
+            wanted.wasted_bytes = 0
+            there = place.path if done.size else None
+
+    def _download(self, wanted: Wanted, place: Place, there: Path | None) -> Downloaded:
+        """``there`` is where the file is already, so that it is copied and not fetched again."""
+        progress = _Announced(self._progress) if wanted.is_announced else self._progress
+        with ExitStack() as stack:
+            old = None if there is None else stack.enter_context(OldVersion(there))
+            new = stack.enter_context(self._destination(place.path, wanted.file))
+            done = self._downloader.download(
+                wanted.file, new.write_at, progress=progress, base=old, journal=new.journal
+            )
+            new.commit(done.size)
+        return done
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._workers.join()
+
+
+class _Announced:
+    """A progress that was told already how much is to come."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.advance = progress.advance
+
+    def total(self, nbytes: int) -> None:
+        """Nothing new."""
+
+
+def _shares(limits: Limits, at_a_time: int) -> tuple[int, Limits]:
+    """Bytes that may be held, and the limits of each file that is loaded alone, of so many at a time."""
+    held, most = HELD_BYTES, limits.jobs
+    if limits.max_memory is not None:
+        half = (limits.max_memory - OTHER_BYTES) // 2
+        held, most = min(held, half), min(most or MOST_REQUESTS, half // WORKER_BYTES)
+    return held, limits if most is None else replace(limits, jobs=max(1, most // at_a_time))
