@@ -105,13 +105,15 @@ class Settings:
         watch()
         return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
 
-    def failed(self, error: Exception) -> None:
-        """Report an error. The first one gives the exit code of a command that goes on to its end."""
+    def failed(self, error: Exception, path: Path | None = None) -> None:
+        """Report an error, of a file if ``path`` says which. The first one gives the exit code of a command that goes
+        on to its end.
+        """
         if self.debug:
             traceback.print_exception(error)
         told = as_xet_error(error)
         self.exit_code = self.exit_code or told.exit_code
-        self.output.error(told)
+        self.output.error(told, path)
 
 
 def _set_store(context: click.Context, _: click.Parameter, value: str | None) -> None:

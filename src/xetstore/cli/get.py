@@ -1,4 +1,4 @@
-"""``xet get``: a file, or a part of it, out of the store and into a file."""
+"""``xet get``: a file, or a part of it, out of the store and into a file; or the files of a list."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from xetstore.cli.cat import copy_to_stdout
 from xetstore.cli.context import PATH, Settings, events_option, parse_file, range_option, store_options
+from xetstore.cli.listed import get_listed, report_fields
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
 from xetstore.errors import UsageError
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=parse_file, metavar="FILE")
+@click.argument("file", type=parse_file, metavar="FILE", required=False)
 @click.option(
     "-o",
     "--output",
     "out",
     type=PATH,
     metavar="OUT",
-    help="The file to write; - is stdout.",
+    help="The file to write; - is stdout. With --list, the directory to write to.",
 )
+@click.option("--list", "listed", type=PATH, metavar="LIST", help="Get the files of this list instead; - is stdin.")
 @range_option
 @click.option("--base", type=PATH, metavar="OLD", help="Take from this older version what it holds already.")
 @click.option("--keep-partial", is_flag=True, help="After Ctrl-C too, keep what there is for the next attempt.")
@@ -39,31 +41,44 @@ if TYPE_CHECKING:
 @click.pass_obj
 def get(
     settings: Settings,
-    file: Hash | str,
+    file: Hash | str | None,
     out: Path | None,
+    listed: Path | None,
     span: tuple[int, int | None],
     base: Path | None,
     keep_partial: bool,
     fsync: bool,
     dry_run: bool,
-) -> None:
+) -> int | None:
     """Write a stored file to OUT, verified.
 
     FILE is a hash, or hf://models/NAMESPACE/NAME/PATH. An existing OUT is replaced, and only when all of the file is
     there. After an error, what has arrived waits beside OUT for the next attempt.
+
+    LIST has the lines that `xet put` and `xet hash` print, HASH  PATH: each file is written to PATH in the directory
+    OUT. One that fails is reported, and the others go on.
     """
     output = settings.output
     start, end = span
-    if dry_run:
+    if file is None and listed is None:
+        raise click.UsageError("Missing argument 'FILE', or option '--list'.", click.get_current_context())
+    if dry_run and file is not None and listed is None:
         _forecast(settings, file, span)
-        return
+        return None
     if out is None:
         raise click.UsageError("Missing option '-o' / '--output'.", click.get_current_context())
+    if listed is not None:
+        options = {"FILE": file, "--range": span != (0, None), "--base": base, "--keep-partial": keep_partial}
+        for option, given in {**options, "--dry-run": dry_run, "-o -": str(out) == "-"}.items():
+            if given:
+                raise UsageError(f"{option} does not go with --list", hint="leave out one of the two")
+        return get_listed(settings, listed, out, fsync=fsync)
+    assert file is not None
     if str(out) == "-":
         if output.json:
             raise UsageError("--json and -o - both want stdout", hint="give -o a file, or leave out --json")
         copy_to_stdout(settings, file, span)
-        return
+        return None
     with settings.open_file(file) as (store, name), output.progress("get") as progress:
         report = store.get(
             name,
@@ -76,18 +91,12 @@ def get(
             keep_partial=keep_partial,
         )
     if output.json:
-        output.record(
-            path=str(out),
-            hash=str(report.hash),
-            size=report.size,
-            verified=report.verified,
-            fetched_bytes=report.fetched_bytes,
-            reused_bytes=report.reused_bytes,
-        )
+        output.record(**report_fields(out, report))
     else:
         verified = "verified" if report.verified else "not verified: the store gave no hashes for this part"
         reused = f", {size_text(report.reused_bytes)} of it from here" if report.reused_bytes else ""
         output.note(f"{out}: {size_text(report.size)}{reused}, {verified}")
+    return None
 
 
 def _forecast(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:

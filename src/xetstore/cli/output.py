@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as RichProgress
 
     from xetstore.errors import XetError
@@ -80,13 +82,16 @@ class Output:
         """Something that happened in a transfer, for programs, on stderr."""
         self._write(sys.stderr, json.dumps(record))
 
-    def error(self, error: XetError) -> None:
-        """One sentence, and what to do next, on stderr."""
+    def error(self, error: XetError, path: Path | None = None) -> None:
+        """One sentence, and what to do next, on stderr; ``path`` is that of the file that it is about."""
+        message = str(error)
         if self.json:
-            fields = {"code": error.code, "message": str(error), "hint": error.hint}
-            self._write(sys.stderr, json.dumps(fields))
+            fields = {"code": error.code, "message": message, "hint": error.hint}
+            self._write(sys.stderr, json.dumps(fields if path is None else {**fields, "path": str(path)}))
             return
-        self._write(sys.stderr, f"xet: {printable(str(error))}")
+        if path is not None and str(path) not in message:
+            message = f"{path}: {message}"
+        self._write(sys.stderr, f"xet: {printable(message)}")
         if error.hint:
             self._write(sys.stderr, f"hint: {printable(error.hint)}")
 
