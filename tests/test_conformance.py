@@ -6,7 +6,7 @@ import ast
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError
 from xetstore.interfaces import ByteStream
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.downloader import Downloader
@@ -102,6 +102,9 @@ class Liar:
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         return self.cas.fetch_xorb(fetch)
+
+    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        return self.cas.reconstruct_many(files)
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         return self.cas.find_chunk(chunk)

@@ -35,6 +35,7 @@ class Kind(Enum):
     FILE = "file HEAD"
     RECONSTRUCTION_V2 = "reconstruction v2"
     RECONSTRUCTION_V1 = "reconstruction v1"
+    BATCH = "reconstruction of several files"
     CHUNK = "chunk query"
     XORB_GET = "xorb GET"
     XORB_POST = "xorb POST"
@@ -51,6 +52,7 @@ _KINDS: Final = (
     (re.compile(r"HEAD /v1/files/"), Kind.FILE),
     (re.compile(r"GET /v2/reconstructions/"), Kind.RECONSTRUCTION_V2),
     (re.compile(r"GET /v1/reconstructions/"), Kind.RECONSTRUCTION_V1),
+    (re.compile(r"GET /v1/reconstructions\?"), Kind.BATCH),
     (re.compile(r"GET /v1/chunks/"), Kind.CHUNK),
     (re.compile(r"GET /v1/xorbs/"), Kind.XORB_GET),
     (re.compile(r"POST /v1/xorbs/"), Kind.XORB_POST),

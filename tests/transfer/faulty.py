@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +12,7 @@ from xetstore.errors import ForbiddenError, InterruptedCallError
 from xetstore.interfaces import ByteStream
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Stored:
 
 Tell = Callable[[int, Reconstruction], Reconstruction]
 """Changes the n-th reconstruction."""
+
+TellMany = Callable[[int, BatchReconstruction], BatchReconstruction | None]
+"""Changes the n-th reconstruction of several files."""
 
 Send = Callable[[int, FetchRange, bytes], bytes]
 """Changes the n-th body."""
@@ -73,6 +76,7 @@ class FaultyCas:
         hashes: bool = True,
         remote: bool = False,
         tell: Tell = lambda _, told: told,
+        tell_many: TellMany = lambda _, told: told,
         send: Send = lambda _, _fetch, data: data,
         expired: int = 0,
     ) -> None:
@@ -84,6 +88,7 @@ class FaultyCas:
             send,
             expired,
         )
+        self.tell_many = tell_many
         self.lock = threading.Lock()
         self.told = self.bodies = self.sent = self.interrupts = 0
         self.fetches: list[FetchRange] = []
@@ -103,6 +108,12 @@ class FaultyCas:
         told = self.tell(number, self.cas.reconstruct(file, start, end, hashes=hashes))
         told = told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
         return told if self.hashes else replace(told, term_hashes=None)
+
+    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        with self.lock:
+            number, self.told = self.told, self.told + 1
+        told = self.tell_many(number, self.cas.reconstruct_many(files))
+        return None if told is None else told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         with self.lock:

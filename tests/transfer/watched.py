@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from xetstore.errors import InterruptedCallError
 from xetstore.interfaces import ByteStream
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class WatchedCas:
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
     ) -> Reconstruction:
         return self.cas.reconstruct(file, start, end, hashes=hashes)
+
+    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        return self.cas.reconstruct_many(files)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         return self.cas.fetch_xorb(fetch)

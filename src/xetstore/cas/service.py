@@ -145,13 +145,14 @@ class EmbeddedCas:
 
         Raises NotFoundError if any of the files is not there.
         """
-        terms: dict[Hash, tuple[Term, ...]] = {}
+        wanted = list(dict.fromkeys(files))
         with self.index.snapshot() as reader:
-            for file in dict.fromkeys(files):
-                record = self._granted(reader, file)
-                terms[file] = tuple(reader.terms(file, 0, record.size)[1])
-            every = [term for listed in terms.values() for term in listed]
-            rows = reader.xorbs({term.xorb for term in every})
+            found = reader.terms_of_files(wanted, self.tenant.namespace)
+            rows = reader.xorbs({term.xorb for listed in found.values() for term in listed})
+        if missing := next((file for file in wanted if file not in found), None):
+            raise _unknown_file(missing)
+        terms = {file: tuple(found[file]) for file in wanted}
+        every = [term for listed in terms.values() for term in listed]
         with _as_damage(*terms):
             return BatchReconstruction(terms, self._fetches(rows, every))
 
@@ -297,7 +298,7 @@ class EmbeddedCas:
     def _granted(self, reader: Reader, file: Hash) -> FileRecord:
         record = reader.file(file, self.tenant.namespace)
         if record is None:
-            raise NotFoundError(f"there is no file {file}", hint="the hash is that of `xet put` or `xet hash`")
+            raise _unknown_file(file)
         return record
 
     def _stored(self, xorb: Hash) -> XorbRow:
@@ -333,6 +334,10 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
         tuple(replace(entry, stored_bytes=rows[name].region_bytes) for name, entry in xorbs.items()),
     )
     return stored.serialize_with_footer()
+
+
+def _unknown_file(file: Hash) -> NotFoundError:
+    return NotFoundError(f"there is no file {file}", hint="the hash is that of `xet put` or `xet hash`")
 
 
 def _unknown_xorb(xorb: Hash) -> NotFoundError:

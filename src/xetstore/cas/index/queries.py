@@ -97,6 +97,13 @@ _SEGMENTS: Final = (
     )
     .order_by(file_segment.c.first_byte)
 )
+_SEGMENTS_OF_FILES: Final = (
+    select(file.c.hash, file_segment.c.terms)
+    .join(grant, grant.c.file_id == file.c.id)
+    .outerjoin(file_segment, file_segment.c.file_id == file.c.id)
+    .where(grant.c.namespace == bindparam("namespace"), file.c.hash.in_(_VALUES))
+    .order_by(file.c.id, file_segment.c.first_byte)
+)
 _USERS: Final = (
     select(edge.c.file_id, edge.c.first_byte)
     .join(grant, grant.c.file_id == edge.c.file_id)
@@ -195,19 +202,23 @@ class Reader:
         packed: list[tuple[int, int, int, int]] = []
         first: int | None = None
         for position, payload in segments:
-            if len(payload) % _TERM.size:
-                raise DamagedError(f"the index holds a broken list of terms for file {name}")
-            for term in _TERM.iter_unpack(payload):
+            for term in _unpack_terms(payload, name):
                 if start < position + term[3] and position < end:
                     first = position if first is None else first
                     packed.append(term)
                 position += term[3]
         names = self._xorb_names({term[0] for term in packed})
-        try:
-            terms = [Term(names[xorb_id], *rest) for xorb_id, *rest in packed]
-        except KeyError as error:
-            raise DamagedError(f"the index names an unknown xorb {error} in file {name}") from None
-        return first or 0, terms
+        return first or 0, _terms(packed, names, name)
+
+    def terms_of_files(self, wanted: Collection[Hash], namespace: str) -> dict[Hash, list[Term]]:
+        """All terms of those of these files that ``namespace`` may see."""
+        packed: dict[Hash, list[tuple[int, int, int, int]]] = {}
+        digests = [name.digest for name in wanted]
+        for row in self._rows_in(_SEGMENTS_OF_FILES, digests, namespace=namespace):
+            name = _name(row.hash)
+            packed.setdefault(name, []).extend(_unpack_terms(row.terms or b"", name))
+        names = self._xorb_names({term[0] for listed in packed.values() for term in listed})
+        return {name: _terms(listed, names, name) for name, listed in packed.items()}
 
     def totals(self) -> Totals:
         """Sums over all files and xorbs; looks at each row."""
@@ -285,10 +296,10 @@ class Reader:
         found = self._rows_in(_SHARDS_BY_HASH, [name.digest for name in names])
         return {_name(row.hash) for row in found}
 
-    def _rows_in(self, statement: Select[Any], values: Iterable[object]) -> Iterator[Row[Any]]:
-        """The rows of a statement that has ``_VALUES``."""
+    def _rows_in(self, statement: Select[Any], values: Iterable[object], **others: object) -> Iterator[Row[Any]]:
+        """The rows of a statement that has ``_VALUES``, and perhaps other parameters."""
         for batch in _batches(values):
-            yield from self.connection.execute(statement, {"values": batch})
+            yield from self.connection.execute(statement, {"values": batch, **others})
 
     def _xorb_names(self, ids: Collection[int]) -> dict[int, Hash]:
         found = self._rows_in(_XORB_NAMES, ids)
@@ -451,6 +462,19 @@ def _name(digest: object) -> Hash:
     if not isinstance(digest, bytes) or len(digest) != HASH_BYTES:
         raise DamagedError("the index is damaged: a row has no hash", hint="put the index back from a backup")
     return Hash(digest)
+
+
+def _unpack_terms(payload: bytes, file: Hash) -> Iterator[tuple[int, int, int, int]]:
+    if len(payload) % _TERM.size:
+        raise DamagedError(f"the index holds a broken list of terms for file {file}")
+    return _TERM.iter_unpack(payload)
+
+
+def _terms(packed: Iterable[tuple[int, int, int, int]], names: Mapping[int, Hash], file: Hash) -> list[Term]:
+    try:
+        return [Term(names[xorb_id], *rest) for xorb_id, *rest in packed]
+    except KeyError as error:
+        raise DamagedError(f"the index names an unknown xorb {error} in file {file}") from None
 
 
 def _xorb_row(row: Row[Any]) -> XorbRow:
