@@ -17,10 +17,9 @@ import pytest
 from tests.strategies import splitmix64, text
 from tests.transfer.conftest import SMALL_XORBS
 from tests.transfer.faulty import FaultyCas, Send, TellMany, flip
-from tests.transfer.test_download import Sums, until
+from tests.transfer.test_download import Sums, fetchers, until
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import (
-    AccessDeniedError,
     FormatError,
     IntegrityError,
     InterruptedCallError,
@@ -449,25 +448,20 @@ def test_whoever_stops_listening_leaves_no_temporary_files(mixed: Corpus, out: P
     cas.hold()
     cas.waiting.wait(0.2)
     found.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch") and thread.is_alive()]
+    until(lambda: not fetchers())
     assert not incomplete(out)
     for path in out.iterdir():
         assert path.read_bytes() == mixed.contents[mixed.files[int(path.name)]]
 
 
 def test_an_error_stops_what_is_under_way(mixed: Corpus, out: Path) -> None:
-    cas = FaultyCas(mixed.cas, remote=True, tell_many=lambda *_: None)
-
-    def send(number: int, _fetch: FetchRange, data: bytes) -> bytes:
-        if number == 0:
-            cas.hold()
-            raise AccessDeniedError("not for you")
-        return data
-
-    cas.send = send
-    with pytest.raises(AccessDeniedError):
-        get(cas, mixed.files, out)
-    assert not incomplete(out)
+    cas = FaultyCas(mixed.cas, remote=True)
+    cas.hold()
+    named = [(file, out / str(number)) for number, file in enumerate(mixed.files)]
+    named[0] = (MISSING, out / "0")
+    with pytest.raises(NotFoundError):
+        list(get_files(cas, named, resolve=resolve))
+    assert all(path.read_bytes() == b"" for path in out.iterdir())
 
 
 def test_control_c_does_not_wait_for_a_server_that_hangs(mixed: Corpus, out: Path) -> None:

@@ -110,28 +110,36 @@ class _Transfer:
         self._held = Held(held)
         self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit, suite=suite)
         self._asks_for_batches = True
+        self._begun: list[Wanted] = []
+        self._failure: BaseException | None = None
 
     def begin(self, files: Sequence[Wanted]) -> None:
-        """Let these files come."""
+        """Let these files come. Raises what has ended all of them, if anything has."""
+        self._begun += files
         together = [wanted for wanted in files if wanted.file != Hash.ZERO]
         if len(together) < 2 or not self._asks_for_batches:
             self._load_alone(files)
         else:
-            self._start(together, partial(self._ask, together))
+            self._start(partial(self._ask, together))
             self._load_alone([wanted for wanted in files if wanted.file == Hash.ZERO])
 
-    def _start(self, files: Sequence[Wanted], work: Callable[[], None]) -> None:
-        """Do something for these files, which have failed if it does."""
+    def _start(self, work: Callable[[], None]) -> None:
+        """Do something. It handles the errors of files: any other one is the end of all of them, and soon."""
 
         def guarded() -> None:
             try:
                 self._workers.check()
                 work()
             except BaseException as error:
-                for wanted in files:
+                self._failure = self._failure or error
+                self._workers.stop(interrupt=False)
+                for wanted in self._begun:
                     wanted.fail(error)
 
-        self._workers.start(guarded)
+        try:
+            self._workers.start(guarded)
+        except InterruptedCallError as stopped:
+            raise self._failure or stopped from None
 
     # Together
 
@@ -156,7 +164,7 @@ class _Transfer:
         self._load_alone([wanted for wanted in files if not wanted.is_announced])
         for part in batch.parts:
             needing = {file: by_hash[file] for file in batch.files_of(part)}
-            self._start([*needing.values()], partial(self._fetch, batch, part, needing))
+            self._start(partial(self._fetch, batch, part, needing))
 
     def _reconstruct(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         try:
@@ -194,13 +202,15 @@ class _Transfer:
 
     def _load_alone(self, files: Iterable[Wanted]) -> None:
         for wanted in files:
-            self._start([wanted], partial(self._load, wanted))
+            self._start(partial(self._load, wanted))
 
     def _load(self, wanted: Wanted) -> None:
         there: Path | None = None
         for place in wanted.places:
             try:
                 done = self._download(wanted, place, there)
+            except InterruptedCallError:
+                raise
             except XetError as error:
                 place.fail(error)
                 continue
