@@ -67,6 +67,7 @@ def test_every_public_verb_of_the_store_has_a_twin_with_the_same_arguments() -> 
             or name
             in (
                 "put_many",
+                "get_many",
                 "iter_range",
                 "files",
                 "interrupt",
@@ -93,6 +94,9 @@ def test_the_verbs_do_what_the_store_does(tmp_path: Path, path: Path) -> None:
             assert await store.resolve(str(info.hash)) == info.hash
             got = await store.get(info.hash, tmp_path / "copy", start=10, end=1_000_010)
             assert (got.size, (tmp_path / "copy").read_bytes()) == (1_000_000, DATA[10:1_000_010])
+            many = [(report.info.hash, tmp_path / f"many{number}") for number, report in enumerate(reports)]
+            assert [report.size async for report in store.get_many(many)] == [len(DATA), 5]
+            assert (tmp_path / "many1").read_bytes() == b"other"
             assert b"".join([bytes(part) async for part in store.iter_range(info.hash, 5)]) == DATA[5:]
             assert {file.size async for file in store.files()} == {len(DATA), 5}
             assert (await store.totals()).files == 2
@@ -236,7 +240,9 @@ async def first(items: Any) -> object:
     return await anext(items)
 
 
-@pytest.mark.parametrize("verb", ["stat", "get", "put", "put_many", "iter_range", "open", "estimate", "forecast"])
+@pytest.mark.parametrize(
+    "verb", ["stat", "get", "get_many", "put", "put_many", "iter_range", "open", "estimate", "forecast"]
+)
 def test_a_call_that_hangs_can_be_cancelled_and_leaves_nothing(tmp_path: Path, path: Path, verb: str) -> None:
     name = Hash(bytes(range(32)))
 
@@ -247,6 +253,11 @@ def test_a_call_that_hangs_can_be_cancelled_and_leaves_nothing(tmp_path: Path, p
                 waiting: dict[str, Callable[[], Awaitable[Any]]] = {
                     "stat": lambda: store.stat(name),
                     "get": lambda: store.get(name, tmp_path / "out" / "file"),
+                    "get_many": lambda: first(
+                        store.get_many(
+                            [(name, tmp_path / "out" / "a"), (Hash(bytes(32 * [1])), tmp_path / "out" / "b")]
+                        )
+                    ),
                     "put": lambda: store.put(path),
                     "put_many": lambda: first(store.put_many([path])),
                     "iter_range": lambda: first(store.iter_range(name)),

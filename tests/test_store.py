@@ -15,6 +15,7 @@ from tests.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, RangeError, UsageError
 from xetstore.events import Event, RangeFetched, XorbStored
+from xetstore.protocol.hashes import Hash
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,42 @@ def test_put_get_open_stat(place: Place, tmp_path: Path, source: Path, data: byt
         record = store.stat(str(info.hash))
         assert (record.hash, record.size) == (info.hash, len(data))
         assert b"".join(store.iter_range(info.hash, 5, 1_000_000)) == data[5:1_000_000]
+
+
+def test_many_files_come_at_once(place: Place, tmp_path: Path, source: Path, data: bytes) -> None:
+    contents = [data, b"", *(splitmix64(number, number * 100) for number in range(1, 200)), b"", data[:100_000]]
+    paths = [tmp_path / f"in{number}" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    failed: list[Path] = []
+    with place.open() as store:
+        files = [report.info.hash for report in store.put_many(paths)]
+        (tmp_path / "out").mkdir()
+        targets = [tmp_path / "out" / str(number) for number in range(len(files))]
+        named: list[tuple[Hash | str, Path]] = [
+            *zip(files, targets, strict=True),
+            ("ab" * 32, tmp_path / "out" / "missing"),
+        ]
+        reports = list(store.get_many(named, on_error=lambda path, _: failed.append(path)))
+        assert [(report.hash, report.size, report.verified) for report in reports] == [
+            (file, len(content), True) for file, content in zip(files, contents, strict=True)
+        ]
+        assert [target.read_bytes() for target in targets] == contents
+        assert failed == [tmp_path / "out" / "missing"]
+        assert len(list((tmp_path / "out").iterdir())) == len(files)
+        with pytest.raises(NotFoundError):
+            list(store.get_many(named[-1:]))
+
+
+def test_a_call_for_many_files_is_given_up_with_its_store(place: Place, tmp_path: Path, source: Path) -> None:
+    with place.open() as store:
+        file = store.put(source).hash
+        for_one_call = store.for_one_call()
+        found = for_one_call.get_many([(file, tmp_path / "a"), (file, tmp_path / "b")])
+        for_one_call.interrupt()
+        with pytest.raises(InterruptedCallError):
+            next(found)
+        assert len(list(store.get_many([(file, tmp_path / "a"), (str(file), tmp_path / "b")]))) == 2
 
 
 def test_the_same_again_is_not_stored_again(place: Place, source: Path, data: bytes) -> None:

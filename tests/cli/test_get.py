@@ -128,3 +128,82 @@ def test_a_dash_is_stdout(xet: Xet, stored: str) -> None:
     assert xet.process("get", stored, "-o", "-", "--range", "10:200000").data == DATA[10:200_000]
     ran = xet("get", stored, "-o", "-", "--json")
     assert (ran.code, ran.data, ran.errors[0]["code"]) == (2, b"", "usage")
+
+
+# Lists
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    (folder / "sub" / "deep").mkdir(parents=True)
+    for number, name in enumerate(["a", "sub/with spaces  two", "sub/deep/é", "sub/empty", "again"]):
+        (folder / name).write_bytes(b"" if "empty" in name else splitmix64(number % 4, 3000))
+    (folder / "large").write_bytes(DATA)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_put_prints_get_reads(xet: Xet, tree: Path, tmp_path: Path) -> None:
+    put = xet.process("put", "tree", cwd=tmp_path)
+    (tmp_path / "list").write_bytes(put.data)
+    ran = xet.process("get", "--list", tmp_path / "list", "-o", tmp_path / "copy")
+    assert (ran.code, ran.stdout) == (0, "")
+    assert ran.stderr.startswith("6 files, ")
+    assert contents(tmp_path / "copy" / "tree") == contents(tree)
+    hashed = xet.process("hash", *contents(tree), cwd=tree)
+    ran = xet("get", "--list", "-", "-o", tmp_path / "again", "--json", "--fsync", stdin=hashed.stdout)
+    assert contents(tmp_path / "again") == contents(tree)
+    assert [record["path"] for record in ran.records] == [str(tmp_path / "again" / name) for name in contents(tree)]
+    assert {*ran.records[0]} == {"path", "hash", "size", "verified", "fetched_bytes", "reused_bytes"}
+
+
+def test_a_file_of_a_list_that_fails_is_reported_and_the_others_come(xet: Xet, tree: Path, tmp_path: Path) -> None:
+    put = xet.process("put", "tree", cwd=tmp_path)
+    (tmp_path / "copy" / "tree" / "again").mkdir(parents=True)
+    (tmp_path / "copy" / "tree" / "sub").write_text("a file where a folder should be")
+    listed = f"{UNKNOWN}  missing\n{put.stdout}"
+    ran = xet("get", "--list", "-", "-o", tmp_path / "copy", "--json", stdin=listed)
+    assert ran.code in (1, 2, 3)
+    assert [Path(record["path"]).name for record in ran.records] == ["a", "large"]
+    names = [Path(error["path"]).name for error in ran.errors]
+    assert sorted(names) == ["again", "empty", "missing", "with spaces  two", "é"]
+    assert (tmp_path / "copy" / "tree" / "large").read_bytes() == DATA
+    ran = xet("get", "--list", "-", "-o", tmp_path / "other", stdin=f"{UNKNOWN}  missing\n")
+    assert ran.code == 3
+    assert f"{tmp_path / 'other' / 'missing'}: there is no file" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "  ", "{} path", "{}  ", "{}", "path", " {}  path", "zz{}  path", "{}  " + "ab" * 32 + "  path"),
+        *("{}  /etc/passwd", "{}  ../up", "{}  a/../b", "{}  a/..", "{}  .", "{}  ./", "{}  nul\0"),
+        *("{}  fine", "{}  ./fine"),
+    ],
+)
+def test_a_line_that_is_none_is_named_and_nothing_is_fetched(xet: Xet, stored: str, tmp_path: Path, line: str) -> None:
+    listed = f"{stored}  fine\n{line.format(stored)}\n{stored}  last\n"
+    ran = xet("get", "--list", "-", "-o", tmp_path / "copy", "--json", stdin=listed)
+    assert (ran.code, [error["code"] for error in ran.errors]) == (2, ["usage"])
+    assert ran.errors[0]["message"].startswith("line 2 of stdin ")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_an_empty_list_is_done_at_once(xet: Xet, stored: str, tmp_path: Path) -> None:
+    assert xet("get", "--list", "-", "-o", tmp_path / "copy", stdin="").code == 0
+    assert xet("get", "--list", tmp_path / "no list", "-o", tmp_path / "copy").code == 3
+
+
+def test_what_is_for_one_file_does_not_go_with_a_list(xet: Xet, stored: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(f"{stored}  file\n")
+    out = tmp_path / "copy"
+    for more in ([stored], ["--range", "1:5"], ["--base", "x"], ["--keep-partial"], ["--dry-run"], ["-o", "-"]):
+        ran = xet("get", "--list", tmp_path / "list", "-o", out, *more, "--json")
+        assert (ran.code, ran.errors[0]["code"]) == (2, "usage"), more
+    assert xet("get", "--list", tmp_path / "list").code == 2
+    assert xet("get", "-o", out).code == 2
+    assert not out.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -159,15 +159,25 @@ Transfer: TypeAlias = Callable[[Try], None]
 
 @dataclass
 class Bench:
-    """A server with a file, and doubles of it, to try rows with."""
+    """A server with files, and doubles of it, to try rows with."""
 
     server: LiveServer
-    content: bytes
-    file: Hash
+    contents: Sequence[bytes]
+    files: Sequence[Hash]
     folder: Path
     wrong: list[str] = field(default_factory=list)
     _lane: threading.local = field(default_factory=threading.local)
     _made: list[Double] = field(default_factory=list)
+
+    @property
+    def content(self) -> bytes:
+        """The first file."""
+        return self.contents[0]
+
+    @property
+    def file(self) -> Hash:
+        """The first file's hash."""
+        return self.files[0]
 
     def peek(self, xorb: str, start: int, end: int) -> bytes:
         cas = self.server.site.cas
@@ -278,15 +288,23 @@ def problem_of(error: XetError, secret: str) -> str | None:
 def bench_with_a_file() -> Iterator[Bench]:
     """One whose server holds a file of six xorbs, with chunks of all kinds."""
     content = splitmix64(1, 350 * KIB) + text(200 * KIB) + float32(200 * KIB) + splitmix64(2, 250 * KIB)
+    with bench_with_files([content]) as made:
+        yield made
+
+
+@contextmanager
+def bench_with_files(contents: Sequence[bytes]) -> Iterator[Bench]:
+    """One whose server holds these files, in xorbs of 256 KiB."""
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedCas.open(Path(folder, "store")) as cas,
         live_server(cas, rate_per_address=0, rate_per_token=0, log_level="error") as server,
     ):
-        source = Path(folder, "source")
-        source.write_bytes(content)
-        [report] = put_files(cas, [source], suite=SUITE)
-        made = Bench(server, content, report.info.hash, Path(folder))
+        sources = [Path(folder, f"source{number}") for number in range(len(contents))]
+        for source, content in zip(sources, contents, strict=True):
+            source.write_bytes(content)
+        files = [report.info.hash for report in put_files(cas, sources, suite=SUITE)]
+        made = Bench(server, contents, files, Path(folder))
         try:
             yield made
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -302,6 +303,39 @@ def test_a_batch_lists_the_terms_of_each_file_and_the_ranges_of_all() -> None:
     }
     located = json.loads(batch.with_urls(lambda xorb, ranges: f"https://y/{xorb}", 64).to_json())
     assert {entry["url"] for entry in located["fetch_info"]["aa" * 32]} == {"https://y/" + "aa" * 32}
+
+
+def test_a_batch_is_read_as_it_was_written() -> None:
+    batch = BatchReconstruction({named(1): SAMPLE.terms, Hash.ZERO: ()}, SAMPLE.fetches)
+    assert BatchReconstruction.from_json(batch.to_json(), [Hash.ZERO, named(1)]) == batch
+
+
+@pytest.mark.parametrize("asked", [[], [named(1)], [named(1), Hash.ZERO, named(2)], [named(1), named(2)]])
+def test_a_batch_of_other_files_than_were_asked_for_is_refused(asked: list[Hash]) -> None:
+    batch = BatchReconstruction({named(1): SAMPLE.terms, Hash.ZERO: ()}, SAMPLE.fetches)
+    with pytest.raises(FormatError, match=r"reconstruction\.files"):
+        BatchReconstruction.from_json(batch.to_json(), asked)
+
+
+def test_a_file_that_a_batch_names_in_two_ways_is_refused() -> None:
+    name = str(Hash(bytes([0xAB]) * 32))
+    body = json.dumps({"files": {name: [], name.upper(): []}, "fetch_info": {}}).encode()
+    with pytest.raises(FormatError, match=r"reconstruction\.files"):
+        BatchReconstruction.from_json(body, [Hash.parse(name)])
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_batch_or_a_format_error(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        BatchReconstruction.from_json(data, [])
+
+
+@pytest.mark.parametrize("change", [("unpacked_length", 0), ("range", {"start": 5, "end": 5}), ("hash", "no hash")])
+def test_a_term_of_a_batch_follows_the_rules_of_terms(change: tuple[str, object]) -> None:
+    told = json.loads(BatchReconstruction({named(1): SAMPLE.terms}, SAMPLE.fetches).to_json())
+    told["files"][str(named(1))][0][change[0]] = change[1]
+    with pytest.raises(FormatError):
+        BatchReconstruction.from_json(json.dumps(told).encode(), [named(1)])
 
 
 # --- Trimming and coalescing ----------------------------------------------------------------------------

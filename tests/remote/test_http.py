@@ -31,9 +31,9 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Event, FellBack, Retrying, TokenRenewed
-from xetstore.interfaces import Cas
+from xetstore.interfaces import MANY_FILES, Cas
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import Shard
 from xetstore.records import FileRecord
 from xetstore.remote.http import HttpCas
@@ -207,6 +207,70 @@ def test_a_server_without_v2_is_asked_by_v1_from_then_on(client: Make, status: i
     assert made.cas.view().reconstruct(FILE) == FOUND
     assert made.calls == [V2, V1, V1]
     assert made.events == [FellBack(V2, V1)]
+
+
+BATCH = BatchReconstruction({FILE: FOUND.terms}, FOUND.fetches)
+
+
+def test_several_files_are_asked_for_in_one_url(client: Make) -> None:
+    files = [Hash(bytes([number]) * 32) for number in range(1, MANY_FILES + 1)]
+    told = BatchReconstruction(dict.fromkeys(files, FOUND.terms), FOUND.fetches)
+    made = client({V1: [reply(200, gzip.compress(told.to_json()), {"Content-Encoding": "gzip"})]})
+    assert made.cas.reconstruct_many(files) == told
+    [seen] = made.server.requests
+    assert seen.target == "/v1/reconstructions?" + "&".join(f"file_id={file}" for file in files)
+    assert len(f"{made.server.url}{seen.target}") < 8000
+    assert seen.headers["accept-encoding"] == "gzip"
+
+
+def test_more_files_than_a_url_takes_are_not_asked_for(client: Make) -> None:
+    made = client({})
+    for files in ([], [FILE] * (MANY_FILES + 1)):
+        with pytest.raises(UsageError):
+            made.cas.reconstruct_many(files)
+    assert made.server.requests == []
+
+
+def test_what_is_missing_of_several_files_nobody_can_tell(client: Make) -> None:
+    made = client({V1: [reply(404), reply(200, BATCH.to_json())]})
+    assert made.cas.reconstruct_many([FILE]) is None
+    assert made.cas.reconstruct_many([FILE]) == BATCH
+    assert made.events == []
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_server_that_takes_one_file_at_a_time_is_remembered(client: Make, status: int) -> None:
+    made = client({V1: [reply(status)]})
+    assert made.cas.reconstruct_many([FILE]) is None
+    assert made.cas.view().reconstruct_many([FILE]) is None
+    assert made.calls == [V1]
+    assert made.events == [FellBack("GET /v1/reconstructions?file_id", V2)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"garbage",
+        BatchReconstruction({XORB: FOUND.terms}, FOUND.fetches).to_json(),
+        BatchReconstruction({FILE: FOUND.terms, XORB: FOUND.terms}, FOUND.fetches).to_json(),
+        BatchReconstruction({}, FOUND.fetches).to_json(),
+    ],
+)
+def test_an_answer_about_other_files_is_asked_for_once_more_and_refused(client: Make, body: bytes) -> None:
+    made = client({V1: [reply(200, body), reply(200, BATCH.to_json()), reply(200, body)]})
+    assert made.cas.reconstruct_many([FILE]) == BATCH
+    with pytest.raises(FormatError) as caught:
+        made.cas.reconstruct_many([FILE])
+    assert "wrong answers" in (caught.value.hint or "")
+    assert made.kinds == [Retrying, Retrying]
+
+
+def test_a_busy_server_is_asked_for_several_files_again(client: Make) -> None:
+    made = client({V1: [reply(503), reply(200, BATCH.to_json())]})
+    assert made.cas.reconstruct_many([FILE]) == BATCH
+    made = client({V1: [reply(400)]})
+    with pytest.raises(UsageError, match="1 file"):
+        made.cas.reconstruct_many([FILE])
 
 
 def test_a_file_that_neither_version_knows_is_not_there(client: Make) -> None:
