@@ -20,6 +20,7 @@ import uuid
 from http import HTTPStatus
 from typing import Any, Final, cast
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from xetstore.server.limits import PROGRESS_BYTES
@@ -30,15 +31,21 @@ MAX_HEAD_BYTES: Final = 64 << 10
 LINGER_SECONDS: Final = 1.0
 """How long a refused client's bytes are still read and dropped: closing on unread ones would reset the connection."""
 RETRY_SECONDS: Final = 1
+HEAD_READ_BYTES: Final = 256 << 10
+BODY_READ_BYTES: Final = 1 << 20
+"""How much is read from a socket at a time: more where the application wants a long body, for each time costs as much
+as a copy of it does. Nobody who has not been let in gets so much memory.
+"""
 
 
 class Connection(HttpToolsProtocol):
     """One connection. Made into a class for one server by :func:`connection_class`.
 
-    Beside asyncio's protocol methods this relies on four things of uvicorn: the callbacks of its parser
-    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``), which may raise to stop the parser;
-    ``send_400_response``, which is then called; ``connections``, all that are open; and ``cycle``, the latest request,
-    with its ``more_body``, ``response_complete`` and ``keep_alive``.
+    Beside asyncio's protocol methods this relies on some things of uvicorn: the callbacks of its parser
+    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``), which may raise to stop the
+    parser; ``send_400_response``, which is then called; ``connections``, all that are open; ``flow``, which pauses
+    reading; and ``cycle``, the latest request, with its ``body``, ``message_event``, ``more_body``,
+    ``response_complete`` and ``keep_alive``. Of asyncio's transport it sets ``max_size``.
     """
 
     header_timeout_seconds: float
@@ -52,6 +59,7 @@ class Connection(HttpToolsProtocol):
         # Bytes read since the last field was whole: the parser holds them back.
         self._held_bytes = 0
         self._in_head = True
+        self._is_in_body = False
         self._is_refused = False
         self._write_timer: asyncio.TimerHandle | None = None
         self.access_log = False  # it would name the query, with what is signed in it
@@ -100,6 +108,8 @@ class Connection(HttpToolsProtocol):
         """A request's first byte."""
         self._in_head = True
         self._head_bytes = self._held_bytes = 0
+        self._is_in_body = False
+        self._read_at_a_time(HEAD_READ_BYTES)
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -118,12 +128,29 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Let a part of a body be received as it came: gathered in a buffer, as uvicorn has it, it is copied twice."""
+        if self._is_in_body:
+            self._read_at_a_time(BODY_READ_BYTES)  # there is a second part only where the first was received
+        self._is_in_body = True
+        if self.cycle.body or self.cycle.response_complete or self.parser.should_upgrade():
+            super().on_body(body)
+            return
+        self.cycle.body = cast("bytearray", body)
+        if len(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
     def send_400_response(self, msg: str) -> None:
         """The parser stopped: because of what the client sent, or because a callback raised."""
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "usage", msg)
+
+    def _read_at_a_time(self, nbytes: int) -> None:
+        if hasattr(self.transport, "max_size"):  # that of asyncio, without TLS
+            self.transport.max_size = nbytes
 
     @property
     def is_new(self) -> bool:

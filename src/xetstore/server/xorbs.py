@@ -32,7 +32,7 @@ MAX_BODY_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + XorbInfo.foote
     XET_GEARHASH_BLAKE3.max_xorb_chunks
 )
 """The longest xorb there can be, with the footer that some clients send."""
-UPLOAD_BYTES: Final = 8 << 20
+UPLOAD_BYTES: Final = 10 << 20
 """What an upload holds in memory at most: two blocks of its body, and what the verifier keeps."""
 
 _ETAG: Final = re.compile(r'(?:W/)?"([!#-~]*)"')
