@@ -21,9 +21,10 @@ from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
 from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.files import NewFile, PartialFile, StoredFile
+from xetstore.transfer.download.files import NewFile, PartialFile
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
+from xetstore.transfer.download.stored_file import StoredFile
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report

@@ -20,7 +20,7 @@ from xetstore.errors import (
 )
 from xetstore.events import Emit, Hedged, Retrying
 from xetstore.remote.calls import Call, Calls
-from xetstore.remote.connections import ready
+from xetstore.remote.exchange import ready
 from xetstore.remote.problems import problem_of
 from xetstore.remote.retry import Backoff, Patience
 from xetstore.remote.transport import Answer

@@ -13,13 +13,10 @@ import io
 import logging
 import os
 import re
-import select
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3.connection
@@ -29,13 +26,13 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError
 from xetstore.remote.calls import Call
+from xetstore.remote.exchange import Exchange, current, is_ours, ready
 from xetstore.remote.lookup import addresses
-from xetstore.remote.rate import RateLimit
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-SLICE_BYTES: Final = 256 << 10
+SLICE_BYTES: Final = 1 << 20
 """How much of a body is sent before anything else is looked at."""
 CONNECT_TICK_SECONDS: Final = 0.05
 """How often a connection that is being made looks whether it is still wanted."""
@@ -49,93 +46,6 @@ class StaleConnectionError(Exception):
 
 class AnsweredEarlyError(BrokenPipeError):
     """The server has answered, or gone, before all of the body was sent. urllib3 reads the answer after this."""
-
-
-def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout: float) -> set[int]:
-    """Wait until one of the sockets can be read or written, or has failed: the file numbers of those."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        for sock in read:
-            poll.register(sock.fileno(), select.POLLIN)
-        for sock in write:
-            poll.register(sock.fileno(), select.POLLOUT | (select.POLLIN if sock in read else 0))
-        return {number for number, _ in poll.poll(max(timeout, 0) * 1000)}
-    readable, writable, _ = select.select(read, write, [], max(timeout, 0))  # pragma: no cover  # Windows
-    return {sock.fileno() for sock in (*readable, *writable)}  # pragma: no cover
-
-
-class Exchange:
-    """One request and its answer, as the connection that carries it has to know it.
-
-    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise.
-    """
-
-    def __init__(
-        self,
-        call: Call,
-        *,
-        peer: str,
-        sending_seconds: float,
-        answer_seconds: float,
-        upload: RateLimit | None,
-        wait: Callable[[socket.socket], None] | None,
-    ) -> None:
-        self.call = call
-        self.peer = peer
-        self.sending_seconds = sending_seconds
-        self.answer_seconds = answer_seconds
-        self.upload = upload
-        self.wait = wait or self._wait
-        self.sock: socket.socket | None = None
-        self.reply: Reply | None = None
-        self.is_reused = False
-        self.in_body = False
-        self.is_cut_short = False
-        self.heard = b""
-
-    def watch(self, sock: socket.socket) -> None:
-        """Have ``sock`` interrupted with the call, instead of the one before."""
-        self.forget()
-        self.call.watch(sock)
-        self.sock = sock
-
-    def forget(self) -> None:
-        """The exchange is over."""
-        if self.sock is not None:
-            self.call.forget(self.sock)
-            self.sock = None
-
-    def _wait(self, sock: socket.socket) -> None:
-        if not ready([sock], [], self.answer_seconds):
-            raise TimedOutError(
-                f"{self.peer} gave no answer for {self.answer_seconds:g} s",
-                hint="the server is too busy or the connection is dead: try again later",
-            )
-        self.call.check()
-
-
-class _Here(threading.local):
-    """The exchange that this thread is making: urllib3 makes connections and answers, and passes nothing on to them."""
-
-    exchange: Exchange | None = None
-
-
-_here = _Here()
-
-
-@contextmanager
-def carrying(exchange: Exchange) -> Iterator[None]:
-    """Have the connection that this thread uses next carry ``exchange``."""
-    before, _here.exchange = _here.exchange, exchange
-    try:
-        yield
-    finally:
-        _here.exchange = before
-
-
-def _exchange() -> Exchange:
-    assert _here.exchange is not None, "a connection is used outside of a Transport"
-    return _here.exchange
 
 
 class _Resumed(io.RawIOBase):
@@ -165,13 +75,13 @@ class Reply(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kw: Any) -> None:
         super().__init__(sock, *args, **kw)
-        heard = _exchange().heard
+        heard = current().heard
         if heard:
             self.fp = io.BufferedReader(_Resumed(heard, self.fp.detach()))
 
     def begin(self) -> None:
         """Wait for the first byte of the answer as the exchange has it, then read the head."""
-        exchange = _exchange()
+        exchange = current()
         sock = exchange.sock
         if isinstance(sock, socket.socket) and not exchange.heard:
             before = sock.gettimeout()
@@ -230,7 +140,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
     _lever: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
-        exchange = _exchange()
+        exchange = current()
         who = exchange.peer if self.proxy is None else f"the proxy {self.host}"
         timeout = float(self.timeout or 10)
         deadline = time.monotonic() + timeout
@@ -274,7 +184,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def connect(self) -> None:
         """Connect, through a proxy and with TLS where it is to be."""
-        exchange = _exchange()
+        exchange = current()
         try:
             super().connect()
         except ssl.SSLCertVerificationError as error:
@@ -312,7 +222,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def request(self, *args: Any, **kw: Any) -> None:
         """Send a request; its body, if any, comes last."""
-        exchange = _exchange()
+        exchange = current()
         exchange.is_reused = not self._is_fresh and self.sock is not None
         if self.sock is not None:
             exchange.watch(self.sock)
@@ -333,7 +243,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def send(self, data: Buffer) -> None:  # type: ignore[override]  # urllib3 gives bytes only
         """Send bytes in slices: at the rate that is allowed, as long as the call is wanted, and nobody has answered."""
-        exchange = _exchange()
+        exchange = current()
         if self.sock is None:
             self.connect()
         sock: socket.socket = self.sock
@@ -379,7 +289,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]
         """The answer, once its head is there."""
-        exchange = _exchange()
+        exchange = current()
         exchange.in_body = False
         try:
             response = super().getresponse()
@@ -491,7 +401,7 @@ class _NoQueries(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Every record passes."""
-        if _here.exchange is not None and isinstance(record.args, tuple):
+        if is_ours() and isinstance(record.args, tuple):
             record.args = tuple(
                 re.sub(r"\?\S*", "?…", argument) if isinstance(argument, str) else argument for argument in record.args
             )

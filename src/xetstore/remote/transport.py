@@ -20,7 +20,8 @@ from urllib3.util import make_headers
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
 from xetstore.remote.calls import Call, Calls
-from xetstore.remote.connections import POOLS, Exchange, StaleConnectionError, broken, carrying, ready
+from xetstore.remote.connections import POOLS, StaleConnectionError, broken
+from xetstore.remote.exchange import Exchange, carrying, ready
 from xetstore.remote.network import Proxy, is_loopback, origin_of, proxy_for, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience

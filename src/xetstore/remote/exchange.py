@@ -1,0 +1,110 @@
+"""Exchange: one request and its answer, as the code between urllib3 and the socket has to know it."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from xetstore.errors import TimedOutError
+from xetstore.remote.calls import Call
+from xetstore.remote.rate import RateLimit
+
+if TYPE_CHECKING:
+    from xetstore.remote.connections import Reply
+
+
+def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout: float) -> set[int]:
+    """Wait until one of the sockets can be read or written, or has failed: the file numbers of those."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        for sock in read:
+            poll.register(sock.fileno(), select.POLLIN)
+        for sock in write:
+            poll.register(sock.fileno(), select.POLLOUT | (select.POLLIN if sock in read else 0))
+        return {number for number, _ in poll.poll(max(timeout, 0) * 1000)}
+    readable, writable, _ = select.select(read, write, [], max(timeout, 0))  # pragma: no cover  # Windows
+    return {sock.fileno() for sock in (*readable, *writable)}  # pragma: no cover
+
+
+class Exchange:
+    """One request and its answer, as the connection that carries it has to know it.
+
+    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        peer: str,
+        sending_seconds: float,
+        answer_seconds: float,
+        upload: RateLimit | None,
+        wait: Callable[[socket.socket], None] | None,
+    ) -> None:
+        self.call = call
+        self.peer = peer
+        self.sending_seconds = sending_seconds
+        self.answer_seconds = answer_seconds
+        self.upload = upload
+        self.wait = wait or self._wait
+        self.sock: socket.socket | None = None
+        self.reply: Reply | None = None
+        self.is_reused = False
+        self.in_body = False
+        self.is_cut_short = False
+        self.heard = b""
+
+    def watch(self, sock: socket.socket) -> None:
+        """Have ``sock`` interrupted with the call, instead of the one before."""
+        self.forget()
+        self.call.watch(sock)
+        self.sock = sock
+
+    def forget(self) -> None:
+        """The exchange is over."""
+        if self.sock is not None:
+            self.call.forget(self.sock)
+            self.sock = None
+
+    def _wait(self, sock: socket.socket) -> None:
+        if not ready([sock], [], self.answer_seconds):
+            raise TimedOutError(
+                f"{self.peer} gave no answer for {self.answer_seconds:g} s",
+                hint="the server is too busy or the connection is dead: try again later",
+            )
+        self.call.check()
+
+
+class _Here(threading.local):
+    """The exchange that this thread is making: urllib3 makes connections and answers, and passes nothing on to them."""
+
+    exchange: Exchange | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def carrying(exchange: Exchange) -> Iterator[None]:
+    """Have the connection that this thread uses next carry ``exchange``."""
+    before, _here.exchange = _here.exchange, exchange
+    try:
+        yield
+    finally:
+        _here.exchange = before
+
+
+def current() -> Exchange:
+    """The exchange that this thread is making."""
+    assert _here.exchange is not None, "a connection is used outside of a Transport"
+    return _here.exchange
+
+
+def is_ours() -> bool:
+    """Whether this thread is making one."""
+    return _here.exchange is not None
