@@ -1,4 +1,4 @@
-"""Sending what a store holds: blocks of a MiB read in threads, to a client that may be slow, or leave."""
+"""Sending what a store holds: blocks of it read in threads, to a client that may be slow, or leave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from xetstore.errors import DamagedError, TimedOutError
-from xetstore.server.threads import in_thread
+from xetstore.server.threads import in_thread, settled
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from xetstore.server.limits import ByteBudget
     from xetstore.server.ranges import Framing
 
-BLOCK_BYTES: Final = 1 << 20
-"""What is read, and held in memory, at a time."""
+BLOCK_BYTES: Final = 512 << 10
+"""What is read at a time. Two such blocks are in memory: one that is read, and one that is sent."""
 SLICE_BYTES: Final = 256 << 10
 """What a client has to take within ``stall_seconds``."""
 
@@ -100,29 +100,41 @@ class SentStream(Response):
         """Send it, as ASGI has it."""
         leaving = asyncio.ensure_future(_until_gone(receive))
         try:
-            async with self._budget.reserve(min(self._length, BLOCK_BYTES)):
+            async with self._budget.reserve(min(self._length, 2 * BLOCK_BYTES)):
                 await self._send_blocks(send, leaving)
         finally:
             leaving.cancel()
             self._stream.close()
 
     async def _send_blocks(self, send: Send, leaving: asyncio.Future[None]) -> None:
+        """One block is sent while the next one is read."""
         sent = 0
-        while sent < self._length and not leaving.done():
-            # A new one for each block: the transport may still have a view of what it could not send at once.
-            buffer = memoryview(bytearray(min(self._length - sent, BLOCK_BYTES)))
-            count = await in_thread(self._stream.readinto, buffer)
-            if not sent:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for at in range(0, count, SLICE_BYTES):
-                part = buffer[at : min(at + SLICE_BYTES, count)]
-                sent += len(part)
-                try:
-                    async with asyncio.timeout(self._stall_seconds):
-                        await send({"type": "http.response.body", "body": part, "more_body": sent < self._length})
-                except TimeoutError:
-                    raise TimedOutError(f"the client took nothing for {self._stall_seconds:g} seconds") from None
-            self._on_sent(count)
+        reading: asyncio.Task[memoryview] | None = asyncio.create_task(self._read(self._length))
+        try:
+            while reading is not None and not leaving.done():
+                block = await asyncio.shield(reading)
+                left = self._length - sent - len(block)
+                reading = asyncio.create_task(self._read(left)) if left else None
+                if not sent:
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                for at in range(0, len(block), SLICE_BYTES):
+                    part = block[at : at + SLICE_BYTES]
+                    sent += len(part)
+                    try:
+                        async with asyncio.timeout(self._stall_seconds):
+                            await send({"type": "http.response.body", "body": part, "more_body": sent < self._length})
+                    except TimeoutError:
+                        raise TimedOutError(f"the client took nothing for {self._stall_seconds:g} seconds") from None
+                self._on_sent(len(block))
+        finally:
+            if reading is not None:
+                await settled(reading)
+
+    async def _read(self, left: int) -> memoryview:
+        """The next block, of ``left`` bytes that are still to come."""
+        # A new one for each block: the transport may still have a view of what it could not send at once.
+        buffer = memoryview(bytearray(min(left, BLOCK_BYTES)))
+        return buffer[: await in_thread(self._stream.readinto, buffer)]
 
 
 async def _until_gone(receive: Receive) -> None:
