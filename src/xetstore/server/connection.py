@@ -30,6 +30,10 @@ MAX_HEAD_BYTES: Final = 64 << 10
 """Most bytes that the request line and the headers of one request may have together."""
 LINGER_SECONDS: Final = 1.0
 """How long a refused client's bytes are still read and dropped: closing on unread ones would reset the connection."""
+STALL_GRACE_SECONDS: Final = 1.0
+"""So much longer than ``stall_seconds`` a client is waited for that takes nothing: an answer that is sent in parts has
+its own patience, which is to end first, for it says why.
+"""
 RETRY_SECONDS: Final = 1
 HEAD_READ_BYTES: Final = 256 << 10
 BODY_READ_BYTES: Final = 1 << 20
@@ -164,7 +168,8 @@ class Connection(HttpToolsProtocol):
 
     def _expect_reading(self) -> None:
         unsent = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self.stall_seconds, self._reading_is_late, unsent)
+        patience = self.stall_seconds + STALL_GRACE_SECONDS
+        self._write_timer = self.loop.call_later(patience, self._reading_is_late, unsent)
 
     def _stop_expecting(self) -> None:
         if self._write_timer is not None:
