@@ -8,6 +8,7 @@ again, fetches again and continues.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,7 @@ from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.files import NewFile
 from xetstore.transfer.download.parts import Part
 from xetstore.transfer.download.wanted import Named, Place, Wanted, read_wanted
-from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
+from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, TICK_SECONDS, WORKER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores
 
@@ -73,6 +74,8 @@ def get_files(
                 transfer.begin(batches[begun])
                 begun += 1
             try:
+                while not wait([place.done], TICK_SECONDS).done:
+                    pass
                 done = place.done.result()
             except InterruptedCallError:
                 raise

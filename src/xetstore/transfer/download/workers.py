@@ -22,7 +22,9 @@ WORKER_BYTES: Final = 4 << 20
 OTHER_BYTES: Final = 64 << 20
 """Memory: of one fetch under way (two buffers and its connection), and of everything else."""
 
-_TICK_SECONDS: Final = 0.25
+TICK_SECONDS: Final = 0.25
+"""Nobody waits for longer at a time: a signal that comes just before a wait does not end it."""
+
 _INTERRUPTS: Final = 5
 
 T = TypeVar("T")
@@ -94,7 +96,7 @@ class Workers:
             if not running:
                 break
             try:
-                results.append(done.get(timeout=_TICK_SECONDS).result())
+                results.append(done.get(timeout=TICK_SECONDS).result())
                 running -= 1
                 if self._goodput is not None:
                     self._goodput.finished()
@@ -142,7 +144,7 @@ class Workers:
         for _ in range(_INTERRUPTS):  # a call that was just about to be made is not ended by the first
             self._cas.interrupt()
             with self._changed:
-                if self._changed.wait_for(lambda: not self._running, _TICK_SECONDS / _INTERRUPTS):
+                if self._changed.wait_for(lambda: not self._running, TICK_SECONDS / _INTERRUPTS):
                     return
 
     def join(self) -> None:
@@ -152,7 +154,7 @@ class Workers:
         with self._changed:
             while self._running:
                 self._cas.interrupt()
-                self._changed.wait(_TICK_SECONDS / _INTERRUPTS)
+                self._changed.wait(TICK_SECONDS / _INTERRUPTS)
         self._executor.shutdown()
 
     def __enter__(self) -> Workers:
