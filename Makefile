@@ -25,8 +25,9 @@ check: setup
 	cargo fmt --manifest-path kernel/Cargo.toml --check
 	cargo clippy --quiet --manifest-path kernel/Cargo.toml --all-targets -- -D warnings
 
+# Two at a time: many tests wait for a process, a timer or a client.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python -m bench

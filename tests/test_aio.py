@@ -35,8 +35,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())  # those of another test may be about to end
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("xetstore-aio", "fetch"))]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith(("xetstore-aio", "fetch"))]
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

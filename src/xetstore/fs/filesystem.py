@@ -23,6 +23,7 @@ from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Store
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.locators import KINDS, HubLocator
+from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
@@ -346,7 +347,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         with ThreadPoolExecutor(min(PARALLEL_READS, len(wanted)), "xet fs") as threads:
             reads = [threads.submit(read, *one) for one in wanted]
             try:
-                return [one.result() for one in reads]
+                return [result_of(one) for one in reads]
             except BaseException as error:
                 threads.shutdown(wait=False, cancel_futures=True)
                 if not isinstance(error, Exception):

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.waiting import result_of, wait_all
 
 BLOCK_BYTES = 4 << 20
 """How much is read and cut at a time: three or four such blocks stay in the processor's cache."""
@@ -148,12 +149,12 @@ class FileScan:
             carry = buffer[:0]
             final = False
             while not final:
-                filled = reading.result()
+                filled = result_of(reading)
                 current, final = buffer, filled < BLOCK_BYTES
                 if not final:
                     while not free:
                         readers, used = busy.popleft()
-                        wait(readers)
+                        wait_all(readers)
                         free.append(used)
                     buffer = free.popleft()
                     reading = reader.submit(self._fill, buffer[head:])

@@ -28,6 +28,7 @@ from xetstore.transfer.download.verify import FileCheck
 from xetstore.transfer.download.windows import Reconstructions
 from xetstore.transfer.download.workers import OTHER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.transfer.cache.chunk_cache import ChunkCache
@@ -273,7 +274,7 @@ class _Ahead:
         """The next window, once it is there; None after the last."""
         if self._next is None:
             return None
-        return self._load(self._next) if isinstance(self._next, int) else self._next.result()
+        return self._load(self._next) if isinstance(self._next, int) else result_of(self._next)
 
     def __enter__(self) -> _Ahead:
         return self

@@ -8,7 +8,6 @@ again, fetches again and continues.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -28,9 +27,10 @@ from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.files import NewFile
 from xetstore.transfer.download.parts import Part
 from xetstore.transfer.download.wanted import Named, Place, Wanted, read_wanted
-from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, TICK_SECONDS, WORKER_BYTES, Workers
+from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores
+from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.transfer.cache.chunk_cache import ChunkCache
@@ -74,9 +74,7 @@ def get_files(
                 transfer.begin(batches[begun])
                 begun += 1
             try:
-                while not wait([place.done], TICK_SECONDS).done:
-                    pass
-                done = place.done.result()
+                done = result_of(place.done)
             except InterruptedCallError:
                 raise
             except XetError as error:

@@ -15,15 +15,13 @@ from xetstore.interfaces import Cas
 from xetstore.limits import Limits
 from xetstore.transfer.goodput import Goodput
 from xetstore.transfer.scan import usable_cores
+from xetstore.transfer.waiting import TICK_SECONDS
 
 FIRST_REQUESTS: Final = 4
 MOST_REQUESTS: Final = 32
 WORKER_BYTES: Final = 4 << 20
 OTHER_BYTES: Final = 64 << 20
 """Memory: of one fetch under way (two buffers and its connection), and of everything else."""
-
-TICK_SECONDS: Final = 0.25
-"""Nobody waits for longer at a time: a signal that comes just before a wait does not end it."""
 
 _INTERRUPTS: Final = 5
 

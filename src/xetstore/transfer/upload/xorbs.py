@@ -20,6 +20,7 @@ from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.slots import XorbSlots
+from xetstore.transfer.waiting import result_of
 
 T = TypeVar("T")
 
@@ -151,7 +152,7 @@ class XorbWriter:
     def finish(self) -> list[XorbEntry]:
         """End the open xorb and wait until all are stored; what was stored and is in no shard yet."""
         self._hand_over()
-        return self._encoder.submit(self._guarded, self._finish).result()
+        return result_of(self._encoder.submit(self._guarded, self._finish))
 
     def _hand_over(self) -> None:
         if self._batch is None:
@@ -162,7 +163,7 @@ class XorbWriter:
         while self._held and (self._held_bytes > HELD_BYTES or self._held[0][0].done()):
             encoding, nbytes = self._held.popleft()
             self._held_bytes -= nbytes
-            encoding.result()
+            result_of(encoding)
 
     def _encode(self, batch: _Batch) -> Future[None]:
         return self._encoder.submit(self._guarded, lambda: self._append(batch))
