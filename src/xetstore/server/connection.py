@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from xetstore.server.direct import BODY_SOCKET, BodySocket
 from xetstore.server.limits import PROGRESS_BYTES
 from xetstore.server.settings import ServerSettings
 
@@ -131,6 +132,8 @@ class Connection(HttpToolsProtocol):
         self._disarm()
         self._in_head = False
         super().on_headers_complete()
+        if hasattr(self.transport, "max_size"):  # that of asyncio, without TLS
+            cast("dict[str, Any]", self.scope)[BODY_SOCKET] = BodySocket(self.transport, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Let a part of a body be received as it came: gathered in a buffer, as uvicorn has it, it is copied twice."""

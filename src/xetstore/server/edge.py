@@ -245,7 +245,7 @@ class _Exchange:
                 headers.append((b"connection", b"close"))
             await self._send({**message, "headers": headers})
             return
-        self._sent_bytes += len(message.get("body", b""))
+        self._sent_bytes += len(message.get("body", b"")) + message.get("sent_bytes", 0)
         if message.get("more_body", False):
             await self._send(message)
             return

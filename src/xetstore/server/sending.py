@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
 from xetstore.errors import DamagedError, TimedOutError
+from xetstore.server.direct import BODY_SOCKET, BodySender
 from xetstore.server.threads import in_thread, settled
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from xetstore.interfaces import ByteStream
+    from xetstore.server.direct import BodySocket
     from xetstore.server.limits import ByteBudget
     from xetstore.server.ranges import Framing
 
@@ -96,27 +99,61 @@ class SentStream(Response):
         self._stall_seconds = stall_seconds
         self._on_sent = on_sent
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
-        """Send it, as ASGI has it."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, as ASGI has it; past the event loop's buffers where the connection can do that."""
         leaving = asyncio.ensure_future(_until_gone(receive))
         try:
             async with self._budget.reserve(min(self._length, 2 * BLOCK_BYTES)):
-                await self._send_blocks(send, leaving)
+                socket = scope.get(BODY_SOCKET)
+                if socket is None:
+                    await self._send_blocks(send, leaving)
+                else:
+                    await self._send_directly(socket, send, leaving)
         finally:
             leaving.cancel()
             self._stream.close()
 
-    async def _send_blocks(self, send: Send, leaving: asyncio.Future[None]) -> None:
-        """One block is sent while the next one is read."""
+    async def _send_directly(self, socket: BodySocket, send: Send, leaving: asyncio.Future[None]) -> None:
+        """A thread reads a block and sends it, and the next one, as long as the socket takes them."""
         sent = 0
-        reading: asyncio.Task[memoryview] | None = asyncio.create_task(self._read(self._length))
+
+        def told(nbytes: int) -> None:
+            nonlocal sent
+            sent += nbytes
+            socket.sent(nbytes)
+            self._on_sent(nbytes)
+
+        with BodySender(
+            self._stream,
+            self._length,
+            block_bytes=BLOCK_BYTES,
+            progress_bytes=SLICE_BYTES,
+            stall_seconds=self._stall_seconds,
+        ) as body:
+            await in_thread(body.fill)
+            await send(self._start())
+            descriptor = socket.open()
+            if descriptor is None:
+                await self._send_blocks(send, leaving, bytes(body.rest))
+                return
+            try:
+                await body.send(descriptor, leaving, told)
+            finally:
+                os.close(descriptor)
+                # Not before: the connection may close with the last message.
+                await send({"type": "http.response.body", "sent_bytes": sent, "more_body": sent < self._length})
+
+    async def _send_blocks(self, send: Send, leaving: asyncio.Future[None], first: bytes = b"") -> None:
+        """One block is sent while the next one is read. With a ``first`` one, which was read, the head was sent too."""
+        sent = 0
+        reading: asyncio.Task[memoryview] | None = asyncio.create_task(self._read(self._length, first))
         try:
             while reading is not None and not leaving.done():
                 block = await asyncio.shield(reading)
                 left = self._length - sent - len(block)
                 reading = asyncio.create_task(self._read(left)) if left else None
-                if not sent:
-                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                if not sent and not first:
+                    await send(self._start())
                 for at in range(0, len(block), SLICE_BYTES):
                     part = block[at : at + SLICE_BYTES]
                     sent += len(part)
@@ -130,8 +167,13 @@ class SentStream(Response):
             if reading is not None:
                 await settled(reading)
 
-    async def _read(self, left: int) -> memoryview:
-        """The next block, of ``left`` bytes that are still to come."""
+    def _start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
+    async def _read(self, left: int, first: bytes = b"") -> memoryview:
+        """The next block, of ``left`` bytes that are still to come; the ``first`` one, if it is there already."""
+        if first:
+            return memoryview(first)
         # A new one for each block: the transport may still have a view of what it could not send at once.
         buffer = memoryview(bytearray(min(left, BLOCK_BYTES)))
         return buffer[: await in_thread(self._stream.readinto, buffer)]

@@ -1,0 +1,164 @@
+"""Direct sending: the body of a long answer, read and sent by one thread at a time, past the event loop's buffers.
+
+The event loop's own way costs a new buffer for each block, a copy of what the socket does not take at once, and a
+change of threads for each block. Here a thread reads a block and sends it, and the next one, as long as the socket
+takes it; the rest stays in the block's buffer, which is used again. While the socket takes nothing no thread waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from xetstore.errors import TimedOutError
+from xetstore.server.threads import in_thread
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+BODY_SOCKET: Final = "xetstore.body_socket"
+"""Under this key an ASGI scope has a BodySocket, where the connection can have one."""
+TURN_BYTES: Final = 8 << 20
+"""A thread is given back after so much, for others may wait for one."""
+LOST_SECONDS: Final = 1.0
+"""The event loop, which watches the same socket, hears within this time that the connection is lost."""
+_KEPT_BUFFERS: Final = 8
+
+
+class Source(Protocol):
+    """Where the bytes of a body come from."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer; return how many bytes that is, fewer than it has only at the end."""
+
+
+class BodySocket:
+    """The socket of a connection, for the body of the answer that is being given."""
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+
+    def open(self) -> int | None:
+        """A descriptor of the socket, the caller's to close; None if there is something unsent, or nobody left.
+
+        It is one of its own: closed by the event loop, that of the transport could be another connection's by now.
+        """
+        if self._cycle.disconnected or self._transport.is_closing() or self._transport.get_write_buffer_size():
+            return None
+        return os.dup(self._transport.get_extra_info("socket").fileno())
+
+    def sent(self, nbytes: int) -> None:
+        """So much of the body was sent by it."""
+        self._cycle.expected_content_length -= nbytes
+
+
+class _LostError(Exception):
+    """The connection is."""
+
+
+class BodySender:
+    """Sends a body of ``length`` bytes, a block at a time. A context manager.
+
+    ``progress_bytes`` have to be taken within ``stall_seconds``.
+    """
+
+    def __init__(
+        self, source: Source, length: int, *, block_bytes: int, progress_bytes: int, stall_seconds: float
+    ) -> None:
+        self._source = source
+        self._unread = length
+        self._block = _buffers.take(block_bytes)
+        self.rest = self._block[:0]
+        """Bytes that were read, and are not sent yet."""
+        self._progress_bytes = progress_bytes
+        self._stall_seconds = stall_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.rest.release()
+        _buffers.give_back(self._block)
+
+    def fill(self) -> None:
+        """Read the next block; raises what the source does. In a thread."""
+        block = self._block[: self._unread]
+        self.rest = block[: self._source.readinto(block)]
+        self._unread -= len(self.rest)
+
+    async def send(self, descriptor: int, gone: asyncio.Future[None], told: Callable[[int], None]) -> None:
+        """Send all of it, or what can be sent until ``gone`` is done; ``told`` hears how much, from time to time.
+
+        Raises TimedOutError where the client takes next to nothing, and what the source does.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, taken = loop.time() + self._stall_seconds, 0
+        while (self._unread or self.rest) and not gone.done():
+            try:
+                count = await in_thread(self._turn, descriptor)
+            except _LostError:
+                await asyncio.wait((gone,), timeout=LOST_SECONDS)
+                return
+            told(count)
+            taken += count
+            if taken >= self._progress_bytes:
+                deadline, taken = loop.time() + self._stall_seconds, 0
+            if self.rest and not await _writable(loop, descriptor, gone, deadline - loop.time()):
+                raise TimedOutError(f"the client took nothing for {self._stall_seconds:g} seconds")
+
+    def _turn(self, descriptor: int) -> int:
+        """Send until the socket takes no more; in a thread."""
+        sent = 0
+        while sent < TURN_BYTES and (self.rest or self._unread):
+            if not self.rest:
+                self.fill()
+            try:
+                count = os.write(descriptor, self.rest)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise _LostError from error
+            self.rest = self.rest[count:]
+            sent += count
+        return sent
+
+
+async def _writable(
+    loop: asyncio.AbstractEventLoop, descriptor: int, gone: asyncio.Future[None], seconds: float
+) -> bool:
+    """Wait until the socket takes bytes, or the client is gone; False if neither happens in time."""
+    is_writable: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not is_writable.done():
+            is_writable.set_result(None)
+
+    loop.add_writer(descriptor, tell)
+    try:
+        done, _ = await asyncio.wait((is_writable, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_writer(descriptor)
+    return bool(done)
+
+
+class _Buffers:
+    """Blocks that are used again: fresh memory costs as much as what is done with it. For one thread, the loop's."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self, nbytes: int) -> memoryview:
+        while self._free:
+            if len(block := self._free.pop()) == nbytes:
+                return block
+        return memoryview(bytearray(nbytes))
+
+    def give_back(self, block: memoryview) -> None:
+        if len(self._free) < _KEPT_BUFFERS:
+            self._free.append(block)
+
+
+_buffers = _Buffers()
