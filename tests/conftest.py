@@ -5,6 +5,7 @@ reads, or writes, what belongs to whoever runs it.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def _nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in ("XET_STORE", "XET_TOKEN", "XET_TOKEN_FILE", "XET_ALLOW_HTTP", "HF_TOKEN", "HF_ENDPOINT"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _control_c_is_heard() -> Iterator[None]:
+    """A shell lets what it starts in the background ignore SIGINT, and its children do so too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -29,11 +28,3 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
         [report] = put_files(cas, [folder / "file"], suite=SMALL_XORBS)
         assert len(cas.reconstruct(report.info.hash).fetches) > 4
         yield Stored(cas, report.info.hash, data)
-
-
-@pytest.fixture
-def control_c() -> Iterator[None]:
-    """SIGINT is Ctrl-C, also where the tests were started in the background of a shell, which ignores it then."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

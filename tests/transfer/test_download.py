@@ -212,7 +212,6 @@ def held(stored: Stored) -> Iterator[FaultyCas]:
     until(lambda: not fetchers())
 
 
-@pytest.mark.usefixtures("control_c")
 def test_control_c_does_not_wait_for_a_server_that_hangs(stored: Stored, held: FaultyCas) -> None:
     held.hold()
 

@@ -464,7 +464,6 @@ def test_an_error_stops_what_is_under_way(mixed: Corpus, out: Path) -> None:
     assert all(path.read_bytes() == b"" for path in out.iterdir())
 
 
-@pytest.mark.usefixtures("control_c")
 def test_control_c_does_not_wait_for_a_server_that_hangs(mixed: Corpus, out: Path) -> None:
     cas = FaultyCas(mixed.cas, remote=True)
     cas.hold()
