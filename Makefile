@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test bench fuzz clean
+.PHONY: setup demo check test bench bench-quick fuzz clean
 
 setup: .venv/installed
 
@@ -31,6 +31,9 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m bench
+
+bench-quick: setup
+	$(BIN)/python -m bench --quick
 
 fuzz: setup
 	XETSTORE_FUZZ=long $(BIN)/pytest tests/protocol -k any_bytes

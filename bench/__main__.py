@@ -6,6 +6,8 @@ Then the figures of the server, see bench.server, and those of the client, see b
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import platform
 import shutil
@@ -145,16 +147,30 @@ def main() -> None:
     parser.add_argument("--sparse-gb", type=float, default=50.0, help="0 leaves the memory run out")
     parser.add_argument("--no-kernel", action="store_true", help="leave the kernel's single-thread rates out")
     server.options(parser)
-    client.options(parser)
+    parser.add_argument("--small-files", type=int, default=10_000, help="files of 4 KB")
     parser.add_argument("--only", choices=["embedded", "server", "client"], help="one part alone")
+    parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
+    parser.add_argument("--json", action="store_true", help="print that table as JSON on stdout, all else on stderr")
     chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.only, chosen.gib, chosen.rounds, chosen.small_files = "client", 0.25, 2, 1_000
+    with contextlib.redirect_stdout(sys.stderr) if chosen.json else contextlib.nullcontext():
+        told = measure(chosen)
+    if chosen.json:
+        print(json.dumps(told, indent=1))
+
+
+def measure(chosen: Any) -> dict[str, Any]:
+    """The parts that are chosen; the figures beside hf_xet, if they are among them."""
+    told: dict[str, Any] = {}
     shared_memory = Path("/dev/shm")
     where = shared_memory if shared_memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
         work = Path(folder)
         for name, part in {"embedded": embedded, "server": server.run, "client": client.run}.items():
             if chosen.only in (None, name):
-                part(work, chosen)
+                told |= part(work, chosen) or {}
+    return told
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
@@ -11,16 +10,15 @@ import re
 import shutil
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench import corpora, stages
+from bench import corpora, stages, table
 from bench.server import Server, serving
-from bench.worker import run_worker
+from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
 BOTH = ("ours", "theirs")
@@ -40,15 +38,21 @@ class Run:
     server_peak_mib: float
     received: float
     sent: float
+    stored: int = 0
+    """Bytes of all xorbs of the store after an upload."""
 
 
 @dataclass
 class Row:
-    """Runs of one operation, ours and theirs in turn. ``nbytes`` are moved or read by it, in ``files`` files."""
+    """Runs of one operation, ours and theirs in turn. ``nbytes`` are moved or read by it, in ``files`` files; it is to
+    be ``goal`` times as fast as hf_xet.
+    """
 
     what: str
     nbytes: int
     files: int = 1
+    goal: float | None = None
+    uses_server: bool = True
     runs: dict[str, list[Run]] = field(default_factory=lambda: {who: [] for who in BOTH})
 
     def median(self, who: str, figure: str) -> float:
@@ -109,7 +113,15 @@ def measure(server: Server, who: str, verb: str, *args: str | int | Path, cache:
     told = run_worker(who, verb, *args, cache=cache)
     after = traffic(server)
     counts = {way: after[way] - before[way] for way in after}
-    run = Run(told["seconds"], told["cpu"], told["peak_mib"], server.cpu() - cpu, server.peak_mib(), **counts)
+    run = Run(
+        told["seconds"],
+        told["cpu"],
+        told["peak_mib"],
+        server.cpu() - cpu,
+        server.peak_mib(),
+        counts["received"],
+        counts["sent"],
+    )
     return run, str(told["result"])
 
 
@@ -147,20 +159,28 @@ class Bench:
         return agreed
 
     def corpus(self, name: str, nbytes: int) -> None:
-        """One file up, and down again."""
+        """One file hashed, up, and down again."""
         source, out = self.work / name, self.work / "out"
         corpora.make(name, source, nbytes)
 
         def run(who: str, store: Path, cache: Path) -> tuple[list[Run], list[str]]:
             with serving(store) as server:
+                hashed, hash_ = measure(server, who, "hash", source, cache=cache)
+                shutil.rmtree(cache, ignore_errors=True)
                 up, file = measure(server, who, "put", source, server.url, cache=cache)
+                up = replace(up, stored=tree_bytes(store))
                 shutil.rmtree(cache, ignore_errors=True)
                 down, _ = measure(server, who, "get", file, nbytes, server.url, out, cache=cache)
             same_content(source, out)
             out.unlink()
-            return [up, down], [file]
+            return [hashed, up, down], [hash_, file]
 
-        self.each_round([Row(f"{name}, upload", nbytes), Row(f"{name}, download", nbytes)], run)
+        rows = [
+            Row(f"{name}, hash", nbytes, goal=3, uses_server=False),
+            Row(f"{name}, upload", nbytes, goal=2),
+            Row(f"{name}, download", nbytes, goal=1.8),
+        ]
+        self.each_round(rows, run)
         source.unlink()
 
     def edited(self, nbytes: int) -> None:
@@ -174,11 +194,13 @@ class Bench:
             with serving(store) as server:
                 measure(server, who, "put", source, server.url, cache=cache)
                 first, first_hash = measure(server, who, "put", again, server.url, cache=cache)
+                first = replace(first, stored=tree_bytes(store))
                 shutil.rmtree(cache)
                 second, second_hash = measure(server, who, "put", elsewhere, server.url, cache=cache)
+                second = replace(second, stored=tree_bytes(store))
             return [first, second], [first_hash, second_hash]
 
-        rows = [Row(f"1 % edited, {whose}", nbytes) for whose in ("same machine", "another machine")]
+        rows = [Row(f"1 % edited, {whose}", nbytes, goal=2.5) for whose in ("same machine", "another machine")]
         self.each_round(rows, run)
         for used in (source, again, elsewhere):
             used.unlink()
@@ -194,6 +216,7 @@ class Bench:
         def run(who: str, store: Path, cache: Path) -> tuple[list[Run], list[str]]:
             with serving(store) as server:
                 up, files = measure(server, who, "put_many", source, server.url, names, cache=cache)
+                up = replace(up, stored=tree_bytes(store))
                 shutil.rmtree(cache, ignore_errors=True)
                 down, _ = measure(server, who, "get_many", names, _SMALL_BYTES, server.url, out, cache=cache)
             for number, path in enumerate(sorted(source.iterdir())):
@@ -203,7 +226,8 @@ class Bench:
             return [up, down], [files]
 
         nbytes = count * _SMALL_BYTES
-        self.each_round([Row(f"{count:,} files of 4 KB, {way}", nbytes, count) for way in ("upload", "download")], run)
+        rows = [Row(f"{count:,} files of 4 KB, {way}", nbytes, count, goal=3) for way in ("upload", "download")]
+        self.each_round(rows, run)
         shutil.rmtree(source)
 
     def ranges(self, nbytes: int, count: int) -> None:
@@ -225,7 +249,10 @@ class Bench:
             return runs, given
 
         read = count * min(1 << 20, nbytes)
-        rows = [Row(f"{count} ranges of 1 MiB of {nbytes / 1e9:g} GB, {how}", read) for how in ("as ranges", "opened")]
+        rows = [
+            Row(f"{count} ranges of 1 MiB of {nbytes / 1e9:g} GB, {how}", read, goal=2)
+            for how in ("as ranges", "opened")
+        ]
         self.each_round(rows, run)
         shutil.rmtree(filled)
 
@@ -247,8 +274,8 @@ def same_content(source: Path, out: Path) -> None:
         raise SystemExit(f"{source.name}: other bytes came back")
 
 
-def run(work: Path, chosen: Any) -> None:
-    """All of it."""
+def run(work: Path, chosen: Any) -> dict[str, Any]:
+    """All of it; what the table beside hf_xet says. Pages are written unless it is to be quick."""
     nbytes = int(chosen.gib * 2**30)
     bench = Bench(work, chosen.rounds)
     for name in corpora.NAMES:
@@ -256,6 +283,14 @@ def run(work: Path, chosen: Any) -> None:
     bench.small_files(chosen.small_files)
     bench.edited(nbytes)
     bench.ranges(int(chosen.gib * 2e9), 100)
+    print(table.markdown(bench.rows), flush=True)
+    if not chosen.quick:
+        publish(work, chosen, bench)
+    return table.figures(bench.rows)
+
+
+def publish(work: Path, chosen: Any, bench: Bench) -> None:
+    """Write the pages, and measure the stages for theirs."""
     text = (
         f"# Figures of the client\n\n`make bench` on {platform.system()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, hf_xet 1.8.0; {chosen.rounds} rounds, the two in turn, medians; the ratio is "
@@ -271,23 +306,5 @@ def run(work: Path, chosen: Any) -> None:
     (ROOT / "CLIENT.md").write_text(text + "\n")
     figures: dict[str, Any] = {row.what: {who: list(map(asdict, row.runs[who])) for who in BOTH} for row in bench.rows}
     (ROOT / "client.json").write_text(json.dumps(figures, indent=1) + "\n")
+    table.publish(bench.rows, chosen.gib)
     stages.run(work, chosen, {row.what: row for row in bench.rows})
-
-
-def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--small-files", type=int, default=10_000, help="files of 4 KB")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.client", description=__doc__)
-    parser.add_argument("--gib", type=float, default=1.0, help="size of each file")
-    parser.add_argument("--rounds", type=int, default=5)
-    options(parser)
-    shared_memory = Path("/dev/shm")
-    where = shared_memory if shared_memory.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
-        run(Path(folder), parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

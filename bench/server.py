@@ -11,7 +11,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -224,18 +223,3 @@ def run(work: Path, chosen: Any) -> None:
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files", type=int, nargs="*", default=[100, 1_000_000], help="registered files")
     parser.add_argument("--asked", type=int, default=3000, help="requests of each kind")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.server", description=__doc__)
-    parser.add_argument("--gib", type=float, default=1.0, help="size of each file")
-    parser.add_argument("--rounds", type=int, default=5)
-    options(parser)
-    shared_memory = Path("/dev/shm")
-    where = shared_memory if shared_memory.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
-        run(Path(folder), parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

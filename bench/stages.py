@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import corpora
+from bench.pages import fill
 from bench.server import serving
 from bench.worker import PROFILE, run_worker
 from xetstore import _kernel
@@ -212,13 +213,6 @@ def run(work: Path, chosen: Any, rows: Mapping[str, Row]) -> None:
             for columns in [{name: transfers[name][way] for name in corpora.NAMES}]
         },
     }
-    page = PAGE.read_text()
-    for name, lines in tables.items():
-        text = "\n".join(lines) + "\n"
-        print(text, flush=True)
-        head, mark, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, tail = rest.partition("<!-- end -->\n")
-        if not end:
-            raise SystemExit(f"{PAGE.name} has no place for the table {name}")
-        page = head + mark + text + end + tail
-    PAGE.write_text(page)
+    texts = {name: "\n".join(lines) + "\n" for name, lines in tables.items()}
+    print(*texts.values(), sep="\n", flush=True)
+    fill(PAGE, texts)

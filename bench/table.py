@@ -1,0 +1,111 @@
+"""The table beside hf_xet: each row with its goal, as README shows it, with its picture; and as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bench.pages import fill
+
+if TYPE_CHECKING:
+    from bench.client import Row
+
+README: Final = Path(__file__).parents[1] / "README.md"
+PICTURE: Final = Path(__file__).parent / "speed.svg"
+PEAK_GOAL: Final = 0.5
+"""Of hf_xet's peak memory, in every row."""
+
+_HEAD = (
+    "| | xetstore | hf_xet | ratio | goal | peak MiB | hf_xet | stored bytes, of hf_xet's | server CPU s/GB |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
+)
+_LEFT, _WIDTH, _STEP, _BAR = 250, 720, 22, 14
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table."""
+    return _HEAD + "".join(_line(row) for row in rows)
+
+
+def figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the table says, and where it was measured."""
+    return {
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "rounds": len(rows[0].runs["ours"]),
+        "rows": [
+            {
+                "what": row.what,
+                "bytes": row.nbytes,
+                "files": row.files,
+                "ratio": round(row.ratio(), 3),
+                "goal": row.goal,
+                **{
+                    who: {
+                        figure: row.median(who, figure)
+                        for figure in ("seconds", "cpu", "peak_mib", "server_cpu", "received", "sent", "stored")
+                    }
+                    for who in ("ours", "theirs")
+                },
+            }
+            for row in rows
+        ],
+    }
+
+
+def publish(rows: Sequence[Row], gib: float) -> None:
+    """Write the table and the picture to where README shows them."""
+    where = (
+        f"{processor()}, {os.cpu_count()} cores, Linux; files of {gib:g} GiB on tmpfs; medians of "
+        f"{len(rows[0].runs['ours'])} rounds, hf_xet 1.8.0 in turn with ours.\n\n"
+    )
+    PICTURE.write_text(picture(rows))
+    fill(README, {"speed": where + markdown(rows)})
+
+
+def picture(rows: Sequence[Row]) -> str:
+    """A bar for each row: how many times as fast as hf_xet; a mark where the goal is."""
+    most = max(3.5, min(6.0, max(row.ratio() for row in rows)))
+    scale = (_WIDTH - _LEFT - 60) / most
+    height = _STEP * len(rows) + 40
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+        f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
+    ]
+    for times in range(int(most) + 1):
+        x = _LEFT + times * scale
+        colour = "#888888" if times == 1 else "#e4e4e4"
+        parts.append(f'<line x1="{x:.1f}" y1="8" x2="{x:.1f}" y2="{height - 26}" stroke="{colour}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle" fill="#555555">{times}×</text>')
+    for number, row in enumerate(rows):
+        y = 12 + number * _STEP
+        length = min(row.ratio(), most) * scale
+        parts += [
+            f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end" fill="#222222">{row.what}</text>',
+            f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR}" fill="#2f6f9f"/>',
+            f'<text x="{_LEFT + length + 6:.1f}" y="{y + 11}" fill="#222222">{row.ratio():.2f}</text>',
+        ]
+        if row.goal:
+            x = _LEFT + row.goal * scale
+            parts.append(f'<path d="M{x:.1f} {y - 3}V{y + _BAR + 3}" stroke="#c2571a" stroke-width="2"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def processor() -> str:
+    """What the system calls this machine's processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _line(row: Row) -> str:
+    peaks = " | ".join(f"{row.median(who, 'peak_mib'):.0f}" for who in ("ours", "theirs"))
+    stored = row.median("theirs", "stored")
+    share = f"{row.median('ours', 'stored') / stored:.5f}" if stored else ""
+    server = f"{row.median('ours', 'server_cpu') / row.nbytes * 1e9:.2f}" if row.uses_server else ""
+    rates = " | ".join(row.rate(who) for who in ("ours", "theirs"))
+    return f"| {row.what} | {rates} | **{row.ratio():.2f}** | {row.goal or ''} | {peaks} | {share} | {server} |\n"
