@@ -52,7 +52,6 @@ class Row:
     nbytes: int
     files: int = 1
     goal: float | None = None
-    uses_server: bool = True
     runs: dict[str, list[Run]] = field(default_factory=lambda: {who: [] for who in BOTH})
 
     def median(self, who: str, figure: str) -> float:
@@ -176,7 +175,7 @@ class Bench:
             return [hashed, up, down], [hash_, file]
 
         rows = [
-            Row(f"{name}, hash", nbytes, goal=3, uses_server=False),
+            Row(f"{name}, hash", nbytes, goal=3),
             Row(f"{name}, upload", nbytes, goal=2),
             Row(f"{name}, download", nbytes, goal=1.8),
         ]

@@ -106,6 +106,7 @@ def _line(row: Row) -> str:
     peaks = " | ".join(f"{row.median(who, 'peak_mib'):.0f}" for who in ("ours", "theirs"))
     stored = row.median("theirs", "stored")
     share = f"{row.median('ours', 'stored') / stored:.5f}" if stored else ""
-    server = f"{row.median('ours', 'server_cpu') / row.nbytes * 1e9:.2f}" if row.uses_server else ""
+    moved = row.median("ours", "received") + row.median("ours", "sent")
+    server = f"{row.median('ours', 'server_cpu') / row.nbytes * 1e9:.2f}" if moved else ""
     rates = " | ".join(row.rate(who) for who in ("ours", "theirs"))
     return f"| {row.what} | {rates} | **{row.ratio():.2f}** | {row.goal or ''} | {peaks} | {share} | {server} |\n"

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,14 +124,3 @@ def test_what_the_source_raises_comes_out() -> None:
         await asyncio.to_thread(draining.join)
 
     run(work)
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_no_descriptor_is_left() -> None:
-    before = open_descriptors()
-    test_who_is_gone_is_not_waited_for()
-    test_who_has_closed_is_no_error()
-    assert open_descriptors() == before

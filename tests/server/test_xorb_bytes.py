@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.policy
 import http.client
 import re
@@ -517,6 +518,33 @@ def test_open_files_are_closed_whatever_happens(server: LiveServer) -> None:
         request_all(server, connection)
     until(lambda: server.site.metrics.in_flight == 0)
     until(lambda: open_objects() == [])
+
+
+def test_no_socket_is_left_whatever_happens(cas: EmbeddedCas) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("cannot tell which sockets are open")
+
+    def open_sockets() -> int:
+        found = 0
+        for path in descriptors.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found += str(path.readlink()).startswith("socket:")
+        return found
+
+    upload(cas, BIG)
+    with live_server(cas, stall_seconds=0.2) as server:
+        ((url, _),) = urls_of(server, server.token(), BIG.file.hash)
+        until(lambda: server.connections == 0)
+        before = open_sockets()
+        assert get_range(server, url, (0, 5_000_000)).status == 206
+        with slow_connection(server) as connection:
+            request_all(server, connection)  # and leave
+        with slow_connection(server) as connection:
+            request_all(server, connection)
+            until(lambda: server.connections == 0)  # cut off
+        until(lambda: server.connections == 0)
+        until(lambda: open_sockets() == before)
 
 
 def test_what_is_sent_is_counted(cas: EmbeddedCas) -> None:

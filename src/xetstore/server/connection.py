@@ -132,7 +132,7 @@ class Connection(HttpToolsProtocol):
         self._disarm()
         self._in_head = False
         super().on_headers_complete()
-        if hasattr(self.transport, "max_size"):  # that of asyncio, without TLS
+        if self._is_plain:
             cast("dict[str, Any]", self.scope)[BODY_SOCKET] = BodySocket(self.transport, self.cycle)
 
     def on_body(self, body: bytes) -> None:
@@ -156,8 +156,12 @@ class Connection(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "usage", msg)
 
     def _read_at_a_time(self, nbytes: int) -> None:
-        if hasattr(self.transport, "max_size"):  # that of asyncio, without TLS
-            self.transport.max_size = nbytes
+        if self._is_plain:
+            cast("Any", self.transport).max_size = nbytes
+
+    @property
+    def _is_plain(self) -> bool:
+        return hasattr(self.transport, "max_size")  # asyncio's own transport, without TLS
 
     @property
     def is_new(self) -> bool:
