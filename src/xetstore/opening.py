@@ -146,6 +146,7 @@ def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> 
 
     assert isinstance(opened.cas, HttpCas)
     opened.cache = ChunkCache(chunks_folder(folder), emit=emit)
+    closing.callback(opened.cache.close)
     known = known_file(folder, opened.cas.url, emit)
     if known is not None:
         opened.known = KnownXorbs(known, emit=emit)

@@ -63,8 +63,8 @@ def test_no_grant_reads_exactly_as_no_file(anna: EmbeddedCas, bert: EmbeddedCas,
     there = message(lambda: bert.reconstruct(file))
     assert there.replace(str(file), "?") == message(lambda: bert.reconstruct(absent)).replace(str(absent), "?")
     xorb, none = sample.xorb.hash, Hash(bytes(range(32)))
-    there = message(lambda: bert.xorb_bytes(xorb))
-    assert there.replace(str(xorb), "?") == message(lambda: bert.xorb_bytes(none)).replace(str(none), "?")
+    there = message(lambda: bert.stored_xorb(xorb).size)
+    assert there.replace(str(xorb), "?") == message(lambda: bert.stored_xorb(none).size).replace(str(none), "?")
 
 
 def test_whoever_uploads_the_same_bytes_may_read_them_too(anna: EmbeddedCas, bert: EmbeddedCas, sample: Sample) -> None:
@@ -178,12 +178,12 @@ def test_a_xorb_is_visible_to_those_who_uploaded_it_or_have_a_file_of_it(
     anna: EmbeddedCas, bert: EmbeddedCas, sample: Sample
 ) -> None:
     anna.put_xorb(sample.xorb.hash, sample.body)
-    assert anna.xorb_bytes(sample.xorb.hash) == sample.xorb.region_bytes
+    assert anna.stored_xorb(sample.xorb.hash).size == sample.xorb.region_bytes
     with pytest.raises(NotFoundError):
-        bert.xorb_bytes(sample.xorb.hash)
-    assert bert.xorb_bytes(sample.xorb.hash, visible=False) == sample.xorb.region_bytes
+        bert.stored_xorb(sample.xorb.hash)
+    assert bert.stored_xorb(sample.xorb.hash, visible=False).size == sample.xorb.region_bytes
     bert.put_shard(Shard((sample.file,)))
-    assert bert.xorb_bytes(sample.xorb.hash) == sample.xorb.region_bytes
+    assert bert.stored_xorb(sample.xorb.hash).size == sample.xorb.region_bytes
 
 
 def test_several_files_come_with_one_plan_of_fetches(cas: EmbeddedCas) -> None:

@@ -180,9 +180,8 @@ class Bench:
         return self.files[0]
 
     def peek(self, xorb: str, start: int, end: int) -> bytes:
-        cas = self.server.site.cas
-        name = Hash.parse(xorb)
-        with cas.read_xorb(name, start, min(end, cas.xorb_bytes(name, visible=False))) as stream:
+        stored = self.server.site.cas.stored_xorb(Hash.parse(xorb), visible=False)
+        with stored.read(start, min(end, stored.size)) as stream:
             parts = []
             while count := stream.readinto(block := memoryview(bytearray(1 << 20))):
                 parts.append(bytes(block[:count]))

@@ -273,6 +273,55 @@ def test_a_cache_that_is_removed_meanwhile_starts_anew(tmp_path: Path) -> None:
     assert verified(cache, xorb, 0, 20)
 
 
+def put_later(cache: ChunkCache, xorb: Xorb, name: Hash = XORB) -> None:
+    cache.put_later(name, 0, [xorb.body[:7], xorb.body[7:]], xorb.chunks, xorb.ends)
+
+
+def test_what_is_written_later_is_there_for_whoever_asks(cache: ChunkCache) -> None:
+    xorbs = [Xorb(seed=seed) for seed in range(30)]
+    for number, xorb in enumerate(xorbs):
+        put_later(cache, xorb, name_of(number))
+        assert verified(cache, xorb, 0, 20, name_of(number))
+    cache.close()
+    put_later(cache, xorbs[0], name_of(100))
+    assert verified(cache, xorbs[0], 0, 20, name_of(100))
+    cache.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("chunk-cache")]
+
+
+def test_one_entry_at_most_is_held_to_be_written_later(
+    cache: ChunkCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    write = os.writev
+
+    def slow(fd: int, parts: list[memoryview]) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            started.set()
+            assert go_on.wait(30)
+        return write(fd, parts)
+
+    monkeypatch.setattr(os, "writev", slow)
+    put_later(cache, Xorb())
+    assert started.wait(30)
+    put_later(cache, Xorb(seed=2), OTHER)
+    assert len(files_in(tmp_path / "a" / "chunks")) == 1
+    go_on.set()
+    assert verified(cache, Xorb(), 0, 20)
+    assert verified(cache, Xorb(seed=2), 0, 20, OTHER)
+
+
+def test_a_forked_child_keeps_and_finds_entries(cache: ChunkCache) -> None:
+    put_later(cache, Xorb())
+    child = os.fork()
+    if child == 0:
+        put_later(cache, Xorb(seed=2), OTHER)
+        good = verified(cache, Xorb(seed=2), 0, 20, OTHER)
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert verified(cache, Xorb(seed=2), 0, 20, OTHER)
+
+
 # --- What goes wrong ------------------------------------------------------------------------------------
 
 

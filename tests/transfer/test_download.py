@@ -130,6 +130,7 @@ def test_a_damaged_cache_is_a_miss(
     stored: Stored, cache: ChunkCache, tmp_path: Path, hashes: bool, place: float
 ) -> None:
     read(Downloader(stored.cas, cache=cache), stored)
+    cache.settle()
     for path in (tmp_path / "cache").rglob("*"):
         if path.is_file() and path.stat().st_size > 10_000:
             content = path.read_bytes()

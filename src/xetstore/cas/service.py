@@ -30,10 +30,11 @@ from xetstore.cas.answers import find_answer
 from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
-from xetstore.cas.footers import CACHE_BYTES, FooterCache, damaged
+from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.layout import open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
+from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
@@ -204,34 +205,22 @@ class EmbeddedCas:
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
-        return self.read_xorb(fetch.xorb, fetch.byte_start, fetch.byte_end)
+        return self.stored_xorb(fetch.xorb, visible=False).read(fetch.byte_start, fetch.byte_end)
 
     def interrupt(self) -> None:
         """Nothing here waits for anybody."""
 
     # What a server serves beyond that
 
-    def read_xorb(self, xorb: Hash, start: int, end: int) -> ByteStream:
-        """Bytes ``[start, end)`` of any xorb's chunk region: the caller has made sure that they may be read."""
-        row = self._stored(xorb)
-        if not 0 <= start < end <= row.region_bytes:
-            raise RangeError(f"xorb {xorb} has {row.region_bytes} bytes, bytes {start} to {end} are not in it")
-        try:
-            return self.blobs.get_range(xorb_key(xorb), start, end)
-        except (NotFoundError, RangeError) as error:
-            raise damaged(xorb, str(error)) from error
-
-    def xorb_bytes(self, xorb: Hash, *, visible: bool = True) -> int:
-        """Size of a xorb's chunk region. With ``visible``, NotFoundError unless this namespace uploaded it or has a
-        file of it.
+    def stored_xorb(self, xorb: Hash, *, visible: bool = True) -> StoredXorb:
+        """A xorb, to be read. NotFoundError; with ``visible`` also where this namespace neither uploaded it nor has a
+        file of it. Without, the caller makes sure that it may be read.
         """
-        if not visible:
-            return self._stored(xorb).region_bytes
         with self.index.snapshot() as reader:
-            row = reader.visible_xorb(xorb, self.tenant.namespace)
+            row = reader.visible_xorb(xorb, self.tenant.namespace) if visible else reader.xorb(xorb)
         if row is None:
-            raise _unknown_xorb(xorb)
-        return row.region_bytes
+            raise NotFoundError(f"there is no xorb {xorb}")
+        return StoredXorb(row, self.blobs)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """Whether files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
@@ -301,13 +290,6 @@ class EmbeddedCas:
             raise _unknown_file(file)
         return record
 
-    def _stored(self, xorb: Hash) -> XorbRow:
-        with self.index.snapshot() as reader:
-            row = reader.xorb(xorb)
-        if row is None:
-            raise _unknown_xorb(xorb)
-        return row
-
     def _chunks(self, rows: dict[Hash, XorbRow], term: Term) -> ChunkList:
         return self.footers.get(rows[term.xorb]).chunks.slice(term.chunk_start, term.chunk_end)
 
@@ -338,10 +320,6 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
 
 def _unknown_file(file: Hash) -> NotFoundError:
     return NotFoundError(f"there is no file {file}", hint="the hash is that of `xet put` or `xet hash`")
-
-
-def _unknown_xorb(xorb: Hash) -> NotFoundError:
-    return NotFoundError(f"there is no xorb {xorb}")
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.cas.stored_xorb import StoredXorb
     from xetstore.protocol.hashes import Hash
 
 MAX_BODY_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + XorbInfo.footer_bytes(
@@ -107,12 +108,12 @@ async def get_xorb(request: Request) -> Response:
     }
     if _is_unchanged(request, str(xorb)):
         return Response(status_code=304, headers=headers)
-    framing = Framing(permit.ranges, permit.size, secrets.token_hex(16))
+    framing = Framing(permit.ranges, permit.stored.size, secrets.token_hex(16))
     headers |= framing.headers()
     if demand.method == "HEAD":
         return Response(status_code=206, headers=headers)
     return SentStream(
-        FramedStream(framing, lambda start, end: site.cas.read_xorb(xorb, start, end)),
+        FramedStream(framing, permit.stored.read),
         status_code=206,
         headers=headers,
         budget=site.limits.budget,
@@ -138,7 +139,7 @@ async def authorize_xorb(request: Request) -> Response:
         xorb = parse_hash(parameters["hash"])
         demand = _Demand(method, path, query, _range_of(request, xorb))
         permit = await _permit(site, request, xorb, demand)
-        if any(spec.first is None or spec.last is None or spec.last >= permit.size for spec in demand.specs):
+        if any(spec.first is None or spec.last is None or spec.last >= permit.stored.size for spec in demand.specs):
             raise ForbiddenError("the range is not written out, or ends behind the data")
     except UnauthenticatedError:
         raise
@@ -161,10 +162,10 @@ class _Demand:
 
 @dataclass(frozen=True, slots=True)
 class _Permit:
-    """``[start, end)`` of each range that may be sent, of a region of ``size`` bytes, until ``expires_at``."""
+    """``[start, end)`` of each range of a xorb that may be sent, until ``expires_at``."""
 
+    stored: StoredXorb
     ranges: tuple[tuple[int, int], ...]
-    size: int
     expires_at: int
 
 
@@ -180,29 +181,31 @@ def _permit_signed(site: Site, xorb: Hash, demand: _Demand) -> _Permit:
     if not demand.query:
         raise ForbiddenError("a signature is missing", hint="ask for a reconstruction: its URLs are signed")
     grant = site.signer.verify(demand.method, demand.path, demand.query)
-    ranges, size = _resolve(demand, site.cas.xorb_bytes(xorb, visible=False))
+    stored = site.cas.stored_xorb(xorb, visible=False)
+    ranges = _resolve(demand, stored.size)
     if not all(grant.covers(start, end) for start, end in ranges):
         raise ForbiddenError("the URL is not signed for these bytes")
-    return _Permit(ranges, size, grant.expires_at)
+    return _Permit(stored, ranges, grant.expires_at)
 
 
 def _permit_at_edge(site: Site, cas: EmbeddedCas, xorb: Hash, demand: _Demand) -> _Permit:
-    ranges, size = _resolve(demand, cas.xorb_bytes(xorb))
+    stored = cas.stored_xorb(xorb)
+    ranges = _resolve(demand, stored.size)
     if not cas.may_read(xorb, ranges):
         raise NotFoundError(f"there is no xorb {xorb}")  # the words for one that is not stored
-    return _Permit(ranges, size, int(site.clock()) + site.settings.url_ttl_seconds)
+    return _Permit(stored, ranges, int(site.clock()) + site.settings.url_ttl_seconds)
 
 
-def _resolve(demand: _Demand, size: int) -> tuple[tuple[tuple[int, int], ...], int]:
+def _resolve(demand: _Demand, size: int) -> tuple[tuple[int, int], ...]:
     if not demand.specs:
         raise ForbiddenError("a Range is missing: the ranges of a reconstruction can be read, not the whole xorb")
-    return resolve(demand.specs, size), size
+    return resolve(demand.specs, size)
 
 
 async def _head_xorb(request: Request, xorb: Hash) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
-    size = await in_thread(cas.xorb_bytes, xorb)
+    size = (await in_thread(cas.stored_xorb, xorb)).size
     headers = {
         "Content-Length": str(size),
         "Content-Type": "application/octet-stream",

@@ -71,6 +71,7 @@ class XorbRow:
 # Statements that are executed often are built once: building one takes longer than its answer.
 
 _VALUES: Final[BindParameter[object]] = bindparam("values", expanding=True)
+_XORB_BY_HASH: Final = select(xorb).where(xorb.c.hash == bindparam("hash"))
 _XORBS_BY_HASH: Final = select(xorb).where(xorb.c.hash.in_(_VALUES))
 _XORB_NAMES: Final = select(xorb.c.id, xorb.c.hash).where(xorb.c.id.in_(_VALUES))
 _FILES_BY_HASH: Final = select(file.c.id, file.c.hash).where(file.c.hash.in_(_VALUES))
@@ -148,7 +149,8 @@ class Reader:
 
     def xorb(self, name: Hash) -> XorbRow | None:
         """The row of a xorb, or None."""
-        return self.xorbs([name]).get(name)
+        row = self.connection.execute(_XORB_BY_HASH, {"hash": name.digest}).first()
+        return None if row is None else _xorb_row(row)
 
     def xorbs(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
         """The rows of those xorbs that are registered."""

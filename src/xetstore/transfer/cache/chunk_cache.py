@@ -12,6 +12,7 @@ import os
 import threading
 from array import array
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -20,6 +21,7 @@ from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.cache.files import EntryFile, entry_name, entry_range, header
 from xetstore.transfer.cache.folder import CacheFolder
+from xetstore.transfer.waiting import wait_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -91,11 +93,15 @@ class ChunkCache:
         self._emit = emit
         self._lock = threading.Lock()
         self._writing = max_bytes > 0
+        self._writer: ThreadPoolExecutor | None = None
+        self._unwritten: Future[None] | None = None
+        self._pid = os.getpid()
 
     def get(self, xorb: Hash, chunk_start: int, chunk_end: int) -> CachedRange | None:
         """Chunks ``[chunk_start, chunk_end)`` of a xorb, wherever entries hold all of them; None is a miss."""
         if not self._max_bytes or chunk_start >= chunk_end:
             return None
+        self.settle()
         folder = self._folder.of_xorb(xorb)
         ranges = _ranges_in(folder)
         parts: list[tuple[EntryFile, int, int]] = []
@@ -152,6 +158,37 @@ class ChunkCache:
             if chunk_start <= start and end <= chunk_end:
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(self._folder.of_xorb(xorb), entry_name(start, end)))  # noqa: PTH108, PTH118
+
+    def put_later(
+        self, xorb: Hash, chunk_start: int, body: Sequence[Buffer], chunks: ChunkList, ends: Sequence[int] | bytes
+    ) -> None:
+        """As :meth:`put`, which is done in a thread of its own, unless that has something to do already: so the memory
+        is that of one entry. Nobody waits for it but who asks for an entry.
+        """
+        with self._lock:
+            # A child that was forked has no such thread.
+            is_free = self._pid == os.getpid() and (self._unwritten is None or self._unwritten.done())
+            if is_free:
+                if self._writer is None:
+                    self._writer = ThreadPoolExecutor(1, "chunk-cache")
+                with contextlib.suppress(RuntimeError):  # the program ends, and no thread begins anything
+                    self._unwritten = self._writer.submit(self.put, xorb, chunk_start, body, chunks, ends)
+                return
+        self.put(xorb, chunk_start, body, chunks, ends)
+
+    def settle(self) -> None:
+        """Return when all is written that is to be kept."""
+        unwritten = self._unwritten
+        if unwritten is not None and self._pid == os.getpid():
+            wait_all((unwritten,))
+
+    def close(self) -> None:
+        """Settle, and end the thread; another one begins where it is needed."""
+        self.settle()
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.shutdown()  # it is idle
 
     def _disable(self, error: OSError) -> None:
         with self._lock:

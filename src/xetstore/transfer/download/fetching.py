@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -249,9 +250,16 @@ class _Reading:
     def _keep(self, chunks: ChunkList) -> None:
         cache, fetch = self._reader._cache, self._part.fetch
         if cache is not None and self._gathered:
-            body = b"".join(self._gathered)
-            _, ends, _ = _kernel.walk_chunks(self._reader._suite.kernel, body)
-            cache.put(fetch.xorb, fetch.chunk_start, [body], chunks, ends)
+            cache.put_later(fetch.xorb, fetch.chunk_start, self._gathered, chunks, self._ends(self._gathered))
+
+    def _ends(self, body: list[bytes]) -> array[int]:
+        """The offset behind each chunk of a body in pieces, which are of whole chunks."""
+        ends: array[int] = array("Q")
+        for piece in body:
+            start = ends[-1] if ends else 0
+            _, packed, _ = _kernel.walk_chunks(self._reader._suite.kernel, piece)
+            ends.extend(start + end for end in memoryview(packed).cast("Q"))
+        return ends
 
 
 _SPARE: Final[deque[tuple[memoryview, memoryview]]] = deque(maxlen=4)
