@@ -333,7 +333,7 @@ def test_any_bytes_verified_in_pieces_give_what_they_give_at_once(data: bytes, c
         kept = bytearray()
         bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         for start, end in pairwise(bounds):
-            kept += verifier.update(data[start:end])
+            kept += b"".join(verifier.update(data[start:end]))
         found = verifier.finish()
         assert kept == data[: found.region_bytes]
         return found

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
+import pytest
 from starlette.types import ASGIApp
 
 from xetstore.cas.keys import KeyRing
@@ -124,6 +125,18 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
+
+
+def open_sockets() -> int:
+    """How many this process has. Skips the test where nobody can tell."""
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("cannot tell which sockets are open")
+    found = 0
+    for path in descriptors.iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += str(path.readlink()).startswith("socket:")
+    return found
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import email.policy
 import http.client
 import re
@@ -17,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, until
+from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, open_sockets, until
 from tests.server.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.testing.clock import FakeClock
@@ -521,17 +520,6 @@ def test_open_files_are_closed_whatever_happens(server: LiveServer) -> None:
 
 
 def test_no_socket_is_left_whatever_happens(cas: EmbeddedCas) -> None:
-    descriptors = Path("/proc/self/fd")
-    if not descriptors.exists():
-        pytest.skip("cannot tell which sockets are open")
-
-    def open_sockets() -> int:
-        found = 0
-        for path in descriptors.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                found += str(path.readlink()).startswith("socket:")
-        return found
-
     upload(cas, BIG)
     with live_server(cas, stall_seconds=0.2) as server:
         ((url, _),) = urls_of(server, server.token(), BIG.file.hash)

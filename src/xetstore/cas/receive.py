@@ -40,7 +40,7 @@ class XorbReceiver:
     ) -> None:
         self._xorb, self._namespace = xorb, namespace
         self._blobs, self._index, self._footers, self._now = blobs, index, footers, now
-        self._verifier = XorbVerifier(threads=os.cpu_count() or 1)
+        self._verifier = XorbVerifier()
         self._object: NewObject | None = None
         with index.snapshot() as reader:
             row = reader.xorb(xorb)
@@ -51,12 +51,12 @@ class XorbReceiver:
         """Verify the next bytes and write them down. Raises FormatError, StorageFullError or UnavailableError."""
         if self.is_known:
             return
-        region = self._verifier.update(*parts)
-        if self._is_stored or not region:
-            return
-        if self._object is None:
-            self._object = self._blobs.create(xorb_key(self._xorb))
-        self._object.write(region)
+        for region in self._verifier.update(*parts):
+            if self._is_stored:
+                continue
+            if self._object is None:
+                self._object = self._blobs.create(xorb_key(self._xorb))
+            self._object.write(region)
 
     def commit(self) -> bool:
         """Store the xorb: durable on return. True if it is new to this namespace.

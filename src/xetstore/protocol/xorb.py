@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -191,7 +191,7 @@ class XorbInfo:
 class XorbVerifier:
     """Verifies a serialized xorb that arrives in pieces: every chunk is decoded and hashed once (7.2 to 7.4).
 
-    Give it pieces of some MiB. Memory: one open chunk beside the pieces, and 48 bytes a chunk. Not thread-safe;
+    Give it pieces of some MiB. Memory: two open chunks beside the pieces, and 48 bytes a chunk. Not thread-safe;
     ``threads`` is how many the kernel may use inside a call.
     """
 
@@ -205,21 +205,33 @@ class XorbVerifier:
         self._held = b""  # behind the last whole chunk: a part of a chunk, or of the footer
         self._in_footer = False
 
-    def update(self, *parts: Buffer) -> memoryview:
+    def update(self, *parts: Buffer) -> list[memoryview]:
         """Take the next bytes. Returns what of the chunk region is verified by now and was not returned before.
 
         What is returned lies in ``parts`` or in memory of its own; the footer never is a part of it. Raises
         FormatError with offsets in the whole body.
         """
-        data = memoryview(parts[0] if len(parts) == 1 and not self._held else b"".join((self._held, *parts))).cast("B")
+        return [verified for part in parts for verified in self._take(memoryview(part).cast("B")) if verified]
+
+    def _take(self, data: memoryview) -> Iterator[memoryview]:
+        if self._held and not self._in_footer:
+            # No more is copied than the open chunk may need.
+            most = self._suite.max_chunk_bytes + CHUNK_HEADER_BYTES
+            joined = memoryview(b"".join((self._held, data[:most])))
+            verified = self._verify(joined, final=False)
+            yield joined[:verified]
+            if verified:
+                data, self._held = data[verified - len(self._held) :], b""
+        if self._held:
+            data, self._held = memoryview(b"".join((self._held, data))), b""
         verified = 0 if self._in_footer else self._verify(data, final=False)
+        yield data[:verified]
         rest = data[verified:]
         if not self._in_footer and bytes(rest[: len(XORB_IDENT)]) == XORB_IDENT:
             self._in_footer = True
         if self._in_footer and len(rest) > XorbInfo.footer_bytes(self._suite.max_xorb_chunks):
             raise FormatError("footer.length", self._region_bytes, f"a footer of {len(rest)} bytes and more")
         self._held = bytes(rest)
-        return data[:verified]
 
     def finish(self) -> XorbInfo:
         """What the whole body was. The caller compares the hash with the name it was given. Raises as

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import uuid
 from http import HTTPStatus
 from typing import Any, Final, cast
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from xetstore.server.direct import BODY_SOCKET, BodySocket
 from xetstore.server.limits import PROGRESS_BYTES
+from xetstore.server.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
 from xetstore.server.settings import ServerSettings
 
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -49,8 +52,8 @@ class Connection(HttpToolsProtocol):
     Beside asyncio's protocol methods this relies on some things of uvicorn: the callbacks of its parser
     (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``), which may raise to stop the
     parser; ``send_400_response``, which is then called; ``connections``, all that are open; ``flow``, which pauses
-    reading; and ``cycle``, the latest request, with its ``body``, ``message_event``, ``more_body``,
-    ``response_complete`` and ``keep_alive``. Of asyncio's transport it sets ``max_size``.
+    reading; ``cycle``, the latest request, with its ``body``, ``message_event``, ``more_body``, ``response_complete``
+    and ``keep_alive``; and ``parser``, which may be replaced. Of asyncio's transport it sets ``max_size``.
     """
 
     header_timeout_seconds: float
@@ -66,6 +69,9 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._is_in_body = False
         self._is_refused = False
+        # Of the body of the latest request, where its length was told: what was not received yet, whoever counts it.
+        self._body_left = 0
+        self._is_past_parser = False
         self._write_timer: asyncio.TimerHandle | None = None
         self.access_log = False  # it would name the query, with what is signed in it
 
@@ -86,6 +92,13 @@ class Connection(HttpToolsProtocol):
             return
         if not self.is_answering:
             self._expect_head()
+        if self._is_past_parser:
+            self._unset_keepalive_if_required()
+            body, data = data[: self._body_left], data[self._body_left :]
+            self.on_body(body)
+            self._end_body()
+            if not data:
+                return
         self._held_bytes += len(data)
         super().data_received(data)
         if self._in_head and not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
@@ -132,11 +145,16 @@ class Connection(HttpToolsProtocol):
         self._disarm()
         self._in_head = False
         super().on_headers_complete()
+        self._body_left = _declared_bytes(self.headers)
         if self._is_plain:
-            cast("dict[str, Any]", self.scope)[BODY_SOCKET] = BodySocket(self.transport, self.cycle)
+            scope = cast("dict[str, Any]", self.scope)
+            scope[BODY_SOCKET] = BodySocket(self.transport, self.cycle)
+            if self._body_left >= LEAST_BYTES and not self.parser.should_upgrade():
+                scope[BODY_SOURCE] = BodySource(self, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Let a part of a body be received as it came: gathered in a buffer, as uvicorn has it, it is copied twice."""
+        self._body_left -= len(body)
         if self._is_in_body:
             self._read_at_a_time(BODY_READ_BYTES)  # there is a second part only where the first was received
         self._is_in_body = True
@@ -147,6 +165,29 @@ class Connection(HttpToolsProtocol):
         if len(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         self.cycle.message_event.set()
+
+    # A body that is received directly
+
+    def take_body(self) -> tuple[int, int]:
+        """Stop reading, and parsing: for what is left of a body the parser is not needed, and it would copy it.
+
+        How much is left, and a descriptor of the socket, the caller's to close. :meth:`give_body_back` has to follow.
+        """
+        self.flow.pause_reading()
+        self.parser = HttpRequestParser(self)  # the old one waits for bytes that it will not see
+        self._is_past_parser = True
+        return self._body_left, os.dup(self.transport.get_extra_info("socket").fileno())
+
+    def give_body_back(self, left: int) -> None:
+        """Go on reading. So much of the body was not received, and is received as ever."""
+        self._body_left = left
+        self._end_body()
+        self.flow.resume_reading()
+
+    def _end_body(self) -> None:
+        if not self._body_left:
+            self._is_past_parser = False
+            self.on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """The parser stopped: because of what the client sent, or because a callback raised."""
@@ -247,6 +288,11 @@ def connection_class(settings: ServerSettings) -> type[Connection]:
         "max_connections": settings.max_connections,
     }
     return type("Connection", (Connection,), limits)
+
+
+def _declared_bytes(headers: list[tuple[bytes, bytes]]) -> int:
+    """What Content-Length says; the parser has seen to it that there is one, and a number, if any. 0 if not."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 def _problem(status: HTTPStatus, code: str, message: str, headers: list[tuple[bytes, bytes]]) -> bytes:

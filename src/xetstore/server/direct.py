@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from xetstore.errors import TimedOutError
+from xetstore.server.blocks import blocks
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ TURN_BYTES: Final = 8 << 20
 """A thread is given back after so much, for others may wait for one."""
 LOST_SECONDS: Final = 1.0
 """The event loop, which watches the same socket, hears within this time that the connection is lost."""
-_KEPT_BUFFERS: Final = 8
 
 
 class Source(Protocol):
@@ -70,7 +70,7 @@ class BodySender:
     ) -> None:
         self._source = source
         self._unread = length
-        self._block = _buffers.take(block_bytes)
+        self._block = blocks.take(block_bytes)
         self.rest = self._block[:0]
         """Bytes that were read, and are not sent yet."""
         self._progress_bytes = progress_bytes
@@ -81,7 +81,7 @@ class BodySender:
 
     def __exit__(self, *exc: object) -> None:
         self.rest.release()
-        _buffers.give_back(self._block)
+        blocks.give_back(self._block)
 
     def fill(self) -> None:
         """Read the next block; raises what the source does. In a thread."""
@@ -142,23 +142,3 @@ async def _writable(
     finally:
         loop.remove_writer(descriptor)
     return bool(done)
-
-
-class _Buffers:
-    """Blocks that are used again: fresh memory costs as much as what is done with it. For one thread, the loop's."""
-
-    def __init__(self) -> None:
-        self._free: list[memoryview] = []
-
-    def take(self, nbytes: int) -> memoryview:
-        while self._free:
-            if len(block := self._free.pop()) == nbytes:
-                return block
-        return memoryview(bytearray(nbytes))
-
-    def give_back(self, block: memoryview) -> None:
-        if len(self._free) < _KEPT_BUFFERS:
-            self._free.append(block)
-
-
-_buffers = _Buffers()

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from xetstore.errors import TimedOutError, TooManyRequestsError
 from xetstore.server.limits import ClientGoneError
 from xetstore.server.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem
+from xetstore.server.receiving import BODY_SOURCE
 from xetstore.server.settings import is_loopback
 from xetstore.server.site import peer_address
 
@@ -264,7 +265,13 @@ class _Exchange:
         """Whether the connection ends with an answer that comes before the end of the body."""
         if not (self._linger and self._body_asked_for) or self._body_bytes is None:
             return True
-        return self._body_bytes - self._received_bytes > KEEP_ALIVE_BYTES
+        return self._body_bytes - self._received > KEEP_ALIVE_BYTES
+
+    @property
+    def _received(self) -> int:
+        """Bytes of the body that came in, by either way."""
+        source = self._scope.get(BODY_SOURCE)
+        return self._received_bytes + (source.received_bytes if source is not None else 0)
 
     def _record(self) -> None:
         scope = self._scope
@@ -275,7 +282,7 @@ class _Exchange:
             scope["method"],
             status,
             seconds=seconds,
-            received_bytes=self._received_bytes,
+            received_bytes=self._received,
             sent_bytes=self._sent_bytes,
         )
         if _access_log.isEnabledFor(logging.INFO):
@@ -284,7 +291,7 @@ class _Exchange:
                 "method": printable(scope["method"].encode(), 16),
                 "path": printable(scope.get("raw_path") or scope["path"].encode(), 256),
                 "status": status,
-                "received_bytes": self._received_bytes,
+                "received_bytes": self._received,
                 "sent_bytes": self._sent_bytes,
                 "milliseconds": round(seconds * 1000, 1),
                 "request_id": self.request_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -138,14 +138,16 @@ class ByteBudget:
 
 
 class Limits:
-    """The limits of one server, by its settings: ``budget``, ``tokens``, ``addresses``; and bodies read within them."""
+    """The limits of one server, by its settings: ``budget``, ``tokens``, ``addresses``, ``stall_seconds``; bodies
+    read within them.
+    """
 
     def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         burst = settings.burst_seconds
         self.budget = ByteBudget(settings.max_bytes_in_flight, settings.queue_seconds)
         self.tokens = TokenBuckets(settings.rate_per_token, burst, clock=clock)
         self.addresses = TokenBuckets(settings.rate_per_address, burst, clock=clock)
-        self._stall_seconds = settings.stall_seconds
+        self.stall_seconds = settings.stall_seconds
 
     async def read_body(self, request: Request, max_bytes: int) -> bytearray:
         """The whole body. Errors as in :meth:`blocks`."""
@@ -155,7 +157,7 @@ class Limits:
                 body += part
         return body
 
-    async def blocks(self, request: Request, max_bytes: int, block_bytes: int = 2 << 20) -> AsyncIterator[list[bytes]]:
+    async def blocks(self, request: Request, max_bytes: int, block_bytes: int = 2 << 20) -> AsyncGenerator[list[bytes]]:
         """The body as it comes in: lists of received parts that make up ``block_bytes``, or a little more, together.
 
         Raises TooLargeError if it is longer than ``max_bytes``: before anything is read where its length is declared;
@@ -201,7 +203,7 @@ class Limits:
         gathered, progress, more = 0, 0, True
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._stall_seconds) as timer:
+            async with asyncio.timeout(self.stall_seconds) as timer:
                 while more and gathered < enough:
                     message = await receive()
                     if message["type"] != "http.request":
@@ -214,11 +216,9 @@ class Limits:
                         progress += len(part)
                     if progress >= PROGRESS_BYTES:
                         progress = 0
-                        timer.reschedule(loop.time() + self._stall_seconds)
+                        timer.reschedule(loop.time() + self.stall_seconds)
         except TimeoutError:
-            raise TimedOutError(
-                f"less than {PROGRESS_BYTES} bytes of the body came within {self._stall_seconds:g} seconds"
-            ) from None
+            raise too_slow(self.stall_seconds) from None
         return parts, more
 
 
@@ -230,6 +230,11 @@ def declared_bytes(request: Request) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise UsageError("the Content-Length is not a number")
     return int(text)
+
+
+def too_slow(stall_seconds: float) -> TimedOutError:
+    """A body does not come on."""
+    return TimedOutError(f"less than {PROGRESS_BYTES} bytes of the body came within {stall_seconds:g} seconds")
 
 
 def _too_large(max_bytes: int) -> TooLargeError:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
@@ -18,9 +16,10 @@ from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.server.limits import declared_bytes
 from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
+from xetstore.server.receiving import receive_body
 from xetstore.server.sending import FramedStream, SentStream
 from xetstore.server.site import Site, parse_hash, site_of
-from xetstore.server.threads import in_commit_thread, in_thread, settled
+from xetstore.server.threads import in_commit_thread, in_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,32 +48,16 @@ async def post_xorb(request: Request) -> Response:
     xorb = parse_hash(request.path_params["hash"])
     declared = declared_bytes(request)
     async with site.limits.budget.reserve(UPLOAD_BYTES if declared is None else min(declared, UPLOAD_BYTES)):
-        received, is_new = await _receive(cas, xorb, site.limits.blocks(request, MAX_BODY_BYTES))
+        receiver = await in_thread(cas.receive_xorb, xorb)
+        try:
+            received = await receive_body(request, receiver.write, site.limits, MAX_BODY_BYTES)
+            if not received:
+                raise UsageError("the body is empty")
+            is_new = await in_commit_thread(receiver.commit)
+        finally:
+            await in_thread(receiver.close)
     site.metrics.xorb_received(received, is_new=is_new)
     return JSONResponse({"was_inserted": is_new})
-
-
-async def _receive(cas: EmbeddedCas, xorb: Hash, blocks: AsyncIterator[list[bytes]]) -> tuple[int, bool]:
-    """Bytes received, and whether the xorb is new. One block is verified and written while the next one comes in."""
-    receiver = await in_thread(cas.receive_xorb, xorb)
-    writing: asyncio.Task[None] | None = None
-    received = 0
-    try:
-        async for parts in blocks:
-            received += sum(map(len, parts))
-            if writing is not None:
-                await asyncio.shield(writing)
-            if not receiver.is_known:
-                writing = asyncio.create_task(in_thread(receiver.write, *parts))
-        if writing is not None:
-            await asyncio.shield(writing)
-        if not received:
-            raise UsageError("the body is empty")
-        return received, await in_commit_thread(receiver.commit)
-    finally:
-        if writing is not None:
-            await settled(writing)
-        await in_thread(receiver.close)
 
 
 async def xorb_grant(request: Request) -> Response:  # noqa: ARG001  # a handler's signature
