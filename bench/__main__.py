@@ -1,6 +1,7 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
-Then the figures of the server, see bench.server, and those of the client, see bench.client.
+Then the figures of the server, see bench.server, those of the client, see bench.client, and how they grow, see
+bench.growth.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import client, corpora, server
+from bench import client, corpora, growth, server
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -147,8 +148,9 @@ def main() -> None:
     parser.add_argument("--sparse-gb", type=float, default=50.0, help="0 leaves the memory run out")
     parser.add_argument("--no-kernel", action="store_true", help="leave the kernel's single-thread rates out")
     server.options(parser)
+    growth.options(parser)
     parser.add_argument("--small-files", type=int, default=10_000, help="files of 4 KB")
-    parser.add_argument("--only", choices=["embedded", "server", "client"], help="one part alone")
+    parser.add_argument("--only", choices=["embedded", "server", "client", "growth"], help="one part alone")
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
     parser.add_argument("--json", action="store_true", help="print that table as JSON on stdout, all else on stderr")
     chosen = parser.parse_args()
@@ -167,7 +169,8 @@ def measure(chosen: Any) -> dict[str, Any]:
     where = shared_memory if shared_memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
         work = Path(folder)
-        for name, part in {"embedded": embedded, "server": server.run, "client": client.run}.items():
+        parts = {"embedded": embedded, "server": server.run, "client": client.run, "growth": growth.run}
+        for name, part in parts.items():
             if chosen.only in (None, name):
                 told |= part(work, chosen) or {}
     return told

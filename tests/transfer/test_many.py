@@ -34,9 +34,9 @@ from xetstore.limits import Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange
 from xetstore.transfer.download import batch, many
-from xetstore.transfer.download.downloader import Downloaded
+from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.many import get_files
-from xetstore.transfer.download.wanted import Named
+from xetstore.transfer.download.wanted import Named, Wanted
 from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
@@ -78,6 +78,14 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     contents += [big[: 5 * MIB] + b"the end", b""]
     with EmbeddedCas.in_memory() as cas:
         yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, suite=SMALL_XORBS)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+    """Files that are too large for a batch."""
+    contents = [splitmix64(3000 + number, batch.SMALL_BYTES + 1000 * number + 1) for number in range(5)]
+    with EmbeddedCas.in_memory() as cas:
+        yield stored(cas, tmp_path_factory.mktemp("large"), contents)
 
 
 @pytest.fixture
@@ -529,9 +537,32 @@ def test_so_many_requests_run_at_a_time_and_no_more(small: Corpus, out: Path, li
     check(small, small.files, out)
 
 
+def test_large_files_come_two_at_a_time(large: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "LARGE_BYTES", batch.SMALL_BYTES)
+    running, most, lock = 0, 0, threading.Lock()
+    load = many._Transfer._load
+
+    def noted(self: many._Transfer, wanted: Wanted, downloader: Downloader) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            time.sleep(0.02)
+            load(self, wanted, downloader)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(many._Transfer, "_load", noted)
+    get(FaultyCas(large.cas, remote=True), large.files, out)
+    check(large, large.files, out)
+    assert most == many.LARGE_AT_A_TIME
+
+
 def test_what_one_file_takes_is_a_share_of_the_limits() -> None:
-    assert many._shares(Limits(), 8) == (64 * MIB, Limits())
-    assert many._shares(Limits(jobs=32), 8) == (64 * MIB, Limits(jobs=4))
+    assert many._shares(Limits(), 8) == (64 * MIB, Limits(jobs=4), Limits(jobs=16))
+    assert many._shares(Limits(jobs=32), 8) == (64 * MIB, Limits(jobs=4), Limits(jobs=4))
     assert many._shares(Limits(max_memory=128 * MIB), 8)[1].jobs == 1
     assert many._shares(Limits(max_memory=128 * MIB), 8)[0] == 32 * MIB
 

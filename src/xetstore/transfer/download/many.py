@@ -7,6 +7,8 @@ again, fetches again and continues.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,7 +21,7 @@ from xetstore.events import Emit, ignore
 from xetstore.interfaces import MANY_FILES, Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction
+from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.batch import Batch, Held
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
 AT_A_TIME: Final = 8
 """So many batches are asked for, ranges of them fetched, or files loaded alone at a time."""
+
+LARGE_BYTES: Final = 64 << 20
+LARGE_AT_A_TIME: Final = 2
+"""Of files of this size a few fill the network, and the processor: more of them get in each other's way."""
 
 BATCHES_AHEAD: Final = 16
 """So many are fetched while whoever is told of the files is busy with one."""
@@ -107,9 +113,13 @@ class _Transfer:
         self._suite = suite
         at_a_time = AT_A_TIME if cas.queries.in_background else min(AT_A_TIME, usable_cores())
         self._workers = Workers(cas, limits, emit, at_a_time)
-        held, share = _shares(limits, self._workers.at_a_time)
+        held, share, large_share = _shares(limits, self._workers.at_a_time)
         self._held = Held(held)
         self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit, suite=suite)
+        self._large_downloader = Downloader(cas, limits=large_share, cache=cache, emit=emit, suite=suite)
+        self._large: deque[Wanted] = deque()
+        self._free_for_large = LARGE_AT_A_TIME
+        self._lock = threading.Lock()
         self._asks_for_batches = True
         self._begun: list[Wanted] = []
         self._failure: BaseException | None = None
@@ -162,7 +172,10 @@ class _Transfer:
         for file, size in batch.sizes.items():
             by_hash[file].is_announced = True
             self._progress.total(size * len(by_hash[file].places))
-        self._load_alone([wanted for wanted in files if not wanted.is_announced])
+        others = [wanted for wanted in files if not wanted.is_announced]
+        large = {wanted.file for wanted in others if _size(found.files[wanted.file]) >= LARGE_BYTES}
+        self._load_alone([wanted for wanted in others if wanted.file not in large])
+        self._load_large([wanted for wanted in others if wanted.file in large])
         for part in batch.parts:
             needing = {file: by_hash[file] for file in batch.files_of(part)}
             self._start(partial(self._fetch, batch, part, needing))
@@ -203,13 +216,30 @@ class _Transfer:
 
     def _load_alone(self, files: Iterable[Wanted]) -> None:
         for wanted in files:
-            self._start(partial(self._load, wanted))
+            self._start(partial(self._load, wanted, self._downloader))
 
-    def _load(self, wanted: Wanted) -> None:
+    def _load_large(self, files: Iterable[Wanted]) -> None:
+        with self._lock:
+            self._large.extend(files)
+            begun = min(self._free_for_large, len(self._large))
+            self._free_for_large -= begun
+        for _ in range(begun):
+            self._start(self._load_large_ones)
+
+    def _load_large_ones(self) -> None:
+        while True:
+            with self._lock:
+                if not self._large:
+                    self._free_for_large += 1
+                    return
+                wanted = self._large.popleft()
+            self._load(wanted, self._large_downloader)
+
+    def _load(self, wanted: Wanted, downloader: Downloader) -> None:
         there: Path | None = None
         for place in wanted.places:
             try:
-                done = self._download(wanted, place, there)
+                done = self._download(wanted, place, there, downloader)
             except InterruptedCallError:
                 raise
             except XetError as error:
@@ -219,15 +249,13 @@ class _Transfer:
             wanted.wasted_bytes = 0
             there = place.path if done.size else None
 
-    def _download(self, wanted: Wanted, place: Place, there: Path | None) -> Downloaded:
+    def _download(self, wanted: Wanted, place: Place, there: Path | None, downloader: Downloader) -> Downloaded:
         """``there`` is where the file is already, so that it is copied and not fetched again."""
         progress = _Announced(self._progress) if wanted.is_announced else self._progress
         with ExitStack() as stack:
             old = None if there is None else stack.enter_context(OldVersion(there))
             new = stack.enter_context(self._destination(place.path, wanted.file))
-            done = self._downloader.download(
-                wanted.file, new.write_at, progress=progress, base=old, journal=new.journal
-            )
+            done = downloader.download(wanted.file, new.write_at, progress=progress, base=old, journal=new.journal)
             new.commit(done.size)
         return done
 
@@ -248,10 +276,18 @@ class _Announced:
         """Nothing new."""
 
 
-def _shares(limits: Limits, at_a_time: int) -> tuple[int, Limits]:
-    """Bytes that may be held, and the limits of each file that is loaded alone, of so many at a time."""
-    held, most = HELD_BYTES, limits.jobs
+def _size(terms: Iterable[Term]) -> int:
+    return sum(term.unpacked_bytes for term in terms)
+
+
+def _shares(limits: Limits, at_a_time: int) -> tuple[int, Limits, Limits]:
+    """Bytes that may be held, the limits of each of so many files that are loaded alone, and those of a large one."""
+    held, most = HELD_BYTES, limits.jobs or MOST_REQUESTS
     if limits.max_memory is not None:
         half = (limits.max_memory - OTHER_BYTES) // 2
-        held, most = min(held, half), min(most or MOST_REQUESTS, half // WORKER_BYTES)
-    return held, limits if most is None else replace(limits, jobs=max(1, most // at_a_time))
+        held, most = min(held, half), min(most, half // WORKER_BYTES)
+    each = max(1, most // at_a_time)
+    large = most // LARGE_AT_A_TIME
+    if limits.jobs is not None or limits.max_memory is not None:
+        large = each  # however they are mixed
+    return held, replace(limits, jobs=each), replace(limits, jobs=large)
