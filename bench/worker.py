@@ -17,6 +17,7 @@ from bench.operations import OPERATIONS
 PROFILE = "XETSTORE_BENCH_STAGES"
 """Set in the environment of a worker that is to say where its processor time goes; it has one core then."""
 
+_HASH = ("xetstore.transfer.scan",)
 _EMBEDDED = ("xetstore.store", "xetstore.cas.service")
 _REMOTE = (
     "xetstore.store",
@@ -46,7 +47,8 @@ def main() -> None:
     os.environ.setdefault("HF_XET_TELEMETRY_ENABLED", "0")
     # What an application has imported already is not what is measured.
     is_remote = any(arg.startswith("http") for arg in args)
-    for module in ("hf_xet",) if who == "theirs" else _REMOTE if is_remote else _EMBEDDED:
+    ours = _HASH if verb == "hash" else _REMOTE if is_remote else _EMBEDDED
+    for module in ("hf_xet",) if who == "theirs" else ours:
         import_module(module)
     profile = None
     if PROFILE in os.environ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from array import array
 from collections import deque
@@ -276,8 +277,13 @@ def _buffers(suite: AlgorithmSuite) -> Iterator[tuple[memoryview, memoryview]]:
     except IndexError:
         body = raw = memoryview(b"")
     if (len(body), len(raw)) != (body_bytes, raw_bytes):
-        body, raw = memoryview(bytearray(body_bytes)), memoryview(bytearray(raw_bytes))
+        body, raw = _memory(body_bytes), _memory(raw_bytes)
     try:
         yield body, raw
     finally:
         _SPARE.append((body, raw))
+
+
+def _memory(nbytes: int) -> memoryview:
+    """Memory that exists only as far as it is written to: many fetches are small."""
+    return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
