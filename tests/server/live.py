@@ -114,6 +114,11 @@ class LiveServer:
         """How many connections are open."""
         return len(self._server.server_state.connections)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the event loop holds because the system's buffers are full."""
+        return sum(one.transport.get_write_buffer_size() for one in self._server.server_state.connections)
+
     def drain(self) -> None:
         """What SIGTERM does."""
         self._server.drain()

@@ -19,6 +19,7 @@ import pytest
 from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, open_sockets, until
 from tests.server.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
+from xetstore.server.direct import BodySocket
 from xetstore.testing.clock import FakeClock
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
@@ -458,6 +459,39 @@ def request_all(server: LiveServer, connection: socket.socket) -> http.client.HT
     ((url, _),) = urls_of(server, server.token(), BIG.file.hash)
     path = url.removeprefix(server.url)
     return exchange(connection, [f"GET {path} HTTP/1.1", "Host: localhost", f"Range: bytes=0-{len(BIG.body) - 1}"])
+
+
+def test_an_answer_behind_one_that_is_still_being_sent_comes_after_it(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int | None] = []
+    open_ = BodySocket.open
+
+    def noted(self: BodySocket) -> int | None:
+        opened.append(open_(self))
+        return opened[-1]
+
+    monkeypatch.setattr(BodySocket, "open", noted)
+    ((url, _),) = urls_of(server, server.token(), BIG.file.hash)
+    path = url.removeprefix(server.url)
+    wanted = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-{len(BIG.body) - 1}\r\n\r\n"
+    until(lambda: server.connections == 0)
+    with slow_connection(server) as connection, connection.makefile("rb") as answers:
+        documents = 0
+        while not server.unsent_bytes:
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            documents += 1
+            counted = server.site.metrics.registry.get_sample_value
+            labels = {"route": "/openapi.json", "method": "GET", "status": "200"}
+            until(lambda: counted("xetstore_http_requests_total", labels) == documents)  # noqa: B023  # called here
+        connection.sendall(wanted.encode())
+        until(lambda: bool(opened))
+        for number in range(documents + 1):
+            assert answers.readline().startswith(b"HTTP/1.1 20")
+            body = answers.read(int(http.client.parse_headers(answers)["content-length"]))
+            if number == documents:
+                assert body == BIG.body
+    assert opened == [None]
 
 
 def test_damage_behind_the_first_block_breaks_the_answer_off(damaged: tuple[LiveServer, Path]) -> None:
