@@ -10,8 +10,10 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -106,22 +108,31 @@ def traffic(server: Server) -> dict[str, float]:
 
 def measure(server: Server, who: str, verb: str, *args: str | int | Path, cache: Path) -> tuple[Run, str]:
     """One operation in a fresh process, and what it cost on both sides; what it gave."""
+    run, [given] = measure_together(server, [partial(run_worker, who, verb, *args, cache=cache)])
+    return run, given
+
+
+def measure_together(server: Server, workers: Sequence[Callable[[], dict[str, Any]]]) -> tuple[Run, list[str]]:
+    """Several workers at once: from the first's beginning to the last's end, the processor time of all, and the peak
+    memory of the largest; what each gave.
+    """
     # Peak memory counts from here.
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
     before, cpu = traffic(server), server.cpu()
-    told = run_worker(who, verb, *args, cache=cache)
+    with ThreadPoolExecutor(len(workers)) as pool:
+        told = [answer.result() for answer in [pool.submit(worker) for worker in workers]]
     after = traffic(server)
     counts = {way: after[way] - before[way] for way in after}
     run = Run(
-        told["seconds"],
-        told["cpu"],
-        told["peak_mib"],
+        max(one["start"] + one["seconds"] for one in told) - min(one["start"] for one in told),
+        sum(one["cpu"] for one in told),
+        max(one["peak_mib"] for one in told),
         server.cpu() - cpu,
         server.peak_mib(),
         counts["received"],
         counts["sent"],
     )
-    return run, str(told["result"])
+    return run, [str(one["result"]) for one in told]
 
 
 class Bench:

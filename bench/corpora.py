@@ -9,9 +9,9 @@ import numpy as np
 _STEP = 64 << 20
 
 
-def make(name: str, path: Path, nbytes: int) -> None:
+def make(name: str, path: Path, nbytes: int, *, seed: int = 1) -> None:
     """Write corpus ``name`` of exactly ``nbytes``."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     with path.open("wb") as out:
         while (left := nbytes - out.tell()) > 0:
             out.write(_PARTS[name](rng, out.tell())[:left])

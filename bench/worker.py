@@ -16,6 +16,8 @@ from bench.operations import OPERATIONS
 
 PROFILE = "XETSTORE_BENCH_STAGES"
 """Set in the environment of a worker that is to say where its processor time goes; it has one core then."""
+BEGIN = "XETSTORE_BENCH_BEGIN"
+"""Set in the environment of workers that are to begin at one time: which, as `time.monotonic` tells it."""
 
 _HASH = ("xetstore.transfer.scan",)
 _EMBEDDED = ("xetstore.store", "xetstore.cas.service")
@@ -56,11 +58,13 @@ def main() -> None:
 
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         profile = Profile.installed()
+    if BEGIN in os.environ:
+        time.sleep(max(0.0, float(os.environ[BEGIN]) - time.monotonic()))
     before = _cpu()
     start = time.perf_counter()
     result = OPERATIONS[f"{who}.{verb}"](*args)
     seconds = time.perf_counter() - start
-    answer = {"result": result, "seconds": seconds, "cpu": _cpu() - before, "peak_mib": _peak_mib()}
+    answer = {"result": result, "start": start, "seconds": seconds, "cpu": _cpu() - before, "peak_mib": _peak_mib()}
     print(json.dumps(answer | ({} if profile is None else {"stages": profile.seconds})))
 
 
