@@ -1,225 +1,273 @@
-"""How the figures grow: with the files at once, with the size of a file, with the rows of the index.
+"""How the figures grow: with files and clients at once, with the size of a file, with the rows of the index.
 
-Written into the tables of docs/performance.md.
+Each is a table of docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import numpy as np
-
 from bench import corpora, pages
-from bench.client import BOTH, Bench, Row, Run, measure, same_content
+from bench.client import BOTH, Bench, Row, Run, measure, measure_together, same_content
 from bench.server import fill, serving
-from bench.worker import run_worker
+from bench.stages import PAGE
+from bench.worker import BEGIN, run_worker
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import NotFoundError
 from xetstore.protocol.hashes import Hash, chunk_hash, file_hash
-from xetstore.testing.samples import make_sample, upload
+from xetstore.testing.samples import Sample, make_sample, upload
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 AT_ONCE: Final = (1, 2, 4, 8)
-FILE_BYTES: Final = 128 << 20
-_WRITES: Final = 200
+FILE_BYTES: Final = 256 << 20
+_SECONDS_TO_START: Final = 0.6
+"""Of one worker, until it has imported what it needs, while others do the same."""
+_LARGE_GIB: Final = 4
+"""Larger files are measured once."""
+_RESERVE_BYTES: Final = 2 << 30
+"""Of memory, for both processes, beside a file on tmpfs."""
+_ASKED: Final = 2_000
+_WRITTEN: Final = 200
 
 
-def files(work: Path, chosen: Any) -> str:
-    """1 to 8 files in one call; and 1 to 8 clients at once, each with one."""
+def files(work: Path, chosen: Any) -> list[str]:
+    """Several files in one call of one client."""
     bench = Bench(work, chosen.growth_rounds)
     lines = [
-        "| files at once | upload, one client | hf_xet | ratio | download, one client | hf_xet | ratio "
-        "| upload, a client each | server CPU s/GB | download, a client each | server CPU s/GB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| files at once | upload | hf_xet | ratio | download | hf_xet | ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
-    source = work / "files"
     for count in AT_ONCE:
-        source.mkdir()
-        for number in range(count):
-            (source / str(number)).write_bytes(np.random.default_rng(number).bytes(FILE_BYTES))
-        up, down = in_one_call(bench, source, count)
-        by_clients = each_its_own(work, source, chosen.growth_rounds)
-        shutil.rmtree(source)
-        one = " | ".join(f"{row.rate('ours')} | {row.rate('theirs')} | **{row.ratio():.2f}**" for row in (up, down))
-        lines.append(f"| {count} | {one} | {by_clients} |")
-        print(lines[-1], flush=True)
-    return table(lines)
+        cells = " | ".join(
+            f"{row.rate('ours')} | {row.rate('theirs')} | **{row.ratio():.2f}**" for row in in_one_call(bench, count)
+        )
+        lines.append(f"| {count} | {cells} |")
+    return lines
 
 
-def in_one_call(bench: Bench, source: Path, count: int) -> list[Row]:
-    out, names = bench.work / "out", bench.work / "names"
+def in_one_call(bench: Bench, count: int) -> list[Row]:
+    source, out, names = (bench.work / name for name in ("files", "out", "names"))
+    paths = make_files(source, count)
 
     def run(who: str, store: Path, cache: Path) -> tuple[list[Run], list[str]]:
         with serving(store) as server:
             up, hashes = measure(server, who, "put_many", source, server.url, names, cache=cache)
             shutil.rmtree(cache, ignore_errors=True)
             down, _ = measure(server, who, "get_many", names, FILE_BYTES, server.url, out, cache=cache)
-        for number in range(count):
-            same_content(source / str(number), out / str(number))
+        for path in paths:
+            same_content(path, out / path.name)
         shutil.rmtree(out)
         return [up, down], [hashes]
 
-    rows = [Row(f"{count} files at once, {way}", count * FILE_BYTES) for way in ("up", "down")]
+    rows = [Row(f"{count} files at once, {way}", count * FILE_BYTES) for way in ("upload", "download")]
     bench.each_round(rows, run)
+    shutil.rmtree(source)
     return rows
 
 
-def each_its_own(work: Path, source: Path, rounds: int) -> str:
-    """As many clients at once as there are files: GB/s of all together, and the server's processor time."""
-    paths = sorted(source.iterdir())
-    gb = len(paths) * FILE_BYTES / 1e9
-    rates: dict[str, list[tuple[float, float]]] = {"put": [], "get": []}
-    for _ in range(rounds):
-        with serving(work / "store") as server, ThreadPoolExecutor(len(paths)) as pool:
-
-            def all_of(verb: str, calls: Iterable[tuple[str | int | Path, ...]]) -> list[str]:
-                before = server.cpu()
-                told = [
-                    pool.submit(run_worker, "ours", verb, *call, cache=work / "cache" / str(number))
-                    for number, call in enumerate(calls)
-                ]
-                done = [one.result() for one in told]
-                seconds = max(one["seconds"] for one in done)
-                rates[verb].append((gb / seconds, (server.cpu() - before) / gb))
-                return [str(one["result"]) for one in done]
-
-            hashes = all_of("put", ((path, server.url) for path in paths))
-            shutil.rmtree(work / "cache")
-            outs = [work / f"out{path.name}" for path in paths]
-            all_of("get", ((name, FILE_BYTES, server.url, out) for name, out in zip(hashes, outs, strict=True)))
-        for path, out in zip(paths, outs, strict=True):
-            same_content(path, out)
-            out.unlink()
-        for used in ("store", "cache"):
-            shutil.rmtree(work / used)
-    return " | ".join(
-        f"{statistics.median(rate for rate, _ in found):.2f} GB/s | {statistics.median(cpu for _, cpu in found):.2f}"
-        for found in rates.values()
-    )
-
-
-def sizes(work: Path, chosen: Any) -> str:
-    """Files of growing size, hashed and uploaded to a store that is on disk; the files themselves are on tmpfs."""
+def clients(work: Path, chosen: Any) -> list[str]:
+    """Several clients, each with a file of its own."""
     lines = [
-        "| file | hash, ns a byte | upload, ns a byte | hf_xet | ratio | client CPU, ns a byte | hf_xet "
-        "| server CPU, ns a byte | peak MiB | hf_xet | server peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| clients | upload | clients' CPU s/GB | server CPU s/GB | server peak MiB "
+        "| download | clients' CPU s/GB | server CPU s/GB | server peak MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for count in AT_ONCE:
+        paths = make_files(work / "files", count)
+        rows = [Row(f"{count} clients, {way}", count * FILE_BYTES) for way in ("upload", "download")]
+        for _ in range(chosen.growth_rounds):
+            for row, run in zip(rows, each_its_own(work, paths), strict=True):
+                row.runs["ours"].append(run)
+        shutil.rmtree(work / "files")
+        lines.append(f"| {count} | {' | '.join(map(by_all, rows))} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def each_its_own(work: Path, paths: list[Path]) -> list[Run]:
+    """All files up, then all of them down again."""
+    store, cache, out = (work / name for name in ("store", "cache", "out"))
+    out.mkdir()
+
+    def workers(verb: str, calls: Iterable[tuple[str | int | Path, ...]]) -> list[Callable[[], dict[str, Any]]]:
+        begin = {BEGIN: str(time.monotonic() + (1 + len(paths)) * _SECONDS_TO_START)}
+        return [
+            partial(run_worker, "ours", verb, *call, cache=cache / verb / str(number), environment=begin)
+            for number, call in enumerate(calls)
+        ]
+
+    with serving(store) as server:
+        up, names = measure_together(server, workers("put", ((path, server.url) for path in paths)))
+        wanted = ((name, FILE_BYTES, server.url, out / path.name) for name, path in zip(names, paths, strict=True))
+        down, _ = measure_together(server, workers("get", wanted))
+    for path in paths:
+        same_content(path, out / path.name)
+    for used in (store, cache, out):
+        shutil.rmtree(used)
+    return [up, down]
+
+
+def by_all(row: Row) -> str:
+    cpu, server_cpu = (row.median("ours", figure) / row.nbytes * 1e9 for figure in ("cpu", "server_cpu"))
+    return f"{row.rate('ours')} | {cpu:.2f} | {server_cpu:.2f} | {row.median('ours', 'server_peak_mib'):.0f}"
+
+
+def make_files(folder: Path, count: int) -> list[Path]:
+    """Random files that have nothing in common."""
+    folder.mkdir()
+    paths = [folder / str(number) for number in range(count)]
+    for seed, path in enumerate(paths):
+        corpora.make("random", path, FILE_BYTES, seed=seed)
+    return paths
+
+
+def sizes(work: Path, chosen: Any) -> list[str]:
+    """Files of several sizes, hashed and uploaded into a store on disk."""
+    lines = [
+        "| file | ns a byte | hf_xet | ratio | client CPU | hf_xet | server CPU | for hf_xet "
+        "| peak MiB | hf_xet | server peak MiB | for hf_xet |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for gib in chosen.growth_gib:
-        nbytes = int(gib * 2**30)
-        source = work / "source"
-        if shutil.disk_usage(work).free < nbytes * 1.05:
-            lines.append(f"| {gib:g} GiB | no room |" + " |" * 9)
-            continue
-        corpora.make("random", source, nbytes)
-        hash_, up = one_size(work, source, nbytes, rounds=max(1, min(chosen.growth_rounds, int(4 / gib))))
-        source.unlink()
-        times = [hash_.median("ours", "seconds"), *(up.median(who, "seconds") for who in BOTH)]
-        spent = [*(up.median(who, "cpu") for who in BOTH), up.median("ours", "server_cpu")]
-        peaks = [*(up.median(who, "peak_mib") for who in BOTH), up.median("ours", "server_peak_mib")]
-        time_cells, cpu_cells = (" | ".join(f"{s / nbytes * 1e9:.2f}" for s in figures) for figures in (times, spent))
-        memory = " | ".join(f"{peak:.0f}" for peak in peaks)
-        lines.append(f"| {gib:g} GiB | {time_cells} | **{up.ratio():.2f}** | {cpu_cells} | {memory} |")
-        print(lines[-1], flush=True)
-    return table(lines)
+        if has_room(work, int(gib * 2**30)):
+            rounds = 1 if gib > _LARGE_GIB else chosen.growth_rounds
+            lines += map(per_byte, one_size(Bench(work, rounds), gib))
+        else:
+            lines.append(f"| {gib:g} GiB | no room |" + " |" * 10)
+    return lines
 
 
-def one_size(work: Path, source: Path, nbytes: int, rounds: int) -> list[Row]:
-    bench = Bench(work, rounds)
+def has_room(folder: Path, nbytes: int) -> bool:
+    """Whether a file fits, which on tmpfs takes memory, and its xorbs on the disk."""
+    available = int(re.findall(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())[0]) << 10
+    memory = min(available, shutil.disk_usage(folder).free)
+    return nbytes + _RESERVE_BYTES < min(memory, shutil.disk_usage(tempfile.gettempdir()).free)
+
+
+def one_size(bench: Bench, gib: float) -> list[Row]:
+    source, nbytes = bench.work / "source", int(gib * 2**30)
+    corpora.make("random", source, nbytes)
 
     def run(who: str, _: Path, cache: Path) -> tuple[list[Run], list[str]]:
-        # Not on tmpfs: what is acknowledged is on a disk.
+        # Where temporary files usually are, not on tmpfs as all else.
         with tempfile.TemporaryDirectory(prefix="xetstore-bench-") as disk, serving(Path(disk, "store")) as server:
             hashed, hash_ = measure(server, who, "hash", source, cache=cache)
             shutil.rmtree(cache, ignore_errors=True)
             up, file = measure(server, who, "put", source, server.url, cache=cache)
-            return [hashed, up], [hash_, file]
+        return [hashed, up], [hash_, file]
 
-    rows = [Row("hash", nbytes), Row("upload to disk", nbytes)]
+    rows = [Row(f"{gib:g} GiB, {what}", nbytes) for what in ("hash", "upload")]
     bench.each_round(rows, run)
+    source.unlink()
     return rows
 
 
-def rows(work: Path, chosen: Any) -> str:
-    """What single calls of the store take, in this process, by the number of registered files."""
-    lines = [
-        "| files | index MiB | bytes a file | open s | reconstruction ms: p50 | p99 | of an unknown file: p50 | p99 "
-        "| dedup query, found: p50 | p99 | unknown: p50 | p99 | a new file of one chunk: p50 | p99 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+def per_byte(row: Row) -> str:
+    seconds, cpu, server_cpu = (
+        " | ".join(f"{row.median(who, figure) / row.nbytes * 1e9:.2f}" for who in BOTH)
+        for figure in ("seconds", "cpu", "server_cpu")
+    )
+    peaks = " | ".join(f"{row.median(who, figure):.0f}" for figure in ("peak_mib", "server_peak_mib") for who in BOTH)
+    return f"| {row.what} | {seconds} | **{row.ratio():.2f}** | {cpu} | {server_cpu} | {peaks} |"
+
+
+def rows(work: Path, chosen: Any) -> list[str]:
+    """Calls of the store by the number of registered files: a column for each."""
+    columns = [one_column(work / "rows", count) for count in chosen.growth_rows]
+    counts = " | ".join(f"{count:,}" for count in chosen.growth_rows)
+    return [
+        f"| registered files | {counts} |",
+        "|---|" + "---|" * len(columns),
+        *(f"| {what} | {' | '.join(column[what] for column in columns)} |" for what in columns[0]),
     ]
-    for count in chosen.growth_rows:
-        store = work / "rows"
-        chunks = fill(store, count)
-        index = (store / "index.sqlite3").stat().st_size
-        start = time.perf_counter()
-        with EmbeddedCas.open(store) as cas:
-            opened = time.perf_counter() - start
-            figures = " | ".join(operations(cas, chunks, chosen.asked))
-        shutil.rmtree(store)
-        lines.append(f"| {count:,} | {index / 2**20:.0f} | {index / count:.0f} | {opened:.2f} | {figures} |")
-        print(lines[-1], flush=True)
-    return table(lines)
 
 
-def operations(cas: EmbeddedCas, chunks: list[Hash], asked: int) -> list[str]:
+def one_column(store: Path, count: int) -> dict[str, str]:
+    start = time.process_time()
+    chunks = fill(store, count)
+    filled = time.process_time() - start
+    index = (store / "index.sqlite3").stat().st_size
+    start = time.perf_counter()
+    with EmbeddedCas.open(store) as cas:
+        opened = time.perf_counter() - start
+        latencies = operations(cas, chunks)
+    shutil.rmtree(store)
+    column = {
+        "index, MiB": f"{index / 2**20:,.0f}",
+        "index, bytes a file": f"{index / count:.0f}",
+        "registering a thousand at a time, CPU µs a file": f"{filled / count * 1e6:.0f}",
+        "open the store, ms": f"{opened * 1000:.1f}",
+        **{f"{what}, ms: p50 / p99": figures for what, figures in latencies.items()},
+    }
+    print(count, column, flush=True)
+    return column
+
+
+def operations(cas: EmbeddedCas, chunks: list[Hash]) -> dict[str, str]:
+    """p50 and p99 of each. ``chunks`` are some of the registered ones, each of them also a file."""
     chance = Random(1)
-    known = [chance.choice(chunks) for _ in range(asked)]
-    unknown = [chunk_hash(b"%d" % number) for number in range(asked)]
-    new = [make_sample(chance.randbytes(1000)) for _ in range(_WRITES)]
+    known = chance.choices(chunks, k=_ASKED)
+    unknown = [chunk_hash(b"%d" % number) for number in range(_ASKED)]
+    new = [make_sample(chance.randbytes(1000)) for _ in range(_WRITTEN)]
 
-    def missing(chunk: Hash) -> None:
+    def missing(file: Hash) -> None:
         try:
-            cas.reconstruct(file_hash(chunk))
+            cas.reconstruct(file)
         except NotFoundError:
             return
-        raise SystemExit("a file is there that nobody registered")
+        raise SystemExit(f"{file} is there, and nobody registered it")
 
-    return [
-        each(lambda chunk: cas.reconstruct(file_hash(chunk)), known),
-        each(missing, unknown),
-        each(cas.find_chunk, known),
-        each(cas.find_chunk, unknown),
-        each(lambda sample: upload(cas, sample), new),
-    ]
+    def query(chunk: Hash, *, found: bool) -> None:
+        if (cas.find_chunk(chunk) is not None) != found:
+            raise SystemExit(f"chunk {chunk}: found is not {found}")
+
+    def register(sample: Sample) -> None:
+        upload(cas, sample)
+
+    return {
+        "reconstruction": each(cas.reconstruct, [file_hash(chunk) for chunk in known]),
+        "reconstruction of an unknown file": each(missing, [file_hash(chunk) for chunk in unknown]),
+        "dedup query, found": each(partial(query, found=True), known),
+        "dedup query, unknown": each(partial(query, found=False), unknown),
+        "a new file: its xorb and its shard": each(register, new),
+    }
 
 
 def each(call: Callable[[Any], object], arguments: list[Any]) -> str:
     """p50 and p99 in milliseconds of calls one after another."""
-    seconds = []
+    found = []
     for argument in arguments:
         start = time.perf_counter()
         call(argument)
-        seconds.append(time.perf_counter() - start)
-    cuts = statistics.quantiles(seconds, n=100)
-    return f"{cuts[49] * 1000:.2f} | {cuts[98] * 1000:.2f}"
+        found.append((time.perf_counter() - start) * 1000)
+    cuts = statistics.quantiles(found, n=100)
+    return f"{cuts[49]:.2f} / {cuts[98]:.2f}"
 
 
-def table(lines: list[str]) -> str:
-    return "\n".join(lines) + "\n"
-
-
-TABLES: Final = {"files": files, "sizes": sizes, "rows": rows}
+TABLES: Final = {"files": files, "clients": clients, "sizes": sizes, "rows": rows}
 
 
 def run(work: Path, chosen: Any) -> None:
-    """All of it, or the tables that are chosen."""
+    """The tables that are chosen, each written as soon as it is measured; the page's words stay."""
     for name in chosen.growth_tables:
-        pages.fill(PAGE, {name: TABLES[name](work, chosen)})
+        table = "\n".join(TABLES[name](work, chosen)) + "\n"
+        print(table, flush=True)
+        pages.fill(PAGE, {name: table})
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--growth-tables", nargs="*", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--growth-tables", nargs="+", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--growth-rounds", type=int, default=3)
-    parser.add_argument("--growth-gib", type=float, nargs="*", default=[1.0, 4.0, 16.0], help="sizes of one file")
+    parser.add_argument("--growth-gib", type=float, nargs="+", default=[1, 4, 16], help="sizes of one file")
     parser.add_argument(
-        "--growth-rows", type=int, nargs="*", default=[10_000, 1_000_000, 10_000_000], help="registered files"
+        "--growth-rows", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000], help="registered files"
     )
