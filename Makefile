@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test bench bench-quick fuzz clean
+.PHONY: setup demo check test bench bench-quick bench-growth fuzz clean
 
 setup: .venv/installed
 
@@ -34,6 +34,9 @@ bench: setup
 
 bench-quick: setup
 	$(BIN)/python -m bench --quick
+
+bench-growth: setup
+	$(BIN)/python -m bench --only growth
 
 fuzz: setup
 	XETSTORE_FUZZ=long $(BIN)/pytest tests/protocol -k any_bytes
