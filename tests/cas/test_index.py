@@ -185,7 +185,7 @@ def test_terms_of_a_range_are_found_in_any_segment(path: Path, sample: Sample) -
         around = [(edge - 1, edge), (edge, edge + 1), (edge - 1, edge + 1)]
         for start, end in [(0, size), (0, 1), *around, (size - 1, size), (7, 3 * edge)]:
             with index.snapshot() as reader:
-                first_byte, found = reader.terms(name, start, end)
+                first_byte, found, _ = reader.terms(name, start, end)
             expected = [i for i in range(count) if starts[i] < end and start < starts[i + 1]]
             assert first_byte == starts[expected[0]]
             assert found == [terms[i] for i in expected]
@@ -205,7 +205,7 @@ def test_a_range_query_reads_no_more_than_the_segments_of_the_range(path: Path, 
             places = {"before": 4 * SEGMENT_TERMS, "behind": 6 * SEGMENT_TERMS}
             writer.connection.execute(broken, places)
         with index.snapshot() as reader:
-            _, found = reader.terms(name, 5 * SEGMENT_TERMS, 6 * SEGMENT_TERMS)
+            _, found, _ = reader.terms(name, 5 * SEGMENT_TERMS, 6 * SEGMENT_TERMS)
             assert len(found) == SEGMENT_TERMS
             with pytest.raises(IntegrityError):
                 reader.terms(name, 5 * SEGMENT_TERMS, 6 * SEGMENT_TERMS + 1)

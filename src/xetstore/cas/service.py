@@ -132,8 +132,7 @@ class EmbeddedCas:
                 return Reconstruction(0, (), {}, () if hashes else None)
             if start >= stop:
                 raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
-            first_byte, terms = reader.terms(file, start, stop)
-            rows = reader.xorbs({term.xorb for term in terms})
+            first_byte, terms, rows = reader.terms(file, start, stop)
         with _as_damage(file):
             offset, kept = trim(
                 terms, lambda term: self._chunks(rows, term).sizes, start - first_byte, stop - first_byte
@@ -148,8 +147,7 @@ class EmbeddedCas:
         """
         wanted = list(dict.fromkeys(files))
         with self.index.snapshot() as reader:
-            found = reader.terms_of_files(wanted, self.tenant.namespace)
-            rows = reader.xorbs({term.xorb for listed in found.values() for term in listed})
+            found, rows = reader.terms_of_files(wanted, self.tenant.namespace)
         if missing := next((file for file in wanted if file not in found), None):
             raise _unknown_file(missing)
         terms = {file: tuple(found[file]) for file in wanted}
@@ -240,8 +238,7 @@ class EmbeddedCas:
         """Every chunk of a file, in order: 40 bytes a chunk, so some 600 MB for a file of 1 TB."""
         with self.index.snapshot() as reader:
             record = self._granted(reader, file)
-            terms = reader.terms(file, 0, record.size)[1]
-            rows = reader.xorbs({term.xorb for term in terms})
+            _, terms, rows = reader.terms(file, 0, record.size)
         with _as_damage(file):
             return ChunkList.concat(self._chunks(rows, term) for term in terms)
 

@@ -48,6 +48,7 @@ PAGE_ROWS: Final = 1000
 
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 _TERM: Final = struct.Struct("<QIII")
+_PackedTerm = tuple[int, int, int, int]
 
 _T = TypeVar("_T")
 
@@ -73,7 +74,7 @@ class XorbRow:
 _VALUES: Final[BindParameter[object]] = bindparam("values", expanding=True)
 _XORB_BY_HASH: Final = select(xorb).where(xorb.c.hash == bindparam("hash"))
 _XORBS_BY_HASH: Final = select(xorb).where(xorb.c.hash.in_(_VALUES))
-_XORB_NAMES: Final = select(xorb.c.id, xorb.c.hash).where(xorb.c.id.in_(_VALUES))
+_XORBS_BY_ID: Final = select(xorb).where(xorb.c.id.in_(_VALUES))
 _FILES_BY_HASH: Final = select(file.c.id, file.c.hash).where(file.c.hash.in_(_VALUES))
 _SHARDS_BY_HASH: Final = select(shard.c.hash).where(shard.c.hash.in_(_VALUES))
 _HELD: Final = select(holder.c.xorb_id).where(
@@ -198,10 +199,10 @@ class Reader:
         page = files.where(file_id > last_id).order_by(file_id).limit(PAGE_ROWS).params(namespace=namespace)
         return [(row.id, _file_record(row)) for row in self.connection.execute(page)]
 
-    def terms(self, name: Hash, start: int, end: int) -> tuple[int, list[Term]]:
-        """The terms of a file that overlap bytes ``[start, end)``, and where in the file the first begins."""
+    def terms(self, name: Hash, start: int, end: int) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
+        """Where in a file the first term begins that overlaps bytes ``[start, end)``, all of them, and their xorbs."""
         segments = self.connection.execute(_SEGMENTS, {"hash": name.digest, "start": start, "end": end})
-        packed: list[tuple[int, int, int, int]] = []
+        packed: list[_PackedTerm] = []
         first: int | None = None
         for position, payload in segments:
             for term in _unpack_terms(payload, name):
@@ -209,18 +210,21 @@ class Reader:
                     first = position if first is None else first
                     packed.append(term)
                 position += term[3]
-        names = self._xorb_names({term[0] for term in packed})
-        return first or 0, _terms(packed, names, name)
+        xorbs = self._xorbs_of([packed])
+        return first or 0, _terms(packed, xorbs, name), {row.hash: row for row in xorbs.values()}
 
-    def terms_of_files(self, wanted: Collection[Hash], namespace: str) -> dict[Hash, list[Term]]:
-        """All terms of those of these files that ``namespace`` may see."""
-        packed: dict[Hash, list[tuple[int, int, int, int]]] = {}
+    def terms_of_files(
+        self, wanted: Collection[Hash], namespace: str
+    ) -> tuple[dict[Hash, list[Term]], dict[Hash, XorbRow]]:
+        """All terms of those of these files that ``namespace`` may see, and their xorbs."""
+        packed: dict[Hash, list[_PackedTerm]] = {}
         digests = [name.digest for name in wanted]
         for row in self._rows_in(_SEGMENTS_OF_FILES, digests, namespace=namespace):
             name = _name(row.hash)
             packed.setdefault(name, []).extend(_unpack_terms(row.terms or b"", name))
-        names = self._xorb_names({term[0] for listed in packed.values() for term in listed})
-        return {name: _terms(listed, names, name) for name, listed in packed.items()}
+        xorbs = self._xorbs_of(packed.values())
+        found = {name: _terms(listed, xorbs, name) for name, listed in packed.items()}
+        return found, {row.hash: row for row in xorbs.values()}
 
     def totals(self) -> Totals:
         """Sums over all files and xorbs; looks at each row."""
@@ -303,9 +307,9 @@ class Reader:
         for batch in _batches(values):
             yield from self.connection.execute(statement, {"values": batch, **others})
 
-    def _xorb_names(self, ids: Collection[int]) -> dict[int, Hash]:
-        found = self._rows_in(_XORB_NAMES, ids)
-        return {row.id: _name(row.hash) for row in found}
+    def _xorbs_of(self, packed: Iterable[Iterable[_PackedTerm]]) -> dict[int, XorbRow]:
+        found = self._rows_in(_XORBS_BY_ID, {term[0] for listed in packed for term in listed})
+        return {row.id: _xorb_row(row) for row in found}
 
 
 class Writer(Reader):
@@ -466,15 +470,15 @@ def _name(digest: object) -> Hash:
     return Hash(digest)
 
 
-def _unpack_terms(payload: bytes, file: Hash) -> Iterator[tuple[int, int, int, int]]:
+def _unpack_terms(payload: bytes, file: Hash) -> Iterator[_PackedTerm]:
     if len(payload) % _TERM.size:
         raise DamagedError(f"the index holds a broken list of terms for file {file}")
     return _TERM.iter_unpack(payload)
 
 
-def _terms(packed: Iterable[tuple[int, int, int, int]], names: Mapping[int, Hash], file: Hash) -> list[Term]:
+def _terms(packed: Iterable[_PackedTerm], xorbs: Mapping[int, XorbRow], file: Hash) -> list[Term]:
     try:
-        return [Term(names[xorb_id], *rest) for xorb_id, *rest in packed]
+        return [Term(xorbs[xorb_id].hash, *rest) for xorb_id, *rest in packed]
     except KeyError as error:
         raise DamagedError(f"the index names an unknown xorb {error} in file {file}") from None
 
