@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 from bench import corpora, pages
 from bench.client import BOTH, Bench, Row, Run, measure, measure_together, same_content
-from bench.server import fill, serving
+from bench.server import fill, percentiles, serving
 from bench.stages import PAGE
 from bench.worker import BEGIN, run_worker
 from xetstore.cas import EmbeddedCas
@@ -249,13 +248,12 @@ def operations(cas: EmbeddedCas, chunks: list[Hash], asked: int) -> list[str]:
 
 def each(call: Callable[[Any], object], arguments: list[Any]) -> str:
     """p50 and p99 in milliseconds of calls one after another."""
-    seconds = []
+    milliseconds = []
     for argument in arguments:
         start = time.perf_counter()
         call(argument)
-        seconds.append(time.perf_counter() - start)
-    cuts = statistics.quantiles(seconds, n=100)
-    return f"{cuts[49] * 1000:.2f} | {cuts[98] * 1000:.2f}"
+        milliseconds.append((time.perf_counter() - start) * 1000)
+    return percentiles(milliseconds)
 
 
 TABLES: Final = {"files": files, "clients": clients, "sizes": sizes, "rows": rows}
