@@ -16,6 +16,8 @@ from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, NotFoundError, UsageError
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_a_store_is_created_and_found_again(root: Path, sample: Sample) -> None:
     with EmbeddedCas.open(root / "deep" / "down") as cas:
@@ -101,21 +103,17 @@ def test_a_closed_store_says_so(root: Path, sample: Sample) -> None:
         cas.put_xorb(sample.xorb.hash, sample.body)
 
 
-# As root every directory is writable, so what follows reads as somebody else: in a process of its own, which
-# has used a store once before it gives up its rights, for the modules that are imported late.
+# As root every directory is writable, so what follows runs in a process of its own, which gives up its rights.
 _READ_WITHOUT_RIGHTS = """
-import os, sys
+import sys
 from pathlib import Path
+from tests import rights
 from xetstore.cas import EmbeddedCas, check
 from xetstore.errors import AccessDeniedError
 from xetstore.testing import make_sample, random_bytes, read_back, upload
 root = Path(sys.argv[1])
 sample, other = make_sample(random_bytes(50_000, 1)), make_sample(random_bytes(50_000, 2))
-with EmbeddedCas.open(root / "own") as cas:
-    read_back(cas, upload(cas, other))
-    check(cas, read_data=True)
-if os.getuid() == 0:
-    os.setuid(65534)
+rights.give_up()
 try:
     reader = EmbeddedCas.open(root / "store")
 except AccessDeniedError as error:
@@ -155,7 +153,7 @@ def read_without_rights(folder: Path) -> subprocess.CompletedProcess[str]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     folder.chmod(0o755)
     command = [sys.executable, "-c", _READ_WITHOUT_RIGHTS, os.fspath(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
 
 
 @pytest.mark.parametrize("is_in_use", [False, True])

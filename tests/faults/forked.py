@@ -101,15 +101,15 @@ class ForkedServer:
     """A server over the store in ``root``, with these settings: starting when it is made.
 
     As a context manager it accepts connections at ``url``, ``token`` is that of its admin, and it is killed at the
-    end. ``user`` is whom it runs as, if not as we do.
+    end. Permissions bind a server that is ``bound``, also where root runs the tests.
     """
 
     url: str
     token: str
 
-    def __init__(self, worker: ServerWorker, root: Path, *, user: int | None = None, **settings: Any) -> None:
+    def __init__(self, worker: ServerWorker, root: Path, *, bound: bool = False, **settings: Any) -> None:
         self._worker = worker
-        self.pid: int = worker.call("start", "pid", root=str(root), settings=settings, user=user)
+        self.pid: int = worker.call("start", "pid", root=str(root), settings=settings, bound=bound)
         self.exit_code: int | None = None
 
     def kill(self) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-SCRIPT = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,18 +31,16 @@ class WorkerFailedError(Exception):
 class Worker:
     """A worker process, started behind the command ``prefix`` and with ``options`` of Popen. A context manager.
 
-    It runs ``worker.py``, or ``module`` of these tests, which knows more calls.
+    It runs ``worker.py``, or another ``module`` of these tests, which knows more calls.
     """
 
-    def __init__(self, prefix: Sequence[str] = (), *, module: str | None = None, **options: Any) -> None:
-        if module is not None:
-            options = {"cwd": ROOT, **options}
+    def __init__(self, prefix: Sequence[str] = (), *, module: str = "tests.faults.worker", **options: Any) -> None:
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, *([str(SCRIPT)] if module is None else ["-m", module])],
+            [*prefix, sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            **options,
+            **{"cwd": ROOT, **options},
         )
         try:
             self._read("ready")

@@ -6,8 +6,7 @@ So a server is there in a tenth of the time that `xet serve` takes, and can be k
 
 from __future__ import annotations
 
-# A server imports some of these when it serves. Here they are there before it starts, perhaps as a user who may not
-# read them.
+# A server imports some of these when it serves. Here they are there before it starts.
 import encodings.idna
 import json
 import os
@@ -22,6 +21,7 @@ import uvicorn.lifespan.on
 import uvicorn.protocols.http.httptools_impl
 
 import xetstore.server.app
+from tests import rights
 from tests.faults import worker
 from xetstore.cas.keys import KeyRing
 from xetstore.cas.tokens import Scope, TokenAuthority
@@ -36,11 +36,11 @@ assert xetstore.server.app
 CHILDREN: set[int] = set()
 
 
-def start(*, root: str, settings: dict[str, Any], user: int | None) -> dict[str, Any]:
-    """Fork a server over ``root``, which says itself when it is ready; as another user, if one is named."""
+def start(*, root: str, settings: dict[str, Any], bound: bool) -> dict[str, Any]:
+    """Fork a server over ``root``, which says itself when it is ready; one that is ``bound`` has no rights of root."""
     child = os.fork()
     if child == 0:
-        _serve(Path(root), settings, user)
+        _serve(Path(root), settings, bound)
     CHILDREN.add(child)
     return {"pid": child}
 
@@ -85,11 +85,11 @@ CALLS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def _serve(root: Path, settings: dict[str, Any], user: int | None) -> NoReturn:
+def _serve(root: Path, settings: dict[str, Any], bound: bool) -> NoReturn:
     code = 70
     try:
-        if user is not None:
-            worker.become(user)
+        if bound:
+            rights.give_up()
 
         def announce(started: Started) -> None:
             token = started.token_file.read_text().strip() if started.token_file else None

@@ -1,8 +1,7 @@
-"""A store that this user may not write to, and files that it may not read. As root, another user stands in."""
+"""A store that this user may not write to, and files that it may not read. Root gives up its rights before."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,16 +11,13 @@ import xetstore
 from tests.faults.process import Ended, Worker
 from tests.strategies import splitmix64
 
-NOBODY = 65534
-
 Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(worker: Worker) -> Run:
-    """Calls by somebody whom permissions bind."""
-    binding = {"user": NOBODY} if os.geteuid() == 0 else {}
-    return lambda call, **arguments: worker.run(call, **arguments, **binding)
+    """Calls that permissions bind."""
+    return lambda call, **arguments: worker.run(call, **arguments, bound=True)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -14,7 +14,6 @@ import pytest
 from tests.faults.clients import Client, result_of
 from tests.faults.forked import ForkedServer, ServerWorker, ServerWorkerError
 from tests.faults.test_full_disk import MOUNT
-from tests.faults.test_permissions import NOBODY
 from tests.server.live import Response
 from tests.strategies import splitmix64
 from xetstore.testing.samples import Sample, make_sample
@@ -161,13 +160,10 @@ def allow(root: Path, *, writing: bool) -> None:
 
 
 def test_a_store_that_becomes_read_only_is_served_and_takes_nothing(server_worker: ServerWorker, scratch: Path) -> None:
-    # As root, another user stands in: permissions would not bind us.
-    user = NOBODY if os.geteuid() == 0 else None
-    scratch.chmod(0o777)
     root = scratch / "store"
     stored, held, other = (sample_of(seed, 200 * KIB) for seed in range(3))
     with (
-        ForkedServer(server_worker, root, user=user) as server,
+        ForkedServer(server_worker, root, bound=True) as server,
         Client(server.url, server.token) as client,
     ):
         client.upload(stored)

@@ -8,15 +8,12 @@ writes what it has to tell as lines of JSON, and ends with the exit code of its 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import resource
 import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import xetstore
+from tests import rights
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
-from xetstore.cli.main import cli as commands
 from xetstore.cli.main import run
 from xetstore.errors import XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
@@ -157,21 +154,6 @@ CALLS: dict[str, Callable[..., Says]] = {
 }
 
 
-def become(user: int) -> None:
-    """Give up the rights of root; all modules are imported before, for the other user may not be able to read them."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, store = Path(folder, "source"), Path(folder, "store")
-        source.write_bytes(b"x")
-        for arguments in (["put", str(source)], ["check", "--read-data"]):
-            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-                commands.main(["--json", "--store", str(store), *arguments])
-        with xetstore.open(store) as opened:
-            opened.get(opened.put(source).hash, Path(folder, "out"))
-    os.setgroups([])
-    os.setgid(user)
-    os.setuid(user)
-
-
 def say(**what: object) -> None:
     # One write of less than PIPE_BUF bytes: never half there, never in the middle of another process's line.
     os.write(1, json.dumps(what).encode() + b"\n")
@@ -183,8 +165,8 @@ def perform(number: int, call: dict[str, Any], wait: Wait) -> NoReturn:
     try:
         name = call.pop("call")
         call.pop("kill_after", None)
-        if "user" in call:
-            become(call.pop("user"))
+        if call.pop("bound", False):
+            rights.give_up()
         if "file_limit" in call:
             limit = call.pop("file_limit")
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
