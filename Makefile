@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test bench bench-quick bench-growth fuzz clean
+.PHONY: setup demo check test quick bench bench-quick bench-growth fuzz clean
 
 setup: .venv/installed
 
@@ -29,6 +29,11 @@ check: setup
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
+# While you work: what needs no server, command or client beside it.
+quick: setup
+	$(BIN)/pytest --numprocesses 2 --hypothesis-profile brief --quiet \
+		tests/kernel tests/protocol tests/vectors tests/cas tests/transfer tests/remote tests/test_*.py
+
 bench: setup
 	$(BIN)/python -m bench
 
@@ -39,7 +44,7 @@ bench-growth: setup
 	$(BIN)/python -m bench --only growth
 
 fuzz: setup
-	XETSTORE_FUZZ=long $(BIN)/pytest tests/protocol -k any_bytes
+	$(BIN)/pytest tests/protocol -k any_bytes --hypothesis-profile long
 
 clean:
 	rm -rf .venv kernel/target demo-out src/xetstore/*.so

@@ -1,5 +1,5 @@
-"""How Hypothesis runs: quick and the same every time, or long and random with XETSTORE_FUZZ=long. And that no test
-reads, or writes, what belongs to whoever runs it.
+"""How Hypothesis runs: the same every time, less with ``--hypothesis-profile brief``, random and long with ``long``.
+And that no test reads, or writes, what belongs to the user who runs it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-LONG = os.environ.get("XETSTORE_FUZZ") == "long"
-
-settings.register_profile(
-    "quick", max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile("long", max_examples=200_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("long" if LONG else "quick")
+for name, examples in {"brief": 20, "usual": 200, "long": 200_000}.items():
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        derandomize=name != "long",
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile("usual")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -40,7 +42,7 @@ def _control_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if LONG:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("hypothesis_profile") == "long":
         for item in items:
             item.add_marker(pytest.mark.timeout(0))
