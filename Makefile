@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test quick bench bench-quick bench-growth fuzz clean
+.PHONY: setup demo check test quick soak bench bench-quick bench-growth fuzz clean
 
 setup: .venv/installed
 
@@ -33,6 +33,10 @@ test: setup
 quick: setup
 	$(BIN)/pytest --numprocesses 2 --hypothesis-profile brief --quiet \
 		tests/kernel tests/protocol tests/vectors tests/cas tests/transfer tests/remote tests/test_*.py
+
+# By hand: ten minutes of all kinds of clients at one server that is killed now and then.
+soak: setup
+	$(BIN)/python -m tests.soak --minutes 10
 
 bench: setup
 	$(BIN)/python -m bench
