@@ -37,7 +37,7 @@ def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -
         ready = list(_with_folders(wanted, on_error))
         # Reports and errors come in the order of the list: the next report is of the next path that did not fail.
         paths = (path for _, path in ready if path not in failed)
-        for report in store.get_many(ready, progress=progress, on_error=on_error, fsync=fsync):
+        for report in store.iter_get(ready, progress=progress, on_error=on_error, fsync=fsync):
             count += 1
             nbytes += report.size
             path = next(paths)

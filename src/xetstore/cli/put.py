@@ -44,7 +44,7 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
         settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
         output.progress("put", total_size(files), dedup=True) as progress,
     ):
-        for report in store.put_many(
+        for report in store.iter_put(
             files,
             policy=compression,
             progress=progress,
