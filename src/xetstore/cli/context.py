@@ -17,6 +17,7 @@ import click
 from xetstore.cli.interruption import interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
+from xetstore.cli.parsed import Parsed
 from xetstore.cli.watcher import Watcher
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 
@@ -216,7 +217,7 @@ def range_option(command: F) -> F:
     return click.option(
         "--range",
         "span",
-        type=parse_range,
+        type=Parsed(parse_range),
         default=":",
         metavar="START:END",
         help="These bytes only, without the one at END; START: and :END are open.",

@@ -12,6 +12,7 @@ from xetstore.cli.context import PATH, Settings, events_option, parse_file, rang
 from xetstore.cli.listed import get_listed, report_fields
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
+from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=parse_file, metavar="FILE", required=False)
+@click.argument("file", type=Parsed(parse_file), metavar="FILE", required=False)
 @click.option(
     "-o",
     "--output",

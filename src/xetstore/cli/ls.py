@@ -11,6 +11,7 @@ import click
 
 from xetstore.cli.context import Settings, parse_where, store_options
 from xetstore.cli.network import access_options
+from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _NO_HASH: Final = "-" * 64
 
 
 @click.command("ls")
-@click.argument("where", type=parse_where, metavar="[WHERE]", required=False)
+@click.argument("where", type=Parsed(parse_where), metavar="[WHERE]", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="In a repository: all that is below a folder too.")
 @access_options
 @store_options
