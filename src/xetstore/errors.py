@@ -244,6 +244,7 @@ _KINDS: dict[int | None, type[XetError]] = {
     numbers.ENOTDIR: UsageError,
     numbers.EEXIST: UsageError,
     numbers.ENAMETOOLONG: UsageError,
+    numbers.ELOOP: UsageError,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,6 +107,15 @@ class Settings:
         watch()
         return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
 
+    def check_null(self) -> None:
+        """Raise UsageError where ``--null`` does not go with the rest."""
+        if self.output.null and self.output.json:
+            raise UsageError("--null and --json are two ways to print names", hint="leave out one of the two")
+        if self.output.null and sys.stdout.isatty():
+            raise UsageError(
+                "--null prints names as they are, which a terminal must not see", hint="send it on: > FILE"
+            )
+
     def failed(self, error: Exception, path: Path | None = None) -> None:
         """Report an error, of a file if ``path`` says which. The first one gives the exit code of a command that goes
         on to its end.
@@ -172,6 +182,21 @@ events_option = click.option(
 )
 
 
+def _set_null(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).output.null = True
+
+
+null_option = click.option(
+    "-z",
+    "--null",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_null,
+    help="End lines with NUL, and print names as they are.",
+)
+
+
 def common_options(command: F) -> F:
     """Add ``--json`` and ``--debug``."""
     return json_option(debug_option(command))
@@ -227,6 +252,8 @@ def range_option(command: F) -> F:
 _HINTS: Final[dict[int, str]] = {
     errno.EISDIR: "name a file, not a directory",
     errno.ENOTDIR: "a part of the path is a file, not a directory",
+    errno.ENAMETOOLONG: "a system takes no longer one: go into a folder nearer to it, and name it from there",
+    errno.ELOOP: "a link leads back to itself",
     errno.EROFS: "the file system is mounted read-only",
     errno.ENOSPC: "make room and run the same command again",
     errno.EDQUOT: "make room within your quota and run the same command again",

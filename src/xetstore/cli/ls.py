@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from xetstore.cli.context import Settings, parse_where, store_options
+from xetstore.cli.names import escaped
 from xetstore.cli.network import access_options
 from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
@@ -76,9 +77,9 @@ def _print_entry(output: Output, entry: TreeEntry) -> None:
             is_folder=entry.is_folder,
         )
     elif entry.is_folder:
-        output.line(f"{'':64}  {'':>15}  {entry.path}/")
+        output.line(f"{'':64}  {'':>15}  {escaped(entry.path)}/")
     else:
-        output.line(f"{entry.hash or _NO_HASH}  {entry.size:>15,}  {entry.path}")
+        output.line(f"{entry.hash or _NO_HASH}  {entry.size:>15,}  {escaped(entry.path)}")
 
 
 @contextmanager
