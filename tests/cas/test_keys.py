@@ -121,6 +121,18 @@ def test_keys_that_others_may_read_or_write_are_refused(ring: KeyRing, folder: P
     assert "chmod 600 access/keys.json" in caught.value.hint
 
 
+def test_keys_that_others_may_read_meanwhile_are_refused_with_what_to_do(ring: KeyRing, folder: Path) -> None:
+    path = folder / "keys.json"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    path.chmod(0o644)
+    for use in (lambda: ring.signing_key(KeyKind.TOKEN), lambda: ring.rotate(KeyKind.TOKEN)):
+        with pytest.raises(AccessDeniedError, match="others than its owner") as caught:
+            use()
+        assert "chmod 600 access/keys.json" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o702])
 def test_a_folder_that_others_may_write_to_is_refused_before_keys_are_put_into_it(folder: Path, mode: int) -> None:
     folder.mkdir()
