@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -127,7 +128,8 @@ def test_keys_that_others_may_read_meanwhile_are_refused_with_what_to_do(ring: K
     path.unlink()
     path.write_bytes(data)
     path.chmod(0o644)
-    for use in (lambda: ring.signing_key(KeyKind.TOKEN), lambda: ring.rotate(KeyKind.TOKEN)):
+    uses: list[Callable[[], Key]] = [partial(ring.signing_key, KeyKind.TOKEN), partial(ring.rotate, KeyKind.TOKEN)]
+    for use in uses:
         with pytest.raises(AccessDeniedError, match="others than its owner") as caught:
             use()
         assert "chmod 600 access/keys.json" in (caught.value.hint or "")
