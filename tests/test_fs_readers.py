@@ -101,6 +101,22 @@ def test_duckdb(tables: Tables) -> None:
             assert found == (ROWS, SUM)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets(tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing is asked of a Hub
+    datasets = needed("datasets")
+    for kind, path in (("csv", tables.csv), ("parquet", tables.parquet)):
+        rows = datasets.load_dataset(
+            kind,
+            data_files=path,
+            split="train",
+            streaming=streaming,
+            cache_dir=str(tmp_path / "datasets"),
+            storage_options=dict(tables.options),  # it adds to what it is given
+        )
+        assert sum(row["number"] for row in rows) == SUM
+
+
 def prices(read: Any) -> list[int]:
     """The column of whatever a reader gives."""
     if hasattr(read, "fetchall"):  # DuckDB
