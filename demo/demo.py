@@ -101,7 +101,7 @@ def main() -> int:
     with xetstore.open(OUT / "store") as store:
         for number, files in enumerate(versions, 1):
             start = time.perf_counter()
-            reports = list(store.put_many(files))
+            reports = store.put_many(files)
             seconds = time.perf_counter() - start
             hashes |= {report.path: report.info.hash for report in reports}
             columns = [sum(r.info.size for r in reports), sum(r.new_bytes for r in reports)]

@@ -68,8 +68,8 @@ def test_every_public_verb_of_the_store_has_a_twin_with_the_same_arguments() -> 
             or inspect.isasyncgenfunction(twin)
             or name
             in (
-                "put_many",
-                "get_many",
+                "iter_put",
+                "iter_get",
                 "iter_range",
                 "files",
                 "interrupt",
@@ -90,14 +90,16 @@ def test_the_verbs_do_what_the_store_does(tmp_path: Path, path: Path) -> None:
             info = await store.put(path)
             assert info == await aio.hash_file(path, sha256=True)
             (tmp_path / "other").write_bytes(b"other")
-            reports = [report async for report in store.put_many([path, tmp_path / "other"])]
+            reports = await store.put_many([path, tmp_path / "other"])
             assert [report.info.size for report in reports] == [len(DATA), 5]
             assert (await store.stat(str(info.hash))).size == len(DATA)
             assert await store.resolve(str(info.hash)) == info.hash
             got = await store.get(info.hash, tmp_path / "copy", start=10, end=1_000_010)
             assert (got.size, (tmp_path / "copy").read_bytes()) == (1_000_000, DATA[10:1_000_010])
             many = [(report.info.hash, tmp_path / f"many{number}") for number, report in enumerate(reports)]
-            assert [report.size async for report in store.get_many(many)] == [len(DATA), 5]
+            assert [report.size for report in await store.get_many(many)] == [len(DATA), 5]
+            assert [report.size async for report in store.iter_get(many)] == [len(DATA), 5]
+            assert [report.info async for report in store.iter_put([path])] == [info]
             assert (tmp_path / "many1").read_bytes() == b"other"
             assert b"".join([bytes(part) async for part in store.iter_range(info.hash, 5)]) == DATA[5:]
             assert {file.size async for file in store.files()} == {len(DATA), 5}
@@ -148,10 +150,7 @@ def test_errors_are_those_of_the_store(tmp_path: Path) -> None:
             with pytest.raises(UsageError):
                 await anext(store.iter_range(Hash(bytes(range(32))), 5, 3))
             missed: list[Path] = []
-            assert [
-                report
-                async for report in store.put_many([tmp_path / "no"], on_error=lambda path, error: missed.append(path))
-            ] == []
+            assert await store.put_many([tmp_path / "no"], on_error=lambda path, error: missed.append(path)) == []
             assert missed == [tmp_path / "no"]
         with pytest.raises(NotFoundError):
             await aio.open(tmp_path / "nothing", create=False)
@@ -243,7 +242,20 @@ async def first(items: Any) -> object:
 
 
 @pytest.mark.parametrize(
-    "verb", ["stat", "get", "get_many", "put", "put_many", "iter_range", "open", "estimate", "forecast"]
+    "verb",
+    [
+        "stat",
+        "get",
+        "get_many",
+        "iter_get",
+        "put",
+        "put_many",
+        "iter_put",
+        "iter_range",
+        "open",
+        "estimate",
+        "forecast",
+    ],
 )
 def test_a_call_that_hangs_can_be_cancelled_and_leaves_nothing(tmp_path: Path, path: Path, verb: str) -> None:
     name = Hash(bytes(range(32)))
@@ -252,16 +264,15 @@ def test_a_call_that_hangs_can_be_cancelled_and_leaves_nothing(tmp_path: Path, p
         with Silent() as server:
             async with await aio.open(server.url, cache=tmp_path / "cache") as store:
                 (tmp_path / "out").mkdir()
+                many = [(name, tmp_path / "out" / "a"), (Hash(bytes(32 * [1])), tmp_path / "out" / "b")]
                 waiting: dict[str, Callable[[], Awaitable[Any]]] = {
                     "stat": lambda: store.stat(name),
                     "get": lambda: store.get(name, tmp_path / "out" / "file"),
-                    "get_many": lambda: first(
-                        store.get_many(
-                            [(name, tmp_path / "out" / "a"), (Hash(bytes(32 * [1])), tmp_path / "out" / "b")]
-                        )
-                    ),
+                    "get_many": lambda: store.get_many(many),
+                    "iter_get": lambda: first(store.iter_get(many)),
                     "put": lambda: store.put(path),
-                    "put_many": lambda: first(store.put_many([path])),
+                    "put_many": lambda: store.put_many([path]),
+                    "iter_put": lambda: first(store.iter_put([path])),
                     "iter_range": lambda: first(store.iter_range(name)),
                     "open": lambda: store.open(name),
                     "estimate": lambda: store.estimate([path]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +19,16 @@ import pytest
 pytest.importorskip("fsspec", reason="needs fsspec: pip install 'xetstore[fs]'")
 
 import fsspec
+from fsspec.caching import caches
+from fsspec.spec import AbstractFileSystem
 
 import xetstore
 from tests.remote.hub_double import HubDouble, hub_double
 from tests.server.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import IntegrityError, NotFoundError, UnauthenticatedError
+from xetstore.errors import IntegrityError, NotFoundError, UnauthenticatedError, UsageError
 from xetstore.fs import DamagedFileError, StoreError, XetFileSystem
+from xetstore.limits import Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.testing import make_sample, random_bytes, upload
 
@@ -103,6 +108,31 @@ def test_a_file_is_opened_by_its_hash_and_read_anywhere(fs: XetFileSystem, file:
         opened.seek(0)
         assert opened.read() == DATA
         assert opened.read() == b""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # fsspec leaves the file of mmap open
+@pytest.mark.parametrize("cache", [name for name in caches if name not in (None, "parts")])
+def test_every_cache_of_fsspec_reads_the_file(fs: XetFileSystem, file: Hash, cache: str) -> None:
+    with fs.open(f"{file}/x", cache_type=cache, block_size=100_000) as opened:
+        assert opened.read(10) == DATA[:10]
+        opened.seek(-1000, os.SEEK_END)
+        assert opened.read() == DATA[-1000:]
+        opened.seek(123_456)
+        assert opened.read(300_000) == DATA[123_456:423_456]
+        opened.seek(0)
+        assert opened.read() == DATA
+    with fs.open(str(Hash.ZERO), cache_type=cache) as opened:
+        assert opened.read() == b""
+    del opened
+    gc.collect()
+
+
+def test_the_cache_of_known_parts_reads_what_it_was_given(fs: XetFileSystem, file: Hash) -> None:
+    # Of all caches this one never asks for what it was not given.
+    with fs.open(str(file), cache_type="parts", cache_options={"data": {(0, 1000): DATA[:1000]}}) as opened:
+        assert opened.read(1000) == DATA[:1000]
+        with pytest.raises(ValueError, match=r"^$"):
+            opened.read(1)
 
 
 def test_text_and_small_blocks_work_too(fs: XetFileSystem, small: Hash, file: Hash) -> None:
@@ -386,6 +416,66 @@ def test_a_filesystem_is_pickled_by_its_options_without_what_it_has_open(fs: Xet
         reopened = pickle.loads(pickle.dumps(opened))
         assert reopened.read(5) == DATA[5:10]
         reopened.fs.close()
+
+
+@pytest.mark.parametrize("limits", [{"jobs": 2, "max_memory": 512 << 20}, {}], ids=["limits", "none"])
+@pytest.mark.parametrize("kind", [dict, Limits])
+def test_a_filesystem_is_json_by_its_options(
+    server: LiveServer, file: Hash, tmp_path: Path, kind: type, limits: dict[str, Any]
+) -> None:
+    token = server.token("read")
+    options: dict[str, Any] = {"token": token, "cache": tmp_path / "other", "allow_http": True, "max_paths": 7}
+    made = XetFileSystem(server.url, limits=kind(**limits), skip_instance_cache=True, **options)
+    text = made.to_json()
+    again = AbstractFileSystem.from_json(text)
+    assert isinstance(again, XetFileSystem)
+    assert again._stores._options == made._stores._options
+    assert again._stores._options.limits == Limits(**limits)
+    assert again.cat_file(str(file), 0, 3) == DATA[:3]
+    assert again.to_json() == AbstractFileSystem.from_json(again.to_json()).to_json()
+    assert token in text
+    assert token not in made.to_json(include_password=False)
+    for one in (made, again):
+        one.close()
+    assert AbstractFileSystem.from_json(XetFileSystem(None, None, None).to_json()).storage_options == {
+        "store": None,
+        "token": None,
+        "cache": None,
+    }
+
+
+def test_a_token_that_is_called_for_is_in_no_json() -> None:
+    with pytest.raises(UsageError, match="called for"):
+        XetFileSystem("https://xet.example.org", lambda scope: (scope, None)).to_json()
+
+
+def test_an_option_that_is_none_is_refused_by_name() -> None:
+    for options in ({"stroe": "x"}, {"anon": True}, {"limits": {"job": 1}}):
+        with pytest.raises(TypeError, match=r"stroe|anon|job"):
+            fsspec.filesystem("xet", **options)
+    fsspec.filesystem("xet", use_listings_cache=False, asynchronous=True, loop=None, skip_instance_cache=True)
+
+
+def test_times_are_real_ones_where_they_are_known(
+    fs: XetFileSystem, hub_fs: XetFileSystem, double: HubDouble, tmp_path: Path, file: Hash
+) -> None:
+    (tmp_path / "small").write_bytes(SMALL)
+    before = int(time.time())
+    with xetstore.open(tmp_path / "store") as store:
+        stored = str(store.put(tmp_path / "small").hash)
+    local = XetFileSystem(tmp_path / "store", skip_instance_cache=True)
+    assert before <= local.created(stored).timestamp() <= time.time()
+    assert local.modified(stored) == local.created(f"{stored}/x.csv")
+    [listed] = local.ls("")
+    assert listed == local.info(stored)
+    local.close()
+    with pytest.raises(NotImplementedError, match="directory"):
+        fs.created(str(file))
+    first = hub_fs.modified(f"{ROOT}/top.csv")
+    assert first == hub_fs.modified(f"{ROOT}/train/a.csv") != hub_fs.modified(f"{ROOT}/big.bin")
+    assert first.year < 2005
+    with pytest.raises(NotImplementedError):
+        hub_fs.created(f"{ROOT}/top.csv")
 
 
 def test_a_token_from_the_environment_is_in_no_pickle(

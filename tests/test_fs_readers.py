@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,7 @@ from xetstore.testing import make_sample, upload
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dask.*")
 
 ROWS = 5000
+CLIENT = Path(__file__).parents[1] / "docs" / "client.md"
 
 
 def needed(name: str) -> ModuleType:
@@ -96,6 +99,60 @@ def test_duckdb(tables: Tables) -> None:
         for path in (tables.csv, tables.parquet):
             [found] = connection.execute(f"SELECT count(*), sum(number) FROM '{path}' WHERE name != ''").fetchall()
             assert found == (ROWS, SUM)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets(tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing is asked of a Hub
+    datasets = needed("datasets")
+    for kind, path in (("csv", tables.csv), ("parquet", tables.parquet)):
+        rows = datasets.load_dataset(
+            kind,
+            data_files=path,
+            split="train",
+            streaming=streaming,
+            cache_dir=str(tmp_path / "datasets"),
+            storage_options=dict(tables.options),  # it adds to what it is given
+        )
+        assert sum(row["number"] for row in rows) == SUM
+
+
+def prices(read: Any) -> list[int]:
+    """The column of whatever a reader gives."""
+    if hasattr(read, "fetchall"):  # DuckDB
+        return [price for (price,) in read.fetchall()]
+    for step in ("compute", "to_table"):  # Dask, and a dataset of PyArrow
+        read = getattr(read, step)() if hasattr(read, step) else read
+    column = read["price"]
+    return [int(one) for one in (column.to_pylist() if hasattr(column, "to_pylist") else column)]
+
+
+def test_the_lines_of_the_documentation_read_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow, parquet, duckdb = needed("pyarrow"), needed("pyarrow.parquet"), needed("duckdb")
+    for name in ("dask.dataframe", "pandas", "polars"):
+        needed(name)
+    monkeypatch.setenv("XET_CACHE", str(tmp_path / "cache"))
+    [block] = [part for part in re.findall(r"```python\n(.*?)```", CLIENT.read_text(), re.DOTALL) if "polars" in part]
+    packed = io.BytesIO()
+    parquet.write_table(pyarrow.table({"price": range(ROWS), "name": ["x"] * ROWS}), packed)
+    with EmbeddedCas.open(tmp_path / "store") as cas:
+        file = upload(cas, make_sample(packed.getvalue()))
+        with live_server(cas) as server:
+            block = block.replace("HASH", str(file)).replace("https://xet.example.org", server.url)
+            names: dict[str, Any] = {"TOKEN": server.token("read")}
+            tables = 0
+            try:
+                for statement in ast.parse(block).body:
+                    code = ast.unparse(statement)
+                    if isinstance(statement, ast.Expr) and "register" not in code:
+                        assert prices(eval(code, names)) == list(range(ROWS)), code
+                        tables += 1
+                    else:
+                        exec(code, names)
+            finally:
+                duckdb.unregister_filesystem("xet")
+                names["fs"].close()
+    assert tables == 7
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])

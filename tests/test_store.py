@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_many_files_come_at_once(place: Place, tmp_path: Path, source: Path, dat
             *zip(files, targets, strict=True),
             ("ab" * 32, tmp_path / "out" / "missing"),
         ]
-        reports = list(store.get_many(named, on_error=lambda path, _: failed.append(path)))
+        reports = store.get_many(named, on_error=lambda path, _: failed.append(path))
         assert [(report.hash, report.size, report.verified) for report in reports] == [
             (file, len(content), True) for file, content in zip(files, contents, strict=True)
         ]
@@ -95,18 +96,58 @@ def test_many_files_come_at_once(place: Place, tmp_path: Path, source: Path, dat
         assert failed == [tmp_path / "out" / "missing"]
         assert len(list((tmp_path / "out").iterdir())) == len(files)
         with pytest.raises(NotFoundError):
-            list(store.get_many(named[-1:]))
+            store.get_many(named[-1:])
+
+
+def test_verbs_for_many_files_act_when_they_are_called(place: Place, tmp_path: Path, source: Path) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    stored: list[xetstore.PutReport] = []
+    written: list[xetstore.GetReport] = []
+    with place.open() as store:
+        store.put_many([source, tmp_path / "other"], on_report=stored.append)
+        assert [report.path for report in stored] == [source, tmp_path / "other"]
+        named = [(report.info.hash, tmp_path / f"copy of {report.path.name}") for report in stored]
+        store.get_many(named, on_report=written.append)
+        assert [report.hash for report in written] == [file for file, _ in named]
+        assert [path.read_bytes() for _, path in named] == [source.read_bytes(), b"other"]
+
+
+def test_reports_can_be_taken_one_by_one(place: Place, tmp_path: Path, source: Path) -> None:
+    with place.open() as store:
+        reports = store.iter_put([source, source])
+        first = next(reports)
+        assert store.stat(first.info.hash).size == first.info.size
+        assert [report.info for report in reports] == [first.info]
+        named = [(first.info.hash, tmp_path / "a"), (first.info.hash, tmp_path / "b")]
+        assert [report.hash for report in store.iter_get(named)] == [first.info.hash] * 2
+
+
+def test_a_watcher_that_fails_ends_the_call_and_leaves_nothing_under_way(
+    place: Place, tmp_path: Path, source: Path
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("enough")
+
+    with place.open() as store:
+        file = store.put(source).hash
+        threads = set(threading.enumerate())
+        with pytest.raises(RuntimeError, match="enough") as caught:
+            store.get_many([(file, tmp_path / "a"), (file, tmp_path / "b")], on_report=fail)
+        assert not [thread for thread in set(threading.enumerate()) - threads if thread.name.startswith("fetch")]
+        with pytest.raises(RuntimeError, match="enough"):
+            store.put_many([source], on_report=fail)
+    assert caught.traceback
 
 
 def test_a_call_for_many_files_is_given_up_with_its_store(place: Place, tmp_path: Path, source: Path) -> None:
     with place.open() as store:
         file = store.put(source).hash
         for_one_call = store.for_one_call()
-        found = for_one_call.get_many([(file, tmp_path / "a"), (file, tmp_path / "b")])
+        found = for_one_call.iter_get([(file, tmp_path / "a"), (file, tmp_path / "b")])
         for_one_call.interrupt()
         with pytest.raises(InterruptedCallError):
             next(found)
-        assert len(list(store.get_many([(file, tmp_path / "a"), (str(file), tmp_path / "b")]))) == 2
+        assert len(store.get_many([(file, tmp_path / "a"), (str(file), tmp_path / "b")])) == 2
 
 
 def test_the_same_again_is_not_stored_again(place: Place, source: Path, data: bytes) -> None:

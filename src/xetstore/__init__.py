@@ -10,6 +10,10 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xetstore import aio as aio
+    from xetstore import errors as errors
+    from xetstore import events as events
+    from xetstore import protocol as protocol
     from xetstore.errors import XetError
     from xetstore.limits import Limits
     from xetstore.protocol.hashes import Hash
@@ -48,10 +52,15 @@ _HOMES = {
     "open_file": ("xetstore.store", "open_file"),
 }
 
+# Modules that are there as `xetstore.errors` after `import xetstore`.
+_MODULES = ("aio", "errors", "events", "protocol")
+
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return _import_module("importlib.metadata").version("xetstore")
+    if name in _MODULES:
+        return _import_module(f"xetstore.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'xetstore' has no attribute {name!r}")
     module, attribute = _HOMES[name]
@@ -59,4 +68,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *_MODULES]

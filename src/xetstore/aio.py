@@ -127,7 +127,24 @@ class AsyncStore:
         """Store a file."""
         return await self._once(lambda store, _: store.put(path, policy=policy, progress=progress))
 
-    def put_many(
+    async def put_many(
+        self,
+        paths: Iterable[Path | str],
+        *,
+        policy: CompressionPolicy | str = "auto",
+        progress: Progress | None = None,
+        on_report: Callable[[PutReport], None] | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        dry_run: bool = False,
+    ) -> list[PutReport]:
+        """Store files that share xorbs; their reports."""
+        return await self._once(
+            lambda store, _: store.put_many(
+                paths, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
+            )
+        )
+
+    def iter_put(
         self,
         paths: Iterable[Path | str],
         *,
@@ -136,9 +153,9 @@ class AsyncStore:
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
     ) -> AsyncGenerator[PutReport]:
-        """Store files that share xorbs; an asynchronous iterator of their reports."""
+        """As :meth:`put_many`; an asynchronous iterator of the reports."""
         return self._each(
-            lambda store: store.put_many(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
+            lambda store: store.iter_put(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
         )
 
     async def estimate(
@@ -173,7 +190,23 @@ class AsyncStore:
             )
         )
 
-    def get_many(
+    async def get_many(
+        self,
+        files: Iterable[tuple[Hash | str, Path | str]],
+        *,
+        progress: Progress | None = None,
+        on_report: Callable[[GetReport], None] | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        fsync: bool = False,
+    ) -> list[GetReport]:
+        """Write files to their paths; their reports."""
+        return await self._once(
+            lambda store, _: store.get_many(
+                files, progress=progress, on_report=on_report, on_error=on_error, fsync=fsync
+            )
+        )
+
+    def iter_get(
         self,
         files: Iterable[tuple[Hash | str, Path | str]],
         *,
@@ -181,8 +214,8 @@ class AsyncStore:
         on_error: Callable[[Path, XetError], None] | None = None,
         fsync: bool = False,
     ) -> AsyncGenerator[GetReport]:
-        """Write files to their paths; an asynchronous iterator of their reports."""
-        return self._each(lambda store: store.get_many(files, progress=progress, on_error=on_error, fsync=fsync))
+        """As :meth:`get_many`; an asynchronous iterator of the reports."""
+        return self._each(lambda store: store.iter_get(files, progress=progress, on_error=on_error, fsync=fsync))
 
     async def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """What :meth:`get` would fetch."""

@@ -1,36 +1,42 @@
 """Every error xetstore raises on purpose, and what each one means to a caller, a shell and an HTTP client.
 
 XetError                     code                 HTTP  exit  retryable
-├── UsageError               usage                 400     2  no    the call itself is wrong
+├── UsageError               usage                 400     2  no    the call itself is wrong (a ValueError)
 │   ├── RangeError           range                 416     2  no    a byte range starts past the end
 │   └── TooLargeError        too_large             413     2  no    a body is longer than any valid one
-├── NotFoundError            not_found             404     3  no    no such file, xorb or store (or no grant for it)
+├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
 ├── IntegrityError           integrity             400     4  no    bytes are not what their name says
-│   ├── FormatError          format                400     4  no    bytes break a rule of the format
+│   ├── FormatError          format                400     4  no    bytes break a rule of the format (ValueError)
 │   ├── HashMismatchError    hash_mismatch         400     4  no    content and hash differ
 │   ├── DamagedError         damaged               500     4  no    what is stored is not what was stored
 │   └── RejectedShardError   rejected_shard        400     4  no    a shard claims what its xorbs do not hold
 │       └── MissingXorbError missing_xorb          400     4  no    a shard names a xorb that is not stored
-├── AccessDeniedError        denied                503     5  no    the system or the store refuses access
+├── AccessDeniedError        denied                503     5  no    access is refused (PermissionError)
 │   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
 │   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
-├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again
+├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
-│   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending
+│   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
 ├── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
 └── InterruptedCallError     interrupted           499   130  no    whoever waited for the call gave up
+
+Each is also the builtin error that a caller may look for, in brackets; one below another is so too. Those that are an
+OSError have an ``errno``, where there is one for all that they are raised for. All survive pickle and copy whole, so
+that they reach the parent of a multiprocessing.Pool.
 """
 
 from __future__ import annotations
 
-import errno
+import errno as numbers
+from typing import Any
 
 
 class XetError(Exception):
     """Base of all errors raised on purpose. ``str(error)`` is one sentence; ``hint`` says what to do next.
 
-    ``retry_after`` is how many seconds to wait before trying again, where that is known.
+    ``retry_after`` is how many seconds to wait before trying again, where that is known. ``errno`` is the number of the
+    system's error that this one stands for, or None; ``strerror`` is the sentence, for callers that catch an OSError.
     """
 
     code = "error"
@@ -38,13 +44,27 @@ class XetError(Exception):
     exit_code = 1
     retryable = False
     retry_after: float | None = None
+    # Named here, they are in the dictionary of the object, and not where OSError keeps them and no pickle finds them.
+    errno: int | None = None
+    strerror: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
+        self.strerror = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args), self.__dict__
 
-class UsageError(XetError):
+
+def _made_again(kind: type[XetError], args: tuple[Any, ...]) -> XetError:
+    """An error without its fields. No constructor is called: each takes other arguments than the message."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
+
+class UsageError(XetError, ValueError):
     """The call itself is wrong: a malformed hash, a negative range, a directory where a file is needed."""
 
     code = "usage"
@@ -66,9 +86,10 @@ class TooLargeError(UsageError):
     http_status = 413
 
 
-class NotFoundError(XetError):
+class NotFoundError(XetError, FileNotFoundError):
     """No such file, xorb, shard or store; also the answer where the caller has no grant."""
 
+    errno = numbers.ENOENT
     code = "not_found"
     http_status = 404
     exit_code = 3
@@ -82,7 +103,7 @@ class IntegrityError(XetError):
     exit_code = 4
 
 
-class FormatError(IntegrityError):
+class FormatError(IntegrityError, ValueError):
     """Bytes break a rule of the format.
 
     ``rule`` is a short stable name of the rule broken (``"chunk.version"``), ``offset`` the byte offset
@@ -96,9 +117,6 @@ class FormatError(IntegrityError):
         self.rule = rule
         self.offset = offset
         self.detail = detail
-
-    def __reduce__(self) -> tuple[type[FormatError], tuple[str, int, str]]:
-        return type(self), (self.rule, self.offset, self.detail)
 
 
 class HashMismatchError(IntegrityError):
@@ -139,9 +157,10 @@ class MissingXorbError(RejectedShardError):
         self.xorb = xorb
 
 
-class AccessDeniedError(XetError):
+class AccessDeniedError(XetError, PermissionError):
     """The operating system or the store refuses access. Of a server: it may not do its own work."""
 
+    errno = numbers.EACCES
     code = "denied"
     http_status = 503
     exit_code = 5
@@ -161,7 +180,7 @@ class ForbiddenError(AccessDeniedError):
     http_status = 403
 
 
-class UnavailableError(XetError):
+class UnavailableError(XetError, OSError):
     """Busy, locked or out of reach; the same call may succeed later."""
 
     code = "unavailable"
@@ -173,13 +192,15 @@ class UnavailableError(XetError):
 class StorageFullError(UnavailableError):
     """No room (or no inode, or quota) left; what was being written was not acknowledged."""
 
+    errno = numbers.ENOSPC
     code = "storage_full"
     http_status = 507
 
 
-class TimedOutError(UnavailableError):
+class TimedOutError(UnavailableError, TimeoutError):
     """A peer stopped sending, or sends too slowly to wait for."""
 
+    errno = numbers.ETIMEDOUT
     code = "timeout"
     http_status = 408
 
@@ -208,21 +229,22 @@ class InterruptedCallError(XetError):
 
 
 _KINDS: dict[int | None, type[XetError]] = {
-    errno.ENOENT: NotFoundError,
-    errno.EACCES: AccessDeniedError,
-    errno.EPERM: AccessDeniedError,
-    errno.EROFS: AccessDeniedError,
-    errno.ENOSPC: StorageFullError,
-    errno.EDQUOT: StorageFullError,
-    errno.EFBIG: StorageFullError,
-    errno.EMFILE: UnavailableError,
-    errno.ENFILE: UnavailableError,
-    errno.EBUSY: UnavailableError,
-    errno.ETIMEDOUT: UnavailableError,
-    errno.EISDIR: UsageError,
-    errno.ENOTDIR: UsageError,
-    errno.EEXIST: UsageError,
-    errno.ENAMETOOLONG: UsageError,
+    numbers.ENOENT: NotFoundError,
+    numbers.EACCES: AccessDeniedError,
+    numbers.EPERM: AccessDeniedError,
+    numbers.EROFS: AccessDeniedError,
+    numbers.ENOSPC: StorageFullError,
+    numbers.EDQUOT: StorageFullError,
+    numbers.EFBIG: StorageFullError,
+    numbers.EMFILE: UnavailableError,
+    numbers.ENFILE: UnavailableError,
+    numbers.EBUSY: UnavailableError,
+    numbers.ETIMEDOUT: UnavailableError,
+    numbers.EISDIR: UsageError,
+    numbers.ENOTDIR: UsageError,
+    numbers.EEXIST: UsageError,
+    numbers.ENAMETOOLONG: UsageError,
+    numbers.ELOOP: UsageError,
 }
 
 

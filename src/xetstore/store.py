@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,14 +108,32 @@ class Store:
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
+        on_report: Callable[[PutReport], None] | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
-    ) -> Iterator[PutReport]:
-        """Store files that share xorbs; yield a report for each, in order, once it is durable.
+    ) -> list[PutReport]:
+        """Store files that share xorbs; their reports, in order. ``on_report`` gets each once its file is durable.
 
         A file that cannot be read is handed to ``on_error`` and the others go on; without ``on_error`` its error is
         raised after the files before it have been stored. With ``dry_run`` nothing is sent or stored: the reports say
         what would be new.
+        """
+        return _gathered(
+            self.iter_put(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run), on_report
+        )
+
+    def iter_put(
+        self,
+        paths: Iterable[Path | str],
+        *,
+        policy: CompressionPolicy | str = "auto",
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        dry_run: bool = False,
+    ) -> Generator[PutReport]:
+        """As :meth:`put_many`, for more reports than memory should hold: each file is stored as its report is taken.
+
+        Nothing is stored before the first one is asked for, and what was not reported may not be stored.
         """
         call = self._under_way.begin()
         return put_files(
@@ -176,15 +194,31 @@ class Store:
         files: Iterable[tuple[Hash | str, Path | str]],
         *,
         progress: Progress | None = None,
+        on_report: Callable[[GetReport], None] | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         fsync: bool = False,
-    ) -> Iterator[GetReport]:
-        """Write files, given as (file, path), to their paths; yield a report for each, in order, once it is there.
+    ) -> list[GetReport]:
+        """Write files, given as (file, path), to their paths; their reports, in order. ``on_report`` gets each once
+        its file is there.
 
         Small files that were stored together come together, some dozens by two requests. Each appears verified and
         whole or not at all, as with :meth:`get`. A file that fails is handed to ``on_error``, with its path, and the
         others go on; without ``on_error`` its error is raised after the files before it have been told. ``files`` is
         read to its end before the first of them is fetched; a path that comes twice is an error.
+        """
+        return _gathered(self.iter_get(files, progress=progress, on_error=on_error, fsync=fsync), on_report)
+
+    def iter_get(
+        self,
+        files: Iterable[tuple[Hash | str, Path | str]],
+        *,
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        fsync: bool = False,
+    ) -> Generator[GetReport]:
+        """As :meth:`get_many`, for more reports than memory should hold: files are written as reports are taken.
+
+        Nothing is written before the first one is asked for; some files are fetched ahead.
         """
         call = self._under_way.begin()
         return self._get_many(call, _one_by_one(call, files), progress, on_error, fsync)
@@ -286,7 +320,7 @@ class Store:
         progress: Progress | None,
         on_error: Callable[[Path, XetError], None] | None,
         fsync: bool,
-    ) -> Iterator[GetReport]:
+    ) -> Generator[GetReport]:
         found = get_files(
             call,
             files,
@@ -322,6 +356,17 @@ class Store:
             f"the store at {self.location} is on a server, and cannot {what}",
             hint="that takes the directory of a store",
         )
+
+
+def _gathered(reports: Generator[T], on_report: Callable[[T], None] | None) -> list[T]:
+    """All reports, each told as it comes."""
+    gathered = []
+    with closing(reports):
+        for report in reports:
+            gathered.append(report)
+            if on_report is not None:
+                on_report(report)
+    return gathered
 
 
 def _one_by_one(call: OneCall, items: Iterable[T]) -> Iterator[T]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -119,6 +120,19 @@ def test_keys_that_others_may_read_or_write_are_refused(ring: KeyRing, folder: P
         KeyRing.open(folder)
     assert caught.value.hint is not None
     assert "chmod 600 access/keys.json" in caught.value.hint
+
+
+def test_keys_that_others_may_read_meanwhile_are_refused_with_what_to_do(ring: KeyRing, folder: Path) -> None:
+    path = folder / "keys.json"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    path.chmod(0o644)
+    uses: list[Callable[[], Key]] = [partial(ring.signing_key, KeyKind.TOKEN), partial(ring.rotate, KeyKind.TOKEN)]
+    for use in uses:
+        with pytest.raises(AccessDeniedError, match="others than its owner") as caught:
+            use()
+        assert "chmod 600 access/keys.json" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702])

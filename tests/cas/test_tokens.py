@@ -541,6 +541,16 @@ def test_while_it_is_unknown_what_is_revoked_nothing_is_valid(
                 which.verify(token)
 
 
+def test_a_list_that_others_may_read_is_not_changed_and_what_to_do_is_said(
+    authority: TokenAuthority, revoked: Path
+) -> None:
+    authority.revoke(issue(authority))
+    revoked.chmod(0o644)
+    with pytest.raises(UnavailableError, match="others than its owner") as caught:
+        authority.revoke(issue(authority))
+    assert "chmod 600" in (caught.value.hint or "")
+
+
 def test_a_list_that_cannot_be_looked_at_is_not_an_empty_one(authority: TokenAuthority, keys: KeyRing) -> None:
     token = issue(authority)
     real = os.stat

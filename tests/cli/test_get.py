@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,15 +184,115 @@ def test_a_file_of_a_list_that_fails_is_reported_and_the_others_come(xet: Xet, t
     [
         *("", "  ", "{} path", "{}  ", "{}", "path", " {}  path", "zz{}  path", "{}  " + "ab" * 32 + "  path"),
         *("{}  /etc/passwd", "{}  ../up", "{}  a/../b", "{}  a/..", "{}  .", "{}  ./", "{}  nul\0"),
-        *("{}  fine", "{}  ./fine"),
+        *(
+            "{}  fine",
+            "{}  ./fine",
+            "{}  f\\x69ne",
+            "{}  a\\b",
+            "{}  \\ud800",
+            "{}  a\\x00",
+            "{}  \\x2e./up",
+            "{}  \\x2fetc",
+        ),
+        *("{{", "{{}}", '{{"hash": "{}"}}', '{{"path": "a"}}', '{{"hash": "ab", "path": "a"}}'),
+        *('{{"hash": "{}", "path": 5}}', '{{"hash": "{}", "path": "../a"}}', '{{"hash": "{}", "path": "fine"}}'),
+        *('{{"hash": 5, "path": "a"}}', '{{"hash": "{}", "path": "\\ud800"}}', '{{"hash": "{}", "path": "a\\u0000"}}'),
+        '{{"a": ' * 100_000,
     ],
 )
-def test_a_line_that_is_none_is_named_and_nothing_is_fetched(xet: Xet, stored: str, tmp_path: Path, line: str) -> None:
+def test_a_line_that_is_none_is_named_and_the_others_come(xet: Xet, stored: str, tmp_path: Path, line: str) -> None:
     listed = f"{stored}  fine\n{line.format(stored)}\n{stored}  last\n"
     ran = xet("get", "--list", "-", "-o", tmp_path / "copy", "--json", stdin=listed)
     assert (ran.code, [error["code"] for error in ran.errors]) == (2, ["usage"])
     assert ran.errors[0]["message"].startswith("line 2 of stdin ")
-    assert not (tmp_path / "copy").exists()
+    assert contents(tmp_path / "copy") == {"fine": DATA, "last": DATA}
+
+
+# Every byte but NUL and the slash may be in a name.
+ODD_NAMES = [
+    *(
+        b"new\nline",
+        b"carriage\r",
+        b"tab\tbed",
+        b"\x1b[2Jescape",
+        b"bell\x07\x7f",
+        b"trailing  ",
+        b"  leading",
+        b" ",
+        b"  ",
+    ),
+    *("2024\u202fAM.png".encode(), "\u3000wide".encode(), "\u200b\u200e\u202e".encode(), "\x85\u2028\ufeff".encode()),
+    *(
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467".encode(),
+        "e\u0301".encode(),
+        "\u00e9".encode(),
+        "\U000e0001".encode(),
+    ),
+    *(b"back\\slash", b"\\n", b"\\x41", b"\\", b"\\\\", b"latin-\xe9", b"\xff\xfe", b"\xed\xa0\x80", b"\xc3"),
+    *(b'"quoted"', b"{", b'{"hash": 1}', b"#", b"-", b"-o", b"ab" * 32, b"ab" * 32 + b"  name", b"CR\r\n", b"x" * 255),
+    bytes(range(1, 47)) + bytes(range(48, 128)),
+    bytes(range(128, 256)),
+]
+
+
+ASCII = ["on a stream that writes ASCII only"]
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> dict[bytes, bytes]:
+    """Files with odd names in ``odd``, each with other content, one of them in a folder with an odd name."""
+    top = tmp_path / "odd"
+    (top / os.fsdecode(b"fol\nder\xff ")).mkdir(parents=True)
+    made = {name: b"%d" % number for number, name in enumerate([*ODD_NAMES, b"fol\nder\xff /in it\\"])}
+    for name, content in made.items():
+        (top / os.fsdecode(name)).write_bytes(content)
+    return made
+
+
+@pytest.mark.parametrize("option", [[], ["--null"], ["--json"], ASCII], ids=["lines", "null", "json", "ascii"])
+@pytest.mark.parametrize("command", ["put", "hash"])
+def test_every_name_comes_back(
+    xet: Xet, odd: dict[bytes, bytes], tmp_path: Path, option: list[str], command: str
+) -> None:
+    environment = {**xet.environment, "LC_ALL": "C.UTF-8"}
+    if option == ASCII:
+        option, environment["PYTHONIOENCODING"] = [], "ascii"
+    named: dict[str, Any] = {"env": environment, "cwd": tmp_path}
+    put = xet.process("put", *option, "odd", **named)
+    if command == "hash":
+        files = [os.fsdecode(b"odd/" + name) for name in odd]
+        put = xet.process("hash", *option, *files, **named)
+    assert put.code == 0
+    (tmp_path / "list").write_bytes(put.data)
+    if not option:
+        assert put.stdout.replace("\n", "").isprintable()
+        assert put.stdout.count("\n") == len(odd)
+    null = [one for one in option if one == "--null"]
+    ran = xet.process("get", "--list", "list", *null, "-o", "copy", **named)
+    assert (ran.code, ran.stdout) == (0, ""), ran.stderr
+    read = contents(tmp_path / "copy" / "odd")
+    assert {os.fsencode(name): content for name, content in read.items()} == odd
+
+
+def test_a_list_that_ends_lines_with_nul_is_no_other_list(xet: Xet, stored: str, tmp_path: Path) -> None:
+    listed = f"{stored}  a\\b\0nothing\0{stored}  a\\b\0{stored}  last\0"
+    ran = xet("get", "--list", "-", "-z", "-o", tmp_path / "copy", "--json", stdin=listed)
+    assert (ran.code, [error["message"].split(" of")[0] for error in ran.errors]) == (2, ["line 2", "line 3"])
+    assert contents(tmp_path / "copy") == {"a\\b": DATA, "last": DATA}
+
+
+def test_names_that_are_not_escaped_go_to_no_terminal(xet: Xet, stored: str, tmp_path: Path) -> None:
+    import pty
+
+    reader, terminal = pty.openpty()
+    for command in ("put", "hash"):
+        ran = xet.process(command, "-z", tmp_path / "original", stdout=terminal)
+        assert (ran.code, "--null" in ran.stderr) == (2, True)
+    os.close(terminal)
+    os.close(reader)
+    for more in (["put", "--json"], ["hash", "--json"], ["hash", "--chunks"]):
+        assert xet(*more, "-z", tmp_path / "original").code == 2
+    assert xet("get", stored, "-z", "-o", tmp_path / "copy").code == 2
 
 
 def test_an_empty_list_is_done_at_once(xet: Xet, stored: str, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_thousand_small_files_take_some_dozens_of_requests(tmp_path: Path) -> 
                 double.plan(Kind.BATCH, faults.status(status), times=None)
             wanted = {tmp_path / "out" / str(number): file for number, file in enumerate(files[:count])}
             with Store(HttpCas(double.url, tokens=FixedToken(server.token("read")))) as store:
-                reports = list(store.get_many((file, path) for path, file in wanted.items()))
+                reports = store.get_many((file, path) for path, file in wanted.items())
             assert [report.hash for report in reports] == files[:count]
             assert [path.read_bytes() for path in wanted] == contents[:count]
             assert sum(report.fetched_bytes for report in reports) == double.xorb_bytes_down

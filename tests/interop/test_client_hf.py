@@ -108,7 +108,7 @@ def test_thousands_of_small_files_go_either_way(server: Server, theirs: HfProces
     infos += theirs.upload(paths[750:]).infos
     (scratch / "out").mkdir()
     targets = [scratch / "out" / str(i) for i in range(1500)]
-    reports = list(ours.get_many((info.hash, target) for info, target in zip(infos, targets, strict=True)))
+    reports = ours.get_many((info.hash, target) for info, target in zip(infos, targets, strict=True))
     assert all(report.verified for report in reports)
     assert [target.read_bytes() for target in targets] == contents
 

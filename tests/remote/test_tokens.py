@@ -227,6 +227,11 @@ def test_a_callback_that_returns_something_else_is_an_error(given: object) -> No
     assert "token" in str(caught.value)
 
 
+def test_a_callback_that_returns_a_token_with_a_line_end_is_told_so() -> None:
+    with pytest.raises(UsageError, match="a character that no token has"):
+        CallbackTokens(lambda scope: (f"{scope}\n", None)).token(write=False)
+
+
 @pytest.mark.parametrize("bad", ["", " ", "a b", "a\r\nX-Evil: 1", "a\0", "töken", "x" * 64_001, "\ud800"])
 def test_a_token_that_could_not_stand_in_a_header_is_refused_unshown(bad: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -122,8 +122,9 @@ def test_a_token_for_the_admin_is_kept_while_it_is_valid_and_issued_anew_after(t
 def test_a_token_for_the_admin_that_others_may_read_is_refused(tmp_path: Path) -> None:
     authority = TokenAuthority(KeyRing.open(tmp_path / "access"))
     provide_admin_token(tmp_path / "access", authority).chmod(0o644)
-    with pytest.raises(AccessDeniedError, match="others than its owner may read"):
+    with pytest.raises(AccessDeniedError, match="others than its owner may read") as caught:
         provide_admin_token(tmp_path / "access", authority)
+    assert "chmod 600" in (caught.value.hint or "")
 
 
 def test_a_directory_that_is_no_store_is_not_served(store: Path) -> None:

@@ -39,6 +39,7 @@ from xetstore.errors import (
     NotFoundError,
     UnavailableError,
     UsageError,
+    XetError,
 )
 
 OVERLAP_SECONDS: Final = 24 * 3600
@@ -159,6 +160,8 @@ class KeyRing:
                 )
             if create and not (folder / _FILE).exists():
                 _make_keys(folder, int(clock()))
+        except XetError:
+            raise
         except OSError as error:
             raise access_error(error, "the keys of the store cannot be created") from error
         return cls(folder, clock)
@@ -194,6 +197,8 @@ class KeyRing:
                     _retired(key, now + overlap_seconds) if key.kind is kind else key for key in loaded.keys.values()
                 ]
                 _write(self.folder, [*(key for key in older if key.retired_at is None or key.retired_at > now), new])
+        except XetError:
+            raise
         except OSError as error:
             raise access_error(error, "the keys of the store cannot be replaced") from error
         return new
@@ -208,15 +213,19 @@ class KeyRing:
                 return loaded
             with self._lock:
                 self._loaded = loaded = self._load()
-        except OSError as error:
-            raise UnavailableError(f"the keys of the store cannot be read: {error.strerror}") from error
         except (NotFoundError, UsageError) as error:
             raise UnavailableError(f"the keys of the store can no longer be used: {error}") from error
+        except XetError:
+            raise
+        except OSError as error:
+            raise UnavailableError(f"the keys of the store cannot be read: {error.strerror}") from error
         return loaded
 
     def _load(self) -> _Loaded:
         try:
             found = read_private(self._path)
+        except XetError:
+            raise
         except OSError as error:
             raise access_error(error, "the keys of the store cannot be read") from error
         if found is None:

@@ -35,7 +35,7 @@ from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.layout import open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb
-from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError
+from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError, XetError
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
@@ -326,5 +326,7 @@ def _as_damage(*files: Hash) -> Iterator[None]:
     """
     try:
         yield
+    except XetError:
+        raise
     except (KeyError, ValueError) as error:
         raise DamagedError(f"the index and the xorbs of file {', '.join(map(str, files))} differ: {error}") from error

@@ -24,7 +24,7 @@ import msgspec
 
 from xetstore.cas.keys import Algorithm, Key, KeyKind, KeyRing
 from xetstore.cas.private_files import Stamp, access_error, locked, read_private, replace_file, stamp_of
-from xetstore.errors import AccessDeniedError, UnauthenticatedError, UnavailableError, UsageError
+from xetstore.errors import AccessDeniedError, UnauthenticatedError, UnavailableError, UsageError, XetError
 
 TTL_SECONDS: Final = 900
 """How long a token lives unless its issuer says otherwise."""
@@ -340,6 +340,8 @@ class _Revocations:
                 entries[token_id] = max(until, entries.get(token_id, 0))
                 lines = (f"{name} {min(end, now + MAX_TTL_SECONDS)}\n" for name, end in entries.items() if end > now)
                 replace_file(self._path, "".join(lines).encode())
+        except XetError:
+            raise
         except OSError as error:
             raise access_error(error, "the token cannot be revoked") from error
 

@@ -9,13 +9,14 @@ import click
 
 from xetstore.cli.context import Settings, parse_file, range_option, store_options
 from xetstore.cli.network import transfer_options
+from xetstore.cli.parsed import Parsed
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
 
 
 @click.command()
-@click.argument("file", type=parse_file, metavar="FILE")
+@click.argument("file", type=Parsed(parse_file), metavar="FILE")
 @range_option
 @transfer_options
 @store_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import click
 from xetstore.cli.interruption import interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
+from xetstore.cli.parsed import Parsed
 from xetstore.cli.watcher import Watcher
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 
@@ -105,6 +107,15 @@ class Settings:
         watch()
         return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
 
+    def check_null(self) -> None:
+        """Raise UsageError where ``--null`` does not go with the rest."""
+        if self.output.null and self.output.json:
+            raise UsageError("--null and --json are two ways to print names", hint="leave out one of the two")
+        if self.output.null and sys.stdout.isatty():
+            raise UsageError(
+                "--null prints names as they are, which a terminal must not see", hint="send it on: > FILE"
+            )
+
     def failed(self, error: Exception, path: Path | None = None) -> None:
         """Report an error, of a file if ``path`` says which. The first one gives the exit code of a command that goes
         on to its end.
@@ -171,6 +182,21 @@ events_option = click.option(
 )
 
 
+def _set_null(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).output.null = True
+
+
+null_option = click.option(
+    "-z",
+    "--null",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_null,
+    help="End lines with NUL, and print names as they are.",
+)
+
+
 def common_options(command: F) -> F:
     """Add ``--json`` and ``--debug``."""
     return json_option(debug_option(command))
@@ -216,7 +242,7 @@ def range_option(command: F) -> F:
     return click.option(
         "--range",
         "span",
-        type=parse_range,
+        type=Parsed(parse_range),
         default=":",
         metavar="START:END",
         help="These bytes only, without the one at END; START: and :END are open.",
@@ -226,6 +252,8 @@ def range_option(command: F) -> F:
 _HINTS: Final[dict[int, str]] = {
     errno.EISDIR: "name a file, not a directory",
     errno.ENOTDIR: "a part of the path is a file, not a directory",
+    errno.ENAMETOOLONG: "a system takes no longer one: go into a folder nearer to it, and name it from there",
+    errno.ELOOP: "a link leads back to itself",
     errno.EROFS: "the file system is mounted read-only",
     errno.ENOSPC: "make room and run the same command again",
     errno.EDQUOT: "make room within your quota and run the same command again",

@@ -13,6 +13,7 @@ import click
 
 from xetstore.cli.context import PATH, STORE_VARIABLE, Settings, store_options
 from xetstore.cli.hash import total_size
+from xetstore.cli.names import escaped
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
 from xetstore.cli.put import files_of
@@ -88,7 +89,7 @@ def _print(output: Output, file: FileEstimate) -> None:
         (file.stored_bytes, "in the store"),
     )
     known = "; ".join(f"{size_text(nbytes)} {what}" for nbytes, what in parts if nbytes)
-    output.line(f"{file.path}: {size_text(file.info.size)}{': ' if known else ''}{known}")
+    output.line(f"{escaped(str(file.path))}: {size_text(file.info.size)}{': ' if known else ''}{known}")
     if _columns() and file.picture:
         output.line("  " + "".join(_BLOCKS[kind] * len(list(cells)) for kind, cells in groupby(file.picture)))
 

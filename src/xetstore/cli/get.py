@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.cat import copy_to_stdout
-from xetstore.cli.context import PATH, Settings, events_option, parse_file, range_option, store_options
+from xetstore.cli.context import PATH, Settings, events_option, null_option, parse_file, range_option, store_options
 from xetstore.cli.listed import get_listed, report_fields
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
+from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=parse_file, metavar="FILE", required=False)
+@click.argument("file", type=Parsed(parse_file), metavar="FILE", required=False)
 @click.option(
     "-o",
     "--output",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--keep-partial", is_flag=True, help="After Ctrl-C too, keep what there is for the next attempt.")
 @click.option("--fsync", is_flag=True, help="Return when OUT is on the disk.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+@null_option
 @events_option
 @transfer_options
 @store_options
@@ -55,7 +57,7 @@ def get(
     FILE is a hash, or hf://models/NAMESPACE/NAME/PATH. An existing OUT is replaced, and only when all of the file is
     there. After an error, what has arrived waits beside OUT for the next attempt.
 
-    LIST has the lines that `xet put` and `xet hash` print, HASH  PATH: each file is written to PATH in the directory
+    LIST has what `xet put` and `xet hash` print, HASH  PATH, or JSON: each file is written to PATH in the directory
     OUT. One that fails is reported, and the others go on.
     """
     output = settings.output
@@ -74,6 +76,8 @@ def get(
                 raise UsageError(f"{option} does not go with --list", hint="leave out one of the two")
         return get_listed(settings, listed, out, fsync=fsync)
     assert file is not None
+    if output.null:
+        raise UsageError("--null is for a list", hint="leave it out, or give --list")
     if str(out) == "-":
         if output.json:
             raise UsageError("--json and -o - both want stdout", hint="give -o a file, or leave out --json")

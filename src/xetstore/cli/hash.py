@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xetstore.cli.context import PATH, Settings, common_options
-from xetstore.errors import XetError
+from xetstore.cli.context import PATH, Settings, common_options, null_option
+from xetstore.errors import UsageError, XetError
 
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--chunks", is_flag=True, help="List the hash and the length of every chunk.")
 @click.option("--sha256", is_flag=True, help="Compute the SHA-256 too.")
+@null_option
 @common_options
 @click.pass_obj
 def hash_(settings: Settings, paths: tuple[Path, ...], chunks: bool, sha256: bool) -> int:
@@ -31,6 +32,9 @@ def hash_(settings: Settings, paths: tuple[Path, ...], chunks: bool, sha256: boo
     from xetstore.store import hash_report
 
     output = settings.output
+    settings.check_null()
+    if output.null and chunks:
+        raise UsageError("--null and --chunks do not go together", hint="leave out one of the two")
     with output.progress("hash", total_size(paths)) as progress:
         for path in paths:
             try:
@@ -55,7 +59,7 @@ def _print(output: Output, path: Path, report: HashReport, *, sha256: bool) -> N
     info = report.info
     chunks = None if report.chunks is None else [(str(name), length) for name, length in report.chunks]
     if not output.json:
-        output.line(f"{info.hash}  {info.sha256}  {path}" if sha256 else f"{info.hash}  {path}")
+        output.entry(f"{info.hash}  {info.sha256}" if sha256 else str(info.hash), path)
         if chunks:
             output.lines(f"  {name}  {length}" for name, length in chunks)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cli.context import Settings
+from xetstore.cli.names import SHA256, name_of, unescaped
 from xetstore.cli.output import count_text
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
@@ -19,13 +21,13 @@ if TYPE_CHECKING:
     from xetstore.store import GetReport
 
 _LINE: Final = re.compile(r"([0-9a-fA-F]{64})  (.+)", re.DOTALL)
-_SHA256: Final = re.compile(r"[0-9a-f]{64}  ")
+_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -> int:
     """Write the files of a list below ``folder``. One that fails is reported, and the others go on."""
     output = settings.output
-    wanted = [(file, folder / path) for file, path in read_list(listed)]
+    wanted = [(file, folder / path) for file, path in read_list(settings, listed)]
     failed: set[Path] = set()
     count = nbytes = 0
 
@@ -37,7 +39,7 @@ def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -
         ready = list(_with_folders(wanted, on_error))
         # Reports and errors come in the order of the list: the next report is of the next path that did not fail.
         paths = (path for _, path in ready if path not in failed)
-        for report in store.get_many(ready, progress=progress, on_error=on_error, fsync=fsync):
+        for report in store.iter_get(ready, progress=progress, on_error=on_error, fsync=fsync):
             count += 1
             nbytes += report.size
             path = next(paths)
@@ -59,39 +61,75 @@ def report_fields(path: Path, report: GetReport) -> dict[str, Any]:
     }
 
 
-def read_list(listed: Path) -> list[tuple[Hash, Path]]:
-    """The files of a list, ``-`` is stdin, and their relative paths. UsageError names the line that is none."""
+def read_list(settings: Settings, listed: Path) -> list[tuple[Hash, Path]]:
+    """The files of a list, ``-`` is stdin, and their relative paths. A line that is none is reported, and left out."""
     from xetstore.protocol.hashes import Hash
 
     is_stdin = str(listed) == "-"
     data = sys.stdin.buffer.read() if is_stdin else listed.read_bytes()
-    found: dict[Path, Hash] = {}
-    for number, line in enumerate(os.fsdecode(data).removesuffix("\n").split("\n") if data else (), 1):
-        match = _LINE.fullmatch(line.removesuffix("\r"))
-        fault = "is not a hash, two spaces and a path" if match is None else _fault(match[2])
-        path = Path() if match is None else Path(match[2])
-        if fault is None and path in found:
-            fault = "has a path that was there before"
-        if match is None or fault is not None:
-            raise UsageError(
-                f"line {number} of {'stdin' if is_stdin else listed} {fault}",
-                hint="a list has the lines that `xet put` and `xet hash` print: HASH  PATH",
-            )
-        found[path] = Hash.parse(match[1])
-    return [(file, path) for path, file in found.items()]
+    null = settings.output.null
+    end = b"\0" if null else b"\n"
+    files: dict[Path, Hash] = {}
+    for number, line in enumerate(data.removesuffix(end).split(end) if data else (), 1):
+        try:
+            name, text = _raw_entry(line) if null else _entry(line)
+            path = _path(text)
+            if path in files:
+                raise ValueError("has a path that was there before")
+        except ValueError as fault:
+            settings.failed(_refusal(f"line {number} of {'stdin' if is_stdin else listed}", fault, null=null))
+        else:
+            files[path] = Hash.parse(name)
+    return [(file, path) for path, file in files.items()]
 
 
-def _fault(text: str) -> str | None:
-    """Why this cannot be a path inside a directory, or None."""
+def _refusal(where: str, fault: ValueError, *, null: bool) -> UsageError:
+    with_null = " with --null: HASH  PATH, ended with NUL" if null else ": HASH  PATH, or JSON"
+    return UsageError(f"{where} {fault}", hint=f"a list has what `xet put` and `xet hash` print{with_null}")
+
+
+def _raw_entry(line: bytes) -> tuple[str, str]:
+    """Hash and path of what ended with NUL, where the path is as it is. Raises ValueError, as the others here do."""
+    match = _LINE.fullmatch(os.fsdecode(line))
+    if match is None:
+        raise ValueError("is not a hash, two spaces and a path")
+    return match[1], match[2]
+
+
+def _entry(line: bytes) -> tuple[str, str]:
+    """Hash and path of a line, or of a JSON object on a line."""
+    if line.startswith(b"{"):
+        return _json_entry(line)
+    name, text = _raw_entry(line.removesuffix(b"\r"))
+    if SHA256.match(text):
+        raise ValueError("has a SHA-256 before the path, as `xet hash --sha256` prints it")
+    try:
+        return name, unescaped(text)
+    except ValueError:
+        raise ValueError("has a path with a backslash that starts no escape, or that no file can have") from None
+
+
+def _json_entry(line: bytes) -> tuple[str, str]:
+    try:
+        record = json.loads(line)
+        name, text = record["hash"], name_of(record["path"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError("is no JSON object with `hash` and `path`") from None
+    if not isinstance(name, str) or _HASH.fullmatch(name) is None:
+        raise ValueError("has no hash in `hash`")
+    return name, text
+
+
+def _path(text: str) -> Path:
+    """A path that stays inside the directory it is for."""
     if text.startswith("/"):
-        return "has an absolute path: it would not be inside DIR"
+        raise ValueError("has an absolute path: it would not be inside DIR")
     if ".." in text.split("/"):
-        return "has a path with `..`: it would not be inside DIR"
-    if _SHA256.match(text):
-        return "has a SHA-256 before the path, as `xet hash --sha256` prints it"
-    if "\0" in text or not Path(text).parts:
-        return "has a path that no file can have"
-    return None
+        raise ValueError("has a path with `..`: it would not be inside DIR")
+    path = Path(text)
+    if "\0" in text or not path.parts:
+        raise ValueError("has a path that no file can have")
+    return path
 
 
 def _with_folders(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from xetstore.cli.context import Settings, parse_where, store_options
+from xetstore.cli.names import escaped
 from xetstore.cli.network import access_options
+from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _NO_HASH: Final = "-" * 64
 
 
 @click.command("ls")
-@click.argument("where", type=parse_where, metavar="[WHERE]", required=False)
+@click.argument("where", type=Parsed(parse_where), metavar="[WHERE]", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="In a repository: all that is below a folder too.")
 @access_options
 @store_options
@@ -75,9 +77,9 @@ def _print_entry(output: Output, entry: TreeEntry) -> None:
             is_folder=entry.is_folder,
         )
     elif entry.is_folder:
-        output.line(f"{'':64}  {'':>15}  {entry.path}/")
+        output.line(f"{'':64}  {'':>15}  {escaped(entry.path)}/")
     else:
-        output.line(f"{entry.hash or _NO_HASH}  {entry.size:>15,}  {entry.path}")
+        output.line(f"{entry.hash or _NO_HASH}  {entry.size:>15,}  {escaped(entry.path)}")
 
 
 @contextmanager

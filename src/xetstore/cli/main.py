@@ -21,6 +21,7 @@ from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
 from xetstore.cli.interruption import INTERRUPTED, finish, listen
 from xetstore.cli.ls import ls
+from xetstore.cli.names import PRINTED_ERRORS
 from xetstore.cli.put import put
 from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
@@ -94,7 +95,7 @@ def run() -> NoReturn:
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: any name can be printed in any locale
+        sys.stdout.reconfigure(errors=PRINTED_ERRORS)  # any name can be printed in any locale, and read back
     try:
         cli.main()
     except SystemExit as end:

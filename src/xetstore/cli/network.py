@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 from xetstore.sizes import parse_size
 
@@ -79,8 +80,10 @@ _ACCESS: Final = (
     _option("--allow-http", "Speak plain HTTP with other machines too.", is_flag=True),
 )
 _TRANSFER: Final = (
-    _option("--max-memory", "Use no more memory than this.", type=parse_bytes, metavar="SIZE"),
-    _option("--limit-rate", "Move no more bytes a second than this, each way.", type=parse_bytes, metavar="SIZE"),
+    _option("--max-memory", "Use no more memory than this.", type=Parsed(parse_bytes), metavar="SIZE"),
+    _option(
+        "--limit-rate", "Move no more bytes a second than this, each way.", type=Parsed(parse_bytes), metavar="SIZE"
+    ),
     _option("--jobs", "Make no more than N requests at a time.", type=click.IntRange(min=1), metavar="N"),
     _option("--no-cache", "Neither use nor fill the cache.", is_flag=True),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from xetstore.cli.names import entry_line, printable
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
@@ -30,22 +32,15 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def printable(text: str) -> str:
-    r"""Text that cannot disturb a terminal or a line-based reader, whatever a file is called.
-
-    >>> print(printable("caf\u00e9\n\x1b[2J"))
-    café\n\x1b[2J
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 @dataclass(slots=True)
 class Output:
-    """The two streams of a command. ``json`` chooses between records and lines for people. Thread-safe."""
+    """The two streams of a command. ``json`` chooses between records and lines for people. Thread-safe.
+
+    With ``null`` an entry ends with NUL, and its name is printed as it is.
+    """
 
     json: bool = False
+    null: bool = False
     _live: RichProgress | None = field(default=None, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -61,6 +56,16 @@ class Output:
     def lines(self, texts: Iterable[str]) -> None:
         """Many lines of data at once."""
         self._write(sys.stdout, "\n".join(printable(text) for text in texts))
+
+    def entry(self, what: str, path: Path) -> None:
+        """A line of a list: what is told of a file, two spaces, and its name, such that ``get --list`` reads it."""
+        if self.null:
+            with self._lock:
+                sys.stdout.flush()
+                sys.stdout.buffer.write(f"{what}  ".encode("ascii") + os.fsencode(path) + b"\0")
+                sys.stdout.buffer.flush()
+        else:
+            self.line(entry_line(what, str(path)))
 
     def record(self, **fields: Any) -> None:
         """Data for programs, one JSON object a line on stdout. Plain ASCII, so any locale and any name will do."""

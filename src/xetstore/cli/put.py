@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from xetstore.cli.context import PATH, Settings, events_option, store_options
+from xetstore.cli.context import PATH, Settings, events_option, null_option, store_options
 from xetstore.cli.hash import total_size
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
@@ -26,6 +26,7 @@ from xetstore.sizes import size_text
     show_default=True,
     help="How new chunks are stored: auto keeps whatever is smallest.",
 )
+@null_option
 @events_option
 @transfer_options
 @store_options
@@ -38,13 +39,14 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
     command line.
     """
     output = settings.output
+    settings.check_null()
     files = [file for path in paths for file in files_of(path, settings)]
     count = logical = new = deduped = stored = 0
     with (
         settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
         output.progress("put", total_size(files), dedup=True) as progress,
     ):
-        for report in store.put_many(
+        for report in store.iter_put(
             files,
             policy=compression,
             progress=progress,
@@ -67,7 +69,7 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
                     stored_bytes=report.stored_bytes,
                 )
             else:
-                output.line(f"{report.info.hash}  {report.path}")
+                output.entry(str(report.info.hash), report.path)
     outcome = "nothing stored: a dry run" if dry_run else f"{size_text(stored)} added to the store"
     output.note(
         f"{count_text(count, 'file')}, {size_text(logical)}: {size_text(new)} new, "
@@ -79,27 +81,43 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
 def files_of(path: Path, settings: Settings) -> Iterator[Path]:
     """The path itself, or all files below it in the order of their names.
 
-    Whatever is neither a directory nor found in one is handed on: the library says best what is wrong with it.
+    A folder that cannot be read is reported. Whatever is neither a directory nor found in one is handed on: the library
+    says best what is wrong with it.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  # false too where it cannot be looked at
         yield path
         return
-    for folder, subfolders, names in os.walk(path, onerror=settings.failed):
-        if _is_store(Path(folder), settings):
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        if _is_store(folder, settings):
             settings.output.warning(f"{folder} is left out: it is the store itself")
-            subfolders.clear()
             continue
-        subfolders.sort()
-        for name in subfolders:
-            link = Path(folder, name)
-            if link.is_symlink():  # listed, but not entered
-                settings.output.warning(f"{link} is left out: it is a link to a directory")
-        for name in sorted(names):
-            file = Path(folder, name)
-            if _can_be_stored(file):
-                yield file
+        subfolders = []
+        for entry in _entries(folder, settings):
+            file = folder / entry.name
+            if not _is_folder(entry):
+                if _can_be_stored(entry):
+                    yield file
+                else:
+                    settings.output.warning(f"{file} is left out: it is not a regular file")
+            elif entry.is_symlink():  # listed, but not entered
+                settings.output.warning(f"{file} is left out: it is a link to a directory")
             else:
-                settings.output.warning(f"{file} is left out: it is not a regular file")
+                subfolders.append(file)
+        folders += reversed(subfolders)
+
+
+def _entries(folder: Path, settings: Settings) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; as much of it as can be read."""
+    entries: list[os.DirEntry[str]] = []
+    try:
+        with os.scandir(folder) as scan:
+            for entry in scan:
+                entries.append(entry)  # what came before an error is kept
+    except OSError as error:
+        settings.failed(error)
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def _is_store(folder: Path, settings: Settings) -> bool:
@@ -110,8 +128,15 @@ def _is_store(folder: Path, settings: Settings) -> bool:
         return False
 
 
-def _can_be_stored(file: Path) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return stat.S_ISREG(file.stat().st_mode)
+        return entry.is_dir()
+    except OSError:  # the library says why, when it opens it
+        return False
+
+
+def _can_be_stored(entry: os.DirEntry[str]) -> bool:
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
     except OSError:  # gone, or a link to nothing: that is an error, and not left out silently
         return True

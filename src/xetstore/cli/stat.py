@@ -10,6 +10,7 @@ import click
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.network import access_options
 from xetstore.cli.output import Output
+from xetstore.cli.parsed import Parsed
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=parse_file, metavar="[FILE]", required=False)
+@click.argument("file", type=Parsed(parse_file), metavar="[FILE]", required=False)
 @access_options
 @store_options
 @click.pass_obj

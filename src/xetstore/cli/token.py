@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def token() -> None:
 @click.option("--namespace", default="default", metavar="NS", show_default=True, help="Whose files it is good for.")
 @click.option(
     "--ttl",
-    type=parse_duration,
+    type=Parsed(parse_duration),
     default="15m",
     metavar="SPAN",
     show_default=True,
@@ -95,7 +96,7 @@ def revoke(settings: Settings, token_or_id: str) -> None:
 )
 @click.option(
     "--overlap",
-    type=parse_duration,
+    type=Parsed(parse_duration),
     default="24h",
     metavar="SPAN",
     show_default=True,

@@ -14,8 +14,8 @@ class XetFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no type
     """A stored file as fsspec's buffered reader. What it reads stays the same, even where its name moves on."""
 
     def __init__(self, fs: AbstractFileSystem, path: str, mode: str = "rb", *, xet_hash: str, **more: Any) -> None:
+        self.xet_hash = Hash.parse(xet_hash)  # the cache of `all` reads before the next line is done
         super().__init__(fs, path, mode, **more)
-        self.xet_hash = Hash.parse(xet_hash)
         # What it is opened with again after it was pickled.
         self.kwargs["xet_hash"] = xet_hash
 

@@ -1,4 +1,4 @@
-"""XetFileSystem: stores and repositories as an fsspec filesystem, for pandas, Polars, PyArrow, DuckDB and Dask."""
+"""XetFileSystem: stores and repositories as an fsspec filesystem, for whatever reads by way of fsspec."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import io
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -27,6 +28,7 @@ from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
+    from xetstore.records import FileRecord
     from xetstore.remote.hub import TreeEntry
     from xetstore.store import Store
 
@@ -34,6 +36,8 @@ BLOCK_BYTES: Final = 4 << 20
 """What is read ahead of a reader, unless it says otherwise."""
 
 PARALLEL_READS: Final = 8
+
+_OPTIONS: Final = ("store", "token", "cache", "allow_http", "limits")
 
 Info = dict[str, Any]
 
@@ -47,8 +51,10 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     ``store`` is a directory, the URL of a server, or an ``hf://`` repository, else XET_STORE. ``token`` is for that
     store, where it is not a directory, else for the Hub. ``cache`` is a folder, or False for none. Plain http is
-    spoken with this machine only, unless ``allow_http``. All is as for :func:`xetstore.open`. Whoever pickles a
-    filesystem, as Dask does, pickles the token that it was given, though not one from the environment.
+    spoken with this machine only, unless ``allow_http``. ``limits`` may be a mapping of the fields of Limits. All is as
+    for :func:`xetstore.open`; beside these there are fsspec's own options for the cache of listings, and any other one
+    is a TypeError. Pickle and JSON of a filesystem, as Dask makes them, hold the token that it was given, though not
+    one from the environment.
 
     Errors are OSErrors with the message of the XetError that is their cause: FileNotFoundError, PermissionError,
     DamagedFileError, which no option makes anything pass over, and StoreError.
@@ -64,21 +70,47 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         token: GivenToken = None,
         cache: Path | str | bool | None = None,
         allow_http: bool = False,
-        limits: Limits = NO_LIMITS,
-        **options: Any,
+        limits: Limits | Mapping[str, Any] = NO_LIMITS,
+        *,
+        use_listings_cache: bool = True,
+        listings_expiry_time: float | None = None,
+        max_paths: int | None = None,
+        skip_instance_cache: bool = False,  # noqa: ARG002  # fsspec's metaclass takes it
+        asynchronous: bool = False,  # noqa: ARG002  # what fsspec gives to filesystems of any kind
+        loop: object = None,  # noqa: ARG002
     ) -> None:
-        super().__init__(**options)
+        super().__init__(
+            use_listings_cache=use_listings_cache, listings_expiry_time=listings_expiry_time, max_paths=max_paths
+        )
         folder = Path(cache) if isinstance(cache, str) else cache
         where = None if store is None else os.fspath(store)
-        self._stores = Stores(StoreOptions(where, token, folder, allow_http, limits))
+        kept = limits if isinstance(limits, Limits) else Limits(**limits)
+        self._stores = Stores(StoreOptions(where, token, folder, allow_http, kept))
         weakref.finalize(self, self._stores.close)
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """What JSON holds of this filesystem, and ``from_dict`` makes it of again: its options, the token among them
+        unless ``include_password`` is False. Raises UsageError for a token that is no text.
+        """
+        options = dict(zip(_OPTIONS, self.storage_args, strict=False)) | self.storage_options
+        if not include_password:
+            options.pop("token", None)
+        if not isinstance(options.get("token"), str | None):
+            raise UsageError("a token that is called for cannot be written as JSON", hint="give the token as a text")
+        if isinstance(options.get("limits"), Limits):
+            options["limits"] = asdict(options["limits"])
+        plain = {name: os.fspath(one) if isinstance(one, Path) else one for name, one in options.items()}
+        kind = type(self)
+        return {"cls": f"{kind.__module__}:{kind.__name__}", "protocol": self.protocol, "args": [], **plain}
 
     def close(self) -> None:
         """Close the stores that this process has opened; they are opened again if they are needed."""
         self._stores.close()
 
     def info(self, path: str, **_: Any) -> Info:
-        """Name, size in bytes and type; of a file also ``xet_hash``, None for one that Xet does not store."""
+        """Name, size in bytes and type; of a file also ``xet_hash``, None for one that Xet does not store, and
+        ``created``, in unix seconds, where the store is a directory.
+        """
         path = self._strip_protocol(path)
         with os_errors(path):
             place = _place_of(path)
@@ -97,7 +129,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         with os_errors(path):
             place = _place_of(path)
             if place is None:
-                found = [_file(str(record.hash), record.size, record.hash) for record in self._stores.named().files()]
+                found = [_stored(str(record.hash), record) for record in self._stores.named().files()]
             elif isinstance(place, Hash):
                 found = [self.info(path)]
             else:
@@ -149,16 +181,25 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         return int(self.ukey(path), 16)
 
     def modified(self, path: str) -> datetime:
-        """A time that differs where the content does, for those who tell by it whether what they keep is stale.
+        """A time by which readers such as DuckDB tell whether what they keep of a file is stale.
 
-        It is no real one: what a hash names was never modified, and is of 1970; of a name on the Hub it is made of the
-        hash that the name stands for.
+        Of a hash in a directory it is :meth:`created`, of one on a server 1970, which tells no more: what a hash names
+        is never modified. Of a name on the Hub it is no real time, but one before 2004 that is made of the hash that
+        the name stands for, so that it differs where the content does.
         """
         path = self._strip_protocol(path)
         info = self.info(path)
         with os_errors(path):
             named = isinstance(_place_of(path), HubLocator) and info.get("xet_hash")
-            return datetime.fromtimestamp(Hash.parse(named).last_u64 >> 33 if named else 0, UTC)
+            seconds = Hash.parse(named).last_u64 >> 34 if named else info.get("created", 0)
+            return datetime.fromtimestamp(seconds, UTC)
+
+    def created(self, path: str) -> datetime:
+        """The time at which a file was stored in a directory. Raises NotImplementedError where that is not known."""
+        seconds = self.info(path).get("created")
+        if seconds is None:
+            raise NotImplementedError(f"it is not known when {path} was stored: only a store that is a directory says")
+        return datetime.fromtimestamp(seconds, UTC)
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Forget what names stand for; a hash stands for the same forever."""
@@ -286,7 +327,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             raise
 
     def _hash_info(self, path: str, file: Hash) -> Info:
-        return _file(path, self._stores.named().stat(file).size, file)
+        return _stored(path, self._stores.named().stat(file))
 
     def _hub_info(self, path: str, locator: HubLocator) -> Info:
         """One HEAD for a file that Xet stores; a listing of its own for anything else."""
@@ -395,6 +436,11 @@ def _omit_missing(error: OSError) -> None:
 
 def _file(name: str, size: int, file: Hash | None) -> Info:
     return {"name": name, "size": size, "type": "file", "xet_hash": None if file is None else str(file)}
+
+
+def _stored(name: str, record: FileRecord) -> Info:
+    info = _file(name, record.size, record.hash)
+    return info if record.created_at is None else {**info, "created": record.created_at}
 
 
 def _folder(name: str) -> Info:

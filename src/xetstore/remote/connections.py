@@ -16,7 +16,8 @@ import re
 import socket
 import ssl
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3.connection
@@ -24,7 +25,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError
+from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError, XetError
 from xetstore.remote.calls import Call
 from xetstore.remote.exchange import Exchange, current, is_ours, ready
 from xetstore.remote.lookup import addresses
@@ -46,6 +47,23 @@ class StaleConnectionError(Exception):
 
 class AnsweredEarlyError(BrokenPipeError):
     """The server has answered, or gone, before all of the body was sent. urllib3 reads the answer after this."""
+
+
+class CarriedError(Exception):
+    """An error of ours on its way through urllib3, which would make another one of an OSError."""
+
+    def __init__(self, error: XetError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _carried() -> Iterator[None]:
+    """Errors of ours leave as CarriedError."""
+    try:
+        yield
+    except XetError as error:
+        raise CarriedError(error) from None
 
 
 class _Resumed(io.RawIOBase):
@@ -184,9 +202,15 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def connect(self) -> None:
         """Connect, through a proxy and with TLS where it is to be."""
+        with _carried():
+            self._connect_as_ours()
+
+    def _connect_as_ours(self) -> None:
         exchange = current()
         try:
             super().connect()
+        except XetError:
+            raise
         except ssl.SSLCertVerificationError as error:
             raise _untrusted(exchange.peer, error.verify_message or str(error)) from None
         except CertificateError as error:
@@ -227,7 +251,8 @@ class _Carrier(urllib3.connection.HTTPConnection):
         if self.sock is not None:
             exchange.watch(self.sock)
         try:
-            super().request(*args, **kw)
+            with _carried():
+                super().request(*args, **kw)
         except AnsweredEarlyError:
             exchange.is_cut_short = True
             raise
@@ -291,8 +316,16 @@ class _Carrier(urllib3.connection.HTTPConnection):
         """The answer, once its head is there."""
         exchange = current()
         exchange.in_body = False
+        with _carried():
+            response = self._getresponse_as_ours(exchange)
+        exchange.reply = response._original_response  # type: ignore[assignment]  # made by response_class
+        return response
+
+    def _getresponse_as_ours(self, exchange: Exchange) -> urllib3.response.HTTPResponse:
         try:
-            response = super().getresponse()
+            return super().getresponse()
+        except XetError:
+            raise
         except (OSError, http.client.HTTPException) as error:
             exchange.call.check()
             gone = isinstance(error, ConnectionError | http.client.RemoteDisconnected | ssl.SSLEOFError)
@@ -304,8 +337,6 @@ class _Carrier(urllib3.connection.HTTPConnection):
                     hint="the server is too busy or the connection is dead: try again later",
                 ) from None
             raise broken(exchange.peer, error) from None
-        exchange.reply = response._original_response  # type: ignore[assignment]  # made by response_class
-        return response
 
 
 class PlainConnection(_Carrier):

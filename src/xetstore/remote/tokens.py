@@ -248,6 +248,8 @@ class CallbackTokens(RenewedTokens):
         try:
             text, expires_at = given
             return Token(Secret(text), None if expires_at is None else float(expires_at))
+        except XetError:
+            raise
         except (TypeError, ValueError):
             raise UsageError(
                 "the token callback did not return a token and its expiry",

@@ -20,7 +20,7 @@ from urllib3.util import make_headers
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
 from xetstore.remote.calls import Call, Calls
-from xetstore.remote.connections import POOLS, StaleConnectionError, broken
+from xetstore.remote.connections import POOLS, CarriedError, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
 from xetstore.remote.network import Proxy, is_loopback, origin_of, proxy_for, tls_context
 from xetstore.remote.rate import RateLimit
@@ -318,6 +318,8 @@ class Transport:
                 return Answer(response, exchange, sock, reply, self._download)
             except BaseException as error:
                 exchange.forget()
+                if isinstance(error, CarriedError):
+                    raise error.error from None
                 if isinstance(error, urllib3.exceptions.LocationValueError | ValueError):
                     raise UsageError(
                         f"the request to {exchange.peer} cannot be written: its URL or a header is malformed",

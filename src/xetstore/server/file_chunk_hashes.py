@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from xetstore.cas.tokens import Scope
-from xetstore.errors import DamagedError, UsageError
+from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
 from xetstore.server.site import parse_hash, site_of
 from xetstore.server.threads import in_thread
@@ -58,6 +58,8 @@ def _terms(cas: EmbeddedCas, file: Hash) -> Sequence[Term]:
 def _plan(cas: EmbeddedCas, file: Hash, terms: Sequence[Term], dirty: Sequence[ByteRange]) -> bytes:
     try:
         plan = plan_edit(cas.file_chunks(file), terms, dirty)
+    except XetError:
+        raise
     except ValueError as error:
         raise DamagedError(f"file {file}: {error}") from error
     nodes = sum(gap.node_count for gap in plan.gaps if gap is not None)

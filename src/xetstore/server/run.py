@@ -19,7 +19,7 @@ from xetstore.cas.private_files import access_error, locked, read_private, repla
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.signed_urls import UrlSigner
 from xetstore.cas.tokens import Scope, TokenAuthority
-from xetstore.errors import UnauthenticatedError
+from xetstore.errors import UnauthenticatedError, XetError
 from xetstore.server.app import create_app
 from xetstore.server.lifecycle import make_server
 from xetstore.server.limits import Limits
@@ -112,6 +112,8 @@ def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:
                     scope=Scope.ADMIN, namespace=DEFAULT_NAMESPACE, ttl_seconds=ADMIN_TTL_SECONDS, subject="admin"
                 )
                 replace_file(path, token.encode() + b"\n")
+    except XetError:
+        raise
     except OSError as error:
         raise access_error(error, f"the admin's token cannot be kept in {folder}") from error
     return path

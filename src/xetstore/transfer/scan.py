@@ -96,6 +96,11 @@ class FileScan:
         return self._before.st_size
 
     @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """Which version of a file was opened: device, inode, size in bytes, time of its last change."""
+        return _identity(self._before)
+
+    @property
     def chunk_count(self) -> int:
         """Chunks so far."""
         return self._chunk_count

@@ -47,9 +47,8 @@ class LocalVersion:
                 hashes.append(block.chunks.hashes)
                 self._offsets.extend(accumulate(block.chunks.sizes, initial=self._offsets.pop()))
             info = scan.info()
-            found = scan.path.stat()
+            self.identity = scan.identity
         self.hash, self.size = info.hash, info.size
-        self.identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         self._keys = b"".join(hashes)
 
     def __len__(self) -> int:

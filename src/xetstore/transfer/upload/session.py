@@ -10,7 +10,7 @@ shard names refuses it; then the files of that shard are read once more and stor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
@@ -319,7 +319,7 @@ def put_files(
     emit: Emit = ignore,
     dry_run: bool = False,
     suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
-) -> Iterator[PutReport]:
+) -> Generator[PutReport]:
     """Store files; yield a report for each, in order, once it is durable and registered.
 
     A file that cannot be read, or changes meanwhile, is handed to ``on_error`` and the others go on; without
