@@ -255,7 +255,7 @@ def test_an_upload_that_nobody_takes_the_reports_of_any_more_ends(cas: WatchedCa
     files = [write(tmp_path / str(i), splitmix64(i, 100_000)) for i in range(3)]
     reports = put_files(cas, files)
     next(reports)
-    reports.close()  # type: ignore[attr-defined]
+    reports.close()
     assert len(cas.registered) == 3
 
 

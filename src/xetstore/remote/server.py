@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.errors import UsageError, XetError
 from xetstore.events import Emit, FellBack
+from xetstore.platform import forks
 from xetstore.remote.bodies import Pace
 from xetstore.remote.calls import Call
 from xetstore.remote.network import origin_of
@@ -65,7 +65,7 @@ class Queries:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._failures = 0
         self._paused_until = float("-inf")
 

@@ -19,6 +19,7 @@ import urllib3.exceptions
 from urllib3.util import make_headers
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
+from xetstore.platform import forks
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.connections import POOLS, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
@@ -211,10 +212,15 @@ class Transport:
             size = int(min(max(rate / 8, least), most))
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 self._socket_options.append((socket.SOL_SOCKET, option, size))
+        self._is_closed = False
+        self._begin()
+        forks.renew(self, Transport._begin)
+
+    def _begin(self) -> None:
+        """Have no connections. What a parent had is closed here by :mod:`xetstore.remote.connections`."""
         self._lock = threading.Lock()
         self._managers: dict[tuple[Proxy | None, bool], urllib3.PoolManager] = {}
         self._trust: ssl.SSLContext | None = None
-        self._is_closed = False
 
     def request(
         self,
