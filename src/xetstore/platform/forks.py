@@ -17,12 +17,14 @@ from __future__ import annotations
 import _imp
 import importlib
 import itertools
+import logging
 import os
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import thread as _futures
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -44,7 +46,6 @@ IMPORTED: Final = sys.stdlib_module_names | {
 """The packages that a child may need. Of others, one whose import never ends may well be the program itself."""
 
 _TICK_SECONDS: Final = 0.001
-_LAST_WAIT_SECONDS: Final = 0.5
 
 _numbers: Final = itertools.count()
 _renewed: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]] = {}
@@ -176,7 +177,6 @@ class Section:
         self._cut: Callable[[Any], None] = cut
         self.threads = 0
         _sections[next(_numbers)] = self
-        _register_late()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -219,34 +219,22 @@ _forking = 0
 _inside: Final[dict[int, int]] = {}
 """In how many sections the threads are, by their number."""
 _turn = threading.Lock()
-_forker: int | None = None
-"""The thread that is about to fork, if one is; it holds ``_turn``."""
-_is_registered_late = False
+"""Held while a thread forks."""
 
 
-def _first_before() -> None:
-    """Wait for the other threads, and let go of what must not be inherited."""
-    global _forker, _forking
+def _before() -> None:
+    """Wait for the other threads, let go of what must not be inherited, and let no import begin until it is over."""
+    global _forking
     _turn.acquire()
-    _forker = threading.get_ident()
     deadline = time.monotonic() + WAIT_SECONDS
     with _changed:
         _forking += 1
-        me = {_forker}
+        me = {threading.get_ident()}
         _changed.wait_for(lambda: not _inside.keys() - me, WAIT_SECONDS)
     for reference in _sections.valuerefs():
         section = reference()
         if section is not None:
             section.come_to_rest()
-    while _is_importing() and time.monotonic() < deadline:
-        time.sleep(_TICK_SECONDS)
-
-
-def _last_before() -> None:
-    """Let no import begin until the fork is over."""
-    if _forker != threading.get_ident():
-        _first_before()
-    deadline = time.monotonic() + _LAST_WAIT_SECONDS
     _imp.acquire_lock()
     while _is_importing() and time.monotonic() < deadline:
         _imp.release_lock()
@@ -265,9 +253,8 @@ def _is_importing() -> bool:
 
 
 def _in_parent() -> None:
-    global _forker, _forking
+    global _forking
     _imp.release_lock()
-    _forker = None
     with _changed:
         _forking -= 1
         _changed.notify_all()
@@ -275,11 +262,11 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _changed, _forker, _forking, _generation, _turn
+    global _changed, _forking, _generation, _turn
     _imp.release_lock()
     _generation += 1
     _changed, _forking = threading.Condition(), 0
-    _turn, _forker = threading.Lock(), None
+    _turn = threading.Lock()
     _inside.clear()
     # All of them are held until the last is made anew: none is finalized as it was in the parent.
     owners = [(reference(), function) for reference, function in list(_renewed.values())]
@@ -292,17 +279,9 @@ def _in_child() -> None:
             section.begin_anew()
 
 
-def _register_late() -> None:
-    """What is registered last is called first before a fork.
-
-    By now the modules are loaded that take locks of their own before a fork, such as logging: the threads that are
-    waited for may need these.
-    """
-    global _is_registered_late
-    if not _is_registered_late and hasattr(os, "register_at_fork"):
-        _is_registered_late = True
-        os.register_at_fork(before=_first_before)
-
-
+# What is registered last is called first before a fork. These modules take locks before one, which the threads that are
+# waited for may need: so they are loaded, and registered, by now.
+assert logging
+assert _futures
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_last_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
