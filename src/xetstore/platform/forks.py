@@ -168,7 +168,8 @@ class Section:
     """Work of one ``owner`` that a fork must not cut in two. Thread-safe.
 
     Once no thread is at it, ``rest`` is called in the parent before it forks: to let go of what must not be inherited.
-    Where threads are, though the fork has waited, ``cut`` is called in the child.
+    Where threads are, though the fork has waited, ``cut`` is called in the child; so it is where a program forks in C
+    and says so only afterwards.
     """
 
     def __init__(self, owner: T, *, rest: Callable[[T], None], cut: Callable[[T], None]) -> None:
@@ -176,6 +177,7 @@ class Section:
         self._rest: Callable[[Any], None] = rest
         self._cut: Callable[[Any], None] = cut
         self.threads = 0
+        self._is_at_rest = False
         _sections[next(_numbers)] = self
 
     @contextmanager
@@ -202,15 +204,21 @@ class Section:
     def come_to_rest(self) -> None:
         """Called in the parent, when it is about to fork."""
         owner = self._owner()
-        if owner is not None and not self.threads:
+        self._is_at_rest = owner is not None and not self.threads
+        if owner is not None and self._is_at_rest:
             self._rest(owner)
+
+    def go_on(self) -> None:
+        """Called in the parent, when it has forked."""
+        self._is_at_rest = False
 
     def begin_anew(self) -> None:
         """Called in the child."""
         owner = self._owner()
-        if owner is not None and self.threads:
+        if owner is not None and not self._is_at_rest:
             self._cut(owner)
         self.threads = 0
+        self._is_at_rest = False
 
 
 _sections: Final[weakref.WeakValueDictionary[int, Section]] = weakref.WeakValueDictionary()
@@ -218,13 +226,14 @@ _changed = threading.Condition()
 _forking = 0
 _inside: Final[dict[int, int]] = {}
 """In how many sections the threads are, by their number."""
+_is_prepared = False
 _turn = threading.Lock()
 """Held while a thread forks."""
 
 
 def _before() -> None:
     """Wait for the other threads, let go of what must not be inherited, and let no import begin until it is over."""
-    global _forking
+    global _forking, _is_prepared
     _turn.acquire()
     deadline = time.monotonic() + WAIT_SECONDS
     with _changed:
@@ -240,6 +249,7 @@ def _before() -> None:
         _imp.release_lock()
         time.sleep(_TICK_SECONDS)
         _imp.acquire_lock()
+    _is_prepared = True
 
 
 def _is_importing() -> bool:
@@ -253,7 +263,14 @@ def _is_importing() -> bool:
 
 
 def _in_parent() -> None:
-    global _forking
+    global _forking, _is_prepared
+    if not _is_prepared:
+        return
+    _is_prepared = False
+    for reference in _sections.valuerefs():
+        section = reference()
+        if section is not None:
+            section.go_on()
     _imp.release_lock()
     with _changed:
         _forking -= 1
@@ -262,8 +279,10 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _changed, _forking, _generation, _turn
-    _imp.release_lock()
+    global _changed, _forking, _generation, _is_prepared, _turn
+    if _is_prepared:
+        _imp.release_lock()
+    _is_prepared = False
     _generation += 1
     _changed, _forking = threading.Condition(), 0
     _turn = threading.Lock()
