@@ -9,6 +9,9 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
+# Before any thread can import the rest: a fork waits for it.
+from xetstore.platform import forks as _forks  # noqa: F401
+
 if TYPE_CHECKING:
     from xetstore import aio as aio
     from xetstore import errors as errors

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from xetstore.errors import InterruptedCallError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
@@ -51,9 +52,12 @@ class _Call:
         self._give_up = give_up
         self._executor = ThreadPoolExecutor(1, "xetstore-aio")
         self._running: Future[Any] | None = None
+        self._generation = forks.generation()
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """What ``work`` returns or raises. When the task is cancelled, ``work`` is to give up, and is waited for."""
+        if self._generation != forks.generation():
+            raise forks.left_behind()
         running = self._executor.submit(contextvars.copy_context().run, work)
         self._running = running
         done = asyncio.wrap_future(running)
@@ -77,6 +81,8 @@ class _Call:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._generation != forks.generation():
+            return  # the thread is the parent's
         if self._running is not None and not self._running.done():
             self._stop()  # the event loop itself was broken off
         self._executor.shutdown()
@@ -298,11 +304,15 @@ class AsyncFile:
         self._store = store
         self._file = file
         self._position = 0
-        self._lock = asyncio.Lock()
         self._closed = False
         self._view = store.for_one_call()
         self._reader: io.BufferedReader | None = None
         self.size = size
+        self._begin()
+        forks.renew(self, AsyncFile._begin)
+
+    def _begin(self) -> None:
+        self._lock = asyncio.Lock()
 
     async def read(self, size: int = -1) -> bytes:
         """At most ``size`` bytes from the position on, fewer only at the end; all that is left if it is negative."""

@@ -6,12 +6,12 @@ own for each call the others do not notice.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 from weakref import WeakSet
 
 from xetstore.errors import InterruptedCallError
 from xetstore.interfaces import ByteStream, Cas
+from xetstore.platform import forks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,10 +45,16 @@ class UnderWay:
 
     def __init__(self, cas: StoreCas) -> None:
         self.cas = cas
-        self._guard = threading.Lock()
+        self._guard = forks.lock()
         self._calls: WeakSet[OneCall] = WeakSet()
         self._views: WeakSet[UnderWay] = WeakSet()
         self._ended = False
+        forks.renew(self, UnderWay._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """In a child no call is under way."""
+        self._calls = WeakSet()
+        self._views = WeakSet(self._views)
 
     def begin(self) -> OneCall:
         """The Cas of a call that begins now. Raises InterruptedCallError after an end for good."""
@@ -80,12 +86,14 @@ class UnderWay:
 class OneCall:
     """Another Cas as one call sees it: once interrupted, everything here fails with InterruptedCallError.
 
+    So it does in a child that was forked after the call began: the call is the parent's.
     ``cas`` is interrupted with it, so it has to be one whose calls are nobody else's.
     """
 
     def __init__(self, cas: StoreCas) -> None:
         self.cas = cas
-        self._given_up = threading.Event()
+        self._given_up = False
+        self._generation = forks.generation()
 
     @property
     def queries(self) -> QueryRule:
@@ -94,13 +102,15 @@ class OneCall:
 
     def interrupt(self) -> None:
         """Give up: what is under way fails soon, and so does all that is asked from now on."""
-        self._given_up.set()
+        self._given_up = True
         self.cas.interrupt()
 
     def go_on(self) -> None:
         """Raises InterruptedCallError once the call is given up."""
-        if self._given_up.is_set():
+        if self._given_up:
             raise _interrupted()
+        if self._generation != forks.generation():
+            raise forks.left_behind()
 
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False

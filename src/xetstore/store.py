@@ -24,7 +24,7 @@ from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.files import NewFile, PartialFile
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
-from xetstore.transfer.download.stored_file import StoredFile
+from xetstore.transfer.download.stored_file import StoredFile, StoredReader
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
@@ -235,7 +235,7 @@ class Store:
         def stream(start: int, end: int) -> Iterator[memoryview]:
             return self._downloader().stream(name, start, end)
 
-        return io.BufferedReader(StoredFile(size, stream), 1 << 16)
+        return StoredReader(StoredFile(size, stream))
 
     def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""

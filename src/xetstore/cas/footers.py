@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Final
 
@@ -10,6 +9,7 @@ from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import DamagedError, FormatError, NotFoundError, RangeError
 from xetstore.interfaces import BlobStore, ByteStream
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
 
@@ -29,7 +29,7 @@ class FooterCache:
         self._max_bytes = max_bytes
         self._known: OrderedDict[Hash, XorbInfo] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def get(self, row: XorbRow) -> XorbInfo:
         """What a xorb holds. Raises DamagedError if its object is not what the index says."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
+from xetstore.platform import forks
 
 OVERLAP_SECONDS: Final = 24 * 3600
 """How long a key that was replaced still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""
@@ -140,7 +140,7 @@ class KeyRing:
         self.clock = clock
         self._path = folder / _FILE
         self._name = os.fspath(self._path)  # looked at for every URL that is signed
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._loaded = self._load()
 
     @classmethod

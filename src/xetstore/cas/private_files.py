@@ -93,9 +93,13 @@ def locked(folder: Path) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise UnavailableError(f"another process holds the folder {folder.name} locked") from None
                 time.sleep(0.005)
-        yield
+        try:
+            yield
+        finally:
+            # Closing would not do where a child that was forked meanwhile has a copy.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
-        os.close(descriptor)  # which unlocks
+        os.close(descriptor)
 
 
 def access_error(error: OSError, what: str) -> XetError:

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import secrets
-import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import msgspec
 from xetstore.cas.keys import Algorithm, Key, KeyKind, KeyRing
 from xetstore.cas.private_files import Stamp, access_error, locked, read_private, replace_file, stamp_of
 from xetstore.errors import AccessDeniedError, UnauthenticatedError, UnavailableError, UsageError, XetError
+from xetstore.platform import forks
 
 TTL_SECONDS: Final = 900
 """How long a token lives unless its issuer says otherwise."""
@@ -171,7 +171,7 @@ class TokenAuthority:
         self._revocations = _Revocations(keys.folder / _REVOKED)
         # By SHA-256, so that no token can be read out of this table.
         self._remembered: dict[bytes, _Signed] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def issue(
         self,
@@ -314,7 +314,7 @@ class _Revocations:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._name = os.fspath(path)  # looked at for every request
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._loaded: tuple[Stamp | None, Mapping[str, int]] = (None, {})
 
     def current(self) -> Mapping[str, int]:

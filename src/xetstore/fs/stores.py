@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from xetstore.errors import AccessDeniedError, IntegrityError, NotFoundError, Ti
 from xetstore.events import ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME, open_hub, scheme_of
+from xetstore.platform import forks
 from xetstore.remote.locators import HubLocator
 from xetstore.store import Store, open_store
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 STORE_VARIABLE: Final = "XET_STORE"
 
 T = TypeVar("T")
-
-# What was opened in a process that forked. It is neither used nor closed in its children, for it is not theirs.
-_INHERITED: Final[list[object]] = []
 
 
 class StoreError(OSError):
@@ -81,8 +78,7 @@ class Stores:
 
     def __init__(self, options: StoreOptions) -> None:
         self._options = options
-        self._process = os.getpid()
-        self._guard = threading.Lock()
+        self._guard = forks.lock()
         self._by_name: dict[str, Any] = {}
 
     def named(self) -> Store:
@@ -110,27 +106,18 @@ class Stores:
 
     def interrupt(self) -> None:
         """Let what is being read fail soon."""
-        self._check_process()
         for opened in list(self._by_name.values()):
             opened.interrupt()
 
     def close(self) -> None:
         """Close what this process has opened; it is opened again if it is needed."""
-        self._check_process()
         with self._guard:
             opened, self._by_name = list(self._by_name.values()), {}
         for one in opened:
             one.close()
 
-    def _check_process(self) -> None:
-        if self._process != os.getpid():
-            _INHERITED.append(self._by_name)
-            # The lock may have been held by a thread that is not in this process.
-            self._process, self._guard, self._by_name = os.getpid(), threading.Lock(), {}
-
     def _opened(self, name: str, opener: Callable[[], T]) -> T:
         """What is opened under a name, which is always of the same kind."""
-        self._check_process()
         with self._guard:
             if name not in self._by_name:
                 self._by_name[name] = opener()

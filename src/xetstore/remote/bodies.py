@@ -19,6 +19,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Emit, Hedged, Retrying
+from xetstore.platform import forks
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.exchange import ready
 from xetstore.remote.problems import problem_of
@@ -56,7 +57,12 @@ class Pace:
 
     def __init__(self, max_hedges: int = MAX_HEDGES) -> None:
         self.best = 0.0
-        self._hedges = threading.BoundedSemaphore(max_hedges)
+        self._max_hedges = max_hedges
+        self._begin()
+        forks.renew(self, Pace._begin)
+
+    def _begin(self) -> None:
+        self._hedges = threading.BoundedSemaphore(self._max_hedges)
 
     def begin_hedge(self) -> bool:
         """Whether one more range may be hedged; if so, :meth:`end_hedge` has to follow."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from xetstore.errors import InterruptedCallError
+from xetstore.platform import forks
 
 _SHUTDOWN: Final = socket.socket.shutdown
 """That of a TLS socket first forgets its TLS state, which another thread may be using."""
@@ -21,13 +22,19 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._interrupts = 0
-        self._sockets: set[socket.socket] = set()
+        self._begin()
+        forks.renew(self, Calls._begin)
 
     def begin(self) -> Call:
         """A call that begins now."""
         return Call(self, self._interrupts)
+
+    def _begin(self) -> None:
+        """Have no call under way. In a child those of its parent have ended, and their sockets are left alone."""
+        self._changed = threading.Condition()
+        self._interrupts += 1
+        self._sockets: set[socket.socket] = set()
 
     def interrupt(self) -> None:
         """End every call that is under way."""

@@ -12,6 +12,7 @@ import http.client
 import io
 import logging
 import os
+import queue
 import re
 import socket
 import ssl
@@ -26,6 +27,7 @@ import urllib3.exceptions
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError, XetError
+from xetstore.platform import forks
 from xetstore.remote.calls import Call
 from xetstore.remote.exchange import Exchange, current, is_ours, ready
 from xetstore.remote.lookup import addresses
@@ -156,6 +158,17 @@ class _Carrier(urllib3.connection.HTTPConnection):
     response_class = Reply
     _is_fresh = False
     _lever: socket.socket | None = None
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        forks.renew(self, _Carrier._leave)
+
+    def _leave(self) -> None:
+        """In a child: close what it has of the parent's connection, and nothing more: nobody is told of an end."""
+        for sock in (self.sock, self._lever):
+            if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+                os.close(sock.detach())
+        self.sock = self._lever = None
 
     def _new_conn(self) -> socket.socket:
         exchange = current()
@@ -347,16 +360,26 @@ class TlsConnection(_Carrier, urllib3.connection.HTTPSConnection):
     """https."""
 
 
+class _Idle(queue.LifoQueue[Any]):
+    """The connections of a pool that are not in use. urllib3 empties it when the pool is finalized, in a child too."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        forks.free(self.mutex)
+
+
 class PlainPool(urllib3.connectionpool.HTTPConnectionPool):
     """Connections to one host."""
 
     ConnectionCls = PlainConnection
+    QueueCls = _Idle
 
 
 class TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
     """Connections to one host."""
 
     ConnectionCls = TlsConnection
+    QueueCls = _Idle
 
 
 POOLS: Final = {"http": PlainPool, "https": TlsPool}

@@ -17,6 +17,7 @@ from xetstore.errors import (
 )
 from xetstore.events import Emit, Retrying, ignore
 from xetstore.interfaces import MANY_FILES, ByteStream
+from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
@@ -114,9 +115,16 @@ class HttpCas:
             headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if hashes:
             headers["x-xet-chunk-hashes"] = "true"
+        question = (
+            reconstruction_question(file, start, None if end is None else end - 1)
+            if "range" in headers
+            else reconstruction_question(file)
+        )
 
         def ask() -> Reconstruction:
-            return self._server.retrying(_V2, lambda: self._reconstruct(file, headers, call, credentials), call)
+            return self._server.retrying(
+                _V2, lambda: self._reconstruct(file, question, headers, call, credentials), call
+            )
 
         return self._asked_twice(_V2, ask)
 
@@ -213,7 +221,10 @@ class HttpCas:
         call = self._calls.begin()
         if not self._server.lacks(_HEAD_FILE):
             credentials = self._server.credentials(write=False)
-            size = self._server.retrying(_HEAD_FILE, lambda: self._head(file, call, credentials), call)
+            size = self._asked_twice(
+                _HEAD_FILE,
+                lambda: self._server.retrying(_HEAD_FILE, lambda: self._head(file, call, credentials), call),
+            )
             if size is not None:
                 return FileRecord(file, size)
         found = self.reconstruct(file)
@@ -253,7 +264,9 @@ class HttpCas:
                 last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
                 raise
 
-    def _reconstruct(self, file: Hash, headers: dict[str, str], call: Call, credentials: Credentials) -> Reconstruction:
+    def _reconstruct(
+        self, file: Hash, question: str, headers: dict[str, str], call: Call, credentials: Credentials
+    ) -> Reconstruction:
         server = self._server
         for version in (1,) if server.lacks(_V2) else (2, 1):
             path = f"/v{version}/reconstructions/{file}"
@@ -262,7 +275,7 @@ class HttpCas:
                     continue
                 if answer.status not in (200, 206):
                     raise server.refused(answer, f"file {file}", credentials)
-                found = Reconstruction.from_json(answer.read(MAX_RECONSTRUCTION_BYTES))
+                found = Reconstruction.from_json(server.read_bound(answer, MAX_RECONSTRUCTION_BYTES, question))
             if version == 1:
                 server.fall_back(_V2, _V1)
             return found
@@ -282,7 +295,8 @@ class HttpCas:
                 return None
             if answer.status != 200:
                 raise server.refused(answer, f"{len(files)} files", credentials)
-            return BatchReconstruction.from_json(answer.read(MAX_BATCH_BYTES), files)
+            body = server.read_bound(answer, MAX_BATCH_BYTES, batch_question(files))
+            return BatchReconstruction.from_json(body, files)
 
     def _head(self, file: Hash, call: Call, credentials: Credentials) -> int | None:
         """The size; None if it has to be found out in another way."""
@@ -293,7 +307,10 @@ class HttpCas:
             declared = answer.headers.get("content-length") or ""
             if answer.status != 200:
                 raise self._server.refused(answer, f"file {file}", credentials)
-        return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+            if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
+                return None
+            self._server.check_bound(answer, size_question(file), declared.encode())
+        return int(declared)
 
     def _follow(self, url: str, headers: dict[str, str], call: Call, wait: Wait | None) -> Answer:
         """The answer of wherever redirects lead to. No token goes anywhere but to the server itself."""

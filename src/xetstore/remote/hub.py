@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.errors import FormatError, NotFoundError, UsageError
 from xetstore.events import Emit, ignore
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.calls import Calls
 from xetstore.remote.hub_answers import (
@@ -70,7 +70,7 @@ class Hub:
         self._transport = transport or Transport(allow_http=allow_http)
         self._emit = emit
         self._calls = Calls()
-        self._guard = threading.Lock()
+        self._guard = forks.lock()
         self._tokens: dict[HubLocator, RouteTokens] = {}
         self._read_routes: dict[HubLocator, str] = {}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
+
+from xetstore.platform import forks
 
 SLICES_PER_SECOND: Final = 50
 MIN_SLICE_BYTES: Final = 512
@@ -23,7 +24,7 @@ class RateLimit:
         self.bytes_per_second = bytes_per_second
         self.slice_bytes = int(min(max(bytes_per_second / SLICES_PER_SECOND, MIN_SLICE_BYTES), MAX_SLICE_BYTES))
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._free_at = clock()
 
     def take(self, n_bytes: int, sleep: Callable[[float], None]) -> None:

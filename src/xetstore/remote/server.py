@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.errors import UsageError, XetError
+from xetstore.errors import IntegrityError, UsageError, XetError
 from xetstore.events import Emit, FellBack
+from xetstore.platform import forks
 from xetstore.remote.bodies import Pace
 from xetstore.remote.calls import Call
 from xetstore.remote.network import origin_of
@@ -65,7 +66,7 @@ class Queries:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._failures = 0
         self._paused_until = float("-inf")
 
@@ -107,6 +108,8 @@ class Server:
         self.transport = transport
         self.emit = emit
         self.queries = Queries()
+        # Whether its answers say what they answer, once one has: from then on all do.
+        self._binds = False
         self._session = str(uuid.uuid4())
         self._absent: set[str] = set()
         self._paces: dict[str, Pace] = {}
@@ -179,6 +182,27 @@ class Server:
     def retrying(self, name: str, work: Callable[[], T], call: Call) -> T:
         """What ``work`` returns, after as many attempts as it takes and patience allows."""
         return retrying(name, work, patience=self.transport.patience, calls=call, emit=self.emit)
+
+    def read_bound(self, answer: Answer, limit: int, question: str) -> bytes:
+        """The body of the answer to ``question``. Raises IntegrityError as :meth:`expect_binding`, and as a read."""
+        self.expect_binding(answer)
+        body = answer.read(limit, question)
+        self._binds = self._binds or answer.is_bound
+        return body
+
+    def check_bound(self, answer: Answer, question: str, content: bytes) -> None:
+        """Raise IntegrityError if a head is the answer to another question; ``content`` is what it says."""
+        self.expect_binding(answer)
+        if answer.is_bound:
+            answer.check_binding(question, hashlib.sha256(content).digest())
+            self._binds = True
+
+    def expect_binding(self, answer: Answer) -> None:
+        """Raise IntegrityError if an answer does not say what it answers, and others of this server did."""
+        if self._binds and not answer.is_bound:
+            raise IntegrityError(
+                f"the answer of {answer.peer} does not say what it answers, as others did", hint="try again"
+            )
 
     def refused(
         self, answer: Answer, what: str, credentials: Credentials, *, bad_request: type[XetError] = UsageError

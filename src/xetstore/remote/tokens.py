@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Final, NoReturn, Protocol, TypeAlias
 
 from xetstore.errors import InterruptedCallError, UnauthenticatedError, UsageError, XetError, kind_of
 from xetstore.events import Emit, TokenRenewed, ignore
+from xetstore.platform import forks
 
 MARGIN_SECONDS: Final = 30
 """A token is renewed when it has no more than this left (15.2)."""
@@ -159,7 +159,7 @@ class RenewedTokens(ABC):
         self._held: dict[str, Token] = {}
         # How often a scope failed, and the last error, made anew.
         self._failures: dict[str, tuple[int, Callable[[], XetError] | None]] = {"read": (0, None), "write": (0, None)}
-        self._obtaining = {"read": threading.Lock(), "write": threading.Lock()}
+        self._obtaining = {"read": forks.lock(), "write": forks.lock()}
 
     @abstractmethod
     def obtain(self, scope: str) -> Token:

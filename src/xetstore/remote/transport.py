@@ -19,6 +19,8 @@ import urllib3.exceptions
 from urllib3.util import make_headers
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
+from xetstore.platform import forks
+from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.connections import POOLS, CarriedError, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
@@ -119,10 +121,22 @@ class Answer:
                 raise self._silent()
         return count
 
-    def read(self, limit: int) -> bytes:
-        """All of the body, decompressed if it is gzip. Raises IntegrityError if it is longer than ``limit``, or is not
-        what its Content-Digest says (RFC 9530).
+    @property
+    def is_bound(self) -> bool:
+        """True if it says, by a digest, what it is the answer to."""
+        return BINDING_HEADER in self.headers
+
+    def check_binding(self, question: str, content_sha256: bytes) -> None:
+        """Raise IntegrityError if it is the answer to another question, and use its connection no more."""
+        if self.headers.get(BINDING_HEADER) != binding(question, content_sha256):
+            self._exchange.is_cut_short = True
+            raise IntegrityError(f"{self.peer} answered another question than was asked", hint="try again")
+
+    def read(self, limit: int, question: str | None = None) -> bytes:
+        """All of the body, decompressed if it is gzip. Raises IntegrityError if it is longer than ``limit``, is not
+        what its Content-Digest says (RFC 9530), or is bound to another ``question``.
         """
+        is_bound = question is not None and self.is_bound
         digest = _DIGEST.search(self.headers.get("content-digest") or "")
         hasher = hashlib.sha256()
         gzip = (self.headers.get("content-encoding") or "").strip().lower() == "gzip"
@@ -130,7 +144,7 @@ class Answer:
         body = bytearray()
         buffer = memoryview(bytearray(READ_BYTES))
         while count := self.readinto(buffer):
-            if digest is not None:
+            if digest is not None or is_bound:
                 hasher.update(buffer[:count])
             if inflater is None:
                 body += buffer[:count]
@@ -150,6 +164,8 @@ class Answer:
             raise UnavailableError(f"the answer of {self.peer} ended too early", hint="try again")
         if digest is not None and digest[1] != b64encode(hasher.digest()).decode():
             raise IntegrityError(f"the answer of {self.peer} is not what its digest says", hint="try again")
+        if question is not None and is_bound:
+            self.check_binding(question, hasher.digest())
         return bytes(body)
 
     def move_to(self, call: Call) -> None:
@@ -211,10 +227,15 @@ class Transport:
             size = int(min(max(rate / 8, least), most))
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 self._socket_options.append((socket.SOL_SOCKET, option, size))
+        self._is_closed = False
+        self._begin()
+        forks.renew(self, Transport._begin)
+
+    def _begin(self) -> None:
+        """Have no connections. What a parent had is closed here by :mod:`xetstore.remote.connections`."""
         self._lock = threading.Lock()
         self._managers: dict[tuple[Proxy | None, bool], urllib3.PoolManager] = {}
         self._trust: ssl.SSLContext | None = None
-        self._is_closed = False
 
     def request(
         self,

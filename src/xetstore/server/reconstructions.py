@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from xetstore.cas.tokens import Scope
 from xetstore.errors import RangeError, UsageError
+from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
 from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
@@ -83,7 +84,9 @@ async def head_file(request: Request) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
     record = await in_thread(cas.stat, parse_hash(request.path_params["hash"]))
-    headers = {"Content-Length": str(record.size), "Content-Type": "application/octet-stream"}
+    size = str(record.size)
+    answers = binding(size_question(record.hash), hashlib.sha256(size.encode()).digest())
+    headers = {"Content-Length": size, "Content-Type": "application/octet-stream", BINDING_HEADER: answers}
     return Response(headers=headers | {"Cache-Control": "private, no-store"})
 
 
@@ -95,7 +98,10 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
     hashes = request.headers.get(HASHES_HEADER, "").lower() == "true"
     # Hashes do not shrink: looking whether they do takes longer than all the rest of the answer.
     gzip = not hashes and _accepts_gzip(request)
-    return await _answer(lambda: encode(_reconstruct(cas, file, wanted, hashes=hashes)), gzip=gzip)
+    question = (
+        reconstruction_question(file) if wanted is None else reconstruction_question(file, wanted.first, wanted.last)
+    )
+    return await _answer(lambda: encode(_reconstruct(cas, file, wanted, hashes=hashes)), question, gzip=gzip)
 
 
 async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Response:
@@ -104,7 +110,9 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
         raise UsageError(f"between 1 and {MAX_BATCH_FILES} files can be asked for at once, not {len(files)}")
     url_of = _apart(_url_maker(site_of(request), request))
     gzip = _accepts_gzip(request)
-    return await _answer(lambda: cas.reconstruct_many(files).with_urls(url_of, 1).to_json(), gzip=gzip)
+    return await _answer(
+        lambda: cas.reconstruct_many(files).with_urls(url_of, 1).to_json(), batch_question(files), gzip=gzip
+    )
 
 
 def _range_of(request: Request) -> RangeSpec | None:
@@ -163,10 +171,11 @@ def _apart(url_of: UrlMaker) -> UrlMaker:
     return apart
 
 
-async def _answer(encode: Callable[[], bytes], *, gzip: bool) -> Response:
+async def _answer(encode: Callable[[], bytes], question: str, *, gzip: bool) -> Response:
     """JSON that nobody in between may keep, since its URLs expire (14.6.1); compressed with ``gzip`` if it is long.
 
-    Its digest (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies.
+    Its digest (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies. Another one,
+    over ``question`` too, shows those who asked that it is theirs.
     """
 
     def make() -> tuple[bytes, bool, bytes]:
@@ -174,12 +183,13 @@ async def _answer(encode: Callable[[], bytes], *, gzip: bool) -> Response:
         is_compressed = gzip and len(body) >= MIN_GZIP_BYTES
         if is_compressed:
             body = zlib.compress(body, level=1, wbits=_GZIP_FORMAT)
-        return body, is_compressed, b64encode(hashlib.sha256(body).digest())
+        return body, is_compressed, hashlib.sha256(body).digest()
 
     body, is_compressed, digest = await in_thread(make)
     headers = {
         "Cache-Control": "private, no-store",
-        "Content-Digest": f"sha-256=:{digest.decode()}:",
+        "Content-Digest": f"sha-256=:{b64encode(digest).decode()}:",
+        BINDING_HEADER: binding(question, digest),
         "Vary": "Accept-Encoding",
     }
     if is_compressed:

@@ -8,14 +8,28 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
+from xetstore.platform import forks
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_THREADS: Final = 40
 """Calls into the store at once. They have threads of their own, so that however many wait, a health check need not."""
 
-_POOL: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
-_COMMITS: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore-commit")
+
+class _Pools:
+    """The threads of this process."""
+
+    def __init__(self) -> None:
+        self._begin()
+        forks.renew(self, _Pools._begin)
+
+    def _begin(self) -> None:
+        self.calls = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
+        self.commits = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore-commit")
+
+
+_POOLS: Final = _Pools()
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -23,14 +37,14 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     So what a call works with is in use by nobody any more when its caller cleans up, even when the server stops.
     """
-    return await _run(_POOL, partial(call, *args, **kwargs))
+    return await _run(_POOLS.calls, partial(call, *args, **kwargs))
 
 
 async def in_commit_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The same for calls that write to the index, of which one at a time goes on: those that wait keep no reader
     from a thread.
     """
-    return await _run(_COMMITS, partial(call, *args, **kwargs))
+    return await _run(_POOLS.commits, partial(call, *args, **kwargs))
 
 
 async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:

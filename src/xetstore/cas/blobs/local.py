@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from xetstore.errors import (
     kind_of,
 )
 from xetstore.interfaces import BlobInfo
+from xetstore.platform import forks
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -48,7 +48,7 @@ class LocalBlobStore:
         self._root = root
         # Folders whose own entry in their parent is known to be durable.
         self._durable_folders: set[Path] = set()
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         sweep_temporaries(root, older_than=time.time() - STALE_TEMPORARY_SECONDS)
 
     def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.blobs import check_key, check_range
 from xetstore.errors import NotFoundError, RangeError
 from xetstore.interfaces import BlobInfo
+from xetstore.platform import forks
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,7 +26,7 @@ class MemoryBlobStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
         """Create an object; False, untouched, if the key exists."""

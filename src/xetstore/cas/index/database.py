@@ -16,6 +16,7 @@ from xetstore.cas.index import sqlite
 from xetstore.cas.index.queries import Reader, Writer
 from xetstore.cas.index.schema import MIGRATIONS, found_version, migrate, refuse_newer
 from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, UsageError, XetError
+from xetstore.platform import forks
 
 BUSY_TIMEOUT_SECONDS: Final = 30.0
 
@@ -29,6 +30,9 @@ class Index:
 
     def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         self._read_only_because: XetError | None = None
+        self._path: Path | None = path
+        self._is_cut = False
+        self._check_whole()
         if sqlite.is_writable(path):
             try:
                 connect = sqlite.writable_connection(path, busy_timeout_seconds)
@@ -48,9 +52,10 @@ class Index:
         """An index that lives as long as this object."""
         index = cls.__new__(cls)
         index._read_only_because = None
+        index._path = None
         index._start(sqlite.memory_connection, StaticPool)
         # All threads share the one connection, so they take turns.
-        index._turn = threading.RLock()
+        index._turn = forks.free(threading.RLock())
         return index
 
     @property
@@ -87,11 +92,15 @@ class Index:
     def close(self) -> None:
         """Close all connections; the last one to close a database folds its log into it."""
         self._closed = True
-        self._engine.dispose()
+        with self._section.entered():
+            if not self._is_cut:
+                self._engine.dispose()
 
     def _start(self, connect: Callable[[], sqlite3.Connection], pool: type[Pool], **pool_options: Any) -> None:
         self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         self._closed = False
+        self._is_cut = False
+        self._section = forks.Section(self, rest=Index._let_go, cut=Index._cut)
         self._engine = create_engine("sqlite://", creator=connect, poolclass=pool, **pool_options)
         event.listen(self._engine, "begin", _begin)
         try:
@@ -99,6 +108,28 @@ class Index:
         except BaseException:
             self._engine.dispose()
             raise
+
+    def _let_go(self) -> None:
+        """Before a fork, when no thread is at it: SQLite's connections do not survive one. The next call opens others.
+
+        That of an index in memory does: the child has a copy of its own.
+        """
+        if self._path is not None:
+            self._engine.dispose()
+
+    def _cut(self) -> None:
+        """In a child that was forked in the middle of a transaction or snapshot."""
+        self._is_cut = True
+        forks.keep(self._engine)
+        if self._path is not None:
+            forks.mark_cut(self._path)
+
+    def _check_whole(self) -> None:
+        if self._is_cut or (self._path is not None and forks.is_cut(self._path)):
+            raise UsageError(
+                "this process was forked while another thread was using the index of the store",
+                hint="fork while no call is under way, or start workers by spawn or forkserver",
+            )
 
     def _prepare(self) -> None:
         with self.snapshot() as reader:
@@ -120,7 +151,8 @@ class Index:
     def _connected(self) -> Iterator[Connection]:
         if self._closed:
             raise UsageError("the store is closed")
-        with self._turn:
+        self._check_whole()
+        with self._section.entered(), self._turn:
             try:
                 with self._engine.connect() as connection:
                     yield connection

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.events import CacheDisabled, Emit, ignore
+from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.cache.files import EntryFile, entry_name, entry_range, header
@@ -91,11 +92,14 @@ class ChunkCache:
         self._folder = CacheFolder(folder, max_bytes)
         self._max_bytes = max_bytes
         self._emit = emit
-        self._lock = threading.Lock()
         self._writing = max_bytes > 0
+        self._begin()
+        forks.renew(self, ChunkCache._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
         self._writer: ThreadPoolExecutor | None = None
         self._unwritten: Future[None] | None = None
-        self._pid = os.getpid()
 
     def get(self, xorb: Hash, chunk_start: int, chunk_end: int) -> CachedRange | None:
         """Chunks ``[chunk_start, chunk_end)`` of a xorb, wherever entries hold all of them; None is a miss."""
@@ -166,9 +170,7 @@ class ChunkCache:
         is that of one entry. Nobody waits for it but who asks for an entry.
         """
         with self._lock:
-            # A child that was forked has no such thread.
-            is_free = self._pid == os.getpid() and (self._unwritten is None or self._unwritten.done())
-            if is_free:
+            if self._unwritten is None or self._unwritten.done():
                 if self._writer is None:
                     self._writer = ThreadPoolExecutor(1, "chunk-cache")
                 with contextlib.suppress(RuntimeError):  # the program ends, and no thread begins anything
@@ -179,7 +181,7 @@ class ChunkCache:
     def settle(self) -> None:
         """Return when all is written that is to be kept."""
         unwritten = self._unwritten
-        if unwritten is not None and self._pid == os.getpid():
+        if unwritten is not None:
             wait_all((unwritten,))
 
     def close(self) -> None:

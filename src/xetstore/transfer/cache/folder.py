@@ -7,12 +7,12 @@ import fcntl
 import os
 import re
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.cache.files import entry_range
 
@@ -41,7 +41,7 @@ class CacheFolder:
         self.path = path
         self._root = os.fspath(path)
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         # How much may be written before the next look; the first write looks.
         self._allowance = 0
 
@@ -126,7 +126,11 @@ class CacheFolder:
             except OSError:
                 yield True  # a file system without locks: two that evict at a time evict more than they need to
             else:
-                yield True
+                try:
+                    yield True
+                finally:
+                    # Closing would not do where a child that was forked meanwhile has a copy.
+                    fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
             os.close(fd)
 

@@ -18,6 +18,7 @@ from xetstore.errors import IntegrityError, RangeError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.delivery import Put, SinkError
@@ -128,6 +129,7 @@ class Downloader:
             raise
         return Downloaded(size, check.is_verified, transfer.tally.fetched_bytes, transfer.tally.reused_bytes)
 
+    @forks.bound
     def stream(
         self, file: Hash, start: int = 0, end: int | None = None, window_bytes: int | None = None
     ) -> Iterator[memoryview]:

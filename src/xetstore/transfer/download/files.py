@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError, XetError, kind_of
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.journal import DownloadJournal
 
@@ -40,6 +41,7 @@ class NewFile:
         # None once it has its name: from then on the temporary one may be another process's.
         self._temporary: Path | None = _hidden(destination, f"{secrets.token_hex(4)}.incomplete")
         self._data = _OpenFile()
+        self._generation = forks.generation()
 
     @property
     def journal(self) -> DownloadJournal | None:
@@ -89,6 +91,8 @@ class NewFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._generation != forks.generation():
+            return  # in a child: what is beside the destination is the parent's
         self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
@@ -171,11 +175,15 @@ class PartialFile(NewFile):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._generation != forks.generation():
+            return
         if self._journal is None or not self._is_kept(self._journal, error):
             super().__exit__(kind, error, traceback)
             self._forget_journal()
             return
         self._close()
+        # Closing would not do where a child that was forked meanwhile has a copy.
+        fcntl.flock(self._journal_fd, fcntl.LOCK_UN)
         os.close(self._journal_fd)
         self._journal_fd = -1
         if isinstance(error, XetError):

@@ -20,6 +20,7 @@ from xetstore.errors import InterruptedCallError, NotFoundError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import MANY_FILES, Cas
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
@@ -51,6 +52,7 @@ HELD_BYTES: Final = 64 << 20
 """Memory for small files that are not complete yet."""
 
 
+@forks.bound
 def get_files(
     cas: Cas,
     files: Iterable[Named],

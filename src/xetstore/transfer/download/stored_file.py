@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
+
+from xetstore.platform import forks
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+BUFFER_BYTES: Final = 64 << 10
 READ_AHEAD_BYTES: Final = 512 << 10
 """How much a reader asks for at least; one that reads on where it was gets all that follows, window by window."""
 
@@ -31,11 +34,16 @@ class StoredFile(io.RawIOBase):
         self._window_start = 0
         # The stream that goes on where the window ends, if there is one.
         self._following: Iterator[memoryview] | None = None
+        forks.renew(self, StoredFile._leave)
 
     def close(self) -> None:
         """Fetch nothing any more."""
         self._stop_following()
         super().close()
+
+    def _leave(self) -> None:
+        """In a child: keep the position and what was read; the stream is the parent's."""
+        self._following = None
 
     def readable(self) -> bool:
         """Yes."""
@@ -96,6 +104,23 @@ class StoredFile(io.RawIOBase):
             self._following = None
 
 
+class StoredReader(io.BufferedReader):
+    """A stored file behind a buffer. In a child it goes on where it was in the parent, whatever read from it there."""
+
+    def __init__(self, file: StoredFile) -> None:
+        super().__init__(file, BUFFER_BYTES)
+        self._file = file
+        forks.renew(self, StoredReader._begin_anew)
+
+    def _begin_anew(self) -> None:
+        if self.closed:
+            return
+        self._file.seek(self.tell())
+        # The lock in it may be held by a thread that is not here; this makes it another one.
+        super().__init__(self._file, BUFFER_BYTES)
+
+
 def _close(blocks: Iterator[memoryview]) -> None:
-    if isinstance(blocks, Generator):
-        blocks.close()
+    close = getattr(blocks, "close", None)
+    if close is not None:
+        close()

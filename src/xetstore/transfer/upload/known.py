@@ -21,6 +21,7 @@ from typing import Any, Final, Self, TypeVar
 
 from xetstore import _kernel
 from xetstore.events import CacheDisabled, Emit, ignore
+from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.shard import Shard, XorbEntry
@@ -71,14 +72,15 @@ class KnownXorbs:
         self._clock = clock
         self._emit = emit
         # One connection to look up and one to write, so that those who read a file never wait for a transaction.
-        self._reading = threading.Lock()
-        self._writing = threading.Lock()
-        self._opening = threading.Lock()
+        self._reading = forks.lock()
+        self._writing = forks.lock()
+        self._opening = forks.lock()
         self._reader: KnownFile | None = None
         self._writer: KnownFile | None = None
         self._keys: tuple[tuple[int, bytes], ...] = ()
         self._is_off = False
         self._was_replaced = False
+        self._section = forks.Section(self, rest=KnownXorbs._close_files, cut=KnownXorbs._cut)
 
     # Lookups
 
@@ -117,7 +119,7 @@ class KnownXorbs:
     def close(self) -> None:
         """Let go of the file; nothing is remembered or found any more. May be called again."""
         self._is_off = True
-        with self._writing, self._reading:
+        with self._section.entered(), self._writing, self._reading:
             self._close_files()
 
     def __enter__(self) -> Self:
@@ -134,14 +136,15 @@ class KnownXorbs:
         """The result of ``work``, which uses the connection of ``lock``; ``otherwise`` where there is no file."""
         if self._is_off or not (create or self._writer is not None or self.path.exists()):
             return otherwise
-        try:
-            with lock:
-                if not self._open():
-                    return otherwise
-                return work()
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            self._repair(error)
-            return otherwise
+        with self._section.entered():
+            try:
+                with lock:
+                    if not self._open():
+                        return otherwise
+                    return work()
+            except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                self._repair(error)
+                return otherwise
 
     def _open(self) -> bool:
         """Open the file unless it is; False if it is to be used no more."""
@@ -151,6 +154,9 @@ class KnownXorbs:
             # Whoever is first opens both; the other lock may be held by a thread that is here, too.
             with self._opening:
                 if self._writer is None and not self._is_off:
+                    self._is_off = forks.is_cut(self.path)
+                    if self._is_off:
+                        return False
                     self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                     writer = KnownFile(self.path)
                     try:
@@ -176,7 +182,15 @@ class KnownXorbs:
             self._is_off = True
         self._emit(CacheDisabled(f"what is known of the server's xorbs cannot be kept in {self.path}: {error}"))
 
+    def _cut(self) -> None:
+        """In a child that was forked while the file was in use: do without."""
+        self._is_off = True
+        forks.keep((self._reader, self._writer))
+        self._reader = self._writer = None
+        forks.mark_cut(self.path)
+
     def _close_files(self) -> None:
+        """Also before a fork, when no thread uses them: the next call opens them again."""
         for file in (self._reader, self._writer):
             if file is not None:
                 file.close()

@@ -21,6 +21,7 @@ from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, FilesRegistered, Forgotten, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import KnownXorb, Run
 from xetstore.protocol.hashes import Hash, verification_hash
@@ -306,6 +307,7 @@ class UploadSession:
             raise
 
 
+@forks.bound
 def put_files(
     cas: Cas,
     paths: Iterable[Path],

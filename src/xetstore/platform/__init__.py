@@ -1,0 +1,1 @@
+"""What differs between systems, or is the whole process's: forks."""

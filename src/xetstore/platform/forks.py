@@ -1,0 +1,306 @@
+"""Forks: what a child process must not share with its parent is made anew in it, before code of the caller runs there.
+
+A child has one thread, the one that forked, and a copy of everything else as it was at that moment: locks that other
+threads held stay held for ever, and sockets are shared. So
+
+- a lock of an object that outlives a call is one of :func:`lock` or :func:`condition`, which is free in a child;
+- an object that holds connections or threads names with :func:`renew` what makes it anew in a child;
+- an iterator that a caller holds is :func:`bound` to the process that began it;
+- what a fork must not cut in two is a :class:`Section`: a fork waits until no other thread is in one, and until no
+  module that is needed here is half imported; at most :data:`WAIT_SECONDS`.
+
+`subprocess` and `posix_spawn` do none of this, and need none: their children run another program.
+"""
+
+from __future__ import annotations
+
+import _imp
+import importlib
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import thread as _futures
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+from xetstore.errors import InterruptedCallError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WAIT_SECONDS: Final = 5.0
+"""How long a fork waits for other threads of the parent at most."""
+
+IMPORTED: Final = sys.stdlib_module_names | {
+    "xetstore",
+    *("click", "cryptography", "fsspec", "greenlet", "httptools", "jwt", "msgspec", "platformdirs"),
+    *("prometheus_client", "rich", "sqlalchemy", "starlette", "typing_extensions", "urllib3", "uvicorn"),
+}
+"""The packages that a child may need. Of others, one whose import never ends may well be the program itself."""
+
+_TICK_SECONDS: Final = 0.001
+
+_numbers: Final = itertools.count()
+_renewed: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]] = {}
+_kept: Final[list[object]] = []
+_cut_files: Final[set[tuple[int, int]]] = set()
+_generation = 0
+
+
+def generation() -> int:
+    """A number that is another one in a child than in its parent."""
+    return _generation
+
+
+def renew(owner: T, function: Callable[[T], None]) -> None:
+    """Have ``function(owner)`` called in every child, as long as ``owner`` lives.
+
+    Functions are called in no particular order and use nothing of other owners. What ``owner`` held before is another
+    process's: it is let go of, and not used.
+    """
+    number = next(_numbers)
+    _renewed[number] = weakref.ref(owner, lambda _: _renewed.pop(number, None)), function
+
+
+def lock() -> threading.Lock:
+    """A lock that is free in a child, whichever thread held it."""
+    return free(threading.Lock())
+
+
+def condition() -> threading.Condition:
+    """A condition whose lock is free in a child, and for which no thread waits there."""
+    return free(threading.Condition())
+
+
+def free(held: T) -> T:
+    """The same lock or condition, which from now on is free in every child."""
+    renew(held, _free)
+    return held
+
+
+def _free(held: Any) -> None:
+    held._at_fork_reinit()  # as the standard library frees its own
+
+
+def keep(inherited: object) -> None:
+    """Never let an object be finalized, not even at the end of the program: what it would clean up is the parent's."""
+    _kept.append(inherited)
+    try:
+        import ctypes
+    except ImportError:  # pragma: no cover  # a Python without it finalizes it at the end
+        return
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+
+
+def left_behind() -> InterruptedCallError:
+    """The error of a call that goes on in the parent, and not here."""
+    return InterruptedCallError(
+        "the call was begun by another process, of which this one was forked", hint="make it again in this process"
+    )
+
+
+class Bound(Generic[T]):
+    """An iterator that goes on in the process that began it: in a child it raises InterruptedCallError."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items: Iterator[T] | None = items
+        renew(self, Bound._leave)
+
+    def __iter__(self) -> Bound[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._items is None:
+            raise left_behind()
+        return next(self._items)
+
+    def close(self) -> None:
+        """End it early, as a generator's."""
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
+
+    def _leave(self) -> None:
+        # Not closed, not finalized: temporary files, sockets and threads are the parent's.
+        keep(self._items)
+        self._items = None
+
+
+def bound(begin: Callable[P, Iterator[T]]) -> Callable[P, Bound[T]]:
+    """A generator function whose generators are :class:`Bound`."""
+
+    @wraps(begin)
+    def begun(*args: P.args, **kwargs: P.kwargs) -> Bound[T]:
+        return Bound(begin(*args, **kwargs))
+
+    return begun
+
+
+def mark_cut(path: Path) -> None:
+    """Remember that a database was open when this process was forked.
+
+    SQLite keeps the locks of a process by file: what it believes of this one is the parent's, for every connection.
+    """
+    with suppress(OSError):
+        info = path.stat()
+        _cut_files.add((info.st_dev, info.st_ino))
+
+
+def is_cut(path: Path) -> bool:
+    """True if SQLite must not touch this file in this process."""
+    if not _cut_files:
+        return False
+    try:
+        info = path.stat()
+    except OSError:
+        return False
+    return (info.st_dev, info.st_ino) in _cut_files
+
+
+class Section:
+    """Work of one ``owner`` that a fork must not cut in two. Thread-safe.
+
+    Once no thread is at it, ``rest`` is called in the parent before it forks: to let go of what must not be inherited.
+    Where threads are, though the fork has waited, ``cut`` is called in the child; so it is where a program forks in C
+    and says so only afterwards.
+    """
+
+    def __init__(self, owner: T, *, rest: Callable[[T], None], cut: Callable[[T], None]) -> None:
+        self._owner = weakref.ref(owner)
+        self._rest: Callable[[Any], None] = rest
+        self._cut: Callable[[Any], None] = cut
+        self.threads = 0
+        self._is_at_rest = False
+        _sections[next(_numbers)] = self
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be at it. Waits while another thread is about to fork, unless this one is in a section already."""
+        me, where = threading.get_ident(), _generation
+        with _changed:
+            while _forking and me not in _inside:
+                _changed.wait()
+            _inside[me] = _inside.get(me, 0) + 1
+            self.threads += 1
+        try:
+            yield
+        finally:
+            if where == _generation:
+                with _changed:
+                    self.threads -= 1
+                    _inside[me] -= 1
+                    if not _inside[me]:
+                        del _inside[me]
+                    if _forking:
+                        _changed.notify_all()
+
+    def come_to_rest(self) -> None:
+        """Called in the parent, when it is about to fork."""
+        owner = self._owner()
+        self._is_at_rest = owner is not None and not self.threads
+        if owner is not None and self._is_at_rest:
+            self._rest(owner)
+
+    def go_on(self) -> None:
+        """Called in the parent, when it has forked."""
+        self._is_at_rest = False
+
+    def begin_anew(self) -> None:
+        """Called in the child."""
+        owner = self._owner()
+        if owner is not None and not self._is_at_rest:
+            self._cut(owner)
+        self.threads = 0
+        self._is_at_rest = False
+
+
+_sections: Final[weakref.WeakValueDictionary[int, Section]] = weakref.WeakValueDictionary()
+_changed = threading.Condition()
+_forking = 0
+_inside: Final[dict[int, int]] = {}
+"""In how many sections the threads are, by their number."""
+_is_prepared = False
+_turn = threading.Lock()
+"""Held while a thread forks."""
+
+
+def _before() -> None:
+    """Wait for the other threads, let go of what must not be inherited, and let no import begin until it is over."""
+    global _forking, _is_prepared
+    _turn.acquire()
+    deadline = time.monotonic() + WAIT_SECONDS
+    with _changed:
+        _forking += 1
+        me = {threading.get_ident()}
+        _changed.wait_for(lambda: not _inside.keys() - me, WAIT_SECONDS)
+    for reference in _sections.valuerefs():
+        section = reference()
+        if section is not None:
+            section.come_to_rest()
+    _imp.acquire_lock()
+    while _is_importing() and time.monotonic() < deadline:
+        _imp.release_lock()
+        time.sleep(_TICK_SECONDS)
+        _imp.acquire_lock()
+    _is_prepared = True
+
+
+def _is_importing() -> bool:
+    """True if another thread is in the middle of importing what a child may need."""
+    me = threading.get_ident()
+    for name, reference in list(importlib._bootstrap._module_locks.items()):  # type: ignore[attr-defined]
+        owner = getattr(reference(), "owner", None)
+        if owner not in (None, me) and name.partition(".")[0] in IMPORTED:
+            return True
+    return False
+
+
+def _in_parent() -> None:
+    global _forking, _is_prepared
+    if not _is_prepared:
+        return
+    _is_prepared = False
+    for reference in _sections.valuerefs():
+        section = reference()
+        if section is not None:
+            section.go_on()
+    _imp.release_lock()
+    with _changed:
+        _forking -= 1
+        _changed.notify_all()
+    _turn.release()
+
+
+def _in_child() -> None:
+    global _changed, _forking, _generation, _is_prepared, _turn
+    if _is_prepared:
+        _imp.release_lock()
+    _is_prepared = False
+    _generation += 1
+    _changed, _forking = threading.Condition(), 0
+    _turn = threading.Lock()
+    _inside.clear()
+    # All of them are held until the last is made anew: none is finalized as it was in the parent.
+    owners = [(reference(), function) for reference, function in list(_renewed.values())]
+    for owner, function in owners:
+        if owner is not None:
+            function(owner)
+    for reference in _sections.valuerefs():
+        section = reference()
+        if section is not None:
+            section.begin_anew()
+
+
+# What is registered last is called first before a fork. These modules take locks before one, which the threads that are
+# waited for may need: so they are loaded, and registered, by now.
+assert logging
+assert _futures
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,50 @@
+"""The binding of an answer to its question: a digest over both, so that the answer to another question is none.
+
+A reconstruction is a page of numbers that does not say which file it is of. A proxy, a pool of connections or a retry
+that hands out the answer to another request would go unnoticed: its own digest is right. An extension of ours, which
+other servers do not have: the header of an answer
+
+    X-Xet-Answers: sha-256=:BASE64:
+
+holds the SHA-256 of the question (UTF-8), a line feed, and the SHA-256 of the content as it was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable
+
+from xetstore.protocol.hashes import Hash
+
+BINDING_HEADER = "X-Xet-Answers"
+
+
+def reconstruction_question(file: Hash, first: int | None = None, last: int | None = None) -> str:
+    """How to rebuild bytes ``first`` to ``last`` of a file, as the Range header has them; without it, all of them.
+
+    >>> reconstruction_question(Hash.ZERO, 5)[-11:]
+    '00 bytes=5-'
+    """
+    span = "" if first is None and last is None else f" bytes={_text(first)}-{_text(last)}"
+    return f"reconstruction {file}{span}"
+
+
+def batch_question(files: Iterable[Hash]) -> str:
+    """How to rebuild several whole files, each named once, in the order in which they are first named."""
+    return f"reconstructions {' '.join(str(file) for file in dict.fromkeys(files))}"
+
+
+def size_question(file: Hash) -> str:
+    """How many bytes a file has. The content is the number, in decimal, as Content-Length has it."""
+    return f"size {file}"
+
+
+def binding(question: str, content_sha256: bytes) -> str:
+    """The header's value for content with this SHA-256."""
+    digest = hashlib.sha256(question.encode() + b"\n" + content_sha256).digest()
+    return f"sha-256=:{b64encode(digest).decode()}:"
+
+
+def _text(offset: int | None) -> str:
+    return "" if offset is None else str(offset)

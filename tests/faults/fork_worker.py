@@ -1,0 +1,194 @@
+"""A process that forks while its threads are busy with a store: ``python -m tests.faults.fork_worker MODE ...``.
+
+It prints what went wrong in each child, one JSON list. Every child looks for the file that is its own, and ends by a
+signal if it hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import xetstore
+from xetstore import aio
+from xetstore.errors import InterruptedCallError
+
+CHILD_SECONDS: Final = 30
+"""A child that takes longer hangs."""
+
+# Since Python 3.12 a fork beside threads warns: it is what is tested here.
+warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+
+
+def content(number: int, size: int = 0) -> bytes:
+    """The bytes of file ``number``, each of another size."""
+    return random.Random(number).randbytes(size or 150_000 + 7001 * number)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork; the process that does the work, and ends with 0 if it was done."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.alarm(CHILD_SECONDS)
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def failures(pids: list[int]) -> list[str]:
+    """How those of the children ended that did not end well."""
+    found = []
+    for pid in pids:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code == -signal.SIGALRM:
+            found.append(f"child {pid} hung")
+        elif code:
+            found.append(f"child {pid} ended with {code}")
+    return found
+
+
+def same(got: Any, expected: Any, what: str) -> None:
+    if got != expected:
+        shown = (got, expected) if isinstance(got, int) else (len(got), len(expected))
+        raise AssertionError(f"{what}: another file's ({shown[0]} instead of {shown[1]})")
+
+
+class Files:
+    """A store with files 0, 1, 2 …, and what a child does with one of them."""
+
+    def __init__(self, where: str, folder: Path, count: int) -> None:
+        self.store = xetstore.open(where, cache=folder / "cache")
+        self.folder = folder
+        self.hashes = []
+        for number in range(count):
+            path = folder / f"{number}.in"
+            path.write_bytes(content(number))
+            self.hashes.append(self.store.put(path).hash)
+        self.opened = [self.store.open(file) for file in self.hashes]
+        for file in self.opened:
+            file.read(1000)
+
+    def stat(self, number: int) -> None:
+        same(self.store.stat(self.hashes[number]).size, len(content(number)), "stat")
+
+    def iter_range(self, number: int) -> None:
+        start, end = 1000 * number, 100_000
+        got = b"".join(self.store.iter_range(self.hashes[number], start, end))
+        same(got, content(number)[start:end], "iter_range")
+
+    def file_object(self, number: int) -> None:
+        with self.store.open(self.hashes[number]) as file:
+            file.seek(5000)
+            same(file.read(70_000), content(number)[5000:75_000], "file object")
+
+    def opened_before(self, number: int) -> None:
+        file = self.opened[number]
+        same(file.tell(), 1000, "position")
+        same(file.read(), content(number)[1000:], "file object of the parent")
+
+    def get(self, number: int) -> None:
+        out = self.folder / f"{os.getpid()}-{threading.get_ident()}.out"
+        self.store.get(self.hashes[number], out)
+        same(out.read_bytes(), content(number), "get")
+        out.unlink()
+
+    def put(self, number: int) -> None:
+        path = self.folder / f"{os.getpid()}-{threading.get_ident()}.new"
+        data = content(random.getrandbits(60), 100_000)
+        path.write_bytes(data)
+        file = self.store.put(path).hash
+        same(b"".join(self.store.iter_range(file)), data, "put")
+        path.unlink()
+
+    def awaited(self, number: int) -> None:
+        async def read() -> None:
+            store = aio.AsyncStore(self.store)
+            same((await store.stat(self.hashes[number])).size, len(content(number)), "aio stat")
+            async with await store.open(self.hashes[number]) as file:
+                same(await file.read(1000), content(number)[:1000], "aio read")
+
+        asyncio.run(read())
+
+    def verbs(self) -> list[Callable[[int], None]]:
+        return [
+            self.stat,
+            self.iter_range,
+            self.file_object,
+            self.opened_before,
+            self.get,
+            self.put,
+            self.awaited,
+        ]
+
+
+class Busy:
+    """Threads of the parent that use the store all the time."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._stopped = threading.Event()
+        self._failed: list[str] = []
+        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(3)]
+
+    def _work(self, number: int) -> None:
+        turn = number
+        verbs = [self._files.stat, self._files.iter_range, self._files.get, self._files.put]
+        while not self._stopped.is_set():
+            turn += 1
+            try:
+                verbs[turn % len(verbs)](turn % len(self._files.hashes))
+            except BaseException as error:
+                self._failed.append(f"the parent: {error!r}")
+                traceback.print_exc()
+                return
+
+    def __enter__(self) -> list[str]:
+        for thread in self._threads:
+            thread.start()
+        return self._failed
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def rounds(where: str, folder: str, count: str, children: str) -> list[str]:
+    """Fork ``children`` at a time, ``count`` times, each time with another verb."""
+    files = Files(where, Path(folder), int(children))
+    verbs = files.verbs()
+    found: list[str] = []
+    with Busy(files) as failed:
+        for turn in range(int(count)):
+            verb = verbs[turn % len(verbs)]
+            pids = [in_child(partial(verb, number)) for number in range(int(children))]
+            found += [f"{verb.__name__}: {one}" for one in failures(pids)]
+            if len(found) > 5:
+                break
+    for number, file in enumerate(files.opened):
+        same(file.read(), content(number)[1000:], "what the parent reads afterwards")
+    return found + failed
+
+
+if __name__ == "__main__":
+    with suppress(InterruptedCallError):
+        print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,103 @@
+"""Every lock, pool, thread and connection in the code: made anew in a child, or on a list that says why not."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import xetstore
+
+SOURCE = Path(xetstore.__file__).parent
+
+MADE = frozenset(
+    {
+        *("threading.Lock", "threading.RLock", "threading.Condition", "threading.Event", "threading.Semaphore"),
+        *("threading.BoundedSemaphore", "threading.Barrier", "threading.Thread", "threading.Timer", "asyncio.Lock"),
+        *("ThreadPoolExecutor", "ProcessPoolExecutor", "queue.Queue", "queue.LifoQueue", "queue.SimpleQueue"),
+        *("sqlite3.connect", "create_engine", "urllib3.PoolManager", "urllib3.ProxyManager"),
+        *("socket.socket", "socket.socketpair", "fcntl.flock", "subprocess.Popen", "mmap.mmap"),
+    }
+)
+"""Whatever is one thread's, one connection's or one process's."""
+
+CALL = "of one call: in a child OneCall, Bound or Call refuses to go on with it"
+UNLOCKED = "unlocked where it is locked, so that a copy in a child does not keep it"
+SERVER = "of a server that runs: its event loop is the parent's, and a child starts a server of its own"
+PROGRAM = "of the command line, whose process is never forked while it works"
+PRIVATE = "memory that a child has a copy of"
+TESTS = "of a test double"
+
+ALLOWED = {
+    "aio.py: _Call": CALL,
+    "cli/interruption.py: ": PROGRAM,
+    "cli/output.py: Output": PROGRAM,
+    "cas/index/sqlite.py: _connect": "opened and let go of by Index, which is a Section",
+    "cas/private_files.py: locked": UNLOCKED,
+    "fs/file.py: Told": CALL,
+    "fs/filesystem.py: XetFileSystem": CALL,
+    "platform/forks.py: ": "the module itself, whose test is test_forks.py",
+    "protocol/xorb.py: XorbBuilder": PRIVATE,
+    "remote/bodies.py: _Second": CALL,
+    "remote/lookup.py: addresses": CALL,
+    "server/lifecycle.py: Server": SERVER,
+    "server/receiving.py: ": SERVER,
+    "server/site.py: Site": SERVER,
+    "server/sockets.py: listen": SERVER,
+    "server/status.py: Status": SERVER,
+    "transfer/cache/folder.py: CacheFolder": UNLOCKED,
+    "transfer/download/basis.py: OldVersion": CALL,
+    "transfer/download/batch.py: ": CALL,
+    "transfer/download/downloader.py: _Ahead": CALL,
+    "testing/": TESTS,
+    "transfer/download/fetching.py: Tally": CALL,
+    "transfer/download/fetching.py: _memory": PRIVATE,
+    "transfer/download/files.py: _OpenFile": CALL,
+    "transfer/download/files.py: _lock": UNLOCKED,
+    "transfer/download/journal.py: DownloadJournal": CALL,
+    "transfer/download/many.py: ": CALL,
+    "transfer/download/workers.py: ": CALL,
+    "transfer/goodput.py: ": CALL,
+    "transfer/scan.py: ": CALL,
+    "transfer/upload/known_file.py: KnownFile": "opened and let go of by KnownXorbs, which is a Section",
+    "transfer/upload/queries.py: ": CALL,
+    "transfer/upload/slots.py: ": CALL,
+    "transfer/upload/xorbs.py: ": CALL,
+}
+
+
+def _name(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+def _renewed(owner: ast.AST | None) -> bool:
+    """True if a class, or a function, has something done in children."""
+    return owner is not None and any(
+        isinstance(node, ast.Call) and _name(node) in ("forks.renew", "forks.Section", "forks.free", "renew", "free")
+        for node in ast.walk(owner)
+    )
+
+
+def found() -> list[str]:
+    """``file: class or function: what it makes`` for all that is made and not made anew."""
+    left = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = path.relative_to(SOURCE).as_posix()
+        for owner in ast.parse(path.read_text()).body:
+            if _renewed(owner):
+                continue
+            for node in ast.walk(owner):
+                makes = isinstance(node, ast.Call) and _name(node) in MADE
+                factory = isinstance(node, ast.keyword) and ast.unparse(node.value) in MADE
+                if (makes or factory) and "LOCK_UN" not in ast.unparse(node):
+                    left.append(f"{name}: {getattr(owner, 'name', '')}: {ast.unparse(node)[:60]}")
+    return left
+
+
+def test_all_is_made_anew_in_a_child_or_need_not_be() -> None:
+    unknown = [one for one in found() if not any(one.startswith(place) for place in ALLOWED)]
+    assert not unknown, "use xetstore.platform.forks, or say why not"
+
+
+def test_the_list_names_only_what_is_there() -> None:
+    left = found()
+    assert [place for place in ALLOWED if not any(one.startswith(place) for one in left)] == []
