@@ -270,18 +270,21 @@ class RangeStream:
             assert source is not None
             answer = source.answer
             target = view if not source.skip else memoryview(bytearray(min(source.skip, SKIP_BYTES)))
+            before = self._waited
             try:
                 count = answer.take(target)
                 if count is None:
                     if not may_wait:
                         return None
                     self._wait(answer.sock)
-                    continue
             except _HedgeCameFirstError:
                 self._switch()
                 continue
             except TimedOutError:
                 raise self._silence() from None
+            answer.moved(count or 0, self._waited - before)
+            if count is None:
+                continue
             if count == 0:
                 raise UnavailableError(
                     f"{self._name} at {self._host} ended after {self._progress_text()}",
