@@ -165,11 +165,20 @@ class AsyncStore:
         base: Path | str | None = None,
         fsync: bool = False,
         keep_partial: bool = False,
+        size: int | None = None,
     ) -> GetReport:
         """Write a file, or its bytes ``[start, end)``, to ``out``."""
         return await self._once(
             lambda store, _: store.get(
-                file, out, start=start, end=end, progress=progress, base=base, fsync=fsync, keep_partial=keep_partial
+                file,
+                out,
+                start=start,
+                end=end,
+                progress=progress,
+                base=base,
+                fsync=fsync,
+                keep_partial=keep_partial,
+                size=size,
             )
         )
 

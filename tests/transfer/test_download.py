@@ -248,7 +248,7 @@ def test_a_closed_stream_stops_and_interrupts_nobody_else(stored: Stored, held: 
     next(stream)
     held.hold()
     held.waiting.wait(0.2)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert held.interrupts == 0
     sent = held.sent
     held.release()
