@@ -12,7 +12,7 @@ import io
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from xetstore.errors import InterruptedCallError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
@@ -49,7 +50,7 @@ class _Call:
     def __init__(self, give_up: Callable[[], None] | None = None) -> None:
         self._given_up = threading.Event()
         self._give_up = give_up
-        self._executor = ThreadPoolExecutor(1, "xetstore-aio")
+        self._executor = Threads(1, "xetstore-aio")
         self._running: Future[Any] | None = None
 
     async def run(self, work: Callable[[], _T]) -> _T:

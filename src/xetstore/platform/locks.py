@@ -6,7 +6,10 @@ import errno
 import fcntl
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Final
+
+from xetstore.errors import UnavailableError
 
 Flock = Callable[[int, int], None]
 """As fcntl.flock."""
@@ -36,3 +39,28 @@ def try_lock(fd: int, *, flock: Flock = fcntl.flock) -> Lock:
             return Lock.MISSING
         raise
     return Lock.OURS
+
+
+Lockf = Callable[..., None]
+"""As fcntl.lockf."""
+
+
+def has_range_locks(path: Path, *, lockf: Lockf = fcntl.lockf) -> bool:
+    """True unless the file system of a file that can be read has no locks of ranges (fcntl), as databases need them.
+
+    Closing a file lets go of all such locks of the process on it: ``path`` must be one that nothing else locks.
+    """
+    with path.open("rb") as file:
+        try:
+            lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+    return True
+
+
+def no_locks(where: str) -> UnavailableError:
+    """The error of a store on a file system without locks."""
+    return UnavailableError(
+        f"the file system of {where} has no locks, which a store needs",
+        hint="keep it on a file system of this machine, or run the lock service of the network's",
+    )

@@ -19,6 +19,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Emit, Hedged, Retrying
+from xetstore.platform.threads import start_thread
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.exchange import ready
 from xetstore.remote.problems import problem_of
@@ -404,7 +405,10 @@ class _Second:
         self._is_cancelled = False
         self.bell, self._rings = socket.socketpair()
         self._call = self._calls.begin()
-        threading.Thread(target=self._run, name="xetstore hedge", daemon=True).start()
+        try:
+            start_thread(self._run, name="xetstore hedge")
+        except UnavailableError:
+            self._rings.close()  # as after a request that failed
 
     @property
     def has_source(self) -> bool:

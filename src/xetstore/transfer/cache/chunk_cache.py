@@ -12,11 +12,13 @@ import os
 import threading
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from xetstore.errors import UnavailableError
 from xetstore.events import CacheDisabled, Emit, ignore
+from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.cache.files import EntryFile, entry_name, entry_range, header
@@ -93,7 +95,7 @@ class ChunkCache:
         self._emit = emit
         self._lock = threading.Lock()
         self._writing = max_bytes > 0
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: Threads | None = None
         self._unwritten: Future[None] | None = None
         self._pid = os.getpid()
 
@@ -170,8 +172,9 @@ class ChunkCache:
             is_free = self._pid == os.getpid() and (self._unwritten is None or self._unwritten.done())
             if is_free:
                 if self._writer is None:
-                    self._writer = ThreadPoolExecutor(1, "chunk-cache")
-                with contextlib.suppress(RuntimeError):  # the program ends, and no thread begins anything
+                    self._writer = Threads(1, "chunk-cache")
+                # The program may end, when no thread begins anything, or the system refuses one.
+                with contextlib.suppress(RuntimeError, UnavailableError):
                     self._unwritten = self._writer.submit(self.put, xorb, chunk_start, body, chunks, ends)
                 return
         self.put(xorb, chunk_start, body, chunks, ends)

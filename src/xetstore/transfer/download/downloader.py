@@ -10,7 +10,7 @@ once more from fresh addresses.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from xetstore.errors import IntegrityError, RangeError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.delivery import Put, SinkError
@@ -297,7 +298,7 @@ class _Ahead:
 
     def __init__(self, load: Callable[[int], _Loaded | None]) -> None:
         self._load = load
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Threads | None = None
         self._next: Future[_Loaded | None] | int | None = None
         self._is_first = True
 
@@ -307,7 +308,7 @@ class _Ahead:
             self._next, self._is_first = position, False
             return
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "ahead")
+            self._executor = Threads(1, "ahead")
         self._next = self._executor.submit(self._load, position)
 
     def take(self) -> _Loaded | None:
