@@ -12,7 +12,7 @@ import io
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from xetstore.errors import InterruptedCallError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
+from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
@@ -50,7 +51,7 @@ class _Call:
     def __init__(self, give_up: Callable[[], None] | None = None) -> None:
         self._given_up = threading.Event()
         self._give_up = give_up
-        self._executor = ThreadPoolExecutor(1, "xetstore-aio")
+        self._executor = Threads(1, "xetstore-aio")
         self._running: Future[Any] | None = None
         self._generation = forks.generation()
 
@@ -188,11 +189,20 @@ class AsyncStore:
         base: Path | str | None = None,
         fsync: bool = False,
         keep_partial: bool = False,
+        size: int | None = None,
     ) -> GetReport:
         """Write a file, or its bytes ``[start, end)``, to ``out``."""
         return await self._once(
             lambda store, _: store.get(
-                file, out, start=start, end=end, progress=progress, base=base, fsync=fsync, keep_partial=keep_partial
+                file,
+                out,
+                start=start,
+                end=end,
+                progress=progress,
+                base=base,
+                fsync=fsync,
+                keep_partial=keep_partial,
+                size=size,
             )
         )
 

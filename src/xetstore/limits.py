@@ -11,18 +11,25 @@ from xetstore.sizes import size_text
 MIN_MEMORY_BYTES: Final = 128 << 20
 """With less no transfer can work: the interpreter, the blocks being read, and one small xorb."""
 
+ANSWER_SHARE: Final = 16
+"""An answer that is held whole has one part in so many of the memory: decoded it takes ten times its size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Caps that hold. None leaves it to the transfer.
 
     ``max_memory`` is bytes of memory of the whole process; ``rate`` bytes per second, up and down counted apart;
-    ``jobs`` how many requests that move data run at a time. Raises UsageError for what no transfer can keep.
+    ``jobs`` how many requests that move data run at a time. The last two are for what a server may ask of patience:
+    ``min_rate`` bytes per second of a body, as the mean of a minute, or it is given up; ``commit_seconds`` until a
+    server that registers files gets further with it. Raises UsageError for what no transfer can keep.
     """
 
     max_memory: int | None = None
     rate: float | None = None
     jobs: int | None = None
+    min_rate: float = 1024
+    commit_seconds: float = 600
 
     def __post_init__(self) -> None:
         if self.max_memory is not None and self.max_memory < MIN_MEMORY_BYTES:
@@ -34,6 +41,15 @@ class Limits:
             raise UsageError(f"{self.rate:g} bytes per second is no rate", hint="give a positive number")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"{self.jobs} requests at a time move nothing", hint="give 1 or more")
+        if not self.min_rate >= 0:
+            raise UsageError(f"{self.min_rate:g} bytes per second is no rate", hint="give 0 to wait for any body")
+        if not self.commit_seconds > 0:
+            raise UsageError(f"in {self.commit_seconds:g} s no server registers a file", hint="give some minutes")
+
+    @property
+    def answer_bytes(self) -> int | None:
+        """The most that an answer may have that is held whole."""
+        return None if self.max_memory is None else self.max_memory // ANSWER_SHARE
 
 
 NO_LIMITS: Final = Limits()

@@ -79,9 +79,14 @@ def open_cas(
     folder = cache_folder(cache, emit)
     with ExitStack() as closing:
         from xetstore.remote.http import HttpCas
-        from xetstore.remote.transport import Transport
+        from xetstore.remote.transport import Patience, Transport
 
-        transport = Transport(rate=limits.rate, allow_http=allow_http)
+        transport = Transport(
+            patience=Patience(floor=limits.min_rate, commit=limits.commit_seconds),
+            rate=limits.rate,
+            most_bytes=limits.answer_bytes,
+            allow_http=allow_http,
+        )
         closing.callback(transport.close)
         if scheme == "hf":
             opened = _open_repository(str(where), token, transport, allow_http, emit, closing)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from xetstore.errors import UsageError
 from xetstore.events import CacheDisabled, Emit
+from xetstore.platform.homes import expanded, user_folder
 from xetstore.protocol.hashes import chunk_hash
 
 CACHE_VARIABLE: Final = "XET_CACHE"
@@ -21,7 +23,11 @@ def cache_folder(wanted: Path | bool | None, emit: Emit) -> Path | None:
     """
     if wanted is False:
         return None
-    folder = wanted if isinstance(wanted, Path) else _usual_folder()
+    try:
+        folder = wanted if isinstance(wanted, Path) else _usual_folder()
+    except UsageError as error:
+        emit(CacheDisabled(str(error)))
+        return None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -49,7 +55,7 @@ def known_file(cache: Path, url: str, emit: Emit) -> Path | None:
 
 def _usual_folder() -> Path:
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
+        return expanded(named, CACHE_VARIABLE)
     from platformdirs import user_cache_path
 
-    return user_cache_path("xetstore", appauthor=False)
+    return user_folder(lambda: user_cache_path("xetstore", appauthor=False), f"set HOME, or {CACHE_VARIABLE}")

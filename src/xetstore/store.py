@@ -25,6 +25,7 @@ from xetstore.transfer.download.files import NewFile, PartialFile
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
 from xetstore.transfer.download.stored_file import StoredFile, StoredReader
+from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
@@ -85,6 +86,8 @@ class Store:
         self._limits = limits
         self._emit = on_event
         self.location = opened.location
+        # How long files are, as a Hub tells: a server that says otherwise is not believed.
+        self._sizes: dict[Hash, int] = {}
         self._under_way = UnderWay(opened.cas)
         self._is_one_call = False
 
@@ -171,8 +174,13 @@ class Store:
         base: Path | str | None = None,
         fsync: bool = False,
         keep_partial: bool = False,
+        size: int | None = None,
     ) -> GetReport:
         """Write a file, or its bytes ``[start, end)``, to ``out``, which appears verified and whole or not at all.
+
+        Links are followed. Where ``out`` is, or leads to, a pipe or a character device, the bytes are written to it in
+        order, each verified before; of a directory, a socket or a block device UsageError is raised. ``size`` is the
+        size of the whole file, where the caller knows it: a server that goes beyond it is not believed.
 
         Chunks that the local file ``base`` holds, an older version, are not fetched. What a failed attempt leaves
         beside ``out`` is continued by the next one; ``keep_partial`` leaves it after Ctrl-C and
@@ -182,10 +190,26 @@ class Store:
         UnavailableError when patience has ended.
         """
         name = self.resolve(file)
+        size = self._sizes.get(name) if size is None else size
+        fd = open_through(Path(out), self._under_way.begin().go_on)
+        if fd is not None:
+            done = pour(fd, Path(out), self._downloader().stream(name, start, end, size=size), progress)
+            return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
         with ExitStack() as stack:
             old = None if base is None else stack.enter_context(OldVersion(Path(base)))
-            new = stack.enter_context(self._destination(Path(out), name, start, end, fsync, keep_partial))
-            done = self._downloader().download(name, new.write_at, start, end, progress, base=old, journal=new.journal)
+            is_told = size is not None or end is not None
+            new = stack.enter_context(self._destination(Path(out), name, start, end, fsync, keep_partial, is_told))
+            done = self._downloader().download(
+                name,
+                new.write_at,
+                start,
+                end,
+                progress,
+                base=old,
+                journal=new.journal,
+                size=size,
+                make_room=new.make_room,
+            )
             new.commit(done.size)
         return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
@@ -239,7 +263,8 @@ class Store:
 
     def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
-        return self._downloader().stream(self.resolve(file), start, end)
+        name = self.resolve(file)
+        return self._downloader().stream(name, start, end, size=self._sizes.get(name))
 
     def stat(self, file: Hash | str) -> FileRecord:
         """What is known of a stored file; of one on a server hash and size. Raises NotFoundError."""
@@ -260,7 +285,10 @@ class Store:
         locator = type(here).parse(file)
         if locator.root_name != here.root_name:
             raise UsageError(f"{file[:200]} is not in {self.location}", hint="xetstore.open_file opens what it is in")
-        return hub.resolve(locator).hash
+        found = hub.resolve(locator)
+        if found.size is not None:
+            self._sizes[found.hash] = found.size
+        return found.hash
 
     def files(self) -> Iterator[FileRecord]:
         """Every stored file, in no particular order. Only of a directory: UsageError for anything else."""
@@ -284,6 +312,7 @@ class Store:
         view = Store(replace(self._opened, closing=ExitStack()), limits=self._limits, on_event=self._emit)
         view._under_way = self._under_way.view()
         view._is_one_call = True
+        view._sizes = self._sizes
         return view
 
     def interrupt(self) -> None:
@@ -325,7 +354,10 @@ class Store:
             call,
             files,
             resolve=self.resolve,
-            destination=lambda path, file: self._destination(path, file, 0, None, fsync, keep_partial=False),
+            destination=lambda path, file: self._destination(
+                path, file, 0, None, fsync, keep_partial=False, is_told=file in self._sizes
+            ),
+            sizes=self._sizes,
             progress=progress,
             on_error=on_error,
             fsync=fsync,
@@ -338,13 +370,16 @@ class Store:
                 yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def _destination(
-        self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool
+        self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool, is_told: bool
     ) -> NewFile:
-        """Where a file is written: what is slow to come can be continued, what is here already is copied anew."""
+        """Where a file is written: what is slow to come can be continued, what is here already is copied anew. A part
+        of the disk stays free, where how much there will be is not told by another than a server.
+        """
+        reserve = not (is_told or self._opened.is_local)
         is_small = end is not None and end - start < RESUMED_FROM_BYTES
         if is_small or (self._opened.is_local and not keep_partial):
-            return NewFile(out, fsync=fsync)
-        return PartialFile(out, file, start, end, keep=keep_partial, fsync=fsync)
+            return NewFile(out, fsync=fsync, reserve=reserve)
+        return PartialFile(out, file, start, end, keep=keep_partial, fsync=fsync, reserve=reserve)
 
     def _directory(self, what: str) -> EmbeddedCas:
         if self._opened.is_local:

@@ -74,11 +74,12 @@ def download(
     cache: str,
     jobs: int | None = None,
     pid_file: str | None = None,
+    size: int | None = None,
 ) -> Says:
     """Write a stored file to ``out``; how much had to be fetched, and what was there."""
     announce(pid_file)
     with xetstore.open(url, token=token, limits=Limits(jobs=jobs), cache=Path(cache)) as store:
-        report = store.get(file, out)
+        report = store.get(file, out, size=size)
         yield {"verified": report.verified, "fetched": report.fetched_bytes, "reused": report.reused_bytes}
 
 

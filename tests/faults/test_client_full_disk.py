@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.double import Double
+from tests.faults.liar import liar
 from tests.faults.process import Worker, WorkerFailedError
 from tests.faults.test_client_two import Machine
 from tests.faults.test_full_disk import MOUNT
@@ -76,7 +77,7 @@ def test_a_download_onto_a_full_disk_says_so_and_goes_on_where_there_is_room(sma
     with Double(small.server.url) as double:
         machine = Machine(small.elsewhere, small.server, double.url)
         small.fill(20 * MIB)
-        ended = small.client.run(**machine.download(file, out, jobs=2))
+        ended = small.client.run(**machine.download(file, out, jobs=2, size=32 * MIB))
         assert (ended.code, ended.error) == (6, "StorageFullError"), ended.message
         assert small.is_same(out, old)
         left = [name for name in small.names() if name != "out"]
@@ -90,6 +91,37 @@ def test_a_download_onto_a_full_disk_says_so_and_goes_on_where_there_is_room(sma
         assert small.names() == ["out"]
         assert ended.told[0]["reused"] > 8 * MIB
         assert double.xorb_bytes_down < 24 * MIB
+
+
+def test_what_only_a_server_says_and_does_not_fit_is_refused_before_it_is_fetched(small: SmallDisk) -> None:
+    source, out = small.elsewhere / "source", small.disk / "out"
+    source.write_bytes(splitmix64(1, 32 * MIB))
+    file = str(Store(small.server.site.cas).put(source).hash)
+    with Double(small.server.url) as double:
+        machine = Machine(small.elsewhere, small.server, double.url)
+        small.fill(20 * MIB)
+        ended = small.client.run(**machine.download(file, out))
+        assert (ended.code, ended.error) == (6, "StorageFullError"), ended.message
+        assert double.xorb_bytes_down == 0
+        assert small.names() == []
+        small.free()
+        ended = small.client.run(**machine.download(file, out))
+        assert (ended.code, ended.error) == (0, None), ended.message
+
+
+def test_a_server_that_makes_much_of_one_chunk_does_not_fill_the_disk(small: SmallDisk) -> None:
+    with liar() as server:
+        ended = small.client.run(
+            "download",
+            url=server.url,
+            token="x",
+            file="1" * 64,
+            out=str(small.disk / "out"),
+            cache=str(small.elsewhere / "cache"),
+        )
+    assert (ended.code, ended.error) == (6, "StorageFullError"), ended.message
+    assert "than its disk can spare" in (ended.message or "")
+    assert small.names() == []
 
 
 def test_a_full_disk_under_the_cache_slows_reading_down_and_no_more(small: SmallDisk) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LONG
 from tests.faults.process import ROOT
 from tests.server.live import ServerProcess
 from tests.strategies import splitmix64
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="how much memory
 MIB, GIB = 1 << 20, 1 << 30
 CAP = 128 * MIB
 # Half a minute: not each time that somebody runs the tests.
-SPARSE_BYTES = 50 * GIB if LONG or "CI" in os.environ else 4 * GIB
+SPARSE_BYTES = 50 * GIB if "CI" in os.environ else 4 * GIB
 
 # The command, which says at its end how much memory it has had.
 COMMAND = (

@@ -529,10 +529,15 @@ def test_a_pause_ends_and_an_answer_makes_failures_forgotten() -> None:
     assert not queries.are_paused
 
 
-def test_a_slow_answer_to_a_query_is_not_waited_for(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xetstore.remote.http.QUERY_SECONDS", 0.05)
-    made = client({"GET /v1/chunks": [raw(then="stall")]})
-    assert made.cas.find_chunk(FILE) is None
+@pytest.mark.parametrize(
+    "answer", [b"", head(200, {"Content-Length": "100"})[:20], head(200, {"Content-Length": "100"})]
+)
+def test_a_slow_answer_to_a_query_is_not_waited_for(answer: bytes) -> None:
+    with (
+        Scripted(lambda _: raw(answer, then="stall")) as server,
+        Transport(patience=Patience(query=0.05)) as transport,
+    ):
+        assert HttpCas(server.url, transport=transport).find_chunk(FILE) is None
 
 
 def test_an_endless_answer_to_a_query_is_not_taken_in(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from xetstore.cas.blobs import TEMPORARY_FOLDER
 from xetstore.cas.blobs.local import make_durable_folder, storage_error, write_new_object
 from xetstore.errors import DamagedError, NotFoundError, UsageError
+from xetstore.platform.locks import Lockf, has_range_locks, no_locks
 from xetstore.protocol.hashes import Hash
 
 FORMAT_VERSION: Final = 1
@@ -41,11 +43,12 @@ def named_by(key: str) -> Hash | None:
     return found if key in (xorb_key(found), shard_key(found)) else None
 
 
-def open_directory(root: Path, *, create: bool) -> Path:
+def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:
     """Make sure that ``root`` holds a store of a format we know; returns where its index lies.
 
     With ``create``, a directory that is missing or empty becomes a store. Raises NotFoundError without, and
-    UsageError for a directory that holds something else or that newer code wrote.
+    UsageError for a directory that holds something else or that newer code wrote; UnavailableError at once where its
+    file system has no locks, for which SQLite would wait as if another process held them.
     """
     try:
         marker = _read_marker(root)
@@ -57,6 +60,12 @@ def open_directory(root: Path, *, create: bool) -> Path:
     if marker is None:
         raise NotFoundError(f"there is no store in {root}", hint="put a file into it to create one")
     _check_marker(root, marker)
+    try:
+        has_locks = has_range_locks(root / _MARKER, lockf=lockf)
+    except OSError as error:
+        raise storage_error(error, f"the store {root} cannot be opened") from error
+    if not has_locks:
+        raise no_locks(f"the store {root}")
     index = root / _INDEX
     if (not index.exists() or not index.stat().st_size) and (root / XORBS).exists():
         # Going on with an empty index would look as if all files had been lost.

@@ -10,7 +10,6 @@ has read it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Final
 
 from xetstore.cas.blobs.local import sync_folder
 from xetstore.errors import AccessDeniedError, UnavailableError, XetError, kind_of
+from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 
 LOCK_SECONDS: Final = 10.0
 """How long to wait for another process that changes the same folder. A change takes milliseconds."""
@@ -86,18 +86,18 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = try_lock(descriptor)
+            if lock is Lock.OURS:
                 break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UnavailableError(f"another process holds the folder {folder.name} locked") from None
-                time.sleep(0.005)
+            if lock is Lock.MISSING:
+                raise no_locks(folder.name)
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"another process holds the folder {folder.name} locked")
+            time.sleep(0.005)
         try:
             yield
         finally:
-            # Closing would not do where a child that was forked meanwhile has a copy.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            unlock(descriptor)
     finally:
         os.close(descriptor)
 

@@ -21,6 +21,8 @@ from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
 from xetstore.cli.watcher import Watcher
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
+from xetstore.platform.homes import user_folder
+from xetstore.platform.threads import refusal
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
@@ -51,7 +53,8 @@ class Settings:
             return parse_where(named)
         from platformdirs import user_data_path
 
-        return user_data_path("xetstore", appauthor=False)
+        hint = f"name a store with --store, or with {STORE_VARIABLE}"
+        return user_folder(lambda: user_data_path("xetstore", appauthor=False), hint)
 
     def store_path(self) -> Path:
         """The store's directory. Raises UsageError where it is a URL."""
@@ -274,6 +277,8 @@ def as_xet_error(error: Exception) -> XetError:
         reason = error.strerror or os.strerror(error.errno)
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
         return kind_of(error)(f"{where}{reason}", hint=_HINTS.get(error.errno))
+    if isinstance(error, RuntimeError) and (refused := refusal(error)) is not None:
+        return refused
     if isinstance(error, MemoryError):
         return UnavailableError("out of memory")
     return XetError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +18,8 @@ from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
+
+STDOUT: Final = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @click.command()
@@ -55,7 +57,8 @@ def get(
     """Write a stored file to OUT, verified.
 
     FILE is a hash, or hf://models/NAMESPACE/NAME/PATH. An existing OUT is replaced, and only when all of the file is
-    there. After an error, what has arrived waits beside OUT for the next attempt.
+    there; of a link the file that it leads to, while a pipe or a device is written to. After an error, what has arrived
+    waits beside OUT for the next attempt.
 
     LIST has what `xet put` and `xet hash` print, HASH  PATH, or JSON: each file is written to PATH in the directory
     OUT. One that fails is reported, and the others go on.
@@ -78,9 +81,9 @@ def get(
     assert file is not None
     if output.null:
         raise UsageError("--null is for a list", hint="leave it out, or give --list")
+    if output.json and str(out) in STDOUT:
+        raise UsageError(f"--json and -o {out} both want stdout", hint="give -o a file, or leave out --json")
     if str(out) == "-":
-        if output.json:
-            raise UsageError("--json and -o - both want stdout", hint="give -o a file, or leave out --json")
         copy_to_stdout(settings, file, span)
         return None
     with settings.open_file(file) as (store, name), output.progress("get") as progress:

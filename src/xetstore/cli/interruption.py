@@ -59,7 +59,8 @@ def watch() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_read, args=(reader,), name="signals", daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # a system that has no thread for it
+        threading.Thread(target=_read, args=(reader,), name="signals", daemon=True).start()
 
 
 def finish(code: int) -> int:
@@ -86,7 +87,8 @@ def leave() -> NoReturn:
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
     if not _seen.is_set():
         _seen.set()
-        threading.Thread(target=_wake_up, name="interruption", daemon=True).start()
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=_wake_up, name="interruption", daemon=True).start()
         raise KeyboardInterrupt
 
 

@@ -7,7 +7,6 @@ import io
 import os
 import weakref
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from xetstore.errors import NotFoundError, RangeError, UsageError
 from xetstore.fs.file import Told, XetFile
 from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Stores, os_errors
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.locators import KINDS, HubLocator
 from xetstore.transfer.waiting import result_of
@@ -385,7 +385,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
         if not wanted:
             return []
-        with ThreadPoolExecutor(min(PARALLEL_READS, len(wanted)), "xet fs") as threads:
+        with Threads(min(PARALLEL_READS, len(wanted)), "xet fs") as threads:
             reads = [threads.submit(read, *one) for one in wanted]
             try:
                 return [result_of(one) for one in reads]

@@ -1,1 +1,1 @@
-"""What differs between systems, or is the whole process's: forks."""
+"""What differs between systems and file systems, or is the whole process's, once."""

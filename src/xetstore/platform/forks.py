@@ -5,7 +5,7 @@ threads held stay held for ever, and sockets are shared. So
 
 - a lock of an object that outlives a call is one of :func:`lock` or :func:`condition`, which is free in a child;
 - an object that holds connections or threads names with :func:`renew` what makes it anew in a child;
-- an iterator that a caller holds is :func:`bound` to the process that began it;
+- a generator that a caller holds is :func:`bound` to the process that began it;
 - what a fork must not cut in two is a :class:`Section`: a fork waits until no other thread is in one, and until no
   module that is needed here is half imported; at most :data:`WAIT_SECONDS`.
 
@@ -23,17 +23,18 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import thread as _futures
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from xetstore.errors import InterruptedCallError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 WAIT_SECONDS: Final = 5.0
 """How long a fork waits for other threads of the parent at most."""
@@ -106,26 +107,29 @@ def left_behind() -> InterruptedCallError:
     )
 
 
-class Bound(Generic[T]):
-    """An iterator that goes on in the process that began it: in a child it raises InterruptedCallError."""
+class Bound(Generator[T, None, R]):
+    """A generator that goes on in the process that began it: in a child it raises InterruptedCallError."""
 
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items: Iterator[T] | None = items
+    def __init__(self, items: Generator[T, None, R]) -> None:
+        self._items: Generator[T, None, R] | None = items
         renew(self, Bound._leave)
 
-    def __iter__(self) -> Bound[T]:
-        return self
-
-    def __next__(self) -> T:
+    def send(self, value: None, /) -> T:
+        """The next item; StopIteration carries what the generator returned."""
         if self._items is None:
             raise left_behind()
-        return next(self._items)
+        return self._items.send(value)
+
+    def throw(self, kind: Any, error: Any = None, traceback: Any = None, /) -> T:  # noqa: ARG002
+        """Raise an error where the generator waits."""
+        if self._items is None:
+            raise left_behind()
+        return self._items.throw(kind if error is None else error)
 
     def close(self) -> None:
-        """End it early, as a generator's."""
-        close = getattr(self._items, "close", None)
-        if close is not None:
-            close()
+        """End it early."""
+        if self._items is not None:
+            self._items.close()
 
     def _leave(self) -> None:
         # Not closed, not finalized: temporary files, sockets and threads are the parent's.
@@ -133,11 +137,11 @@ class Bound(Generic[T]):
         self._items = None
 
 
-def bound(begin: Callable[P, Iterator[T]]) -> Callable[P, Bound[T]]:
+def bound(begin: Callable[P, Generator[T, None, R]]) -> Callable[P, Bound[T, R]]:
     """A generator function whose generators are :class:`Bound`."""
 
     @wraps(begin)
-    def begun(*args: P.args, **kwargs: P.kwargs) -> Bound[T]:
+    def begun(*args: P.args, **kwargs: P.kwargs) -> Bound[T, R]:
         return Bound(begin(*args, **kwargs))
 
     return begun

@@ -20,6 +20,7 @@ from xetstore.errors import (
 )
 from xetstore.events import Emit, Hedged, Retrying
 from xetstore.platform import forks
+from xetstore.platform.threads import start_thread
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.exchange import ready
 from xetstore.remote.problems import problem_of
@@ -276,18 +277,21 @@ class RangeStream:
             assert source is not None
             answer = source.answer
             target = view if not source.skip else memoryview(bytearray(min(source.skip, SKIP_BYTES)))
+            before = self._waited
             try:
                 count = answer.take(target)
                 if count is None:
                     if not may_wait:
                         return None
                     self._wait(answer.sock)
-                    continue
             except _HedgeCameFirstError:
                 self._switch()
                 continue
             except TimedOutError:
                 raise self._silence() from None
+            answer.moved(count or 0, self._waited - before)
+            if count is None:
+                continue
             if count == 0:
                 raise UnavailableError(
                     f"{self._name} at {self._host} ended after {self._progress_text()}",
@@ -407,7 +411,10 @@ class _Second:
         self._is_cancelled = False
         self.bell, self._rings = socket.socketpair()
         self._call = self._calls.begin()
-        threading.Thread(target=self._run, name="xetstore hedge", daemon=True).start()
+        try:
+            start_thread(self._run, name="xetstore hedge")
+        except UnavailableError:
+            self._rings.close()  # as after a request that failed
 
     @property
     def has_source(self) -> bool:

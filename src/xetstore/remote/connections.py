@@ -29,8 +29,10 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 from xetstore.remote.calls import Call
+from xetstore.remote.chunked import ChunkedBody
 from xetstore.remote.exchange import Exchange, current, is_ours, ready
 from xetstore.remote.lookup import addresses
+from xetstore.remote.reply_head import ReplyHead
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,6 +42,7 @@ SLICE_BYTES: Final = 1 << 20
 CONNECT_TICK_SECONDS: Final = 0.05
 """How often a connection that is being made looks whether it is still wanted."""
 
+_MAX_LINE: Final = 1 << 16
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -91,38 +94,45 @@ class _Resumed(io.RawIOBase):
 
 
 class Reply(http.client.HTTPResponse):
-    """An answer of http.client whose body can be read without waiting for more than is there."""
+    """An answer of http.client whose head has a deadline, and whose body can be read without waiting for more."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kw: Any) -> None:
         super().__init__(sock, *args, **kw)
-        heard = current().heard
-        if heard:
-            self.fp = io.BufferedReader(_Resumed(heard, self.fp.detach()))
+        exchange = current()
+        self._head_sock = sock
+        if exchange.heard:
+            self.fp = io.BufferedReader(_Resumed(exchange.heard, self.fp.detach()))
+        self._reader = self.fp
+        # Lines of the head, those of a proxy's too, come with a deadline; the body does not go through this.
+        self.fp = ReplyHead(self._reader, sock, exchange)  # type: ignore[assignment]
+        self._chunks: ChunkedBody | None = None
 
     def begin(self) -> None:
-        """Wait for the first byte of the answer as the exchange has it, then read the head."""
-        exchange = current()
-        sock = exchange.sock
-        if isinstance(sock, socket.socket) and not exchange.heard:
-            before = sock.gettimeout()
+        """Read the head, waiting for it as the exchange has it."""
+        sock = self._head_sock
+        before = sock.gettimeout()
+        if isinstance(sock, socket.socket):
             sock.settimeout(0)
-            try:
-                self._await_first_byte(exchange, sock)
-            finally:
+        try:
+            super().begin()
+        finally:
+            with suppress(OSError):
                 sock.settimeout(before)
-        super().begin()
+        if self.fp is not None:
+            self.fp = self._reader
+        if self.chunked:
+            self._chunks = ChunkedBody(self._read_some)
 
-    def _await_first_byte(self, exchange: Exchange, sock: socket.socket) -> None:
+    def _read_status(self) -> tuple[str, int, str]:
+        """The status line of the answer itself: interim ones (RFC 9110, 15.2) are passed over, whatever they say."""
         while True:
-            if not isinstance(sock, ssl.SSLSocket):
-                exchange.wait(sock)
-                return
-            # Of TLS, what can be read may be no data at all: only reading tells.
-            try:
-                self.fp.peek(1)
-                return
-            except ssl.SSLWantReadError:
-                exchange.wait(sock)
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # it is not in the stubs
+            if not 100 <= status < 200:
+                return version, status, reason
+            if status == 101:
+                raise http.client.BadStatusLine("101 that was not asked for")
+            while self.fp.readline(_MAX_LINE) not in (b"\r\n", b"\n", b""):
+                pass
 
     def take(self, view: memoryview) -> int | None:
         """Read what is there, into ``view``: how much, 0 at the end, None if nothing has come yet.
@@ -131,16 +141,14 @@ class Reply(http.client.HTTPResponse):
         """
         if self.fp is None:
             return 0
-        if self.chunked:
-            data = self.read1(len(view))
-            view[: len(data)] = data
-            return len(data)
+        if self._chunks is not None:
+            count = self._chunks.take(view)
+            if self._chunks.is_at_end:
+                self.close()
+            return count
         if self.length is not None:
             view = view[: self.length]
-        try:
-            count: int | None = self.fp.readinto1(view)
-        except _WOULD_BLOCK:
-            return None
+        count = self._read_some(view)
         if count is None:
             return None
         if self.length is not None:
@@ -149,6 +157,13 @@ class Reply(http.client.HTTPResponse):
             self.length -= count
         if count == 0 or self.length == 0:
             self.close()
+        return count
+
+    def _read_some(self, view: memoryview) -> int | None:
+        try:
+            count: int | None = self.fp.readinto1(view)
+        except _WOULD_BLOCK:
+            return None
         return count
 
 
@@ -220,6 +235,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def _connect_as_ours(self) -> None:
         exchange = current()
+        exchange.begin_head(float(self.timeout or 10), is_connecting=True)
         try:
             super().connect()
         except XetError:
@@ -311,14 +327,20 @@ class _Carrier(urllib3.connection.HTTPConnection):
                 _listen(exchange, sock)
             while piece:
                 try:
-                    piece = piece[sock.send(piece) :]
+                    count = sock.send(piece)
+                    piece = piece[count:]
+                    exchange.floor.moved(count)
                 except _WOULD_BLOCK:
-                    if not ready([sock] if listens else [], [sock], exchange.sending_seconds):
+                    before_wait = time.monotonic()
+                    is_ready = ready([sock] if listens else [], [sock], exchange.sending_seconds)
+                    is_slow = exchange.floor.waited(time.monotonic() - before_wait)
+                    exchange.call.check()
+                    if not is_ready or is_slow:
+                        silence = f"no byte for {exchange.sending_seconds:g} s"
                         raise TimedOutError(
-                            f"{exchange.peer} took no byte for {exchange.sending_seconds:g} s",
+                            f"{exchange.peer} took {f'less than {exchange.floor.text}' if is_slow else silence}",
                             hint="the server is too busy or the connection is dead: try again later",
                         ) from None
-                    exchange.call.check()
                     if listens:
                         _listen(exchange, sock)
         finally:
@@ -329,6 +351,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         """The answer, once its head is there."""
         exchange = current()
         exchange.in_body = False
+        exchange.begin_head(exchange.answer_seconds, is_connecting=False)
         with _carried():
             response = self._getresponse_as_ours(exchange)
         exchange.reply = response._original_response  # type: ignore[assignment]  # made by response_class
@@ -345,10 +368,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
             if gone and exchange.is_reused:
                 raise StaleConnectionError from None
             if isinstance(error, TimeoutError):
-                raise TimedOutError(
-                    f"{exchange.peer} stopped in the middle of the head of its answer",
-                    hint="the server is too busy or the connection is dead: try again later",
-                ) from None
+                raise exchange.timed_out() from None
             raise broken(exchange.peer, error) from None
 
 

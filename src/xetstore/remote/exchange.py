@@ -5,12 +5,14 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xetstore.errors import TimedOutError
 from xetstore.remote.calls import Call
+from xetstore.remote.floor import Floor
 from xetstore.remote.rate import RateLimit
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout
 class Exchange:
     """One request and its answer, as the connection that carries it has to know it.
 
-    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise.
+    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise. ``deadline`` is the monotonic
+    time by which the head has to be there: of a proxy's answer while ``is_connecting``, else of the answer.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Exchange:
         answer_seconds: float,
         upload: RateLimit | None,
         wait: Callable[[socket.socket], None] | None,
+        floor: Floor,
     ) -> None:
         self.call = call
         self.peer = peer
@@ -52,6 +56,10 @@ class Exchange:
         self.answer_seconds = answer_seconds
         self.upload = upload
         self.wait = wait or self._wait
+        self.floor = floor
+        self.deadline = float("inf")
+        self.is_connecting = False
+        self.has_begun = False
         self.sock: socket.socket | None = None
         self.reply: Reply | None = None
         self.is_reused = False
@@ -71,12 +79,37 @@ class Exchange:
             self.call.forget(self.sock)
             self.sock = None
 
-    def _wait(self, sock: socket.socket) -> None:
-        if not ready([sock], [], self.answer_seconds):
-            raise TimedOutError(
-                f"{self.peer} gave no answer for {self.answer_seconds:g} s",
-                hint="the server is too busy or the connection is dead: try again later",
+    def begin_head(self, seconds: float, *, is_connecting: bool) -> None:
+        """The head that is read next has so long to come."""
+        self.deadline = time.monotonic() + seconds
+        self.is_connecting = is_connecting
+        self.has_begun = False
+
+    def wait_for_head(self, sock: socket.socket) -> None:
+        """Wait until more of the head can be read."""
+        if self.is_connecting:
+            self._wait(sock)
+        else:
+            self.wait(sock)
+
+    def timed_out(self) -> TimedOutError:
+        """The error of a head that is not there in time."""
+        hint = "the server is too busy or the connection is dead: try again later"
+        if self.is_connecting:
+            return TimedOutError(
+                f"no connection to {self.peer}: the proxy did not answer in time",
+                hint="check the proxy, or set no_proxy to go without it",
             )
+        if self.has_begun:
+            return TimedOutError(
+                f"{self.peer} is still in the middle of the head of its answer after {self.answer_seconds:g} s",
+                hint=hint,
+            )
+        return TimedOutError(f"{self.peer} gave no answer for {self.answer_seconds:g} s", hint=hint)
+
+    def _wait(self, sock: socket.socket) -> None:
+        if not ready([sock], [], self.deadline - time.monotonic()):
+            raise self.timed_out()
         self.call.check()
 
 

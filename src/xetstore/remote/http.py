@@ -27,6 +27,7 @@ from xetstore.records import FileRecord
 from xetstore.remote.bodies import RangeStream, Wait
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.network import origin_of
+from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
 from xetstore.remote.server import Credentials, Server
 from xetstore.remote.shards import put_shard
@@ -46,8 +47,8 @@ MAX_RECONSTRUCTION_BYTES: Final = 256 << 20
 MAX_BATCH_BYTES: Final = 32 << 20
 """Several files are asked for at once where they are small, and so is the answer."""
 MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
-QUERY_SECONDS: Final = 5.0
-"""A dedup query that takes longer saves nothing."""
+QUERY_BODY: Final = 3
+"""The body of a dedup answer may take so many times as long as its head: what comes later saves nothing."""
 MAX_REDIRECTS: Final = 5
 
 _V1: Final = "GET /v1/reconstructions"
@@ -154,19 +155,20 @@ class HttpCas:
         if queries.are_paused:
             return None
         call = self._calls.begin()
+        seconds = self._server.transport.patience.query
         try:
             with self._server.send(
                 "GET",
                 f"/v1/chunks/{self._dedup_prefix}/{chunk}",
                 call=call,
                 credentials=self._server.credentials(write=False),
-                timeout=QUERY_SECONDS,
+                timeout=seconds,
             ) as answer:
                 if answer.status == 200:
-                    body = answer.read(MAX_DEDUP_ANSWER_BYTES)
+                    body = answer.read(MAX_DEDUP_ANSWER_BYTES, within=QUERY_BODY * seconds)
                     shard = Shard.parse(body) if _has_footer(body) else None
                 elif answer.status in (403, 404):
-                    answer.read(MAX_DEDUP_ANSWER_BYTES)
+                    answer.read(MAX_PROBLEM_BYTES, within=QUERY_BODY * seconds)
                     shard = None
                 else:
                     queries.failed(retry_after_seconds(answer.headers.get("retry-after")))

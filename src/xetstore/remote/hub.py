@@ -35,7 +35,11 @@ __all__ = ["Hub", "HubFile", "TreeEntry"]
 T = TypeVar("T")
 
 _MAX_REDIRECTS: Final = 5
-_MAX_BODY_BYTES: Final = 64 << 20
+_MAX_PAGE_BYTES: Final = 16 << 20
+_MAX_TOKEN_BYTES: Final = 1 << 20
+_MAX_PAGES: Final = 10_000
+_MAX_EMPTY_PAGES: Final = 10
+_MAX_LINK_CHARS: Final = 8192
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 
 
@@ -149,19 +153,28 @@ class Hub:
     def _listed(self, first: str, locator: HubLocator) -> Iterator[TreeEntry]:
         asked: set[str] = set()
         url: str | None = first
+        empty = 0
         while url is not None:
             asked.add(url)
-            body, headers = self._get(url, locator, "list a folder")
-            yield from entries_of(body)
+            body, headers = self._get(url, locator, "list a folder", _MAX_PAGE_BYTES)
+            entries = entries_of(body)
+            yield from entries
+            empty = 0 if entries else empty + 1
             following = link(headers, "next")
             url = None if following is None else same_origin(following, url)
             if following is not None and (url is None or url in asked):
                 raise FormatError("hub.tree", 0, "the Hub's listing goes on at another origin, or in a circle")
+            if url is not None and (
+                len(asked) >= _MAX_PAGES or empty >= _MAX_EMPTY_PAGES or len(url) > _MAX_LINK_CHARS
+            ):
+                raise FormatError("hub.tree", 0, "the Hub's listing goes on and on")
 
     def _token(self, root: HubLocator, scope: str) -> Token:
         with self._guard:
             learnt = self._read_routes.get(root) if scope == "read" else None
-        body, headers = self._get(learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token")
+        body, headers = self._get(
+            learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token", _MAX_TOKEN_BYTES
+        )
         try:
             return token_of(headers, body)
         except FormatError as error:
@@ -182,8 +195,8 @@ class Hub:
         if tokens is not None and before != url:
             tokens.forget()
 
-    def _get(self, url: str, locator: HubLocator, what: str) -> tuple[bytes, Mapping[str, str]]:
-        return self._call("GET", url, locator, what, lambda answer: (answer.read(_MAX_BODY_BYTES), answer.headers))
+    def _get(self, url: str, locator: HubLocator, what: str, limit: int) -> tuple[bytes, Mapping[str, str]]:
+        return self._call("GET", url, locator, what, lambda answer: (answer.read(limit), answer.headers))
 
     def _call(self, method: str, url: str, locator: HubLocator, what: str, answered: Callable[[Answer], T]) -> T:
         """Ask, with the token, until there is an answer that is no redirect within the Hub; raise what it stands for

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from xetstore.errors import UsageError, kind_of
+from xetstore.platform.homes import expanded
 from xetstore.remote.network import origin_of
 from xetstore.remote.tokens import Secret
 
@@ -39,6 +40,8 @@ def hub_token(environment: Mapping[str, str] = os.environ) -> Secret | None:
         if text := environment.get(name, "").strip():
             return Secret(text)
     path = _token_path(environment)
+    if path is None:
+        return None
     try:
         text = path.read_text("ascii", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -51,8 +54,14 @@ def hub_token(environment: Mapping[str, str] = os.environ) -> Secret | None:
     return Secret(text) if text else None
 
 
-def _token_path(environment: Mapping[str, str]) -> Path:
-    if named := environment.get("HF_TOKEN_PATH"):
-        return Path(os.path.expandvars(named)).expanduser()
-    home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(os.path.expandvars(home)).expanduser() / "token"
+def _token_path(environment: Mapping[str, str]) -> Path | None:
+    """None for a user who has no home to keep it in."""
+    for name in ("HF_TOKEN_PATH", "HF_HOME"):
+        if named := environment.get(name):
+            path = expanded(os.path.expandvars(named), name)
+            return path if name == "HF_TOKEN_PATH" else path / "token"
+    cache = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return expanded(os.path.expandvars(cache), "XDG_CACHE_HOME") / "huggingface" / "token"
+    except UsageError:
+        return None

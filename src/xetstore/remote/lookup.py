@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from xetstore.platform.threads import start_thread
 from xetstore.remote.calls import Call
 
 TICK_SECONDS: Final = 0.05
@@ -35,7 +35,7 @@ def addresses(host: str, port: int, call: Call, deadline: float) -> Found:
         except Exception as error:
             told.put(error)
 
-    threading.Thread(target=look, name="lookup", daemon=True).start()
+    start_thread(look, name="lookup")
     while True:
         call.check()
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from xetstore.errors import RejectedShardError, UnavailableError, XetError
+from xetstore.errors import RejectedShardError, TimedOutError, UnavailableError, XetError
 from xetstore.protocol.shard import Shard
 from xetstore.remote.calls import Call
 from xetstore.remote.problems import refusal, tidy
@@ -19,10 +20,17 @@ V2: Final = "POST /v2/shards"
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_ANSWER_BYTES: Final = 1 << 20
 READ_BYTES: Final = 64 << 10
+COMMITS: Final = 10
+"""All of a commit may take so many times what it may take to get a step further."""
+
+
+_STAGES: Final = ("uploading", "syncing")
 
 
 class _Frame(msgspec.Struct):
     type: str = ""
+    verified: float | None = None
+    stage: str | None = None
     result: int = 1
     message: str = ""
     retryable: bool = False
@@ -75,7 +83,8 @@ def _v1_outcome(server: Server, answer: Answer, credentials: Credentials) -> boo
 def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> bool:
     if answer.status != 200:
         raise _refused(server, answer, credentials)
-    for line in _lines(answer):
+    advance = _Advance(answer.peer, server.transport.patience.commit)
+    for line in _lines(answer, advance):
         try:
             frame = _FRAMES.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -84,17 +93,52 @@ def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> boo
             return bool(frame.result)
         if frame.type == "error":
             raise _frame_error(server, frame, credentials)
+        advance.told(frame)
     raise UnavailableError(
         f"the shard at {server.origin.address}: the answer ended without a result",
         hint="it may have been registered or not; registering it again is safe",
     )
 
 
-def _lines(answer: Answer) -> Iterator[bytes]:
+class _Advance:
+    """Whether a server gets further with a commit. A frame that is repeated says that it is alive, and no more."""
+
+    def __init__(self, peer: str, seconds: float) -> None:
+        self._peer = peer
+        self._seconds = seconds
+        self._begun = self._since = time.monotonic()
+        self._verified = -1.0
+        self._stages: set[str] = set()
+
+    def told(self, frame: _Frame) -> None:
+        """Take in a frame: more that is verified, or one of the stages for the first time, is an advance."""
+        if frame.type == "validating" and frame.verified is not None and frame.verified > self._verified:
+            self._verified = frame.verified
+        elif frame.type == "committing" and frame.stage in _STAGES and frame.stage not in self._stages:
+            self._stages.add(frame.stage)
+        else:
+            return
+        self._since = time.monotonic()
+
+    def check(self) -> None:
+        """Raise TimedOutError where it has not got further for too long."""
+        now = time.monotonic()
+        if now - self._since > self._seconds:
+            text = f"has not got further with the shard for {self._seconds:g} s"
+        elif now - self._begun > COMMITS * self._seconds:
+            text = f"has not registered the shard within {COMMITS * self._seconds:g} s"
+        else:
+            return
+        raise TimedOutError(
+            f"{self._peer} {text}", hint="it may have been registered or not; registering it again is safe"
+        )
+
+
+def _lines(answer: Answer, advance: _Advance) -> Iterator[bytes]:
     """The lines of the stream that are not blank. The last one need not end."""
     pending = bytearray()
     buffer = memoryview(bytearray(READ_BYTES))
-    while count := answer.readinto(buffer):
+    while count := answer.readinto(buffer, has_floor=False):
         pending += buffer[:count]
         *whole, rest = pending.split(b"\n")
         if any(len(line) > MAX_FRAME_BYTES for line in (*whole, rest)):
@@ -104,6 +148,7 @@ def _lines(answer: Answer) -> Iterator[bytes]:
             )
         yield from (bytes(line) for line in whole if line.strip())
         pending = bytearray(rest)
+        advance.check()
     if pending.strip():
         yield bytes(pending)
 

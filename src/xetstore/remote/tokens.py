@@ -15,6 +15,7 @@ from typing import Final, NoReturn, Protocol, TypeAlias
 from xetstore.errors import InterruptedCallError, UnauthenticatedError, UsageError, XetError, kind_of
 from xetstore.events import Emit, TokenRenewed, ignore
 from xetstore.platform import forks
+from xetstore.platform.homes import expanded
 
 MARGIN_SECONDS: Final = 30
 """A token is renewed when it has no more than this left (15.2)."""
@@ -276,5 +277,5 @@ def token_from_environment(environment: Mapping[str, str] = os.environ) -> Token
     if text := environment.get(TOKEN_VARIABLE, "").strip():
         return FixedToken(text)
     if path := environment.get(TOKEN_FILE_VARIABLE, ""):
-        return FileToken(Path(path).expanduser())
+        return FileToken(expanded(path, TOKEN_FILE_VARIABLE))
     return None

@@ -7,6 +7,7 @@ import http.client
 import re
 import socket
 import threading
+import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.connections import POOLS, CarriedError, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
+from xetstore.remote.floor import Floor
 from xetstore.remote.network import Proxy, is_loopback, origin_of, proxy_for, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience
@@ -40,10 +42,13 @@ POOLED_CONNECTIONS: Final = 64
 POOLED_HOSTS: Final = 32
 STALE_TRIES: Final = 3
 READ_BYTES: Final = 64 << 10
+ANSWER_RATE: Final = 64 << 10
+"""An answer that is read whole has the time of an answer, and a second for so much of what it may have."""
 
 _RATE_BUFFERS: Final = (16 << 10, 1 << 20)
 _DIGEST: Final = re.compile(r"(?:^|,)\s*sha-256=:([^:]*):")
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_ENCODINGS: Final = ("", "identity", "gzip")
 
 
 class Answer:
@@ -59,7 +64,10 @@ class Answer:
         sock: socket.socket,
         reply: http.client.HTTPResponse,
         download: RateLimit | None,
+        most_bytes: int | None = None,
     ) -> None:
+        self._most_bytes = most_bytes
+        self._waited = 0.0
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
@@ -70,8 +78,8 @@ class Answer:
         self._is_open = True
         self.peer = exchange.peer
         assert self._reply is reply
-        # Chunks have lengths to be read in between, and TLS in TLS has no socket: these wait where they are read.
-        self.can_wait = isinstance(sock, socket.socket) and not reply.chunked
+        # TLS in TLS has no socket of its own to wait for: it waits where it is read.
+        self.can_wait = isinstance(sock, socket.socket)
         with suppress(OSError):
             sock.settimeout(0 if self.can_wait else exchange.answer_seconds)
         if reply.length == 0 and not reply.chunked:
@@ -114,12 +122,22 @@ class Answer:
         call.check()
         return count
 
-    def readinto(self, view: memoryview, /) -> int:
-        """Fill some of ``view``; 0 only at the end. Errors as :meth:`take`."""
-        while (count := self.take(view)) is None:
-            if not ready([self._sock], [], self._exchange.answer_seconds):
+    def readinto(self, view: memoryview, /, *, has_floor: bool = True) -> int:
+        """Fill some of ``view``; 0 only at the end. Raises TimedOutError for silence and, with a floor, for a drip."""
+        while True:
+            before = time.monotonic()
+            count = self.take(view)
+            if count is not None:
+                if has_floor:
+                    self.moved(count, 0.0 if self.can_wait else time.monotonic() - before)
+                return count
+            before = time.monotonic()
+            is_there = not self.can_wait or bool(ready([self._sock], [], self._exchange.answer_seconds))
+            if has_floor:
+                self.moved(0, time.monotonic() - before)
+            if not is_there:
+                self._exchange.call.check()
                 raise self._silent()
-        return count
 
     @property
     def is_bound(self) -> bool:
@@ -132,18 +150,43 @@ class Answer:
             self._exchange.is_cut_short = True
             raise IntegrityError(f"{self.peer} answered another question than was asked", hint="try again")
 
-    def read(self, limit: int, question: str | None = None) -> bytes:
-        """All of the body, decompressed if it is gzip. Raises IntegrityError if it is longer than ``limit``, is not
-        what its Content-Digest says (RFC 9530), or is bound to another ``question``.
+    def moved(self, nbytes: int, waited_seconds: float) -> None:
+        """So many bytes came after so long a wait. Raises TimedOutError where they are too few for too long."""
+        self._waited += waited_seconds
+        floor = self._exchange.floor
+        if floor.waited(waited_seconds, nbytes):
+            raise TimedOutError(
+                f"{self.peer} sent less than {floor.text}",
+                hint="the server is too busy or the connection is bad: try again later",
+            )
+
+    def read(self, limit: int, question: str | None = None, *, within: float | None = None) -> bytes:
+        """All of the body, decompressed if it is gzip.
+
+        Raises IntegrityError if it is longer than ``limit``, or than answers may be here, is not what its
+        Content-Digest says (RFC 9530), or is bound to another ``question``; TimedOutError after ``within`` seconds of
+        waiting, by default the patience for an answer and what ``limit`` bytes take at :data:`ANSWER_RATE`.
         """
         is_bound = question is not None and self.is_bound
+        limit = limit if self._most_bytes is None else min(limit, self._most_bytes)
+        seconds = self._exchange.answer_seconds + limit / ANSWER_RATE if within is None else within
         digest = _DIGEST.search(self.headers.get("content-digest") or "")
         hasher = hashlib.sha256()
-        gzip = (self.headers.get("content-encoding") or "").strip().lower() == "gzip"
-        inflater = zlib.decompressobj(_GZIP) if gzip else None
+        encoding = (self.headers.get("content-encoding") or "").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise IntegrityError(
+                f"the answer of {self.peer} is encoded as {encoding[:40]!r}, which was not asked for",
+                hint="no such answer is right: check what is between here and the server",
+            )
+        inflater = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+        declared = self._reply.length if self._reply is not None else None
+        if declared is not None and declared > limit:
+            raise self._too_long(limit)
         body = bytearray()
         buffer = memoryview(bytearray(READ_BYTES))
+        sent_bytes = 0
         while count := self.readinto(buffer):
+            sent_bytes += count
             if digest is not None or is_bound:
                 hasher.update(buffer[:count])
             if inflater is None:
@@ -155,10 +198,13 @@ class Answer:
                     raise IntegrityError(
                         f"the answer of {self.peer} is said to be gzip, and is not", hint="try again"
                     ) from None
-            if len(body) > limit:
-                raise IntegrityError(
-                    f"the answer of {self.peer} is longer than {limit} bytes",
-                    hint="no such answer is right: check the address of the server",
+            # Blocks of gzip may stand for nothing: what came is bounded as what it stands for.
+            if len(body) > limit or sent_bytes > limit + READ_BYTES:
+                raise self._too_long(limit)
+            if self._waited > seconds:
+                raise TimedOutError(
+                    f"{self.peer} did not get to the end of its answer within {seconds:g} s",
+                    hint="the server is too busy or the connection is bad: try again later",
                 )
         if inflater is not None and not inflater.eof:
             raise UnavailableError(f"the answer of {self.peer} ended too early", hint="try again")
@@ -167,6 +213,12 @@ class Answer:
         if question is not None and is_bound:
             self.check_binding(question, hasher.digest())
         return bytes(body)
+
+    def _too_long(self, limit: int) -> IntegrityError:
+        hint = "no such answer is right: check the address of the server"
+        if limit == self._most_bytes:
+            hint = "no such answer fits into the memory that is allowed: allow more, or check the address"
+        return IntegrityError(f"the answer of {self.peer} is longer than {limit} bytes", hint=hint)
 
     def move_to(self, call: Call) -> None:
         """Make it a part of ``call``: that is what interrupts it from now on."""
@@ -203,8 +255,9 @@ class Answer:
 class Transport:
     """Makes requests. Thread-safe; a context manager.
 
-    ``rate`` is bytes per second of bodies, each way, over all connections. Plain http is for this machine itself,
-    unless ``allow_http``. Proxies and trusted certificates are those that the environment names.
+    ``rate`` is bytes per second of bodies, each way, over all connections; ``most_bytes`` the most that an answer may
+    have that is read whole. Plain http is for this machine itself, unless ``allow_http``. Proxies and trusted
+    certificates are those that the environment names.
     """
 
     def __init__(
@@ -212,10 +265,12 @@ class Transport:
         *,
         patience: Patience = Patience(),  # noqa: B008  # it is immutable
         rate: float | None = None,
+        most_bytes: int | None = None,
         allow_http: bool = False,
         user_agent: str | None = None,
     ) -> None:
         self.patience = patience
+        self._most_bytes = most_bytes
         self.allow_http = allow_http
         self.user_agent = user_agent or f"xetstore/{version('xetstore')}"
         self._upload = None if rate is None else RateLimit(rate)
@@ -273,6 +328,7 @@ class Transport:
                 answer_seconds=answer_seconds,
                 upload=self._upload,
                 wait=wait,
+                floor=Floor(self.patience.floor, self.patience.floor_seconds),
             )
             try:
                 return self._exchange(manager, method, url, sent, body, exchange)
@@ -336,7 +392,7 @@ class Transport:
                 sock, reply = exchange.sock, exchange.reply
                 assert sock is not None
                 assert reply is not None
-                return Answer(response, exchange, sock, reply, self._download)
+                return Answer(response, exchange, sock, reply, self._download, self._most_bytes)
             except BaseException as error:
                 exchange.forget()
                 if isinstance(error, CarriedError):

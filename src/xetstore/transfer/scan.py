@@ -11,13 +11,14 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xetstore import _kernel
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
+from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
@@ -148,7 +149,7 @@ class FileScan:
         pool = [bytearray(head + BLOCK_BYTES) for _ in range(3 if self._sha is None else 5)]
         free = deque(memoryview(buffer) for buffer in pool)
         busy: deque[tuple[list[Future[Any]], memoryview]] = deque()
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "sha256") as hasher:
+        with Threads(1, "read") as reader, Threads(1, "sha256") as hasher:
             buffer = free.popleft()
             reading = reader.submit(self._fill, buffer[head:])
             carry = buffer[:0]

@@ -12,12 +12,14 @@ import os
 import threading
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from xetstore.errors import UnavailableError
 from xetstore.events import CacheDisabled, Emit, ignore
 from xetstore.platform import forks
+from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.cache.files import EntryFile, entry_name, entry_range, header
@@ -98,7 +100,7 @@ class ChunkCache:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: Threads | None = None
         self._unwritten: Future[None] | None = None
 
     def get(self, xorb: Hash, chunk_start: int, chunk_end: int) -> CachedRange | None:
@@ -172,8 +174,9 @@ class ChunkCache:
         with self._lock:
             if self._unwritten is None or self._unwritten.done():
                 if self._writer is None:
-                    self._writer = ThreadPoolExecutor(1, "chunk-cache")
-                with contextlib.suppress(RuntimeError):  # the program ends, and no thread begins anything
+                    self._writer = Threads(1, "chunk-cache")
+                # The program may end, when no thread begins anything, or the system refuses one.
+                with contextlib.suppress(RuntimeError, UnavailableError):
                     self._unwritten = self._writer.submit(self.put, xorb, chunk_start, body, chunks, ends)
                 return
         self.put(xorb, chunk_start, body, chunks, ends)

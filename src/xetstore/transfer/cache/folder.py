@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xetstore.platform import forks
+from xetstore.platform.locks import Lock, try_lock, unlock
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.cache.files import entry_range
 
@@ -120,17 +120,15 @@ class CacheFolder:
             return
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
+                # Without locks, two that evict at a time evict more than they need to.
+                is_mine = try_lock(fd) is not Lock.TAKEN
             except OSError:
-                yield True  # a file system without locks: two that evict at a time evict more than they need to
-            else:
-                try:
-                    yield True
-                finally:
-                    # Closing would not do where a child that was forked meanwhile has a copy.
-                    fcntl.flock(fd, fcntl.LOCK_UN)
+                is_mine = True
+            try:
+                yield is_mine
+            finally:
+                with contextlib.suppress(OSError):
+                    unlock(fd)
         finally:
             os.close(fd)
 

@@ -28,6 +28,10 @@ SMALL_BYTES: Final = 4 << 20
 """Larger files do not come in batches: two requests more are nothing to them, and they are continued after an error."""
 
 
+SMALL_CHUNKS: Final = 4096
+"""Nor do those of more chunks: it is eight times as many as a small file can have, but for what nobody writes."""
+
+
 class Ended(NamedTuple):
     """A small file whose parts were all tried: ``is_written`` if it was whole and right. Bytes fetched are of xorbs."""
 
@@ -239,7 +243,7 @@ def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...
             parts = parts_of(Reconstruction(0, terms, found.fetches), position, size)
         except FormatError:
             continue  # whoever asks for this file alone will see
-        if size > SMALL_BYTES:
+        if size > SMALL_BYTES or sum(term.chunk_end - term.chunk_start for term in terms) > SMALL_CHUNKS:
             taken.update(part.fetch for part in parts)
         elif parts:
             planned[file] = position, size, parts

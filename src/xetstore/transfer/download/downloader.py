@@ -9,8 +9,8 @@ once more from fresh addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
+from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.delivery import Put, SinkError
@@ -26,7 +27,7 @@ from xetstore.transfer.download.fetching import Destination, Fetcher, PartReader
 from xetstore.transfer.download.parts import Run, Window
 from xetstore.transfer.download.rebuild import Rebuilder
 from xetstore.transfer.download.verify import FileCheck
-from xetstore.transfer.download.windows import Reconstructions
+from xetstore.transfer.download.windows import CHUNK_BYTES, MOST_CHUNKS, Reconstructions
 from xetstore.transfer.download.workers import OTHER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES = 4 << 30
 """How much of a file one reconstruction asks for: bounds the terms held, whatever the size of the file."""
+
+WINDOW_SHARE: Final = 8
+"""With a cap on memory it is so many times that: a chunk of 64 KiB takes some hundred bytes."""
 
 STREAM_WINDOW_BYTES: Final = 16 << 20
 """How much of a file a stream holds at a time; while it is consumed, as much again is fetched."""
@@ -94,11 +98,15 @@ class Downloader:
         *,
         base: OldVersion | None = None,
         journal: DownloadJournal | None = None,
+        size: int | None = None,
+        make_room: Callable[[int], None] | None = None,
     ) -> Downloaded:
         """Hand bytes ``[start, end)`` of a file to ``sink``, in any order; ``end`` past the file is clamped.
 
         Chunks that ``base`` has are taken from there, where the Cas tells the chunk hashes of files. What ``journal``
-        says that an earlier attempt wrote is not handed over, if it is still so.
+        says that an earlier attempt wrote is not handed over, if it is still so. ``size`` is how long the whole file
+        is, where that was told by another than the Cas: it cannot be longer. ``make_room`` is told, before each window,
+        how many different bytes of the file there will be, and raises what ends the download.
 
         Raises NotFoundError, RangeError, UsageError (a negative or reversed range), and IntegrityError where bytes are
         twice not what their hashes say: what the sink got is worthless then. An error of the sink is raised as it is.
@@ -106,19 +114,20 @@ class Downloader:
         and for a moment after an error was raised.
         """
         is_whole = start == 0 and end is None
-        transfer = _Transfer(self, file, start, end, fills_cache=not is_whole)
+        transfer = _Transfer(self, file, start, end, fills_cache=not is_whole, size=size, make_room=make_room)
         told = progress or NoProgress()
         destination = Destination(lambda position, data: sink(position - start, data), told, journal)
-        size = 0
+        done_bytes = 0
+        window_bytes = self._window()
         try:
             with transfer.check as check, transfer.workers:
                 position: int | None = transfer.first()
                 while position is not None:
-                    found = transfer.load(position, WINDOW_BYTES, lambda _: destination, base)
+                    found = transfer.load(position, window_bytes, lambda _: destination, base)
                     if found is None:
                         break
                     check.add(*found)
-                    size += found[0].length
+                    done_bytes += found[0].length
                     position = transfer.after(found[0])
                 if not check.is_right:
                     transfer.rebuilder.look_again(check, destination)
@@ -127,12 +136,18 @@ class Downloader:
         except IntegrityError as error:
             error.hint = error.hint or self._blame()
             raise
-        return Downloaded(size, check.is_verified, transfer.tally.fetched_bytes, transfer.tally.reused_bytes)
+        return Downloaded(done_bytes, check.is_verified, transfer.tally.fetched_bytes, transfer.tally.reused_bytes)
 
     @forks.bound
     def stream(
-        self, file: Hash, start: int = 0, end: int | None = None, window_bytes: int | None = None
-    ) -> Iterator[memoryview]:
+        self,
+        file: Hash,
+        start: int = 0,
+        end: int | None = None,
+        window_bytes: int | None = None,
+        *,
+        size: int | None = None,
+    ) -> Generator[memoryview, None, Downloaded]:
         """Yield bytes ``[start, end)`` of a file in order, a window at a time; errors as :meth:`download`.
 
         Where the Cas gives chunk hashes a window is verified before it is yielded; else a whole file is verified
@@ -140,7 +155,8 @@ class Downloader:
         """
         if window_bytes is None:
             window_bytes = self._stream_window()
-        transfer = _Transfer(self, file, start, end, fills_cache=True)
+        transfer = _Transfer(self, file, start, end, fills_cache=True, size=size)
+        done_bytes = 0
 
         def load(position: int) -> _Loaded | None:
             buffer = memoryview(b"")
@@ -159,6 +175,7 @@ class Downloader:
                 while (loaded := ahead.take()) is not None:
                     check.add(loaded.window, loaded.runs)
                     ahead.begin(transfer.after(loaded.window))
+                    done_bytes += len(loaded.data)
                     if loaded.data:
                         yield loaded.data
                 if not check.is_right:
@@ -166,6 +183,13 @@ class Downloader:
         except IntegrityError as error:
             error.hint = error.hint or self._blame()
             raise
+        return Downloaded(done_bytes, check.is_verified, transfer.tally.fetched_bytes, transfer.tally.reused_bytes)
+
+    def _window(self) -> int:
+        """How much of a file a reconstruction asks for, whose answer is held as a whole."""
+        if self._limits.max_memory is None:
+            return WINDOW_BYTES
+        return min(WINDOW_BYTES, WINDOW_SHARE * self._limits.max_memory)
 
     def _blame(self) -> str:
         """What to do where the answers of a Cas do not fit together."""
@@ -183,13 +207,27 @@ class Downloader:
 class _Transfer:
     """One download or stream: its threads, its sums, and its way from window to window."""
 
-    def __init__(self, downloader: Downloader, file: Hash, start: int, end: int | None, *, fills_cache: bool) -> None:
+    def __init__(
+        self,
+        downloader: Downloader,
+        file: Hash,
+        start: int,
+        end: int | None,
+        *,
+        fills_cache: bool,
+        size: int | None = None,
+        make_room: Callable[[int], None] | None = None,
+    ) -> None:
         if start < 0 or (end is not None and end < start):
             raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
         cas, emit, suite = downloader._cas, downloader._emit, downloader._suite
         self._start = start
         self._end = end
-        self._reconstructions = Reconstructions(cas, file, emit)
+        most_memory = downloader._limits.max_memory
+        most_chunks = MOST_CHUNKS if most_memory is None else min(MOST_CHUNKS, most_memory // CHUNK_BYTES)
+        self._reconstructions = Reconstructions(cas, file, emit, size=size, most_chunks=most_chunks)
+        self._make_room = make_room
+        self._distinct_bytes = 0
         self.tally = Tally()
         self.check = FileCheck(file, is_whole=start == 0 and end is None, suite=suite)
         self.workers = Workers(cas, downloader._limits, emit, downloader._workers)
@@ -243,6 +281,9 @@ class _Transfer:
                 return None  # the window before ended where the file does
 
         window = ask()
+        if window is not None and self._make_room is not None:
+            self._distinct_bytes += sum(part.distinct_bytes for part in window.parts)
+            self._make_room(self._distinct_bytes)
         return None if window is None else self.rebuilder.rebuild(window, destination_of, base, ask)
 
 
@@ -259,7 +300,7 @@ class _Ahead:
 
     def __init__(self, load: Callable[[int], _Loaded | None]) -> None:
         self._load = load
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Threads | None = None
         self._next: Future[_Loaded | None] | int | None = None
         self._is_first = True
 
@@ -269,7 +310,7 @@ class _Ahead:
             self._next, self._is_first = position, False
             return
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "ahead")
+            self._executor = Threads(1, "ahead")
         self._next = self._executor.submit(self._load, position)
 
     def take(self) -> _Loaded | None:

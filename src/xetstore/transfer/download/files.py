@@ -7,22 +7,40 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
-from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError, XetError, kind_of
+from xetstore.errors import (
+    IntegrityError,
+    InterruptedCallError,
+    NotFoundError,
+    StorageFullError,
+    UsageError,
+    XetError,
+    kind_of,
+)
 from xetstore.platform import forks
+from xetstore.platform.locks import Flock, Lock, try_lock
 from xetstore.protocol.hashes import Hash
+from xetstore.sizes import size_text
 from xetstore.transfer.download.journal import DownloadJournal
-
-if TYPE_CHECKING:
-    pass
+from xetstore.transfer.download.through import followed
 
 KEPT_BYTES: Final = 8 << 20
 """What an interrupted download leaves is kept if it is at least so much: less is fetched again in no time."""
+
+RESERVE_SHARE: Final = 64
+RESERVE_BYTES: Final = 1 << 30
+"""A file whose size is only what a server says leaves one part in so many of its disk free, or so much."""
+
+LOOK_BYTES: Final = 64 << 20
+FIRST_LOOK_BYTES: Final = 1 << 20
+LEAST_LOOK_BYTES: Final = 64 << 10
+"""After so many more bytes the room on the disk is looked at again; where less is left, after half of that."""
 
 _ZEROS: Final = bytes(1 << 20)
 _NAME_BYTES: Final = 150
@@ -32,14 +50,19 @@ class NewFile:
     """A file being written beside its destination, renamed onto it by :meth:`commit`. A context manager.
 
     Until then the destination keeps what it was, whatever happens; leaving without a commit removes the new file.
-    Runs of zeros are left as holes. With ``fsync``, a file that has its name has its bytes, even after a power cut.
+    Runs of zeros are left as holes. Links are followed: the file behind them is the destination. With ``fsync``, a file
+    that has its name has its bytes, even after a power cut. With ``reserve`` a part of the disk stays free, because
+    what is to come is only what a server says of it. Raises UsageError for what is no regular file.
     """
 
-    def __init__(self, destination: Path, *, fsync: bool = False) -> None:
-        self._destination = destination
+    def __init__(self, destination: Path, *, fsync: bool = False, reserve: bool = False) -> None:
+        self._named = destination
+        self._destination = _regular(destination)
         self._fsync = fsync
+        self._reserve = reserve
+        self._until_look = FIRST_LOOK_BYTES
         # None once it has its name: from then on the temporary one may be another process's.
-        self._temporary: Path | None = _hidden(destination, f"{secrets.token_hex(4)}.incomplete")
+        self._temporary: Path | None = _hidden(self._destination, f"{secrets.token_hex(4)}.incomplete")
         self._data = _OpenFile()
         self._generation = forks.generation()
 
@@ -50,27 +73,37 @@ class NewFile:
 
     def __enter__(self) -> Self:
         try:
-            with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(self._destination.stat().st_mode):
-                    raise UsageError(f"{self._destination} is not a file to write to", hint="give the name of a file")
             self._open()
         except OSError as error:
-            raise _destination_error(self._destination, error) from error
+            raise _destination_error(self._named, error) from error
         return self
+
+    def make_room(self, nbytes: int) -> None:
+        """Raise StorageFullError where so many bytes that are not zeros do not fit, beside the reserve."""
+        if not self._reserve or nbytes < FIRST_LOOK_BYTES:
+            return
+        with self._data as fd:
+            there = os.fstat(fd).st_blocks * 512
+        self._look(nbytes - there)
 
     def write_at(self, offset: int, data: memoryview) -> None:
         """Write at an offset. Thread-safe for ranges that do not overlap.
 
-        Raises InterruptedCallError once the file was committed or left.
+        Raises StorageFullError, and InterruptedCallError once the file was committed or left.
         """
         try:
             with self._data as fd:
                 if not data[0] and not data[-1] and _is_zero(data):
                     _write_zeros(fd, offset, data)
-                else:
-                    _write(fd, offset, data)
+                    return
+                _write(fd, offset, data)
         except OSError as error:
-            raise _destination_error(self._destination, error) from error
+            raise _destination_error(self._named, error) from error
+        if self._reserve:
+            # Two threads may count less than both wrote: then the next look is a little later.
+            self._until_look -= len(data)
+            if self._until_look <= 0:
+                self._look(0)
 
     def commit(self, size: int) -> None:
         """Give the file its size and its name. Once."""
@@ -83,10 +116,17 @@ class NewFile:
             self._close()
             self._temporary.replace(self._destination)
             self._temporary = None
-            if self._fsync:
-                _sync_directory(self._destination.parent)
         except OSError as error:
-            raise _destination_error(self._destination, error) from error
+            raise _destination_error(self._named, error) from error
+        if self._fsync:
+            try:
+                _sync_directory(self._destination.parent)
+            except OSError as error:
+                raise kind_of(error)(
+                    f"{self._named} is there, whole and on the disk, but its directory cannot be flushed: "
+                    f"{error.strerror}",
+                    hint="after a power cut it may be missing, or be what it was before",
+                ) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -107,6 +147,26 @@ class NewFile:
     def _close(self) -> None:
         self._data.close()
 
+    def _look(self, nbytes: int) -> None:
+        """Raise StorageFullError unless so many more bytes leave the reserve free."""
+        try:
+            disk = shutil.disk_usage(self._destination.parent)
+        except OSError:
+            return  # then writing says so
+        left = disk.free - nbytes - min(RESERVE_BYTES, disk.total // RESERVE_SHARE)
+        self._until_look = min(LOOK_BYTES, max(LEAST_LOOK_BYTES, left // 2))
+        if left < 0:
+            if nbytes <= 0:
+                self._reserve_was_reached()
+            more = f"{size_text(nbytes)} more than" if nbytes > 0 else "more than"
+            raise StorageFullError(
+                f"{self._named} would take {more} its disk can spare: {size_text(disk.free)} are free",
+                hint="make room and run the same command again, if the file should be so large",
+            )
+
+    def _reserve_was_reached(self) -> None:
+        """More was written than could be told before, as where one chunk makes all of a file: it is not kept."""
+
 
 class PartialFile(NewFile):
     """A :class:`NewFile` that goes on with what an earlier attempt at the same destination left.
@@ -126,10 +186,14 @@ class PartialFile(NewFile):
         *,
         keep: bool = False,
         fsync: bool = False,
+        reserve: bool = False,
+        flock: Flock = fcntl.flock,
     ) -> None:
-        super().__init__(destination, fsync=fsync)
+        super().__init__(destination, fsync=fsync, reserve=reserve)
         span = "" if (start, end) == (0, None) else f"-{start}-{'' if end is None else end}"
-        self._shared = _hidden(destination, f"{str(file)[:12]}{span}.incomplete")
+        self._flock = flock
+        self._may_be_kept = True
+        self._shared = _hidden(self._destination, f"{str(file)[:12]}{span}.incomplete")
         self._journal_path = self._shared.with_name(f"{self._shared.name}.journal")
         self._request = (file, start, end)
         self._keep = keep
@@ -142,7 +206,7 @@ class PartialFile(NewFile):
         return self._journal
 
     def _open(self) -> None:
-        journal_fd = _lock(self._journal_path)
+        journal_fd = _lock(self._journal_path, self._flock)
         if journal_fd is None:
             super()._open()
             return
@@ -190,10 +254,15 @@ class PartialFile(NewFile):
             _add_hint(error, "the same command goes on where it stopped")
 
     def _is_kept(self, journal: DownloadJournal, error: BaseException | None) -> bool:
-        if error is None or isinstance(error, IntegrityError) or journal.recorded_bytes < KEPT_BYTES:
+        if error is None or isinstance(error, IntegrityError) or not self._may_be_kept:
+            return False
+        if journal.recorded_bytes < KEPT_BYTES:
             return False
         given_up = not isinstance(error, Exception) or isinstance(error, InterruptedCallError)
         return self._keep or not given_up
+
+    def _reserve_was_reached(self) -> None:
+        self._may_be_kept = False
 
     def _forget_journal(self) -> None:
         """Remove the journal, and with its descriptor let go of the lock."""
@@ -242,21 +311,42 @@ def _hidden(destination: Path, suffix: str) -> Path:
     return destination.with_name(f".{name}.{suffix}")
 
 
-def _lock(path: Path) -> int | None:
+def _regular(path: Path) -> Path:
+    """The regular file that a destination leads to, which may not be there yet. Raises UsageError for anything else."""
+    try:
+        target = followed(path)
+        if not isinstance(target, int) and stat.S_ISREG(target.stat().st_mode):
+            return target
+    except FileNotFoundError:
+        assert isinstance(target, Path)
+        return target
+    except OSError as error:
+        raise _destination_error(path, error) from error
+    raise UsageError(f"{path} is not a file to write to", hint="give the name of a file")
+
+
+def _lock(path: Path, flock: Flock) -> int | None:
     """Open a file of our own and lock it; None where another one holds it, or it cannot be locked."""
     for _ in range(3):
         fd = _open_own(path)
         if fd is None:
             return None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = try_lock(fd, flock=flock)
             # Whoever held it before may have removed it between our two calls.
-            if os.fstat(fd).st_nlink:
+            if lock is Lock.OURS and os.fstat(fd).st_nlink:
                 return fd
         except OSError:
             os.close(fd)
             return None
         os.close(fd)
+        if lock is Lock.TAKEN:
+            return None
+        if lock is Lock.MISSING:
+            # Without locks nothing can be continued, and no other process writes to it.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
     return None
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import InterruptedCallError, NotFoundError, XetError
@@ -62,6 +63,7 @@ def get_files(
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
     fsync: bool = False,
+    sizes: Mapping[Hash, int] = MappingProxyType({}),
     limits: Limits = NO_LIMITS,
     cache: ChunkCache | None = None,
     emit: Emit = ignore,
@@ -71,11 +73,12 @@ def get_files(
 
     ``files`` is read to its end first. ``destination`` makes the place of a file that is loaded alone. A file that
     fails is handed to ``on_error`` and the others go on; without ``on_error`` its error is raised. ``cas`` is
-    interrupted when this ends early, so it has to be one whose calls are nobody else's.
+    interrupted when this ends early, so it has to be one whose calls are nobody else's. ``sizes`` are those of files
+    that were told by another than the Cas.
     """
     places, wanted = read_wanted(files, resolve)
     batches = [wanted[at : at + MANY_FILES] for at in range(0, len(wanted), MANY_FILES)]
-    with _Transfer(cas, destination, progress or NoProgress(), fsync, limits, cache, emit, suite) as transfer:
+    with _Transfer(cas, destination, progress or NoProgress(), fsync, sizes, limits, cache, emit, suite) as transfer:
         begun = 0
         for place in places:
             while begun < len(batches) and begun <= place.number // MANY_FILES + BATCHES_AHEAD:
@@ -102,6 +105,7 @@ class _Transfer:
         destination: Callable[[Path, Hash], NewFile],
         progress: Progress,
         fsync: bool,
+        sizes: Mapping[Hash, int],
         limits: Limits,
         cache: ChunkCache | None,
         emit: Emit,
@@ -111,6 +115,7 @@ class _Transfer:
         self._destination = destination
         self._progress = progress
         self._fsync = fsync
+        self._sizes = sizes
         self._emit = emit
         self._suite = suite
         at_a_time = AT_A_TIME if cas.queries.in_background else min(AT_A_TIME, usable_cores())
@@ -257,7 +262,15 @@ class _Transfer:
         with ExitStack() as stack:
             old = None if there is None else stack.enter_context(OldVersion(there))
             new = stack.enter_context(self._destination(place.path, wanted.file))
-            done = downloader.download(wanted.file, new.write_at, progress=progress, base=old, journal=new.journal)
+            done = downloader.download(
+                wanted.file,
+                new.write_at,
+                progress=progress,
+                base=old,
+                journal=new.journal,
+                size=self._sizes.get(wanted.file),
+                make_room=new.make_room,
+            )
             new.commit(done.size)
         return done
 

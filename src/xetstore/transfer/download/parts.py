@@ -51,6 +51,18 @@ class Part:
     uses: tuple[Use, ...]
 
     @property
+    def distinct_bytes(self) -> int:
+        """Raw bytes of its chunks that are used, each counted once, however many places it goes to."""
+        total = 0
+        reached = 0
+        for start, end, raw_bytes in sorted({(use.chunk_start, use.chunk_end, use.raw_bytes) for use in self.uses}):
+            new = end - max(start, reached)
+            if new > 0:
+                total += raw_bytes * new // (end - start)
+                reached = end
+        return total
+
+    @property
     def span(self) -> Span:
         """From its first byte in the file to its last one."""
         return self.uses[0].position, max(use.end for use in self.uses)

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from xetstore.errors import FormatError, IntegrityError, RangeError
 from xetstore.events import Damaged, Emit
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.parts import Window, parts_of
 
+MOST_CHUNKS: Final = 2 << 20
+"""No answer may speak of more chunks: it is four times what 4 GiB have where all are of the least size."""
+
+CHUNK_BYTES: Final = 512
+"""Memory for a chunk of an answer: its hash and length, as told and as found, in some lists at a time."""
+
 
 class Reconstructions:
-    """The reconstructions of one file. Thread-safe."""
+    """The reconstructions of one file. Thread-safe.
 
-    def __init__(self, cas: Cas, file: Hash, emit: Emit) -> None:
+    ``size`` is how many bytes the file has, if that was told before by another than the Cas: an answer that goes beyond
+    is an IntegrityError, and so is one of more than ``most_chunks`` chunks.
+    """
+
+    def __init__(
+        self, cas: Cas, file: Hash, emit: Emit, *, size: int | None = None, most_chunks: int = MOST_CHUNKS
+    ) -> None:
         self._cas = cas
         self._file = file
         self._emit = emit
+        self._size = size
+        self._most_chunks = most_chunks
 
     def exists(self, start: int) -> None:
         """Raises what asking for byte ``start`` raises."""
@@ -45,11 +61,18 @@ class Reconstructions:
 
     def _ask(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
         found = self._cas.reconstruct(self._file, start, end, hashes=True)
+        chunks = sum(term.chunk_end - term.chunk_start for term in found.terms)
+        if chunks > self._most_chunks:
+            raise FormatError("reconstruction.chunks", 0, f"{chunks} chunks are said to make one part of the file")
         skip = found.offset_into_first_term
         covered = start - skip + found.unpacked_bytes
         reached = covered if limit is None else min(covered, limit)
         if reached <= start and found.terms:
             raise FormatError("reconstruction.length", 0, "the terms end before the requested range")
+        if self._size is not None and covered > self._size:
+            raise FormatError(
+                "reconstruction.size", 0, f"the terms go on to byte {covered} of a file of {self._size} bytes"
+            )
         if skip and aligned:
             raise FormatError("reconstruction.offset", 0, "bytes are to be skipped where a chunk starts")
         parts = parts_of(found, start, reached - start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -13,6 +13,7 @@ from xetstore.errors import InterruptedCallError
 from xetstore.events import ConcurrencyChanged, Emit
 from xetstore.interfaces import Cas
 from xetstore.limits import Limits
+from xetstore.platform.threads import Threads
 from xetstore.transfer.goodput import Goodput
 from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import TICK_SECONDS
@@ -48,7 +49,7 @@ class Workers:
         if fixed is None and cas.queries.in_background:
             self._goodput = Goodput(FIRST_REQUESTS, most)
         self._threads = most if self._goodput else min(most, fixed or self.cores)
-        self._executor = ThreadPoolExecutor(self._threads, "fetch")
+        self._executor = Threads(self._threads, "fetch")
         self._stop = threading.Event()
         self._running = 0
         self._changed = threading.Condition()

@@ -134,10 +134,12 @@ class KnownXorbs:
 
     def _try(self, lock: threading.Lock, work: Callable[[], T], otherwise: T, *, create: bool = True) -> T:
         """The result of ``work``, which uses the connection of ``lock``; ``otherwise`` where there is no file."""
-        if self._is_off or not (create or self._writer is not None or self.path.exists()):
+        if self._is_off:
             return otherwise
         with self._section.entered():
             try:
+                if not (create or self._writer is not None or self.path.exists()):
+                    return otherwise
                 with lock:
                     if not self._open():
                         return otherwise

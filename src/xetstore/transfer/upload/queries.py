@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from xetstore.errors import XetError
+from xetstore.errors import UnavailableError, XetError
 from xetstore.interfaces import Cas
+from xetstore.platform.threads import start_thread
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
@@ -55,8 +56,12 @@ class BackgroundQueries:
                 return
             self._waiting.append(chunk)
             if len(self._threads) < min(THREADS, len(self._waiting) + len(self._asking)):
-                self._threads.append(threading.Thread(target=self._work, name="find_chunk", daemon=True))
-                self._threads[-1].start()
+                try:
+                    self._threads.append(start_thread(self._work, name="find_chunk"))
+                except UnavailableError:  # without a thread there are no queries
+                    if not self._threads:
+                        self._waiting.clear()
+                        return
             self._changed.notify_all()
 
     def arrived(self) -> list[Shard]:

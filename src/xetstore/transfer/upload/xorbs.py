@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
-from xetstore.errors import InterruptedCallError
+from xetstore.errors import InterruptedCallError, UnavailableError
 from xetstore.events import Emit, XorbStored, ignore
 from xetstore.interfaces import Cas
+from xetstore.platform.threads import Threads, start_thread
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import KnownXorb
 from xetstore.protocol.shard import Shard, XorbEntry
@@ -97,8 +97,8 @@ class XorbWriter:
         self._known = known
         self._emit = emit
         self._slots = XorbSlots(lambda: XorbBuilder(suite), in_flight, emit=emit)
-        self._encoder = ThreadPoolExecutor(1, "encode")
-        self._storer = ThreadPoolExecutor(in_flight, "put_xorb")
+        self._encoder = Threads(1, "encode")
+        self._storer = Threads(in_flight, "put_xorb")
         self._batch: _Batch | None = None
         self._held: deque[tuple[Future[None], int]] = deque()
         self._held_bytes = 0
@@ -114,8 +114,12 @@ class XorbWriter:
         # What is queued still comes to its turn, and then fails at once: nobody waits for a future that never ends.
         self._is_abandoned = True
         if abandon:
-            ending = threading.Thread(target=self._end, name="abandon")
-            ending.start()
+            try:
+                ending = start_thread(self._end, name="abandon", daemon=False)
+            except UnavailableError:
+                self._cas.interrupt()
+                self._end()
+                return
             ending.join(_INTERRUPT_SECONDS)
             while ending.is_alive():
                 # More than once: a call may have been about to begin.

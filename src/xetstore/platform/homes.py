@@ -1,0 +1,29 @@
+"""The user's home: where it is, and that there may be none, as for a uid without an entry in the list of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from xetstore.errors import UsageError
+
+
+def expanded(path: Path | str, what: str) -> Path:
+    """A path with ``~`` in its place. ``what`` names it in the UsageError that is raised where there is no home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{what} is {path}, and this user has no home directory", hint="set HOME, or give the path in full"
+        ) from None
+
+
+def user_folder(find: Callable[[], Path], hint: str) -> Path:
+    """A folder of the user's, as a function of platformdirs finds it. Raises UsageError where there is no home."""
+    try:
+        folder = find()
+    except RuntimeError:
+        folder = Path("~")
+    if not folder.is_absolute():  # as some versions have it
+        raise UsageError("this user has no home directory", hint=hint)
+    return folder
