@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Pool, create_engine, event, exc
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from xetstore.cas.index import sqlite
+from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate, refuse_newer
 from xetstore.cas.index.queries import Reader, Writer
-from xetstore.cas.index.schema import MIGRATIONS, found_version, migrate, refuse_newer
+from xetstore.cas.place import Place
 from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, UsageError, XetError
 
 BUSY_TIMEOUT_SECONDS: Final = 30.0
@@ -28,6 +29,8 @@ class Index:
     """
 
     def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        self._path: Path | None = path
+        self._busy_timeout_seconds = busy_timeout_seconds
         self._read_only_because: XetError | None = None
         if sqlite.is_writable(path):
             try:
@@ -47,6 +50,8 @@ class Index:
     def in_memory(cls) -> Index:
         """An index that lives as long as this object."""
         index = cls.__new__(cls)
+        index._path = None
+        index._busy_timeout_seconds = 0
         index._read_only_because = None
         index._start(sqlite.memory_connection, StaticPool)
         # All threads share the one connection, so they take turns.
@@ -58,19 +63,28 @@ class Index:
         """Whether ``transaction()`` can succeed."""
         return self._read_only_because is None
 
+    def require_in_place(self) -> None:
+        """Raises UnavailableError if the file, or its folder, is not the one any more that was opened."""
+        for place in self._places:
+            place.require()
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Writer]:
+    def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:
         """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
 
-        One writer at a time, between processes too. UnavailableError if the others do not get done in time.
+        One writer at a time, between processes too. UnavailableError if the others do not get done in time, which is
+        ``patience_seconds`` if given; and if the file was moved or replaced since it was opened, for then nothing would
+        be durable.
         """
         if self._read_only_because is not None:
             reason = self._read_only_because
             raise type(reason)(str(reason), hint=reason.hint)
-        with self._connected() as connection:
+        self.require_in_place()
+        with self._connected() as connection, self._patience(connection, patience_seconds):
             connection.execution_options(xet_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield Writer(connection)
+                self.require_in_place()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reader]:
@@ -92,7 +106,19 @@ class Index:
     def _start(self, connect: Callable[[], sqlite3.Connection], pool: type[Pool], **pool_options: Any) -> None:
         self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         self._closed = False
-        self._engine = create_engine("sqlite://", creator=connect, poolclass=pool, **pool_options)
+        self._places: tuple[Place, ...] = ()
+
+        def connect_in_place() -> sqlite3.Connection:
+            connection = connect()
+            try:
+                # By path: it may lead to the index of another store by now.
+                self.require_in_place()
+            except UnavailableError:
+                connection.close()
+                raise
+            return connection
+
+        self._engine = create_engine("sqlite://", creator=connect_in_place, poolclass=pool, **pool_options)
         event.listen(self._engine, "begin", _begin)
         try:
             self._prepare()
@@ -103,6 +129,9 @@ class Index:
     def _prepare(self) -> None:
         with self.snapshot() as reader:
             version = found_version(reader.connection)
+            if self._path is not None:
+                # With a connection open: only now is the file there, and its own (overlayfs copies what is written).
+                self._places = Place(self._path.parent), Place(self._path)
         refuse_newer(version)
         if version == len(MIGRATIONS):
             return
@@ -115,6 +144,20 @@ class Index:
             )
         with self.transaction() as writer:
             migrate(writer.connection)
+
+    @contextlib.contextmanager
+    def _patience(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        """Wait for other writers no longer than that, on this connection."""
+        if seconds is None or self._path is None:
+            yield
+            return
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        try:
+            yield
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
