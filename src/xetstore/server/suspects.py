@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
 from xetstore.server.threads import in_thread
@@ -12,25 +11,29 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
     from xetstore.protocol.hashes import Hash
 
-AGAIN_SECONDS: Final = 60.0
-"""A xorb is not looked at again before."""
-MOST_REMEMBERED: Final = 1000
-"""When so many have been looked at within that time, there are no more looks until it is over."""
+REST: Final = 9
+"""After a look nothing is looked at for so many times as long as it took: all looks take a tenth of a core."""
+WAIT_SECONDS: Final = 5.0
+"""A client waits so long at most for its turn. Without one nothing is lost: a check finds it, too."""
 
 
 class Suspects:
-    """A look costs reading and hashing 64 MiB: there is one at a time, and who asks meanwhile asks in vain."""
+    """A look costs reading and hashing up to 64 MiB, and anybody with a token can ask for one. One event loop's."""
 
     def __init__(self) -> None:
-        self._seen: dict[Hash, float] = {}
-        self._looking = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._rested_at = 0.0
 
     async def look(self, cas: EmbeddedCas, xorb: Hash) -> None:
-        """Look at a xorb, and mark it if it is damaged; nothing where it was looked at just now."""
-        now = time.monotonic()
-        self._seen = {name: at for name, at in self._seen.items() if now - at < AGAIN_SECONDS}
-        if self._looking.locked() or xorb in self._seen or len(self._seen) >= MOST_REMEMBERED:
+        """Look at a xorb, and mark it if it is damaged; nothing where too many others are to be looked at."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS), self._turn:
+                await asyncio.sleep(self._rested_at - loop.time())
+                begun = loop.time()
+                try:
+                    await in_thread(cas.suspect, xorb)
+                finally:
+                    self._rested_at = loop.time() + REST * (loop.time() - begun)
+        except TimeoutError:
             return
-        async with self._looking:
-            await in_thread(cas.suspect, xorb)
-            self._seen[xorb] = now
