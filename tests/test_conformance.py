@@ -103,6 +103,9 @@ class Liar:
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         return self.cas.fetch_xorb(fetch)
 
+    def suspect(self, xorb: Hash) -> None:
+        self.cas.suspect(xorb)
+
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         return self.cas.reconstruct_many(files)
 

@@ -76,6 +76,12 @@ class Cas(Protocol):
         Raises ForbiddenError, here or while it is read, where the URL has expired: a new reconstruction has a new one.
         """
 
+    def suspect(self, xorb: Hash) -> None:
+        """Bytes of a xorb came out wrong twice: its store should look at it, so that the next put heals it.
+
+        It is believed only what it sees itself. Raises XetError where it could not be told.
+        """
+
     def interrupt(self) -> None:
         """Let the calls that other threads have under way here fail soon, with InterruptedCallError.
 

@@ -144,6 +144,11 @@ class OneCall:
         self.go_on()
         return _Stream(self.cas.fetch_xorb(fetch), self)
 
+    def suspect(self, xorb: Hash) -> None:
+        """As the Cas does it."""
+        self.go_on()
+        self.cas.suspect(xorb)
+
     def stat(self, file: Hash) -> FileRecord:
         """As the Cas does it."""
         self.go_on()

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, text
 
 from xetstore.cas.access import Tenant
 from xetstore.cas.index import Index, XorbRow
+from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate
 from xetstore.cas.index.queries import SEGMENT_TERMS
-from xetstore.cas.index.schema import MIGRATIONS, found_version, migrate
 from xetstore.errors import IntegrityError, UnavailableError, UsageError
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import Term
@@ -101,7 +101,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     Index(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE schema_version SET version = 7")
-    with pytest.raises(UsageError, match="schema version 7; this xetstore knows up to 2"):
+    with pytest.raises(UsageError, match="schema version 7; this xetstore knows up to 3"):
         Index(path)
 
 

@@ -250,6 +250,9 @@ def test_a_store_from_before_there_were_namespaces_opens_with_all_of_it(root: Pa
         upload(cas, sample)
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection, connection:
         connection.execute("DROP TABLE xorb_holder")
+        connection.execute("DROP TABLE superseded_object")
+        connection.execute("ALTER TABLE xorb DROP COLUMN generation")
+        connection.execute("ALTER TABLE xorb DROP COLUMN damaged_at")
         connection.execute("UPDATE schema_version SET version = 1")
     with EmbeddedCas.open(root) as cas:
         assert read_back(cas, sample.file.hash) == sample.data

@@ -104,3 +104,19 @@ def test_a_get_into_a_read_only_directory_is_refused(run: Run, scratch: Path) ->
         refused = run("get", store=str(scratch / "store"), file=file, out=str(out))
         assert (refused.code, refused.error) == (5, "AccessDeniedError")
     assert contents(locked) == before
+
+
+def test_damage_in_a_read_only_store_is_found_and_cannot_be_noted(run: Run, scratch: Path, public: Path) -> None:
+    with xetstore.open(scratch / "store") as store:
+        files = [store.put(readable(scratch / name, size)).hash for name, size in (("a", 90_000), ("b", 50_000))]
+    next((scratch / "store" / "xorbs").glob("*/*")).unlink()
+    before = lock(scratch / "store")
+    try:
+        for _ in range(2):
+            [report] = run("look", store=str(scratch / "store")).told
+            assert len(report["problems"]) == 1
+        codes = [run("get", store=str(scratch / "store"), file=str(file), out=str(public / "o")).code for file in files]
+        assert sorted(codes) == [0, 4]
+        assert contents(scratch / "store") == before
+    finally:
+        unlock(scratch / "store")

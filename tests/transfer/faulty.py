@@ -109,6 +109,9 @@ class FaultyCas:
         told = told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
         return told if self.hashes else replace(told, term_hashes=None)
 
+    def suspect(self, xorb: Hash) -> None:
+        self.cas.suspect(xorb)
+
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         with self.lock:
             number, self.told = self.told, self.told + 1

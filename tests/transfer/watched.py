@@ -49,6 +49,9 @@ class WatchedCas:
     ) -> Reconstruction:
         return self.cas.reconstruct(file, start, end, hashes=hashes)
 
+    def suspect(self, xorb: Hash) -> None:
+        self.cas.suspect(xorb)
+
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         return self.cas.reconstruct_many(files)
 

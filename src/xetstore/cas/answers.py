@@ -11,7 +11,9 @@ from xetstore.cas.access import DedupDomain, Tenant
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import IntegrityError
+from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
@@ -29,7 +31,9 @@ _MAX_HOLDERS: Final = 4
 _MAX_FILES: Final = 16
 
 
-def find_answer(index: Index, footers: FooterCache, chunk: Hash, tenant: Tenant, *, now: float) -> Shard | None:
+def find_answer(
+    index: Index, blobs: BlobStore, footers: FooterCache, chunk: Hash, tenant: Tenant, *, now: float
+) -> Shard | None:
     """The dedup answer for a chunk, or None if it is not in the index of eligible chunks.
 
     First the newest xorb that holds the chunk, then what follows it in the files that use it: who has its
@@ -42,7 +46,7 @@ def find_answer(index: Index, footers: FooterCache, chunk: Hash, tenant: Tenant,
     with index.snapshot() as reader:
         holders = reader.holders(chunk_key(chunk.digest), _MAX_HOLDERS, tenant)
     for holder in holders:
-        entry = _entry(footers, holder)
+        entry = _entry(blobs, footers, holder)
         # The key in the index is a part of the hash: the footer tells whether it is this chunk.
         if entry is not None and _holds(entry, chunk):
             break
@@ -50,7 +54,7 @@ def find_answer(index: Index, footers: FooterCache, chunk: Hash, tenant: Tenant,
         return None
     with index.snapshot() as reader:
         rows = _bounded(holder, reader, tenant.namespace)
-    others = (_entry(footers, row) for row in rows)
+    others = (_entry(blobs, footers, row) for row in rows)
     entries = (entry, *(other for other in others if other is not None))
     # A key of its own for each tenant: what two of them are told cannot be compared.
     key = _kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
@@ -76,11 +80,12 @@ def _companions(holder: XorbRow, reader: Reader, namespace: str) -> Iterable[Xor
     yield from reader.held_after(holder.id, namespace, MAX_ANSWER_NEIGHBOURS)
 
 
-def _entry(footers: FooterCache, row: XorbRow) -> XorbEntry | None:
+def _entry(blobs: BlobStore, footers: FooterCache, row: XorbRow) -> XorbEntry | None:
+    """None for a xorb that is seen to be damaged: it must not be offered."""
     try:
-        return XorbEntry(row.hash, footers.get(row).chunks)
+        return XorbEntry(row.hash, footers.get(row).chunks) if looks_whole(row, blobs) else None
     except IntegrityError:
-        return None  # a damaged xorb must not be offered; check reports it
+        return None
 
 
 def _holds(entry: XorbEntry, chunk: Hash) -> bool:

@@ -67,6 +67,9 @@ def check(cas: EmbeddedCas, *, read_data: bool = False, progress: CheckProgress 
     Every registered xorb has an object of the right size with a valid footer of its own name; the terms of
     every file fit these xorbs and make its hash; every object has a row. With ``read_data`` every chunk is
     decoded and hashed.
+
+    What is found damaged is marked in the index, if it can be written to: no put leans on it any more, and one that
+    brings the same bytes again replaces it. A mark is taken back where ``read_data`` finds that all is well.
     """
     run = _Check(cas, read_data, progress)
     run.index()
@@ -136,29 +139,32 @@ class _Check:
             last = page[-1][0]
 
     def unregistered(self) -> None:
-        """Each object has a row; one without is harmless if it is whole, for the next upload of it takes it up."""
+        """Each object has a row; one without is harmless: the next upload takes it up, or stores another beside it."""
         for batch in _batches(self.cas.blobs.list(XORBS)):
-            names = {name for blob in batch if (name := named_by(blob.key)) is not None}
+            names = {found[0] for blob in batch if (found := named_by(blob.key)) is not None}
             with self.cas.index.snapshot() as reader:
                 known = reader.xorbs(names)
             for blob in batch:
-                name = named_by(blob.key)
-                if name is None:
+                found = named_by(blob.key)
+                if found is None:
                     self.notes.append(f"{blob.key} is not the name of a xorb")
-                elif name not in known:
-                    self._leftover(name, blob)
+                elif found[0] not in known:
+                    self._leftover(found[0], blob)
+                elif found[1] != known[found[0]].generation:
+                    self.notes.append(f"{blob.key} is not used any more: the xorb was stored anew, or is being")
 
     def shards(self) -> None:
         """Each stored shard is what its name says."""
         for batch in _batches(self.cas.blobs.list(SHARDS)):
-            names = {name for blob in batch if (name := named_by(blob.key)) is not None}
+            names = {found[0] for blob in batch if (found := named_by(blob.key)) is not None}
             with self.cas.index.snapshot() as reader:
                 known = reader.known_shards(names)
             for blob in batch:
-                name = named_by(blob.key)
-                if name is None:
+                found = named_by(blob.key)
+                if found is None:
                     self.notes.append(f"{blob.key} is not the name of a shard")
                     continue
+                name = found[0]
                 if name not in known:
                     self.notes.append(f"shard {name} is stored but not registered: an upload was interrupted")
                 if self.read_data:
@@ -180,11 +186,17 @@ class _Check:
             info = self._read(row)
             if info.chunk_count != row.chunk_count or info.raw_bytes != row.raw_bytes:
                 raise IntegrityError("the index tells another number of chunks or bytes than its footer")
+            if row.is_damaged and self.read_data:
+                self.cas.mark_damaged(row, whole=True)
+            elif row.is_damaged:
+                raise IntegrityError("it was found damaged before; reading it (--read-data) tells whether it still is")
         except IntegrityError as error:
             self.broken.add(row.hash)
+            self.cas.mark_damaged(row)
             with self.cas.index.snapshot() as reader:
-                users = reader.users_of(row.id)
-            self.problems.append(Problem(f"xorb {row.hash}", str(error), tuple(users)))
+                now, users = reader.xorb(row.hash), reader.users_of(row.id)
+            if now is None or now.generation == row.generation:  # else it was stored anew while we looked
+                self.problems.append(Problem(f"xorb {row.hash}", str(error), tuple(users)))
             return
         with self.cas.index.snapshot() as reader:
             offered = set(reader.dedup_keys_of(row.id))
@@ -193,18 +205,25 @@ class _Check:
             self.problems.append(Problem(f"xorb {row.hash}", "dedup is told of a chunk that it does not hold"))
 
     def _read(self, row: XorbRow) -> XorbInfo:
-        key = xorb_key(row.hash)
+        key = xorb_key(row.hash, row.generation)
         found = self.cas.blobs.stat(key)
         if found is None or found.size != row.stored_bytes:
             raise IntegrityError(_size_fault(found, row.stored_bytes))
         if not self.read_data:
             return self.cas.footers.read(row)
-        data = self.cas.blobs.get(key)
-        self.bytes_read += len(data)
+        data = self._bytes(key)
         info = XorbInfo.read(data, threads=os.cpu_count() or 1)
         if info.hash != row.hash or info.region_bytes != row.region_bytes:
             raise IntegrityError(f"the object holds xorb {info.hash}")
         return info
+
+    def _bytes(self, key: str) -> bytes:
+        try:
+            data = self.cas.blobs.get(key)
+        except NotFoundError:
+            raise IntegrityError("the object is missing") from None
+        self.bytes_read += len(data)
+        return data
 
     def _file(self, record: FileRecord) -> str | None:
         """What is wrong with a file, or None. Raises IntegrityError where the index itself is broken."""
@@ -241,8 +260,7 @@ class _Check:
         except NotFoundError:
             return  # removed meanwhile
         except IntegrityError as error:
-            what = f"not registered, and damaged: {error}; remove it, or the xorb cannot be stored again"
-            self.problems.append(Problem(f"xorb {name}", what))
+            self.notes.append(f"{blob.key} is not registered, and damaged: {error}; it can be removed")
             return
         self.notes.append(f"xorb {name} is stored but not registered: an upload was interrupted")
 

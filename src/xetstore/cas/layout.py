@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,32 @@ _MARKER: Final = "format"
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
 _INDEX: Final = "index.sqlite3"
-_KEY_NAME: Final = re.compile(r"[0-9a-f]{64}")
+_KEY_NAME: Final = re.compile(r"([0-9a-f]{64})(?:-([0-9a-f]{16}))?")
 
 
-def xorb_key(name: Hash) -> str:
-    """The key of a xorb's object. One of 256 folders, so that no folder grows without end."""
-    return f"{XORBS}{str(name)[:2]}/{name}"
+def xorb_key(name: Hash, generation: str = "") -> str:
+    """The key of a xorb's object. One of 256 folders, so that no folder grows without end.
+
+    The first object of a xorb has no generation. Each that is stored in place of another one has its own: no key is
+    ever written twice.
+    """
+    return f"{XORBS}{str(name)[:2]}/{object_name(name, generation)}"
+
+
+def object_name(name: Hash, generation: str) -> str:
+    """A xorb's object, as the end of its key and in URLs."""
+    return f"{name}-{generation}" if generation else str(name)
+
+
+def parse_object_name(text: str) -> tuple[Hash, str] | None:
+    """The hash and the generation that make this name, or None."""
+    match = _KEY_NAME.fullmatch(text)
+    return None if match is None else (Hash.parse(match[1]), match[2] or "")
+
+
+def new_generation() -> str:
+    """A generation that no object has."""
+    return secrets.token_hex(8)
 
 
 def shard_key(name: Hash) -> str:
@@ -34,13 +55,10 @@ def shard_key(name: Hash) -> str:
     return f"{SHARDS}{name}"
 
 
-def named_by(key: str) -> Hash | None:
-    """The hash that an object's key gives it, or None if it is no key of a xorb or shard."""
-    name = key.rpartition("/")[2]
-    if not _KEY_NAME.fullmatch(name):
-        return None
-    found = Hash.parse(name)
-    return found if key in (xorb_key(found), shard_key(found)) else None
+def named_by(key: str) -> tuple[Hash, str] | None:
+    """The hash and the generation that an object's key gives it, or None if it is no key of a xorb or shard."""
+    found = parse_object_name(key.rpartition("/")[2])
+    return found if found is not None and key in (xorb_key(*found), shard_key(found[0])) else None
 
 
 def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.footers import FooterCache, damaged
 from xetstore.cas.index import Index
-from xetstore.cas.layout import xorb_key
-from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError
+from xetstore.cas.layout import new_generation, xorb_key
+from xetstore.cas.stored_xorb import looks_whole, verify_object
+from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError, XetError
 from xetstore.interfaces import BlobStore, NewObject
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-_BLOCK_BYTES: Final = 2 << 20
 
 
 class XorbReceiver:
@@ -26,6 +25,10 @@ class XorbReceiver:
     A context manager: what is not committed leaves nothing. Not thread-safe. ``is_known`` says that this namespace
     has the xorb already: the body is not looked at then, for nothing of it would be kept. Of a xorb that
     others have uploaded the body is verified all the same: who has not got it does not learn that it is there.
+
+    A xorb whose object is marked as damaged, missing or of another size is received as if it were not there: what came
+    becomes an object of its own, under a key that none has had, and the row names that one from then on. So it is
+    with the remains of an upload that was cut short, if they turn out damaged.
     """
 
     def __init__(
@@ -43,9 +46,13 @@ class XorbReceiver:
         self._verifier = XorbVerifier()
         self._object: NewObject | None = None
         with index.snapshot() as reader:
-            row = reader.xorb(xorb)
-            self._is_stored = row is not None
-            self.is_known = row is not None and reader.is_held(row.id, namespace)
+            self._row = row = reader.xorb(xorb)
+            is_held = row is not None and reader.is_held(row.id, namespace)
+        self._is_stored = row is not None and looks_whole(row, blobs)
+        self.is_known = self._is_stored and is_held
+        self._generation = ""
+        if not self._is_stored and (row is not None or blobs.stat(xorb_key(xorb)) is not None):
+            self._generation = new_generation()
 
     def write(self, *parts: Buffer) -> None:
         """Verify the next bytes and write them down. Raises FormatError, StorageFullError or UnavailableError."""
@@ -55,7 +62,7 @@ class XorbReceiver:
             if self._is_stored:
                 continue
             if self._object is None:
-                self._object = self._blobs.create(xorb_key(self._xorb))
+                self._object = self._blobs.create(xorb_key(self._xorb, self._generation))
             self._object.write(region)
 
     def commit(self) -> bool:
@@ -70,14 +77,22 @@ class XorbReceiver:
         if info.hash != self._xorb:
             raise HashMismatchError("the xorb", expected=str(self._xorb), actual=str(info.hash))
         if self._object is not None:
-            self._object.write(info.serialize_footer())
-            if not self._object.commit():
-                info = self._adopt(info)
+            info = self._become_durable(self._object, info)
+        now, old, generation = self._now(), self._row, self._generation
         with self._index.transaction() as writer:
-            is_new = writer.add_xorb(info, namespace=self._namespace, now=self._now())
-        if self._object is not None:
-            self._footers.remember(info)
-        return is_new
+            is_healed = self._object is not None and old is not None and writer.replace_object(old, info, generation)
+            is_new = writer.add_xorb(info, namespace=self._namespace, now=now, generation=generation)
+            row = writer.xorb(self._xorb)
+            counts = row is not None and row.generation == generation
+            if self._object is not None and generation and counts:
+                writer.supersede(xorb_key(self._xorb, old.generation if old else ""), now=now)
+        if self._object is not None and counts:
+            self._footers.remember(info, generation)
+        elif self._object is not None:
+            # Another upload of the same xorb was quicker: its object counts, and no row names ours.
+            with contextlib.suppress(XetError):
+                self._blobs.delete(xorb_key(self._xorb, generation))
+        return is_new or is_healed
 
     def close(self) -> None:
         """Drop what was not committed."""
@@ -90,28 +105,33 @@ class XorbReceiver:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _adopt(self, sent: XorbInfo) -> XorbInfo:
-        """What the object holds that exists under the name of the xorb, which had no row just now.
+    def _become_durable(self, new: NewObject, sent: XorbInfo) -> XorbInfo:
+        """Commit what was received: what the object holds that counts from now on.
 
-        Another upload of the same xorb is under way, or was cut off before it was registered. Its chunks are
-        the same, its compression may not be: so it is the object that counts, and is verified as a body is.
+        If an object exists under the name of the xorb that had no row when we looked, another upload of the same xorb
+        is under way, or was cut off before it was registered. Its chunks are the same, its compression may not be: so
+        it is that object which counts if it is whole, verified as a body is.
         """
+        new.write(sent.serialize_footer())
+        if self._row is None and self._generation:
+            with contextlib.suppress(IntegrityError, NotFoundError):
+                info = self._verified()
+                self._generation = ""
+                return info
+        if new.commit():
+            return sent
         with self._index.snapshot() as reader:
             row = reader.xorb(self._xorb)
         if row is not None:
             return self._footers.get(row)
-        key = xorb_key(self._xorb)
-        found = self._blobs.stat(key)
-        verifier = XorbVerifier(threads=os.cpu_count() or 1)
-        buffer = memoryview(bytearray(_BLOCK_BYTES))
         try:
-            with self._blobs.get_range(key, 0, found.size if found else 0) as stream:
-                while count := stream.readinto(buffer):
-                    verifier.update(buffer[:count])
-            info = verifier.finish()
+            return self._verified()
         except (IntegrityError, NotFoundError) as error:
             raise damaged(self._xorb, str(error)) from error
-        whole = info.region_bytes + XorbInfo.footer_bytes(sent.chunk_count)
-        if found is None or (info.hash, whole) != (self._xorb, found.size):
-            raise damaged(self._xorb, f"the object under its name holds xorb {info.hash}, or is incomplete")
+
+    def _verified(self) -> XorbInfo:
+        """What the object without a row holds, all of it read."""
+        info = verify_object(self._blobs, xorb_key(self._xorb))
+        if info.hash != self._xorb:
+            raise IntegrityError(f"the object holds xorb {info.hash}")
         return info

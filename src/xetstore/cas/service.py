@@ -1,15 +1,19 @@
 """EmbeddedCas: a store in this process. What is verified, and in which order things become durable.
 
-The invariants, of which ``check.verify_invariants`` checks what can be seen in a store at rest, 1 and 2:
+The invariants, of which ``check.verify_invariants`` checks what can be seen in a store at rest, 1, 2 and 6:
 
 1. An index row for a xorb exists only after its bytes are durable. Write, fsync, link, fsync the directory:
    then the row.
 2. A file row references only registered xorbs, with ranges in bounds, lengths, verification hashes and the
    file hash recomputed by us from the footers of these xorbs, which we wrote from what we decoded.
-3. A file hash is never rebound. The same upload twice is the same answer twice.
+3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes, and
+   only where a xorb of the old ones is damaged.
 4. A xorb that an answer of ours offered is not deleted before the grace. Nothing deletes here at all.
 5. Nobody reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
    it, and each EmbeddedCas acts for one; whoever uses the store in a process of their own is in "default".
+6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
+   damaged. What a check or a failed read finds is marked in the row; whoever puts the same bytes again stores them
+   in an object of a new generation, and no key is ever written twice.
 
 So a crash at any point leaves at most an object that no row names, which the next upload of the same
 xorb takes up, and a temporary file, which is swept a day later.
@@ -19,11 +23,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cas.access import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.cas.answers import find_answer
@@ -32,10 +36,19 @@ from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
-from xetstore.cas.layout import open_directory, shard_key, xorb_key
+from xetstore.cas.layout import object_name, open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
-from xetstore.cas.stored_xorb import StoredXorb
-from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError, XetError
+from xetstore.cas.stored_xorb import StoredXorb, looks_whole, verify_object
+from xetstore.errors import (
+    DamagedError,
+    ForbiddenError,
+    IntegrityError,
+    MissingXorbError,
+    NotFoundError,
+    RangeError,
+    UsageError,
+    XetError,
+)
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
@@ -59,6 +72,13 @@ __all__ = ["EmbeddedCas", "FileRecord", "Totals"]
 
 Fetches = dict[Hash, tuple[FetchRange, ...]]
 
+_SCHEME: Final = "xorb:"
+
+SUPERSEDED_SECONDS: Final = 24 * 3600
+"""How long an object is kept in whose place another one counts: whoever reads it now gets done."""
+_MARKING_SECONDS: Final = 1.0
+"""A read that failed waits so long at most for its turn to note it."""
+
 
 class EmbeddedCas:
     """A Cas over a blob store and an index. Thread-safe, and safe between processes on one directory.
@@ -77,7 +97,7 @@ class EmbeddedCas:
     ) -> None:
         self.blobs = blobs
         self.index = index
-        self.footers = FooterCache(blobs, footer_cache_bytes)
+        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.mark_damaged)
         self.tenant = Tenant()
         self.now = clock
 
@@ -90,7 +110,10 @@ class EmbeddedCas:
         """
         root = Path(root)
         index = Index(open_directory(root, create=create))
-        return cls(LocalBlobStore(root), index, clock=clock)
+        cas = cls(LocalBlobStore(root), index, clock=clock)
+        if index.is_writable:
+            cas._sweep()
+        return cas
 
     @classmethod
     def in_memory(cls, *, clock: Callable[[], float] = time.time) -> Self:
@@ -157,13 +180,14 @@ class EmbeddedCas:
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
-        return find_answer(self.index, self.footers, chunk, self.tenant, now=self.now())
+        return find_answer(self.index, self.blobs, self.footers, chunk, self.tenant, now=self.now())
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return.
 
         Every chunk is decoded and hashed. A footer that came with the body is checked, and replaced by ours. If this
-        namespace has uploaded the xorb before, the body is not looked at: nothing of it would be kept.
+        namespace has uploaded the xorb before, the body is not looked at: nothing of it would be kept. But where its
+        object is damaged, as far as that is known or can be seen, the body replaces it, and True is returned.
         """
         with self.receive_xorb(xorb) as receiver:
             receiver.write(body)
@@ -179,14 +203,19 @@ class EmbeddedCas:
         """Register files (11.6). True if anything in it is new. Every xorb it names is stored already.
 
         All claims are checked first (``progress`` is told how many are, and of how many), then the shard itself is
-        stored, then all files are registered at once or not at all. Raises MissingXorbError, or RejectedShardError
-        for any other claim that is not so.
+        stored, then all files are registered at once or not at all. A file that is known and made of xorbs which are
+        damaged gets the terms of the shard. Raises MissingXorbError, also for a xorb whose object is damaged, or
+        RejectedShardError for any other claim that is not so.
         """
         names = named_xorbs(shard)
-        with self.index.snapshot() as reader:
-            rows = reader.require_xorbs(names, self.tenant)
+        rows = self._sound_xorbs(names)
         claims = ClaimCheck(rows, self.footers)
-        claims.check(shard, progress)
+        try:
+            claims.check(shard, progress)
+        except DamagedError:
+            self._sound_xorbs(names)  # what was found just now is marked
+            raise
+        rebound = self._to_rebind(shard, rows)
         if not (shard.files or shard.xorbs):
             return False
         stored = _normalised(shard, rows)
@@ -196,14 +225,31 @@ class EmbeddedCas:
         with self.index.transaction() as writer:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             rows = writer.require_xorbs(names, self.tenant)
-            is_new = writer.add_files(shard.files, rows, namespace=self.tenant.namespace, now=now)
+            is_new = writer.add_files(shard.files, rows, namespace=self.tenant.namespace, now=now, rebound=rebound)
             writer.add_dedup(sorted(claims.eligible))
             writer.add_shard(shard_name, len(stored), now=now)
         return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
-        return self.stored_xorb(fetch.xorb, visible=False).read(fetch.byte_start, fetch.byte_end)
+        stored = self.stored_xorb(fetch.xorb, visible=False)
+        if fetch.url.startswith(_SCHEME) and fetch.url != _url(fetch.xorb, stored.generation):
+            raise ForbiddenError(f"xorb {fetch.xorb} was stored anew", hint="ask for a new reconstruction")
+        return stored.read(fetch.byte_start, fetch.byte_end)
+
+    def suspect(self, xorb: Hash) -> None:
+        """Look at all of a xorb's object, and mark it if it is damaged: bytes of it came out wrong."""
+        with self.index.snapshot() as reader:
+            row = reader.visible_xorb(xorb, self.tenant.namespace)
+        if row is None or row.is_damaged:
+            return
+        try:
+            info = verify_object(self.blobs, xorb_key(row.hash, row.generation))
+        except (IntegrityError, NotFoundError):
+            self.mark_damaged(row)
+        else:
+            if (info.hash, info.region_bytes) != (row.hash, row.region_bytes):
+                self.mark_damaged(row)
 
     def interrupt(self) -> None:
         """Nothing here waits for anybody."""
@@ -218,7 +264,7 @@ class EmbeddedCas:
             row = reader.visible_xorb(xorb, self.tenant.namespace) if visible else reader.xorb(xorb)
         if row is None:
             raise NotFoundError(f"there is no xorb {xorb}")
-        return StoredXorb(row, self.blobs)
+        return StoredXorb(row, self.blobs, self.mark_damaged)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """Whether files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
@@ -266,10 +312,23 @@ class EmbeddedCas:
             return reader.totals()
 
     def ping(self) -> None:
-        """Raises what stands in the way if the store cannot be read now."""
+        """Raises what stands in the way if the store cannot be read now, or is not the one that was opened any more."""
+        self.index.require_in_place()
         with self.index.snapshot() as reader:
             reader.dedup_key()
         self.blobs.stat(xorb_key(Hash.ZERO))
+
+    def mark_damaged(self, row: XorbRow, *, whole: bool = False) -> None:
+        """Note that the object of a xorb was found damaged, or ``whole`` after all; as far as that can be noted now.
+
+        Raises UnavailableError where the store is not in its place any more: then nothing is wrong with the object.
+        """
+        self.index.require_in_place()
+        if not self.index.is_writable:
+            return
+        # Noted late, or by another reader, it is as good: nothing depends on it but what is put from now on.
+        with contextlib.suppress(XetError), self.index.transaction(patience_seconds=_MARKING_SECONDS) as writer:
+            writer.mark(row, damaged_at=None if whole else self.now())
 
     def close(self) -> None:
         """Close the index. May be called again; every other call then raises UsageError."""
@@ -280,6 +339,49 @@ class EmbeddedCas:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _sound_xorbs(self, names: Sequence[Hash]) -> dict[Hash, XorbRow]:
+        """The rows of all these xorbs. MissingXorbError for the first that a file must not be made of."""
+        with self.index.snapshot() as reader:
+            rows = reader.require_xorbs(names, self.tenant)
+        for name, row in rows.items():
+            if not looks_whole(row, self.blobs):
+                self.mark_damaged(row)
+                raise MissingXorbError(str(name))
+        return rows
+
+    def _to_rebind(self, shard: Shard, sound: Mapping[Hash, XorbRow]) -> set[Hash]:
+        """The known files of a shard that cannot be read as they are registered: they get its terms.
+
+        DamagedError for one that another namespace has too, if xorbs are not shared: it would learn of ours.
+        """
+        with self.index.snapshot() as reader:
+            registered = reader.xorbs_of_files({entry.hash for entry in shard.files})
+        looks = {row.hash: row for rows in registered.values() for row in rows if row.hash not in sound}
+        broken = {name for name, row in looks.items() if not looks_whole(row, self.blobs)}
+        if not broken:
+            return set()
+        rebound = {file for file, rows in registered.items() if not broken.isdisjoint(row.hash for row in rows)}
+        if not self.tenant.shares:
+            with self.index.snapshot() as reader:
+                if others := reader.granted_to_others(rebound, self.tenant.namespace):
+                    raise DamagedError(
+                        f"file {min(others, key=str)} is damaged, and another namespace has it, too",
+                        hint="it is healed when a namespace that shares its chunks puts it again",
+                    )
+        return rebound
+
+    def _sweep(self) -> None:
+        """Remove objects in whose place others have counted for long. What cannot be done now is done later."""
+        with contextlib.suppress(XetError):
+            with self.index.snapshot() as reader:
+                keys = reader.superseded_before(self.now() - SUPERSEDED_SECONDS)
+            if not keys:
+                return
+            for key in keys:
+                self.blobs.delete(key)
+            with self.index.transaction() as writer:
+                writer.forget_superseded(keys)
 
     def _granted(self, reader: Reader, file: Hash) -> FileRecord:
         record = reader.file(file, self.tenant.namespace)
@@ -293,7 +395,8 @@ class EmbeddedCas:
     def _fetches(self, rows: dict[Hash, XorbRow], terms: Iterable[Term]) -> Fetches:
         return {
             xorb: tuple(
-                FetchRange(xorb, f"xorb:{xorb}", *chunks, *self._byte_range(rows[xorb], *chunks)) for chunks in ranges
+                FetchRange(xorb, _url(xorb, rows[xorb].generation), *chunks, *self._byte_range(rows[xorb], *chunks))
+                for chunks in ranges
             )
             for xorb, ranges in chunk_ranges(terms).items()
         }
@@ -302,6 +405,11 @@ class EmbeddedCas:
         if (chunk_start, chunk_end) == (0, row.chunk_count):
             return 0, row.region_bytes  # all of a xorb, as in most files: its footer need not be read
         return self.footers.get(row).byte_range(chunk_start, chunk_end)
+
+
+def _url(xorb: Hash, generation: str) -> str:
+    """What a reconstruction names an object by: byte ranges of one are nothing to another."""
+    return f"{_SCHEME}{object_name(xorb, generation)}"
 
 
 def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:

@@ -50,6 +50,8 @@ MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
 QUERY_BODY: Final = 3
 """The body of a dedup answer may take so many times as long as its head: what comes later saves nothing."""
 MAX_REDIRECTS: Final = 5
+SUSPECT_HEADER: Final = "x-xet-suspect"
+"""With the value ``true`` at HEAD of a xorb: bytes of it came out wrong. Other servers do not know of it."""
 
 _V1: Final = "GET /v1/reconstructions"
 _V2: Final = "GET /v2/reconstructions"
@@ -215,6 +217,13 @@ class HttpCas:
             pace=self._server.pace_of(host),
             is_limited=self._server.transport.is_limited,
         )
+
+    def suspect(self, xorb: Hash) -> None:
+        """Ask the server to look at a xorb, once. A server that does not know of this tells its size, or nothing."""
+        headers = {SUSPECT_HEADER: "true"}
+        credentials = self._server.credentials(write=False)
+        path = f"/v1/xorbs/default/{xorb}"
+        self._server.send("HEAD", path, call=self._calls.begin(), credentials=credentials, headers=headers).close()
 
     def stat(self, file: Hash) -> FileRecord:
         """Hash and size of a file. Raises NotFoundError."""

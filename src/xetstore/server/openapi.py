@@ -243,7 +243,12 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         summary="Ranges of a xorb, by a URL of a reconstruction",
         tag="Xorbs",
         parameters=(
-            *_text_parameters("header", Range="One range, or several.", If_None_Match="An ETag."),
+            *_text_parameters(
+                "header",
+                Range="One range, or several.",
+                If_None_Match="An ETag.",
+                X_Xet_Suspect="`true` with HEAD and a token: bytes of it came out wrong, and the server looks at it.",
+            ),
             *_text_parameters(
                 "query",
                 X_Xet_Signed_Range="What the URL is good for.",

@@ -147,15 +147,20 @@ def _url_maker(site: Site, request: Request) -> UrlMaker:
     """Makes the URLs of an answer (14.7.1): signed for their ranges and some time, or bare, for an edge that asks."""
     base = site.base_url(request)
     if site.settings.xorb_urls == "edge":
-        return lambda xorb, _: f"{base}{XORB_PATH}{xorb}"
+        return lambda xorb, ranges: f"{base}{XORB_PATH}{_object(xorb, ranges)}"
     expires_at = int(site.clock()) + site.settings.url_ttl_seconds
 
     def signed(xorb: Hash, ranges: Sequence[FetchRange]) -> str:
-        path = f"{XORB_PATH}{xorb}"
+        path = f"{XORB_PATH}{_object(xorb, ranges)}"
         spans = [(fetch.byte_start, fetch.byte_end) for fetch in ranges]
         return f"{base}{path}?{site.signer.sign(path, spans, expires_at=expires_at)}"
 
     return signed
+
+
+def _object(xorb: Hash, ranges: Sequence[FetchRange]) -> str:
+    """The stored object that ranges of a xorb are of: its hash, and its generation if it was stored anew."""
+    return ranges[0].url.partition(":")[2] or str(xorb)
 
 
 def _apart(url_of: UrlMaker) -> UrlMaker:

@@ -14,6 +14,7 @@ from xetstore.cas.tokens import Caller, Scope
 from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.settings import is_loopback
+from xetstore.server.suspects import Suspects
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,6 +50,7 @@ class Site:
     metrics: Metrics
     clock: Callable[[], float] = time.time
     draining: threading.Event = field(default_factory=threading.Event)
+    suspects: Suspects = field(default_factory=Suspects)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """Who sent a request that needs ``scope``; also counts it against the rate of its token.

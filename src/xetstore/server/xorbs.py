@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import JSONResponse, Response
 
+from xetstore.cas.layout import parse_object_name
 from xetstore.cas.tokens import Scope
 from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
@@ -32,6 +33,8 @@ MAX_BODY_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + XorbInfo.foote
     XET_GEARHASH_BLAKE3.max_xorb_chunks
 )
 """The longest xorb there can be, with the footer that some clients send."""
+SUSPECT_HEADER: Final = "X-Xet-Suspect"
+"""HEAD with the value ``true``: a client got wrong bytes of the xorb, and the server looks at it."""
 UPLOAD_BYTES: Final = 10 << 20
 """What an upload holds in memory at most: two blocks of its body, and what the verifier keeps."""
 
@@ -74,14 +77,14 @@ async def get_xorb(request: Request) -> Response:
     HEAD with a token alone gives the size. Otherwise a Range is needed, and all of it must be allowed.
     """
     site = site_of(request)
-    xorb = parse_hash(request.path_params["hash"])
+    named = _parse_object(request.path_params["hash"])
     query = request.scope["query_string"].decode("latin-1")
-    demand = _Demand(request.method, request.scope["path"], query, _range_of(request, xorb))
+    demand = _Demand(request.method, request.scope["path"], query, _range_of(request, named.text))
     if demand.method == "HEAD" and not (demand.specs if _at_edge(site) else demand.query):
-        return await _head_xorb(request, xorb)
-    permit = await _permit(site, request, xorb, demand)
+        return await _head_xorb(request, named.xorb)
+    permit = await _permit(site, request, named, demand)
     remaining = max(int(permit.expires_at - site.clock()), 0)
-    etag = f'"{xorb}"'
+    etag = f'"{named.text}"'
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
@@ -89,7 +92,7 @@ async def get_xorb(request: Request) -> Response:
         "Expires": formatdate(permit.expires_at, usegmt=True),
         "X-Content-Type-Options": "nosniff",
     }
-    if _is_unchanged(request, str(xorb)):
+    if _is_unchanged(request, named.text):
         return Response(status_code=304, headers=headers)
     framing = Framing(permit.ranges, permit.stored.size, secrets.token_hex(16))
     headers |= framing.headers()
@@ -119,9 +122,9 @@ async def authorize_xorb(request: Request) -> Response:
         method = request.headers.get("x-original-method", "")
         if method not in ("GET", "HEAD") or route.handlers.get(method) is not get_xorb:
             raise ForbiddenError("this does not read a xorb")
-        xorb = parse_hash(parameters["hash"])
-        demand = _Demand(method, path, query, _range_of(request, xorb))
-        permit = await _permit(site, request, xorb, demand)
+        named = _parse_object(parameters["hash"])
+        demand = _Demand(method, path, query, _range_of(request, named.text))
+        permit = await _permit(site, request, named, demand)
         if any(spec.first is None or spec.last is None or spec.last >= permit.stored.size for spec in demand.specs):
             raise ForbiddenError("the range is not written out, or ends behind the data")
     except UnauthenticatedError:
@@ -144,6 +147,15 @@ class _Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class _Object:
+    """A stored object as URLs name it: of a xorb that was stored anew there are several, each of another length."""
+
+    text: str
+    xorb: Hash
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Permit:
     """``[start, end)`` of each range of a xorb that may be sent, until ``expires_at``."""
 
@@ -152,31 +164,45 @@ class _Permit:
     expires_at: int
 
 
-async def _permit(site: Site, request: Request, xorb: Hash, demand: _Demand) -> _Permit:
+async def _permit(site: Site, request: Request, named: _Object, demand: _Demand) -> _Permit:
     """What a request may have. Raises ForbiddenError, or NotFoundError at the edge, for anything more than that."""
     if _at_edge(site):
         cas = site.cas_for(site.caller(request, Scope.READ))
-        return await in_thread(_permit_at_edge, site, cas, xorb, demand)
-    return await in_thread(_permit_signed, site, xorb, demand)
+        return await in_thread(_permit_at_edge, site, cas, named, demand)
+    return await in_thread(_permit_signed, site, named, demand)
 
 
-def _permit_signed(site: Site, xorb: Hash, demand: _Demand) -> _Permit:
+def _permit_signed(site: Site, named: _Object, demand: _Demand) -> _Permit:
     if not demand.query:
         raise ForbiddenError("a signature is missing", hint="ask for a reconstruction: its URLs are signed")
     grant = site.signer.verify(demand.method, demand.path, demand.query)
-    stored = site.cas.stored_xorb(xorb, visible=False)
+    stored = site.cas.stored_xorb(named.xorb, visible=False)
+    _require_current(stored, named)
     ranges = _resolve(demand, stored.size)
     if not all(grant.covers(start, end) for start, end in ranges):
         raise ForbiddenError("the URL is not signed for these bytes")
     return _Permit(stored, ranges, grant.expires_at)
 
 
-def _permit_at_edge(site: Site, cas: EmbeddedCas, xorb: Hash, demand: _Demand) -> _Permit:
+def _permit_at_edge(site: Site, cas: EmbeddedCas, named: _Object, demand: _Demand) -> _Permit:
+    xorb = named.xorb
     stored = cas.stored_xorb(xorb)
+    _require_current(stored, named)
     ranges = _resolve(demand, stored.size)
     if not cas.may_read(xorb, ranges):
         raise NotFoundError(f"there is no xorb {xorb}")  # the words for one that is not stored
     return _Permit(stored, ranges, int(site.clock()) + site.settings.url_ttl_seconds)
+
+
+def _require_current(stored: StoredXorb, named: _Object) -> None:
+    """403, at which clients ask for a new reconstruction: byte ranges of another object are nothing to this one."""
+    if stored.generation != named.generation:
+        raise ForbiddenError("the xorb was stored anew since the URL was made", hint="ask for a new reconstruction")
+
+
+def _parse_object(text: str) -> _Object:
+    parsed = parse_object_name(text)
+    return _Object(text, *parsed) if parsed is not None else _Object(text, parse_hash(text), "")
 
 
 def _resolve(demand: _Demand, size: int) -> tuple[tuple[int, int], ...]:
@@ -188,6 +214,8 @@ def _resolve(demand: _Demand, size: int) -> tuple[tuple[int, int], ...]:
 async def _head_xorb(request: Request, xorb: Hash) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
+    if request.headers.get(SUSPECT_HEADER, "").lower() == "true":
+        await site.suspects.look(cas, xorb)
     size = (await in_thread(cas.stored_xorb, xorb)).size
     headers = {
         "Content-Length": str(size),
@@ -203,10 +231,10 @@ def _at_edge(site: Site) -> bool:
     return site.settings.xorb_urls == "edge"
 
 
-def _range_of(request: Request, xorb: Hash) -> tuple[RangeSpec, ...]:
+def _range_of(request: Request, tag: str) -> tuple[RangeSpec, ...]:
     headers = request.headers.getlist("range")
-    # Of another version no range is wanted (RFC 9110, 13.1.5); a xorb has no other.
-    if len(headers) != 1 or request.headers.get("if-range", f'"{xorb}"') != f'"{xorb}"':
+    # Of another version no range is wanted (RFC 9110, 13.1.5).
+    if len(headers) != 1 or request.headers.get("if-range", f'"{tag}"') != f'"{tag}"':
         return ()
     return parse_range(headers[0]) or ()
 

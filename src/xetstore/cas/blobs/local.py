@@ -14,6 +14,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cas.blobs import RESERVED_FOLDERS, TEMPORARY_FOLDER, check_key, check_range
+from xetstore.cas.place import Place
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,
@@ -41,11 +42,13 @@ class LocalBlobStore:
     """A BlobStore of plain files: key ``xorbs/ab/cd`` is the file ``xorbs/ab/cd``. Thread-safe, also between processes.
 
     Files at the top of the directory and in the reserved folders are not objects. Opening sweeps temporary files
-    that have not been touched for a day. A directory that cannot be written to can be read.
+    that have not been touched for a day. A directory that cannot be written to can be read; one that is moved or
+    replaced takes nothing more: UnavailableError.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._place = Place(root)
         # Folders whose own entry in their parent is known to be durable.
         self._durable_folders: set[Path] = set()
         self._lock = forks.lock()
@@ -58,6 +61,7 @@ class LocalBlobStore:
         directory entry durable, a whole object may stay, not acknowledged.
         """
         path = self._path(key)
+        self._place.require()
         try:
             self._make_folder(path.parent)
             # The other writer of an existing object may not have come as far as to make its entry durable.
@@ -74,9 +78,10 @@ class LocalBlobStore:
     def create(self, key: str) -> NewFileObject:
         """An object to be written piece by piece, in ``tmp/`` until it is committed."""
         path = self._path(key)
+        self._place.require()
         try:
             self._make_folder(path.parent)
-            return NewFileObject(self._root, path, key)
+            return NewFileObject(self._root, path, key, self._place)
         except OSError as error:
             raise _write_error(error, key) from error
 
@@ -225,11 +230,12 @@ class _NewFile:
 
 
 class NewFileObject:
-    """A NewObject that becomes a file. ``key`` names it in errors."""
+    """A NewObject that becomes a file, while its root is in its place. ``key`` names it in errors."""
 
-    def __init__(self, root: Path, path: Path, key: str) -> None:
+    def __init__(self, root: Path, path: Path, key: str, place: Place) -> None:
         self._file = _NewFile(root, path)
         self._key = key
+        self._place = place
 
     def write(self, part: Buffer, /) -> None:
         """Append bytes to the temporary file."""
@@ -240,6 +246,7 @@ class NewFileObject:
 
     def commit(self) -> bool:
         """Make the object durable under its name. False, untouched, if the key exists."""
+        self._place.require()
         try:
             return self._file.commit()
         except OSError as error:

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Pool, create_engine, event, exc
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from xetstore.cas.index import sqlite
+from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate, refuse_newer
 from xetstore.cas.index.queries import Reader, Writer
-from xetstore.cas.index.schema import MIGRATIONS, found_version, migrate, refuse_newer
+from xetstore.cas.place import Place
 from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 
@@ -29,8 +30,9 @@ class Index:
     """
 
     def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
-        self._read_only_because: XetError | None = None
         self._path: Path | None = path
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._read_only_because: XetError | None = None
         self._is_cut = False
         self._check_whole()
         if sqlite.is_writable(path):
@@ -51,8 +53,9 @@ class Index:
     def in_memory(cls) -> Index:
         """An index that lives as long as this object."""
         index = cls.__new__(cls)
-        index._read_only_because = None
         index._path = None
+        index._busy_timeout_seconds = 0
+        index._read_only_because = None
         index._start(sqlite.memory_connection, StaticPool)
         # All threads share the one connection, so they take turns.
         index._turn = forks.free(threading.RLock())
@@ -63,19 +66,28 @@ class Index:
         """Whether ``transaction()`` can succeed."""
         return self._read_only_because is None
 
+    def require_in_place(self) -> None:
+        """Raises UnavailableError if the file, or its folder, is not the one any more that was opened."""
+        for place in self._places:
+            place.require()
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Writer]:
+    def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:
         """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
 
-        One writer at a time, between processes too. UnavailableError if the others do not get done in time.
+        One writer at a time, between processes too. UnavailableError if the others do not get done in time, which is
+        ``patience_seconds`` if given; and if the file was moved or replaced since it was opened, for then nothing would
+        be durable.
         """
         if self._read_only_because is not None:
             reason = self._read_only_because
             raise type(reason)(str(reason), hint=reason.hint)
-        with self._connected() as connection:
+        self.require_in_place()
+        with self._connected() as connection, self._patience(connection, patience_seconds):
             connection.execution_options(xet_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield Writer(connection)
+                self.require_in_place()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reader]:
@@ -101,7 +113,19 @@ class Index:
         self._closed = False
         self._is_cut = False
         self._section = forks.Section(self, rest=Index._let_go, cut=Index._cut)
-        self._engine = create_engine("sqlite://", creator=connect, poolclass=pool, **pool_options)
+        self._places: tuple[Place, ...] = ()
+
+        def connect_in_place() -> sqlite3.Connection:
+            connection = connect()
+            try:
+                # By path: it may lead to the index of another store by now.
+                self.require_in_place()
+            except UnavailableError:
+                connection.close()
+                raise
+            return connection
+
+        self._engine = create_engine("sqlite://", creator=connect_in_place, poolclass=pool, **pool_options)
         event.listen(self._engine, "begin", _begin)
         try:
             self._prepare()
@@ -134,6 +158,9 @@ class Index:
     def _prepare(self) -> None:
         with self.snapshot() as reader:
             version = found_version(reader.connection)
+            if self._path is not None:
+                # With a connection open: only now is the file there, and its own (overlayfs copies what is written).
+                self._places = Place(self._path.parent), Place(self._path)
         refuse_newer(version)
         if version == len(MIGRATIONS):
             return
@@ -146,6 +173,20 @@ class Index:
             )
         with self.transaction() as writer:
             migrate(writer.connection)
+
+    @contextlib.contextmanager
+    def _patience(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        """Wait for other writers no longer than that, on this connection."""
+        if seconds is None or self._path is None:
+            yield
+            return
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+        try:
+            yield
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:

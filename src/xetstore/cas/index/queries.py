@@ -30,7 +30,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from xetstore.cas.access import Tenant
-from xetstore.cas.index.schema import dedup, dedup_key, edge, file, file_segment, grant, holder, shard, xorb
+from xetstore.cas.index.schema import (
+    dedup,
+    dedup_key,
+    edge,
+    file,
+    file_segment,
+    grant,
+    holder,
+    shard,
+    superseded,
+    xorb,
+)
 from xetstore.errors import DamagedError, MissingXorbError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
@@ -55,13 +66,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class XorbRow:
-    """What the index knows of a xorb. ``id`` is its number in the index, which grows with registration."""
+    """What the index knows of a xorb. ``id`` is its number in the index, which grows with registration.
+
+    ``generation`` tells its object from others of the same hash; ``is_damaged`` if the object was found so.
+    """
 
     id: int
     hash: Hash
     region_bytes: int
     raw_bytes: int
     chunk_count: int
+    generation: str = ""
+    is_damaged: bool = False
 
     @property
     def stored_bytes(self) -> int:
@@ -74,6 +90,7 @@ class XorbRow:
 _VALUES: Final[BindParameter[object]] = bindparam("values", expanding=True)
 _XORB_BY_HASH: Final = select(xorb).where(xorb.c.hash == bindparam("hash"))
 _XORBS_BY_HASH: Final = select(xorb).where(xorb.c.hash.in_(_VALUES))
+_SOUND: Final = xorb.c.damaged_at.is_(None)
 _XORBS_BY_ID: Final = select(xorb).where(xorb.c.id.in_(_VALUES))
 _FILES_BY_HASH: Final = select(file.c.id, file.c.hash).where(file.c.hash.in_(_VALUES))
 _SHARDS_BY_HASH: Final = select(shard.c.hash).where(shard.c.hash.in_(_VALUES))
@@ -84,6 +101,17 @@ _GRANTED_FILES: Final = (
     select(file).join(grant, grant.c.file_id == file.c.id).where(grant.c.namespace == bindparam("namespace"))
 )
 _GRANTED_FILE: Final = _GRANTED_FILES.where(file.c.hash == bindparam("hash"))
+_XORBS_OF_FILES: Final = (
+    select(file.c.hash.label("file_hash"), xorb)
+    .join(edge, edge.c.file_id == file.c.id)
+    .join(xorb, xorb.c.id == edge.c.xorb_id)
+    .where(file.c.hash.in_(_VALUES))
+)
+_GRANTED_TO_OTHERS: Final = (
+    select(file.c.hash)
+    .join(grant, grant.c.file_id == file.c.id)
+    .where(file.c.hash.in_(_VALUES), grant.c.namespace != bindparam("namespace"))
+)
 _FILE_ID: Final = select(file.c.id).where(file.c.hash == bindparam("hash")).scalar_subquery()
 _FIRST_SEGMENT: Final = (
     select(func.max(file_segment.c.first_byte))
@@ -116,14 +144,14 @@ _NEWEST_USERS: Final = _USERS.limit(bindparam("most"))
 _FOLLOWING: Final = (
     select(xorb)
     .join(edge, edge.c.xorb_id == xorb.c.id)
-    .where(edge.c.file_id == bindparam("file_id"), edge.c.first_byte >= bindparam("first_byte"))
+    .where(edge.c.file_id == bindparam("file_id"), edge.c.first_byte >= bindparam("first_byte"), _SOUND)
     .order_by(edge.c.first_byte)
     .limit(bindparam("most"))
 )
 _HELD_AFTER: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
-    .where(holder.c.namespace == bindparam("namespace"), xorb.c.id > bindparam("last_id"))
+    .where(holder.c.namespace == bindparam("namespace"), xorb.c.id > bindparam("last_id"), _SOUND)
     .order_by(xorb.c.id)
     .limit(bindparam("most"))
 )
@@ -134,7 +162,7 @@ _NEWEST_DEDUP_KEY: Final = select(dedup_key.c.key, dedup_key.c.created_at).order
 def _newest_holders(tenant: Tenant) -> Select[Any]:
     holding = select(xorb).join(dedup, dedup.c.xorb_id == xorb.c.id)
     return (
-        holding.where(dedup.c.chunk_key == bindparam("chunk_key"), _usable(tenant))
+        holding.where(dedup.c.chunk_key == bindparam("chunk_key"), _usable(tenant), _SOUND)
         .order_by(dedup.c.xorb_id.desc())
         .limit(bindparam("most"))
     )
@@ -159,8 +187,10 @@ class Reader:
         return {row.hash: row for row in map(_xorb_row, found)}
 
     def require_xorbs(self, names: Collection[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
-        """The rows of all these xorbs. Raises MissingXorbError for the first that is not usable by ``tenant``."""
-        usable = self._rows_in(_XORBS_BY_HASH.where(_usable(tenant)), [name.digest for name in names])
+        """The rows of all these xorbs. Raises MissingXorbError for the first that is not usable by ``tenant``, or was
+        found damaged: to what is built anew it is not there.
+        """
+        usable = self._rows_in(_XORBS_BY_HASH.where(_usable(tenant), _SOUND), [name.digest for name in names])
         found = {row.hash: row for row in map(_xorb_row, usable)}
         for name in names:
             if name not in found:
@@ -185,6 +215,11 @@ class Reader:
         """Every file that a xorb is part of."""
         users = select(file.c.hash).join(edge, edge.c.file_id == file.c.id).where(edge.c.xorb_id == xorb_id)
         return [_name(digest) for digest in self.connection.execute(users.order_by(file.c.id)).scalars()]
+
+    def superseded_before(self, moment: float) -> list[str]:
+        """Keys of objects in whose place others have counted since before ``moment``."""
+        keys = select(superseded.c.key).where(superseded.c.created_at < moment).limit(PAGE_ROWS)
+        return list(self.connection.execute(keys).scalars())
 
     # Files
 
@@ -225,6 +260,18 @@ class Reader:
         xorbs = self._xorbs_of(packed.values())
         found = {name: _terms(listed, xorbs, name) for name, listed in packed.items()}
         return found, {row.hash: row for row in xorbs.values()}
+
+    def xorbs_of_files(self, names: Collection[Hash]) -> dict[Hash, list[XorbRow]]:
+        """The xorbs that those of these files are made of that are registered."""
+        found: dict[Hash, list[XorbRow]] = {}
+        for row in self._rows_in(_XORBS_OF_FILES, [name.digest for name in names]):
+            found.setdefault(_name(row.file_hash), []).append(_xorb_row(row))
+        return found
+
+    def granted_to_others(self, names: Collection[Hash], namespace: str) -> set[Hash]:
+        """Those of these files that another namespace may read, too."""
+        found = self._rows_in(_GRANTED_TO_OTHERS, [name.digest for name in names], namespace=namespace)
+        return {_name(row.hash) for row in found}
 
     def totals(self) -> Totals:
         """Sums over all files and xorbs; looks at each row."""
@@ -315,41 +362,82 @@ class Reader:
 class Writer(Reader):
     """Additions in one transaction, beside all that a Reader can ask."""
 
-    def add_xorb(self, info: XorbInfo, *, namespace: str, now: float) -> bool:
-        """Register a xorb that a namespace has uploaded. True if it is new to this namespace."""
+    def add_xorb(self, info: XorbInfo, *, namespace: str, now: float, generation: str = "") -> bool:
+        """Register a xorb that a namespace has uploaded. True if it is new to this namespace.
+
+        One that is registered keeps the object it has.
+        """
         values = {
             "hash": info.hash.digest,
             "region_bytes": info.region_bytes,
             "raw_bytes": info.raw_bytes,
             "chunk_count": info.chunk_count,
             "created_at": now,
+            "generation": generation,
         }
         self._add_new(xorb, [values])
         xorb_id = self.connection.execute(select(xorb.c.id).where(xorb.c.hash == info.hash.digest)).scalar_one()
         return self._add_new(holder, [{"xorb_id": xorb_id, "namespace": namespace}]) == 1
 
-    def add_files(
-        self, entries: Sequence[FileEntry], rows: Mapping[Hash, XorbRow], *, namespace: str, now: float
-    ) -> bool:
-        """Register files and grant them to a namespace. True if a file or a grant is new.
+    def replace_object(self, old: XorbRow, info: XorbInfo, generation: str) -> bool:
+        """Let another object of a xorb count, which is whole. False, and nothing changes, if the old one does not."""
+        values = {
+            "generation": generation,
+            "region_bytes": info.region_bytes,
+            "raw_bytes": info.raw_bytes,
+            "chunk_count": info.chunk_count,
+            "damaged_at": None,
+        }
+        return self.connection.execute(update(xorb).where(*_is_object(old)).values(values)).rowcount > 0
 
-        A file that is known keeps the terms it has: a hash is never rebound. It takes a SHA-256 if it had none.
+    def supersede(self, key: str, *, now: float) -> None:
+        """An object in whose place another one counts: to be removed later."""
+        self._add_new(superseded, [{"key": key, "created_at": now}])
+
+    def mark(self, row: XorbRow, *, damaged_at: float | None) -> None:
+        """Note that the object of a xorb was found damaged, or whole (None); nothing if another one counts by now."""
+        self.connection.execute(update(xorb).where(*_is_object(row)).values(damaged_at=damaged_at))
+
+    def forget_superseded(self, keys: Iterable[str]) -> None:
+        """These objects are gone."""
+        for batch in _batches(keys):
+            self.connection.execute(delete(superseded).where(superseded.c.key.in_(batch)))
+
+    def add_files(
+        self,
+        entries: Sequence[FileEntry],
+        rows: Mapping[Hash, XorbRow],
+        *,
+        namespace: str,
+        now: float,
+        rebound: Collection[Hash] = (),
+    ) -> bool:
+        """Register files and grant them to a namespace. True if a file, its terms or a grant is new.
+
+        A file that is known keeps the terms it has, but for those in ``rebound``, which get these ones: they make the
+        same bytes. It takes a SHA-256 if it had none.
         """
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
         # Rows are many times as large as what they come from: in memory there are those of a few hundred files.
-        added = [self._add_files(batch, rows, namespace, now) for batch in _batches(by_name.values())]
+        added = [self._add_files(batch, rows, namespace, now, rebound) for batch in _batches(by_name.values())]
         return any(added)
 
     def _add_files(
-        self, entries: Sequence[FileEntry], rows: Mapping[Hash, XorbRow], namespace: str, now: float
+        self,
+        entries: Sequence[FileEntry],
+        rows: Mapping[Hash, XorbRow],
+        namespace: str,
+        now: float,
+        rebound: Collection[Hash],
     ) -> bool:
         by_name = {entry.hash: entry for entry in entries}
         digests = [name.digest for name in by_name]
         known = {_name(row.hash) for row in self._rows_in(_FILES_BY_HASH, digests)}
         new = [entry for name, entry in by_name.items() if name not in known]
-        edges = {entry.hash: _first_uses(entry) for entry in new}
+        again = [entry for name, entry in by_name.items() if name in known and name in rebound]
+        edges = {entry.hash: _first_uses(entry) for entry in (*new, *again)}
         if new:
             self.connection.execute(
                 insert(file),
@@ -366,9 +454,11 @@ class Writer(Reader):
                 ],
             )
         ids = {_name(row.hash): row.id for row in self._rows_in(_FILES_BY_HASH, digests)}
+        for entry in again:
+            self._drop_terms(ids[entry.hash], len(entry.terms), len(edges[entry.hash]))
         segments = [
             {"file_id": ids[entry.hash], "first_byte": first, "terms": payload}
-            for entry in new
+            for entry in (*new, *again)
             for first, payload in pack_terms(entry.terms, rows)
         ]
         uses = [
@@ -384,7 +474,14 @@ class Writer(Reader):
                 unset = update(file).where(file.c.id == ids[name], file.c.sha256.is_(None))
                 self.connection.execute(unset.values(sha256=digest))
         grants = [{"namespace": namespace, "file_id": ids[name], "created_at": now} for name in by_name]
-        return self._add_new(grant, grants) > 0 or bool(new)
+        return self._add_new(grant, grants) > 0 or bool(edges)
+
+    def _drop_terms(self, file_id: int, term_count: int, xorb_count: int) -> None:
+        """Make room for other terms of a file, so many and of so many xorbs."""
+        for table in (file_segment, edge):
+            self.connection.execute(delete(table).where(table.c.file_id == file_id))
+        counts = {"term_count": term_count, "xorb_count": xorb_count}
+        self.connection.execute(update(file).where(file.c.id == file_id).values(counts))
 
     def add_shard(self, name: Hash, size: int, *, now: float) -> None:
         """Record a stored shard."""
@@ -444,6 +541,11 @@ def _first_uses(entry: FileEntry) -> dict[Hash, int]:
     return uses
 
 
+def _is_object(row: XorbRow) -> tuple[ColumnElement[bool], ...]:
+    """Of a xorb: this object of it counts."""
+    return xorb.c.id == row.id, xorb.c.generation == row.generation
+
+
 def _visible(namespace: str) -> ColumnElement[bool]:
     """Of a xorb: the namespace has uploaded it, or has a file of it."""
     uploaded = exists().where(holder.c.xorb_id == xorb.c.id, holder.c.namespace == namespace)
@@ -484,7 +586,15 @@ def _terms(packed: Iterable[_PackedTerm], xorbs: Mapping[int, XorbRow], file: Ha
 
 
 def _xorb_row(row: Row[Any]) -> XorbRow:
-    return XorbRow(row.id, _name(row.hash), row.region_bytes, row.raw_bytes, row.chunk_count)
+    return XorbRow(
+        row.id,
+        _name(row.hash),
+        row.region_bytes,
+        row.raw_bytes,
+        row.chunk_count,
+        row.generation,
+        row.damaged_at is not None,
+    )
 
 
 def _file_record(row: Row[Any]) -> FileRecord:

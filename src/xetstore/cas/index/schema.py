@@ -1,4 +1,4 @@
-"""The tables of the index, and the migrations that bring a database to the schema of this code.
+"""The tables of the index as they are now; ``migrations.py`` has the steps that lead there.
 
 One row per xorb, file, eligible chunk, grant and edge, and one per few hundred terms of a file: never one
 per chunk. Types are those that SQLite and PostgreSQL share.
@@ -6,13 +6,9 @@ per chunk. Types are those that SQLite and PostgreSQL share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
-
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Double,
     ForeignKey,
     Index,
@@ -21,15 +17,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    insert,
-    inspect,
-    literal,
-    select,
-    update,
 )
-
-from xetstore.cas.access import DEFAULT_NAMESPACE
-from xetstore.errors import UsageError
 
 metadata = MetaData()
 
@@ -47,6 +35,10 @@ xorb = Table(
     Column("raw_bytes", BigInteger, nullable=False),
     Column("chunk_count", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
+    # Which of the objects stored under this hash counts: the end of its key. Empty for the first one.
+    Column("generation", String(32), nullable=False, server_default=""),
+    # When the object was found damaged; nothing new leans on it from then on, until it is stored anew.
+    Column("damaged_at", Double),
 )
 
 file = Table(
@@ -128,54 +120,10 @@ dedup_key = Table(
     Column("created_at", Double, nullable=False),
 )
 
-Migration = Callable[[Connection], None]
-
-
-def _create_first_tables(connection: Connection) -> None:
-    """Version 1: what an embedded store had before there were namespaces."""
-    metadata.create_all(connection, tables=[table for table in metadata.sorted_tables if table is not holder])
-
-
-def _add_holders(connection: Connection) -> None:
-    """Version 2: who uploaded a xorb. Until then it was the one namespace of an embedded store."""
-    metadata.create_all(connection, tables=[holder])
-    every = select(xorb.c.id, literal(DEFAULT_NAMESPACE))
-    connection.execute(insert(holder).from_select([holder.c.xorb_id, holder.c.namespace], every))
-
-
-MIGRATIONS: Final[Sequence[Migration]] = (_create_first_tables, _add_holders)
-"""Step ``n`` brings a database from version ``n`` to ``n + 1``; version 0 is an empty one.
-
-A step, once released, is never changed. When tables change, the first step gets the old tables as they were.
-"""
-
-
-def found_version(connection: Connection) -> int:
-    """The schema version of a database; 0 for an empty one."""
-    if not inspect(connection).has_table(schema_version.name):
-        return 0
-    version = connection.execute(select(schema_version.c.version)).scalar()
-    return version or 0
-
-
-def refuse_newer(version: int, known: int = len(MIGRATIONS)) -> None:
-    """Raises UsageError for a database that newer code has written."""
-    if version > known:
-        raise UsageError(
-            f"the index of this store has schema version {version}; this xetstore knows up to {known}",
-            hint="open the store with the xetstore that wrote it, or a newer one",
-        )
-
-
-def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Bring the database to the newest schema, in the transaction of ``connection``: all steps or none."""
-    version = found_version(connection)
-    refuse_newer(version, len(migrations))
-    if version == len(migrations):
-        return
-    for step in migrations[version:]:
-        step(connection)
-    if version == 0:
-        connection.execute(insert(schema_version).values(version=len(migrations)))
-    else:
-        connection.execute(update(schema_version).values(version=len(migrations)))
+superseded = Table(
+    "superseded_object",
+    metadata,
+    # Objects in whose place another one counts now. They are removed when those who read them are done.
+    Column("key", String(255), primary_key=True),
+    Column("created_at", Double, nullable=False),
+)

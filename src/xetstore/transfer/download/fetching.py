@@ -7,16 +7,16 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from xetstore import _kernel
-from xetstore.errors import ForbiddenError, FormatError, IntegrityError, NotFoundError, RangeError
+from xetstore.errors import ForbiddenError, FormatError, IntegrityError, NotFoundError, RangeError, XetError
 from xetstore.events import Damaged, Emit, RangeFetched
 from xetstore.interfaces import ByteStream, Cas
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import xorb_hash
+from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, HASH_BYTES, AlgorithmSuite
 from xetstore.transfer.download.delivery import Advance, Delivery, ExpectedHashes, Put, Recorder
 from xetstore.transfer.download.parts import Part, Run, restrict
@@ -93,6 +93,8 @@ class Fetcher:
             except (IntegrityError, NotFoundError, RangeError) as error:
                 # A xorb, or bytes of it, that are not there were the reconstruction's mistake if not the store's.
                 self._emit(Damaged(str(error), refetching=not is_damaged))
+                if is_damaged:
+                    self.suspect(part.fetch.xorb)
                 if is_damaged and isinstance(error, RangeError):
                     raise IntegrityError(str(error), hint=self._hint()) from error
                 if is_damaged:
@@ -102,10 +104,18 @@ class Fetcher:
             window = self._reconstructions.ask_exactly(*part.span)
             todo = restrict(window.parts, ((use.position, use.end) for use in part.uses))
 
+    def suspect(self, xorb: Hash) -> None:
+        """Say that bytes of a xorb came out wrong, so that its store looks at it, and the next put heals it."""
+        with suppress(XetError):  # what is to be told is the error that led here
+            self._cas.suspect(xorb)
+
     def _hint(self) -> str:
         if self._cas.queries.in_background:
-            return "it came so twice, with fresh addresses: whoever runs the server should check its store"
-        return "`xet check --read-data` lists what else is damaged"
+            return (
+                "it came so twice, with fresh addresses: put the file again, or tell whoever runs the server to check"
+                " its store"
+            )
+        return "put the file again, and what is damaged is stored anew; `xet check --read-data` lists what else is"
 
 
 class PartReader:

@@ -88,7 +88,7 @@ class Rebuilder:
         destination = replace(destination, progress=NoProgress(), resumes=False)
         check.start_again()
         differ: list[str] = []
-        suspects: dict[str, None] = {}
+        suspects: dict[Hash, None] = {}
         group: list[Run] = []
 
         def flush() -> None:
@@ -98,7 +98,8 @@ class Rebuilder:
                 differ.extend(_difference(group, again))
                 for run in again:
                     check.add_run(run)
-                    suspects.setdefault(f"xorb {run.xorb}")
+                    if run.xorb is not None:
+                        suspects.setdefault(run.xorb)
                 group.clear()
 
         for run in doubtful:
@@ -113,7 +114,9 @@ class Rebuilder:
         if check.is_right:
             return
         self._emit(Damaged(f"file {self._file}", refetching=False))
-        named = differ or [*suspects]
+        for xorb in suspects:
+            self._fetcher.suspect(xorb)
+        named = differ or [f"xorb {xorb}" for xorb in suspects]
         listed = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
         if differ:
             raise check.mismatch(f"it was fetched twice and differed in {listed}")
