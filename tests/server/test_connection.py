@@ -199,7 +199,7 @@ def headers_of(n_bytes: int, each: int) -> bytes:
 @pytest.mark.parametrize("each", [100, MAX_HEAD_BYTES // 2])
 def test_a_head_of_nearly_64_kib_is_read(patient: Serving, each: int) -> None:
     raw = patient.connect()
-    raw.send(b"GET / HTTP/1.1\r\n" + headers_of(MAX_HEAD_BYTES - 1000, each) + b"\r\n")
+    raw.send(b"GET / HTTP/1.1\r\nHost: test\r\n" + headers_of(MAX_HEAD_BYTES - 1000, each) + b"\r\n")
     assert raw.answer().status == 200
 
 
@@ -248,7 +248,7 @@ def test_a_trailer_without_end_breaks_the_request_off(patient: Serving) -> None:
     raw = patient.connect()
     raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
     raw.send(headers_of(MAX_HEAD_BYTES, 100) + b"\r\n")
-    assert raw.is_closed()
+    assert raw.refusal() == (431, "too_large")
 
 
 # What is no HTTP
@@ -272,9 +272,16 @@ def test_what_is_no_http_is_refused_in_the_form_of_every_error(patient: Serving,
     assert raw.refusal() == (400, "usage")
 
 
-def test_a_broken_body_closes_the_connection(patient: Serving) -> None:
+def test_a_broken_body_is_refused(patient: Serving) -> None:
     raw = patient.connect()
     raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n")
+    assert raw.refusal() == (400, "usage")
+
+
+def test_a_broken_body_behind_a_request_that_is_being_answered_closes_the_connection(patient: Serving) -> None:
+    raw = patient.connect()
+    broken = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n"
+    raw.send(GET.replace(b"/ ", b"/late ") + broken)
     assert raw.is_closed()
 
 
