@@ -32,8 +32,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from xetstore.server.direct import BODY_SOCKET, BodySocket
+from xetstore.server.edge import peer_key
 from xetstore.server.framing import RefusedHeadError, body_bytes
 from xetstore.server.limits import PROGRESS_BYTES
+from xetstore.server.places import Places
 from xetstore.server.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
 from xetstore.server.settings import ServerSettings
 
@@ -70,7 +72,7 @@ class Connection(HttpToolsProtocol):
 
     header_timeout_seconds: float
     stall_seconds: float
-    max_connections: int
+    places: Places
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -94,13 +96,13 @@ class Connection(HttpToolsProtocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, and give it time for a first request."""
+        """Find a place for the connection, and give it time for a first request."""
         super().connection_made(cast("asyncio.Transport", transport))
-        if len(self.connections) > self.max_connections:
+        if self.places.take(self, peer_key({"client": self.client}, None)):
+            self._expect_head()
+        else:
             # Closed at once: lingering is what a server that is full has no room for.
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "too many connections", linger=False)
-        else:
-            self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser."""
@@ -165,10 +167,17 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers, and leave the place."""
+        self.places.leave(self)
         self._disarm()
         self._stop_expecting()
         super().connection_lost(exc)
+
+    def give_up(self) -> None:
+        """Close: another client needs the place, and no request is being answered here."""
+        self._is_refused = True
+        self._disarm()
+        self.transport.close()
 
     # The parser's callbacks
 
@@ -201,6 +210,7 @@ class Connection(HttpToolsProtocol):
             self._refused_head = refused
             raise
         self._disarm()
+        self.places.set_busy(self)
         self._in_head = False
         self._has_offer = self.parser.should_upgrade()
         self._body_is_chunked = length is None
@@ -234,6 +244,12 @@ class Connection(HttpToolsProtocol):
         """The request's last byte; the parser says so behind a head with an offer, too, whatever body follows."""
         if not self._has_offer:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer was handed over; if no other request waits, the connection is idle."""
+        super().on_response_complete()
+        if not self.is_answering:
+            self.places.set_idle(self)
 
     def _take_host_of_target(self) -> None:
         """Name the host as the target does (RFC 9112, 3.2.2: "MUST ignore the received Host header field")."""
@@ -364,12 +380,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def connection_class(settings: ServerSettings) -> type[Connection]:
-    """The protocol class of a server with these settings."""
+def connection_class(settings: ServerSettings, places: Places) -> type[Connection]:
+    """The protocol class of a server with these settings, whose connections take these places."""
     limits = {
         "header_timeout_seconds": settings.header_timeout_seconds,
         "stall_seconds": settings.stall_seconds,
-        "max_connections": settings.max_connections,
+        "places": places,
     }
     return type("Connection", (Connection,), limits)
 
