@@ -59,15 +59,16 @@ class Index:
         return self._read_only_because is None
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Writer]:
+    def transaction(self, *, wait: bool = True) -> Iterator[Writer]:
         """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
 
-        One writer at a time, between processes too. UnavailableError if the others do not get done in time.
+        One writer at a time, between processes too. UnavailableError if the others do not get done in time; without
+        ``wait``, if there is another one.
         """
         if self._read_only_because is not None:
             reason = self._read_only_because
             raise type(reason)(str(reason), hint=reason.hint)
-        with self._connected() as connection:
+        with self._connected() as connection, sqlite.patience(connection, None if wait else 0):
             connection.execution_options(xet_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield Writer(connection)
