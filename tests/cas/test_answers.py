@@ -8,6 +8,7 @@ import pytest
 
 from xetstore.cas import EmbeddedCas, answers
 from xetstore.cas.answers import ANSWER_SECONDS
+from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import IntegrityError
 from xetstore.protocol.hashes import Hash
@@ -141,6 +142,26 @@ def test_a_key_serves_a_week_and_an_answer_lasts_one(
     clock.advance(1)
     assert ask(cas).key != first.key
     assert ask(cas).key == ask(cas).key
+
+
+def test_a_query_does_not_wait_for_a_writer_to_replace_the_key(
+    cas: EmbeddedCas, sample: Sample, clock: FakeClock
+) -> None:
+    upload(cas, sample)
+    chunk = Hash(sample.xorb.chunks.digest(sample.file.terms[0].chunk_start))
+    keys = []
+    for _ in range(2):
+        with cas.index.transaction():  # without the lock it would fail, after the patience of a writer
+            for _ in range(2):
+                answer = cas.find_chunk(chunk)
+                assert answer is not None
+                keys.append(answer.key)
+        clock.advance(ANSWER_SECONDS)
+    assert len(set(keys)) == 4, "each is good for its answer"
+    answers_now = [cas.find_chunk(chunk) for _ in range(2)]
+    assert len({answer.key for answer in answers_now if answer is not None}) == 1
+    with cas.index.transaction() as writer:
+        assert writer.connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == BUSY_TIMEOUT_SECONDS * 1000
 
 
 def test_every_store_has_a_key_of_its_own(tmp_path: Path, sample: Sample) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
+from tests.server.stored import file_of, scattered
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.access import DedupDomain
 from xetstore.errors import MissingXorbError, NotFoundError, RejectedShardError
@@ -172,6 +175,37 @@ def test_a_namespace_reads_those_bytes_of_a_xorb_that_its_files_are_made_of(
     assert not bert.may_read(xorb.hash, [xorb.byte_range(0, 4), xorb.byte_range(5, 7)])
     assert not bert.may_read(Hash.ZERO, [(0, 1)])
     assert not anna.in_namespace("carl").may_read(xorb.hash, [(0, 1)])
+
+
+def test_what_a_namespace_may_read_costs_as_much_as_its_files_are_long_and_not_their_square(
+    anna: EmbeddedCas, bert: EmbeddedCas
+) -> None:
+    sample = scattered(4000, chunk_bytes=100)
+    anna.put_xorb(sample.xorb.hash, sample.body)
+    calls = []
+    for number in range(16):
+        spans = [(at, at + 1) for at in range(500 * number, 500 * (number + 1), 2)]
+        bert.put_shard(file_of(sample, spans)[2])
+        if number in (3, 15):
+            calls.append(calls_of(lambda: bert.may_read(sample.xorb.hash, [(0, sample.xorb.region_bytes)])))
+    assert calls[1] < 6 * calls[0]
+
+
+def calls_of(question: Callable[[], bool]) -> int:
+    """How many functions are called to answer no."""
+    seen = 0
+
+    def count(_frame: object, _event: str, _argument: object) -> None:
+        nonlocal seen
+        seen += 1
+
+    sys.setprofile(count)
+    try:
+        answer = question()
+    finally:
+        sys.setprofile(None)
+    assert not answer
+    return seen
 
 
 def test_a_xorb_is_visible_to_those_who_uploaded_it_or_have_a_file_of_it(

@@ -382,6 +382,13 @@ def test_byte_ranges_cover_whole_chunks_with_their_headers() -> None:
     ends = unpacked(info.ends)
     assert info.byte_range(0, 3) == (0, len(body)) == (0, info.region_bytes)
     assert info.byte_range(1, 2) == (ends[0], ends[1])
+    assert info.chunks_of(0, info.region_bytes) == (0, 3)
+    assert info.chunks_of(ends[0], ends[1]) == (1, 2)
+    assert info.chunks_of(ends[0] - 1, ends[0] + 1) == (0, 2)
+    assert info.chunks_of(ends[1], ends[1] + 1) == (2, 3)
+    for nothing in ((0, 0), (-1, 1), (0, info.region_bytes + 1)):
+        with pytest.raises(ValueError):
+            info.chunks_of(*nothing)
     start, end = info.byte_range(1, 3)
     assert XorbInfo.read(body[start:end]).chunks == info.chunks.slice(1, 3)
     for bad in ((0, 0), (2, 1), (0, 4), (-1, 2), (3, 4)):

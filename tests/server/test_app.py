@@ -200,6 +200,52 @@ def test_without_tokens_a_page_that_a_browser_brought_here_is_refused(cas: Embed
             assert (answer.status, answer.json()["code"]) == (403, "forbidden")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://example.org"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "http://localhost"},
+        {"Origin": "https://localhost:{port}"},
+        {"Origin": "http://localhost:{port}.example.org"},
+        {"Origin": "http://127.0.0.1:{port}"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://localhost:{port}", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": ""},
+    ],
+)
+def test_without_tokens_a_page_of_another_site_can_change_nothing(cas: EmbeddedCas, headers: dict[str, str]) -> None:
+    sample = make_sample(b"some file")
+    with live_server(cas, auth="none") as server:
+        port = str(server.address[1])
+        sent = {name: value.replace("{port}", port) for name, value in headers.items()}
+        for path in (f"/v1/xorbs/default/{sample.xorb.hash}", "/v1/shards", "/v2/shards", "/v1/telemetry"):
+            answer = server.request("POST", path, headers={"Host": f"localhost:{port}", **sent}, body=sample.body)
+            assert (answer.status, answer.json()["code"]) == (403, "forbidden")
+    assert cas.totals().xorbs == 0
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "LOCALHOST"])
+def test_without_tokens_its_own_pages_and_the_user_may(cas: EmbeddedCas, name: str) -> None:
+    sample = make_sample(b"some file")
+    path = f"/v1/xorbs/default/{sample.xorb.hash}"
+    with live_server(cas, auth="none") as server:
+        host = f"{name}:{server.address[1]}"
+        for headers in (
+            {"Origin": f"http://{host.lower()}", "Sec-Fetch-Site": "same-origin"},
+            {"Sec-Fetch-Site": "none"},
+        ):
+            answer = server.request("POST", path, headers={"Host": host, **headers}, body=sample.body)
+            assert answer.status == 200
+    with live_server(cas) as server:
+        answer = server.request(
+            "POST", path, headers={"Origin": "https://example.org"}, body=sample.body, token=server.token("write")
+        )
+        assert answer.status == 200, "no page has a token that was not given to it"
+
+
 def test_a_loopback_name_is_known_in_all_its_forms() -> None:
     assert all(map(names_loopback, ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:80"]))
     assert not any(map(names_loopback, [None, "", "localhost:x", "::1", "localhost.", "127.0.0.1 ", "[127.0.0.1"]))

@@ -51,9 +51,13 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 class Raw:
     """A connection, by the bytes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, source: str | None = None) -> None:
         parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_SECONDS)
+        self.socket = socket.create_connection(
+            (parts.hostname, parts.port),
+            timeout=PATIENCE_SECONDS,
+            source_address=None if source is None else (source, 0),
+        )
         # One for all answers: it may read more than one of them at once.
         self._reader = self.socket.makefile("rb")
 
@@ -104,8 +108,8 @@ class Serving:
         self.url = url
         self._stack = stack
 
-    def connect(self) -> Raw:
-        raw = Raw(self.url)
+    def connect(self, source: str | None = None) -> Raw:
+        raw = Raw(self.url, source)
         self._stack.callback(raw.close)
         return raw
 
@@ -199,7 +203,7 @@ def headers_of(n_bytes: int, each: int) -> bytes:
 @pytest.mark.parametrize("each", [100, MAX_HEAD_BYTES // 2])
 def test_a_head_of_nearly_64_kib_is_read(patient: Serving, each: int) -> None:
     raw = patient.connect()
-    raw.send(b"GET / HTTP/1.1\r\n" + headers_of(MAX_HEAD_BYTES - 1000, each) + b"\r\n")
+    raw.send(b"GET / HTTP/1.1\r\nHost: test\r\n" + headers_of(MAX_HEAD_BYTES - 1000, each) + b"\r\n")
     assert raw.answer().status == 200
 
 
@@ -248,7 +252,7 @@ def test_a_trailer_without_end_breaks_the_request_off(patient: Serving) -> None:
     raw = patient.connect()
     raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
     raw.send(headers_of(MAX_HEAD_BYTES, 100) + b"\r\n")
-    assert raw.is_closed()
+    assert raw.refusal() == (431, "too_large")
 
 
 # What is no HTTP
@@ -272,27 +276,97 @@ def test_what_is_no_http_is_refused_in_the_form_of_every_error(patient: Serving,
     assert raw.refusal() == (400, "usage")
 
 
-def test_a_broken_body_closes_the_connection(patient: Serving) -> None:
+def test_a_broken_body_is_refused(patient: Serving) -> None:
     raw = patient.connect()
     raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n")
+    assert raw.refusal() == (400, "usage")
+
+
+def test_a_broken_body_behind_a_request_that_is_being_answered_closes_the_connection(patient: Serving) -> None:
+    raw = patient.connect()
+    broken = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n"
+    raw.send(GET.replace(b"/ ", b"/late ") + broken)
     assert raw.is_closed()
 
 
 # Too many
 
 
-def test_one_connection_too_many_is_told_so_and_closed() -> None:
+UPLOAD = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n"
+"""The head of a request that is being answered until its body comes."""
+
+
+def test_one_connection_too_many_is_told_so_and_closed_where_all_others_are_in_use() -> None:
     with serving(max_connections=2, header_timeout_seconds=PATIENCE_SECONDS) as running:
         first, second = running.connect(), running.connect()
         for raw in (first, second):
-            raw.send(GET)
+            raw.send(GET + UPLOAD)
             assert raw.answer().status == 200
         answer = (third := running.connect()).answer()
         assert (answer.status, json.loads(answer.body)["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
         assert third.is_closed()
+        for raw in (first, second):
+            raw.send(b"x")
+            assert raw.answer().body == b"1", "those who were there first are not disturbed"
+
+
+def test_for_one_connection_too_many_the_one_that_was_idle_for_longest_is_closed() -> None:
+    with serving(max_connections=3, header_timeout_seconds=PATIENCE_SECONDS) as running:
+        silent, slow = running.connect(), running.connect()
+        slow.send(b"GET / HTTP/1.1\r\nX: ")  # a head that does not end is no request
+        busy = running.connect()
+        busy.send(GET + UPLOAD)
+        assert busy.answer().status == 200
+        for closed in (silent, slow):
+            raw = running.connect()
+            raw.send(GET + UPLOAD)
+            assert raw.answer().status == 200
+            assert closed.is_closed()
+        busy.send(b"x" + GET)
+        assert [busy.answer().body, busy.answer().body] == [b"1", b"0"]
+
+
+def test_an_idle_client_that_was_used_last_stays() -> None:
+    with serving(max_connections=2, header_timeout_seconds=PATIENCE_SECONDS) as running:
+        first, second = running.connect(), running.connect()
+        for raw in (first, second, first):
+            raw.send(GET)
+            assert raw.answer().status == 200
+        third = running.connect()
+        third.send(GET)
+        assert third.answer().status == 200
+        assert second.is_closed()
         first.send(GET)
-        assert first.answer().status == 200, "those who were there first are not disturbed"
+        assert first.answer().status == 200
+
+
+def test_however_many_connect_and_say_nothing_who_has_something_to_say_is_answered() -> None:
+    with serving(max_connections=20, header_timeout_seconds=PATIENCE_SECONDS) as running:
+        for _ in range(10):
+            for _ in range(30):
+                running.connect()
+            raw = running.connect()
+            raw.send(GET)
+            assert raw.answer().status == 200
+
+
+def test_one_address_has_its_share_of_all_places_and_closes_its_own() -> None:
+    limits = {"max_connections": 10, "max_connections_per_address": 2, "header_timeout_seconds": PATIENCE_SECONDS}
+    with serving(**limits) as running:
+        other = running.connect("127.0.0.3")
+        mine = [running.connect("127.0.0.2") for _ in range(3)]
+        assert mine[0].is_closed(), "though the other one is idle for longer"
+        for raw in mine[1:]:
+            raw.send(GET + UPLOAD)
+            assert raw.answer().status == 200
+        assert running.connect("127.0.0.2").refusal() == (503, "unavailable")
+        other.send(GET)
+        assert other.answer().status == 200
+        proxy = [running.connect("127.0.0.1") for _ in range(4)]
+        for raw in proxy:
+            raw.send(GET)
+            assert raw.answer().status == 200, "a proxy speaks for many"
 
 
 def test_a_place_that_becomes_free_is_taken() -> None:

@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -19,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from tests.server import nginx
 from tests.server.certificates import make_certificate
-from tests.server.live import PATIENCE_SECONDS, Response, ServerProcess
+from tests.server.live import PATIENCE_SECONDS, Response, ServerProcess, until
+from tests.server.nginx import needs_nginx
 from tests.server.stored import scattered
 from xetstore.cli.main import cli
 from xetstore.protocol.reconstruction import Reconstruction
@@ -29,8 +30,6 @@ from xetstore.testing.samples import Sample
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-NGINX = shutil.which("nginx")
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx")
 
 
 def uncommented(text: str) -> str:
@@ -111,8 +110,8 @@ def compose() -> dict[str, Any]:
 
 
 def test_the_server_of_the_compose_file_is_reachable_through_nginx_only(compose: dict[str, Any]) -> None:
-    server, nginx = compose["services"]["xetstore"], compose["services"]["nginx"]
-    assert nginx["network_mode"] == "service:xetstore"
+    server, proxy = compose["services"]["xetstore"], compose["services"]["nginx"]
+    assert proxy["network_mode"] == "service:xetstore"
     assert server["ports"] == ["443:443"]
     settings = load_settings({}, server["environment"], None)
     assert settings.host == "127.0.0.1"
@@ -209,52 +208,20 @@ def configuration(folder: Path, *, port: int, upstream: str, store: Path) -> Pat
     assert "/var/lib/xetstore/" in edge
     (folder / "edge.conf").write_text(edge.replace("/var/lib/xetstore/", f"{store}/"))
     (folder / "site.conf").write_text(site)
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    # As the superuser, nginx would have another user read the store.
-    user = "user root;\n" if Path("/proc/self").stat().st_uid == 0 else ""
-    main = f"{user}daemon off;\npid {folder}/pid;\nevents {{}}\nhttp {{\n{temporary}include {folder}/site.conf;\n}}\n"
-    (folder / "nginx.conf").write_text(main)
-    return folder / "nginx.conf"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return nginx.main_file(folder, f"include {folder}/site.conf;")
 
 
 @pytest.fixture
 def proxied(tmp_path: Path) -> Iterator[Proxied]:
-    port = free_port()
+    port = nginx.free_port()
     with ServerProcess(
         tmp_path / "store", "--xorb-urls", "edge", "--public-url", f"https://localhost:{port}"
     ) as server:
         upstream = server.url.removeprefix("http://")
         config = configuration(tmp_path, port=port, upstream=upstream, store=tmp_path / "store")
-        assert NGINX is not None
-        command = [NGINX, "-e", str(tmp_path / "start.log"), "-p", str(tmp_path), "-c", str(config)]
-        subprocess.run([*command, "-t", "-q"], check=True)
-        with subprocess.Popen(command) as process:
-            try:
-                wait_for(port, process)
-                context = ssl.create_default_context(cafile=tmp_path / "certificate" / "cert.pem")
-                yield Proxied(server, port, context, tmp_path)
-            finally:
-                process.terminate()
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until it listens; the test's own timeout ends it otherwise."""
-    while True:
-        assert process.poll() is None
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS).close()
-        except ConnectionRefusedError:
-            threading.Event().wait(0.02)
-        else:
-            return
+        with nginx.running(tmp_path, config, port):
+            context = ssl.create_default_context(cafile=tmp_path / "certificate" / "cert.pem")
+            yield Proxied(server, port, context, tmp_path)
 
 
 @needs_nginx
@@ -336,6 +303,6 @@ def test_nginx_logs_no_query_string(proxied: Proxied) -> None:
     proxied.request("GET", f"{path}?X-Xet-Signature=secret", headers={"Range": "bytes=0-1"})
     proxied.server.close()
     assert proxied.request("GET", f"{path}?X-Xet-Signature=secret", headers={"Range": "bytes=0-1"}).status >= 500
-    log = (proxied.logs / "xetstore.access.log").read_text()
-    assert log.count(path) >= 2
-    assert "secret" not in log + (proxied.logs / "xetstore.error.log").read_text()
+    log = proxied.logs / "xetstore.access.log"
+    until(lambda: log.read_text().count(path) >= 2)  # nginx writes it when it has answered
+    assert "secret" not in log.read_text() + (proxied.logs / "xetstore.error.log").read_text()

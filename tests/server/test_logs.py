@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from xetstore.cas.keys import KeyRing
 from xetstore.cas.signed_urls import UrlSigner
 from xetstore.cas.tokens import Scope, TokenAuthority
-from xetstore.server.logs import JsonFormatter, TextFormatter, logging_to, redact
+from xetstore.server.logs import REPEATS, CountingHandler, JsonFormatter, TextFormatter, logging_to, redact
 
 HOSTILE = 'a\nb\rc\x1b[2J\x00\u2028"d\\'
 FORMATTERS = [TextFormatter(), JsonFormatter()]
@@ -199,3 +199,73 @@ def test_logs_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to(sys.stdout):
         log.info("said")
     assert "said" in capsys.readouterr().out
+
+
+# What is said again and again
+
+
+class Seconds:
+    """A clock that stands still."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def counting(stream: io.StringIO, clock: Seconds, **options: int) -> CountingHandler:
+    handler = CountingHandler(stream, most=2, seconds=10, clock=clock, **options)
+    handler.setFormatter(TextFormatter())
+    return handler
+
+
+def test_warnings_of_one_kind_are_written_twice_and_then_counted() -> None:
+    stream, clock = io.StringIO(), Seconds()
+    handler = counting(stream, clock)
+    for number in range(1000):
+        handler.handle(record("request %d failed", number))
+    assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
+        "request 0 failed",
+        "request 1 failed",
+    ]
+    handler.handle(record("another"))
+    clock.now += 10
+    handler.handle(record("request %d failed", 1000))
+    assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()[2:]] == [
+        "another",
+        "998 more like this within 10 seconds: request %d failed",
+        "request 1000 failed",
+    ]
+
+
+def test_the_count_comes_with_whatever_is_logged_next_and_at_the_end() -> None:
+    stream, clock = io.StringIO(), Seconds()
+    handler = counting(stream, clock)
+    info = logging.LogRecord("xetstore.access", logging.INFO, __file__, 1, "a request", None, None)
+    for _ in range(5):
+        handler.handle(record("one"))
+        handler.handle(info)
+    assert stream.getvalue().count("a request") == 5, "only warnings and errors are counted"
+    clock.now += 10
+    handler.handle(info)
+    assert stream.getvalue().count("3 more like this within 10 seconds: one") == 1
+    for _ in range(3):
+        handler.handle(record("one"))
+    handler.close()
+    assert stream.getvalue().splitlines()[-1].endswith("1 more like this within 10 seconds: one")
+
+
+def test_no_more_kinds_are_remembered_than_the_bound() -> None:
+    stream = io.StringIO()
+    handler = counting(stream, Seconds(), max_kinds=3)
+    for number in range(100):
+        handler.handle(record(f"kind {number}"))
+    assert len(handler._kinds) == 3
+    assert len(stream.getvalue().splitlines()) == 100
+
+
+def test_what_a_server_logs_goes_through_it() -> None:
+    with captured() as stream:
+        for _ in range(1000):
+            log.warning("again\nand again")
+    assert len(stream.getvalue().splitlines()) == REPEATS + 1

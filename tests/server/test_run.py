@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,9 +27,10 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.tokens import Scope as TokenScope
 from xetstore.cas.tokens import TokenAuthority
 from xetstore.errors import AccessDeniedError, UnavailableError, UsageError
+from xetstore.server.logs import REPEATS
 from xetstore.server.run import provide_admin_token
 from xetstore.server.settings import ServerSettings
-from xetstore.server.sockets import listen, url_of
+from xetstore.server.sockets import DESCRIPTORS_EACH, DESCRIPTORS_KEPT, listen, url_of
 from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back
 
 # The superuser may listen on any port, unless he gives up his capabilities (capset, version 3 of its header).
@@ -351,4 +355,55 @@ def test_settings_in_the_environment_of_the_tests_do_not_reach_a_server_process(
     monkeypatch.setenv("XETSTORE_PORT", "none")
     assert "XETSTORE_PORT" in os.environ
     with ServerProcess(store) as server:
+        assert server.request("GET", "/health/live").status == 200
+
+
+# Few descriptors
+
+PLACES = 60
+
+
+def descriptors_for(connections: int) -> int:
+    return DESCRIPTORS_KEPT + DESCRIPTORS_EACH * connections
+
+
+def test_a_server_with_few_descriptors_keeps_fewer_connections_and_serves(store: Path) -> None:
+    with (
+        ServerProcess(store, ulimit=f"-n {descriptors_for(PLACES)}") as server,
+        ExitStack() as idle,
+    ):
+        assert f"at most {PLACES} connections instead of 2000" in server.log
+        for _ in range(300):
+            idle.enter_context(server.connect())
+        for _ in range(3):
+            assert server.request("GET", "/health/live").status == 200
+        text = server.request("GET", "/metrics").body.decode()
+        assert f"\nxetstore_connections_max {PLACES}.0\n" in text
+        [closed] = re.findall(r'^xetstore_connections_lacking_room_total{how="idle_closed"} (\S+)$', text, re.MULTILINE)
+        assert float(closed) >= 300 - PLACES
+        assert len(server.log) < 10_000
+
+
+def test_a_server_raises_its_soft_limit_of_descriptors(store: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = descriptors_for(500)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip("the hard limit is too low here")
+    with ServerProcess(store, "--max-connections", "500", ulimit="-S -n 200") as server:
+        assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (wanted, hard)
+        assert "instead of" not in server.log
+
+
+def test_a_server_that_runs_out_of_descriptors_says_so_a_few_times_and_goes_on_when_it_has_some(store: Path) -> None:
+    with ServerProcess(store) as server, ExitStack() as idle:
+        before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        taken = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (taken + 5, before[1]))
+        for _ in range(100):
+            idle.enter_context(server.connect())
+        until(lambda: "out of system resource" in server.log)
+        time.sleep(2.5)  # in which it tries again
+        assert server.log.count("out of system resource") <= REPEATS
+        assert "Logging error" not in server.log
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
         assert server.request("GET", "/health/live").status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from typing import Final
@@ -12,7 +13,7 @@ from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.stored_xorb import looks_whole
-from xetstore.errors import IntegrityError
+from xetstore.errors import IntegrityError, StorageFullError, UnavailableError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard, XorbEntry
@@ -97,15 +98,18 @@ def _holds(entry: XorbEntry, chunk: Hash) -> bool:
 
 
 def _current_key(index: Index, now: float) -> bytes:
-    """The key of this store, replaced when it has been in use for as long as an answer is good for."""
+    """The key of this store, replaced when it has been in use for as long as an answer is good for.
+
+    A query never waits for those who write: if the key cannot be replaced now, a fresh one is good for this answer.
+    """
     with index.snapshot() as reader:
         found = reader.dedup_key()
     if found is not None and now - found[1] < ANSWER_SECONDS:
         return found[0]
     fresh = secrets.token_bytes(HASH_BYTES)
     if not index.is_writable:
-        return fresh  # good for this one answer
-    with index.transaction() as writer:
+        return fresh
+    with contextlib.suppress(UnavailableError, StorageFullError), index.transaction(patience_seconds=0) as writer:
         found = writer.dedup_key()
         if found is not None and now - found[1] < ANSWER_SECONDS:
             return found[0]

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from xetstore.cas.blobs import TEMPORARY_FOLDER
-from xetstore.cas.blobs.local import make_durable_folder, storage_error, write_new_object
+from xetstore.cas.blobs.local import (
+    NoRegularFileError,
+    make_durable_folder,
+    read_regular,
+    storage_error,
+    write_new_object,
+)
 from xetstore.errors import DamagedError, NotFoundError, UsageError
 from xetstore.platform.locks import Lockf, has_range_locks, no_locks
 from xetstore.protocol.hashes import Hash
@@ -22,6 +28,7 @@ _MARKER: Final = "format"
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
 _INDEX: Final = "index.sqlite3"
+_RESTORE: Final = "put the index back from a backup"
 _KEY_NAME: Final = re.compile(r"([0-9a-f]{64})(?:-([0-9a-f]{16}))?")
 
 
@@ -85,18 +92,22 @@ def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> P
     if not has_locks:
         raise no_locks(f"the store {root}")
     index = root / _INDEX
+    if index.exists() and not index.is_file():
+        raise DamagedError(f"the index {_INDEX} of the store {root} is no regular file", hint=_RESTORE)
     if (not index.exists() or not index.stat().st_size) and (root / XORBS).exists():
         # Going on with an empty index would look as if all files had been lost.
         raise DamagedError(
             f"the store {root} has objects, but its index {_INDEX} is missing or empty",
-            hint="put the index back from a backup",
+            hint=_RESTORE,
         )
     return index
 
 
 def _read_marker(root: Path) -> str | None:
     try:
-        return (root / _MARKER).read_text(encoding="utf-8", errors="replace")
+        return read_regular(root / _MARKER).decode("utf-8", errors="replace")
+    except NoRegularFileError:
+        raise UsageError(f"{root} is not a store of xetstore: its {_MARKER!r} is no regular file") from None
     except (FileNotFoundError, NotADirectoryError):
         return None
 

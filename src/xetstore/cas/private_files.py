@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from xetstore.cas.blobs.local import sync_folder
+from xetstore.cas.blobs.local import NoRegularFileError, open_regular, sync_folder
 from xetstore.errors import AccessDeniedError, UnavailableError, XetError, kind_of
 from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 
@@ -38,14 +38,17 @@ def stamp_of(found: os.stat_result) -> Stamp:
 def read_private(path: Path) -> tuple[bytes, Stamp] | None:
     """All of a file that only its owner may read, and its stamp; None if there is none.
 
-    Raises AccessDeniedError if others may read or write it, and OSError.
+    Raises AccessDeniedError if others may read or write it, or if it is no regular file, and OSError.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor, found = open_regular(path)
+    except NoRegularFileError:
+        raise AccessDeniedError(
+            f"{shown(path)} is no regular file", hint="see what is there, and who put it there"
+        ) from None
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
         if found.st_mode & 0o077:
             raise AccessDeniedError(
                 f"others than its owner may read or write {shown(path)} (its mode is {found.st_mode & 0o777:03o})",

@@ -59,7 +59,6 @@ from xetstore.protocol.reconstruction import (
     Reconstruction,
     Term,
     chunk_ranges,
-    coalesce,
     trim,
 )
 from xetstore.protocol.shard import Shard
@@ -270,13 +269,20 @@ class EmbeddedCas:
         """Whether files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
         with self.index.snapshot() as reader:
             row = reader.xorb(xorb)
-            if row is None:
+            if row is None or any(end > row.region_bytes for _, end in ranges):
                 return False
-            granted: tuple[tuple[int, int], ...] = ()
-            for chunks in reader.granted_terms(row.id, self.tenant.namespace):
-                granted = coalesce((*granted, *chunks))
-                readable = [self._byte_range(row, *span) for span in granted]
-                if all(any(first <= start and end <= last for first, last in readable) for start, end in ranges):
+            # 1 for each chunk that some of the bytes lie in. Each term of a file takes some away, and costs the same
+            # however many came before.
+            info = self.footers.get(row)
+            missing, zeros = bytearray(row.chunk_count), bytes(row.chunk_count)
+            ones = b"\1" * row.chunk_count
+            for first, last in ranges:
+                start, end = info.chunks_of(first, last)
+                missing[start:end] = ones[start:end]
+            for spans in reader.granted_terms(row.id, self.tenant.namespace):
+                for start, end in spans:
+                    missing[start:end] = zeros[start:end]
+                if 1 not in missing:
                     return True
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,6 +98,13 @@ class XorbInfo:
             raise ValueError(f"no chunks {chunk_start} to {chunk_end} in a xorb of {self.chunk_count}")
         ends = memoryview(self.ends).cast("Q")
         return (ends[chunk_start - 1] if chunk_start else 0, ends[chunk_end - 1])
+
+    def chunks_of(self, start: int, end: int) -> tuple[int, int]:
+        """The chunks ``[chunk_start, chunk_end)`` that bytes ``[start, end)`` of the region lie in."""
+        if not 0 <= start < end <= self.region_bytes:
+            raise ValueError(f"no bytes {start} to {end} in a region of {self.region_bytes}")
+        ends = memoryview(self.ends).cast("Q")
+        return bisect_right(ends, start), bisect_left(ends, end) + 1
 
     @staticmethod
     def footer_bytes(chunk_count: int) -> int:

@@ -1,7 +1,12 @@
 """Connection: what one TCP connection may cost before a request of it is known. uvicorn's HTTP protocol, with limits.
 
 What is refused here never reaches the application: too many connections (503), a head that does not arrive in
-time (408) or is too long (431), and what is no HTTP at all (400). All of it in the wire form of every other error.
+time (408) or is too long (431), what is no HTTP at all (400), and a message whose end is in doubt (framing.py). All of
+it in the wire form of every other error.
+
+An offer to upgrade to another protocol is not taken (RFC 9110, 7.8: "A server MAY ignore a received Upgrade header
+field"). The parser knows no such thing: behind a head that makes an offer it takes no body, and what the client sent
+as one would be the next request. So the body of such a head is counted off here, or given to a parser of its own.
 
 How uvicorn behaves when an application answers before the body was read, since this is what the edge builds on:
 the answer is written at once; once it is complete, ``receive()`` says nothing but ``http.disconnect``, and bytes of
@@ -19,14 +24,18 @@ import json
 import os
 import uuid
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
-from httptools import HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from xetstore.server.direct import BODY_SOCKET, BodySocket
+from xetstore.server.edge import peer_key
+from xetstore.server.framing import RefusedHeadError, body_bytes
 from xetstore.server.limits import PROGRESS_BYTES
+from xetstore.server.places import Places
 from xetstore.server.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
 from xetstore.server.settings import ServerSettings
 
@@ -46,19 +55,24 @@ as a copy of it does. Nobody who has not been let in gets so much memory.
 """
 
 
+_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: _\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+"""Leads a parser to the chunks of a body, behind which it reads nothing."""
+
+
 class Connection(HttpToolsProtocol):
     """One connection. Made into a class for one server by :func:`connection_class`.
 
     Beside asyncio's protocol methods this relies on some things of uvicorn: the callbacks of its parser
-    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``), which may raise to stop the
-    parser; ``send_400_response``, which is then called; ``connections``, all that are open; ``flow``, which pauses
-    reading; ``cycle``, the latest request, with its ``body``, ``message_event``, ``more_body``, ``response_complete``
-    and ``keep_alive``; and ``parser``, which may be replaced. Of asyncio's transport it sets ``max_size``.
+    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``, ``on_message_complete``),
+    which may raise to stop the parser; ``connections``, all that are open; ``pipeline``, requests that wait for the
+    answers before theirs; ``flow``, which pauses reading; ``cycle``, the latest request, with its ``body``,
+    ``message_event``, ``more_body``, ``response_started``, ``response_complete``, ``disconnected`` and ``keep_alive``;
+    and ``parser``, which may be replaced. Of asyncio's transport it sets ``max_size``.
     """
 
     header_timeout_seconds: float
     stall_seconds: float
-    max_connections: int
+    places: Places
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -71,20 +85,24 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         # Of the body of the latest request, where its length was told: what was not received yet, whoever counts it.
         self._body_left = 0
+        self._body_is_chunked = False
         self._is_past_parser = False
+        # The head just parsed offers an upgrade: until the parser has said so, too, it knows nothing of the body.
+        self._has_offer = False
+        self._refused_head: RefusedHeadError | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self.access_log = False  # it would name the query, with what is signed in it
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, and give it time for a first request."""
+        """Find a place for the connection, and give it time for a first request."""
         super().connection_made(cast("asyncio.Transport", transport))
-        if len(self.connections) > self.max_connections:
+        if self.places.take(self, peer_key({"client": self.client}, None)):
+            self._expect_head()
+        else:
             # Closed at once: lingering is what a server that is full has no room for.
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "too many connections", linger=False)
-        else:
-            self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser."""
@@ -100,9 +118,43 @@ class Connection(HttpToolsProtocol):
             if not data:
                 return
         self._held_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._in_head and not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Feed the parser, which stops behind each head with an offer: from there on it is told where to go on."""
+        while data and not self._is_refused:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                data = self._behind_offer(memoryview(data)[stop.args[0] :])
+            except HttpParserError:
+                self._refuse_what_stopped_it()
+            else:
+                return
+
+    def _behind_offer(self, data: memoryview) -> memoryview:
+        """Take the body of a head with an offer, which starts with ``data``; what is behind it, the next request."""
+        self._has_offer = False
+        if self._body_is_chunked:
+            # One parser for the chunks alone. Only it knows where they end; so no request may follow.
+            self.cycle.keep_alive = False
+            self.parser = _new_parser(
+                SimpleNamespace(
+                    on_header=self.on_header, on_body=self.on_body, on_message_complete=self.on_message_complete
+                )
+            )
+            self.parser.feed_data(_CHUNKED_HEAD)
+            return data
+        self.parser = _new_parser(self)
+        self._is_past_parser = True
+        body, data = data[: self._body_left], data[self._body_left :]
+        if body:
+            self.on_body(bytes(body))
+        self._end_body()
+        return data
 
     def pause_writing(self) -> None:
         """The client does not keep up with what it asked for. If it takes next to nothing it is cut off."""
@@ -115,10 +167,17 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers, and leave the place."""
+        self.places.leave(self)
         self._disarm()
         self._stop_expecting()
         super().connection_lost(exc)
+
+    def give_up(self) -> None:
+        """Close: another client needs the place, and no request is being answered here."""
+        self._is_refused = True
+        self._disarm()
+        self.transport.close()
 
     # The parser's callbacks
 
@@ -136,20 +195,35 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header; also one of a trailer, which is counted as if it belonged to the head."""
+        """A whole header. One of a trailer is counted as if it belonged to the head, and dropped (RFC 9110, 6.5.1)."""
         self._count(len(name) + len(value) + len(": \r\n"))
-        super().on_header(name, value)
+        if self._in_head:
+            # RFC 9112, 5.1: the blanks around a value are not part of it. The parser takes off those before it.
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """The request is handed to the application."""
+        """The request is handed to the application, unless its message may end elsewhere for another reader."""
+        version = self.parser.get_http_version()
+        try:
+            length = body_bytes(self.parser.get_method().decode("ascii"), version, self.headers)
+        except RefusedHeadError as refused:
+            self._refused_head = refused
+            raise
         self._disarm()
+        self.places.set_busy(self)
         self._in_head = False
+        self._has_offer = self.parser.should_upgrade()
+        self._body_is_chunked = length is None
+        self._body_left = length or 0
+        if version == "1.0":
+            self.expect_100_continue = False  # RFC 9110, 10.1.1: an HTTP/1.0 client does not know what comes
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
         super().on_headers_complete()
-        self._body_left = _declared_bytes(self.headers)
         if self._is_plain:
             scope = cast("dict[str, Any]", self.scope)
             scope[BODY_SOCKET] = BodySocket(self.transport, self.cycle)
-            if self._body_left >= LEAST_BYTES and not self.parser.should_upgrade():
+            if self._body_left >= LEAST_BYTES:
                 scope[BODY_SOURCE] = BodySource(self, self.cycle)
 
     def on_body(self, body: bytes) -> None:
@@ -158,13 +232,33 @@ class Connection(HttpToolsProtocol):
         if self._is_in_body:
             self._read_at_a_time(BODY_READ_BYTES)  # there is a second part only where the first was received
         self._is_in_body = True
-        if self.cycle.body or self.cycle.response_complete or self.parser.should_upgrade():
+        if self.cycle.body or self.cycle.response_complete:
             super().on_body(body)
             return
         self.cycle.body = cast("bytearray", body)
         if len(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         self.cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """The request's last byte; the parser says so behind a head with an offer, too, whatever body follows."""
+        if not self._has_offer:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer was handed over; if no other request waits, the connection is idle."""
+        super().on_response_complete()
+        if not self.is_answering:
+            self.places.set_idle(self)
+
+    def _take_host_of_target(self) -> None:
+        """Name the host as the target does (RFC 9112, 3.2.2: "MUST ignore the received Host header field")."""
+        target = parse_url(self.url)
+        if target.host is None:
+            return  # `*`
+        host = b"[%b]" % target.host if b":" in target.host else target.host
+        host = host if target.port is None else b"%b:%d" % (host, target.port)
+        self.headers[:] = [(name, host if name == b"host" else value) for name, value in self.headers]
 
     # A body that is received directly
 
@@ -174,7 +268,7 @@ class Connection(HttpToolsProtocol):
         How much is left, and a descriptor of the socket, the caller's to close. :meth:`give_body_back` has to follow.
         """
         self.flow.pause_reading()
-        self.parser = HttpRequestParser(self)  # the old one waits for bytes that it will not see
+        self.parser = _new_parser(self)  # the old one waits for bytes that it will not see
         self._is_past_parser = True
         return self._body_left, os.dup(self.transport.get_extra_info("socket").fileno())
 
@@ -189,12 +283,14 @@ class Connection(HttpToolsProtocol):
             self._is_past_parser = False
             self.on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
+    def _refuse_what_stopped_it(self) -> None:
         """The parser stopped: because of what the client sent, or because a callback raised."""
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
+        elif self._refused_head is not None:
+            self._refuse(self._refused_head.status, "usage", str(self._refused_head))
         else:
-            self._refuse(HTTPStatus.BAD_REQUEST, "usage", msg)
+            self._refuse(HTTPStatus.BAD_REQUEST, "usage", "this is not a valid HTTP request")
 
     def _read_at_a_time(self, nbytes: int) -> None:
         if self._is_plain:
@@ -269,9 +365,13 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         if self.is_answering:
-            # The request itself is broken off. An answer of the application may be on its way already.
-            self.transport.close()
-            return
+            # The request itself is broken off. Unless an answer of the application, or one before it, is on its way:
+            if self.cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+            self.cycle.disconnected = True  # the application finds that the client has left
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
         self.transport.write(_problem(status, code, message, self.server_state.default_headers))
         if linger and self.transport.can_write_eof():
             self.transport.write_eof()
@@ -280,19 +380,20 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def connection_class(settings: ServerSettings) -> type[Connection]:
-    """The protocol class of a server with these settings."""
+def connection_class(settings: ServerSettings, places: Places) -> type[Connection]:
+    """The protocol class of a server with these settings, whose connections take these places."""
     limits = {
         "header_timeout_seconds": settings.header_timeout_seconds,
         "stall_seconds": settings.stall_seconds,
-        "max_connections": settings.max_connections,
+        "places": places,
     }
     return type("Connection", (Connection,), limits)
 
 
-def _declared_bytes(headers: list[tuple[bytes, bytes]]) -> int:
-    """What Content-Length says; the parser has seen to it that there is one, and a number, if any. 0 if not."""
-    return next((int(value) for name, value in headers if name == b"content-length"), 0)
+def _new_parser(callbacks: object) -> HttpRequestParser:
+    parser = HttpRequestParser(callbacks)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn: what follows a last request is dropped
+    return parser
 
 
 def _problem(status: HTTPStatus, code: str, message: str, headers: list[tuple[bytes, bytes]]) -> bytes:

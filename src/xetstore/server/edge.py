@@ -322,7 +322,7 @@ def peer_key(scope: Scope, forwarded_for: bytes | None) -> str:
     address = peer_address(scope)
     if forwarded_for and is_loopback(address):
         address = forwarded_for.rpartition(b",")[2].strip().decode("latin-1")
-    elif ":" not in address:
+    elif ":" not in address or is_loopback(address):
         return address
     try:
         parsed = ipaddress.ip_address(address)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
 from xetstore.server.connection import Connection, connection_class
+from xetstore.server.places import Places
 from xetstore.server.settings import ServerSettings
-from xetstore.server.sockets import BACKLOG
+from xetstore.server.sockets import ACCEPTED_AT_ONCE, BACKLOG
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -48,8 +51,10 @@ class Server(uvicorn.Server):
         drain_seconds: float = 0,
         draining: threading.Event | None = None,
         on_started: Callable[[], None] = lambda: None,
+        handshake_seconds: float = 10,
     ) -> None:
         super().__init__(config)
+        self._handshake_seconds = handshake_seconds
         self.draining = draining or threading.Event()
         self._drain_seconds = drain_seconds
         self._on_started = on_started
@@ -73,7 +78,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then say so."""
-        await super().startup(sockets=sockets)
+        with _patience_for_handshakes(self._handshake_seconds if self.config.is_ssl else None):
+            await super().startup(sockets=sockets)
+        for listening in sockets or ():
+            listening.listen(BACKLOG)  # to asyncio both are one number
         self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -110,11 +118,14 @@ def make_server(
     context: ssl.SSLContext | None = None,
     draining: threading.Event | None = None,
     on_started: Callable[[], None] = lambda: None,
+    places: Places | None = None,
 ) -> Server:
-    """uvicorn in front of an application; with ``context``, it speaks TLS."""
+    """uvicorn in front of an application; with ``context``, it speaks TLS. ``places`` are those of the settings."""
+    if places is None:
+        places = Places(settings.max_connections, settings.max_connections_per_address)
     config = uvicorn.Config(
         app,
-        http=connection_class(settings),
+        http=connection_class(settings, places),
         loop="asyncio",
         ws="none",
         lifespan="auto",
@@ -123,10 +134,33 @@ def make_server(
         proxy_headers=False,
         server_header=False,
         date_header=True,
-        backlog=BACKLOG,
+        backlog=ACCEPTED_AT_ONCE,
         workers=1,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=CUT_SECONDS,
         ssl_context_factory=None if context is None else lambda *_: context,
     )
-    return Server(config, drain_seconds=settings.drain_seconds, draining=draining, on_started=on_started)
+    return Server(
+        config,
+        drain_seconds=settings.drain_seconds,
+        draining=draining,
+        on_started=on_started,
+        handshake_seconds=settings.header_timeout_seconds,
+    )
+
+
+@contextlib.contextmanager
+def _patience_for_handshakes(seconds: float | None) -> Iterator[None]:
+    """While this is open, TLS servers are made that wait no longer than this for a client's part of the handshake.
+
+    uvicorn has no setting for it, and asyncio waits for a minute, in which the connection has no place yet.
+    """
+    if seconds is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del loop.create_server

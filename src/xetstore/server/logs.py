@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
+import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
 REDACTED: Final = "[redacted]"
+REPEATS: Final = 20
+REPEATS_SECONDS: Final = 10.0
+"""So many warnings or errors of one kind are written within this time; the others are counted."""
+MAX_KINDS: Final = 256
 FIELDS: Final = "fields"
 """The name in ``extra`` of what a message says already: a dictionary, for readers that are programs."""
 
+_KIND_CHARS: Final = 200
 _SIGNATURE: Final = "x-xet-signature"
 _WORD: Final = re.compile(r"""[^\s"'<>]+""")
 _CREDENTIALS: Final = re.compile(r"""\b(bearer|basic)(\s+|%20|\+)[^\s"'<>,;]+""", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\beyJ[A-Za-z0-9_=-]{4,}(?:\.[A-Za-z0-9_=-]*){0,4}")
+
+# Looked up now: it is a module, which cannot be loaded when there are no descriptors left, and just that is logged.
+_unicode_escape: Final = codecs.getencoder("unicode_escape")
 
 # What every record has; the rest came by `extra`.
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -61,7 +74,7 @@ def escape(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else _unicode_escape(c)[0].decode("ascii") for c in text)
 
 
 class TextFormatter(logging.Formatter):
@@ -101,6 +114,81 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+class CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes entries to a stream; of warnings and errors of one kind, at most ``most`` in ``seconds``.
+
+    The others are counted, and the count is the next entry: what goes wrong a thousand times a second must not fill
+    the disk with saying so. Of one kind are entries of one logger, level and text before its arguments are filled in.
+    At most ``max_kinds`` are told apart; the one that was quiet for longest is forgotten.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        most: int = REPEATS,
+        seconds: float = REPEATS_SECONDS,
+        max_kinds: int = MAX_KINDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(stream)
+        self._most = most
+        self._seconds = seconds
+        self._max_kinds = max_kinds
+        self._clock = clock
+        self._kinds: OrderedDict[tuple[str, int, str], _Kind] = OrderedDict()
+        self._next_count_at = math.inf
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write an entry, or count it. Called with the handler's lock held."""
+        now = self._clock()
+        if now >= self._next_count_at:
+            self._write_counts(now)
+        if record.levelno < logging.WARNING or self._is_among_first(record, now):
+            super().emit(record)
+
+    def close(self) -> None:
+        """Write what was counted."""
+        with self.lock or nullcontext():
+            self._write_counts(math.inf)
+        super().close()
+
+    def _is_among_first(self, record: logging.LogRecord, now: float) -> bool:
+        key = (record.name, record.levelno, str(record.msg).partition("\n")[0][:_KIND_CHARS])
+        kind = self._kinds.get(key)
+        if kind is None or now >= kind.ends_at:
+            self._count_out(key)
+            self._kinds[key] = kind = _Kind(now + self._seconds)
+            if len(self._kinds) > self._max_kinds:
+                self._count_out(next(iter(self._kinds)))
+        kind.seen += 1
+        if kind.seen > self._most:
+            self._next_count_at = min(self._next_count_at, kind.ends_at)
+        return kind.seen <= self._most
+
+    def _write_counts(self, now: float) -> None:
+        for key in [key for key, kind in self._kinds.items() if now >= kind.ends_at]:
+            self._count_out(key)
+        self._next_count_at = min(
+            (kind.ends_at for kind in self._kinds.values() if kind.seen > self._most), default=math.inf
+        )
+
+    def _count_out(self, key: tuple[str, int, str]) -> None:
+        """Forget a kind, and write how many of it were not written."""
+        kind = self._kinds.pop(key, None)
+        if kind is None or kind.seen <= self._most:
+            return
+        name, level, text = key
+        message = f"{kind.seen - self._most} more like this within {self._seconds:g} seconds: {text}"
+        super().emit(logging.LogRecord(name, level, __file__, 0, message, None, None))
+
+
+@dataclass(slots=True)
+class _Kind:
+    ends_at: float
+    seen: int = 0
+
+
 @contextmanager
 def logging_to(
     stream: TextIO | None = None, *, log_format: Literal["text", "json"] = "text", level: str = "info"
@@ -110,7 +198,7 @@ def logging_to(
     Others than this package, uvicorn among them, are heard from warnings on, or from ``level``, if that is higher or
     ``debug``.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = CountingHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     ours = logging.getLevelNamesMapping()[level.upper()]
     others = ours if ours == logging.DEBUG else max(ours, logging.WARNING)
@@ -125,6 +213,7 @@ def logging_to(
     try:
         yield
     finally:
+        handler.close()
         root.handlers[:] = handlers
         for logger, number in before:
             logger.setLevel(number)

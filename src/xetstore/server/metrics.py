@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from xetstore.server.limits import ByteBudget
+    from xetstore.server.places import Places
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -85,6 +86,19 @@ class Metrics:
     def watch(self, budget: ByteBudget) -> None:
         """Show the state of this budget."""
         self._budget = budget
+
+    def watch_connections(self, places: Places) -> None:
+        """Show how many connections there are, and count those that were closed or refused for want of a place."""
+        for name, text, value in (
+            ("xetstore_connections", "Open connections.", lambda: len(places)),
+            ("xetstore_connections_idle", "Those on which no request is being answered.", lambda: places.idle),
+            ("xetstore_connections_max", "Connections that may be open.", lambda: places.most),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(value)
+        lacking = Counter(
+            "xetstore_connections_lacking_room", "Closed while idle, or refused.", ["how"], registry=self.registry
+        )
+        places.told = lambda event: lacking.labels(event).inc()
 
     # HTTP
 

@@ -25,9 +25,10 @@ from xetstore.server.lifecycle import make_server
 from xetstore.server.limits import Limits
 from xetstore.server.logs import logging_to
 from xetstore.server.metrics import Metrics
+from xetstore.server.places import Places
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
-from xetstore.server.sockets import listen, tls_context, url_of
+from xetstore.server.sockets import connections_within_descriptors, listen, tls_context, url_of
 
 ADMIN_TOKEN_FILE: Final = "admin-token"
 ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
@@ -63,6 +64,8 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
         authority = TokenAuthority(keys) if settings.auth == "tokens" else None
         token_file = None if authority is None else provide_admin_token(root / ACCESS_FOLDER, authority)
         site = make_site(cas, settings, keys=keys, authority=authority)
+        places = make_places(settings)
+        site.metrics.watch_connections(places)
         started = Started(url_of(settings, listening), root, token_file, version("xetstore"))
         server = make_server(
             create_app(site),
@@ -70,6 +73,7 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
             context=context,
             draining=site.draining,
             on_started=lambda: announce(started),
+            places=places,
         )
         _log.info("serving", extra={"url": started.url, "store": str(root)})
         asyncio.run(server.serve_until_stopped(listening))
@@ -97,6 +101,19 @@ def make_site(
         metrics=Metrics(version("xetstore")),
         clock=clock,
     )
+
+
+def make_places(settings: ServerSettings) -> Places:
+    """The places that this process has descriptors for; the log says so if they are fewer than the settings'."""
+    most = connections_within_descriptors(settings.max_connections)
+    if most < settings.max_connections:
+        _log.warning(
+            "at most %d connections instead of %d: the system gives this process too few descriptors (ulimit -n,"
+            " LimitNOFILE=)",
+            most,
+            settings.max_connections,
+        )
+    return Places(most, settings.max_connections_per_address)
 
 
 def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:

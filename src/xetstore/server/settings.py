@@ -67,6 +67,7 @@ class ServerSettings:
     rate_per_address: float = _setting(4000.0, "Requests a second of one address; 0 is no limit.")
     burst_seconds: float = _setting(10.0, "How many seconds' worth of requests may come at once.")
     max_connections: int = _setting(2000, "Connections at once.", at_least=1)
+    max_connections_per_address: int = _setting(500, "Connections of one address, a proxy's here apart.", at_least=1)
     header_timeout_seconds: float = _setting(10.0, "How long the head of a request may take.", at_least=0.01)
     stall_seconds: float = _setting(30.0, "How long a body may stand still.", at_least=0.01)
     keep_alive_seconds: int = _setting(75, "How long an idle connection is kept.")

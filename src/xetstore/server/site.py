@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 ANONYMOUS: Final = Caller(namespace="default", scope=Scope.WRITE, token_id="anonymous")
 """Whoever calls a server that asks for no tokens."""
 
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITE: Final = frozenset({"same-origin", "none"})
+"""Values of Sec-Fetch-Site: a page of this server, or the user. What is no browser sends none."""
+
 _HASH = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
@@ -56,12 +60,10 @@ class Site:
         """Who sent a request that needs ``scope``; also counts it against the rate of its token.
 
         Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small,
-        TooManyRequestsError. Without tokens the Host header has to name this machine as itself: a page in a browser
-        can make its own name resolve to 127.0.0.1, but not send another.
+        TooManyRequestsError. Without tokens, see :func:`refuse_pages`.
         """
         if self.authority is None:
-            if not names_loopback(request.headers.get("host")):
-                raise ForbiddenError("without tokens this server answers to localhost only")
+            refuse_pages(request)
             caller = ANONYMOUS
         else:
             caller = self.authority.verify(bearer_token(request))
@@ -116,6 +118,25 @@ def bearer_token(request: Request) -> str:
     if found is None:
         raise UnauthenticatedError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
     return found[1]
+
+
+def refuse_pages(request: Request) -> None:
+    """Raise ForbiddenError for what a page of another site may have made a browser send, where no token is asked for.
+
+    The Host header has to name this machine as itself: a page can make its own name resolve to 127.0.0.1, but not
+    send another. And what may change something has to come from no page, or one of this very server: a page can send
+    a POST anywhere, though it does not see the answer. The browser tells where it comes from.
+    """
+    headers = request.headers
+    host = headers.get("host")
+    if not names_loopback(host):
+        raise ForbiddenError("without tokens this server answers to localhost only")
+    if request.method in SAFE_METHODS:
+        return
+    origin = headers.get("origin")
+    own = f"{request.scope.get('scheme', 'http')}://{host}"
+    if (origin is not None and origin.lower() != own.lower()) or headers.get("sec-fetch-site", "none") not in OWN_SITE:
+        raise ForbiddenError("without tokens this server takes nothing from web pages", hint="serve it with tokens")
 
 
 def names_loopback(host: str | None) -> bool:

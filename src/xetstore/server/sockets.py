@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import socket
 import ssl
 from pathlib import Path
@@ -14,6 +16,14 @@ from xetstore.server.settings import ServerSettings
 
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE: Final = 1
+"""Connections that are accepted before the event loop does anything else. Where there are no descriptors left asyncio
+tries, and says so, and comes back a second later, as often as this.
+"""
+DESCRIPTORS_EACH: Final = 3
+"""What a connection may need: its socket, that again for the thread that moves a body, and the file it moves."""
+DESCRIPTORS_KEPT: Final = 128
+"""For the index, the logs, and connections that are accepted only to be refused."""
 UNSENT_BYTES: Final = 256 << 10
 """What the system may hold of an answer that it has not sent yet. It takes MiB otherwise, in steps: of a client that
 takes a little at a time nothing would be seen for minutes.
@@ -48,6 +58,24 @@ def listen(host: str, port: int) -> socket.socket:
             raise UsageError(f"{host} is not an address of this machine") from error
         raise kind_of(error)(f"{where} cannot be listened on: {error.strerror}") from error
     return listening
+
+
+def connections_within_descriptors(wanted: int) -> int:
+    """As many of ``wanted`` connections as this process may have descriptors for, at least one.
+
+    Raises the soft limit of descriptors as far as that takes and the hard limit allows.
+    """
+    needed = DESCRIPTORS_KEPT + DESCRIPTORS_EACH * wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        # Refused where the system has a limit of its own below the hard one, as macOS does.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    return max(1, (soft - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH)
 
 
 def url_of(settings: ServerSettings, listening: socket.socket) -> str:

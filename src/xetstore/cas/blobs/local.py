@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import time
@@ -89,7 +90,7 @@ class LocalBlobStore:
         """The whole object. Raises NotFoundError."""
         path = self._path(key)
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except OSError as error:
             raise _read_error(error, key) from error
 
@@ -97,15 +98,12 @@ class LocalBlobStore:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
         check_range(start, end)
         try:
-            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor, found = open_regular(self._path(key))
         except OSError as error:
             raise _read_error(error, key) from error
-        found = os.fstat(descriptor)
         size = found.st_size
-        if end > size or not S_ISREG(found.st_mode):
+        if end > size:
             os.close(descriptor)
-            if not S_ISREG(found.st_mode):
-                raise NotFoundError(f"there is no object {key}")
             raise RangeError(f"object {key} has {size} bytes, bytes {start} to {end} are not in it")
         return FileStream(descriptor, start, end, key)
 
@@ -154,6 +152,31 @@ class LocalBlobStore:
         sync_folder(folder.parent)
         with self._lock:
             self._durable_folders.add(folder)
+
+
+class NoRegularFileError(FileNotFoundError):
+    """A pipe, a folder or a device is where a file should be. For objects that is as if nothing were there."""
+
+
+def open_regular(path: Path) -> tuple[int, os.stat_result]:
+    """A descriptor for reading a file of a store, the caller's to close, and what it is.
+
+    Raises NoRegularFileError for what is there but is none, and OSError. To open a pipe would otherwise wait for a
+    writer, for ever; ``O_NONBLOCK`` changes nothing for a file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    found = os.fstat(descriptor)
+    if not S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise NoRegularFileError(errno.ENOENT, "it is no regular file", str(path))
+    return descriptor, found
+
+
+def read_regular(path: Path) -> bytes:
+    """All of a file of a store. Raises OSError as :func:`open_regular`."""
+    descriptor, _ = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def make_durable_folder(folder: Path) -> None:

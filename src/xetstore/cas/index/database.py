@@ -31,7 +31,6 @@ class Index:
 
     def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         self._path: Path | None = path
-        self._busy_timeout_seconds = busy_timeout_seconds
         self._read_only_because: XetError | None = None
         self._is_cut = False
         self._check_whole()
@@ -54,7 +53,6 @@ class Index:
         """An index that lives as long as this object."""
         index = cls.__new__(cls)
         index._path = None
-        index._busy_timeout_seconds = 0
         index._read_only_because = None
         index._start(sqlite.memory_connection, StaticPool)
         # All threads share the one connection, so they take turns.
@@ -83,7 +81,7 @@ class Index:
             reason = self._read_only_because
             raise type(reason)(str(reason), hint=reason.hint)
         self.require_in_place()
-        with self._connected() as connection, self._patience(connection, patience_seconds):
+        with self._connected() as connection, sqlite.patience(connection, patience_seconds):
             connection.execution_options(xet_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield Writer(connection)
@@ -173,20 +171,6 @@ class Index:
             )
         with self.transaction() as writer:
             migrate(writer.connection)
-
-    @contextlib.contextmanager
-    def _patience(self, connection: Connection, seconds: float | None) -> Iterator[None]:
-        """Wait for other writers no longer than that, on this connection."""
-        if seconds is None or self._path is None:
-            yield
-            return
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        driver.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-        try:
-            yield
-        finally:
-            driver.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:

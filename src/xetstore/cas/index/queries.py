@@ -59,6 +59,7 @@ PAGE_ROWS: Final = 1000
 
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 _TERM: Final = struct.Struct("<QIII")
+_XORB_ID: Final = struct.Struct("<Q")  # with which a term begins
 _PackedTerm = tuple[int, int, int, int]
 
 _T = TypeVar("_T")
@@ -312,8 +313,9 @@ class Reader:
 
     # Who may read which part of a xorb
 
-    def granted_terms(self, xorb_id: int, namespace: str) -> Iterator[list[tuple[int, int]]]:
-        """The chunk ranges of a xorb that the files of a namespace are made of: a list for each file."""
+    def granted_terms(self, xorb_id: int, namespace: str) -> Iterator[set[tuple[int, int]]]:
+        """The chunk ranges of a xorb that the files of a namespace are made of: a set for each file."""
+        used_bytes = _XORB_ID.pack(xorb_id)
         for file_id, first_byte in self.connection.execute(_USERS, {"xorb_id": xorb_id, "namespace": namespace}):
             before = select(func.max(file_segment.c.first_byte)).where(
                 file_segment.c.file_id == file_id, file_segment.c.first_byte <= first_byte
@@ -322,8 +324,9 @@ class Reader:
                 file_segment.c.file_id == file_id, file_segment.c.first_byte >= before.scalar_subquery()
             )
             packed = self.connection.execute(segments).scalars()
-            terms = (term for payload in packed for term in _TERM.iter_unpack(payload))
-            yield [(start, end) for used, start, end, _ in terms if used == xorb_id]
+            # Most segments of a long file do not name the xorb, which is seen without taking them apart.
+            terms = (term for payload in packed if used_bytes in payload for term in _TERM.iter_unpack(payload))
+            yield {(start, end) for used, start, end, _ in terms if used == xorb_id}
 
     # For check
 

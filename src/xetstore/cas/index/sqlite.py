@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.errors import (
     AccessDeniedError,
@@ -15,6 +16,9 @@ from xetstore.errors import (
     StorageFullError,
     UnavailableError,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 # Extended codes that tell more than their primary code: no room for the shared memory file.
 _NO_ROOM: Final = {sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -77,6 +81,21 @@ def read_only_connection(path: Path, busy_timeout_seconds: float) -> Callable[[]
 def memory_connection() -> sqlite3.Connection:
     """A new database in memory."""
     return _connect(":memory:", 0)
+
+
+@contextlib.contextmanager
+def patience(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """While this is open, a connection waits so long for others that write; None: as long as ever."""
+    if seconds is None:
+        yield
+        return
+    driver: Any = connection.connection
+    before = driver.execute("PRAGMA busy_timeout").fetchone()[0]
+    driver.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={before}")
 
 
 def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
