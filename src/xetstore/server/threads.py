@@ -15,7 +15,8 @@ MAX_THREADS: Final = 40
 """Calls into the store at once. They have threads of their own, so that however many wait, a health check need not."""
 
 _POOL: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
-_COMMITS: Final = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore-commit")
+_COMMITS: Final = ThreadPoolExecutor(2000, thread_name_prefix="xetstore-commit")
+"""As many as there are places, which the limits of a server give: ``commits`` and ``shards``."""
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
