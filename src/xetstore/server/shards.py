@@ -57,7 +57,7 @@ async def post_v1(request: Request) -> Response:
     if "hash" in request.path_params:
         parse_hash(request.path_params["hash"])
     async with _shard_of(request) as work:
-        is_new = await in_commit_thread(cas.put_shard, work.shard, progress=work.go_on)
+        is_new = await in_commit_thread(_put, cas, work.shard, site.settings.max_shard_chunks, work.go_on)
     site.metrics.shard_received(len(work.shard.files), is_new=is_new)
     return JSONResponse({"result": int(is_new)})
 
@@ -91,7 +91,7 @@ async def _shard_of(request: Request) -> AsyncIterator[_Work]:
     """The shard in a body, while there are a place and the memory to work with it.
 
     While it comes in it holds a block, as a xorb does: it is on disk. What parsing and committing take is reserved when
-    it is whole. Raises FormatError, RejectedShardError if it is too much work, and as :func:`receive_body`.
+    it is whole. Raises FormatError, and as :func:`receive_body`.
     """
     site = site_of(request)
     holders = holders_of(request)
@@ -110,21 +110,25 @@ async def _shard_of(request: Request) -> AsyncIterator[_Work]:
                 site.limits.shards.reserve(1, holders),
                 site.limits.committing.reserve(MEMORY_FACTOR * length, holders),
             ):
-                yield _Work(await in_thread(_parse, spool, site.settings.max_shard_chunks), leaving)
+                yield _Work(await in_thread(_parse, spool), leaving)
         finally:
             leaving.cancel()
 
 
-def _parse(spool: SpooledTemporaryFile[bytes], most_chunks: int) -> Shard:
+def _parse(spool: SpooledTemporaryFile[bytes]) -> Shard:
     spool.seek(0)
-    shard = Shard.parse(spool.read())
+    return Shard.parse(spool.read())
+
+
+def _put(cas: EmbeddedCas, shard: Shard, most_chunks: int, progress: Callable[[int, int], None]) -> bool:
+    """Verify and register a shard, unless it is too much work: a term of 96 bytes may stand for 8,192 chunks."""
     chunks = sum(term.chunk_end - term.chunk_start for file in shard.files for term in file.terms)
     if chunks > most_chunks:
         raise RejectedShardError(
             f"the files of the shard have {chunks} chunks, at most {most_chunks} are verified at once",
             hint="send the files in several shards",
         )
-    return shard
+    return cas.put_shard(shard, progress=progress)
 
 
 class _Commit(Response):
@@ -149,7 +153,8 @@ class _Commit(Response):
             self._work = work
             n_files = len(work.shard.files)
             self._progress = 0, len(work.shard.xorbs) + n_files
-            commit = asyncio.ensure_future(in_commit_thread(self._cas.put_shard, work.shard, progress=self._note))
+            most = self._site.settings.max_shard_chunks
+            commit = asyncio.ensure_future(in_commit_thread(_put, self._cas, work.shard, most, self._note))
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._report(commit, send_frame)
