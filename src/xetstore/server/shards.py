@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any, Final
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.responses import JSONResponse, Response
@@ -17,7 +19,7 @@ from xetstore.cas.tokens import Scope
 from xetstore.errors import RejectedShardError
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import MAX_SHARD_BYTES
-from xetstore.server.limits import ClientGoneError
+from xetstore.server.limits import ClientGoneError, declared_bytes
 from xetstore.server.problems import as_xet_error, message_of
 from xetstore.server.receiving import memory_of_body, receive_body
 from xetstore.server.sending import until_gone
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Send
     from starlette.types import Scope as Exchange
-    from typing_extensions import Buffer
 
     from xetstore.cas.service import EmbeddedCas
 
@@ -40,8 +41,8 @@ HEARTBEAT_SECONDS: Final = 20.0
 MEMORY_FACTOR: Final = 12
 """A shard in memory: its bytes, what they are parsed into, the normalised form that is stored, rows. Measured: 8 to 10.
 """
-SPOOLED_BYTES: Final = 1 << 20
-"""A longer shard is on disk while it comes in."""
+IN_MEMORY_BYTES: Final = 128 << 10
+"""A longer shard is on disk while it comes in, and while it waits for its turn."""
 
 _Frame = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -95,29 +96,29 @@ async def _shard_of(request: Request) -> AsyncIterator[_Work]:
     """
     site = site_of(request)
     holders = holders_of(request)
-    folder = await in_thread(lambda: site.cas.scratch_folder)
-    with SpooledTemporaryFile(SPOOLED_BYTES, dir=None if folder is None else str(folder)) as spool:
-
-        def take(*parts: Buffer) -> None:
-            for part in parts:
-                spool.write(part)
-
+    async with AsyncExitStack() as until_done:
         async with site.limits.receiving.reserve(memory_of_body(request), holders):
-            length = await receive_body(request, take, site.limits, MAX_SHARD_BYTES)
+            if (declared_bytes(request) or MAX_SHARD_BYTES) <= IN_MEMORY_BYTES:
+                body: IO[bytes] = BytesIO(await site.limits.read_body(request, IN_MEMORY_BYTES))
+            else:
+                body = until_done.enter_context(await in_thread(_on_disk, site.cas))
+                await receive_body(request, lambda *parts: body.writelines(parts), site.limits, MAX_SHARD_BYTES)
         leaving = asyncio.ensure_future(until_gone(request.receive))
-        try:
-            async with (
-                site.limits.shards.reserve(1, holders),
-                site.limits.committing.reserve(MEMORY_FACTOR * length, holders),
-            ):
-                yield _Work(await in_thread(_parse, spool), leaving)
-        finally:
-            leaving.cancel()
+        until_done.callback(leaving.cancel)
+        await until_done.enter_async_context(site.limits.shards.reserve(1, holders))
+        memory = MEMORY_FACTOR * body.seek(0, os.SEEK_END)
+        await until_done.enter_async_context(site.limits.committing.reserve(memory, holders))
+        yield _Work(await in_thread(_parse, body), leaving)
 
 
-def _parse(spool: SpooledTemporaryFile[bytes]) -> Shard:
-    spool.seek(0)
-    return Shard.parse(spool.read())
+def _on_disk(cas: EmbeddedCas) -> IO[bytes]:
+    """A file without a name, on the disk of the store."""
+    return TemporaryFile(dir=cas.scratch_folder)
+
+
+def _parse(body: IO[bytes]) -> Shard:
+    body.seek(0)
+    return Shard.parse(body.read())
 
 
 def _put(cas: EmbeddedCas, shard: Shard, most_chunks: int, progress: Callable[[int, int], None]) -> bool:
