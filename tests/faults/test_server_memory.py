@@ -224,3 +224,129 @@ def test_the_biggest_shard_takes_less_than_a_gib(
     taken = (peak_bytes(server) - before) / len(shard)
     print(f"{taken:.1f} times its size")
     assert before + taken * MAX_SHARD_BYTES < GIB
+
+
+# --- Answers --------------------------------------------------------------------------------------------------
+
+
+def put_tiny_chunks(server: ServerProcess) -> BigXorb:
+    xorb = tiny_chunks()
+    with Client(server.url, server.admin_token) as client:
+        assert client.request("POST", f"/v1/xorbs/default/{xorb.hash}", bytes(xorb.parts[0])).status == 200
+    return xorb
+
+
+def whole_xorbs(xorb: BigXorb, terms: int) -> tuple[Hash, bytes]:
+    """A file of so many terms of all chunks of a xorb, and the small shard that registers it."""
+    tree = _kernel.MerkleTree(SUITE.kernel)
+    for _ in range(terms):
+        tree.update(xorb.chunks.hashes, xorb.chunks.lengths)
+    name = file_hash(Hash(tree.root()))
+    term = _RECORD.pack(xorb.hash.digest, 0, xorb.chunks.total_bytes, 0, len(xorb.chunks))
+    proof = _RECORD.pack(verification_hash(xorb.chunks.hashes).digest, 0, 0, 0, 0)
+    return name, _shard(
+        [_RECORD.pack(name.digest, FILE_WITH_VERIFICATION, terms, 0, 0), *[term] * terms, *[proof] * terms]
+    )
+
+
+def far_ranges(xorb: BigXorb, terms: int) -> tuple[Hash, bytes]:
+    """A file of so many terms of one chunk each, no two of which touch; at most every other chunk once, then again."""
+    count = len(xorb.chunks)
+    picked = [2 * i % count for i in range(terms)]
+    one = [xorb.chunks.slice(i, i + 1) for i in range(0, count, 2)]
+    proofs = [_RECORD.pack(verification_hash(chunks.hashes).digest, 0, 0, 0, 0) for chunks in one]
+    whole = ChunkList.concat([one[i // 2] for i in picked])
+    name = file_hash(Hash(_kernel.merkle_root(SUITE.kernel, whole.hashes, whole.lengths)))
+    return name, _shard(
+        [
+            _RECORD.pack(name.digest, FILE_WITH_VERIFICATION, terms, 0, 0),
+            *(_RECORD.pack(xorb.hash.digest, 0, CHUNK_BYTES, i, i + 1) for i in picked),
+            *(proofs[i // 2] for i in picked),
+        ]
+    )
+
+
+def register(server: ServerProcess, shard: bytes) -> None:
+    with Client(server.url, server.admin_token) as client:
+        assert result_of(client.request("POST", "/v1/shards", shard)) == 1
+
+
+def asked_at_once(server: ServerProcess, path: str, times: int, headers: dict[str, str]) -> tuple[list[int], int]:
+    """The statuses of the answers, and how much more memory the server had at most than before."""
+    token = server.admin_token
+    Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak counts from here
+    before = peak_bytes(server)
+
+    def ask(_: int) -> int:
+        with Client(server.url, token) as client:
+            return client.request("GET", path, headers=headers).status
+
+    statuses = at_once(ask, range(times))
+    return statuses, peak_bytes(server) - before
+
+
+@pytest.mark.parametrize("terms", [10, 80, 250])
+def test_answers_with_millions_of_chunk_hashes_take_what_is_reserved(server: ServerProcess, terms: int) -> None:
+    file, shard = whole_xorbs(put_tiny_chunks(server), terms)
+    register(server, shard)
+    statuses, taken = asked_at_once(server, f"/v2/reconstructions/{file}", 4, {"X-Xet-Chunk-Hashes": "true"})
+    print(f"{terms} terms: {statuses}, {taken >> 20} MiB, {taken / terms / 8192:.0f} bytes a chunk")
+    assert 200 in statuses
+    assert set(statuses) <= {200, 503}
+    assert taken < 384 * MIB
+
+
+def test_an_answer_that_would_take_too_much_is_refused_before_it_is_made(server: ServerProcess) -> None:
+    """1,500 terms: 500 MiB with chunk hashes. Without them they are a short answer."""
+    file, shard = whole_xorbs(put_tiny_chunks(server), 1500)
+    assert len(shard) < 150_000
+    register(server, shard)
+    statuses, taken = asked_at_once(server, f"/v2/reconstructions/{file}", 8, {"X-Xet-Chunk-Hashes": "true"})
+    assert statuses == [413] * 8
+    assert taken < 64 * MIB
+    assert asked_at_once(server, f"/v2/reconstructions/{file}", 1, {})[0] == [200]
+    edit = {"X-Range-Dirty": "bytes=0-9"}
+    assert asked_at_once(server, f"/v2/file-chunk-hashes/{file}", 4, edit)[0] == [413] * 4
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("terms", [20_000, 150_000])
+def test_answers_of_many_terms_take_what_is_reserved(server: ServerProcess, version: int, terms: int) -> None:
+    file, shard = far_ranges(put_tiny_chunks(server), terms)
+    register(server, shard)
+    statuses, taken = asked_at_once(server, f"/v{version}/reconstructions/{file}", 4, {})
+    print(f"{terms} terms: {statuses}, {taken >> 20} MiB, {taken / terms:.0f} bytes a term")
+    assert 200 in statuses
+    assert set(statuses) <= {200, 503}
+    assert taken < 384 * MIB
+
+
+def test_edits_of_a_file_of_many_chunks_take_what_is_reserved(server: ServerProcess) -> None:
+    file, shard = whole_xorbs(put_tiny_chunks(server), 60)
+    register(server, shard)
+    statuses, taken = asked_at_once(server, f"/v2/file-chunk-hashes/{file}", 4, {"X-Range-Dirty": "bytes=0-9"})
+    print(f"{statuses}, {taken >> 20} MiB, {taken / 60 / 8192:.0f} bytes a chunk")
+    assert 200 in statuses
+    assert set(statuses) <= {200, 503}
+    assert taken < 384 * MIB
+
+
+def test_40_dedup_answers_at_once_take_what_is_reserved(server: ServerProcess) -> None:
+    """Of 100,000 chunks each: xorbs that were uploaded one after the other, and belong to one file."""
+    parts = []
+    with Client(server.url, server.admin_token) as client:
+        for first in range(13):
+            chunks = [struct.pack("<QQ", first, number) for number in range(SUITE.max_xorb_chunks)]
+            xorb = BigXorb(hashed_chunks(chunks), (memoryview(encode(chunks, _kernel.NONE)),))
+            assert client.request("POST", f"/v1/xorbs/default/{xorb.hash}", bytes(xorb.parts[0])).status == 200
+            parts.append((Term(xorb.hash, 0, len(xorb.chunks), xorb.chunks.total_bytes), xorb.chunks))
+        shard = Shard((entry_of(parts),), ())
+        assert result_of(client.request("POST", "/v1/shards", shard.serialize())) == 1
+    chunk = Hash(parts[0][1].digest(0))
+    statuses, taken = asked_at_once(server, f"/v1/chunks/default/{chunk}", 1, {})
+    print(f"one: {statuses}, {taken >> 20} MiB, {taken / 13 / 8192:.0f} bytes a chunk")
+    statuses, taken = asked_at_once(server, f"/v1/chunks/default/{chunk}", 40, {})
+    print(f"40: {statuses}, {taken >> 20} MiB")
+    assert set(statuses) <= {200, 404}
+    assert statuses.count(200) >= 8
+    assert taken < 200 * MIB

@@ -236,3 +236,26 @@ def test_an_endpoint_may_end_in_a_slash(server: Server, recorded: Proxy, tmp_pat
     infos = [client.upload([write(tmp_path / str(len(content)), content)]).infos[0] for content in contents]
     assert client.download(infos) == list(contents)
     assert recorded.requests("GET", "//v2/reconstructions/")
+
+
+# --- Small budgets --------------------------------------------------------------------------------------
+
+
+def test_it_uploads_and_downloads_where_a_client_has_room_for_two_bodies(tmp_path: Path) -> None:
+    """Of 16 MiB a token has a quarter: whatever the client sends at once, two uploads go on, the others wait."""
+    contents = [splitmix64(seed, 30_000_000) for seed in range(4)]
+    paths = [write(tmp_path / f"{number}", content) for number, content in enumerate(contents)]
+    options = ("--max-bytes-in-flight", "16MiB", "--max-commits", "4", "--max-shards", "1")
+    with Server(tmp_path / "store", options=options) as server:
+        client = HfProcess(server.connect(), tmp_path / "home", environment={"HF_XET_FIXED_UPLOAD_CONCURRENCY": "16"})
+        infos = client.upload(paths).infos
+        for how in DOWNLOADS:
+            assert client.download(infos, how) == contents, how
+        with xetstore.open(server.endpoint, token=server.token()[0]) as store:
+            for info, content in zip(infos, contents, strict=True):
+                store.get(info.hash, tmp_path / "copy")
+                assert (tmp_path / "copy").read_bytes() == content
+            again = write(tmp_path / "ours", splitmix64(99, 30_000_000))
+            report = store.put(again)
+            assert b"".join(store.iter_range(report.hash)) == again.read_bytes()
+        assert "busy" not in server.log

@@ -13,6 +13,7 @@ import pytest
 from tests.strategies import splitmix64
 from xetstore.errors import DamagedError, TimedOutError
 from xetstore.server.direct import TURN_BYTES, BodySender
+from xetstore.server.limits import Pace
 
 BLOCK = 64 << 10
 DATA = splitmix64(5, TURN_BYTES + 3 * BLOCK + 7)
@@ -32,7 +33,7 @@ class Source:
 
 
 def sender(source: Source, length: int, stall_seconds: float = 60) -> BodySender:
-    return BodySender(source, length, block_bytes=BLOCK, progress_bytes=1 << 10, stall_seconds=stall_seconds)
+    return BodySender(source, length, block_bytes=BLOCK, pace=Pace(1 << 10, stall_seconds, 0, 0))
 
 
 def run(work: Callable[[socket.socket, socket.socket, asyncio.Future[None]], Awaitable[Any]]) -> None:
@@ -90,7 +91,7 @@ def test_two_at_a_time_do_not_mix() -> None:
 
 def test_who_takes_nothing_is_given_up() -> None:
     async def work(here: socket.socket, _: socket.socket, gone: asyncio.Future[None]) -> None:
-        with sender(Source(DATA), len(DATA), stall_seconds=0.05) as body, pytest.raises(TimedOutError, match="nothing"):
+        with sender(Source(DATA), len(DATA), stall_seconds=0.05) as body, pytest.raises(TimedOutError, match="within"):
             await body.send(here.fileno(), gone, lambda _: None)
 
     run(work)

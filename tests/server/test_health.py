@@ -73,7 +73,8 @@ def saturated(cas: EmbeddedCas) -> Iterator[LiveServer]:
         live_server(cas, app=app, max_bytes_in_flight=1 << 20) as server,
         ThreadPoolExecutor(MORE_THAN_THE_POOL) as pool,
     ):
-        server.site.limits.budget.used_bytes = 1 << 20
+        for budget in server.site.limits.budgets:
+            budget.used = budget.total
         blocked: list[Future[object]] = [
             pool.submit(server.request, "GET", "/block") for _ in range(MORE_THAN_THE_POOL)
         ]

@@ -1,4 +1,4 @@
-"""Limits: token buckets, the budget of bytes in flight, and bodies that are too long, too slow, or cut off."""
+"""Limits: token buckets, the pace of bodies, and bodies that are too long, too slow, or cut off."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from xetstore.errors import TimedOutError, TooLargeError, TooManyRequestsError, UnavailableError, UsageError
-from xetstore.server.limits import DISCARD_BYTES, ByteBudget, ClientGoneError, Limits, TokenBuckets
+from xetstore.errors import TimedOutError, TooLargeError, TooManyRequestsError, UsageError
+from xetstore.server.limits import DISCARD_BYTES, ClientGoneError, Limits, Pace, TokenBuckets
 from xetstore.server.settings import ServerSettings
 from xetstore.testing.clock import FakeClock
 
@@ -95,137 +95,52 @@ def test_no_more_is_admitted_than_the_burst_and_the_rate_allow(gaps: list[float]
         assert admitted <= rate * (burst + clock()) + 1e-6
 
 
-# The budget
+# The pace of a client
 
 
-def test_the_budget_is_given_back() -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=0.01)
-        with pytest.raises(KeyError):
-            async with budget.reserve(100):
-                assert budget.used_bytes == 100
-                raise KeyError
-        assert budget.used_bytes == 0
-
-    asyncio.run(play())
-
-
-def test_who_gets_no_part_of_the_budget_in_time_is_told_when_to_come_back() -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=0.01)
-        async with budget.reserve(60):
-            with pytest.raises(UnavailableError) as refused:
-                async with budget.reserve(60):
-                    pass
-            assert refused.value.retry_after
-            assert (budget.used_bytes, budget.waiting) == (60, 0)
-        assert budget.used_bytes == 0
-
-    asyncio.run(play())
+def test_a_client_that_is_waited_for_too_long_without_progress_has_used_up_its_patience() -> None:
+    pace = Pace(1000, stall_seconds=10, rate=0, grace_seconds=0)
+    pace.moved(999)
+    pace.waited(9)
+    assert pace.patience == 1
+    pace.moved(1)
+    assert pace.patience == 10
+    pace.waited(10)
+    assert pace.patience == 0
+    assert "1000 bytes within 10 seconds" in str(pace.too_slow("it came"))
 
 
-def test_more_than_the_whole_budget_is_admitted_alone() -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=0.01)
-        async with budget.reserve(1000):
-            assert budget.used_bytes == 100
-            with pytest.raises(UnavailableError):
-                async with budget.reserve(1):
-                    pass
-        assert budget.used_bytes == 0
-
-    asyncio.run(play())
+def test_a_client_that_keeps_moving_but_too_slowly_on_average_has_used_it_up_too() -> None:
+    pace = Pace(1000, stall_seconds=10, rate=500, grace_seconds=60)
+    for _ in range(10):
+        pace.waited(9)
+        pace.moved(1000)  # 111 bytes a second: 7 seconds of its patience are gone each time
+    assert pace.patience <= 0
+    assert "500 bytes a second" in str(pace.too_slow("it came"))
 
 
-def test_a_large_reservation_is_not_starved_by_small_ones() -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=60)
-        order: list[str] = []
-
-        async def take(name: str, n_bytes: int) -> None:
-            async with budget.reserve(n_bytes):
-                order.append(name)
-
-        async with budget.reserve(50):
-            large = asyncio.create_task(take("large", 100))
-            await asyncio.sleep(0)
-            small = asyncio.create_task(take("small", 10))
-            await asyncio.sleep(0)
-            assert order == []
-            assert budget.waiting == 2
-        await asyncio.gather(large, small)
-        assert order == ["large", "small"]
-
-    asyncio.run(play())
+@pytest.mark.parametrize("bodies_at_once", [1, 4])
+def test_an_honest_client_on_a_bad_line_gets_a_whole_xorb_through(bodies_at_once: int) -> None:
+    """50 KiB a second, of four bodies at once too: none of them is cut off."""
+    pace = Limits(ServerSettings()).pace()
+    rate = (50 << 10) / bodies_at_once
+    sent = 0
+    while sent < 64 << 20:
+        pace.waited(1400 / rate)
+        assert pace.patience > 0
+        pace.moved(1400)
+        sent += 1400
 
 
-def test_who_gives_up_waiting_lets_the_next_one_through() -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=60)
-        got = asyncio.Event()
-
-        async def take(n_bytes: int) -> None:
-            async with budget.reserve(n_bytes):
-                got.set()
-
-        async with budget.reserve(50):
-            large = asyncio.create_task(take(100))
-            await asyncio.sleep(0)
-            small = asyncio.create_task(take(10))
-            await asyncio.sleep(0)
-            large.cancel()
-            await got.wait()
-            await small
-            with pytest.raises(asyncio.CancelledError):
-                await large
-        assert (budget.used_bytes, budget.waiting) == (0, 0)
-
-    asyncio.run(play())
-
-
-def test_a_grant_that_comes_as_the_waiter_is_cancelled_is_not_lost() -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=60)
-
-        async def take() -> None:
-            async with budget.reserve(100):
-                pass
-
-        holder = budget.reserve(100)
-        await holder.__aenter__()
-        waiter = asyncio.create_task(take())
-        await asyncio.sleep(0)
-        await holder.__aexit__(None, None, None)
-        waiter.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiter
-        assert (budget.used_bytes, budget.waiting) == (0, 0)
-
-    asyncio.run(play())
-
-
-@given(st.lists(st.tuples(st.integers(0, 150), st.sampled_from(["use", "cancel", "fail"])), max_size=30))
-def test_whatever_happens_to_who_uses_it_the_budget_is_whole_in_the_end(plan: list[tuple[int, str]]) -> None:
-    async def play() -> None:
-        budget = ByteBudget(100, queue_seconds=60)
-
-        async def use(n_bytes: int, how: str) -> None:
-            async with budget.reserve(n_bytes):
-                assert budget.used_bytes <= 100
-                await asyncio.sleep(0)
-                if how == "fail":
-                    raise KeyError
-
-        tasks = [asyncio.create_task(use(n_bytes, how)) for n_bytes, how in plan]
-        for task, (n_bytes, how) in zip(tasks, plan, strict=True):
-            if n_bytes % 3:
-                await asyncio.sleep(0)
-            if how == "cancel":
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert (budget.used_bytes, budget.waiting) == (0, 0)
-
-    asyncio.run(play())
+def test_a_client_that_trickles_is_cut_off_long_before_its_xorb_is_there() -> None:
+    """64 KiB in every 30 seconds were enough for eight hours."""
+    pace = Limits(ServerSettings()).pace()
+    seconds = 0.0
+    while pace.patience > 0:
+        pace.waited(29)
+        pace.moved(64 << 10)
+        seconds += 29
+    assert seconds < 100
 
 
 # Bodies
@@ -362,3 +277,12 @@ def test_discarding_ends_somewhere() -> None:
 
     assert not discard(receive)
     assert DISCARD_BYTES <= received <= DISCARD_BYTES + (1 << 20)
+
+
+def test_a_body_that_comes_too_slowly_on_average_is_cut_off() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": bytes(64 << 10), "more_body": True}
+
+    with pytest.raises(TimedOutError, match="on average"):
+        read(request_of(receive), 1 << 30, min_rate_bytes=1 << 30, rate_grace_seconds=0.05)

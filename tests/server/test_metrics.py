@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
+from xetstore.errors import UnavailableError
 from xetstore.protocol.hashes import Hash
-from xetstore.server.limits import ByteBudget
+from xetstore.server.budgets import Budget
 from xetstore.server.metrics import Metrics
 from xetstore.testing import make_sample, random_bytes
 
@@ -78,19 +81,32 @@ def test_a_scrape_counts_itself_as_the_one_request_in_flight(server: LiveServer)
 
 def test_the_budget_is_shown_as_it_is(cas: EmbeddedCas) -> None:
     with live_server(cas, max_bytes_in_flight=1 << 24) as server:
-        server.site.limits.budget.used_bytes = 12_345
+        server.site.limits.receiving.used = 12_345
         found = scraped(server)
-        server.site.limits.budget.used_bytes = 0
-    assert found["xetstore_budget_bytes()"] == 1 << 24
-    assert found["xetstore_budget_used_bytes()"] == 12_345
-    assert found["xetstore_budget_waiting()"] == 0
+        server.site.limits.receiving.used = 0
+    for name in ("reading", "receiving", "committing"):
+        assert found[f"xetstore_budget_bytes(budget={name})"] == 1 << 24
+    assert found["xetstore_budget_used_bytes(budget=receiving)"] == 12_345
+    assert found["xetstore_budget_used_bytes(budget=reading)"] == 0
+    assert found["xetstore_budget_waiting(budget=receiving)"] == 0
+    assert found["xetstore_budget_refused_total(budget=shards)"] == 0
 
 
-def test_metrics_without_a_budget_show_none() -> None:
+def test_a_refusal_of_a_budget_is_counted() -> None:
     metrics = Metrics("1")
-    assert samples(metrics.exposition().decode())["xetstore_budget_bytes()"] == 0
-    metrics.watch(ByteBudget(7, 1))
-    assert samples(metrics.exposition().decode())["xetstore_budget_bytes()"] == 7
+    budget = Budget("rooms", 7, queue_seconds=0.01)
+    metrics.watch(budget)
+
+    async def play() -> None:
+        async with budget.reserve(7):
+            with pytest.raises(UnavailableError):
+                async with budget.reserve(1):
+                    pass
+
+    asyncio.run(play())
+    found = samples(metrics.exposition().decode())
+    assert found["xetstore_budget_bytes(budget=rooms)"] == 7
+    assert found["xetstore_budget_refused_total(budget=rooms)"] == 1
 
 
 def test_two_servers_in_one_process_count_apart(cas: EmbeddedCas) -> None:

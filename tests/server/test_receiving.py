@@ -122,7 +122,7 @@ def test_a_body_that_is_found_damaged_in_the_middle_is_answered(server: LiveServ
         status, told = connection.answer()
         assert status == 400, told
     assert server.request("GET", "/health/live").status == 200
-    until(lambda: server.site.limits.budget.used_bytes == 0)
+    until(lambda: server.site.limits.receiving.used == 0)
 
 
 def test_what_is_left_of_a_damaged_body_does_not_reach_the_next_request(
@@ -182,4 +182,4 @@ def test_no_socket_is_left_whatever_becomes_of_a_body(cas: EmbeddedCas) -> None:
                 end(connection)
             until(lambda: server.connections == 0)
         until(lambda: open_sockets() == before)
-        assert server.site.limits.budget.used_bytes == 0
+        assert server.site.limits.receiving.used == 0

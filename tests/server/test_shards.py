@@ -323,6 +323,13 @@ class Commit:
     def next_frame(self) -> dict[str, Any]:
         return dict(json.loads(self.answer.readline()))
 
+    def leave(self) -> None:
+        """Close the connection; on return the server has noticed."""
+        self.answer.close()
+        self.connection.close()
+        until(lambda: self.server.connections == 0)
+        assert self.server.request("GET", "/health/live").status == 200
+
     def next_other_than(self, frame: dict[str, Any]) -> dict[str, Any]:
         """The next frame that does not repeat this one."""
         while (found := self.next_frame()) == frame:
@@ -378,11 +385,11 @@ def test_while_nothing_moves_the_last_frame_is_repeated(commit: Commit, monkeypa
 
 
 def test_a_commit_holds_its_share_of_the_memory_until_it_is_over(commit: Commit) -> None:
-    budget = commit.server.site.limits.budget
-    assert budget.used_bytes == 12 * len(Shard((SAMPLE.file, OTHER.file)).serialize())
+    budget = commit.server.site.limits.committing
+    assert budget.used == 12 * len(Shard((SAMPLE.file, OTHER.file)).serialize())
     commit.blobs.gate.set()
     commit.answer.read()
-    assert budget.used_bytes == 0
+    assert budget.used == 0
 
 
 @pytest.mark.parametrize(
@@ -415,13 +422,25 @@ def test_a_commit_that_fails_later_says_so_in_its_last_frame(
     assert not is_registered(commit.server)
 
 
-def test_a_client_that_leaves_does_not_stop_the_commit(commit: Commit) -> None:
+def test_a_client_that_leaves_while_its_shard_is_verified_stops_that(commit: Commit) -> None:
     commit.next_frame()
-    commit.answer.close()
-    commit.connection.close()
+    commit.leave()
+    commit.blobs.gate.set()
+    until(lambda: commit.server.site.limits.committing.used == 0)
+    assert commit.server.site.metrics.in_flight == 0
+    assert not is_registered(commit.server)
+
+
+def test_a_client_that_leaves_does_not_stop_what_is_verified(commit: Commit) -> None:
+    first = commit.next_frame()
+    commit.blobs.let_one_pass()
+    second = commit.next_other_than(first)
+    commit.blobs.let_one_pass()
+    commit.next_other_than(second)
+    commit.leave()
     commit.blobs.gate.set()
     until(lambda: is_registered(commit.server) and is_registered(commit.server, OTHER.file.hash))
-    until(lambda: commit.server.site.limits.budget.used_bytes == 0)
+    until(lambda: commit.server.site.limits.committing.used == 0)
 
 
 def test_a_server_that_is_told_to_stop_still_says_what_came_of_a_commit(commit: Commit) -> None:

@@ -521,7 +521,7 @@ def test_a_client_that_takes_nothing_is_cut_off(cas: EmbeddedCas) -> None:
     with live_server(cas, stall_seconds=0.2) as server, slow_connection(server) as connection:
         answer = request_all(server, connection)
         until(lambda: server.site.metrics.in_flight == 0)
-        assert server.site.limits.budget.used_bytes == 0
+        assert server.site.limits.reading.used == 0
         until(lambda: server.connections == 0)  # and what was not taken is not kept for the client either
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             answer.read()
@@ -532,7 +532,7 @@ def test_a_client_that_leaves_in_the_middle_costs_nothing_more(server: LiveServe
     before = served("xetstore_xorb_served_bytes_total") or 0
     with slow_connection(server) as connection:
         request_all(server, connection)
-    until(lambda: server.site.metrics.in_flight == 0 and server.site.limits.budget.used_bytes == 0)
+    until(lambda: server.site.metrics.in_flight == 0 and server.site.limits.reading.used == 0)
     assert (served("xetstore_xorb_served_bytes_total") or 0) - before < len(BIG.body)
 
 

@@ -255,7 +255,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(
             until(lambda: stored() != [])
         if is_reset:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering(0))
-    until(lambda: stored() == [] and server.site.limits.budget.used_bytes == 0)
+    until(lambda: stored() == [] and server.site.limits.receiving.used == 0)
     assert post(server, SAMPLE.body).json() == {"was_inserted": True}
 
 
@@ -276,7 +276,7 @@ def test_an_upload_that_stands_still_is_cut_off(impatient: LiveServer, stored: C
 def test_uploads_that_find_no_room_are_told_when_to_come_back(cas: EmbeddedCas) -> None:
     with live_server(cas, max_bytes_in_flight=1 << 20, queue_seconds=0.1) as server, server.connect() as connection:
         connection.sendall("\r\n".join([*head_of(server, len(SAMPLE.body)), "", ""]).encode() + SAMPLE.body[:1000])
-        until(lambda: server.site.limits.budget.used_bytes > 0)
+        until(lambda: server.site.limits.receiving.used > 0)
         answer = post(server, OTHER.body, f"/v1/xorbs/default/{OTHER.xorb.hash}")
         assert error_of(answer) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1

@@ -57,7 +57,7 @@ class NoHashes(EmbeddedCas):
     asked = 0
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, **_: object
     ) -> Reconstruction:
         self.asked += 1
         return dataclasses.replace(super().reconstruct(file, start, end), term_hashes=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from xetstore import _kernel
@@ -32,13 +33,24 @@ _MAX_HOLDERS: Final = 4
 _MAX_FILES: Final = 16
 
 
-def find_answer(
-    index: Index, blobs: BlobStore, footers: FooterCache, chunk: Hash, tenant: Tenant, *, now: float
-) -> Shard | None:
-    """The dedup answer for a chunk, or None if it is not in the index of eligible chunks.
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is worth telling of a chunk that was found: the xorb that holds it, and the rows of others."""
+
+    first: XorbEntry
+    others: tuple[XorbRow, ...]
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks of all of these xorbs."""
+        return len(self.first.chunks) + sum(row.chunk_count for row in self.others)
+
+
+def find_offer(index: Index, blobs: BlobStore, footers: FooterCache, chunk: Hash, tenant: Tenant) -> Offer | None:
+    """What can be told of a chunk, or None if it is not in the index of eligible chunks.
 
     First the newest xorb that holds the chunk, then what follows it in the files that use it: who has its
-    first chunks will likely want the rest. Chunk hashes are keyed, so that only those who have a chunk can
+    first chunks will likely want the rest. Chunk hashes are keyed in an answer, so that only those who have a chunk can
     recognise it (15.4.4). But the names of xorbs are in clear, and that of a xorb of one chunk is the chunk's hash: so
     what follows is told only as far as it is the tenant's own.
     """
@@ -54,9 +66,15 @@ def find_answer(
     else:
         return None
     with index.snapshot() as reader:
-        rows = _bounded(holder, reader, tenant.namespace)
-    others = (_entry(blobs, footers, row) for row in rows)
-    entries = (entry, *(other for other in others if other is not None))
+        return Offer(entry, tuple(_bounded(holder, reader, tenant.namespace)))
+
+
+def answer_with(
+    offer: Offer, index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float
+) -> Shard:
+    """The dedup answer that tells what is offered."""
+    others = (_entry(blobs, footers, row) for row in offer.others)
+    entries = (offer.first, *(other for other in others if other is not None))
     # A key of its own for each tenant: what two of them are told cannot be compared.
     key = _kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
     return Shard(xorbs=entries).keyed(key, int(now), int(now) + ANSWER_SECONDS)

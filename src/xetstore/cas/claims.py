@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from xetstore import _kernel
 from xetstore.cas.footers import FooterCache
@@ -22,6 +23,10 @@ INDEXED_CHUNKS: Final = QueryRule(modulus=64, spacing_chunks=0)
 this process can afford to ask often, and so finds what it knows after some 4 MiB instead of 64.
 """
 
+_CHUNKS_AT_A_TIME: Final = 1 << 16
+"""After so many chunks, some 20 ms, it is asked whether the check is to go on."""
+_REMEMBERED_CHUNKS: Final = 1 << 17
+"""Chunks of terms that are remembered within a shard: some 5 MB."""
 _HINT: Final = "the shard was made from other xorbs, or by a faulty client; nothing of it was registered"
 
 
@@ -29,6 +34,13 @@ def named_xorbs(shard: Shard) -> tuple[Hash, ...]:
     """Every xorb that a shard names, in a term or in an entry of its own, once."""
     terms = (term.xorb for entry in shard.files for term in entry.terms)
     return tuple(dict.fromkeys((*(entry.hash for entry in shard.xorbs), *terms)))
+
+
+class _Run(NamedTuple):
+    """The chunks of a term, and their verification hash (6.4)."""
+
+    chunks: ChunkList
+    verification: Hash
 
 
 class ClaimCheck:
@@ -48,12 +60,15 @@ class ClaimCheck:
         self._footers = footers
         self._suite = suite
         self._scanned: set[Hash] = set()
+        self._runs: dict[Term, _Run] = {}
+        self._runs_left = _REMEMBERED_CHUNKS
         self.eligible: set[tuple[int, int]] = set()
 
     def check(self, shard: Shard, progress: Callable[[int, int], None] = lambda *_: None) -> None:
         """Raises RejectedShardError if anything in the shard is not so.
 
-        ``progress`` is told, after each of them, how many of its xorbs and files are verified, and of how many.
+        ``progress`` is told, after each of them, how many of its xorbs and files are verified, and of how many; the
+        same again within a long file. What it raises ends the check.
         """
         if shard.key is not None:
             raise _rejected("its chunk hashes are keyed: an upload carries plain ones")
@@ -62,31 +77,48 @@ class ClaimCheck:
             self._check_xorb(xorb)
             progress(verified, total)
         for verified, file in enumerate(shard.files, len(shard.xorbs) + 1):
-            self._check_file(file)
+            self._check_file(file, partial(progress, verified - 1, total))
             progress(verified, total)
 
     def _check_xorb(self, entry: XorbEntry) -> None:
         if entry.chunks != self._chunks(entry.hash):
             raise _rejected(f"it lists other chunks for xorb {entry.hash} than are stored")
 
-    def _check_file(self, entry: FileEntry) -> None:
+    def _check_file(self, entry: FileEntry, go_on: Callable[[], None]) -> None:
         if entry.verification is None and entry.terms:
             raise _rejected(f"file {entry.hash} has no verification hashes")
         tree = _kernel.MerkleTree(self._suite.kernel)
+        done = 0
         for i, (term, verification) in enumerate(zip(entry.terms, entry.verification or (), strict=True)):
-            chunks = self._chunks(term.xorb)
-            what = f"term {i} of file {entry.hash}"
-            if fault := term_fault(term, chunks):
-                raise _rejected(f"{what} {fault}")
-            taken = chunks.slice(term.chunk_start, term.chunk_end)
-            if verification_hash(taken.hashes, self._suite) != verification:
-                raise _rejected(f"the verification hash of {what} is wrong")
-            tree.update(taken.hashes, taken.lengths)
+            run = self._run(term, f"term {i} of file {entry.hash}")
+            if run.verification != verification:
+                raise _rejected(f"the verification hash of term {i} of file {entry.hash} is wrong")
+            tree.update(run.chunks.hashes, run.chunks.lengths)
             if i == 0:
-                self.eligible.add((chunk_key(taken.digest(0)), self._rows[term.xorb].id))
+                self.eligible.add((chunk_key(run.chunks.digest(0)), self._rows[term.xorb].id))
+            done += len(run.chunks)
+            if done >= _CHUNKS_AT_A_TIME:
+                done = 0
+                go_on()
         actual = file_hash(Hash(tree.root()), self._suite)
         if actual != entry.hash:
             raise _rejected(f"the terms of file {entry.hash} make file {actual}")
+
+    def _run(self, term: Term, what: str) -> _Run:
+        """The chunks of a term, which is as it says. Remembered: a file that repeats itself repeats its terms."""
+        run = self._runs.get(term)
+        if run is None:
+            chunks = self._chunks(term.xorb)
+            if fault := term_fault(term, chunks):
+                raise _rejected(f"{what} {fault}")
+            taken = chunks.slice(term.chunk_start, term.chunk_end)
+            run = _Run(taken, verification_hash(taken.hashes, self._suite))
+            self._runs_left -= len(taken)
+            if self._runs_left < 0:
+                self._runs.clear()
+                self._runs_left = _REMEMBERED_CHUNKS
+            self._runs[term] = run
+        return run
 
     def _chunks(self, name: Hash) -> ChunkList:
         chunks = self._footers.get(self._rows[name]).chunks

@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cas.access import DEFAULT_NAMESPACE, DedupDomain, Tenant
-from xetstore.cas.answers import find_answer
+from xetstore.cas.answers import Offer, answer_with, find_offer
 from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
-from xetstore.cas.index import Index, Reader, XorbRow
+from xetstore.cas.index import Index, Reader, TermCount, XorbRow
 from xetstore.cas.layout import object_name, open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb, looks_whole, verify_object
@@ -139,11 +139,18 @@ class EmbeddedCas:
         return INDEXED_CHUNKS
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self,
+        file: Hash,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        hashes: bool = False,
+        most: TermCount | None = None,
     ) -> Reconstruction:
         """How to rebuild bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
 
         With ``hashes`` the answer has the chunk hashes of its terms: this costs reading the footer of every xorb.
+        Raises TooLargeError, before anything is computed, where there are more terms or chunks than ``most``.
         """
         if start < 0 or (end is not None and end < 0):
             raise UsageError(f"bytes {start} to {end} are not a range")
@@ -154,7 +161,7 @@ class EmbeddedCas:
                 return Reconstruction(0, (), {}, () if hashes else None)
             if start >= stop:
                 raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
-            first_byte, terms, rows = reader.terms(file, start, stop)
+            first_byte, terms, rows = reader.terms(file, start, stop, most=most)
         with _as_damage(file):
             offset, kept = trim(
                 terms, lambda term: self._chunks(rows, term).sizes, start - first_byte, stop - first_byte
@@ -162,14 +169,14 @@ class EmbeddedCas:
             term_hashes = tuple(self._chunks(rows, term).hashes for term in kept) if hashes else None
             return Reconstruction(offset, kept, self._fetches(rows, kept), term_hashes)
 
-    def reconstruct_many(self, files: Iterable[Hash]) -> BatchReconstruction:
+    def reconstruct_many(self, files: Iterable[Hash], *, most: TermCount | None = None) -> BatchReconstruction:
         """The terms of several whole files, and the ranges that hold them all, coalesced over all files.
 
-        Raises NotFoundError if any of the files is not there.
+        Raises NotFoundError if any of the files is not there; TooLargeError as :meth:`reconstruct`.
         """
         wanted = list(dict.fromkeys(files))
         with self.index.snapshot() as reader:
-            found, rows = reader.terms_of_files(wanted, self.tenant.namespace)
+            found, rows = reader.terms_of_files(wanted, self.tenant.namespace, most=most)
         if missing := next((file for file in wanted if file not in found), None):
             raise _unknown_file(missing)
         terms = {file: tuple(found[file]) for file in wanted}
@@ -179,7 +186,8 @@ class EmbeddedCas:
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
-        return find_answer(self.index, self.blobs, self.footers, chunk, self.tenant, now=self.now())
+        offer = self.find_offer(chunk)
+        return None if offer is None else self.answer_with(offer)
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return.
@@ -254,6 +262,33 @@ class EmbeddedCas:
         """Nothing here waits for anybody."""
 
     # What a server serves beyond that
+
+    @property
+    def scratch_folder(self) -> Path | None:
+        """Where a server may put what comes in until it is whole. None of a store in memory."""
+        if not isinstance(self.blobs, LocalBlobStore):
+            return None
+        self.blobs.scratch_folder.mkdir(exist_ok=True)
+        return self.blobs.scratch_folder
+
+    def count_terms(self, file: Hash, start: int = 0, end: int | None = None) -> TermCount:
+        """What an answer of :meth:`reconstruct` would be made of. Nothing is computed for it, or kept."""
+        with self.index.snapshot() as reader:
+            record = self._granted(reader, file)
+            return reader.count_terms(file, start, record.size if end is None else end)
+
+    def count_terms_of(self, files: Iterable[Hash]) -> TermCount:
+        """The same for :meth:`reconstruct_many`; files that are not there count for nothing."""
+        with self.index.snapshot() as reader:
+            return reader.count_terms_of_files(list(dict.fromkeys(files)), self.tenant.namespace)
+
+    def find_offer(self, chunk: Hash) -> Offer | None:
+        """What :meth:`find_chunk` would answer with; only the footer of the xorb that has the chunk was read for it."""
+        return find_offer(self.index, self.blobs, self.footers, chunk, self.tenant)
+
+    def answer_with(self, offer: Offer) -> Shard:
+        """The answer of :meth:`find_chunk`."""
+        return answer_with(offer, self.index, self.blobs, self.footers, self.tenant, now=self.now())
 
     def stored_xorb(self, xorb: Hash, *, visible: bool = True) -> StoredXorb:
         """A xorb, to be read. NotFoundError; with ``visible`` also where this namespace neither uploaded it nor has a

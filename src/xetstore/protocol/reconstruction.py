@@ -373,7 +373,15 @@ _BATCH_DECODER: Final = msgspec.json.Decoder(_BatchAnswer)
 
 
 def _wire_terms(terms: Iterable[Term]) -> list[_Term]:
-    return [_Term(str(term.xorb), term.unpacked_bytes, _Range(term.chunk_start, term.chunk_end)) for term in terms]
+    # Terms name the same few xorbs again and again: one text of each name is enough.
+    names: dict[Hash, str] = {}
+    wire: list[_Term] = []
+    for term in terms:
+        name = names.get(term.xorb)
+        if name is None:
+            name = names[term.xorb] = str(term.xorb)
+        wire.append(_Term(name, term.unpacked_bytes, _Range(term.chunk_start, term.chunk_end)))
+    return wire
 
 
 def _v1_fetches(fetches: Mapping[Hash, tuple[FetchRange, ...]]) -> dict[str, list[_V1Fetch]]:

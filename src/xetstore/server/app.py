@@ -62,7 +62,8 @@ ROUTES: Final = (
 def create_app(site: Site) -> Edge:
     """The ASGI application of a server."""
     known = status.Status(site, version("xetstore"))
-    site.metrics.watch(site.limits.budget)
+    for budget in site.limits.budgets:
+        site.metrics.watch(budget)
     app = Edge(site, ROUTES, on_shutdown=known.close)
     app.state.status = known
     app.state.openapi = openapi.Document(ROUTES, known.version, site.settings)

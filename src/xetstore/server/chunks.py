@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
 from xetstore.cas.tokens import Scope
 from xetstore.errors import NotFoundError
-from xetstore.server.site import parse_hash, site_of
+from xetstore.server.answers import SMALL_BYTES, LargeAnswer
+from xetstore.server.site import holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from xetstore.cas.answers import Offer
     from xetstore.cas.service import EmbeddedCas
     from xetstore.protocol.hashes import Hash
 
+CHUNK_BYTES: Final = 160
+"""Memory that an answer takes for each chunk in it: its footer, its keyed hash, its record, and the whole of these."""
+
+_HEADERS: Final = {
+    "Cache-Control": "private, max-age=3600",
+    "Vary": "Authorization",
+    "X-Content-Type-Options": "nosniff",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -30,17 +41,42 @@ async def get_chunk(request: Request) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
     chunk = parse_hash(request.path_params["hash"])
-    answer = await in_thread(_find, cas, chunk)
-    site.metrics.dedup_answered(found=answer is not None)
-    if answer is None:
-        raise NotFoundError(f"chunk {chunk} is not known here")
-    headers = {"Cache-Control": "private, max-age=3600", "Vary": "Authorization", "X-Content-Type-Options": "nosniff"}
-    return Response(answer, headers=headers, media_type="application/octet-stream")
+    unknown = NotFoundError(f"chunk {chunk} is not known here")
+
+    def answer_to(offer: Offer | None) -> Response:
+        body = _answer(cas, chunk, offer)
+        site.metrics.dedup_answered(found=body is not None)
+        if body is None:
+            raise unknown
+        return Response(body, headers=_HEADERS, media_type="application/octet-stream")
+
+    def look() -> Response | Offer:
+        offer = _find(cas, chunk)
+        return offer if offer is not None and offer.chunk_count * CHUNK_BYTES > SMALL_BYTES else answer_to(offer)
+
+    found = await in_thread(look)
+    if isinstance(found, Response):
+        return found
+    return LargeAnswer(
+        partial(answer_to, found),
+        found.chunk_count * CHUNK_BYTES,
+        limits=site.limits,
+        holders=holders_of(request),
+        if_busy=unknown,
+    )
 
 
-def _find(cas: EmbeddedCas, chunk: Hash) -> bytes | None:
+def _find(cas: EmbeddedCas, chunk: Hash) -> Offer | None:
     try:
-        shard = cas.find_chunk(chunk)
+        return cas.find_offer(chunk)
+    except Exception:
+        _log.exception("the query for chunk %s failed", chunk)
+        return None
+
+
+def _answer(cas: EmbeddedCas, chunk: Hash, offer: Offer | None) -> bytes | None:
+    try:
+        shard = None if offer is None else cas.answer_with(offer)
         # Without a key the hashes would be plain, and whoever guesses one would learn its neighbours.
         return None if shard is None or shard.key is None else shard.serialize_with_footer()
     except Exception:

@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from xetstore.errors import TimedOutError
 from xetstore.server.blocks import blocks
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from xetstore.server.limits import Pace
 
 BODY_SOCKET: Final = "xetstore.body_socket"
 """Under this key an ASGI scope has a BodySocket, where the connection can have one."""
@@ -25,6 +26,8 @@ TURN_BYTES: Final = 8 << 20
 """A thread is given back after so much, for others may wait for one."""
 LOST_SECONDS: Final = 1.0
 """The event loop, which watches the same socket, hears within this time that the connection is lost."""
+SLOW_ANSWER: Final = "the client took the answer"
+"""What an error for a slow client begins with."""
 
 
 class Source(Protocol):
@@ -60,21 +63,15 @@ class _LostError(Exception):
 
 
 class BodySender:
-    """Sends a body of ``length`` bytes, a block at a time. A context manager.
+    """Sends a body of ``length`` bytes, a block at a time, to a client that has to keep ``pace``. A context manager."""
 
-    ``progress_bytes`` have to be taken within ``stall_seconds``.
-    """
-
-    def __init__(
-        self, source: Source, length: int, *, block_bytes: int, progress_bytes: int, stall_seconds: float
-    ) -> None:
+    def __init__(self, source: Source, length: int, *, block_bytes: int, pace: Pace) -> None:
         self._source = source
         self._unread = length
         self._block = blocks.take(block_bytes)
         self.rest = self._block[:0]
         """Bytes that were read, and are not sent yet."""
-        self._progress_bytes = progress_bytes
-        self._stall_seconds = stall_seconds
+        self._pace = pace
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +92,7 @@ class BodySender:
         Raises TimedOutError where the client takes next to nothing, and what the source does.
         """
         loop = asyncio.get_running_loop()
-        deadline, taken = loop.time() + self._stall_seconds, 0
+        pace = self._pace
         while (self._unread or self.rest) and not gone.done():
             try:
                 count = await in_thread(self._turn, descriptor)
@@ -103,11 +100,13 @@ class BodySender:
                 await asyncio.wait((gone,), timeout=LOST_SECONDS)
                 return
             told(count)
-            taken += count
-            if taken >= self._progress_bytes:
-                deadline, taken = loop.time() + self._stall_seconds, 0
-            if self.rest and not await _writable(loop, descriptor, gone, deadline - loop.time()):
-                raise TimedOutError(f"the client took nothing for {self._stall_seconds:g} seconds")
+            pace.moved(count)
+            if self.rest:
+                since = loop.time()
+                if pace.patience <= 0 or not await _writable(loop, descriptor, gone, pace.patience):
+                    pace.waited(loop.time() - since)
+                    raise pace.too_slow(SLOW_ANSWER)
+                pace.waited(loop.time() - since)
 
     def _turn(self, descriptor: int) -> int:
         """Send until the socket takes no more; in a thread."""

@@ -203,8 +203,9 @@ class _Exchange:
         await response(scope, self.receive, self.send)
 
     def _admit(self) -> None:
+        address = self._scope["state"]["address"] = peer_key(self._scope, self._headers.get(b"x-forwarded-for"))
         try:
-            self._edge.site.limits.addresses.admit(peer_key(self._scope, self._headers.get(b"x-forwarded-for")))
+            self._edge.site.limits.addresses.admit(address)
         except TooManyRequestsError:
             self._edge.site.metrics.rate_limited("address")
             raise

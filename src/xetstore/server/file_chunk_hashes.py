@@ -10,7 +10,8 @@ from starlette.responses import Response
 from xetstore.cas.tokens import Scope
 from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
-from xetstore.server.site import parse_hash, site_of
+from xetstore.server.answers import LargeAnswer, memory_of, require_room
+from xetstore.server.site import holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
@@ -34,11 +35,15 @@ async def get_file_chunk_hashes(request: Request) -> Response:
     cas = site.cas_for(site.caller(request, Scope.READ))
     file = parse_hash(request.path_params["hash"])
     dirty = _dirty_ranges(request)
-    terms = await in_thread(_terms, cas, file)
-    chunk_count = sum(term.chunk_end - term.chunk_start for term in terms)
-    async with site.limits.budget.reserve(chunk_count * CHUNK_BYTES):
-        body = await in_thread(_plan, cas, file, terms, dirty)
-    return Response(body, headers={"Cache-Control": "private, no-store"}, media_type="application/json")
+    count = await in_thread(cas.count_terms, file)
+    amount = count.chunks * CHUNK_BYTES + memory_of(count, hashes=False)
+    require_room(site, amount, "the file is too long, or repeats itself too often: upload the whole file")
+
+    def make() -> Response:
+        body = _plan(cas, file, cas.reconstruct(file).terms, dirty)
+        return Response(body, headers={"Cache-Control": "private, no-store"}, media_type="application/json")
+
+    return LargeAnswer(make, amount, limits=site.limits, holders=holders_of(request))
 
 
 def _dirty_ranges(request: Request) -> tuple[ByteRange, ...]:
@@ -49,10 +54,6 @@ def _dirty_ranges(request: Request) -> tuple[ByteRange, ...]:
             hint=f"name the bytes to be edited, as in `{DIRTY_HEADER}: bytes=0-99,500-599`",
         )
     return parse_dirty_ranges(headers[0])
-
-
-def _terms(cas: EmbeddedCas, file: Hash) -> Sequence[Term]:
-    return cas.reconstruct(file).terms
 
 
 def _plan(cas: EmbeddedCas, file: Hash, terms: Sequence[Term], dirty: Sequence[ByteRange]) -> bytes:

@@ -1,16 +1,17 @@
-"""What one client, and all of them together, may take: requests per second, bytes in flight, time to send a body."""
+"""What one client, and all of them together, may take: requests per second, bytes in memory, time for a body."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Final
 
-from xetstore.errors import TimedOutError, TooLargeError, TooManyRequestsError, UnavailableError, UsageError
+from xetstore.errors import TimedOutError, TooLargeError, TooManyRequestsError, UsageError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+from xetstore.server.budgets import Budget
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,8 +27,8 @@ DISCARD_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + (1 << 20)
 """Most that is read of a body nobody wants: any valid one, since some clients read no answer before they sent it."""
 DISCARD_SECONDS: Final = 30.0
 DISCARD_IDLE_SECONDS: Final = 5.0
-RETRY_SECONDS: Final = 5.0
-"""What a client is told to wait when all of the budget stayed in use."""
+SLOW_BODY: Final = "the body came"
+"""What an error for a slow sender begins with."""
 
 
 class ClientGoneError(Exception):
@@ -75,79 +76,78 @@ class TokenBuckets:
             self._full_at.popitem(last=False)
 
 
-class ByteBudget:
-    """Bytes that may be in memory at once, handed out in the order in which they were asked for. One event loop's."""
+class Pace:
+    """How long a client is still waited for, by what it has moved: ``progress_bytes`` in every ``stall_seconds``, and
+    ``rate`` bytes a second on average once it has been waited for during ``grace_seconds``; a rate of 0 is no limit.
 
-    def __init__(self, total_bytes: int, queue_seconds: float) -> None:
-        self.total_bytes = total_bytes
-        self.used_bytes = 0
-        self._queue_seconds = queue_seconds
-        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+    Only waiting for the client counts: what the server takes for its own work is not held against it.
+    """
+
+    def __init__(self, progress_bytes: int, stall_seconds: float, rate: float, grace_seconds: float) -> None:
+        self._progress_bytes, self._stall_seconds, self._rate = progress_bytes, stall_seconds, rate
+        self._progress = 0
+        self._stall_left = stall_seconds
+        self._mean_left = grace_seconds if rate > 0 else math.inf
 
     @property
-    def waiting(self) -> int:
-        """How many reservations are queued."""
-        return len(self._queue)
+    def patience(self) -> float:
+        """Seconds; none are left at 0 and below."""
+        return min(self._stall_left, self._mean_left)
 
-    @asynccontextmanager
-    async def reserve(self, n_bytes: int) -> AsyncIterator[None]:
-        """Hold ``n_bytes``, or all of the budget if they are more than it, while the context is open.
+    def waited(self, seconds: float) -> None:
+        """The client was waited for."""
+        self._stall_left -= seconds
+        self._mean_left -= seconds
 
-        Raises UnavailableError if they do not become free within ``queue_seconds``.
-        """
-        share = min(max(n_bytes, 0), self.total_bytes)
-        if self._queue or self.used_bytes + share > self.total_bytes:
-            await self._wait_for(share)
-        else:
-            self.used_bytes += share
-        try:
-            yield
-        finally:
-            self._give_back(share)
+    def moved(self, nbytes: int) -> None:
+        """It sent so much, or took it."""
+        self._progress += nbytes
+        if self._progress >= self._progress_bytes:
+            self._progress = 0
+            self._stall_left = self._stall_seconds
+        if self._rate > 0:
+            self._mean_left += nbytes / self._rate
 
-    async def _wait_for(self, share: int) -> None:
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (share, granted)
-        self._queue.append(place)
-        try:
-            async with asyncio.timeout(self._queue_seconds):
-                await granted
-        except BaseException as error:
-            if granted.done() and not granted.cancelled():
-                # It came in the very moment in which we gave up.
-                self._give_back(share)
-            elif place in self._queue:
-                self._queue.remove(place)
-                self._grant()
-            if isinstance(error, TimeoutError):
-                busy = UnavailableError("the server is busy with other transfers", hint="try again in a moment")
-                busy.retry_after = RETRY_SECONDS
-                raise busy from None
-            raise
-
-    def _give_back(self, share: int) -> None:
-        self.used_bytes -= share
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._queue and self.used_bytes + self._queue[0][0] <= self.total_bytes:
-            share, granted = self._queue.popleft()
-            if not granted.done():
-                self.used_bytes += share
-                granted.set_result(None)
+    def too_slow(self, what: str) -> TimedOutError:
+        """The error for a client whose patience is used up; ``what`` names the bytes that do not move."""
+        if self._mean_left < self._stall_left:
+            return TimedOutError(f"{what} at less than {self._rate:g} bytes a second on average")
+        return TimedOutError(f"{what} at less than {self._progress_bytes} bytes within {self._stall_seconds:g} seconds")
 
 
 class Limits:
-    """The limits of one server, by its settings: ``budget``, ``tokens``, ``addresses``, ``stall_seconds``; bodies
-    read within them.
+    """The limits of one server, by its settings; bodies read within them.
+
+    There is a budget of its own for each kind of work, so that none of them keeps another from going on: bytes that
+    are ``reading`` (answers and downloads), ``receiving`` (bodies that come in) and ``committing`` (shards that are
+    parsed, verified and registered); and places, for ``commits`` of xorbs and for ``shards``.
     """
 
     def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         burst = settings.burst_seconds
-        self.budget = ByteBudget(settings.max_bytes_in_flight, settings.queue_seconds)
+        in_flight = settings.max_bytes_in_flight
+
+        def budget(name: str, total: int) -> Budget:
+            return Budget(name, total, queue_seconds=settings.queue_seconds, share=settings.max_share)
+
+        self.reading = budget("reading", in_flight)
+        self.receiving = budget("receiving", in_flight)
+        self.committing = budget("committing", in_flight)
+        self.commits = budget("commits", settings.max_commits)
+        self.shards = budget("shards", settings.max_shards)
         self.tokens = TokenBuckets(settings.rate_per_token, burst, clock=clock)
         self.addresses = TokenBuckets(settings.rate_per_address, burst, clock=clock)
-        self.stall_seconds = settings.stall_seconds
+        self._stall_seconds = settings.stall_seconds
+        self._rate, self._grace = settings.min_rate_bytes, settings.rate_grace_seconds
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """All of them."""
+        return self.reading, self.receiving, self.committing, self.commits, self.shards
+
+    def pace(self, progress_bytes: int = PROGRESS_BYTES) -> Pace:
+        """How long the client of a body that begins now is waited for."""
+        return Pace(progress_bytes, self._stall_seconds, self._rate, self._grace)
 
     async def read_body(self, request: Request, max_bytes: int) -> bytearray:
         """The whole body. Errors as in :meth:`blocks`."""
@@ -157,17 +157,20 @@ class Limits:
                 body += part
         return body
 
-    async def blocks(self, request: Request, max_bytes: int, block_bytes: int = 2 << 20) -> AsyncGenerator[list[bytes]]:
+    async def blocks(
+        self, request: Request, max_bytes: int, block_bytes: int = 2 << 20, pace: Pace | None = None
+    ) -> AsyncGenerator[list[bytes]]:
         """The body as it comes in: lists of received parts that make up ``block_bytes``, or a little more, together.
 
         Raises TooLargeError if it is longer than ``max_bytes``: before anything is read where its length is declared;
-        TimedOutError if less than 64 KiB come within ``stall_seconds``; ClientGoneError if the client closes.
+        TimedOutError if it does not keep ``pace``; ClientGoneError if the client closes.
         """
+        pace = pace or self.pace()
         if (declared_bytes(request) or 0) > max_bytes:
             raise _too_large(max_bytes)
         received, more = 0, True
         while more:
-            parts, more = await self._gather(request.receive, min(block_bytes, max_bytes - received + 1))
+            parts, more = await _gather(request.receive, min(block_bytes, max_bytes - received + 1), pace)
             received += sum(map(len, parts))
             if received > max_bytes:
                 raise _too_large(max_bytes)
@@ -197,29 +200,33 @@ class Limits:
             pass
         return False
 
-    async def _gather(self, receive: Receive, enough: int) -> tuple[list[bytes], bool]:
-        """The next parts, ``enough`` bytes of them or all that are left; and whether there may be more."""
-        parts: list[bytes] = []
-        gathered, progress, more = 0, 0, True
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.stall_seconds) as timer:
-                while more and gathered < enough:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise ClientGoneError
-                    more = message.get("more_body", False)
-                    part = message.get("body", b"")
-                    if part:
-                        parts.append(part)
-                        gathered += len(part)
-                        progress += len(part)
-                    if progress >= PROGRESS_BYTES:
-                        progress = 0
-                        timer.reschedule(loop.time() + self.stall_seconds)
-        except TimeoutError:
-            raise too_slow(self.stall_seconds) from None
-        return parts, more
+
+async def _gather(receive: Receive, enough: int, pace: Pace) -> tuple[list[bytes], bool]:
+    """The next parts, ``enough`` bytes of them or all that are left; and whether there may be more."""
+    parts: list[bytes] = []
+    gathered, more = 0, True
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    try:
+        async with asyncio.timeout(pace.patience) as timer:
+            while more and gathered < enough:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientGoneError
+                more = message.get("more_body", False)
+                now = loop.time()
+                pace.waited(now - since)
+                since = now
+                part = message.get("body", b"")
+                if part:
+                    parts.append(part)
+                    gathered += len(part)
+                    pace.moved(len(part))
+                timer.reschedule(now + pace.patience)
+    except TimeoutError:
+        pace.waited(loop.time() - since)
+        raise pace.too_slow(SLOW_BODY) from None
+    return parts, more
 
 
 def declared_bytes(request: Request) -> int | None:
@@ -230,11 +237,6 @@ def declared_bytes(request: Request) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise UsageError("the Content-Length is not a number")
     return int(text)
-
-
-def too_slow(stall_seconds: float) -> TimedOutError:
-    """A body does not come on."""
-    return TimedOutError(f"less than {PROGRESS_BYTES} bytes of the body came within {stall_seconds:g} seconds")
 
 
 def _too_large(max_bytes: int) -> TooLargeError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
-    from xetstore.server.limits import ByteBudget
+    from xetstore.server.budgets import Budget
     from xetstore.server.places import Places
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -47,6 +46,9 @@ class Metrics:
         self._refused = Counter(
             "xetstore_http_rate_limited", "Requests that came too often.", ["by"], registry=registry
         )
+        self._too_large = Counter(
+            "xetstore_http_answers_too_large", "Answers refused for the memory they would take.", registry=registry
+        )
         self.in_flight = 0
         Gauge("xetstore_http_requests_in_flight", "Requests being answered.", registry=registry).set_function(
             lambda: self.in_flight
@@ -72,20 +74,31 @@ class Metrics:
             buckets=_CLIENT_SECONDS,
             registry=registry,
         )
-        self._budget: ByteBudget | None = None
-        for name, text, value in (
-            ("xetstore_budget_bytes", "Bytes that may be in memory at once.", lambda budget: budget.total_bytes),
-            ("xetstore_budget_used_bytes", "Bytes of it in use.", lambda budget: budget.used_bytes),
-            ("xetstore_budget_waiting", "Transfers that wait for a part of it.", lambda budget: budget.waiting),
-        ):
-            Gauge(name, text, registry=registry).set_function(partial(self._of_budget, value))
+        self._budgets: dict[str, Gauge] = {
+            what: Gauge(f"xetstore_budget_{what}", text, ["budget"], registry=registry)
+            for what, text in (
+                ("bytes", "Bytes that may be in memory at once, or places to work in."),
+                ("used_bytes", "Of these in use."),
+                ("waiting", "Requests that wait for a part of it."),
+            )
+        }
+        self._busy = Counter(
+            "xetstore_budget_refused", "Requests that got no part of it in time.", ["budget"], registry=registry
+        )
         # Looking a child up by its label values costs more than counting.
         self._request_children: dict[tuple[str, str, int], Counter] = {}
         self._route_children: dict[str, tuple[Histogram, Counter, Counter]] = {}
 
-    def watch(self, budget: ByteBudget) -> None:
+    def watch(self, budget: Budget) -> None:
         """Show the state of this budget."""
-        self._budget = budget
+        shown: dict[str, Callable[[], float]] = {
+            "bytes": lambda: budget.total,
+            "used_bytes": lambda: budget.used,
+            "waiting": lambda: budget.waiting,
+        }
+        budget.on_refused = self._busy.labels(budget.name).inc
+        for what, value in shown.items():
+            self._budgets[what].labels(budget.name).set_function(value)
 
     def watch_connections(self, places: Places) -> None:
         """Show how many connections there are, and count those that were closed or refused for want of a place."""
@@ -121,6 +134,10 @@ class Metrics:
             received.inc(received_bytes)
         if sent_bytes:
             sent.inc(sent_bytes)
+
+    def answer_refused(self) -> None:
+        """An answer would have been too large."""
+        self._too_large.inc()
 
     def rate_limited(self, by: str) -> None:
         """A request was refused by the rate of its ``address`` or its ``token``."""
@@ -159,9 +176,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """All of it in the text format of Prometheus."""
         return generate_latest(self.registry)
-
-    def _of_budget(self, value: Callable[[ByteBudget], float]) -> float:
-        return 0 if self._budget is None else value(self._budget)
 
 
 def _yes(flag: bool) -> str:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from xetstore.server.blocks import blocks
-from xetstore.server.limits import PROGRESS_BYTES, ClientGoneError, Limits, too_slow
+from xetstore.server.limits import SLOW_BODY, ClientGoneError, Limits, Pace, declared_bytes
 from xetstore.server.threads import in_thread, settled
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ WAKE_BYTES: Final = 256 << 10
 TURN_BYTES: Final = 8 << 20
 """A thread is given back after so much, for others may wait for one."""
 
+DIRECT_BYTES: Final = 2 << 20
+"""Memory of a body that is received directly: a block, and what its taker keeps (the open chunks of a xorb)."""
+LOOP_BYTES: Final = 6 << 20
+"""Memory of one that the event loop receives: a block that is taken, one that comes in, and what the parser holds."""
+
 Take = Callable[..., None]
 """Takes the next bytes of a body, in parts that are valid until it returns; called in a thread."""
 
@@ -47,10 +52,10 @@ class BodySource:
         self.received_bytes = 0
         """What was received by :meth:`rest`."""
 
-    async def rest(self, take: Take, stall_seconds: float) -> None:
+    async def rest(self, take: Take, pace: Pace) -> None:
         """Hand on all that was not received yet, but for the end.
 
-        Raises what ``take`` does, TimedOutError if less than 64 KiB come within ``stall_seconds``, and ClientGoneError.
+        Raises what ``take`` does, TimedOutError if it does not keep ``pace``, and ClientGoneError.
         What is left then is received as ever.
         """
         if not self._cycle.more_body:
@@ -65,7 +70,7 @@ class BodySource:
                 self.received_bytes += len(parsed)
                 if parsed:
                     await in_thread(take, parsed)
-                await receiver.receive(stall_seconds)
+                await receiver.receive(pace)
             finally:
                 receiver.close()
                 self.received_bytes += left - receiver.left
@@ -84,18 +89,17 @@ class _Receiver:
         blocks.give_back(self._block)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
-    async def receive(self, stall_seconds: float) -> None:
+    async def receive(self, pace: Pace) -> None:
         loop = asyncio.get_running_loop()
-        deadline, progress = loop.time() + stall_seconds, 0
         while self.left:
             count = await in_thread(self._turn)
-            progress += count
-            if progress >= PROGRESS_BYTES:
-                deadline, progress = loop.time() + stall_seconds, 0
-            elif loop.time() >= deadline:
-                raise too_slow(stall_seconds)
+            pace.moved(count)
             if count < TURN_BYTES and self.left:
-                await self._readable(loop, deadline - loop.time())
+                if pace.patience <= 0:
+                    raise pace.too_slow(SLOW_BODY)
+                since = loop.time()
+                await self._readable(loop, pace.patience)
+                pace.waited(loop.time() - since)
 
     def _turn(self) -> int:
         """Take what the socket has; in a thread."""
@@ -132,17 +136,25 @@ class _Receiver:
             loop.remove_reader(self._sock)
 
 
+def memory_of_body(request: Request) -> int:
+    """The memory that :meth:`receive_body` takes at most, however long the body says it is."""
+    most = LOOP_BYTES if request.scope.get(BODY_SOURCE) is None else DIRECT_BYTES
+    declared = declared_bytes(request)
+    return most if declared is None else min(declared, most)
+
+
 async def receive_body(request: Request, take: Take, limits: Limits, max_bytes: int) -> int:
     """Hand on a body as it comes in, block by block; how long it was. Errors as :meth:`Limits.blocks`."""
     source: BodySource | None = request.scope.get(BODY_SOURCE)
     if source is None:
         return await _by_the_loop(request, take, limits, max_bytes)
     received = 0
-    async with aclosing(limits.blocks(request, max_bytes, block_bytes=1)) as parsed:
+    pace = limits.pace()
+    async with aclosing(limits.blocks(request, max_bytes, block_bytes=1, pace=pace)) as parsed:
         async for parts in parsed:
             received += sum(map(len, parts))
             await in_thread(take, *parts)
-            await source.rest(take, limits.stall_seconds)
+            await source.rest(take, pace)
     return received + source.received_bytes
 
 

@@ -13,17 +13,19 @@ import msgspec
 from starlette.responses import Response
 
 from xetstore.cas.tokens import Scope
-from xetstore.errors import RangeError, UsageError
+from xetstore.errors import RangeError, TooLargeError, UsageError
 from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
+from xetstore.server.answers import SMALL, SMALL_WITHOUT_HASHES, LargeAnswer, memory_of, require_room
 from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
-from xetstore.server.site import Site, parse_hash, site_of
+from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from xetstore.cas.index import TermCount
     from xetstore.cas.service import EmbeddedCas
 
 XORB_PATH: Final = "/v1/xorbs/default/"
@@ -71,7 +73,8 @@ async def batch_post(request: Request) -> Response:
     """POST /v1/reconstructions: the same for a JSON list of ``{"prefix": …, "hash": …}``."""
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
-    body = await site.limits.read_body(request, MAX_BATCH_BYTES)
+    async with site.limits.receiving.reserve(MAX_BATCH_BYTES, holders_of(request)):
+        body = await site.limits.read_body(request, MAX_BATCH_BYTES)
     try:
         keys = _KEYS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -101,7 +104,14 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
     question = (
         reconstruction_question(file) if wanted is None else reconstruction_question(file, wanted.first, wanted.last)
     )
-    return await _answer(lambda: encode(_reconstruct(cas, file, wanted, hashes=hashes)), question, gzip=gzip)
+    return await _answer(
+        request,
+        lambda most: encode(_reconstruct(cas, file, wanted, hashes=hashes, most=most)),
+        lambda: memory_of(_count(cas, file, wanted), hashes=hashes),
+        question,
+        gzip=gzip,
+        small=SMALL if hashes else SMALL_WITHOUT_HASHES,
+    )
 
 
 async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Response:
@@ -109,9 +119,13 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
     if not 0 < len(files) <= MAX_BATCH_FILES:
         raise UsageError(f"between 1 and {MAX_BATCH_FILES} files can be asked for at once, not {len(files)}")
     url_of = _apart(_url_maker(site_of(request), request))
-    gzip = _accepts_gzip(request)
     return await _answer(
-        lambda: cas.reconstruct_many(files).with_urls(url_of, 1).to_json(), batch_question(files), gzip=gzip
+        request,
+        lambda most: cas.reconstruct_many(files, most=most).with_urls(url_of, 1).to_json(),
+        lambda: memory_of(cas.count_terms_of(files), hashes=False),
+        batch_question(files),
+        gzip=_accepts_gzip(request),
+        small=SMALL_WITHOUT_HASHES,
     )
 
 
@@ -130,17 +144,30 @@ def _range_of(request: Request) -> RangeSpec | None:
     return specs[0]
 
 
-def _reconstruct(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None, *, hashes: bool) -> Reconstruction:
-    if wanted is None:
-        return cas.reconstruct(file, hashes=hashes)
-    if wanted.first is None:
-        ((start, end),) = resolve([wanted], cas.stat(file).size)
-        return cas.reconstruct(file, start, end, hashes=hashes)
+def _reconstruct(
+    cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None, *, hashes: bool, most: TermCount | None
+) -> Reconstruction:
     try:
-        return cas.reconstruct(file, wanted.first, None if wanted.last is None else wanted.last + 1, hashes=hashes)
+        return cas.reconstruct(file, *_span(cas, file, wanted), hashes=hashes, most=most)
     except RangeError as error:
+        if wanted is None or wanted.first is None:
+            raise
         # Clients that do not know the size ask on until they get this: it is how they learn where the end is.
         raise UnsatisfiableRangeError(str(error), cas.stat(file).size) from error
+
+
+def _count(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None) -> TermCount:
+    return cas.count_terms(file, *_span(cas, file, wanted))
+
+
+def _span(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None) -> tuple[int, int | None]:
+    """``(start, end)`` of the range that is wanted of a file."""
+    if wanted is None:
+        return 0, None
+    if wanted.first is None:
+        ((start, end),) = resolve([wanted], cas.stat(file).size)
+        return start, end
+    return wanted.first, None if wanted.last is None else wanted.last + 1
 
 
 def _url_maker(site: Site, request: Request) -> UrlMaker:
@@ -176,30 +203,50 @@ def _apart(url_of: UrlMaker) -> UrlMaker:
     return apart
 
 
-async def _answer(encode: Callable[[], bytes], question: str, *, gzip: bool) -> Response:
+async def _answer(
+    request: Request,
+    encode: Callable[[TermCount | None], bytes],
+    measure: Callable[[], int],
+    question: str,
+    *,
+    gzip: bool,
+    small: TermCount,
+) -> Response:
     """JSON that nobody in between may keep, since its URLs expire (14.6.1); compressed with ``gzip`` if it is long.
 
-    Its digest (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies. Another one,
-    over ``question`` too, shows those who asked that it is theirs.
+    ``encode`` makes it, of no more than it is told to. One that is more than ``small`` is measured first. Its digest
+    (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies. Another one, over
+    ``question`` too, shows those who asked that it is theirs.
     """
 
-    def make() -> tuple[bytes, bool, bytes]:
-        body = encode()
+    def make(most: TermCount | None = None) -> Response:
+        body = encode(most)
         is_compressed = gzip and len(body) >= MIN_GZIP_BYTES
         if is_compressed:
             body = zlib.compress(body, level=1, wbits=_GZIP_FORMAT)
-        return body, is_compressed, hashlib.sha256(body).digest()
+        digest = hashlib.sha256(body).digest()
+        headers = {
+            "Cache-Control": "private, no-store",
+            "Content-Digest": f"sha-256=:{b64encode(digest).decode()}:",
+            BINDING_HEADER: binding(question, digest),
+            "Vary": "Accept-Encoding",
+        }
+        if is_compressed:
+            headers["Content-Encoding"] = "gzip"
+        return Response(body, headers=headers, media_type="application/json")
 
-    body, is_compressed, digest = await in_thread(make)
-    headers = {
-        "Cache-Control": "private, no-store",
-        "Content-Digest": f"sha-256=:{b64encode(digest).decode()}:",
-        BINDING_HEADER: binding(question, digest),
-        "Vary": "Accept-Encoding",
-    }
-    if is_compressed:
-        headers["Content-Encoding"] = "gzip"
-    return Response(body, headers=headers, media_type="application/json")
+    def attempt() -> Response | int:
+        try:
+            return make(small)
+        except TooLargeError:
+            return measure()
+
+    made = await in_thread(attempt)
+    if isinstance(made, Response):
+        return made
+    site = site_of(request)
+    require_room(site, made, "ask for ranges of the file, or for fewer files")
+    return LargeAnswer(make, made, limits=site.limits, holders=holders_of(request))
 
 
 def _accepts_gzip(request: Request) -> bool:

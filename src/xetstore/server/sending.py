@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.responses import Response
 
-from xetstore.errors import DamagedError, TimedOutError
-from xetstore.server.direct import BODY_SOCKET, BodySender
+from xetstore.errors import DamagedError
+from xetstore.server.direct import BODY_SOCKET, SLOW_ANSWER, BodySender, Source
 from xetstore.server.threads import in_thread, settled
 
 if TYPE_CHECKING:
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 
     from xetstore.interfaces import ByteStream
     from xetstore.server.direct import BodySocket
-    from xetstore.server.limits import ByteBudget
+    from xetstore.server.limits import Limits
     from xetstore.server.ranges import Framing
 
 BLOCK_BYTES: Final = 512 << 10
 """What is read at a time. Two such blocks are in memory: one that is read, and one that is sent."""
 SLICE_BYTES: Final = 256 << 10
 """What a client has to take within ``stall_seconds``."""
+
+
+class ClosableSource(Source, Protocol):
+    """A source that holds something open."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class FramedStream:
@@ -78,33 +85,38 @@ class SentStream(Response):
     """An answer that sends ``stream``, whose length its headers say. The stream is closed in every case.
 
     The first block is read before anything is sent: until then errors are answers. After that the answer breaks off.
-    ``on_sent`` is told how many bytes were handed over. A client that takes less than SLICE_BYTES within
-    ``stall_seconds`` is cut off.
+    ``on_sent`` is told how many bytes were handed over. A client that does not keep the pace of ``limits`` is cut off:
+    one that takes less than SLICE_BYTES within ``stall_seconds``, say. Of the budget for reading ``holders`` have
+    ``amount`` meanwhile, by default what the blocks take.
     """
 
     def __init__(
         self,
-        stream: FramedStream,
+        stream: ClosableSource,
         *,
         status_code: int,
         headers: Mapping[str, str],
-        budget: ByteBudget,
-        stall_seconds: float,
-        on_sent: Callable[[int], None],
+        limits: Limits,
+        holders: Sequence[str] = (),
+        amount: int | None = None,
+        on_sent: Callable[[int], None] = lambda _: None,
     ) -> None:
         super().__init__(status_code=status_code, headers=headers)
         self._stream = stream
         self._length = int(headers["Content-Length"])
-        self._budget = budget
-        self._stall_seconds = stall_seconds
+        self._limits, self._holders, self._amount = limits, holders, amount
+        self._pace = limits.pace(SLICE_BYTES)
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, as ASGI has it; past the event loop's buffers where the connection can do that."""
-        leaving = asyncio.ensure_future(_until_gone(receive))
+        leaving = asyncio.ensure_future(until_gone(receive))
+        socket = scope.get(BODY_SOCKET)
+        amount = self._amount
+        if amount is None:
+            amount = min(self._length, BLOCK_BYTES if socket is not None else 2 * BLOCK_BYTES)
         try:
-            async with self._budget.reserve(min(self._length, 2 * BLOCK_BYTES)):
-                socket = scope.get(BODY_SOCKET)
+            async with self._limits.reading.reserve(amount, self._holders):
                 if socket is None:
                     await self._send_blocks(send, leaving)
                 else:
@@ -123,13 +135,7 @@ class SentStream(Response):
             socket.sent(nbytes)
             self._on_sent(nbytes)
 
-        with BodySender(
-            self._stream,
-            self._length,
-            block_bytes=BLOCK_BYTES,
-            progress_bytes=SLICE_BYTES,
-            stall_seconds=self._stall_seconds,
-        ) as body:
+        with BodySender(self._stream, self._length, block_bytes=BLOCK_BYTES, pace=self._pace) as body:
             await in_thread(body.fill)
             await send(self._start())
             descriptor = socket.open()
@@ -146,6 +152,7 @@ class SentStream(Response):
     async def _send_blocks(self, send: Send, leaving: asyncio.Future[None], first: bytes = b"") -> None:
         """One block is sent while the next one is read. With a ``first`` one, which was read, the head was sent too."""
         sent = 0
+        pace, loop = self._pace, asyncio.get_running_loop()
         reading: asyncio.Task[memoryview] | None = asyncio.create_task(self._read(self._length, first))
         try:
             while reading is not None and not leaving.done():
@@ -157,11 +164,15 @@ class SentStream(Response):
                 for at in range(0, len(block), SLICE_BYTES):
                     part = block[at : at + SLICE_BYTES]
                     sent += len(part)
+                    since = loop.time()
                     try:
-                        async with asyncio.timeout(self._stall_seconds):
+                        async with asyncio.timeout(pace.patience):
                             await send({"type": "http.response.body", "body": part, "more_body": sent < self._length})
                     except TimeoutError:
-                        raise TimedOutError(f"the client took nothing for {self._stall_seconds:g} seconds") from None
+                        pace.waited(loop.time() - since)
+                        raise pace.too_slow(SLOW_ANSWER) from None
+                    pace.waited(loop.time() - since)
+                    pace.moved(len(part))
                 self._on_sent(len(block))
         finally:
             if reading is not None:
@@ -179,6 +190,7 @@ class SentStream(Response):
         return buffer[: await in_thread(self._stream.readinto, buffer)]
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Returns when the client has left. For a request whose body was received."""
     while (await receive())["type"] != "http.disconnect":
         pass

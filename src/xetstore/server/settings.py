@@ -61,8 +61,21 @@ class ServerSettings:
     url_ttl_seconds: int = _setting(900, "How long a signed URL is valid.", at_least=10, at_most=86400)
     dedup: Literal["store", "namespace", "off"] = _setting("store", "Who shares chunks: all, a namespace, nobody.")
     private_namespaces: tuple[str, ...] = _setting((), "Namespaces whose chunks are offered to no other, with commas.")
-    max_bytes_in_flight: int = _setting(512 << 20, "Bytes of bodies in memory at once.", at_least=1 << 20)
+    max_bytes_in_flight: int = _setting(
+        512 << 20, "Bytes in memory at once for answers, as many for bodies, and as many for shards.", at_least=1 << 20
+    )
+    max_share: float = _setting(
+        0.25, "Which part of these one namespace, token or address may have.", at_least=0.001, at_most=1
+    )
+    max_commits: int = _setting(40, "Xorbs that are made durable at once.", at_least=1, at_most=1000)
+    max_shards: int = _setting(8, "Shards that are verified at once.", at_least=1, at_most=1000)
+    max_shard_chunks: int = _setting(64 << 20, "Chunks that the files of one shard have together.", at_least=1 << 16)
+    max_answer_bytes: int = _setting(
+        320 << 20, "Memory for one answer; what takes more is refused: ask for ranges.", at_least=1 << 20
+    )
     queue_seconds: float = _setting(20.0, "How long a request waits for a part of these.")
+    min_rate_bytes: int = _setting(8 << 10, "Bytes a second that a client sends, or takes, on average; 0 is no limit.")
+    rate_grace_seconds: float = _setting(60.0, "How long a client is waited for before its rate counts.")
     rate_per_token: float = _setting(2000.0, "Requests a second of one token; 0 is no limit.")
     rate_per_address: float = _setting(4000.0, "Requests a second of one address; 0 is no limit.")
     burst_seconds: float = _setting(10.0, "How many seconds' worth of requests may come at once.")

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.responses import JSONResponse, Response
 
 from xetstore.cas.tokens import Scope
+from xetstore.errors import RejectedShardError
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import MAX_SHARD_BYTES
-from xetstore.server.limits import declared_bytes
+from xetstore.server.limits import ClientGoneError, declared_bytes
 from xetstore.server.problems import as_xet_error, message_of
-from xetstore.server.site import Site, parse_hash, site_of
+from xetstore.server.receiving import memory_of_body, receive_body
+from xetstore.server.sending import until_gone
+from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_commit_thread, in_thread, settled
 
 if TYPE_CHECKING:
@@ -30,8 +38,11 @@ TICK_SECONDS: Final = 0.25
 HEARTBEAT_SECONDS: Final = 20.0
 """How often the last frame is repeated while there is none: clients and proxies give up on silence."""
 
-# A shard in memory: its bytes, what they are parsed into, the normalised form that is stored, rows. Measured: 8 to 10.
-_MEMORY_FACTOR: Final = 12
+MEMORY_FACTOR: Final = 12
+"""A shard in memory: its bytes, what they are parsed into, the normalised form that is stored, rows. Measured: 8 to 10.
+"""
+IN_MEMORY_BYTES: Final = 128 << 10
+"""A longer shard is on disk while it comes in, and while it waits for its turn."""
 
 _Frame = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -46,10 +57,9 @@ async def post_v1(request: Request) -> Response:
     cas = site.cas_for(site.caller(request, Scope.WRITE))
     if "hash" in request.path_params:
         parse_hash(request.path_params["hash"])
-    async with site.limits.budget.reserve(_memory_bytes(request)):
-        shard = await _read_shard(site, request)
-        is_new = await in_commit_thread(cas.put_shard, shard)
-    site.metrics.shard_received(len(shard.files), is_new=is_new)
+    async with _shard_of(request) as work:
+        is_new = await in_commit_thread(_put, cas, work.shard, site.settings.max_shard_chunks, work.go_on)
+    site.metrics.shard_received(len(work.shard.files), is_new=is_new)
     return JSONResponse({"result": int(is_new)})
 
 
@@ -57,21 +67,69 @@ async def post_v2(request: Request) -> Response:
     """POST /v2/shards: the same as a stream of JSON frames, one a line, of which the last says what came of it.
 
     A body that is no shard is refused by its status. What a shard claims wrongly is said in the last frame, of which
-    the reference client shows the message to its user; of a status it shows the number. A client that leaves does not
-    stop the commit.
+    the reference client shows the message to its user; of a status it shows the number. Verification stops when the
+    client has left; what is verified is committed.
     """
     site = site_of(request)
     return _Commit(request, site, site.cas_for(site.caller(request, Scope.WRITE)))
 
 
-def _memory_bytes(request: Request) -> int:
-    declared = declared_bytes(request)
-    return _MEMORY_FACTOR * min(MAX_SHARD_BYTES if declared is None else declared, MAX_SHARD_BYTES)
+@dataclass(frozen=True)
+class _Work:
+    """A shard, and the client that waits for what comes of it."""
+
+    shard: Shard
+    leaving: asyncio.Future[None]
+
+    def go_on(self, *_: int) -> None:
+        """Raises ClientGoneError once the client has left: nothing more has to be verified then."""
+        if self.leaving.done():
+            raise ClientGoneError
 
 
-async def _read_shard(site: Site, request: Request) -> Shard:
-    body = await site.limits.read_body(request, MAX_SHARD_BYTES)
-    return await in_thread(Shard.parse, body)
+@asynccontextmanager
+async def _shard_of(request: Request) -> AsyncIterator[_Work]:
+    """The shard in a body, while there are a place and the memory to work with it.
+
+    While it comes in it holds a block, as a xorb does: it is on disk. What parsing and committing take is reserved when
+    it is whole. Raises FormatError, and as :func:`receive_body`.
+    """
+    site = site_of(request)
+    holders = holders_of(request)
+    async with AsyncExitStack() as until_done:
+        async with site.limits.receiving.reserve(memory_of_body(request), holders):
+            if (declared_bytes(request) or MAX_SHARD_BYTES) <= IN_MEMORY_BYTES:
+                body: IO[bytes] = BytesIO(await site.limits.read_body(request, IN_MEMORY_BYTES))
+            else:
+                body = until_done.enter_context(await in_thread(_on_disk, site.cas))
+                await receive_body(request, lambda *parts: body.writelines(parts), site.limits, MAX_SHARD_BYTES)
+        leaving = asyncio.ensure_future(until_gone(request.receive))
+        until_done.callback(leaving.cancel)
+        await until_done.enter_async_context(site.limits.shards.reserve(1, holders))
+        memory = MEMORY_FACTOR * body.seek(0, os.SEEK_END)
+        await until_done.enter_async_context(site.limits.committing.reserve(memory, holders))
+        yield _Work(await in_thread(_parse, body), leaving)
+
+
+def _on_disk(cas: EmbeddedCas) -> IO[bytes]:
+    """A file without a name, on the disk of the store."""
+    return TemporaryFile(dir=cas.scratch_folder)
+
+
+def _parse(body: IO[bytes]) -> Shard:
+    body.seek(0)
+    return Shard.parse(body.read())
+
+
+def _put(cas: EmbeddedCas, shard: Shard, most_chunks: int, progress: Callable[[int, int], None]) -> bool:
+    """Verify and register a shard, unless it is too much work: a term of 96 bytes may stand for 8,192 chunks."""
+    chunks = sum(term.chunk_end - term.chunk_start for file in shard.files for term in file.terms)
+    if chunks > most_chunks:
+        raise RejectedShardError(
+            f"the files of the shard have {chunks} chunks, at most {most_chunks} are verified at once",
+            hint="send the files in several shards",
+        )
+    return cas.put_shard(shard, progress=progress)
 
 
 class _Commit(Response):
@@ -92,20 +150,24 @@ class _Commit(Response):
             body = msgspec.json.encode(frame) + b"\n"
             await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
-        async with self._site.limits.budget.reserve(_memory_bytes(self._request)):
-            shard = await _read_shard(self._site, self._request)
-            self._note(0, len(shard.xorbs) + len(shard.files))
-            commit = asyncio.ensure_future(in_commit_thread(self._cas.put_shard, shard, progress=self._note))
+        async with _shard_of(self._request) as work:
+            self._work = work
+            n_files = len(work.shard.files)
+            self._progress = 0, len(work.shard.xorbs) + n_files
+            most = self._site.settings.max_shard_chunks
+            commit = asyncio.ensure_future(in_commit_thread(_put, self._cas, work.shard, most, self._note))
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._report(commit, send_frame)
             finally:
                 await settled(commit)
-        await send_frame(self._outcome(commit, len(shard.files)), is_last=True)
+        await send_frame(self._outcome(commit, n_files), is_last=True)
 
     def _note(self, verified: int, total: int) -> None:
         # Called in the thread that commits; a tuple is replaced at once.
         self._progress = verified, total
+        if verified < total:
+            self._work.go_on()
 
     async def _report(self, commit: asyncio.Future[bool], send_frame: Callable[[_Frame], Awaitable[None]]) -> None:
         """Send a frame whenever there is news, until the commit is over."""
@@ -127,6 +189,8 @@ class _Commit(Response):
     def _outcome(self, commit: asyncio.Future[bool], n_files: int) -> _Frame:
         try:
             is_new = commit.result()
+        except ClientGoneError:
+            raise
         except Exception as error:
             told = as_xet_error(error)
             if told.http_status >= 500:

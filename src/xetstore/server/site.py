@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.signed_urls import UrlSigner
     from xetstore.cas.tokens import TokenAuthority
+    from xetstore.server.budgets import Holders
     from xetstore.server.limits import Limits
     from xetstore.server.metrics import Metrics
     from xetstore.server.settings import ServerSettings
@@ -103,6 +104,14 @@ def site_of(request: Request) -> Site:
     """The site a request came to."""
     site: Site = request.app.state.site
     return site
+
+
+def holders_of(request: Request) -> Holders:
+    """Who holds what a request takes of a budget: its address and, where they are known, its namespace and token."""
+    state = request.scope["state"]
+    address = f"address {state.get('address', 'unknown')}"
+    caller: Caller | None = state.get("caller")
+    return (address,) if caller is None else (address, f"namespace {caller.namespace}", f"token {caller.token_id}")
 
 
 def parse_hash(text: str) -> Hash:

@@ -16,6 +16,9 @@ T = TypeVar("T")
 MAX_THREADS: Final = 40
 """Calls into the store at once. They have threads of their own, so that however many wait, a health check need not."""
 
+MAX_COMMIT_THREADS: Final = 2000
+"""As many as there are places, which the limits of a server give: ``commits`` and ``shards``."""
+
 
 class _Pools:
     """The threads of this process."""
@@ -26,7 +29,7 @@ class _Pools:
 
     def _begin(self) -> None:
         self.calls = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
-        self.commits = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore-commit")
+        self.commits = ThreadPoolExecutor(MAX_COMMIT_THREADS, thread_name_prefix="xetstore-commit")
 
 
 _POOLS: Final = _Pools()

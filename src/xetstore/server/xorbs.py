@@ -15,11 +15,10 @@ from xetstore.cas.tokens import Scope
 from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
-from xetstore.server.limits import declared_bytes
 from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
-from xetstore.server.receiving import receive_body
+from xetstore.server.receiving import memory_of_body, receive_body
 from xetstore.server.sending import FramedStream, SentStream
-from xetstore.server.site import Site, parse_hash, site_of
+from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_commit_thread, in_thread
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ MAX_BODY_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + XorbInfo.foote
 """The longest xorb there can be, with the footer that some clients send."""
 SUSPECT_HEADER: Final = "X-Xet-Suspect"
 """HEAD with the value ``true``: a client got wrong bytes of the xorb, and the server looks at it."""
-UPLOAD_BYTES: Final = 10 << 20
-"""What an upload holds in memory at most: two blocks of its body, and what the verifier keeps."""
 
 _ETAG: Final = re.compile(r'(?:W/)?"([!#-~]*)"')
 
@@ -49,14 +46,15 @@ async def post_xorb(request: Request) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.WRITE))
     xorb = parse_hash(request.path_params["hash"])
-    declared = declared_bytes(request)
-    async with site.limits.budget.reserve(UPLOAD_BYTES if declared is None else min(declared, UPLOAD_BYTES)):
+    holders = holders_of(request)
+    async with site.limits.receiving.reserve(memory_of_body(request), holders):
         receiver = await in_thread(cas.receive_xorb, xorb)
         try:
             received = await receive_body(request, receiver.write, site.limits, MAX_BODY_BYTES)
             if not received:
                 raise UsageError("the body is empty")
-            is_new = await in_commit_thread(receiver.commit)
+            async with site.limits.commits.reserve(1, holders):
+                is_new = await in_commit_thread(receiver.commit)
         finally:
             await in_thread(receiver.close)
     site.metrics.xorb_received(received, is_new=is_new)
@@ -102,8 +100,8 @@ async def get_xorb(request: Request) -> Response:
         FramedStream(framing, permit.stored.read),
         status_code=206,
         headers=headers,
-        budget=site.limits.budget,
-        stall_seconds=site.settings.stall_seconds,
+        limits=site.limits,
+        holders=holders_of(request),
         on_sent=site.metrics.xorb_served,
     )
 

@@ -55,6 +55,11 @@ class LocalBlobStore:
         self._lock = forks.lock()
         sweep_temporaries(root, older_than=time.time() - STALE_TEMPORARY_SECONDS)
 
+    @property
+    def scratch_folder(self) -> Path:
+        """Where unfinished things may lie, on the disk of the store."""
+        return self._root / TEMPORARY_FOLDER
+
     def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
         """Create an object from the parts in order; False, untouched, if the key exists. Durable on return.
 

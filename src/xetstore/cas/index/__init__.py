@@ -1,6 +1,6 @@
 """The index: what can be asked about stored objects without reading them. SQLAlchemy stays in this folder."""
 
 from xetstore.cas.index.database import Index
-from xetstore.cas.index.queries import Reader, Writer, XorbRow
+from xetstore.cas.index.queries import Reader, TermCount, Writer, XorbRow
 
-__all__ = ["Index", "Reader", "Writer", "XorbRow"]
+__all__ = ["Index", "Reader", "TermCount", "Writer", "XorbRow"]

@@ -42,7 +42,7 @@ from xetstore.cas.index.schema import (
     superseded,
     xorb,
 )
-from xetstore.errors import DamagedError, MissingXorbError
+from xetstore.errors import DamagedError, MissingXorbError, TooLargeError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
@@ -84,6 +84,15 @@ class XorbRow:
     def stored_bytes(self) -> int:
         """Size of the stored object: the chunk region and its footer."""
         return self.region_bytes + XorbInfo.footer_bytes(self.chunk_count)
+
+
+@dataclass(frozen=True, slots=True)
+class TermCount:
+    """What terms add up to: how many there are, of how many xorbs, and how many chunks they have together."""
+
+    terms: int
+    xorbs: int
+    chunks: int
 
 
 # Statements that are executed often are built once: building one takes longer than its answer.
@@ -235,29 +244,44 @@ class Reader:
         page = files.where(file_id > last_id).order_by(file_id).limit(PAGE_ROWS).params(namespace=namespace)
         return [(row.id, _file_record(row)) for row in self.connection.execute(page)]
 
-    def terms(self, name: Hash, start: int, end: int) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
-        """Where in a file the first term begins that overlaps bytes ``[start, end)``, all of them, and their xorbs."""
-        segments = self.connection.execute(_SEGMENTS, {"hash": name.digest, "start": start, "end": end})
+    def terms(
+        self, name: Hash, start: int, end: int, *, most: TermCount | None = None
+    ) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
+        """Where in a file the first term begins that overlaps bytes ``[start, end)``, all of them, and their xorbs.
+
+        Raises TooLargeError where they have more terms or chunks than ``most``, and keeps no more of them than that.
+        """
         packed: list[_PackedTerm] = []
         first: int | None = None
-        for position, payload in segments:
-            for term in _unpack_terms(payload, name):
-                if start < position + term[3] and position < end:
-                    first = position if first is None else first
-                    packed.append(term)
-                position += term[3]
+        chunks = 0
+        for position, term in self._packed_terms(name, start, end):
+            first = position if first is None else first
+            packed.append(term)
+            if most is not None:
+                chunks += term[2] - term[1]
+                if len(packed) > most.terms or chunks > most.chunks:
+                    raise _too_many(most)
         xorbs = self._xorbs_of([packed])
         return first or 0, _terms(packed, xorbs, name), {row.hash: row for row in xorbs.values()}
 
+    def count_terms(self, name: Hash, start: int, end: int) -> TermCount:
+        """What the terms of a file add up to that overlap bytes ``[start, end)``. Keeps none of them."""
+        return _count(term for _, term in self._packed_terms(name, start, end))
+
     def terms_of_files(
-        self, wanted: Collection[Hash], namespace: str
+        self, wanted: Collection[Hash], namespace: str, *, most: TermCount | None = None
     ) -> tuple[dict[Hash, list[Term]], dict[Hash, XorbRow]]:
-        """All terms of those of these files that ``namespace`` may see, and their xorbs."""
+        """All terms of those of these files that ``namespace`` may see, and their xorbs. ``most`` as :meth:`terms`."""
         packed: dict[Hash, list[_PackedTerm]] = {}
         digests = [name.digest for name in wanted]
+        terms = 0
         for row in self._rows_in(_SEGMENTS_OF_FILES, digests, namespace=namespace):
             name = _name(row.hash)
-            packed.setdefault(name, []).extend(_unpack_terms(row.terms or b"", name))
+            payload = row.terms or b""
+            terms += len(payload) // _TERM.size
+            if most is not None and terms > most.terms:
+                raise _too_many(most)
+            packed.setdefault(name, []).extend(_unpack_terms(payload, name))
         xorbs = self._xorbs_of(packed.values())
         found = {name: _terms(listed, xorbs, name) for name, listed in packed.items()}
         return found, {row.hash: row for row in xorbs.values()}
@@ -273,6 +297,11 @@ class Reader:
         """Those of these files that another namespace may read, too."""
         found = self._rows_in(_GRANTED_TO_OTHERS, [name.digest for name in names], namespace=namespace)
         return {_name(row.hash) for row in found}
+
+    def count_terms_of_files(self, wanted: Collection[Hash], namespace: str) -> TermCount:
+        """What all terms of those of these files add up to that ``namespace`` may see. Keeps none of them."""
+        rows = self._rows_in(_SEGMENTS_OF_FILES, [name.digest for name in wanted], namespace=namespace)
+        return _count(term for row in rows for term in _unpack_terms(row.terms or b"", _name(row.hash)))
 
     def totals(self) -> Totals:
         """Sums over all files and xorbs; looks at each row."""
@@ -351,6 +380,15 @@ class Reader:
         """Those of the shards that are registered."""
         found = self._rows_in(_SHARDS_BY_HASH, [name.digest for name in names])
         return {_name(row.hash) for row in found}
+
+    def _packed_terms(self, name: Hash, start: int, end: int) -> Iterator[tuple[int, _PackedTerm]]:
+        """The terms of a file that overlap bytes ``[start, end)``, each with the byte at which it begins."""
+        segments = self.connection.execute(_SEGMENTS, {"hash": name.digest, "start": start, "end": end})
+        for position, payload in segments:
+            for term in _unpack_terms(payload, name):
+                if start < position + term[3] and position < end:
+                    yield position, term
+                position += term[3]
 
     def _rows_in(self, statement: Select[Any], values: Iterable[object], **others: object) -> Iterator[Row[Any]]:
         """The rows of a statement that has ``_VALUES``, and perhaps other parameters."""
@@ -532,6 +570,22 @@ def pack_terms(terms: Sequence[Term], rows: Mapping[Hash, XorbRow]) -> Iterator[
 def chunk_key(digest: bytes) -> int:
     """The number under which an eligible chunk is found in the index."""
     return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def _count(packed: Iterable[_PackedTerm]) -> TermCount:
+    terms = chunks = 0
+    xorbs: set[int] = set()
+    for term in packed:
+        terms += 1
+        chunks += term[2] - term[1]
+        xorbs.add(term[0])
+    return TermCount(terms, len(xorbs), chunks)
+
+
+def _too_many(most: TermCount) -> TooLargeError:
+    return TooLargeError(
+        f"the answer has more than {most.terms} terms, or {most.chunks} chunks", hint="ask for ranges of the file"
+    )
 
 
 def _first_uses(entry: FileEntry) -> dict[Hash, int]:

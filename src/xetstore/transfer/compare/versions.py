@@ -8,11 +8,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final, Protocol
 
-from xetstore.errors import FormatError, RangeError
+from xetstore.errors import FormatError, RangeError, TooLargeError
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
+from xetstore.transfer.download.windows import LEAST_BYTES
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
 
@@ -87,10 +88,15 @@ class StoredVersion:
         place in a xorb.
         """
         version = cls(cas, file)
-        position = 0
+        position, window = 0, WINDOW_BYTES
         while True:
             try:
-                found = cas.reconstruct(file, position, position + WINDOW_BYTES, hashes=not by_place)
+                found = cas.reconstruct(file, position, position + window, hashes=not by_place)
+            except TooLargeError:
+                if window <= LEAST_BYTES:
+                    raise
+                window //= 4  # the server does not tell so much at once
+                continue
             except RangeError:
                 if position == 0:
                     raise
@@ -100,7 +106,7 @@ class StoredVersion:
             if not by_place and found.terms and found.term_hashes is None:
                 return None
             version._add(found, by_place=by_place)
-            if version.size < position + WINDOW_BYTES:
+            if version.size < position + window:
                 break
             position = version.size  # terms end with a whole chunk: the next window starts with one
         return version

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
-from xetstore.errors import FormatError, IntegrityError, RangeError
+from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError
 from xetstore.events import Damaged, Emit
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
@@ -15,6 +16,9 @@ MOST_CHUNKS: Final = 2 << 20
 
 CHUNK_BYTES: Final = 512
 """Memory for a chunk of an answer: its hash and length, as told and as found, in some lists at a time."""
+
+LEAST_BYTES: Final = 64 << 10
+"""Less is not asked for when a Cas refuses more."""
 
 
 class Reconstructions:
@@ -32,6 +36,7 @@ class Reconstructions:
         self._emit = emit
         self._size = size
         self._most_chunks = most_chunks
+        self._most = sys.maxsize  # bytes that were not refused at once
 
     def exists(self, start: int) -> None:
         """Raises what asking for byte ``start`` raises."""
@@ -41,23 +46,35 @@ class Reconstructions:
         """How to rebuild bytes ``[start, end)``, which are clamped to the file; whole chunks unless ``limit`` cuts.
 
         With ``aligned``, ``start`` is known to be where a chunk starts. An answer that cannot be right is asked for
-        once more. Raises RangeError where the file ends before ``start``, and IntegrityError.
+        once more. A Cas that refuses so much at once is asked for a quarter of it, and from then on for no more than
+        that: the window ends earlier. Raises RangeError where the file ends before ``start``, and IntegrityError.
         """
-        try:
-            return self._ask(start, end, limit, aligned)
-        except IntegrityError as error:
-            self._emit(Damaged(f"the reconstruction of file {self._file}: {error}", refetching=True))
-            return self._ask(start, end, limit, aligned)
+        while True:
+            most = self._most
+            end = min(end, start + most)
+            try:
+                return self._ask_again(start, end, limit, aligned)
+            except TooLargeError:
+                if end - start <= LEAST_BYTES:
+                    raise
+                self._most = min(most, (end - start) // 4)
 
     def ask_exactly(self, start: int, end: int) -> Window:
         """How to rebuild bytes ``[start, end)``, which are known to be in the file."""
         try:
-            window = self.ask(start, end, limit=end)
+            window = self._ask_again(start, end, end, aligned=False)
         except RangeError as error:
             raise IntegrityError(f"file {self._file} is said to be shorter than it was before") from error
         if window.end != end:
             raise FormatError("reconstruction.length", 0, f"the terms make {window.length} of {end - start} bytes")
         return window
+
+    def _ask_again(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
+        try:
+            return self._ask(start, end, limit, aligned)
+        except IntegrityError as error:
+            self._emit(Damaged(f"the reconstruction of file {self._file}: {error}", refetching=True))
+            return self._ask(start, end, limit, aligned)
 
     def _ask(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
         found = self._cas.reconstruct(self._file, start, end, hashes=True)

@@ -1,0 +1,176 @@
+"""Budgets: what all requests together may hold of one thing, bytes in memory or places to work in, and each holder.
+
+A *holder* is a namespace, a token or an address; a request is counted against all of its own. One holder has at most a
+share of a budget, so that what is left is for others however much it asks for.
+
+*In which order.* Of those that wait, the one goes first whose holders hold the least; of equals the one whose holders
+were served the longest ago; of their own the one that came first. A request that waits only because its own holders
+have their share holds up nobody else. One that waits because the budget is spent is not overtaken by smaller ones.
+
+*No deadlock.* A reservation does not grow. A body that is coming in holds a block, whatever length it declares: what
+has arrived of it is on disk, in an upload as in a shard. What is made of a whole body is reserved at once, when the
+body is there and its block was given back. So a request that holds something never waits for more of the same, and
+those that hold some of a later budget (places, then the bytes to parse and commit in) wait for no client: they end.
+
+*What is larger than a share.* One such reservation at a time is admitted, if its holders hold nothing else, and it
+leaves a share to others. Without that the biggest shard could not be taken in at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from xetstore.errors import UnavailableError
+
+RETRY_SECONDS: Final = 5.0
+"""What a client is told to wait when all of the budget stayed in use."""
+
+Holders = tuple[str, ...]
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    amount: int
+    number: int
+    granted: asyncio.Future[None]
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """Those that wait for the same holders."""
+
+    waiters: deque[_Waiter] = field(default_factory=deque)
+    served: int = 0
+
+
+class Budget:
+    """``total`` of something, of which each holder has at most ``share`` (0 to 1). For one event loop.
+
+    ``on_refused`` is called when a request got no part of it within ``queue_seconds``.
+    """
+
+    def __init__(self, name: str, total: int, *, queue_seconds: float, share: float = 1.0) -> None:
+        self.name = name
+        self.total = total
+        self.most = max(1, min(total, int(total * share)))
+        """What one holder may have."""
+        self.used = 0
+        self.on_refused: Callable[[], None] = lambda: None
+        self._queue_seconds = queue_seconds
+        self._held: Counter[str] = Counter()
+        self._lines: dict[Holders, _Line] = {}
+        self._large_is_held = False
+        self._count = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many reservations are queued."""
+        return sum(len(line.waiters) for line in self._lines.values())
+
+    def holds(self, holder: str) -> int:
+        """What one holder has."""
+        return self._held[holder]
+
+    @asynccontextmanager
+    async def reserve(self, amount: int, holders: Sequence[str] = ()) -> AsyncIterator[None]:
+        """Hold ``amount`` while the context is open; where it is more than there can be, as much as that is.
+
+        Raises UnavailableError if it does not become free within ``queue_seconds``.
+        """
+        if amount <= 0:
+            yield
+            return
+        names = tuple(holders)
+        amount = min(amount, self.total)
+        if amount > self.most and self.most < self.total:
+            amount = max(self.most + 1, min(amount, self.total - self.most))
+        if self._lines or not self._fits(amount, names) or self.used + amount > self.total:
+            await self._wait_for(amount, names)
+        else:
+            self._take(amount, names)
+        try:
+            yield
+        finally:
+            self._give_back(amount, names)
+
+    def _fits(self, amount: int, holders: Holders) -> bool:
+        """True if no holder has more than its share with it."""
+        if not holders or amount <= self.most:
+            return not any(self._held[holder] + amount > self.most for holder in holders)
+        return not (self._large_is_held or any(self._held[holder] for holder in holders))
+
+    def _take(self, amount: int, holders: Holders) -> None:
+        self.used += amount
+        for holder in holders:
+            self._held[holder] += amount
+        if holders and amount > self.most:
+            self._large_is_held = True
+
+    def _give_back(self, amount: int, holders: Holders) -> None:
+        self.used -= amount
+        for holder in holders:
+            self._held[holder] -= amount
+            if not self._held[holder]:
+                del self._held[holder]
+        if holders and amount > self.most:
+            self._large_is_held = False
+        self._grant()
+
+    async def _wait_for(self, amount: int, holders: Holders) -> None:
+        self._count += 1
+        waiter = _Waiter(amount, self._count, asyncio.get_running_loop().create_future())
+        line = self._lines.setdefault(holders, _Line())
+        line.waiters.append(waiter)
+        try:
+            self._grant()
+            async with asyncio.timeout(self._queue_seconds):
+                await waiter.granted
+        except BaseException as error:
+            if waiter in line.waiters:
+                line.waiters.remove(waiter)
+                self._forget(holders)
+                self._grant()
+            elif waiter.granted.done() and not waiter.granted.cancelled():
+                self._give_back(amount, holders)  # it came in the very moment in which we gave up
+            if isinstance(error, TimeoutError):
+                self.on_refused()
+                busy = UnavailableError("the server is busy with other transfers", hint="try again in a moment")
+                busy.retry_after = RETRY_SECONDS
+                raise busy from None
+            raise
+
+    def _grant(self) -> None:
+        """Let in those that come next, as long as there is room."""
+        while (holders := self._next()) is not None:
+            line = self._lines[holders]
+            waiter = line.waiters[0]
+            if self.used + waiter.amount > self.total:
+                return
+            line.waiters.popleft()
+            self._count += 1
+            line.served = self._count
+            self._forget(holders)
+            if waiter.granted.done():
+                continue  # cancelled: it will not use it
+            self._take(waiter.amount, holders)
+            waiter.granted.set_result(None)
+
+    def _next(self) -> Holders | None:
+        """The line whose first is next; None if each of them waits for what its own holders have."""
+
+        def place(holders: Holders) -> tuple[int, int, int]:
+            line = self._lines[holders]
+            held = max((self._held[holder] for holder in holders), default=0)
+            return held, line.served, line.waiters[0].number
+
+        fitting = (holders for holders, line in self._lines.items() if self._fits(line.waiters[0].amount, holders))
+        return min(fitting, key=place, default=None)
+
+    def _forget(self, holders: Holders) -> None:
+        if not self._lines[holders].waiters:
+            del self._lines[holders]
