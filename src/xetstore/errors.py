@@ -3,7 +3,8 @@
 XetError                     code                 HTTP  exit  retryable
 ├── UsageError               usage                 400     2  no    the call itself is wrong (a ValueError)
 │   ├── RangeError           range                 416     2  no    a byte range starts past the end
-│   └── TooLargeError        too_large             413     2  no    a body is longer than any valid one
+│   ├── TooLargeError        too_large             413     2  no    a body is longer than any valid one
+│   └── NotPicklableError    usage                 400     2  no    a store does not travel to another process (TypeError)
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
 ├── IntegrityError           integrity             400     4  no    bytes are not what their name says
 │   ├── FormatError          format                400     4  no    bytes break a rule of the format (ValueError)
@@ -84,6 +85,10 @@ class TooLargeError(UsageError):
 
     code = "too_large"
     http_status = 413
+
+
+class NotPicklableError(UsageError, TypeError):
+    """A store does not travel to another process, because a secret or a function would have to."""
 
 
 class NotFoundError(XetError, FileNotFoundError):

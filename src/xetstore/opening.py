@@ -7,13 +7,14 @@ directory no HTTP.
 from __future__ import annotations
 
 import os
+import pickle
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from xetstore.errors import UsageError
+from xetstore.errors import NotPicklableError, UsageError
 from xetstore.events import Emit
 from xetstore.limits import Limits
 from xetstore.places import cache_folder, chunks_folder, known_file
@@ -47,6 +48,63 @@ class Opened:
     hub: Hub | None = None
     repository: HubLocator | None = None
     closing: ExitStack = field(default_factory=ExitStack)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a store is opened, for another process that opens it too. ``location`` is absolute, and holds no secret."""
+
+    location: str
+    limits: Limits
+    cache: Path | bool | None
+    allow_http: bool
+    emit: Emit
+    has_token: bool
+    """Whether a token was given, beside those of the environment. It does not travel."""
+
+    @classmethod
+    def of(
+        cls,
+        opened: Opened,
+        *,
+        token: GivenToken,
+        limits: Limits,
+        cache: Path | bool | None,
+        allow_http: bool,
+        emit: Emit,
+    ) -> Way:
+        """That of a store that was opened with these arguments."""
+        location = os.path.abspath(opened.location) if opened.is_local else opened.location  # noqa: PTH100
+        folder = cache.absolute() if isinstance(cache, Path) else cache
+        return cls(location, limits, folder, allow_http, emit, token is not None)
+
+    def open(self) -> Opened:
+        """Open it. A directory has to be there: it was, when it was opened first."""
+        return open_cas(
+            self.location,
+            create=False,
+            token=None,
+            limits=self.limits,
+            cache=self.cache,
+            allow_http=self.allow_http,
+            emit=self.emit,
+        )
+
+    def check(self) -> None:
+        """Raise NotPicklableError, which says what to do, for what does not travel."""
+        if self.has_token:
+            raise NotPicklableError(
+                f"the store at {self.location} was opened with a token, which does not travel to another process",
+                hint="put it into XET_TOKEN or XET_TOKEN_FILE (HF_TOKEN for a Hub), which workers inherit, and open the"
+                " store without it; or open the store in the worker",
+            )
+        try:
+            pickle.dumps(self.emit)
+        except Exception:
+            raise NotPicklableError(
+                f"the store at {self.location} tells its events to a function that does not travel to another process",
+                hint="give on_event a function of a module, or open the store in the worker",
+            ) from None
 
 
 def scheme_of(where: Path | str) -> str:

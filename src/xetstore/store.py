@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.errors import UsageError, XetError
+from xetstore.errors import NotPicklableError, UsageError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.one_call import OneCall, StoreCas, UnderWay
-from xetstore.opening import HUB_SCHEME, Opened, open_cas
+from xetstore.opening import HUB_SCHEME, Opened, Way, open_cas
+from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
@@ -65,6 +66,9 @@ class Store:
     ``location`` is what it was opened with. A file is named by its hash, in a repository on a Hub also by its
     ``hf://`` locator.
 
+    After a fork both processes go on with it. Pickled, it is opened again where it is first used, with the same
+    arguments; NotPicklableError where a token was given.
+
     >>> import pathlib, tempfile, xetstore
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (folder / "greeting.txt").write_text("Hello World!")
@@ -90,6 +94,30 @@ class Store:
         self._sizes: dict[Hash, int] = {}
         self._under_way = UnderWay(opened.cas)
         self._is_one_call = False
+        self._way: Way | None = None
+
+    def __reduce__(self) -> tuple[Callable[[Way], Store], tuple[Way]]:
+        if self._way is None:
+            raise NotPicklableError(
+                f"{self!r} is made of an object of this process, which does not travel to another one",
+                hint="make it with xetstore.open, or open the store in the worker",
+            )
+        self._way.check()
+        return _arrived, (self._way,)
+
+    if not TYPE_CHECKING:  # where types are checked, an attribute that is not there stays an error
+
+        def __getattr__(self, name: str) -> object:
+            """Open a store that came from another process, when it is first used."""
+            way = self.__dict__.get("_way")
+            if way is not None and not name.startswith("__"):
+                with _ARRIVING:
+                    if "_opened" not in self.__dict__:
+                        store = Store(way.open(), limits=way.limits, on_event=way.emit)
+                        self.__dict__.update({**store.__dict__, "_way": way})
+                if name in self.__dict__:
+                    return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def cas(self) -> Cas:
@@ -313,6 +341,7 @@ class Store:
         view._under_way = self._under_way.view()
         view._is_one_call = True
         view._sizes = self._sizes
+        view._way = self._way
         return view
 
     def interrupt(self) -> None:
@@ -393,6 +422,16 @@ class Store:
         )
 
 
+_ARRIVING: Final = forks.rlock()
+"""Held while a store that came from another process is opened."""
+
+
+def _arrived(way: Way) -> Store:
+    store = object.__new__(Store)
+    store._way, store.location = way, way.location
+    return store
+
+
 def _gathered(reports: Generator[T], on_report: Callable[[T], None] | None) -> list[T]:
     """All reports, each told as it comes."""
     gathered = []
@@ -436,7 +475,9 @@ def open_store(
     opened = open_cas(
         where, create=create, token=token, limits=limits, cache=cache, allow_http=allow_http, emit=on_event
     )
-    return Store(opened, limits=limits, on_event=on_event)
+    store = Store(opened, limits=limits, on_event=on_event)
+    store._way = Way.of(opened, token=token, limits=limits, cache=cache, allow_http=allow_http, emit=on_event)
+    return store
 
 
 def open_file(

@@ -7,63 +7,28 @@ signal if it hangs.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import xetstore
+from tests.faults.children import CHILD_SECONDS, failures, in_child
 from xetstore import aio
-from xetstore.errors import InterruptedCallError
-
-CHILD_SECONDS: Final = 30
-"""A child that takes longer hangs."""
-
-# Since Python 3.12 a fork beside threads warns: it is what is tested here.
-warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
 
 
 def content(number: int, size: int = 0) -> bytes:
     """The bytes of file ``number``, each of another size."""
     return random.Random(number).randbytes(size or 150_000 + 7001 * number)
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Fork; the process that does the work, and ends with 0 if it was done."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        signal.alarm(CHILD_SECONDS)
-        work()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def failures(pids: list[int]) -> list[str]:
-    """How those of the children ended that did not end well."""
-    found = []
-    for pid in pids:
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code == -signal.SIGALRM:
-            found.append(f"child {pid} hung")
-        elif code:
-            found.append(f"child {pid} ended with {code}")
-    return found
 
 
 def same(got: Any, expected: Any, what: str) -> None:
@@ -83,9 +48,15 @@ class Files:
             path = folder / f"{number}.in"
             path.write_bytes(content(number))
             self.hashes.append(self.store.put(path).hash)
+        self.opened: list[io.BufferedReader] = []
+
+    def open_all(self) -> None:
         self.opened = [self.store.open(file) for file in self.hashes]
         for file in self.opened:
             file.read(1000)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "opened": []}
 
     def stat(self, number: int) -> None:
         same(self.store.stat(self.hashes[number]).size, len(content(number)), "stat")
@@ -147,7 +118,7 @@ class Busy:
         self._files = files
         self._stopped = threading.Event()
         self._failed: list[str] = []
-        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(3)]
+        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(2)]
 
     def _work(self, number: int) -> None:
         turn = number
@@ -173,14 +144,16 @@ class Busy:
 
 
 def rounds(where: str, folder: str, count: str, children: str) -> list[str]:
-    """Fork ``children`` at a time, ``count`` times, each time with another verb."""
-    files = Files(where, Path(folder), int(children))
+    """Fork ``children`` at a time, ``count`` times, each time with another verb; once for each verb all at a time."""
+    files = Files(where, Path(folder), 8)
+    files.open_all()
     verbs = files.verbs()
     found: list[str] = []
     with Busy(files) as failed:
         for turn in range(int(count)):
             verb = verbs[turn % len(verbs)]
-            pids = [in_child(partial(verb, number)) for number in range(int(children))]
+            at_once = len(files.hashes) if turn < len(verbs) else int(children)
+            pids = [in_child(partial(verb, number)) for number in range(at_once)]
             found += [f"{verb.__name__}: {one}" for one in failures(pids)]
             if len(found) > 5:
                 break
@@ -189,6 +162,61 @@ def rounds(where: str, folder: str, count: str, children: str) -> list[str]:
     return found + failed
 
 
+def task(files: Files, verb: str, number: int) -> None:
+    """What a worker of a pool does."""
+    signal.alarm(CHILD_SECONDS)
+    getattr(files, verb)(number)
+    signal.alarm(0)
+
+
+def pooled(where: str, folder: str, method: str, count: str, children: str) -> list[str]:
+    """The same by a pool: each task brings the store, pickled, and each process does some tasks and ends."""
+    files = Files(where, Path(folder), int(children))
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["tests.faults.fork_worker"])
+    verbs = ["stat", "iter_range", "file_object", "get", "put", "awaited"]
+    per_process = {"fork": 5, "forkserver": 10, "spawn": 25}[method]
+    with context.Pool(2, maxtasksperchild=per_process) as pool:
+        for turn in range(int(count)):
+            tasks = [(files, verbs[(turn + number) % len(verbs)], number) for number in range(int(children))]
+            pool.starmap_async(task, tasks, chunksize=1).get(2 * CHILD_SECONDS)
+    return []
+
+
+SHARED: Files | None = None
+
+
+def shared_task(verb: str, number: int) -> None:
+    assert SHARED is not None
+    task(SHARED, verb, number)
+
+
+def inherited(where: str, folder: str, count: str, children: str) -> list[str]:
+    """Pools that fork, whose tasks use a store that is a global of the module; made in a thread, beside busy ones."""
+    global SHARED
+    SHARED = Files(where, Path(folder), int(children))
+    failed: list[str] = []
+
+    def make_pools() -> None:
+        context = multiprocessing.get_context("fork")
+        try:
+            for turn in range(int(count)):
+                with context.Pool(int(children)) as pool:
+                    tasks = [(("stat", "iter_range", "get")[turn % 3], number) for number in range(int(children))]
+                    pool.starmap_async(shared_task, tasks, chunksize=1).get(2 * CHILD_SECONDS)
+        except BaseException as error:
+            failed.append(repr(error))
+
+    with Busy(SHARED) as busy:
+        thread = threading.Thread(target=make_pools)
+        thread.start()
+        thread.join()
+    return failed + busy
+
+
 if __name__ == "__main__":
-    with suppress(InterruptedCallError):
-        print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
+    # By the name under which the processes of a pool find it, too.
+    from tests.faults import fork_worker
+
+    print(json.dumps(getattr(fork_worker, sys.argv[1])(*sys.argv[2:])))

@@ -3,7 +3,7 @@
 A child has one thread, the one that forked, and a copy of everything else as it was at that moment: locks that other
 threads held stay held for ever, and sockets are shared. So
 
-- a lock of an object that outlives a call is one of :func:`lock` or :func:`condition`, which is free in a child;
+- a lock of an object that outlives a call is one of :func:`lock` or :func:`rlock`, which is free in a child;
 - an object that holds connections or threads names with :func:`renew` what makes it anew in a child;
 - a generator that a caller holds is :func:`bound` to the process that began it;
 - what a fork must not cut in two is a :class:`Section`: a fork waits until no other thread is in one, and until no
@@ -75,9 +75,9 @@ def lock() -> threading.Lock:
     return free(threading.Lock())
 
 
-def condition() -> threading.Condition:
-    """A condition whose lock is free in a child, and for which no thread waits there."""
-    return free(threading.Condition())
+def rlock() -> Any:
+    """The same for a lock that its owner may take again."""
+    return free(threading.RLock())
 
 
 def free(held: T) -> T:
@@ -181,7 +181,7 @@ class Section:
         self._rest: Callable[[Any], None] = rest
         self._cut: Callable[[Any], None] = cut
         self.threads = 0
-        self._is_at_rest = False
+        self._is_at_rest = True
         _sections[next(_numbers)] = self
 
     @contextmanager
@@ -193,6 +193,7 @@ class Section:
                 _changed.wait()
             _inside[me] = _inside.get(me, 0) + 1
             self.threads += 1
+            self._is_at_rest = False
         try:
             yield
         finally:
@@ -208,13 +209,9 @@ class Section:
     def come_to_rest(self) -> None:
         """Called in the parent, when it is about to fork."""
         owner = self._owner()
-        self._is_at_rest = owner is not None and not self.threads
-        if owner is not None and self._is_at_rest:
+        if owner is not None and not self.threads:
             self._rest(owner)
-
-    def go_on(self) -> None:
-        """Called in the parent, when it has forked."""
-        self._is_at_rest = False
+            self._is_at_rest = True
 
     def begin_anew(self) -> None:
         """Called in the child."""
@@ -222,7 +219,7 @@ class Section:
         if owner is not None and not self._is_at_rest:
             self._cut(owner)
         self.threads = 0
-        self._is_at_rest = False
+        self._is_at_rest = True
 
 
 _sections: Final[weakref.WeakValueDictionary[int, Section]] = weakref.WeakValueDictionary()
@@ -271,10 +268,6 @@ def _in_parent() -> None:
     if not _is_prepared:
         return
     _is_prepared = False
-    for reference in _sections.valuerefs():
-        section = reference()
-        if section is not None:
-            section.go_on()
     _imp.release_lock()
     with _changed:
         _forking -= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +55,7 @@ class Index:
         index._read_only_because = None
         index._start(sqlite.memory_connection, StaticPool)
         # All threads share the one connection, so they take turns.
-        index._turn = forks.free(threading.RLock())
+        index._turn = forks.rlock()
         return index
 
     @property
