@@ -4,7 +4,7 @@ XetError                     code                 HTTP  exit  retryable
 ├── UsageError               usage                 400     2  no    the call itself is wrong (a ValueError)
 │   ├── RangeError           range                 416     2  no    a byte range starts past the end
 │   ├── TooLargeError        too_large             413     2  no    a body is longer than any valid one
-│   └── NotPicklableError    usage                 400     2  no    a store does not travel to another process (TypeError)
+│   └── NotPicklableError    usage                 400     2  no    a store cannot travel to a process (TypeError)
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
 ├── IntegrityError           integrity             400     4  no    bytes are not what their name says
 │   ├── FormatError          format                400     4  no    bytes break a rule of the format (ValueError)

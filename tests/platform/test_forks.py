@@ -8,7 +8,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -90,14 +90,14 @@ class TestIterators:
         file = store.put(source).hash
         begin: dict[str, Callable[[], Iterator[object]]] = {
             "iter_range": lambda: store.iter_range(file),
-            "get_many": lambda: store.get_many([(file, source.with_name(f"out{number}")) for number in range(2)]),
-            "put_many": lambda: store.put_many([source, source]),
+            "iter_get": lambda: store.iter_get([(file, source.with_name(f"out{number}")) for number in range(2)]),
+            "iter_put": lambda: store.iter_put([source, source]),
         }
         items = begin[name]()
         next(items)
         return items
 
-    @pytest.mark.parametrize("name", ["iter_range", "get_many", "put_many"])
+    @pytest.mark.parametrize("name", ["iter_range", "iter_get", "iter_put"])
     def test_goes_on_in_the_parent_and_says_so_in_a_child(self, tmp_path: Path, source: Path, name: str) -> None:
         with xetstore.open(tmp_path / "store") as store:
             items = self.begun(store, source, name)
@@ -115,7 +115,7 @@ class TestIterators:
         cleaned = []
 
         @forks.bound
-        def numbers() -> Iterator[int]:
+        def numbers() -> Generator[int]:
             try:
                 yield from range(3)
             finally:

@@ -231,6 +231,23 @@ def test_what_is_larger_than_a_share_is_let_in_alone_and_leaves_a_share() -> Non
     asyncio.run(play())
 
 
+def test_what_is_larger_than_a_share_holds_up_nobody_while_it_waits() -> None:
+    async def play() -> None:
+        budget = Budget("room", 100, queue_seconds=60, share=0.25)
+        tasks = [asyncio.create_task(hold(budget, 20, (f"slow {number}",))) for number in range(3)]
+        tasks.append(asyncio.create_task(hold(budget, 70, ("large",))))
+        await asyncio.sleep(0)
+        assert (budget.used, budget.waiting) == (60, 1)
+        async with budget.reserve(25, ("small",)):
+            assert (budget.used, budget.waiting) == (85, 1)
+        await end(tasks[:2])
+        await until(lambda: budget.used == 90)
+        await end(tasks[2:])
+        assert budget.used == 0
+
+    asyncio.run(play())
+
+
 _RESERVATIONS = st.lists(
     st.tuples(st.integers(0, 150), st.sets(st.sampled_from("abc"), min_size=1), st.sampled_from(["use", "cancel"])),
     max_size=40,

@@ -271,16 +271,21 @@ class EmbeddedCas:
         self.blobs.scratch_folder.mkdir(exist_ok=True)
         return self.blobs.scratch_folder
 
-    def count_terms(self, file: Hash, start: int = 0, end: int | None = None) -> TermCount:
-        """What an answer of :meth:`reconstruct` would be made of. Nothing is computed for it, or kept."""
+    def count_terms(
+        self, file: Hash, start: int = 0, end: int | None = None, *, enough: int | None = None
+    ) -> TermCount:
+        """What an answer of :meth:`reconstruct` would be made of: all terms, or the first ``enough`` of them.
+
+        Nothing is computed for it, or kept.
+        """
         with self.index.snapshot() as reader:
             record = self._granted(reader, file)
-            return reader.count_terms(file, start, record.size if end is None else end)
+            return reader.count_terms(file, start, record.size if end is None else end, enough=enough)
 
-    def count_terms_of(self, files: Iterable[Hash]) -> TermCount:
+    def count_terms_of(self, files: Iterable[Hash], *, enough: int | None = None) -> TermCount:
         """The same for :meth:`reconstruct_many`; files that are not there count for nothing."""
         with self.index.snapshot() as reader:
-            return reader.count_terms_of_files(list(dict.fromkeys(files)), self.tenant.namespace)
+            return reader.count_terms_of_files(list(dict.fromkeys(files)), self.tenant.namespace, enough=enough)
 
     def find_offer(self, chunk: Hash) -> Offer | None:
         """What :meth:`find_chunk` would answer with; only the footer of the xorb that has the chunk was read for it."""

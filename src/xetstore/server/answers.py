@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from xetstore.cas.index import TermCount
-from xetstore.errors import TooLargeError, UnavailableError, XetError
+from xetstore.errors import TimedOutError, TooLargeError, UnavailableError, XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.server.sending import SentStream
 from xetstore.server.threads import in_thread
@@ -77,13 +77,20 @@ class LargeAnswer(Response):
                     )
                 await answer(scope, receive, send)
         except UnavailableError as error:
-            raise self._if_busy or error from error
+            if isinstance(error, TimedOutError) or self._if_busy is None:
+                raise
+            raise self._if_busy from error
 
 
 def memory_of(count: TermCount, *, hashes: bool) -> int:
     """The memory that a reconstruction of so much takes, at most."""
     ranges = min(count.terms, count.xorbs * _RANGES_OF_A_XORB)
     return count.terms * TERM_BYTES + ranges * RANGE_BYTES + count.chunks * HASH_BYTES * hashes
+
+
+def enough_terms(site: Site) -> int:
+    """So many terms are too many for any answer: no more of them have to be counted."""
+    return site.settings.max_answer_bytes // TERM_BYTES + 1
 
 
 def require_room(site: Site, amount: int, hint: str) -> None:

@@ -13,7 +13,8 @@ body is there and its block was given back. So a request that holds something ne
 those that hold some of a later budget (places, then the bytes to parse and commit in) wait for no client: they end.
 
 *What is larger than a share.* One such reservation at a time is admitted, if its holders hold nothing else, and it
-leaves a share to others. Without that the biggest shard could not be taken in at all.
+leaves a share to others. Without that the biggest shard could not be taken in at all. It waits for a moment in which
+there is room, and holds up nobody: else one request in ``queue_seconds`` would be enough to stop everybody.
 """
 
 from __future__ import annotations
@@ -99,10 +100,12 @@ class Budget:
             self._give_back(amount, names)
 
     def _fits(self, amount: int, holders: Holders) -> bool:
-        """True if no holder has more than its share with it."""
+        """True if no holder has more than its share with it; of one that is larger, if it could be let in now."""
         if not holders or amount <= self.most:
             return not any(self._held[holder] + amount > self.most for holder in holders)
-        return not (self._large_is_held or any(self._held[holder] for holder in holders))
+        if self._large_is_held or self.used + amount > self.total:
+            return False
+        return not any(self._held[holder] for holder in holders)
 
     def _take(self, amount: int, holders: Holders) -> None:
         self.used += amount
@@ -148,10 +151,9 @@ class Budget:
         """Let in those that come next, as long as there is room."""
         while (holders := self._next()) is not None:
             line = self._lines[holders]
-            waiter = line.waiters[0]
-            if self.used + waiter.amount > self.total:
+            if self.used + line.waiters[0].amount > self.total:
                 return
-            line.waiters.popleft()
+            waiter = line.waiters.popleft()
             self._count += 1
             line.served = self._count
             self._forget(holders)
@@ -161,7 +163,7 @@ class Budget:
             waiter.granted.set_result(None)
 
     def _next(self) -> Holders | None:
-        """The line whose first is next; None if each of them waits for what its own holders have."""
+        """The line whose first is next; None if each of them waits for what its own holders have, or is too large."""
 
         def place(holders: Holders) -> tuple[int, int, int]:
             line = self._lines[holders]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from xetstore.cas.tokens import Scope
 from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
-from xetstore.server.answers import LargeAnswer, memory_of, require_room
+from xetstore.server.answers import LargeAnswer, enough_terms, memory_of, require_room
 from xetstore.server.site import holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
@@ -35,7 +35,7 @@ async def get_file_chunk_hashes(request: Request) -> Response:
     cas = site.cas_for(site.caller(request, Scope.READ))
     file = parse_hash(request.path_params["hash"])
     dirty = _dirty_ranges(request)
-    count = await in_thread(cas.count_terms, file)
+    count = await in_thread(cas.count_terms, file, enough=enough_terms(site))
     amount = count.chunks * CHUNK_BYTES + memory_of(count, hashes=False)
     require_room(site, amount, "the file is too long, or repeats itself too often: upload the whole file")
 

@@ -167,7 +167,7 @@ _RECONSTRUCTION: Final = Operation(
         ),
     ),
     answers={200: ("The terms, and where their chunks are.", _json("ReconstructionV1"))},
-    errors=frozenset({404, 416}),
+    errors=frozenset({404, 413, 416}),
 )
 _BATCH: Final = Operation(
     summary="How to rebuild several whole files",
@@ -183,7 +183,7 @@ _BATCH: Final = Operation(
         ),
     ),
     answers={200: ("The terms of each, and where the chunks of all are.", _json("BatchReconstruction"))},
-    errors=frozenset({404}),
+    errors=frozenset({404, 413}),
 )
 _SHARD: Final = Operation(
     summary="Register files",
@@ -222,7 +222,7 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
             ),
         ),
         answers={200: ("Windows of chunks around the ranges, and hashes for the rest.", _json("FileChunkHashes"))},
-        errors=frozenset({404}),
+        errors=frozenset({404, 413}),
     ),
     chunks.get_chunk: Operation(
         summary="Which xorbs hold a chunk and its neighbours",

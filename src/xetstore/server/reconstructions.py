@@ -17,7 +17,7 @@ from xetstore.errors import RangeError, TooLargeError, UsageError
 from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
-from xetstore.server.answers import SMALL, SMALL_WITHOUT_HASHES, LargeAnswer, memory_of, require_room
+from xetstore.server.answers import SMALL, SMALL_WITHOUT_HASHES, LargeAnswer, enough_terms, memory_of, require_room
 from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
@@ -107,7 +107,7 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
     return await _answer(
         request,
         lambda most: encode(_reconstruct(cas, file, wanted, hashes=hashes, most=most)),
-        lambda: memory_of(_count(cas, file, wanted), hashes=hashes),
+        lambda: memory_of(cas.count_terms(file, *_span(cas, file, wanted), enough=enough_terms(site)), hashes=hashes),
         question,
         gzip=gzip,
         small=SMALL if hashes else SMALL_WITHOUT_HASHES,
@@ -118,11 +118,12 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
     files = list(dict.fromkeys(map(parse_hash, names)))
     if not 0 < len(files) <= MAX_BATCH_FILES:
         raise UsageError(f"between 1 and {MAX_BATCH_FILES} files can be asked for at once, not {len(files)}")
-    url_of = _apart(_url_maker(site_of(request), request))
+    site = site_of(request)
+    url_of = _apart(_url_maker(site, request))
     return await _answer(
         request,
         lambda most: cas.reconstruct_many(files, most=most).with_urls(url_of, 1).to_json(),
-        lambda: memory_of(cas.count_terms_of(files), hashes=False),
+        lambda: memory_of(cas.count_terms_of(files, enough=enough_terms(site)), hashes=False),
         batch_question(files),
         gzip=_accepts_gzip(request),
         small=SMALL_WITHOUT_HASHES,
@@ -154,10 +155,6 @@ def _reconstruct(
             raise
         # Clients that do not know the size ask on until they get this: it is how they learn where the end is.
         raise UnsatisfiableRangeError(str(error), cas.stat(file).size) from error
-
-
-def _count(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None) -> TermCount:
-    return cas.count_terms(file, *_span(cas, file, wanted))
 
 
 def _span(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None) -> tuple[int, int | None]:

@@ -264,9 +264,12 @@ class Reader:
         xorbs = self._xorbs_of([packed])
         return first or 0, _terms(packed, xorbs, name), {row.hash: row for row in xorbs.values()}
 
-    def count_terms(self, name: Hash, start: int, end: int) -> TermCount:
-        """What the terms of a file add up to that overlap bytes ``[start, end)``. Keeps none of them."""
-        return _count(term for _, term in self._packed_terms(name, start, end))
+    def count_terms(self, name: Hash, start: int, end: int, *, enough: int | None = None) -> TermCount:
+        """What the terms of a file add up to that overlap bytes ``[start, end)``: all, or the first ``enough`` of them.
+
+        Keeps none of them.
+        """
+        return _count(islice((term for _, term in self._packed_terms(name, start, end)), enough))
 
     def terms_of_files(
         self, wanted: Collection[Hash], namespace: str, *, most: TermCount | None = None
@@ -298,10 +301,11 @@ class Reader:
         found = self._rows_in(_GRANTED_TO_OTHERS, [name.digest for name in names], namespace=namespace)
         return {_name(row.hash) for row in found}
 
-    def count_terms_of_files(self, wanted: Collection[Hash], namespace: str) -> TermCount:
-        """What all terms of those of these files add up to that ``namespace`` may see. Keeps none of them."""
+    def count_terms_of_files(self, wanted: Collection[Hash], namespace: str, *, enough: int | None = None) -> TermCount:
+        """The same for all terms of those of these files that ``namespace`` may see."""
         rows = self._rows_in(_SEGMENTS_OF_FILES, [name.digest for name in wanted], namespace=namespace)
-        return _count(term for row in rows for term in _unpack_terms(row.terms or b"", _name(row.hash)))
+        terms = (term for row in rows for term in _unpack_terms(row.terms or b"", _name(row.hash)))
+        return _count(islice(terms, enough))
 
     def totals(self) -> Totals:
         """Sums over all files and xorbs; looks at each row."""
