@@ -18,7 +18,7 @@ import urllib3
 import urllib3.exceptions
 from urllib3.util import make_headers
 
-from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
+from xetstore.errors import IntegrityError, TimedOutError, UnreachableError, UsageError
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.connections import POOLS, CarriedError, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
@@ -147,7 +147,7 @@ class Answer:
                     hint="no such answer is right: check the address of the server",
                 )
         if inflater is not None and not inflater.eof:
-            raise UnavailableError(f"the answer of {self.peer} ended too early", hint="try again")
+            raise UnreachableError(f"the answer of {self.peer} ended too early", hint="try again")
         if digest is not None and digest[1] != b64encode(hasher.digest()).decode():
             raise IntegrityError(f"the answer of {self.peer} is not what its digest says", hint="try again")
         return bytes(body)
