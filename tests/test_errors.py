@@ -34,6 +34,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.UnauthenticatedError: (PermissionError, errno.EACCES),
     errors.ForbiddenError: (PermissionError, errno.EACCES),
     errors.UnavailableError: (OSError, None),
+    errors.UnreachableError: (ConnectionError, None),
     errors.StorageFullError: (OSError, errno.ENOSPC),
     errors.TimedOutError: (TimeoutError, errno.ETIMEDOUT),
     errors.TooManyRequestsError: (OSError, None),
@@ -145,7 +146,9 @@ def _tree() -> list[str]:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_what_an_error_says_is_its_one_sentence(kind: type[XetError]) -> None:
     error = _made(kind)
-    assert str(error) == error.args[0] == error.strerror
+    assert str(error) == error.args[0] == getattr(error, "strerror", None)
+    error.args = (f"{error}; 3 attempts were made",)
+    assert str(error) == error.strerror == pickle.loads(pickle.dumps(error)).strerror == error.args[0]  # type: ignore[attr-defined]
     assert not str(error).startswith("[Errno")
 
 

@@ -16,6 +16,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
 │   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
+│   ├── UnreachableError     unavailable           503     6  yes   no connection, or a broken one (ConnectionError)
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
@@ -30,7 +31,7 @@ that they reach the parent of a multiprocessing.Pool.
 from __future__ import annotations
 
 import errno as numbers
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class XetError(Exception):
@@ -45,13 +46,13 @@ class XetError(Exception):
     exit_code = 1
     retryable = False
     retry_after: float | None = None
-    # Named here, they are in the dictionary of the object, and not where OSError keeps them and no pickle finds them.
+    # Named here, it is in the dictionary of the object, and not where OSError keeps it and no pickle finds it.
     errno: int | None = None
-    strerror: str | None = None
+    if not TYPE_CHECKING:  # an attribute of OSError
+        strerror = property(str)
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.strerror = message
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -192,6 +193,10 @@ class UnavailableError(XetError, OSError):
     http_status = 503
     exit_code = 6
     retryable = True
+
+
+class UnreachableError(UnavailableError, ConnectionError):
+    """There is no connection to a server, or it broke."""
 
 
 class StorageFullError(UnavailableError):

@@ -163,6 +163,16 @@ def test_what_vanishes_after_it_was_listed(top: Path, tmp_path: Path) -> None:
     assert [(path.name, error.code) for path, error in missed] == [("gone", "not_found")] * 2
 
 
+@pytest.mark.parametrize("name", ["nul\0", "surrogate\ud800"])
+def test_a_path_that_no_file_can_have(top: Path, tmp_path: Path, name: str) -> None:
+    missed: list[str] = []
+    with xetstore.open(tmp_path / "store") as store:
+        stored = store.put_many([top / name, top / "first"], on_error=lambda _, error: missed.append(error.code))
+        estimated = store.estimate([top / name, top / "first"], on_error=lambda _, error: missed.append(error.code))
+    assert [report.path.name for report in stored] == [file.path.name for file in estimated.files] == ["first"]
+    assert missed == ["usage", "usage"]
+
+
 def test_a_folder_that_vanishes_after_it_was_listed(top: Path, tmp_path: Path) -> None:
     (top / "later").mkdir()
     settings = Settings(store=str(tmp_path / "store"))

@@ -24,6 +24,7 @@ from xetstore.errors import (
     InterruptedCallError,
     TimedOutError,
     UnavailableError,
+    UnreachableError,
     UsageError,
     XetError,
 )
@@ -235,7 +236,7 @@ def test_silence_in_the_middle_of_an_answer_is_told(hasty: Transport, answer: Ca
 def test_what_cannot_be_reached_is_told(transport: Transport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
-    with pytest.raises(UnavailableError, match=f"127.0.0.1:{port} cannot be reached: Connection refused") as caught:
+    with pytest.raises(UnreachableError, match=f"127.0.0.1:{port} cannot be reached: Connection refused") as caught:
         get(transport, f"http://127.0.0.1:{port}")
     assert "running" in (caught.value.hint or "")
     with Transport(allow_http=True) as open_minded, pytest.raises(UnavailableError, match="cannot be found"):

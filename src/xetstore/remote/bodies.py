@@ -16,6 +16,7 @@ from xetstore.errors import (
     InterruptedCallError,
     TimedOutError,
     UnavailableError,
+    UnreachableError,
     XetError,
 )
 from xetstore.events import Emit, Hedged, Retrying
@@ -293,7 +294,7 @@ class RangeStream:
             if count is None:
                 continue
             if count == 0:
-                raise UnavailableError(
+                raise UnreachableError(
                     f"{self._name} at {self._host} ended after {self._progress_text()}",
                     hint="try again; if it stays so, something in between cuts connections",
                 )

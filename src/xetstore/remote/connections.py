@@ -26,7 +26,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError, XetError
+from xetstore.errors import AccessDeniedError, TimedOutError, UnreachableError, UsageError, XetError
 from xetstore.platform import forks
 from xetstore.remote.calls import Call
 from xetstore.remote.chunked import ChunkedBody
@@ -195,7 +195,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         except (OSError, UnicodeError) as error:
             exchange.call.check()
             reason = error.strerror or error if isinstance(error, OSError) else "not a host name"
-            raise UnavailableError(
+            raise UnreachableError(
                 f"{who} cannot be found: {reason}", hint="check the address and the connection to the network"
             ) from None
         failure: OSError | None = None
@@ -223,7 +223,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
             raise TimedOutError(
                 f"no connection to {who} within {timeout:g} s", hint="check the address and the connection"
             ) from None
-        raise UnavailableError(
+        raise UnreachableError(
             f"{who} cannot be reached: {failure.strerror or failure}",
             hint="check the address, and that the server is running",
         ) from None
@@ -261,17 +261,17 @@ class _Carrier(urllib3.connection.HTTPConnection):
                 self._lever.close()
                 self._lever = None
 
-    def _tunnel_failure(self, peer: str, error: Exception) -> UnavailableError | AccessDeniedError:
+    def _tunnel_failure(self, peer: str, error: Exception) -> UnreachableError | AccessDeniedError:
         refused = re.match(r"Tunnel connection failed: ([0-9]{3})", str(error))
         if refused is None:
-            return UnavailableError(
+            return UnreachableError(
                 f"the connection to {peer} broke while it was made: {_reason(error)}",
                 hint="try again; if it stays so, something in between cuts connections",
             )
         message = f"the proxy {self.host} refuses to connect to {peer} (HTTP {refused[1]})"
         if refused[1] in ("401", "403", "407"):
             return AccessDeniedError(message, hint="check the proxy's login, or set no_proxy to go without it")
-        return UnavailableError(message, hint="check the proxy, or set no_proxy to go without it")
+        return UnreachableError(message, hint="check the proxy, or set no_proxy to go without it")
 
     def request(self, *args: Any, **kw: Any) -> None:
         """Send a request; its body, if any, comes last."""
@@ -405,9 +405,9 @@ class TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
 POOLS: Final = {"http": PlainPool, "https": TlsPool}
 
 
-def broken(peer: str, error: Exception) -> UnavailableError:
+def broken(peer: str, error: Exception) -> UnreachableError:
     """A connection broke, or what came is no HTTP."""
-    return UnavailableError(
+    return UnreachableError(
         f"the connection to {peer} broke: {_reason(error)}",
         hint="try again; if it stays so, something in between cuts connections",
     )
@@ -460,7 +460,7 @@ def _untrusted(peer: str, reason: str) -> AccessDeniedError:
     )
 
 
-def _tls_failure(peer: str, error: Exception) -> UnavailableError | UsageError:
+def _tls_failure(peer: str, error: Exception) -> UnreachableError | UsageError:
     reason = getattr(error, "reason", None) or type(error).__name__
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return broken(peer, error)

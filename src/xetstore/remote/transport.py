@@ -19,7 +19,7 @@ import urllib3
 import urllib3.exceptions
 from urllib3.util import make_headers
 
-from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError
+from xetstore.errors import IntegrityError, TimedOutError, UnreachableError, UsageError
 from xetstore.platform import forks
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.calls import Call, Calls
@@ -207,7 +207,7 @@ class Answer:
                     hint="the server is too busy or the connection is bad: try again later",
                 )
         if inflater is not None and not inflater.eof:
-            raise UnavailableError(f"the answer of {self.peer} ended too early", hint="try again")
+            raise UnreachableError(f"the answer of {self.peer} ended too early", hint="try again")
         if digest is not None and digest[1] != b64encode(hasher.digest()).decode():
             raise IntegrityError(f"the answer of {self.peer} is not what its digest says", hint="try again")
         if question is not None and is_bound:

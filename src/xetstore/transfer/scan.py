@@ -59,8 +59,8 @@ def usable_cores() -> int:
 class FileScan:
     """One pass over one file: iterate over its blocks, then ask for :meth:`info`.
 
-    Raises NotFoundError, AccessDeniedError, UsageError (not a regular file) on opening, and SourceChangedError
-    at the end if the file changed while it was read. A context manager.
+    Raises NotFoundError, AccessDeniedError, UsageError (not a regular file, or no name of one) on opening, and
+    SourceChangedError at the end if the file changed while it was read. A context manager.
     """
 
     def __init__(
@@ -85,6 +85,8 @@ class FileScan:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise source_error(path, error) from error
+        except ValueError as error:
+            raise UsageError(f"{str(path)!r} is no name that a file can have", hint="no name holds a NUL") from error
         self._before = os.fstat(self._fd)
         if not stat.S_ISREG(self._before.st_mode):
             os.close(self._fd)
