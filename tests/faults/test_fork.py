@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ import pytest
 
 import xetstore
 from tests.faults.fork_worker import content
+from tests.remote.hub_double import hub_double
 from tests.server.live import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 100
 WORKER = "tests.faults.fork_worker"
-PATIENCE_SECONDS = 250
+PATIENCE_SECONDS = 280
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,12 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return served.url
 
 
-def run(*arguments: object) -> None:
+def run(*arguments: object, **environment: str) -> None:
     """Run a module of this folder; nothing goes wrong in any of its children."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -51,6 +54,12 @@ def run(*arguments: object) -> None:
 
 def test_forked_beside_busy_threads(where: str, tmp_path: Path) -> None:
     run(WORKER, "rounds", where, tmp_path, ROUNDS, 2)
+
+
+def test_forked_with_a_repository_of_a_hub(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "store") as server, hub_double(server) as hub:
+        hub.add("models", "ns/name", "main", "config.json", None, 10)
+        run(WORKER, "rounds", "hf://models/ns/name", tmp_path, 16, 2, HF_ENDPOINT=hub.url)
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
