@@ -179,6 +179,28 @@ def rounds(where: str, folder: str, count: str, children: str) -> list[str]:
     return found + failed
 
 
+def ending(where: str, folder: str, count: str) -> list[str]:
+    """Children that end as programs do, by way of all that Python finalizes; the parent's iterators go on."""
+    files = Files(where, Path(folder), 4)
+    found: list[str] = []
+    with Busy(files) as failed:
+        for turn in range(int(count)):
+            begun = files.store.get_many((file, files.folder / f"{file}.copy") for file in files.hashes)
+            blocks = files.store.iter_range(files.hashes[turn % 4])
+            got = [next(blocks)]
+            next(iter(begun))
+            pid = os.fork()
+            if not pid:
+                signal.alarm(CHILD_SECONDS)
+                files.stat(turn % 4)
+                return []
+            found += failures([pid])
+            same(b"".join([*got, *blocks]), content(turn % 4), "what the parent iterates over")
+            for number, _ in enumerate(begun, 1):
+                same((files.folder / f"{files.hashes[number]}.copy").read_bytes(), content(number), "get_many")
+    return found + failed
+
+
 def task(files: Files, verb: str, number: int) -> None:
     """What a worker of a pool does."""
     signal.alarm(CHILD_SECONDS)

@@ -56,6 +56,10 @@ def test_forked_beside_busy_threads(where: str, tmp_path: Path) -> None:
     run(WORKER, "rounds", where, tmp_path, ROUNDS, 2)
 
 
+def test_children_that_end_by_way_of_all_finalizers(where: str, tmp_path: Path) -> None:
+    run(WORKER, "ending", where, tmp_path, 20)
+
+
 def test_forked_with_a_repository_of_a_hub(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "store") as server, hub_double(server) as hub:
         hub.add("models", "ns/name", "main", "config.json", None, 10)
