@@ -72,7 +72,7 @@ def test_pools_to_which_the_store_travels(where: str, tmp_path: Path, method: st
 
 
 def test_pools_that_inherit_the_store_forked_by_a_thread(where: str, tmp_path: Path) -> None:
-    run(WORKER, "inherited", where, tmp_path, ROUNDS, 2)
+    run(WORKER, "inherited", where, tmp_path, 30, 2)
 
 
 def test_forked_during_the_first_open(where: str, tmp_path: Path) -> None:
