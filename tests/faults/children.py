@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
-CHILD_SECONDS: Final = 30
+CHILD_SECONDS: Final = 60
 """A child that takes longer hangs."""
 
 # Since Python 3.12 a fork beside threads warns: it is what is tested here.

@@ -49,14 +49,22 @@ class Files:
             path.write_bytes(content(number))
             self.hashes.append(self.store.put(path).hash)
         self.opened: list[io.BufferedReader] = []
+        self.awaited_files: list[aio.AsyncFile] = []
 
     def open_all(self) -> None:
         self.opened = [self.store.open(file) for file in self.hashes]
         for file in self.opened:
             file.read(1000)
 
+        async def open_all() -> None:
+            for one in self.hashes:
+                self.awaited_files.append(await aio.AsyncStore(self.store).open(one))
+                await self.awaited_files[-1].read(1000)
+
+        asyncio.run(open_all())
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "opened": []}
+        return {**self.__dict__, "opened": [], "awaited_files": []}
 
     def stat(self, number: int) -> None:
         same(self.store.stat(self.hashes[number]).size, len(content(number)), "stat")
@@ -99,6 +107,14 @@ class Files:
 
         asyncio.run(read())
 
+    def awaited_before(self, number: int) -> None:
+        async def read() -> None:
+            file = self.awaited_files[number]
+            same(file.tell(), 1000, "position")
+            same(await file.read(), content(number)[1000:], "file of the parent's event loop")
+
+        asyncio.run(read())
+
     def verbs(self) -> list[Callable[[int], None]]:
         return [
             self.stat,
@@ -108,6 +124,7 @@ class Files:
             self.get,
             self.put,
             self.awaited,
+            self.awaited_before,
         ]
 
 
@@ -123,7 +140,7 @@ class Busy:
     def _work(self, number: int) -> None:
         turn = number
         verbs = [self._files.stat, self._files.iter_range, self._files.get, self._files.put]
-        while not self._stopped.is_set():
+        while not self._stopped.wait(0.005):
             turn += 1
             try:
                 verbs[turn % len(verbs)](turn % len(self._files.hashes))
@@ -159,6 +176,28 @@ def rounds(where: str, folder: str, count: str, children: str) -> list[str]:
                 break
     for number, file in enumerate(files.opened):
         same(file.read(), content(number)[1000:], "what the parent reads afterwards")
+    return found + failed
+
+
+def ending(where: str, folder: str, count: str) -> list[str]:
+    """Children that end as programs do, by way of all that Python finalizes; the parent's iterators go on."""
+    files = Files(where, Path(folder), 4)
+    found: list[str] = []
+    with Busy(files) as failed:
+        for turn in range(int(count)):
+            begun = files.store.get_many((file, files.folder / f"{file}.copy") for file in files.hashes)
+            blocks = files.store.iter_range(files.hashes[turn % 4])
+            got = [next(blocks)]
+            next(iter(begun))
+            pid = os.fork()
+            if not pid:
+                signal.alarm(CHILD_SECONDS)
+                files.stat(turn % 4)
+                return []
+            found += failures([pid])
+            same(b"".join([*got, *blocks]), content(turn % 4), "what the parent iterates over")
+            for number, _ in enumerate(begun, 1):
+                same((files.folder / f"{files.hashes[number]}.copy").read_bytes(), content(number), "get_many")
     return found + failed
 
 

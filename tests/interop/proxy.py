@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response_only(answer.status)
             dropped = ["transfer-encoding", "content-length", "connection"]
             if self.proxy.alter is not None:
-                dropped.append("content-digest")
+                dropped += ["content-digest", "x-xet-answers"]
             for name, value in answer.getheaders():
                 if name.lower() not in dropped:
                     self.send_header(name, value)

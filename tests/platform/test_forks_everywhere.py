@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import xetstore
@@ -77,6 +78,7 @@ def _renewed(owner: ast.AST | None) -> bool:
     )
 
 
+@cache
 def found() -> list[str]:
     """``file: class or function: what it makes`` for all that is made and not made anew."""
     left = []

@@ -210,8 +210,9 @@ class Section:
         """Called in the parent, when it is about to fork."""
         owner = self._owner()
         if owner is not None and not self.threads:
-            self._rest(owner)
-            self._is_at_rest = True
+            with suppress(Exception):  # then it is not at rest, and a child is told so
+                self._rest(owner)
+                self._is_at_rest = True
 
     def begin_anew(self) -> None:
         """Called in the child."""
@@ -224,7 +225,7 @@ class Section:
 
 _sections: Final[weakref.WeakValueDictionary[int, Section]] = weakref.WeakValueDictionary()
 _changed = threading.Condition()
-_forking = 0
+_forking = False
 _inside: Final[dict[int, int]] = {}
 """In how many sections the threads are, by their number."""
 _is_prepared = False
@@ -237,20 +238,27 @@ def _before() -> None:
     global _forking, _is_prepared
     _turn.acquire()
     deadline = time.monotonic() + WAIT_SECONDS
-    with _changed:
-        _forking += 1
-        me = {threading.get_ident()}
-        _changed.wait_for(lambda: not _inside.keys() - me, WAIT_SECONDS)
-    for reference in _sections.valuerefs():
-        section = reference()
-        if section is not None:
+    try:
+        with _changed:
+            _forking = True
+            me = {threading.get_ident()}
+            _changed.wait_for(lambda: not _inside.keys() - me, WAIT_SECONDS)
+        for section in _live(_sections):
             section.come_to_rest()
+    finally:  # Ctrl-C, for one
+        _is_prepared = True
+        _hold_imports(deadline)
+
+
+def _hold_imports(deadline: float) -> None:
+    """Have the lock without which no import begins, once none is under way. It is held whatever happens."""
     _imp.acquire_lock()
     while _is_importing() and time.monotonic() < deadline:
         _imp.release_lock()
-        time.sleep(_TICK_SECONDS)
-        _imp.acquire_lock()
-    _is_prepared = True
+        try:
+            time.sleep(_TICK_SECONDS)
+        finally:
+            _imp.acquire_lock()
 
 
 def _is_importing() -> bool:
@@ -270,7 +278,7 @@ def _in_parent() -> None:
     _is_prepared = False
     _imp.release_lock()
     with _changed:
-        _forking -= 1
+        _forking = False
         _changed.notify_all()
     _turn.release()
 
@@ -279,20 +287,28 @@ def _in_child() -> None:
     global _changed, _forking, _generation, _is_prepared, _turn
     if _is_prepared:
         _imp.release_lock()
-    _is_prepared = False
+    _is_prepared = _forking = False
     _generation += 1
-    _changed, _forking = threading.Condition(), 0
-    _turn = threading.Lock()
+    _changed, _turn = threading.Condition(), threading.Lock()
     _inside.clear()
     # All of them are held until the last is made anew: none is finalized as it was in the parent.
     owners = [(reference(), function) for reference, function in list(_renewed.values())]
+    failures = []
     for owner, function in owners:
         if owner is not None:
-            function(owner)
-    for reference in _sections.valuerefs():
-        section = reference()
-        if section is not None:
-            section.begin_anew()
+            try:
+                function(owner)
+            except Exception as error:
+                failures.append(error)
+    for section in _live(_sections):
+        section.begin_anew()
+    if failures:
+        raise failures[0]  # which Python shows
+
+
+def _live(sections: weakref.WeakValueDictionary[int, Section]) -> list[Section]:
+    """Those that are still there, whatever other threads add meanwhile."""
+    return [section for reference in sections.valuerefs() if (section := reference()) is not None]
 
 
 # What is registered last is called first before a fork. These modules take locks before one, which the threads that are
