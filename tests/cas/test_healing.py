@@ -16,9 +16,9 @@ import pytest
 
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.access import DedupDomain
+from xetstore.cas.healing import SUPERSEDED_SECONDS
 from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import xorb_key
-from xetstore.cas.service import SUPERSEDED_SECONDS
 from xetstore.errors import DamagedError, ForbiddenError, IntegrityError, MissingXorbError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry
