@@ -276,6 +276,20 @@ def test_of_two_who_heal_at_once_one_object_stays(root: Path, sample: Sample) ->
             verify_invariants(cas)
 
 
+def test_a_heal_does_not_lean_on_another_one_that_was_damaged_since(root: Path, sample: Sample) -> None:
+    with EmbeddedCas.open(root) as one, EmbeddedCas.open(root) as other:
+        upload(one, sample)
+        object_of(one, root, sample.xorb.hash).unlink()
+        with one.receive_xorb(sample.xorb.hash) as first, other.receive_xorb(sample.xorb.hash) as second:
+            for receiver in (first, second):
+                receiver.write(sample.body)
+            assert first.commit()
+            object_of(one, root, sample.xorb.hash).unlink()
+            assert second.commit()
+        assert read_back(one, sample.file.hash) == sample.data
+        verify_invariants(one)
+
+
 def test_readers_and_healers_side_by_side(root: Path, sample: Sample) -> None:
     """Whoever reads gets the file or an IntegrityError while it is damaged, and the file ever after."""
     with EmbeddedCas.open(root) as cas:

@@ -35,7 +35,7 @@ class Healing:
         Raises UnavailableError where the store is not in its place any more: then nothing is wrong with the object.
         """
         self._index.require_in_place()
-        if not self._index.is_writable:
+        if not self._index.is_writable or row.is_damaged != whole:
             return
         # Noted late, or by another reader, it is as good: nothing depends on it but what is put from now on.
         with contextlib.suppress(XetError), self._index.transaction(patience_seconds=MARKING_SECONDS) as writer:
