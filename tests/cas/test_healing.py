@@ -249,12 +249,13 @@ def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(root: Path, s
         [note] = check(cas).notes
         assert "not used any more" in note
     clock.advance(SUPERSEDED_SECONDS - 1)
-    with EmbeddedCas.open(root, clock=clock):
+    with EmbeddedCas.open(root, clock=clock) as cas:
+        check(cas)
         assert old.exists()
     clock.advance(2)
     with EmbeddedCas.open(root, clock=clock) as cas:
-        assert not old.exists()
         assert check(cas, read_data=True).notes == ()
+        assert not old.exists()
         assert read_back(cas, sample.file.hash) == sample.data
         with cas.index.snapshot() as reader:
             assert reader.superseded_before(clock() + 1) == []

@@ -69,8 +69,10 @@ def check(cas: EmbeddedCas, *, read_data: bool = False, progress: CheckProgress 
     decoded and hashed.
 
     What is found damaged is marked in the index, if it can be written to: no put leans on it any more, and one that
-    brings the same bytes again replaces it. A mark is taken back where ``read_data`` finds that all is well.
+    brings the same bytes again replaces it. A mark is taken back where ``read_data`` finds that all is well. Objects
+    that were replaced more than a day ago are removed.
     """
+    cas.healing.sweep()
     run = _Check(cas, read_data, progress)
     run.index()
     run.xorbs()

@@ -104,9 +104,7 @@ class EmbeddedCas:
         """
         root = Path(root)
         index = Index(open_directory(root, create=create))
-        cas = cls(LocalBlobStore(root), index, clock=clock)
-        cas.healing.sweep()
-        return cas
+        return cls(LocalBlobStore(root), index, clock=clock)
 
     @classmethod
     def in_memory(cls, *, clock: Callable[[], float] = time.time) -> Self:
