@@ -158,7 +158,7 @@ class MissingXorbError(RejectedShardError):
     def __init__(self, xorb: str) -> None:
         super().__init__(
             f"the shard names xorb {xorb}, which is not stored",
-            hint="upload every xorb before its shard; a client cache from another store may be stale",
+            hint="upload every xorb before its shard; a client cache that says it is stored is stale: remove it",
         )
         self.xorb = xorb
 

@@ -16,9 +16,9 @@ import pytest
 
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.access import DedupDomain
+from xetstore.cas.healing import SUPERSEDED_SECONDS
 from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import xorb_key
-from xetstore.cas.service import SUPERSEDED_SECONDS
 from xetstore.errors import DamagedError, ForbiddenError, IntegrityError, MissingXorbError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry
@@ -249,12 +249,13 @@ def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(root: Path, s
         [note] = check(cas).notes
         assert "not used any more" in note
     clock.advance(SUPERSEDED_SECONDS - 1)
-    with EmbeddedCas.open(root, clock=clock):
+    with EmbeddedCas.open(root, clock=clock) as cas:
+        check(cas)
         assert old.exists()
     clock.advance(2)
     with EmbeddedCas.open(root, clock=clock) as cas:
-        assert not old.exists()
         assert check(cas, read_data=True).notes == ()
+        assert not old.exists()
         assert read_back(cas, sample.file.hash) == sample.data
         with cas.index.snapshot() as reader:
             assert reader.superseded_before(clock() + 1) == []
@@ -274,6 +275,20 @@ def test_of_two_who_heal_at_once_one_object_stays(root: Path, sample: Sample) ->
         for cas in (one, other):
             assert read_back(cas, sample.file.hash) == sample.data
             verify_invariants(cas)
+
+
+def test_a_heal_does_not_lean_on_another_one_that_was_damaged_since(root: Path, sample: Sample) -> None:
+    with EmbeddedCas.open(root) as one, EmbeddedCas.open(root) as other:
+        upload(one, sample)
+        object_of(one, root, sample.xorb.hash).unlink()
+        with one.receive_xorb(sample.xorb.hash) as first, other.receive_xorb(sample.xorb.hash) as second:
+            for receiver in (first, second):
+                receiver.write(sample.body)
+            assert first.commit()
+            object_of(one, root, sample.xorb.hash).unlink()
+            assert second.commit()
+        assert read_back(one, sample.file.hash) == sample.data
+        verify_invariants(one)
 
 
 def test_readers_and_healers_side_by_side(root: Path, sample: Sample) -> None:

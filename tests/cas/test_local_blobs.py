@@ -11,9 +11,10 @@ from unittest import mock
 import pytest
 
 from xetstore.cas.blobs import local
-from xetstore.cas.blobs.local import STALE_TEMPORARY_SECONDS, LocalBlobStore
+from xetstore.cas.blobs.local import STALE_TEMPORARY_SECONDS, FileStream, LocalBlobStore
 from xetstore.errors import (
     AccessDeniedError,
+    DamagedError,
     IntegrityError,
     StorageFullError,
     UnavailableError,
@@ -153,3 +154,11 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error_not_an_end(tmp_path: P
         assert stream.readinto(block) == 400
         with pytest.raises(IntegrityError):
             stream.readinto(block)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the system has no such file")
+def test_what_the_medium_has_lost_is_damage() -> None:
+    """The system says EIO, as it does of the first page of a process's memory: no later call would succeed."""
+    stream = FileStream(os.open("/proc/self/mem", os.O_RDONLY), 0, 100, "xorbs/ab/cd")
+    with stream, pytest.raises(DamagedError, match="xorbs/ab/cd"):
+        stream.readinto(memoryview(bytearray(100)))

@@ -69,8 +69,10 @@ def check(cas: EmbeddedCas, *, read_data: bool = False, progress: CheckProgress 
     decoded and hashed.
 
     What is found damaged is marked in the index, if it can be written to: no put leans on it any more, and one that
-    brings the same bytes again replaces it. A mark is taken back where ``read_data`` finds that all is well.
+    brings the same bytes again replaces it. A mark is taken back where ``read_data`` finds that all is well. Objects
+    that were replaced more than a day ago are removed.
     """
+    cas.healing.sweep()
     run = _Check(cas, read_data, progress)
     run.index()
     run.xorbs()
@@ -187,12 +189,12 @@ class _Check:
             if info.chunk_count != row.chunk_count or info.raw_bytes != row.raw_bytes:
                 raise IntegrityError("the index tells another number of chunks or bytes than its footer")
             if row.is_damaged and self.read_data:
-                self.cas.mark_damaged(row, whole=True)
+                self.cas.healing.mark(row, whole=True)
             elif row.is_damaged:
                 raise IntegrityError("it was found damaged before; reading it (--read-data) tells whether it still is")
         except IntegrityError as error:
             self.broken.add(row.hash)
-            self.cas.mark_damaged(row)
+            self.cas.healing.mark(row)
             with self.cas.index.snapshot() as reader:
                 now, users = reader.xorb(row.hash), reader.users_of(row.id)
             if now is None or now.generation == row.generation:  # else it was stored anew while we looked
@@ -265,9 +267,8 @@ class _Check:
         self.notes.append(f"xorb {name} is stored but not registered: an upload was interrupted")
 
     def _shard(self, name: Hash) -> None:
-        data = self.cas.blobs.get(shard_key(name))
-        self.bytes_read += len(data)
         try:
+            data = self._bytes(shard_key(name))
             if (actual := chunk_hash(data)) != name:
                 raise IntegrityError(f"the object hashes to {actual}")
             Shard.parse(data)

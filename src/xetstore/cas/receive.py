@@ -78,17 +78,22 @@ class XorbReceiver:
             raise HashMismatchError("the xorb", expected=str(self._xorb), actual=str(info.hash))
         if self._object is not None:
             info = self._become_durable(self._object, info)
-        now, old, generation = self._now(), self._row, self._generation
+        now, generation = self._now(), self._generation
+        is_healed = False
         with self._index.transaction() as writer:
-            is_healed = self._object is not None and old is not None and writer.replace_object(old, info, generation)
+            old = writer.xorb(self._xorb)
+            if self._object is not None and generation:
+                if old is not None and not looks_whole(old, self._blobs):
+                    is_healed = writer.replace_object(old, info, generation)
+                if old is None or is_healed:
+                    writer.supersede(xorb_key(self._xorb, old.generation if old else ""), now=now)
             is_new = writer.add_xorb(info, namespace=self._namespace, now=now, generation=generation)
             row = writer.xorb(self._xorb)
-            counts = row is not None and row.generation == generation
-            if self._object is not None and generation and counts:
-                writer.supersede(xorb_key(self._xorb, old.generation if old else ""), now=now)
-        if self._object is not None and counts:
+        if self._object is None:
+            return is_new
+        if row is not None and row.generation == generation:
             self._footers.remember(info, generation)
-        elif self._object is not None:
+        else:
             # Another upload of the same xorb was quicker: its object counts, and no row names ours.
             with contextlib.suppress(XetError):
                 self._blobs.delete(xorb_key(self._xorb, generation))

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +35,14 @@ from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
+from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, XorbRow
 from xetstore.cas.layout import object_name, open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
-from xetstore.cas.stored_xorb import StoredXorb, looks_whole, verify_object
+from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
-    IntegrityError,
-    MissingXorbError,
     NotFoundError,
     RangeError,
     UsageError,
@@ -73,17 +72,12 @@ Fetches = dict[Hash, tuple[FetchRange, ...]]
 
 _SCHEME: Final = "xorb:"
 
-SUPERSEDED_SECONDS: Final = 24 * 3600
-"""How long an object is kept in whose place another one counts: whoever reads it now gets done."""
-_MARKING_SECONDS: Final = 1.0
-"""A read that failed waits so long at most for its turn to note it."""
-
 
 class EmbeddedCas:
     """A Cas over a blob store and an index. Thread-safe, and safe between processes on one directory.
 
-    It acts for one tenant: :meth:`in_namespace` gives the same store to another. ``blobs``, ``index``, ``footers``
-    and ``now``, unix seconds, are for the other rooms of ``cas``.
+    It acts for one tenant: :meth:`in_namespace` gives the same store to another. ``blobs``, ``index``,
+    ``footers``, ``healing`` and ``now``, unix seconds, are for the other rooms of ``cas``.
     """
 
     def __init__(
@@ -96,7 +90,8 @@ class EmbeddedCas:
     ) -> None:
         self.blobs = blobs
         self.index = index
-        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.mark_damaged)
+        self.healing = Healing(blobs, index, clock)
+        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
         self.now = clock
 
@@ -109,10 +104,7 @@ class EmbeddedCas:
         """
         root = Path(root)
         index = Index(open_directory(root, create=create))
-        cas = cls(LocalBlobStore(root), index, clock=clock)
-        if index.is_writable:
-            cas._sweep()
-        return cas
+        return cls(LocalBlobStore(root), index, clock=clock)
 
     @classmethod
     def in_memory(cls, *, clock: Callable[[], float] = time.time) -> Self:
@@ -215,14 +207,14 @@ class EmbeddedCas:
         RejectedShardError for any other claim that is not so.
         """
         names = named_xorbs(shard)
-        rows = self._sound_xorbs(names)
+        rows = self.healing.sound_xorbs(names, self.tenant)
         claims = ClaimCheck(rows, self.footers)
         try:
             claims.check(shard, progress)
         except DamagedError:
-            self._sound_xorbs(names)  # what was found just now is marked
+            self.healing.sound_xorbs(names, self.tenant)  # what was found just now is marked
             raise
-        rebound = self._to_rebind(shard, rows)
+        rebound = self.healing.broken_files(shard, rows, self.tenant)
         if not (shard.files or shard.xorbs):
             return False
         stored = _normalised(shard, rows)
@@ -248,15 +240,8 @@ class EmbeddedCas:
         """Look at all of a xorb's object, and mark it if it is damaged: bytes of it came out wrong."""
         with self.index.snapshot() as reader:
             row = reader.visible_xorb(xorb, self.tenant.namespace)
-        if row is None or row.is_damaged:
-            return
-        try:
-            info = verify_object(self.blobs, xorb_key(row.hash, row.generation))
-        except (IntegrityError, NotFoundError):
-            self.mark_damaged(row)
-        else:
-            if (info.hash, info.region_bytes) != (row.hash, row.region_bytes):
-                self.mark_damaged(row)
+        if row is not None:
+            self.healing.look(row)
 
     def interrupt(self) -> None:
         """Nothing here waits for anybody."""
@@ -303,7 +288,7 @@ class EmbeddedCas:
             row = reader.visible_xorb(xorb, self.tenant.namespace) if visible else reader.xorb(xorb)
         if row is None:
             raise NotFoundError(f"there is no xorb {xorb}")
-        return StoredXorb(row, self.blobs, self.mark_damaged)
+        return StoredXorb(row, self.blobs, self.healing.mark)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """Whether files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
@@ -364,18 +349,6 @@ class EmbeddedCas:
             reader.dedup_key()
         self.blobs.stat(xorb_key(Hash.ZERO))
 
-    def mark_damaged(self, row: XorbRow, *, whole: bool = False) -> None:
-        """Note that the object of a xorb was found damaged, or ``whole`` after all; as far as that can be noted now.
-
-        Raises UnavailableError where the store is not in its place any more: then nothing is wrong with the object.
-        """
-        self.index.require_in_place()
-        if not self.index.is_writable:
-            return
-        # Noted late, or by another reader, it is as good: nothing depends on it but what is put from now on.
-        with contextlib.suppress(XetError), self.index.transaction(patience_seconds=_MARKING_SECONDS) as writer:
-            writer.mark(row, damaged_at=None if whole else self.now())
-
     def close(self) -> None:
         """Close the index. May be called again; every other call then raises UsageError."""
         self.index.close()
@@ -385,49 +358,6 @@ class EmbeddedCas:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _sound_xorbs(self, names: Sequence[Hash]) -> dict[Hash, XorbRow]:
-        """The rows of all these xorbs. MissingXorbError for the first that a file must not be made of."""
-        with self.index.snapshot() as reader:
-            rows = reader.require_xorbs(names, self.tenant)
-        for name, row in rows.items():
-            if not looks_whole(row, self.blobs):
-                self.mark_damaged(row)
-                raise MissingXorbError(str(name))
-        return rows
-
-    def _to_rebind(self, shard: Shard, sound: Mapping[Hash, XorbRow]) -> set[Hash]:
-        """The known files of a shard that cannot be read as they are registered: they get its terms.
-
-        DamagedError for one that another namespace has too, if xorbs are not shared: it would learn of ours.
-        """
-        with self.index.snapshot() as reader:
-            registered = reader.xorbs_of_files({entry.hash for entry in shard.files})
-        looks = {row.hash: row for rows in registered.values() for row in rows if row.hash not in sound}
-        broken = {name for name, row in looks.items() if not looks_whole(row, self.blobs)}
-        if not broken:
-            return set()
-        rebound = {file for file, rows in registered.items() if not broken.isdisjoint(row.hash for row in rows)}
-        if not self.tenant.shares:
-            with self.index.snapshot() as reader:
-                if others := reader.granted_to_others(rebound, self.tenant.namespace):
-                    raise DamagedError(
-                        f"file {min(others, key=str)} is damaged, and another namespace has it, too",
-                        hint="it is healed when a namespace that shares its chunks puts it again",
-                    )
-        return rebound
-
-    def _sweep(self) -> None:
-        """Remove objects in whose place others have counted for long. What cannot be done now is done later."""
-        with contextlib.suppress(XetError):
-            with self.index.snapshot() as reader:
-                keys = reader.superseded_before(self.now() - SUPERSEDED_SECONDS)
-            if not keys:
-                return
-            for key in keys:
-                self.blobs.delete(key)
-            with self.index.transaction() as writer:
-                writer.forget_superseded(keys)
 
     def _granted(self, reader: Reader, file: Hash) -> FileRecord:
         record = reader.file(file, self.tenant.namespace)

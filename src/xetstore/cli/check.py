@@ -15,9 +15,9 @@ from xetstore.sizes import size_text
 @store_options
 @click.pass_obj
 def check(settings: Settings, read_data: bool) -> None:
-    """Look for damage, and change nothing.
+    """Look for damage, and note it in the index, so that files that are put again are stored anew.
 
-    The index is compared with the stored objects. Exit code 4 if there is any problem.
+    The index is compared with the stored objects. No object is changed. Exit code 4 if there is any problem.
     """
     output = settings.output
     with settings.open_store() as store, output.progress("check") as progress:
@@ -44,5 +44,5 @@ def check(settings: Settings, read_data: bool) -> None:
     if problems:
         raise IntegrityError(
             f"the store at {settings.store_path()} has {count_text(len(problems), 'problem')}",
-            hint="nothing was changed; files that are not named can still be read",
+            hint="put the files that are named again, and they are healed; the others can be read",
         )

@@ -320,6 +320,9 @@ def _write_error(error: OSError, key: str) -> XetError:
 def _read_error(error: OSError, key: str) -> XetError:
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return NotFoundError(f"there is no object {key}")
+    if error.errno == errno.EIO:
+        # The medium has lost it: asked again it says the same.
+        return DamagedError(f"object {key} could not be read: {error.strerror}")
     return storage_error(error, f"object {key} could not be read")
 
 
@@ -376,7 +379,7 @@ class FileStream:
         try:
             count = os.preadv(self._descriptor, [buffer[:wanted]], self._position)
         except OSError as error:
-            raise storage_error(error, f"object {self._key} could not be read") from error
+            raise _read_error(error, self._key) from error
         if not count:
             raise DamagedError(f"object {self._key} became shorter while it was read")
         self._position += count

@@ -165,6 +165,7 @@ _HELD_AFTER: Final = (
     .order_by(xorb.c.id)
     .limit(bindparam("most"))
 )
+_SUPERSEDED: Final = select(superseded.c.key).where(superseded.c.created_at < bindparam("moment")).limit(PAGE_ROWS)
 _NEWEST_DEDUP_KEY: Final = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
 
 
@@ -228,8 +229,7 @@ class Reader:
 
     def superseded_before(self, moment: float) -> list[str]:
         """Keys of objects in whose place others have counted since before ``moment``."""
-        keys = select(superseded.c.key).where(superseded.c.created_at < moment).limit(PAGE_ROWS)
-        return list(self.connection.execute(keys).scalars())
+        return list(self.connection.execute(_SUPERSEDED, {"moment": moment}).scalars())
 
     # Files
 

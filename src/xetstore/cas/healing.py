@@ -1,0 +1,105 @@
+"""Healing: what is known, and seen, to be damaged, so that nothing new leans on it and the next put replaces it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from xetstore.cas.access import Tenant
+from xetstore.cas.index import Index, XorbRow
+from xetstore.cas.layout import xorb_key
+from xetstore.cas.stored_xorb import looks_whole, verify_object
+from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
+from xetstore.interfaces import BlobStore
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.shard import Shard
+
+SUPERSEDED_SECONDS: Final = 24 * 3600
+"""How long an object is kept in whose place another one counts: whoever reads it now gets done."""
+MARKING_SECONDS: Final = 1.0
+"""A read that failed waits so long at most for its turn to note it."""
+
+
+class Healing:
+    """The marks of one store. Thread-safe."""
+
+    def __init__(self, blobs: BlobStore, index: Index, now: Callable[[], float]) -> None:
+        self._blobs = blobs
+        self._index = index
+        self._now = now
+
+    def mark(self, row: XorbRow, *, whole: bool = False) -> None:
+        """Note that the object of a xorb was found damaged, or ``whole`` after all; as far as that can be noted now.
+
+        Raises UnavailableError where the store is not in its place any more: then nothing is wrong with the object.
+        """
+        self._index.require_in_place()
+        if not self._index.is_writable or row.is_damaged != whole:
+            return
+        # Noted late, or by another reader, it is as good: nothing depends on it but what is put from now on.
+        with contextlib.suppress(XetError), self._index.transaction(patience_seconds=MARKING_SECONDS) as writer:
+            writer.mark(row, damaged_at=None if whole else self._now())
+
+    def look(self, row: XorbRow) -> None:
+        """Read all of a xorb's object, and mark it if it is damaged."""
+        if row.is_damaged:
+            return
+        try:
+            info = verify_object(self._blobs, xorb_key(row.hash, row.generation))
+        except (IntegrityError, NotFoundError):
+            self.mark(row)
+        else:
+            if (info.hash, info.region_bytes) != (row.hash, row.region_bytes):
+                self.mark(row)
+
+    def sound_xorbs(self, names: Sequence[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
+        """The rows of all these xorbs. MissingXorbError for the first that a file of ``tenant`` must not be made of."""
+        with self._index.snapshot() as reader:
+            rows = reader.require_xorbs(names, tenant)
+        for name, row in rows.items():
+            if not looks_whole(row, self._blobs):
+                self.mark(row)
+                with self._index.snapshot() as reader:
+                    now = reader.xorb(name)
+                if now is not None and now.generation != row.generation:
+                    return self.sound_xorbs(names, tenant)  # it was stored anew just now
+                raise MissingXorbError(str(name))
+        return rows
+
+    def broken_files(self, shard: Shard, sound: Mapping[Hash, XorbRow], tenant: Tenant) -> set[Hash]:
+        """The known files of a shard that cannot be read as they are registered: they get its terms.
+
+        ``sound`` are xorbs that were looked at just now. DamagedError for a file that another namespace has too, if
+        xorbs are not shared: it would learn of those of ``tenant``.
+        """
+        with self._index.snapshot() as reader:
+            registered = reader.xorbs_of_files({entry.hash for entry in shard.files})
+        others = {row.hash: row for rows in registered.values() for row in rows if row.hash not in sound}
+        broken = {name for name, row in others.items() if not looks_whole(row, self._blobs)}
+        if not broken:
+            return set()
+        files = {file for file, rows in registered.items() if not broken.isdisjoint(row.hash for row in rows)}
+        if not tenant.shares:
+            with self._index.snapshot() as reader:
+                shared = reader.granted_to_others(files, tenant.namespace)
+            if shared:
+                raise DamagedError(
+                    f"file {min(shared, key=str)} is damaged, and another namespace has it, too",
+                    hint="it is healed when a namespace that shares its chunks puts it again",
+                )
+        return files
+
+    def sweep(self) -> None:
+        """Remove objects in whose place others have counted for long. What cannot be done now is done later."""
+        if not self._index.is_writable:
+            return
+        with contextlib.suppress(XetError):
+            with self._index.snapshot() as reader:
+                keys = reader.superseded_before(self._now() - SUPERSEDED_SECONDS)
+            if not keys:
+                return
+            for key in keys:
+                self._blobs.delete(key)
+            with self._index.transaction() as writer:
+                writer.forget_superseded(keys)
