@@ -130,8 +130,8 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except HttpParserUpgrade as stop:
                 data = self._behind_offer(memoryview(data)[stop.args[0] :])
-            except HttpParserError:
-                self._refuse_what_stopped_it()
+            except HttpParserError as error:
+                self._refuse_what_stopped_it(error)
             else:
                 return
 
@@ -283,12 +283,16 @@ class Connection(HttpToolsProtocol):
             self._is_past_parser = False
             self.on_message_complete()
 
-    def _refuse_what_stopped_it(self) -> None:
+    def _refuse_what_stopped_it(self, error: HttpParserError) -> None:
         """The parser stopped: because of what the client sent, or because a callback raised."""
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
         elif self._refused_head is not None:
             self._refuse(self._refused_head.status, "usage", str(self._refused_head))
+        elif isinstance(error.__context__, MemoryError):
+            self._refuse(
+                HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "the server has no memory left for this request"
+            )
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "usage", "this is not a valid HTTP request")
 
