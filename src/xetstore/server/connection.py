@@ -177,7 +177,10 @@ class Connection(HttpToolsProtocol):
         """Close: another client needs the place, and no request is being answered here."""
         self._is_refused = True
         self._disarm()
-        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.close()  # when the rest of the last answer is taken
+        else:
+            self.transport.abort()  # with TLS, closing would wait for the client to agree
 
     # The parser's callbacks
 
