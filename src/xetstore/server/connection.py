@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
-        # Bytes read since the last field was whole: the parser holds them back.
+        # Bytes read since the last field was whole, or a part of a body: the parser holds them back.
         self._held_bytes = 0
         self._in_head = True
         self._is_in_body = False
@@ -120,7 +120,8 @@ class Connection(HttpToolsProtocol):
         self._held_bytes += len(data)
         self._unset_keepalive_if_required()
         self._parse(data)
-        if self._in_head and not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
+        # In a head, in a trailer, or in what a chunk has beside its bytes.
+        if not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
 
     def _parse(self, data: bytes | memoryview) -> None:
@@ -232,6 +233,7 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Let a part of a body be received as it came: gathered in a buffer, as uvicorn has it, it is copied twice."""
         self._body_left -= len(body)
+        self._held_bytes = 0
         if self._is_in_body:
             self._read_at_a_time(BODY_READ_BYTES)  # there is a second part only where the first was received
         self._is_in_body = True
