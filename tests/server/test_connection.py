@@ -207,6 +207,14 @@ def test_a_head_of_nearly_64_kib_is_read(patient: Serving, each: int) -> None:
     assert raw.answer().status == 200
 
 
+def test_a_head_of_nearly_64_kib_that_offers_an_upgrade_is_read_and_so_is_its_body(patient: Serving) -> None:
+    raw = patient.connect()
+    offer = b"Host: test\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n"
+    raw.send(b"POST / HTTP/1.1\r\n" + offer + headers_of(MAX_HEAD_BYTES - len(offer) - 30, 100) + b"\r\n")
+    raw.send(b"1\r\nx\r\n0\r\n\r\n")
+    assert raw.answer().body == b"1"
+
+
 @pytest.mark.parametrize("each", [100, 2 * MAX_HEAD_BYTES])
 def test_a_longer_head_is_refused(patient: Serving, each: int) -> None:
     raw = patient.connect()

@@ -142,6 +142,7 @@ class Connection(HttpToolsProtocol):
         if self._body_is_chunked:
             # One parser for the chunks alone. Only it knows where they end; so no request may follow.
             self.cycle.keep_alive = False
+            self._head_bytes = 0  # what is counted from here on are trailers
             self.parser = _new_parser(
                 SimpleNamespace(
                     on_header=self.on_header, on_body=self.on_body, on_message_complete=self.on_message_complete
