@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -41,7 +41,11 @@ impl Input {
         if !rest.is_empty() {
             return Err(value_error(format!("{name} must be packed u64: {} bytes", self.bytes().len())));
         }
-        Ok(numbers.iter().map(|number| u64::from_ne_bytes(*number)).collect())
+        let mut found = zeroed(numbers.len())?;
+        for (number, bytes) in found.iter_mut().zip(numbers) {
+            *number = u64::from_ne_bytes(*bytes);
+        }
+        Ok(found)
     }
 
     /// Packed 32-byte hashes.
@@ -105,13 +109,28 @@ fn contiguous(object: Borrowed<'_, '_, PyAny>) -> PyResult<PyUntypedBuffer> {
     Ok(buffer)
 }
 
-pub fn pack_numbers<'py>(py: Python<'py>, numbers: &[u64]) -> Bound<'py, PyBytes> {
-    let packed: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
-    PyBytes::new(py, &packed)
+/// Memory whose size a caller decides: MemoryError if there is not so much. Rust's own way ends the process.
+pub fn zeroed<T: Clone + Default>(length: usize) -> PyResult<Vec<T>> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(length).map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+    memory.resize(length, T::default());
+    Ok(memory)
 }
 
-pub fn pack_hashes<'py>(py: Python<'py>, hashes: &[[u8; 32]]) -> Bound<'py, PyBytes> {
-    PyBytes::new(py, hashes.as_flattened())
+pub fn pack_numbers<'py>(py: Python<'py>, numbers: &[u64]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, size_of_val(numbers), |packed| {
+        for (bytes, number) in packed.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
+            *bytes = number.to_ne_bytes();
+        }
+        Ok(())
+    })
+}
+
+pub fn pack_hashes<'py>(py: Python<'py>, hashes: &[[u8; 32]]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, size_of_val(hashes), |packed| {
+        packed.copy_from_slice(hashes.as_flattened());
+        Ok(())
+    })
 }
 
 /// The first `length` bytes of memory that grows and never shrinks; what they hold is left from before.

@@ -33,7 +33,7 @@ pub fn find_chunks<'py>(
     let data = data.bytes();
     let block = Block { suite, data, last: r#final, hashed: true };
     let (hashes, lengths) = py.detach(|| block.cut(threads));
-    Ok((pack_hashes(py, &hashes), pack_numbers(py, &lengths)))
+    Ok((pack_hashes(py, &hashes)?, pack_numbers(py, &lengths)?))
 }
 
 #[pyfunction]
@@ -48,7 +48,7 @@ pub fn find_cuts<'py>(
     let data = data.bytes();
     let block = Block { suite, data, last: r#final, hashed: false };
     let (_, lengths) = py.detach(|| block.cut(threads));
-    Ok(pack_numbers(py, &lengths))
+    pack_numbers(py, &lengths)
 }
 
 type Hash = [u8; 32];

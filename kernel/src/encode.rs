@@ -31,7 +31,7 @@ pub fn encode_chunks<'py>(
         .get_mut(..worst)
         .ok_or_else(|| value_error(format!("out must have room for {worst} bytes, it has {have}")))?;
     let ends = py.detach(|| encode(&chunks, out, policy, threads));
-    Ok(pack_numbers(py, &ends))
+    pack_numbers(py, &ends)
 }
 
 /// The chunks that lie in the pieces, one behind the other, none across two.

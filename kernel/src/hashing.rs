@@ -5,7 +5,7 @@ use std::ops::Range;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::buffers::{Input, pack_hashes};
+use crate::buffers::{Input, pack_hashes, zeroed};
 use crate::chunk_hash::ChunkHasher;
 use crate::errors::value_error;
 use crate::suite::Suite;
@@ -26,8 +26,9 @@ pub fn hash_chunks<'py>(
     let bytes = data.bytes();
     let lengths = lengths.numbers("lengths")?;
     check_lengths(&lengths, bytes.len())?;
-    let hashes = py.detach(|| hash_all(suite, bytes, &lengths, threads));
-    Ok(pack_hashes(py, &hashes))
+    let mut hashes = zeroed(lengths.len())?;
+    py.detach(|| hash_all(suite, bytes, &lengths, &mut hashes, threads));
+    pack_hashes(py, &hashes)
 }
 
 #[pyfunction]
@@ -42,9 +43,14 @@ pub fn keyed_hash<'py>(py: Python<'py>, key: Input, data: Input) -> PyResult<Bou
 pub fn keyed_hashes<'py>(py: Python<'py>, key: Input, hashes: Input) -> PyResult<Bound<'py, PyBytes>> {
     let key = key.array("key")?;
     let hashes = hashes.hashes("hashes")?;
-    let keyed: Vec<[u8; 32]> =
-        py.detach(|| hashes.iter().map(|hash| *blake3::keyed_hash(&key, hash).as_bytes()).collect());
-    Ok(pack_hashes(py, &keyed))
+    PyBytes::new_with(py, size_of_val(hashes), |keyed| {
+        py.detach(|| {
+            for (keyed, hash) in keyed.as_chunks_mut::<32>().0.iter_mut().zip(hashes) {
+                *keyed = *blake3::keyed_hash(&key, hash).as_bytes();
+            }
+        });
+        Ok(())
+    })
 }
 
 #[pyfunction]
@@ -69,10 +75,8 @@ pub fn check_lengths(lengths: &[u64], total: usize) -> PyResult<()> {
     Ok(())
 }
 
-/// The hashes of consecutive chunks; `lengths` are known to fit into `data`.
-pub fn hash_all(suite: &Suite, data: &[u8], lengths: &[u64], threads: Threads) -> Vec<[u8; 32]> {
-    let mut hashes = vec![[0; 32]; lengths.len()];
-    let mut slots = hashes.as_mut_slice();
+/// The hashes of consecutive chunks, one for each length; `lengths` are known to fit into `data`.
+pub fn hash_all(suite: &Suite, data: &[u8], lengths: &[u64], mut slots: &mut [[u8; 32]], threads: Threads) {
     let mut rest = data;
     let mut jobs = Vec::new();
     for batch in batches(lengths) {
@@ -94,7 +98,6 @@ pub fn hash_all(suite: &Suite, data: &[u8], lengths: &[u64], threads: Threads) -
             }
         },
     );
-    hashes
 }
 
 /// Ranges of consecutive chunks of about `BATCH_BYTES`.

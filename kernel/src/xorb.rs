@@ -26,7 +26,7 @@ pub fn walk_chunks<'py>(
     let body = body.bytes();
     let chunks = py.detach(|| walk(suite, body, true, 0, 0))?;
     let schemes: Vec<u8> = chunks.iter().map(|chunk| chunk.scheme).collect();
-    Ok((pack_numbers(py, &lengths(&chunks)), pack_numbers(py, &ends(&chunks)), PyBytes::new(py, &schemes)))
+    Ok((pack_numbers(py, &lengths(&chunks))?, pack_numbers(py, &ends(&chunks))?, PyBytes::new(py, &schemes)))
 }
 
 #[pyfunction]
@@ -46,7 +46,7 @@ pub fn verify_chunks<'py>(
         let hashes = decode(suite, body, &chunks, None, threads)?;
         Ok::<_, Malformed>((chunks, hashes))
     })?;
-    Ok((pack_hashes(py, &hashes), pack_numbers(py, &lengths(&chunks)), pack_numbers(py, &ends(&chunks))))
+    Ok((pack_hashes(py, &hashes)?, pack_numbers(py, &lengths(&chunks))?, pack_numbers(py, &ends(&chunks))?))
 }
 
 #[pyfunction]
@@ -67,7 +67,7 @@ pub fn decode_chunks<'py>(
         Ok::<_, Malformed>((chunks, hashes))
     })?;
     let consumed = chunks.last().map_or(0, |chunk| chunk.payload_end);
-    Ok((pack_hashes(py, &hashes), pack_numbers(py, &lengths(&chunks)), consumed))
+    Ok((pack_hashes(py, &hashes)?, pack_numbers(py, &lengths(&chunks))?, consumed))
 }
 
 fn lengths(chunks: &[Chunk]) -> Vec<u64> {

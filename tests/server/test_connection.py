@@ -207,6 +207,14 @@ def test_a_head_of_nearly_64_kib_is_read(patient: Serving, each: int) -> None:
     assert raw.answer().status == 200
 
 
+def test_a_head_of_nearly_64_kib_that_offers_an_upgrade_is_read_and_so_is_its_body(patient: Serving) -> None:
+    raw = patient.connect()
+    offer = b"Host: test\r\nConnection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n"
+    raw.send(b"POST / HTTP/1.1\r\n" + offer + headers_of(MAX_HEAD_BYTES - len(offer) - 30, 100) + b"\r\n")
+    raw.send(b"1\r\nx\r\n0\r\n\r\n")
+    assert raw.answer().body == b"1"
+
+
 @pytest.mark.parametrize("each", [100, 2 * MAX_HEAD_BYTES])
 def test_a_longer_head_is_refused(patient: Serving, each: int) -> None:
     raw = patient.connect()
@@ -248,11 +256,34 @@ def test_a_whole_request_gets_its_answer_whatever_is_sent_behind_it(patient: Ser
         assert raw.is_closed()
 
 
-def test_a_trailer_without_end_breaks_the_request_off(patient: Serving) -> None:
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"1\r\nx\r\n0\r\n" + headers_of(MAX_HEAD_BYTES, 100),
+        b"1\r\nx\r\n0\r\nX: " + b"x" * 3 * MAX_HEAD_BYTES,
+        b"1;" + b"x" * 3 * MAX_HEAD_BYTES,
+        b"0" * 3 * MAX_HEAD_BYTES,
+    ],
+    ids=["trailer lines", "a trailer line", "a chunk's extension", "a chunk's length"],
+)
+@pytest.mark.parametrize("offer", [b"", b"Connection: upgrade\r\nUpgrade: x\r\n"], ids=["plain", "upgrade"])
+def test_a_chunked_body_with_something_endless_beside_its_bytes_is_refused(
+    patient: Serving, endless: bytes, offer: bytes
+) -> None:
     raw = patient.connect()
-    raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
-    raw.send(headers_of(MAX_HEAD_BYTES, 100) + b"\r\n")
+    raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n" + offer + b"\r\n")
+    for at in range(0, len(endless), 10_000):
+        raw.send(endless[at : at + 10_000])
+        time.sleep(0.001)
     assert raw.refusal() == (431, "too_large")
+
+
+def test_a_long_chunked_body_in_short_chunks_is_no_long_head(patient: Serving) -> None:
+    raw = patient.connect()
+    raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+    raw.send(b"1;name=value\r\nx\r\n" * 50_000 + b"0\r\nX: y\r\n\r\n" + GET)
+    assert raw.answer().body == b"50000"
+    assert raw.answer().status == 200
 
 
 # What is no HTTP

@@ -86,6 +86,8 @@ ROUTES = (
     Route("/404", failing(NotFoundError("there is no file"))),
     Route("/429", failing(limited(1.2))),
     Route("/500", failing(ValueError("the secret is /srv/store"))),
+    Route("/memory", failing(MemoryError("/srv"))),
+    Route("/thread", failing(RuntimeError("can't start new thread for /srv"))),
     Route("/503", failing(UnavailableError("the index /srv/index.sqlite is locked", hint="see /srv"))),
     Route("/denied", failing(AccessDeniedError("cannot write /srv/store"))),
     Route("/full", failing(OSError(errno.ENOSPC, "No space left on device", "/srv/store"))),
@@ -280,6 +282,8 @@ def test_429_and_503_say_when_to_try_again_in_whole_seconds(edge: LiveServer) ->
         ("/gone", 500, "internal"),
         ("/denied", 503, "denied"),
         ("/503", 503, "unavailable"),
+        ("/memory", 503, "unavailable"),
+        ("/thread", 503, "unavailable"),
         ("/full", 507, "storage_full"),
     ],
 )

@@ -16,10 +16,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.server import nginx
-from tests.server.live import PATIENCE_SECONDS, served
+from tests.server.live import PATIENCE_SECONDS, live_server, served
 from tests.server.nginx import needs_nginx
+from xetstore.cas.service import EmbeddedCas
 from xetstore.server.framing import RefusedHeadError, body_bytes
 from xetstore.server.settings import ServerSettings
+from xetstore.testing.samples import make_sample, random_bytes
 
 CURL = shutil.which("curl")
 
@@ -401,3 +403,19 @@ def test_curl_that_offers_http_2_is_answered(direct: Target, tmp_path: Path, len
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b"/curl/curl"
     assert direct.echo.seen == [("POST", "/curl", bytes(length))] * 2
+
+
+@pytest.mark.skipif(CURL is None, reason="curl is not installed")
+def test_curl_that_offers_http_2_uploads_a_xorb(cas: EmbeddedCas, tmp_path: Path) -> None:
+    sample = make_sample(random_bytes(5 << 20, 1))
+    (tmp_path / "xorb").write_bytes(sample.body)
+    with live_server(cas) as server:
+        url = f"{server.url}/v1/xorbs/default/{sample.xorb.hash}"
+        assert CURL is not None
+        authorization = f"Authorization: Bearer {server.token('write')}"
+        command = [CURL, "--http2", "-sSf", "--noproxy", "*", "-H", authorization, "--data-binary"]
+        done = subprocess.run(
+            [*command, f"@{tmp_path}/xorb", url, url], capture_output=True, check=False, timeout=PATIENCE_SECONDS
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b'{"was_inserted":true}{"was_inserted":false}'

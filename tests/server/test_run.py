@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -407,3 +407,29 @@ def test_a_server_that_runs_out_of_descriptors_says_so_a_few_times_and_goes_on_w
         assert "Logging error" not in server.log
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
         assert server.request("GET", "/health/live").status == 200
+
+
+# Little memory
+
+
+def test_a_server_without_memory_for_a_request_says_so_and_lives(store: Path) -> None:
+    """A process takes some 80 MB of addresses at rest; bodies of 60 MiB come, and more than one at a time."""
+    answers: list[tuple[int, str]] = []
+    with ServerProcess(store, "--max-bytes-in-flight", "2GiB", ulimit="-v 200000") as server:
+        token = server.token("write")
+
+        def send() -> None:
+            with suppress(OSError):  # a connection that there was no memory to read from is closed
+                answer = server.request("POST", "/v1/shards", body=bytes(60 << 20), token=token)
+                answers.append((answer.status, answer.json()["code"]))
+
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(answers) <= {(400, "format"), (503, "unavailable")}
+        assert "MemoryError" in server.log, "it was not enough for all"
+        assert server.request("GET", "/health/live").status == 200
+        answer = server.request("POST", "/v1/shards", body=bytes(1 << 20), token=token)
+        assert (answer.status, answer.json()["code"]) == (400, "format")

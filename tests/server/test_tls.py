@@ -6,8 +6,9 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -77,6 +78,27 @@ def test_a_late_head_is_cut_off_behind_tls_too(secure: LiveServer, certificate: 
     with tls(secure.url, certificate) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n")
         assert connection.recv(12) == b"HTTP/1.1 408"
+
+
+def test_a_handshake_that_does_not_come_on_ends_as_soon_as_a_head_would(secure: LiveServer) -> None:
+    with secure.connect() as plain:
+        plain.settimeout(PATIENCE_SECONDS / 2)  # asyncio would wait for a minute
+        plain.sendall(b"\x16\x03\x01\x02\x00")
+        assert plain.recv(1 << 16) == b""
+
+
+def test_an_idle_connection_that_makes_room_is_gone_at_once(cas: EmbeddedCas, certificate: Certificate) -> None:
+    """Its client does not agree to the end of TLS, for which closing would wait."""
+    limits: dict[str, Any] = {"max_connections": 2, "header_timeout_seconds": PATIENCE_SECONDS}
+    with (
+        live_server(cas, tls_cert=certificate.cert, tls_key=certificate.key, **limits) as server,
+        ExitStack() as stack,
+    ):
+        for _ in range(6):
+            connection = stack.enter_context(tls(server.url, certificate))
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+            assert server.connections <= 2 + 1  # the one that is going
 
 
 def test_a_process_with_a_certificate_says_https(tmp_path: Path, certificate: Certificate) -> None:

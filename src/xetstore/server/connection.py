@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
-        # Bytes read since the last field was whole: the parser holds them back.
+        # Bytes read since the last field was whole, or a part of a body: the parser holds them back.
         self._held_bytes = 0
         self._in_head = True
         self._is_in_body = False
@@ -120,7 +120,8 @@ class Connection(HttpToolsProtocol):
         self._held_bytes += len(data)
         self._unset_keepalive_if_required()
         self._parse(data)
-        if self._in_head and not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
+        # In a head, in a trailer, or in what a chunk has beside its bytes.
+        if not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
 
     def _parse(self, data: bytes | memoryview) -> None:
@@ -130,8 +131,8 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except HttpParserUpgrade as stop:
                 data = self._behind_offer(memoryview(data)[stop.args[0] :])
-            except HttpParserError:
-                self._refuse_what_stopped_it()
+            except HttpParserError as error:
+                self._refuse_what_stopped_it(error)
             else:
                 return
 
@@ -141,6 +142,7 @@ class Connection(HttpToolsProtocol):
         if self._body_is_chunked:
             # One parser for the chunks alone. Only it knows where they end; so no request may follow.
             self.cycle.keep_alive = False
+            self._head_bytes = 0  # what is counted from here on are trailers
             self.parser = _new_parser(
                 SimpleNamespace(
                     on_header=self.on_header, on_body=self.on_body, on_message_complete=self.on_message_complete
@@ -177,7 +179,10 @@ class Connection(HttpToolsProtocol):
         """Close: another client needs the place, and no request is being answered here."""
         self._is_refused = True
         self._disarm()
-        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.close()  # when the rest of the last answer is taken
+        else:
+            self.transport.abort()  # with TLS, closing would wait for the client to agree
 
     # The parser's callbacks
 
@@ -229,6 +234,7 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Let a part of a body be received as it came: gathered in a buffer, as uvicorn has it, it is copied twice."""
         self._body_left -= len(body)
+        self._held_bytes = 0
         if self._is_in_body:
             self._read_at_a_time(BODY_READ_BYTES)  # there is a second part only where the first was received
         self._is_in_body = True
@@ -283,12 +289,16 @@ class Connection(HttpToolsProtocol):
             self._is_past_parser = False
             self.on_message_complete()
 
-    def _refuse_what_stopped_it(self) -> None:
+    def _refuse_what_stopped_it(self, error: HttpParserError) -> None:
         """The parser stopped: because of what the client sent, or because a callback raised."""
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
         elif self._refused_head is not None:
             self._refuse(self._refused_head.status, "usage", str(self._refused_head))
+        elif isinstance(error.__context__, MemoryError):
+            self._refuse(
+                HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "the server has no memory left for this request"
+            )
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "usage", "this is not a valid HTTP request")
 

@@ -223,7 +223,7 @@ class _Exchange:
         if told.http_status >= 500 and not told.retryable:
             _log.error("request %s failed", self.request_id, exc_info=error)
         elif told.http_status >= 500:
-            _log.warning("request %s: %s", self.request_id, error)
+            _log.warning("request %s: %s", self.request_id, str(error) or repr(error))
         self._linger = not isinstance(told, TimedOutError)
         await problem(told, self._scope, self.request_id)(self._scope, self.receive, self.send)
 

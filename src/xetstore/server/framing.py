@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Final
 
 VERSIONS: Final = ("1.1", "1.0")
+_LOOKED_AT: Final = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
 
 
 class RefusedHeadError(Exception):
@@ -41,6 +42,8 @@ def body_bytes(method: str, version: str, headers: Sequence[tuple[bytes, bytes]]
     codings: list[bytes] = []
     hosts = 0
     for name, value in headers:
+        if name not in _LOOKED_AT:
+            continue
         if name == b"content-length":
             lengths.append(value)
         elif name == b"transfer-encoding":

@@ -151,15 +151,17 @@ def make_server(
 
 @contextlib.contextmanager
 def _patience_for_handshakes(seconds: float | None) -> Iterator[None]:
-    """While this is open, TLS servers are made that wait no longer than this for a client's part of the handshake.
+    """Make TLS servers, while this is open, that wait no longer for a client's part in the beginning and the end.
 
-    uvicorn has no setting for it, and asyncio waits for a minute, in which the connection has no place yet.
+    uvicorn has no setting for it. asyncio waits for a minute at the beginning, when the connection has no place yet,
+    and for half of one at the end, when it has none any more.
     """
     if seconds is None:
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)  # type: ignore[method-assign]
+    patience = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
+    loop.create_server = partial(loop.create_server, **patience)  # type: ignore[method-assign]
     try:
         yield
     finally:

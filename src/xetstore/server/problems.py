@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import NotFoundError, UnauthenticatedError, UsageError, XetError, kind_of
+from xetstore.errors import NotFoundError, UnauthenticatedError, UnavailableError, UsageError, XetError, kind_of
 from xetstore.server.ranges import UnsatisfiableRangeError
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def as_xet_error(error: Exception) -> XetError:
     """What a client is told of an exception: of one that was not foreseen, that and no more."""
     if isinstance(error, XetError):
         return InternalError() if type(error) is XetError else error
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        return UnavailableError("the server's system has no memory or no thread left for this request")
     if isinstance(error, OSError):
         kind = kind_of(error)
         # A file that is missing here is not the one that was asked for: only what the system lacks is passed on.
