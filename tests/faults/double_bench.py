@@ -91,7 +91,10 @@ def of_any_call(kind: Kind, fine: Iterable[int] = ()) -> list[Row]:
     """Rows for a call without which there is no transfer; ``fine`` are statuses that it can do without."""
     rows = [row(kind, fault, {OK}, {AWAY}) for fault in transient()]
     for code, ends in PERMANENT.items():
-        rows.append(row(kind, faults.status(code), {OK} if code in fine else {ends}, {OK} if code in fine else {ends}))
+        ok = {OK} if code in fine else {ends}
+        # An answer that is too large is asked for in parts.
+        is_smaller_next = code == 413 and kind in (Kind.RECONSTRUCTION_V1, Kind.RECONSTRUCTION_V2)
+        rows.append(row(kind, faults.status(code), {OK, ends} if is_smaller_next else ok, ok))
     rows.append(
         row(
             kind,

@@ -3,18 +3,19 @@
 A *holder* is a namespace, a token or an address; a request is counted against all of its own. One holder has at most a
 share of a budget, so that what is left is for others however much it asks for.
 
-*In which order.* Of those that wait, the one goes first whose holders hold the least; of equals the one whose holders
+*Order.* Of the requests that wait, the one goes first whose holders hold the least; of equals the one whose holders
 were served the longest ago; of their own the one that came first. A request that waits only because its own holders
-have their share holds up nobody else. One that waits because the budget is spent is not overtaken by smaller ones.
+have their share lets all others pass. One that waits because the budget is spent is not overtaken by smaller ones.
 
-*No deadlock.* A reservation does not grow. A body that is coming in holds a block, whatever length it declares: what
-has arrived of it is on disk, in an upload as in a shard. What is made of a whole body is reserved at once, when the
-body is there and its block was given back. So a request that holds something never waits for more of the same, and
-those that hold some of a later budget (places, then the bytes to parse and commit in) wait for no client: they end.
+*No deadlock.* A reservation does not grow. A body that is coming in holds a block, whatever length it declares,
+because what has arrived of it is on disk, of a xorb as of a shard. What is made of a whole body is reserved at once,
+when the body is there. So a request never waits for more of a budget of which it holds some. It may hold some of one
+and wait for another, but always in the same order: receiving, then a place, then the bytes to parse and commit in.
+A request with a place waits for no client, so it ends.
 
-*What is larger than a share.* One such reservation at a time is admitted, if its holders hold nothing else, and it
-leaves a share to others. Without that the biggest shard could not be taken in at all. It waits for a moment in which
-there is room, and holds up nobody: else one request in ``queue_seconds`` would be enough to stop everybody.
+*Larger than a share.* One such reservation at a time is admitted, if its holders hold nothing else, and it leaves a
+share to others: else the biggest shard could not be taken in at all. It waits until there is room, and lets all others
+pass meanwhile, because otherwise one request in ``queue_seconds`` could stop the server.
 """
 
 from __future__ import annotations

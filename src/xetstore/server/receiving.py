@@ -35,9 +35,9 @@ TURN_BYTES: Final = 8 << 20
 """A thread is given back after so much, for others may wait for one."""
 
 DIRECT_BYTES: Final = 2 << 20
-"""Memory of a body that is received directly: a block, and what its taker keeps (the open chunks of a xorb)."""
-LOOP_BYTES: Final = 6 << 20
-"""Memory of one that the event loop receives: a block that is taken, one that comes in, and what the parser holds."""
+"""Memory of a body that is received directly, measured: a block, and the chunks that its taker has open."""
+LOOP_BYTES: Final = 8 << 20
+"""Memory of one that the event loop receives, measured: a block that is taken, one that comes in, the parser's."""
 
 Take = Callable[..., None]
 """Takes the next bytes of a body, in parts that are valid until it returns; called in a thread."""
