@@ -59,7 +59,7 @@ class ReplyHead:
         exchange = self._exchange
         may_be_end = False
         while True:
-            if time.monotonic() >= exchange.deadline:
+            if exchange.is_late:
                 raise exchange.timed_out()
             if not isinstance(self._sock, socket.socket):  # TLS in TLS: only a timeout ends a wait for it
                 self._sock.settimeout(max(exchange.deadline - time.monotonic(), 0.001))

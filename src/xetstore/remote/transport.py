@@ -297,7 +297,8 @@ class Transport:
         if body is not None or method in ("POST", "PUT"):
             body = memoryview(b"" if body is None else body).cast("B")
             sent["content-length"] = str(len(body))
-        manager = self._manager(proxy_for(origin), origin.scheme)
+        proxy = proxy_for(origin)
+        manager = self._manager(proxy, origin.scheme)
         for left in reversed(range(STALE_TRIES)):
             call.check()
             exchange = Exchange(
@@ -308,6 +309,7 @@ class Transport:
                 upload=self._upload,
                 wait=wait,
                 floor=Floor(self.patience.floor, self.patience.floor_seconds),
+                socks=proxy if proxy is not None and proxy.is_socks else None,
             )
             try:
                 return self._exchange(manager, method, url, sent, body, exchange)
@@ -403,7 +405,7 @@ class Transport:
         settings = {"maxsize": POOLED_CONNECTIONS, "block": False, "socket_options": self._socket_options}
         if trust is not None:
             settings["ssl_context"] = trust
-        if proxy is None:
+        if proxy is None or proxy.is_socks:
             manager = urllib3.PoolManager(POOLED_HOSTS, **settings)  # type: ignore[arg-type]
         else:
             login = make_headers(proxy_basic_auth=proxy.login) if proxy.login is not None else None
