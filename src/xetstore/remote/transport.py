@@ -20,6 +20,7 @@ import urllib3.exceptions
 from urllib3.util import make_headers
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UsageError, XetError
+from xetstore.interfaces import AnswerTooLongError
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.connections import POOLS, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
@@ -198,11 +199,12 @@ class Answer:
             raise IntegrityError(f"the answer of {self.peer} is not what its digest says", hint="try again")
         return bytes(body)
 
-    def _too_long(self, limit: int) -> IntegrityError:
-        hint = "no such answer is right: check the address of the server"
-        if limit == self._most_bytes:
-            hint = "no such answer fits into the memory that is allowed: allow more, or check the address"
-        return IntegrityError(f"the answer of {self.peer} is longer than {limit} bytes", hint=hint)
+    def _too_long(self, limit: int) -> AnswerTooLongError:
+        because = ", the most that fits into the memory that is allowed" if limit == self._most_bytes else ""
+        return AnswerTooLongError(
+            f"the answer of {self.peer} is longer than {limit} bytes{because}",
+            hint="no such answer is right: check the address of the server",
+        )
 
     def move_to(self, call: Call) -> None:
         """Make it a part of ``call``: that is what interrupts it from now on."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from xetstore.errors import FormatError, IntegrityError, RangeError
 from xetstore.events import Damaged, Emit
-from xetstore.interfaces import Cas
+from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.parts import Window, parts_of
 
@@ -45,6 +45,8 @@ class Reconstructions:
         """
         try:
             return self._ask(start, end, limit, aligned)
+        except AnswerTooLongError:
+            raise
         except IntegrityError as error:
             self._emit(Damaged(f"the reconstruction of file {self._file}: {error}", refetching=True))
             return self._ask(start, end, limit, aligned)
