@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from xetstore.errors import IntegrityError
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 MANY_FILES: Final = 64
 """How many files one :meth:`Cas.reconstruct_many` takes: with them a URL stays below 8 KB, which proxies let pass."""
+
+
+class AnswerTooLongError(IntegrityError):
+    """An answer does not fit into what may be held of it: where it is about less of a file, it may."""
 
 
 class ByteStream(Protocol):

@@ -11,8 +11,8 @@ from xetstore.sizes import size_text
 MIN_MEMORY_BYTES: Final = 128 << 20
 """With less no transfer can work: the interpreter, the blocks being read, and one small xorb."""
 
-ANSWER_SHARE: Final = 16
-"""An answer that is held whole has one part in so many of the memory: decoded it takes ten times its size."""
+ANSWER_SHARE: Final = 64
+"""An answer that is held whole has one part in so many of the memory: decoded it takes up to 25 times its size."""
 
 
 @dataclass(frozen=True, slots=True)

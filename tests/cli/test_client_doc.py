@@ -14,11 +14,27 @@ from xetstore import events, places
 from xetstore.cli.watcher import event_record
 from xetstore.errors import XetError
 from xetstore.events import Event
+from xetstore.limits import ANSWER_SHARE
 from xetstore.opening import ALLOW_HTTP_VARIABLE
 from xetstore.protocol.hashes import Hash
 from xetstore.remote import tokens
+from xetstore.remote.http import (
+    MAX_BATCH_BYTES,
+    MAX_DEDUP_ANSWER_BYTES,
+    MAX_RECONSTRUCTION_BYTES,
+    MAX_REDIRECTS,
+    QUERY_BODY,
+)
+from xetstore.remote.hub import MAX_EMPTY_PAGES, MAX_PAGE_BYTES, MAX_PAGES, MAX_TOKEN_BYTES
+from xetstore.remote.problems import MAX_PROBLEM_BYTES
+from xetstore.remote.reply_head import MAX_HEAD_BYTES
 from xetstore.remote.retry import Patience
-from xetstore.transfer.download.files import KEPT_BYTES
+from xetstore.remote.shards import COMMITS
+from xetstore.remote.transport import ANSWER_RATE
+from xetstore.transfer.download.downloader import WINDOW_SHARE
+from xetstore.transfer.download.files import KEPT_BYTES, RESERVE_BYTES, RESERVE_SHARE
+from xetstore.transfer.download.through import READER_SECONDS
+from xetstore.transfer.download.windows import MOST_CHUNKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "client.md").read_text()
@@ -46,10 +62,36 @@ def test_the_patience_is_as_long_as_it_is_said_to_be() -> None:
     for seconds in (patience.connect, patience.answer, patience.idle, patience.hedge, patience.shard):
         assert f"{seconds:g} s" in section
     assert f"up to {patience.max_retry_after:g} s" in section
+    assert f"{patience.query:g} s for the head and {QUERY_BODY * patience.query:g} s for the body" in section
+    assert f"below {patience.floor / 1024:g} KiB/s, as the mean of {patience.floor_seconds:g} s" in section
+    assert f"{patience.commit:g} s, and ten times that for all of it" in section
+    assert COMMITS == 10
+    limits = xetstore.Limits()
+    assert (limits.min_rate, limits.commit_seconds) == (patience.floor, patience.commit)
+    assert f"`Limits(min_rate={limits.min_rate:g})`" in section
+    assert f"`Limits(commit_seconds={limits.commit_seconds:g})`" in section
+    of_an_error, of_a_token = (patience.answer + most / ANSWER_RATE for most in (MAX_PROBLEM_BYTES, MAX_TOKEN_BYTES))
+    of_a_page = patience.answer + MAX_PAGE_BYTES / ANSWER_RATE
+    assert f"{of_an_error:g} s of an error, {of_a_token:g} s of a token, {of_a_page / 60:.0f} min of a page" in section
+    assert (f"| {MAX_REDIRECTS}, one after the other" in section, MAX_HEAD_BYTES) == (True, 1 << 20)
+    assert f"{MAX_PAGES:,}; {MAX_EMPTY_PAGES} without an entry in a row" in section
+    assert f"{READER_SECONDS:g} s" in section
     bounds = [patience.base_delay * 2**n for n in range(patience.attempts - 1)]
     assert patience.attempts == 6
     assert ", ".join(f"{bound:g}" for bound in bounds[:-1]) + f" and {bounds[-1]:g} s" in section
     assert max(bounds) <= patience.max_delay
+
+
+def test_answers_and_disks_are_bounded_as_it_is_said() -> None:
+    section = SECTIONS["Limits"]
+    sizes = (MAX_RECONSTRUCTION_BYTES, MAX_DEDUP_ANSWER_BYTES, MAX_BATCH_BYTES, MAX_PAGE_BYTES)
+    assert [size >> 20 for size in sizes] == [256, 64, 32, 16]
+    for text in ("256 MiB of a reconstruction", "64 MiB of a dedup", "32 MiB for several", "16 MiB of"):
+        assert text in section
+    assert f"one part in {ANSWER_SHARE} of that" in section
+    assert f"({WINDOW_SHARE} times" in section
+    assert f"more than {MOST_CHUNKS:,} chunks" in section
+    assert f"1 part in {RESERVE_SHARE} of the disk, {RESERVE_BYTES >> 30} GiB at most" in SECTIONS["Downloads"]
 
 
 def test_the_variables_are_those_that_count() -> None:

@@ -536,8 +536,8 @@ def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
-    with Transport() as transport, pytest.raises(UsageError, match="is not an http or https URL"):
+    monkeypatch.setenv("https_proxy", "ftp://127.0.0.1:1")
+    with Transport() as transport, pytest.raises(UsageError, match="is not an http, https, socks5 or socks5h URL"):
         get(transport, "https://cas.example/")
 
 

@@ -33,6 +33,7 @@ from xetstore.remote.chunked import ChunkedBody
 from xetstore.remote.exchange import Exchange, current, is_ours, ready
 from xetstore.remote.lookup import addresses
 from xetstore.remote.reply_head import ReplyHead
+from xetstore.remote.socks import connect_through
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -190,6 +191,11 @@ class _Carrier(urllib3.connection.HTTPConnection):
         who = exchange.peer if self.proxy is None else f"the proxy {self.host}"
         timeout = float(self.timeout or 10)
         deadline = time.monotonic() + timeout
+        if exchange.socks is not None:
+            sock = connect_through(
+                exchange.socks, self._dns_host, self.port, exchange, deadline, self.socket_options or ()
+            )
+            return self._opened(exchange, sock, timeout)
         try:
             found = addresses(self._dns_host, self.port, exchange.call, deadline)
         except (OSError, UnicodeError) as error:
@@ -206,12 +212,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
                     sock.setsockopt(*option)
                 exchange.watch(sock)
                 _connect(sock, address, deadline, exchange.call)
-                sock.settimeout(timeout)
-                self._is_fresh = True
-                # TLS takes the socket over: a second handle on it is what can be interrupted meanwhile.
-                self._lever = sock.dup()
-                exchange.watch(self._lever)
-                return sock
+                return self._opened(exchange, sock, timeout)
             except OSError as error:
                 sock.close()
                 failure = error
@@ -227,6 +228,14 @@ class _Carrier(urllib3.connection.HTTPConnection):
             f"{who} cannot be reached: {failure.strerror or failure}",
             hint="check the address, and that the server is running",
         ) from None
+
+    def _opened(self, exchange: Exchange, sock: socket.socket, timeout: float) -> socket.socket:
+        sock.settimeout(timeout)
+        self._is_fresh = True
+        # TLS takes the socket over: a second handle on it is what can be interrupted meanwhile.
+        self._lever = sock.dup()
+        exchange.watch(self._lever)
+        return sock
 
     def connect(self) -> None:
         """Connect, through a proxy and with TLS where it is to be."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import struct
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +21,7 @@ from xetstore.remote.rate import RateLimit
 
 if TYPE_CHECKING:
     from xetstore.remote.connections import Reply
+    from xetstore.remote.network import Proxy
 
 
 def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout: float) -> set[int]:
@@ -32,11 +37,23 @@ def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout
     return {sock.fileno() for sock in (*readable, *writable)}  # pragma: no cover
 
 
+def _unsent_bytes(sock: socket.socket | None) -> int:
+    """How much of what was written to a socket the other side has not acknowledged; 0 where that is not known."""
+    if sys.platform != "linux" or not isinstance(sock, socket.socket):
+        return 0
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+    except (OSError, ValueError):
+        return 0
+    return int(count)
+
+
 class Exchange:
     """One request and its answer, as the connection that carries it has to know it.
 
     ``wait`` waits until a socket can be read; it raises what ends the wait otherwise. ``deadline`` is the monotonic
-    time by which the head has to be there: of a proxy's answer while ``is_connecting``, else of the answer.
+    time by which the head has to be there: of a proxy's answer while ``is_connecting``, else of the answer. The way
+    there leads through the SOCKS proxy ``socks``, if any.
     """
 
     def __init__(
@@ -49,6 +66,7 @@ class Exchange:
         upload: RateLimit | None,
         wait: Callable[[socket.socket], None] | None,
         floor: Floor,
+        socks: Proxy | None = None,
     ) -> None:
         self.call = call
         self.peer = peer
@@ -57,9 +75,11 @@ class Exchange:
         self.upload = upload
         self.wait = wait or self._wait
         self.floor = floor
+        self.socks = socks
         self.deadline = float("inf")
         self.is_connecting = False
         self.has_begun = False
+        self._unsent = 0
         self.sock: socket.socket | None = None
         self.reply: Reply | None = None
         self.is_reused = False
@@ -84,6 +104,20 @@ class Exchange:
         self.deadline = time.monotonic() + seconds
         self.is_connecting = is_connecting
         self.has_begun = False
+        self._unsent = _unsent_bytes(self.sock)
+
+    @property
+    def is_late(self) -> bool:
+        """True if the head is not there in time. What is still on its way to the server, and moves, is waited for."""
+        if time.monotonic() < self.deadline:
+            return False
+        left = _unsent_bytes(self.sock)
+        if self.is_connecting or self._unsent - left <= self.floor.rate * self.answer_seconds:
+            return True
+        # A body that the system has taken may need longer than an answer to get through a slow network.
+        self._unsent = left
+        self.deadline = time.monotonic() + self.answer_seconds
+        return False
 
     def wait_for_head(self, sock: socket.socket) -> None:
         """Wait until more of the head can be read."""
@@ -108,8 +142,9 @@ class Exchange:
         return TimedOutError(f"{self.peer} gave no answer for {self.answer_seconds:g} s", hint=hint)
 
     def _wait(self, sock: socket.socket) -> None:
-        if not ready([sock], [], self.deadline - time.monotonic()):
-            raise self.timed_out()
+        while not ready([sock], [], self.deadline - time.monotonic()):
+            if self.is_late:
+                raise self.timed_out()
         self.call.check()
 
 

@@ -15,10 +15,10 @@ class Floor:
     (False, True, False)
     """
 
-    __slots__ = ("_bytes", "_rate", "_seconds", "_waited")
+    __slots__ = ("_bytes", "_seconds", "_waited", "rate")
 
     def __init__(self, rate: float, seconds: float) -> None:
-        self._rate = rate
+        self.rate = rate
         self._seconds = seconds
         self._bytes = 0
         self._waited = 0.0
@@ -29,7 +29,7 @@ class Floor:
         self._bytes += nbytes
         if self._waited < self._seconds:
             return False
-        is_slow = self._bytes < self._rate * self._waited
+        is_slow = self._bytes < self.rate * self._waited
         self._waited, self._bytes = 0.0, 0
         return is_slow
 
@@ -40,4 +40,4 @@ class Floor:
     @property
     def text(self) -> str:
         """The rate that is asked for, for people."""
-        return f"{size_text(int(self._rate))}/s over {self._seconds:g} s"
+        return f"{size_text(int(self.rate))}/s over {self._seconds:g} s"

@@ -16,7 +16,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Emit, Retrying, ignore
-from xetstore.interfaces import MANY_FILES, ByteStream
+from xetstore.interfaces import MANY_FILES, AnswerTooLongError, ByteStream
 from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
@@ -266,6 +266,8 @@ class HttpCas:
         """What ``ask`` returns, the second time if the first answer was wrong."""
         try:
             return ask()
+        except AnswerTooLongError:
+            raise
         except IntegrityError as error:
             # What came may have been damaged on its way; what the server means to say is the same again.
             self._server.emit(Retrying(name, str(error), 1, 0.0))

@@ -35,11 +35,11 @@ __all__ = ["Hub", "HubFile", "TreeEntry"]
 T = TypeVar("T")
 
 _MAX_REDIRECTS: Final = 5
-_MAX_PAGE_BYTES: Final = 16 << 20
-_MAX_TOKEN_BYTES: Final = 1 << 20
-_MAX_PAGES: Final = 10_000
-_MAX_EMPTY_PAGES: Final = 10
-_MAX_LINK_CHARS: Final = 8192
+MAX_PAGE_BYTES: Final = 16 << 20
+MAX_TOKEN_BYTES: Final = 1 << 20
+MAX_PAGES: Final = 10_000
+MAX_EMPTY_PAGES: Final = 10
+MAX_LINK_CHARS: Final = 8192
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 
 
@@ -156,7 +156,7 @@ class Hub:
         empty = 0
         while url is not None:
             asked.add(url)
-            body, headers = self._get(url, locator, "list a folder", _MAX_PAGE_BYTES)
+            body, headers = self._get(url, locator, "list a folder", MAX_PAGE_BYTES)
             entries = entries_of(body)
             yield from entries
             empty = 0 if entries else empty + 1
@@ -164,16 +164,14 @@ class Hub:
             url = None if following is None else same_origin(following, url)
             if following is not None and (url is None or url in asked):
                 raise FormatError("hub.tree", 0, "the Hub's listing goes on at another origin, or in a circle")
-            if url is not None and (
-                len(asked) >= _MAX_PAGES or empty >= _MAX_EMPTY_PAGES or len(url) > _MAX_LINK_CHARS
-            ):
+            if url is not None and (len(asked) >= MAX_PAGES or empty >= MAX_EMPTY_PAGES or len(url) > MAX_LINK_CHARS):
                 raise FormatError("hub.tree", 0, "the Hub's listing goes on and on")
 
     def _token(self, root: HubLocator, scope: str) -> Token:
         with self._guard:
             learnt = self._read_routes.get(root) if scope == "read" else None
         body, headers = self._get(
-            learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token", _MAX_TOKEN_BYTES
+            learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token", MAX_TOKEN_BYTES
         )
         try:
             return token_of(headers, body)

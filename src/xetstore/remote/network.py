@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -26,6 +27,22 @@ class Proxy(NamedTuple):
     def __repr__(self) -> str:
         return f"Proxy({self.url!r})"
 
+    @property
+    def is_socks(self) -> bool:
+        """True if it speaks SOCKS, and not HTTP."""
+        return self.url.startswith("socks")
+
+    @property
+    def parts(self) -> tuple[str, str, int]:
+        """Scheme, host and port."""
+        parts = urlsplit(self.url)
+        return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+    @property
+    def address(self) -> str:
+        """Host and port as one writes them."""
+        return urlsplit(self.url).netloc
+
 
 class Origin(NamedTuple):
     """Whom a URL speaks to: scheme, host in lower case and without brackets, port."""
@@ -41,7 +58,8 @@ class Origin(NamedTuple):
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-_PORTS: Final = {"http": 80, "https": 443}
+_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+_SERVERS: Final = ("http", "https")
 
 
 def origin_of(url: str) -> Origin:
@@ -52,7 +70,7 @@ def origin_of(url: str) -> Origin:
         login = parts.username is not None or parts.password is not None
     except ValueError:
         scheme, host, port, login = "", None, None, False
-    if scheme not in _PORTS or not host:
+    if scheme not in _SERVERS or not host:
         shown = _shown(url)
         raise UsageError(f"{shown!r} is not the URL of a server", hint="it starts with http:// or https:// and a host")
     if login:
@@ -76,13 +94,16 @@ def is_loopback(host: str) -> bool:
 def proxy_for(origin: Origin) -> Proxy | None:
     """The proxy that http_proxy, https_proxy, all_proxy and no_proxy tell to use; never one for this machine itself.
 
-    Raises UsageError for one that is no http or https proxy.
+    Raises UsageError for one that is no HTTP or SOCKS5 proxy.
     """
     if is_loopback(origin.host):
         return None
     found = urllib.request.getproxies()
     text = found.get(origin.scheme) or found.get("all")
-    if not text or urllib.request.proxy_bypass(f"{origin.host}:{origin.port}"):
+    if not text or is_excepted(origin, found.get("no", "")):
+        return None
+    # Where the environment names no proxy, the settings of the system do, and have exceptions of their own.
+    if not urllib.request.getproxies_environment() and urllib.request.proxy_bypass(f"{origin.host}:{origin.port}"):
         return None
     text = text if "://" in text else f"http://{text}"
     try:
@@ -92,7 +113,7 @@ def proxy_for(origin: Origin) -> Proxy | None:
         scheme, host, port = "", None, None
     if scheme not in _PORTS or not host:
         raise UsageError(
-            f"the proxy for {origin.scheme} is not an http or https URL",
+            f"the proxy for {origin.scheme} is not an http, https, socks5 or socks5h URL",
             hint=f"set {origin.scheme}_proxy to http://HOST:PORT, or no_proxy to {origin.host} to go without",
         )
     login = None
@@ -100,6 +121,43 @@ def proxy_for(origin: Origin) -> Proxy | None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     where = Origin(scheme, host, _PORTS[scheme] if port is None else port)
     return Proxy(f"{scheme}://{where.address}", login)
+
+
+def is_excepted(origin: Origin, no_proxy: str) -> bool:
+    """True if no_proxy names the host of ``origin``, in any case.
+
+    It is a list, with commas or blanks between: of ``*``, addresses, networks such as 10.0.0.0/8 and fe80::/10, and
+    domains. ``domain`` and ``.domain`` are it and what is below it, ``*.domain`` what is below it. A port behind any of
+    them, IPv6 in brackets then, excepts that port alone. Names are not looked up: a network excepts hosts that are
+    written as addresses.
+
+    >>> is_excepted(Origin("https", "10.1.2.3", 443), "example.org, 10.0.0.0/8")
+    True
+    """
+    host = origin.host.lower().rstrip(".").partition("%")[0]
+    return any(_excepts(entry.lower(), host, origin.port) for entry in re.split(r"[,\s]+", no_proxy) if entry)
+
+
+def _excepts(entry: str, host: str, port: int) -> bool:
+    if entry == "*":
+        return True
+    # A port is what stands behind brackets, or behind a colon that is the only one: others are IPv6's.
+    found = re.fullmatch(r"\[([^\]]+)\](?::([0-9]{1,5}))?", entry) or re.fullmatch(r"([^:]+):([0-9]{1,5})", entry)
+    name, its_port = (found[1], found[2]) if found else (entry, None)
+    if its_port is not None and int(its_port) != port:
+        return False
+    try:
+        network = ipaddress.ip_network(name.partition("%")[0], strict=False)
+    except ValueError:
+        if name.startswith("*."):
+            below = name[1:].rstrip(".")
+            return bool(below) and host.endswith(below)
+        name = name.strip(".")
+        return bool(name) and (host == name or host.endswith(f".{name}"))
+    try:
+        return ipaddress.ip_address(host) in network
+    except ValueError:
+        return False
 
 
 def tls_context(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext:

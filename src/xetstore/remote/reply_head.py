@@ -27,14 +27,24 @@ class ReplyHead:
         self._sock = sock
         self._exchange = exchange
         self._left = MAX_HEAD_BYTES
+        # So many bytes, to the end of a head, are in the buffer: as a rule all of it comes at once.
+        self._there = 0
 
     def readline(self, limit: int) -> bytes:
         """The next line with its end; less where the connection, or ``limit``, ends before."""
+        if self._there > 0:
+            whole = self.reader.readline(limit)
+            self._there -= len(whole)
+            self._left -= len(whole)
+            return whole
         line = bytearray()
         while len(line) < limit:
             there = self._peek()
             if not there:
                 break
+            if not line and (head_end := there.find(b"\r\n\r\n")) >= 0 and head_end < self._left:
+                self._there = head_end + 4
+                return self.readline(limit)
             end = there.find(b"\n") + 1
             line += self.reader.read(min(end or len(there), limit - len(line)))
             if line.endswith(b"\n"):
@@ -59,7 +69,7 @@ class ReplyHead:
         exchange = self._exchange
         may_be_end = False
         while True:
-            if time.monotonic() >= exchange.deadline:
+            if exchange.is_late:
                 raise exchange.timed_out()
             if not isinstance(self._sock, socket.socket):  # TLS in TLS: only a timeout ends a wait for it
                 self._sock.settimeout(max(exchange.deadline - time.monotonic(), 0.001))

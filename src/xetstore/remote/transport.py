@@ -20,6 +20,7 @@ import urllib3.exceptions
 from urllib3.util import make_headers
 
 from xetstore.errors import IntegrityError, TimedOutError, UnreachableError, UsageError
+from xetstore.interfaces import AnswerTooLongError
 from xetstore.platform import forks
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.calls import Call, Calls
@@ -214,11 +215,12 @@ class Answer:
             self.check_binding(question, hasher.digest())
         return bytes(body)
 
-    def _too_long(self, limit: int) -> IntegrityError:
-        hint = "no such answer is right: check the address of the server"
-        if limit == self._most_bytes:
-            hint = "no such answer fits into the memory that is allowed: allow more, or check the address"
-        return IntegrityError(f"the answer of {self.peer} is longer than {limit} bytes", hint=hint)
+    def _too_long(self, limit: int) -> AnswerTooLongError:
+        because = ", the most that fits into the memory that is allowed" if limit == self._most_bytes else ""
+        return AnswerTooLongError(
+            f"the answer of {self.peer} is longer than {limit} bytes{because}",
+            hint="no such answer is right: check the address of the server",
+        )
 
     def move_to(self, call: Call) -> None:
         """Make it a part of ``call``: that is what interrupts it from now on."""
@@ -318,7 +320,8 @@ class Transport:
         if body is not None or method in ("POST", "PUT"):
             body = memoryview(b"" if body is None else body).cast("B")
             sent["content-length"] = str(len(body))
-        manager = self._manager(proxy_for(origin), origin.scheme)
+        proxy = proxy_for(origin)
+        manager = self._manager(proxy, origin.scheme)
         for left in reversed(range(STALE_TRIES)):
             call.check()
             exchange = Exchange(
@@ -329,6 +332,7 @@ class Transport:
                 upload=self._upload,
                 wait=wait,
                 floor=Floor(self.patience.floor, self.patience.floor_seconds),
+                socks=proxy if proxy is not None and proxy.is_socks else None,
             )
             try:
                 return self._exchange(manager, method, url, sent, body, exchange)
@@ -424,7 +428,7 @@ class Transport:
         settings = {"maxsize": POOLED_CONNECTIONS, "block": False, "socket_options": self._socket_options}
         if trust is not None:
             settings["ssl_context"] = trust
-        if proxy is None:
+        if proxy is None or proxy.is_socks:
             manager = urllib3.PoolManager(POOLED_HOSTS, **settings)  # type: ignore[arg-type]
         else:
             login = make_headers(proxy_basic_auth=proxy.login) if proxy.login is not None else None

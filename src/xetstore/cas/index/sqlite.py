@@ -27,6 +27,10 @@ _BUSY_RETRY_SECONDS: Final = 0.02
 DatabaseError: Final = (sqlite3.Error, UnicodeDecodeError)
 """What the driver raises. It cannot decode the messages of SQLite about some damaged schemas."""
 
+# A file system refuses a lock in another way than by saying that another process has it.
+_LOCK_FAILED: Final = {sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, sqlite3.SQLITE_IOERR_SHMLOCK}
+_NO_LOCKS: Final = "its file system may have no locks: keep the store on one of this machine"
+
 _DAMAGED: Final = (
     "the index is damaged; the objects in xorbs/ and shards/ are not: keep them, "
     "and put a backup of the index in its place"
@@ -117,8 +121,10 @@ def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         # SQLITE_ERROR: a table or a column is missing, for the statements themselves are all tested.
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT | sqlite3.SQLITE_ERROR:
             return DamagedError(message, hint=_DAMAGED)
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_PROTOCOL | sqlite3.SQLITE_NOMEM:
-            return UnavailableError(message)
+        case sqlite3.SQLITE_PROTOCOL:
+            return UnavailableError(message, hint=_NO_LOCKS)
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOMEM:
+            return UnavailableError(message, hint=_NO_LOCKS if code in _LOCK_FAILED else None)
         case _:
             return error
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xetstore.errors import IntegrityError, RangeError, UsageError
 from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
+from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
@@ -40,8 +40,11 @@ if TYPE_CHECKING:
 WINDOW_BYTES = 4 << 30
 """How much of a file one reconstruction asks for: bounds the terms held, whatever the size of the file."""
 
-WINDOW_SHARE: Final = 8
+WINDOW_SHARE: Final = 4
 """With a cap on memory it is so many times that: a chunk of 64 KiB takes some hundred bytes."""
+
+LEAST_WINDOW_BYTES: Final = 8 << 20
+"""Where the answer about so little does not fit, none will."""
 
 STREAM_WINDOW_BYTES: Final = 16 << 20
 """How much of a file a stream holds at a time; while it is consumed, as much again is fetched."""
@@ -273,12 +276,17 @@ class _Transfer:
                 asked = min(asked, self._end)
             # Terms end with a whole chunk: the next window starts there, and no chunk is in two windows.
             aligned = position != self._start or not position
-            try:
-                return self._reconstructions.ask(position, asked, limit=self._end, aligned=aligned)
-            except RangeError:
-                if position == self._start:
-                    raise
-                return None  # the window before ended where the file does
+            while True:
+                try:
+                    return self._reconstructions.ask(position, asked, limit=self._end, aligned=aligned)
+                except AnswerTooLongError:
+                    if asked - position <= LEAST_WINDOW_BYTES:
+                        raise
+                    asked = position + (asked - position) // 2  # of a file in many small pieces
+                except RangeError:
+                    if position == self._start:
+                        raise
+                    return None  # the window before ended where the file does
 
         window = ask()
         if window is not None and self._make_room is not None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError
 from xetstore.events import Damaged, Emit
-from xetstore.interfaces import Cas
+from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.parts import Window, parts_of
 
@@ -72,6 +72,8 @@ class Reconstructions:
     def _ask_again(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
         try:
             return self._ask(start, end, limit, aligned)
+        except AnswerTooLongError:
+            raise
         except IntegrityError as error:
             self._emit(Damaged(f"the reconstruction of file {self._file}: {error}", refetching=True))
             return self._ask(start, end, limit, aligned)
