@@ -180,7 +180,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         forks.renew(self, _Carrier._leave)
 
     def _leave(self) -> None:
-        """In a child: close what it has of the parent's connection, and nothing more: nobody is told of an end."""
+        """In a child: close what it has of the parent's connection, and nothing more: the server hears of no end."""
         for sock in (self.sock, self._lever):
             if isinstance(sock, socket.socket) and sock.fileno() >= 0:
                 os.close(sock.detach())
