@@ -8,7 +8,7 @@ from typing import Final
 
 from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import DamagedError, IntegrityError, NotFoundError, RangeError
+from xetstore.errors import DamagedError, FormatError, NotFoundError, RangeError
 from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
@@ -66,7 +66,7 @@ class FooterCache:
             ) as stream:
                 footer = read_all(stream, row.stored_bytes - row.region_bytes)
             info = XorbInfo.parse_footer(footer, offset=row.region_bytes)
-        except (NotFoundError, RangeError, IntegrityError) as error:
+        except (NotFoundError, RangeError, FormatError, DamagedError) as error:
             raise damaged(row.hash, str(error)) from error
         if (info.hash, info.region_bytes) != (row.hash, row.region_bytes):
             raise damaged(row.hash, f"its footer is that of xorb {info.hash}")
