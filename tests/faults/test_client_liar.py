@@ -94,3 +94,30 @@ def test_no_answer_takes_more_memory_than_is_allowed(tmp_path: Path) -> None:
     assert "longer than" in ended.stderr
     assert int(ended.stderr.splitlines()[-1]) < CAP
     assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_the_largest_answer_that_is_taken_fits_into_the_memory_that_is_allowed(tmp_path: Path) -> None:
+    """Of as many terms and ranges as two megabytes can name, each a chunk of its own."""
+    xorb = str(file_name())
+    terms = [
+        {"hash": xorb, "unpacked_length": 8192, "range": {"start": index, "end": index + 1}} for index in range(8000)
+    ]
+
+    def answer(seen: Seen) -> Step:
+        if "/reconstructions/" not in seen.path:
+            return reply(404)
+        spans = (
+            {"chunks": {"start": index, "end": index + 1}, "bytes": {"start": index * 8208, "end": index * 8208 + 8207}}
+            for index in range(8000)
+        )
+        ranges = [{"url": f"{running.url}/xorb", "ranges": [span]} for span in spans]
+        told = {"offset_into_first_range": 0, "terms": terms, "xorbs": {xorb: ranges}}
+        return reply(200, json.dumps(told, separators=(",", ":")).encode())
+
+    with Scripted(answer) as running:
+        command = [sys.executable, "-c", COMMAND, "--store", running.url, "get", str(file_name())]
+        command += ["-o", str(tmp_path / "out"), "--max-memory", str(CAP), "--no-cache"]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert "HTTP 404" in ended.stderr
+    assert int(ended.stderr.splitlines()[-1]) < CAP
