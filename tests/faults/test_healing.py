@@ -303,7 +303,7 @@ class Life:
 def test_hundreds_of_damages_are_healed_by_putting_what_they_affect(tmp_path: Path) -> None:
     life = Life(tmp_path / "store", tmp_path, random.Random(11), lambda: xetstore.open(tmp_path / "store"))
     life.begin()
-    lost = sum(life.round(checked=number % 2 == 0) for number in range(36))
+    lost = sum(life.round(checked=number % 2 == 0) for number in range(60))
     assert life.harms > 100
     assert lost > 40
     with EmbeddedCas.open(life.root) as cas:
