@@ -16,7 +16,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
 SUPERSEDED_SECONDS: Final = 24 * 3600
-"""How long an object is kept in whose place another one counts: whoever reads it now gets done."""
+"""How long an object is kept in whose place another one counts: a reader that has begun gets done."""
 MARKING_SECONDS: Final = 1.0
 """A read that failed waits so long at most for its turn to note it."""
 
@@ -71,7 +71,7 @@ class Healing:
         """The known files of a shard that cannot be read as they are registered: they get its terms.
 
         ``sound`` are xorbs that were looked at just now. DamagedError for a file that another namespace has too, if
-        xorbs are not shared: it would learn of those of ``tenant``.
+        xorbs are not shared: it would learn of those of ``tenant``. The error does not tell that there is another one.
         """
         with self._index.snapshot() as reader:
             registered = reader.xorbs_of_files({entry.hash for entry in shard.files})
@@ -85,8 +85,8 @@ class Healing:
                 shared = reader.granted_to_others(files, tenant.namespace)
             if shared:
                 raise DamagedError(
-                    f"file {min(shared, key=str)} is damaged, and another namespace has it, too",
-                    hint="it is healed when a namespace that shares its chunks puts it again",
+                    f"file {min(shared, key=str)} is damaged here, and this upload cannot heal it",
+                    hint="ask the server's operator to check the store and to put the file again",
                 )
         return files
 

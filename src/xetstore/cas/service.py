@@ -12,7 +12,7 @@ The invariants, of which ``check.verify_invariants`` checks what can be seen in 
 5. Nobody reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
    it, and each EmbeddedCas acts for one; whoever uses the store in a process of their own is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
-   damaged. What a check or a failed read finds is marked in the row; whoever puts the same bytes again stores them
+   damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
    in an object of a new generation, and no key is ever written twice.
 
 So a crash at any point leaves at most an object that no row names, which the next upload of the same

@@ -29,7 +29,7 @@ SMALL_BYTES: Final = 4 << 20
 
 
 SMALL_CHUNKS: Final = 4096
-"""Nor do those of more chunks: it is eight times as many as a small file can have, but for what nobody writes."""
+"""Nor do those of more chunks: it is eight times as many as a small file can have, unless it was made to be so."""
 
 
 class Ended(NamedTuple):

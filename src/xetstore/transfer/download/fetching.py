@@ -112,7 +112,7 @@ class Fetcher:
     def _hint(self) -> str:
         if self._cas.queries.in_background:
             return (
-                "it came so twice, with fresh addresses: put the file again, or tell whoever runs the server to check"
+                "it came so twice, with fresh addresses: put the file again, or ask the server's operator to check"
                 " its store"
             )
         return "put the file again, and what is damaged is stored anew; `xet check --read-data` lists what else is"
