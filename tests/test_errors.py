@@ -28,6 +28,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.UsageError: (ValueError, None),
     errors.RangeError: (ValueError, None),
     errors.TooLargeError: (ValueError, None),
+    errors.NotPicklableError: (TypeError, None),
     errors.NotFoundError: (FileNotFoundError, errno.ENOENT),
     errors.FormatError: (ValueError, None),
     errors.AccessDeniedError: (PermissionError, errno.EACCES),

@@ -185,7 +185,7 @@ def ending(where: str, folder: str, count: str) -> list[str]:
     found: list[str] = []
     with Busy(files) as failed:
         for turn in range(int(count)):
-            begun = files.store.get_many((file, files.folder / f"{file}.copy") for file in files.hashes)
+            begun = files.store.iter_get((file, files.folder / f"{file}.copy") for file in files.hashes)
             blocks = files.store.iter_range(files.hashes[turn % 4])
             got = [next(blocks)]
             next(iter(begun))
@@ -197,7 +197,7 @@ def ending(where: str, folder: str, count: str) -> list[str]:
             found += failures([pid])
             same(b"".join([*got, *blocks]), content(turn % 4), "what the parent iterates over")
             for number, _ in enumerate(begun, 1):
-                same((files.folder / f"{files.hashes[number]}.copy").read_bytes(), content(number), "get_many")
+                same((files.folder / f"{files.hashes[number]}.copy").read_bytes(), content(number), "iter_get")
     return found + failed
 
 

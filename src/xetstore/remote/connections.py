@@ -198,6 +198,8 @@ class _Carrier(urllib3.connection.HTTPConnection):
             return self._opened(exchange, sock, timeout)
         try:
             found = addresses(self._dns_host, self.port, exchange.call, deadline)
+        except XetError:
+            raise
         except (OSError, UnicodeError) as error:
             exchange.call.check()
             reason = error.strerror or error if isinstance(error, OSError) else "not a host name"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError, XetError
+from xetstore.errors import AccessDeniedError, TimedOutError, UnreachableError, UsageError, XetError
 from xetstore.remote.exchange import Exchange
 from xetstore.remote.lookup import addresses
 from xetstore.remote.network import Proxy
@@ -47,12 +47,12 @@ def connect_through(
         if scheme == "socks5":
             host = addresses(host, port, exchange.call, deadline)[0][4][0]
         family, kind, protocol, _, address = addresses(where, proxy_port, exchange.call, deadline)[0]
+    except XetError:
+        raise
     except (OSError, UnicodeError) as error:
-        if isinstance(error, XetError):
-            raise
         exchange.call.check()
         reason = getattr(error, "strerror", None) or error
-        raise UnavailableError(
+        raise UnreachableError(
             f"{exchange.peer}, or the proxy {proxy.address}, cannot be found: {reason}",
             hint="check the addresses and the connection to the network",
         ) from None
@@ -93,11 +93,11 @@ def _problem(error: OSError, proxy: Proxy, peer: str, socks: Any) -> XetError:
             f"the proxy {proxy.address} refuses the login", hint="check the user and the password in its URL"
         )
     if isinstance(error, socks.ProxyConnectionError):
-        return UnavailableError(
+        return UnreachableError(
             f"the proxy {proxy.address} cannot be reached: {getattr(cause, 'strerror', None) or cause}",
             hint="check the proxy, or set no_proxy to go without it",
         )
-    return UnavailableError(
+    return UnreachableError(
         f"the proxy {proxy.address} does not connect to {peer}: {str(cause).rpartition(': ')[2]}",
         hint="check the address, and the proxy, or set no_proxy to go without it",
     )

@@ -120,6 +120,8 @@ class FileScan:
         self._progress.total(self.size)
         try:
             yield from self._small() if self.size <= BLOCK_BYTES else self._large()
+        except XetError:
+            raise
         except OSError as error:
             raise source_error(self.path, error) from error
         after = os.fstat(self._fd)
