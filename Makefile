@@ -31,8 +31,8 @@ test: setup
 
 # While you work: what needs no server, command or client beside it.
 quick: setup
-	$(BIN)/pytest --numprocesses 2 --hypothesis-profile brief --quiet \
-		tests/kernel tests/protocol tests/vectors tests/cas tests/transfer tests/remote tests/test_*.py
+	$(BIN)/pytest --numprocesses 2 --hypothesis-profile brief --quiet -m "not slow" \
+		tests/kernel tests/platform tests/protocol tests/vectors tests/cas tests/transfer tests/remote tests/test_*.py
 
 # By hand: ten minutes of all kinds of clients at one server that is killed now and then.
 soak: setup

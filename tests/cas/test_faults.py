@@ -48,6 +48,7 @@ def test_the_row_comes_after_the_bytes_and_the_shard_before_its_files(root: Path
     assert "INSERT" not in put_shard[:at]
 
 
+@pytest.mark.slow
 def test_whichever_operation_fails_the_store_is_whole(tmp_path: Path, small: Sample) -> None:
     outcomes = []
     for number in range(200):
@@ -118,6 +119,7 @@ for number in range(200):
 """
 
 
+@pytest.mark.slow
 def test_wherever_the_process_dies_the_store_is_whole(tmp_path: Path, small: Sample) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _CRASHES, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True

@@ -371,6 +371,7 @@ for number in range(200):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "a flipped bit that was found"])
 def test_wherever_a_healer_dies_the_next_one_heals(tmp_path: Path, damage: str) -> None:
     small = make_sample(random_bytes(100_000, 3))

@@ -208,6 +208,7 @@ class TestDatabases:
         thread.join()
         cas.close()
 
+    @pytest.mark.slow
     def test_one_that_does_not_end_makes_a_child_refuse_the_store(self, tmp_path: Path) -> None:
         cas = EmbeddedCas.open(tmp_path / "store")
 

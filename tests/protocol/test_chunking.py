@@ -40,6 +40,7 @@ def twin_cuts(data: bytes) -> list[int]:
 # --- The kernel against the draft ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(payloads(max_size=3000))
 def test_cuts_and_hashes_are_those_of_the_draft(data: bytes) -> None:

@@ -43,6 +43,7 @@ def legacy(data: bytes) -> bytes:
 # --- Legal frames ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     payloads(max_size=100_000).filter(bool),

@@ -62,6 +62,7 @@ def test_ten_bytes_are_grouped_as_in_the_draft() -> None:
     assert reference.byte_group(bytes(range(10))) == bytes([0, 4, 8, 1, 5, 9, 2, 6, 3, 7])
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     payloads(max_size=70_000),

@@ -466,6 +466,7 @@ def test_discarding_spares_the_entry_that_came_after(cache: ChunkCache, tmp_path
     assert verified(cache, xorb, 0, 20)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data())
 def test_whatever_happens_to_the_files_a_reader_gets_right_bytes_or_a_miss(data: st.DataObject) -> None:
@@ -516,6 +517,7 @@ def writer(folder: Path, cap: int, first: int, end: int) -> subprocess.Popen[str
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_processes_and_threads_that_share_it_keep_the_cap_and_their_wits(tmp_path: Path) -> None:
     cap = 1 << 20
     xorb = Xorb(count=8, size=4000)

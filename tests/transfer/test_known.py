@@ -336,6 +336,7 @@ with KnownXorbs(path, emit=fail) as known:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_all_find_what_all_wrote(path: Path) -> None:
     starts = (0, 100, 200)
     commands = [[sys.executable, "-c", _OTHER, str(start), str(path)] for start in starts]

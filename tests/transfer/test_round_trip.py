@@ -66,6 +66,7 @@ def test_every_kind_of_file_comes_back_under_every_policy(
     assert read(cas, report.info.hash) == data
 
 
+@pytest.mark.slow
 def test_a_file_larger_than_a_xorb_spans_several(cas: EmbeddedCas, tmp_path: Path) -> None:
     data = splitmix64(1, 140 * MIB)
     [report] = put_files(cas, [write(tmp_path / "file", data)])
@@ -96,6 +97,7 @@ def test_the_same_file_again_stores_nothing_new(cas: EmbeddedCas, tmp_path: Path
     assert first.info == again.info
 
 
+@pytest.mark.slow
 def test_an_edited_version_stores_only_what_changed(cas: EmbeddedCas, tmp_path: Path) -> None:
     old = splitmix64(3, 150 * MIB)
     list(put_files(cas, [write(tmp_path / "old", old)]))
@@ -132,6 +134,7 @@ def test_shards_are_sent_whenever_enough_has_gathered(
     assert seen[-1] == "stored 6"
 
 
+@pytest.mark.slow
 def test_xorbs_of_a_long_file_are_told_before_its_end(
     cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
