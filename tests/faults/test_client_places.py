@@ -39,17 +39,11 @@ def source(tmp_path: Path) -> Path:
 
 # No home
 
-# Everything is imported before the user is changed, who may not be allowed to read it.
 STRANGE = f"""
-import importlib, os, pkgutil, sys, encodings.idna
-import xetstore, platformdirs, platformdirs.unix, urllib3, msgspec, sqlite3, ssl, http.client
-for module in pkgutil.walk_packages(xetstore.__path__, "xetstore."):
-    if not module.name.startswith(("xetstore.server", "xetstore.testing", "xetstore.fs", "xetstore.__main__")):
-        importlib.import_module(module.name)
+import os, sys
+from tests import rights
 os.chdir(sys.argv.pop(1))
-os.setgroups([])
-os.setgid({STRANGER})
-os.setuid({STRANGER})
+rights.become({STRANGER})
 from xetstore.cli.main import run
 run()
 """

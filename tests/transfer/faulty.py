@@ -66,7 +66,7 @@ class Body:
 
 class FaultyCas:
     """Counts bodies and bytes. The URLs of the first ``expired`` reconstructions are refused; ``hold()`` lets readers
-    wait until they are interrupted.
+    wait until they are interrupted, as one call is: readers that come after that fail at once.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class FaultyCas:
         self.told = self.bodies = self.sent = self.interrupts = 0
         self.fetches: list[FetchRange] = []
         self.waiting = threading.Event()
+        self._before_held = 0
         self._held = threading.Event()
         self._held.set()
 
@@ -133,6 +134,7 @@ class FaultyCas:
 
     def hold(self) -> None:
         """Send nothing from now on."""
+        self._before_held = self.interrupts
         self._held.clear()
 
     def release(self) -> None:
@@ -142,9 +144,8 @@ class FaultyCas:
     def wait(self) -> None:
         if not self._held.is_set():
             self.waiting.set()
-            before = self.interrupts
             while not self._held.wait(0.005):
-                if self.interrupts != before:
+                if self.interrupts != self._before_held:
                     raise InterruptedCallError("interrupted")
 
     def find_chunk(self, chunk: Hash) -> Shard | None:
