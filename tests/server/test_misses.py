@@ -5,6 +5,7 @@ but what is in the index now.
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ import pytest
 from tests.server.live import LiveServer, live_server
 from tests.server.stored import error_of
 from xetstore.cas.access import DedupDomain
+from xetstore.cas.blobs.local import LocalBlobStore
+from xetstore.cas.index import Index
 from xetstore.cas.index.glance import Glance
+from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.index.sqlite import glancing_connection
+from xetstore.cas.layout import open_directory
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.server.app import create_app
@@ -29,6 +34,18 @@ SAMPLES = [make_sample(random_bytes(50_000, seed)) for seed in range(3)]
 UNKNOWN = "ab" * 32
 PATH = f"/v1/chunks/default/{UNKNOWN}"
 VARYING = {"x-request-id", "date"}
+
+
+def opened(root: Path) -> EmbeddedCas:
+    """A store that is looked into at once however long a look takes, on a busy machine."""
+    index = Index(open_directory(root, create=True), slow_look_seconds=math.inf)
+    return EmbeddedCas(LocalBlobStore(root), index)
+
+
+@pytest.fixture
+def cas(tmp_path: Path) -> Iterator[EmbeddedCas]:
+    with opened(tmp_path / "store") as cas:
+        yield cas
 
 
 def first(sample: Sample) -> Hash:
@@ -192,8 +209,8 @@ def test_without_tokens_a_page_of_another_site_is_refused(cas: EmbeddedCas) -> N
 # Never a wrong answer
 
 
-def test_what_another_process_has_stored_is_found_by_the_next_query(tmp_path: Path) -> None:
-    with EmbeddedCas.open(tmp_path / "store") as cas, serving(cas) as (server, told):
+def test_what_another_process_has_stored_is_found_by_the_next_query(cas: EmbeddedCas, tmp_path: Path) -> None:
+    with serving(cas) as (server, told):
         path, token = f"/v1/chunks/default/{first(SAMPLES[0])}", server.token()
         assert server.request("GET", path, token=token).status == 404
         code = (
@@ -205,42 +222,51 @@ def test_what_another_process_has_stored_is_found_by_the_next_query(tmp_path: Pa
     assert told == [True, False]
 
 
-def test_nothing_is_seen_at_once_that_an_answer_does_not_tell(tmp_path: Path) -> None:
+def test_nothing_is_seen_at_once_that_an_answer_does_not_tell(cas: EmbeddedCas) -> None:
     """What other namespaces have takes the same way as what nobody has; so it takes the same time."""
-    with EmbeddedCas.open(tmp_path / "store") as cas:
-        for number, namespace in enumerate(("ours", "theirs", "hidden")):
-            upload(cas.in_namespace(namespace), SAMPLES[number])
-        ours, theirs, hidden = map(first, SAMPLES)
-        unknown = Hash.parse(UNKNOWN)
+    for number, namespace in enumerate(("ours", "theirs", "hidden")):
+        upload(cas.in_namespace(namespace), SAMPLES[number])
+    chunks = (*map(first, SAMPLES), Hash.parse(UNKNOWN))
 
-        def lacked(**access: Any) -> list[bool]:
-            view = cas.in_namespace("ours", **access)
-            return [view.lacks_chunk(chunk) for chunk in (ours, theirs, hidden, unknown)]
+    def lacked(**access: Any) -> list[bool]:
+        view = cas.in_namespace("ours", **access)
+        return [view.lacks_chunk(chunk) for chunk in chunks]
 
-        assert lacked() == [False, False, False, True]
-        assert lacked(private=frozenset({"hidden"})) == [False, False, True, True]
-        assert lacked(private=frozenset({"hidden", "it's"})) == [False, False, True, True]
-        assert lacked(private=frozenset({"ours"})) == [False, True, True, True]
-        assert lacked(dedup=DedupDomain.NAMESPACE) == [False, True, True, True]
-        assert lacked(dedup=DedupDomain.OFF) == [True, True, True, True]
+    assert lacked() == [False, False, False, True]
+    assert lacked(private=frozenset({"hidden"})) == [False, False, True, True]
+    assert lacked(private=frozenset({"hidden", "it's"})) == [False, False, True, True]
+    assert lacked(private=frozenset({"ours"})) == [False, True, True, True]
+    assert lacked(dedup=DedupDomain.NAMESPACE) == [False, True, True, True]
+    assert lacked(dedup=DedupDomain.OFF) == [True, True, True, True]
 
 
-def test_what_cannot_be_seen_at_once_is_looked_for(cas: EmbeddedCas, tmp_path: Path) -> None:
+def test_what_cannot_be_seen_at_once_is_looked_for(cas: EmbeddedCas) -> None:
     assert not EmbeddedCas.in_memory().lacks_chunk(Hash.parse(UNKNOWN))
+    assert cas.lacks_chunk(Hash.parse(UNKNOWN))
     cas.close()
     assert not cas.lacks_chunk(Hash.parse(UNKNOWN))
 
 
-def test_a_look_that_takes_long_is_followed_by_none_for_a_while(tmp_path: Path) -> None:
-    with EmbeddedCas.open(tmp_path / "store") as cas:
-        [path] = (tmp_path / "store").glob("index.sqlite3")
-        glance = Glance(lambda: glancing_connection(path), slow_seconds=-1, pause_seconds=60)
-        assert glance.lacks_chunk(1, cas.tenant)
-        assert not glance.lacks_chunk(1, cas.tenant)
-        glance.close()
-        patient = Glance(lambda: glancing_connection(path))
-        assert [patient.lacks_chunk(1, cas.tenant) for _ in range(3)] == [True] * 3
-        patient.close()
+def test_a_look_that_takes_long_is_followed_by_none_for_a_while(cas: EmbeddedCas, tmp_path: Path) -> None:
+    [path] = (tmp_path / "store").glob("index.sqlite3")
+    glance = Glance(lambda: glancing_connection(path), slow_seconds=-1, pause_seconds=60)
+    assert glance.lacks_chunk(1, cas.tenant)
+    assert not glance.lacks_chunk(1, cas.tenant)
+    glance.close()
+
+
+def test_a_look_that_would_read_many_rows_is_given_up(cas: EmbeddedCas, tmp_path: Path) -> None:
+    view = cas.in_namespace("ours", private=frozenset({"ours"}))
+    upload(cas.in_namespace("theirs"), SAMPLES[0])
+    key = chunk_key(first(SAMPLES[0]).digest)
+    [path] = (tmp_path / "store").glob("index.sqlite3")
+    hasty = Glance(lambda: glancing_connection(path), slow_seconds=math.inf, most_steps=3)
+    assert not any(hasty.lacks_chunk(key, view.tenant) for _ in range(5))
+    hasty.close()
+    # A step counts for the look it is in alone.
+    careful = Glance(lambda: glancing_connection(path), slow_seconds=math.inf, most_steps=200)
+    assert all(careful.lacks_chunk(key, view.tenant) for _ in range(200))
+    careful.close()
 
 
 def test_a_damaged_index_is_left_to_the_ordinary_way(cas: EmbeddedCas, caplog: pytest.LogCaptureFixture) -> None:

@@ -214,7 +214,11 @@ class Connection(HttpToolsProtocol):
             self._count(0)
         if self._in_head:
             # RFC 9112, 5.1: the blanks around a value are not part of it. The parser takes off those before it.
-            super().on_header(name, value.rstrip(b" \t"))
+            value = value.rstrip(b" \t")
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The request is handed to the application, unless its message may end elsewhere for another reader."""

@@ -167,11 +167,15 @@ class Edge:
             if miss is None:
                 return None
             address = state["address"] = peer_key(scope, headers.get(b"x-forwarded-for"))
-            self.site.limits.addresses.admit(address)
+            limits = [(self.site.limits.addresses, address)]
             if self.site.authority is not None:
-                self.site.limits.tokens.admit(miss.caller.token_id)
+                limits.append((self.site.limits.tokens, miss.caller.token_id))
+            if not all(buckets.has_room(key) for buckets, key in limits):
+                return None
         except Exception:  # the ordinary way meets it again, and says it
             return None
+        for buckets, key in limits:
+            buckets.admit(key)
         miss.count()
         request_id = _request_id(headers)
         scope["path"], scope["raw_path"] = path, path.encode()

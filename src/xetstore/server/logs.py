@@ -112,6 +112,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One entry."""
+        if type(record) is Entry:
+            return redact(f"{_time(record)} info    {record.name}: {escape(record.getMessage())}")
         given = {name: value for name, value in _extra(record).items() if name != FIELDS}
         fields = "".join(f" {escape(name)}={_value(value)}" for name, value in given.items())
         message = escape(record.getMessage().rstrip())

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from xetstore.cas.access import Tenant
 from xetstore.cas.index import sqlite
-from xetstore.cas.index.glance import Glance
+from xetstore.cas.index.glance import SLOW_SECONDS, Glance
 from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate, refuse_newer
 from xetstore.cas.index.queries import Reader, Writer
 from xetstore.cas.place import Place
@@ -31,7 +31,13 @@ class Index:
     be read: ``transaction()`` then raises the reason. Every error of the database leaves as an XetError.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+        slow_look_seconds: float = SLOW_SECONDS,
+    ) -> None:
         self._path: Path | None = path
         self._read_only_because: XetError | None = None
         self._is_cut = False
@@ -39,7 +45,9 @@ class Index:
         if sqlite.is_writable(path):
             try:
                 connect = sqlite.writable_connection(path, busy_timeout_seconds)
-                glance = Glance(lambda: self._in_place(partial(sqlite.glancing_connection, path)))
+                glance = Glance(
+                    lambda: self._in_place(partial(sqlite.glancing_connection, path)), slow_seconds=slow_look_seconds
+                )
                 self._start(connect, QueuePool, glance, pool_size=8, max_overflow=-1)
                 return
             except (AccessDeniedError, StorageFullError) as reason:
