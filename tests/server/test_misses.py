@@ -162,6 +162,17 @@ def test_a_connection_stays_open_and_the_rest_of_a_head_has_its_time(cas: Embedd
     assert told == [True] * 3
 
 
+def test_a_connection_on_which_nothing_is_asked_any_more_is_closed(cas: EmbeddedCas) -> None:
+    with serving(cas, keep_alive_seconds=1) as (server, told):
+        head = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token()}\r\n\r\n".encode()
+        with server.connect() as connection:
+            for _ in range(3):
+                connection.sendall(head)
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.1 404 ")
+            assert connection.recv(1) == b""
+    assert told == [True] * 3
+
+
 def test_a_server_that_stops_waits_for_no_connection_on_which_nothing_is_asked(cas: EmbeddedCas) -> None:
     with serving(cas, drain_seconds=20) as (server, told):
         connection = server.connect()

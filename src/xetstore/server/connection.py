@@ -94,6 +94,7 @@ class Connection(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         # The latest request was answered without uvicorn, which knows nothing of it.
         self._is_answered_at_once = False
+        self._idle_since = 0.0
         self._is_new = True
         self.access_log = False  # it would name the query, with what is signed in it
 
@@ -122,8 +123,9 @@ class Connection(HttpToolsProtocol):
             if not data:
                 return
         self._held_bytes += len(data)
-        self._unset_keepalive_if_required()
         self._parse(data)
+        if not self._is_answered_at_once:
+            self._unset_keepalive_if_required()
         if not (self.is_answering or self._is_refused or self._is_answered_at_once):
             self._expect_head()  # more of it than came at once
         # In a head, in a trailer, or in what a chunk has beside its bytes.
@@ -301,10 +303,22 @@ class Connection(HttpToolsProtocol):
         self.transport.write(_message(status, [*self.server_state.default_headers, *headers], body))
         self._is_answered_at_once = True
         self.server_state.total_requests += 1
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._await_next(self.timeout_keep_alive)
         self.places.set_idle(self)
         return True
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless requests were answered at once since the timer was set, which cost no timer each."""
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._await_next(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _await_next(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _take_host_of_target(self) -> None:
         """Name the host as the target does (RFC 9112, 3.2.2: "MUST ignore the received Host header field")."""

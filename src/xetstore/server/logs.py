@@ -173,7 +173,14 @@ class CountingHandler(logging.StreamHandler[TextIO]):
         now = self._clock()
         if now >= self._next_count_at:
             self._write_counts(now)
-        if record.levelno < logging.WARNING or self._is_among_first(record, now):
+        if record.levelno >= logging.WARNING and not self._is_among_first(record, now):
+            return
+        if type(record) is Entry and getattr(self.stream, "line_buffering", False):
+            try:
+                self.stream.write(f"{self.format(record)}\n")  # and it is out: no flush is needed behind a line
+            except Exception:
+                self.handleError(record)
+        else:
             super().emit(record)
 
     def close(self) -> None:
