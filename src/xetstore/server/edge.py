@@ -156,44 +156,52 @@ class Edge:
         It is limited, counted and logged as any other: where a limit is reached the ordinary way says so.
         """
         started_at = perf_counter()
+        headers = _wanted(scope)
         try:
-            path, route, parameters = self.resolve(scope["raw_path"])
-            if route.miss_at_once is None:
-                return None
-            headers = _wanted(scope)
-            scope["app"], scope["path_params"] = self, parameters
-            state = scope.setdefault("state", {})
-            miss = route.miss_at_once(Request(scope))
-            if miss is None:
-                return None
-            address = state["address"] = peer_key(scope, headers.get(b"x-forwarded-for"))
-            limits = [(self.site.limits.addresses, address)]
-            if self.site.authority is not None:
-                limits.append((self.site.limits.tokens, miss.caller.token_id))
-            if not all(buckets.has_room(key) for buckets, key in limits):
-                return None
+            found = self._miss_at_once(scope, headers)
         except Exception:  # the ordinary way meets it again, and says it
+            found = None
+        if found is None:
+            scope["state"].pop("caller", None)
             return None
-        for buckets, key in limits:
-            buckets.admit(key)
+        route, miss = found
         miss.count()
         request_id = _request_id(headers)
-        scope["path"], scope["raw_path"] = path, path.encode()
         head, body = problem_message(miss.error, request_id)
         head.append((b"x-request-id", request_id.encode()))
-        status = miss.error.http_status
         record(
             self.site,
             scope,
             headers,
             route=route.path,
-            status=status,
+            status=miss.error.http_status,
             seconds=perf_counter() - started_at,
             received_bytes=0,
             sent_bytes=len(body),
             request_id=request_id,
         )
-        return status, head, body
+        return miss.error.http_status, head, body
+
+    def _miss_at_once(self, scope: dict[str, Any], headers: Mapping[bytes, bytes]) -> tuple[Route, Miss] | None:
+        """A miss that was counted against the limits, and its route."""
+        state = scope.setdefault("state", {})
+        path, route, parameters = self.resolve(scope["raw_path"])
+        if route.miss_at_once is None:
+            return None
+        scope["app"], scope["path_params"] = self, parameters
+        miss = route.miss_at_once(Request(scope))
+        if miss is None:
+            return None
+        limits = [(self.site.limits.addresses, peer_key(scope, headers.get(b"x-forwarded-for")))]
+        if self.site.authority is not None:
+            limits.append((self.site.limits.tokens, miss.caller.token_id))
+        if not all(buckets.has_room(key) for buckets, key in limits):
+            return None
+        for buckets, key in limits:
+            buckets.admit(key)
+        state["address"] = limits[0][1]
+        scope["path"], scope["raw_path"] = path, path.encode()
+        return route, miss
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
