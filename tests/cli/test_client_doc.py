@@ -22,13 +22,13 @@ from xetstore.remote.http import (
     MAX_BATCH_BYTES,
     MAX_DEDUP_ANSWER_BYTES,
     MAX_RECONSTRUCTION_BYTES,
-    MAX_REDIRECTS,
     QUERY_BODY,
 )
 from xetstore.remote.hub import MAX_EMPTY_PAGES, MAX_PAGE_BYTES, MAX_PAGES, MAX_TOKEN_BYTES
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.reply_head import MAX_HEAD_BYTES
 from xetstore.remote.retry import Patience
+from xetstore.remote.server import MAX_REDIRECTS
 from xetstore.remote.shards import COMMITS
 from xetstore.remote.transport import ANSWER_RATE
 from xetstore.transfer.download.downloader import WINDOW_SHARE

@@ -105,7 +105,7 @@ def of_any_call(kind: Kind, fine: Iterable[int] = ()) -> list[Row]:
     )
     rows.append(row(kind, faults.status(507), {OK, AWAY}, {AWAY}))
     rows.append(row(kind, faults.garbage(), {OK}, {AWAY}))
-    rows.append(row(kind, faults.redirect_loop(), {USAGE, AWAY}, {USAGE, AWAY}))
+    rows.append(row(kind, faults.redirect_loop(), {OK, USAGE, AWAY}, {USAGE, AWAY}))
     return rows
 
 

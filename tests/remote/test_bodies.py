@@ -230,16 +230,17 @@ def _wrong(status: int, body: bytes, **headers: str) -> Step:
 @pytest.mark.parametrize(
     "step",
     [
-        _wrong(206, BODY[1000:2000]),
+        _wrong(206, BODY[1000:1999]),
+        _wrong(206, BODY[1000:2001]),
         _wrong(206, BODY[1000:2000], Content_Range="bytes 1001-2000/*"),
         _wrong(206, BODY[1000:2000], Content_Range="bytes 1000-2000/*"),
         _wrong(206, BODY[1000:2000], Content_Range="bytes 1000-1998/*"),
         _wrong(206, BODY[1000:1999], Content_Range="bytes 1000-1999/*"),
         _wrong(206, BODY[1000:2001], Content_Range="bytes 1000-1999/*"),
-        _wrong(206, BODY[1000:2000], Content_Range="items 1000-1999/*"),
+        _wrong(206, BODY[1000:1999], Content_Range="items 1000-1999/*"),
         _wrong(206, BODY[1000:2000], Content_Type="multipart/byteranges; boundary=x"),
         _wrong(200, BODY),
-        _wrong(200, BODY[1000:2000]),
+        _wrong(200, BODY[1000:1999]),
     ],
 )
 def test_another_range_or_size_is_told_and_none_of_it_given(client: Make, step: Step) -> None:
@@ -506,9 +507,9 @@ def test_a_relative_redirect_stays_where_it_is(client: Make) -> None:
 
 def test_redirects_in_a_circle_end(client: Make) -> None:
     made = client(reply(302, b"", {"Location": "/x"}), patience=Patience(attempts=1))
-    with pytest.raises(UnavailableError, match="redirects more than 5 times"):
+    with pytest.raises(UnavailableError, match="redirects more than 10 times"):
         made.fetch()
-    assert len(made.server.requests) == 6
+    assert len(made.server.requests) == 11
 
 
 def test_a_redirect_to_plain_http_elsewhere_is_refused(client: Make) -> None:

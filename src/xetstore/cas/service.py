@@ -37,6 +37,7 @@ from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, XorbRow
+from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import object_name, open_directory, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb
@@ -275,6 +276,10 @@ class EmbeddedCas:
     def find_offer(self, chunk: Hash) -> Offer | None:
         """What :meth:`find_chunk` would answer with; only the footer of the xorb that has the chunk was read for it."""
         return find_offer(self.index, self.blobs, self.footers, chunk, self.tenant)
+
+    def lacks_chunk(self, chunk: Hash) -> bool:
+        """True if :meth:`find_offer` would find nothing; False also where that cannot be seen without waiting."""
+        return self.tenant.dedup is DedupDomain.OFF or self.index.lacks_chunk(chunk_key(chunk.digest), self.tenant)
 
     def answer_with(self, offer: Offer) -> Shard:
         """The answer of :meth:`find_chunk`."""

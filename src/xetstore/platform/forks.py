@@ -23,9 +23,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import thread as _futures
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -168,6 +168,37 @@ def is_cut(path: Path) -> bool:
     return (info.st_dev, info.st_ino) in _cut_files
 
 
+class _Stay:
+    """A thread's stay in a section. Entered for each look into an index: as a generator it would cost twice as much."""
+
+    __slots__ = ("_generation", "_section", "_thread")
+
+    def __init__(self, section: Section) -> None:
+        self._section = section
+
+    def __enter__(self) -> None:
+        me = self._thread = threading.get_ident()
+        self._generation = _generation
+        with _changed:
+            while _forking and me not in _inside:
+                _changed.wait()
+            _inside[me] = _inside.get(me, 0) + 1
+            self._section.threads += 1
+            self._section._is_at_rest = False
+
+    def __exit__(self, *exc: object) -> None:
+        if self._generation != _generation:
+            return
+        me = self._thread
+        with _changed:
+            self._section.threads -= 1
+            _inside[me] -= 1
+            if not _inside[me]:
+                del _inside[me]
+            if _forking:
+                _changed.notify_all()
+
+
 class Section:
     """Work of one ``owner`` that a fork must not cut in two. Thread-safe.
 
@@ -184,27 +215,9 @@ class Section:
         self._is_at_rest = True
         _sections[next(_numbers)] = self
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> AbstractContextManager[None]:
         """Be at it. Waits while another thread is about to fork, unless this one is in a section already."""
-        me, where = threading.get_ident(), _generation
-        with _changed:
-            while _forking and me not in _inside:
-                _changed.wait()
-            _inside[me] = _inside.get(me, 0) + 1
-            self.threads += 1
-            self._is_at_rest = False
-        try:
-            yield
-        finally:
-            if where == _generation:
-                with _changed:
-                    self.threads -= 1
-                    _inside[me] -= 1
-                    if not _inside[me]:
-                        del _inside[me]
-                    if _forking:
-                        _changed.notify_all()
+        return _Stay(self)
 
     def come_to_rest(self) -> None:
         """Called in the parent, when it is about to fork."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
+_WORDS = struct.Struct("<4Q")
+_SPELLED_WORDS = struct.Struct(">4Q")
 
 
 @total_ordering
@@ -45,7 +47,7 @@ class Hash:
         """Read the string form, upper or lower case. Raises UsageError on anything but 64 hex digits."""
         if not _HEX.fullmatch(text):
             raise UsageError(f"{text[:80]!r} is not a hash", hint="a hash is 64 hexadecimal digits")
-        return cls(struct.pack("<4Q", *(int(text[i : i + 16], 16) for i in range(0, 64, 16))))
+        return cls(_WORDS.pack(*_SPELLED_WORDS.unpack(bytes.fromhex(text))))
 
     @property
     def last_u64(self) -> int:

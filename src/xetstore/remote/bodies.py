@@ -24,6 +24,7 @@ from xetstore.platform import forks
 from xetstore.platform.threads import start_thread
 from xetstore.remote.calls import Call, Calls
 from xetstore.remote.exchange import ready
+from xetstore.remote.multipart import Part, open_part
 from xetstore.remote.problems import problem_of
 from xetstore.remote.retry import Backoff, Patience
 from xetstore.remote.transport import Answer
@@ -89,11 +90,14 @@ class _HedgeCameFirstError(Exception):
 
 
 class _Source:
-    """An answer that goes on where the bytes given so far end, once ``skip`` more were read."""
+    """An answer that goes on where the bytes given so far end, once ``skip`` more were read. ``part`` is the only one
+    of a multipart answer.
+    """
 
-    def __init__(self, answer: Answer, skip: int) -> None:
+    def __init__(self, answer: Answer, skip: int, part: Part | None) -> None:
         self.answer = answer
         self.skip = skip
+        self.part = part
 
 
 class RangeStream:
@@ -238,24 +242,26 @@ class RangeStream:
             raise
 
     def _source_of(self, answer: Answer, first: int, given: int) -> _Source:
+        """Raises IntegrityError if an answer is seen not to be bytes from ``first`` on, or all of the range.
+
+        One that does not say which bytes it is is known by its length alone; the hashes of its chunks decide.
+        """
         end = self._start + self._length
-        declared = answer.headers.get("content-length") or ""
-        length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
-        if answer.status == 206:
-            found = _CONTENT_RANGE.fullmatch((answer.headers.get("content-range") or "").strip())
-            if found is None:
-                raise self._wrong("the answer does not say which bytes it is")
-            got = int(found[1]), int(found[2]) + 1
-            if got != (first, end):
-                raise self._wrong(f"bytes {first} to {end} were asked for, and bytes {got[0]} to {got[1]} came")
-            if length is not None and length != end - first:
-                raise self._wrong(f"{end - first} bytes were asked for, and {length} came")
-            return _Source(answer, self._start + given - first)
-        if answer.status == 200:
-            if self._start or (length is not None and length != self._length):
+        if answer.is_success:
+            part = open_part(answer)
+            span = _CONTENT_RANGE.fullmatch(part.content_range if part else answer.headers.get("content-range") or "")
+            if span is None and part is not None:
+                raise self._wrong("a part of the answer does not say which bytes it is")
+            if span is not None and (answer.status == 206 or part is not None):
+                start, stop = int(span[1]), int(span[2]) + 1
+                if (start, stop) != (first, end):
+                    raise self._wrong(f"bytes {first} to {end} were asked for, and bytes {start} to {stop} came")
+            length = answer.declared_bytes if part is None else end - first
+            is_whole = length == self._length or (length is None and answer.status != 206 and not self._start)
+            if not is_whole and length != end - first and (length is not None or answer.status != 206):
                 size = "all of it" if length is None else f"{length} bytes"
                 raise self._wrong(f"bytes {first} to {end} were asked for, and {size} came")
-            return _Source(answer, given)
+            return _Source(answer, given if is_whole else self._start + given - first, part)
         if answer.status == 416:
             raise self._wrong(f"it is shorter than {end} bytes (HTTP 416)")
         error = problem_of(answer, f"{self._name} at {self._host}", bad_request=IntegrityError)
@@ -325,7 +331,7 @@ class RangeStream:
         if source is None:
             return
         with source.answer as answer:
-            if answer.is_at_end:
+            if answer.is_at_end or (source.part is not None and source.part.ends(answer)):
                 return
             # The end was not announced: it has to come now.
             with suppress(UnavailableError):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urljoin
 
 from xetstore.errors import (
     FormatError,
     IntegrityError,
     InterruptedCallError,
     RangeError,
-    UnavailableError,
     UsageError,
     XetError,
 )
@@ -49,7 +47,6 @@ MAX_BATCH_BYTES: Final = 32 << 20
 MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
 QUERY_BODY: Final = 3
 """The body of a dedup answer may take so many times as long as its head: what comes later saves nothing."""
-MAX_REDIRECTS: Final = 5
 SUSPECT_HEADER: Final = "x-xet-suspect"
 """With the value ``true`` at HEAD of a xorb: bytes of it came out wrong. Other servers do not know of it."""
 
@@ -166,7 +163,7 @@ class HttpCas:
                 credentials=self._server.credentials(write=False),
                 timeout=seconds,
             ) as answer:
-                if answer.status == 200:
+                if answer.is_success:
                     body = answer.read(MAX_DEDUP_ANSWER_BYTES, within=QUERY_BODY * seconds)
                     shard = Shard.parse(body) if _has_footer(body) else None
                 elif answer.status in (403, 404):
@@ -203,7 +200,16 @@ class HttpCas:
 
         def request(first: int, call: Call, wait: Wait | None) -> Answer:
             headers = {"range": f"bytes={first}-{fetch.byte_end - 1}"}
-            return self._follow(fetch.url.partition("#")[0], headers, call, wait)
+            return self._server.follow(
+                "GET",
+                fetch.url.partition("#")[0],
+                call=call,
+                credentials=self._server.credentials(write=False),
+                headers=headers,
+                timeout=self._server.transport.patience.idle,
+                wait=wait,
+                takes_token=lambda url: "?" not in url and origin_of(url) == self._server.origin,
+            )
 
         return RangeStream(
             request,
@@ -286,7 +292,7 @@ class HttpCas:
             with server.send("GET", path, call=call, credentials=credentials, headers=headers) as answer:
                 if version == 2 and answer.status in (404, 501):
                     continue
-                if answer.status not in (200, 206):
+                if not answer.is_success:
                     raise server.refused(answer, f"file {file}", credentials)
                 found = Reconstruction.from_json(server.read_bound(answer, MAX_RECONSTRUCTION_BYTES, question))
             if version == 1:
@@ -306,7 +312,7 @@ class HttpCas:
             if answer.status in (405, 501):
                 server.fall_back(_BATCH, _V1 if server.lacks(_V2) else _V2)
                 return None
-            if answer.status != 200:
+            if not answer.is_success:
                 raise server.refused(answer, f"{len(files)} files", credentials)
             body = server.read_bound(answer, MAX_BATCH_BYTES, batch_question(files))
             return BatchReconstruction.from_json(body, files)
@@ -324,38 +330,6 @@ class HttpCas:
                 return None
             self._server.check_bound(answer, size_question(file), declared.encode())
         return int(declared)
-
-    def _follow(self, url: str, headers: dict[str, str], call: Call, wait: Wait | None) -> Answer:
-        """The answer of wherever redirects lead to. No token goes anywhere but to the server itself."""
-        credentials = self._server.credentials(write=False)
-        for _ in range(MAX_REDIRECTS + 1):
-            is_own = origin_of(url) == self._server.origin and "?" not in url
-            token = credentials.headers() if is_own else {}
-            patience = self._server.transport.patience
-            answer = self._server.send_to(
-                "GET", url, call=call, headers={**headers, **token}, timeout=patience.idle, wait=wait
-            )
-            if is_own and answer.status == 401 and self._renewed(answer, credentials):
-                continue
-            target = answer.headers.get("location")
-            if answer.status not in (301, 302, 303, 307, 308) or not target:
-                return answer
-            answer.close()
-            url = urljoin(url, target).partition("#")[0]
-        raise UnavailableError(
-            f"{origin_of(url).address} redirects more than {MAX_REDIRECTS} times", hint="try again later"
-        )
-
-    @staticmethod
-    def _renewed(answer: Answer, credentials: Credentials) -> bool:
-        try:
-            again = credentials.renew(answer.status)
-        except BaseException:
-            answer.close()
-            raise
-        if again:
-            answer.close()
-        return again
 
 
 def _has_footer(body: bytes) -> bool:

@@ -7,8 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urljoin
 
-from xetstore.errors import IntegrityError, UsageError, XetError
+from xetstore.errors import IntegrityError, UnavailableError, UsageError, XetError
 from xetstore.events import Emit, FellBack
 from xetstore.platform import forks
 from xetstore.remote.bodies import Pace
@@ -27,6 +28,10 @@ T = TypeVar("T")
 
 QUERY_FAILURES: Final = 3
 QUERY_PAUSE_SECONDS: Final = 60.0
+MAX_REDIRECTS: Final = 10
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_SAME_METHOD: Final = frozenset((307, 308))
+"""Those by which a body is sent again (RFC 9110, 15.4.8 and 15.4.9)."""
 
 
 class Credentials:
@@ -143,26 +148,64 @@ class Server:
         body: Buffer | None = None,
         timeout: float | None = None,
     ) -> Answer:
-        """The answer to a call, whatever its status. Where the token is refused it is made with another one, once."""
-        while True:
+        """The answer to a call, whatever its status. Where the token is refused it is made with another one, once.
+
+        Redirects are followed, without the token where they lead to another origin.
+        """
+        return self.follow(
+            method,
+            f"{self.url}{path}",
+            call=call,
+            credentials=credentials,
+            headers=headers,
+            body=body,
+            timeout=timeout,
+            takes_token=lambda url: origin_of(url) == self.origin,
+        )
+
+    def follow(
+        self,
+        method: str,
+        url: str,
+        *,
+        call: Call,
+        credentials: Credentials,
+        headers: Mapping[str, str],
+        body: Buffer | None = None,
+        timeout: float | None = None,
+        wait: Callable[..., None] | None = None,
+        takes_token: Callable[[str], bool],
+    ) -> Answer:
+        """The answer of wherever redirects lead to. A URL gets the token if ``takes_token`` says so."""
+        redirects = 0
+        while redirects <= MAX_REDIRECTS:
+            has_token = takes_token(url)
             answer = self.send_to(
                 method,
-                f"{self.url}{path}",
+                url,
                 call=call,
-                headers={**headers, **credentials.headers()},
+                headers={**headers, **(credentials.headers() if has_token else {})},
                 body=body,
                 timeout=timeout,
+                wait=wait,
             )
-            if answer.status not in (401, 403):
-                return answer
             try:
-                again = credentials.renew(answer.status)
+                if has_token and answer.status in (401, 403) and credentials.renew(answer.status):
+                    answer.close()
+                    continue
+                target = answer.headers.get("location")
+                follows = _REDIRECTS if method in ("GET", "HEAD") else _SAME_METHOD
+                if answer.status not in follows or not target:
+                    return answer
+                url = urljoin(url, target).partition("#")[0]
             except BaseException:
                 answer.close()
                 raise
-            if not again:
-                return answer
             answer.close()
+            redirects += 1
+        raise UnavailableError(
+            f"{origin_of(url).address} redirects more than {MAX_REDIRECTS} times", hint="try again later"
+        )
 
     def send_to(
         self,

@@ -28,12 +28,14 @@ _STAGES: Final = ("uploading", "syncing")
 
 
 class _Frame(msgspec.Struct):
+    """A line of the stream. Only its type is sure: what a server says beside is taken where it is as we know it."""
+
     type: str = ""
-    verified: float | None = None
-    stage: str | None = None
-    result: int = 1
-    message: str = ""
-    retryable: bool = False
+    verified: object = None
+    stage: object = None
+    result: object = 1
+    message: object = ""
+    retryable: object = False
 
 
 class _Registered(msgspec.Struct):
@@ -72,7 +74,7 @@ def _post(server: Server, path: str, body: bytes, credentials: Credentials, call
 
 
 def _v1_outcome(server: Server, answer: Answer, credentials: Credentials) -> bool:
-    if answer.status != 200:
+    if not answer.is_success:
         raise _refused(server, answer, credentials)
     try:
         return bool(_V1_ANSWERS.decode(answer.read(MAX_ANSWER_BYTES)).result)
@@ -81,7 +83,7 @@ def _v1_outcome(server: Server, answer: Answer, credentials: Credentials) -> boo
 
 
 def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> bool:
-    if answer.status != 200:
+    if not answer.is_success:
         raise _refused(server, answer, credentials)
     advance = _Advance(answer.peer, server.transport.patience.commit)
     for line in _lines(answer, advance):
@@ -90,7 +92,7 @@ def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> boo
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise _garbled(server) from None
         if frame.type == "result":
-            return bool(frame.result)
+            return frame.result != 0
         if frame.type == "error":
             raise _frame_error(server, frame, credentials)
         advance.told(frame)
@@ -112,10 +114,11 @@ class _Advance:
 
     def told(self, frame: _Frame) -> None:
         """Take in a frame: more that is verified, or one of the stages for the first time, is an advance."""
-        if frame.type == "validating" and frame.verified is not None and frame.verified > self._verified:
-            self._verified = frame.verified
+        verified = frame.verified if isinstance(frame.verified, int | float) else -1
+        if frame.type == "validating" and verified > self._verified:
+            self._verified = verified
         elif frame.type == "committing" and frame.stage in _STAGES and frame.stage not in self._stages:
-            self._stages.add(frame.stage)
+            self._stages.add(str(frame.stage))
         else:
             return
         self._since = time.monotonic()
@@ -154,12 +157,12 @@ def _lines(answer: Answer, advance: _Advance) -> Iterator[bytes]:
 
 
 def _frame_error(server: Server, frame: _Frame, credentials: Credentials) -> XetError:
-    said = frame.message
+    said = frame.message if isinstance(frame.message, str) else ""
     for secret in credentials.secrets:
         said = said.replace(secret, "***")
     said = tidy(said) or "no explanation"
     message = f"the shard at {server.origin.address}: {said}"
-    if frame.retryable:
+    if frame.retryable is True:
         return UnavailableError(message, hint="try again later")
     return refusal("", said, message, otherwise=RejectedShardError)
 

@@ -92,6 +92,17 @@ class Answer:
         return self._sock
 
     @property
+    def is_success(self) -> bool:
+        """True for a status 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """The length of the body as its head says it; None if it does not."""
+        declared = self.headers.get("content-length") or ""
+        return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+
+    @property
     def is_at_end(self) -> bool:
         """Whether all of the body was read, as far as is known."""
         return self._reply is None or self._reply.isclosed()

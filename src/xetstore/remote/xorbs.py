@@ -74,7 +74,7 @@ class XorbUpload:
             body=self._body,
         )
         with answer:
-            if answer.status not in (200, 201):
+            if not answer.is_success:
                 raise self._server.refused(answer, self._name, self._credentials, bad_request=IntegrityError)
             try:
                 return _POST_ANSWERS.decode(answer.read(MAX_ANSWER_BYTES)).was_inserted
@@ -138,7 +138,7 @@ class XorbUpload:
         with self._server.send_to(grant.method, grant.url, call=self._call, headers=headers, body=self._body) as answer:
             if answer.status == 412:
                 return False
-            if 200 <= answer.status < 300:
+            if answer.is_success:
                 return True
             error = problem_of(
                 answer,
@@ -158,7 +158,7 @@ class XorbUpload:
             credentials=self._credentials,
         )
         with answer:
-            if 200 <= answer.status < 300:
+            if answer.is_success:
                 answer.read(MAX_ANSWER_BYTES)
                 return True
             error = self._server.refused(answer, self._name, self._credentials, bad_request=IntegrityError)

@@ -20,6 +20,7 @@ def _get(handler: Handler) -> dict[str, Handler]:
 _V1: Final = _get(reconstructions.get_v1)
 _BATCH: Final = _get(reconstructions.batch_get) | {"POST": reconstructions.batch_post}
 _CHUNK: Final = _get(chunks.get_chunk)
+_MISS: Final = chunks.miss_at_once
 _XORB: Final = _get(xorbs.get_xorb) | {"POST": xorbs.post_xorb}
 _SHARD: Final = {"POST": shards.post_v1}
 
@@ -31,7 +32,7 @@ ROUTES: Final = (
     Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file}),
     Route("/v2/file-chunk-hashes/{hash}", _get(get_file_chunk_hashes)),
     # A chunk
-    Route("/v1/chunks/{prefix}/{hash}", _CHUNK),
+    Route("/v1/chunks/{prefix}/{hash}", _CHUNK, miss_at_once=_MISS),
     # A xorb
     Route("/v1/xorbs/{prefix}/{hash}", _XORB),
     Route("/v1/xorb-grants/{prefix}/{hash}", {"POST": xorbs.xorb_grant}),
@@ -42,9 +43,9 @@ ROUTES: Final = (
     # What clients of 2025 call the same: hf_xet 1.2, and 1.1
     Route("/reconstructions/{hash}", _V1),
     Route("/reconstruction/{hash}", _V1),
-    Route("/chunks/{prefix}/{hash}", _CHUNK),
-    Route("/v1/chunk/{prefix}/{hash}", _CHUNK),
-    Route("/chunk/{prefix}/{hash}", _CHUNK),
+    Route("/chunks/{prefix}/{hash}", _CHUNK, miss_at_once=_MISS),
+    Route("/v1/chunk/{prefix}/{hash}", _CHUNK, miss_at_once=_MISS),
+    Route("/chunk/{prefix}/{hash}", _CHUNK, miss_at_once=_MISS),
     Route("/xorbs/{prefix}/{hash}", _XORB),
     Route("/xorb/{prefix}/{hash}", _XORB),
     Route("/shards", _SHARD),

@@ -23,13 +23,14 @@ import asyncio
 import json
 import os
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xetstore.server.direct import BODY_SOCKET, BodySocket
 from xetstore.server.edge import peer_key
@@ -91,6 +92,10 @@ class Connection(HttpToolsProtocol):
         self._has_offer = False
         self._refused_head: RefusedHeadError | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        # The latest request was answered without uvicorn, which knows nothing of it.
+        self._is_answered_at_once = False
+        self._idle_since = 0.0
+        self._is_new = True
         self.access_log = False  # it would name the query, with what is signed in it
 
     # asyncio.Protocol
@@ -108,9 +113,9 @@ class Connection(HttpToolsProtocol):
         """Feed the parser."""
         if self._is_refused:
             return
-        if not self.is_answering:
-            self._expect_head()
         if self._is_past_parser:
+            if not self.is_answering:
+                self._expect_head()
             self._unset_keepalive_if_required()
             body, data = data[: self._body_left], data[self._body_left :]
             self.on_body(body)
@@ -118,8 +123,11 @@ class Connection(HttpToolsProtocol):
             if not data:
                 return
         self._held_bytes += len(data)
-        self._unset_keepalive_if_required()
         self._parse(data)
+        if not self._is_answered_at_once:
+            self._unset_keepalive_if_required()
+        if not (self.is_answering or self._is_refused or self._is_answered_at_once):
+            self._expect_head()  # more of it than came at once
         # In a head, in a trailer, or in what a chunk has beside its bytes.
         if not self._is_refused and self._head_bytes + self._held_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
@@ -189,6 +197,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         self._in_head = True
+        self._is_answered_at_once = False
         self._head_bytes = self._held_bytes = 0
         self._is_in_body = False
         self._read_at_a_time(HEAD_READ_BYTES)
@@ -201,10 +210,17 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A whole header. One of a trailer is counted as if it belonged to the head, and dropped (RFC 9110, 6.5.1)."""
-        self._count(len(name) + len(value) + len(": \r\n"))
+        self._held_bytes = 0
+        self._head_bytes += len(name) + len(value) + len(b": \r\n")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._count(0)
         if self._in_head:
             # RFC 9112, 5.1: the blanks around a value are not part of it. The parser takes off those before it.
-            super().on_header(name, value.rstrip(b" \t"))
+            value = value.rstrip(b" \t")
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The request is handed to the application, unless its message may end elsewhere for another reader."""
@@ -215,9 +231,11 @@ class Connection(HttpToolsProtocol):
             self._refused_head = refused
             raise
         self._disarm()
-        self.places.set_busy(self)
-        self._in_head = False
+        self._in_head = self._is_new = False
         self._has_offer = self.parser.should_upgrade()
+        if length == 0 and self._answer_at_once():
+            return
+        self.places.set_busy(self)
         self._body_is_chunked = length is None
         self._body_left = length or 0
         if version == "1.0":
@@ -248,7 +266,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request's last byte; the parser says so behind a head with an offer, too, whatever body follows."""
-        if not self._has_offer:
+        if not (self._has_offer or self._is_answered_at_once):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -256,6 +274,51 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if not self.is_answering:
             self.places.set_idle(self)
+
+    def _answer_at_once(self) -> bool:
+        """Answer a request without a body in this very call, where the application can; False: in the ordinary way.
+
+        What uvicorn does for a request beside costs as much as such an answer.
+        """
+        find: Callable[[dict[str, Any]], tuple[int, list[tuple[bytes, bytes]], bytes] | None] | None
+        find = getattr(self.app, "answer_at_once", None)
+        if (
+            find is None
+            or self._has_offer
+            or self.is_answering
+            or self.expect_100_continue
+            or self.flow.write_paused
+            or self.transport.is_closing()
+            or self.parser.get_method() != b"GET"
+            or not self.parser.should_keep_alive()
+            or not self.url.startswith(b"/")
+        ):
+            return False
+        scope = cast("dict[str, Any]", self.scope)
+        scope["method"], scope["raw_path"] = "GET", self.url.partition(b"?")[0].partition(b"#")[0]
+        answer = find(scope)
+        if answer is None:
+            return False
+        status, headers, body = answer
+        self.transport.write(_message(status, [*self.server_state.default_headers, *headers], body))
+        self._is_answered_at_once = True
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._await_next(self.timeout_keep_alive)
+        self.places.set_idle(self)
+        return True
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, unless requests were answered at once since the timer was set, which cost no timer each."""
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._await_next(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _await_next(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _take_host_of_target(self) -> None:
         """Name the host as the target does (RFC 9112, 3.2.2: "MUST ignore the received Host header field")."""
@@ -313,7 +376,7 @@ class Connection(HttpToolsProtocol):
     @property
     def is_new(self) -> bool:
         """Whether there was no request on it yet."""
-        return self.cycle is None
+        return self._is_new
 
     @property
     def is_answering(self) -> bool:
@@ -410,12 +473,17 @@ def _problem(status: HTTPStatus, code: str, message: str, headers: list[tuple[by
     request_id = uuid.uuid4().hex
     body = json.dumps({"code": code, "message": message, "request_id": request_id}).encode()
     lines = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        *(f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers),
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-        f"x-request-id: {request_id}",
-        *([f"retry-after: {RETRY_SECONDS}"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
-        "connection: close",
+        *headers,
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+        *([(b"retry-after", b"%d" % RETRY_SECONDS)] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
+        (b"connection", b"close"),
     ]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    return _message(status.value, lines, body)
+
+
+def _message(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """A whole answer."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.datastructures import State
 from starlette.requests import ClientDisconnect, Request
 
-from xetstore.errors import TimedOutError, TooManyRequestsError
+from xetstore.errors import TimedOutError, TooManyRequestsError, XetError
 from xetstore.server.limits import ClientGoneError
-from xetstore.server.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem
+from xetstore.server.logs import Entry
+from xetstore.server.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem, problem_message
 from xetstore.server.receiving import BODY_SOURCE
 from xetstore.server.settings import is_loopback
 from xetstore.server.site import peer_address
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
+    from xetstore.cas.tokens import Caller
     from xetstore.server.site import Site
 
 Handler = Callable[[Request], Awaitable["Response"]]
@@ -44,6 +46,7 @@ UNKNOWN_ROUTE: Final = "unknown"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Every path of ours is made of these. What is percent-encoded, or not ASCII, names nothing here.
 _PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")
+_PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 _SLASHES = re.compile(rb"/{2,}")
 _WANTED: Final = frozenset(
     (b"x-request-id", b"content-length", b"transfer-encoding", b"expect", b"user-agent", b"x-forwarded-for")
@@ -55,15 +58,27 @@ _access_log = logging.getLogger("xetstore.access")
 
 
 @dataclass(frozen=True, slots=True)
+class Miss:
+    """An answer that is known at once: an error, to this caller. ``count`` is called when it is given."""
+
+    error: XetError
+    caller: Caller
+    count: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A path, with its parameters at the end as in ``/v1/xorbs/{prefix}/{hash}``, and a handler for each method.
 
-    A route that is not ``limited`` answers however often it is asked.
+    A route that is not ``limited`` answers however often it is asked. ``miss_at_once`` is asked first, of a GET, in the
+    event loop: what its handler would say after more work, or None. It counts nothing, and raises an XetError to leave
+    the request to the handler.
     """
 
     path: str
     handlers: Mapping[str, Handler]
     limited: bool = True
+    miss_at_once: Callable[[Request], Miss | None] | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -135,6 +150,59 @@ class Edge:
             raise NoSuchPathError
         return path, *found
 
+    def answer_at_once(self, scope: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """Status, headers and body for a GET without a body that is answered in this call; None: in the ordinary way.
+
+        It is limited, counted and logged as any other: where a limit is reached the ordinary way says so.
+        """
+        started_at = perf_counter()
+        headers = _wanted(scope)
+        try:
+            found = self._miss_at_once(scope, headers)
+        except Exception:  # the ordinary way meets it again, and says it
+            found = None
+        if found is None:
+            scope["state"].pop("caller", None)
+            return None
+        route, miss = found
+        miss.count()
+        request_id = _request_id(headers)
+        head, body = problem_message(miss.error, request_id)
+        head.append((b"x-request-id", request_id.encode()))
+        record(
+            self.site,
+            scope,
+            headers,
+            route=route.path,
+            status=miss.error.http_status,
+            seconds=perf_counter() - started_at,
+            received_bytes=0,
+            sent_bytes=len(body),
+            request_id=request_id,
+        )
+        return miss.error.http_status, head, body
+
+    def _miss_at_once(self, scope: dict[str, Any], headers: Mapping[bytes, bytes]) -> tuple[Route, Miss] | None:
+        """A miss that was counted against the limits, and its route."""
+        state = scope.setdefault("state", {})
+        path, route, parameters = self.resolve(scope["raw_path"])
+        if route.miss_at_once is None:
+            return None
+        scope["app"], scope["path_params"] = self, parameters
+        miss = route.miss_at_once(Request(scope))
+        if miss is None:
+            return None
+        limits = [(self.site.limits.addresses, peer_key(scope, headers.get(b"x-forwarded-for")))]
+        if self.site.authority is not None:
+            limits.append((self.site.limits.tokens, miss.caller.token_id))
+        if not all(buckets.has_room(key) for buckets, key in limits):
+            return None
+        for buckets, key in limits:
+            buckets.admit(key)
+        state["address"] = limits[0][1]
+        scope["path"], scope["raw_path"] = path, path.encode()
+        return route, miss
+
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             event = (await receive())["type"]
@@ -150,9 +218,8 @@ class _Exchange:
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self._edge, self._scope, self._receive, self._send = edge, scope, receive, send
-        found = self._headers = {name: value for name, value in scope["headers"] if name in _WANTED}
-        given = found.get(b"x-request-id", b"")
-        self.request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else new_request_id()
+        found = self._headers = _wanted(scope)
+        self.request_id = _request_id(found)
         self._route = UNKNOWN_ROUTE
         self._status = 0
         self._received_bytes = 0
@@ -275,33 +342,61 @@ class _Exchange:
         return self._received_bytes + (source.received_bytes if source is not None else 0)
 
     def _record(self) -> None:
-        scope = self._scope
-        status = self._status or CLIENT_CLOSED
-        seconds = (self._ended_at or perf_counter()) - self._started_at
-        self._edge.site.metrics.answered(
-            self._route,
-            scope["method"],
-            status,
-            seconds=seconds,
+        record(
+            self._edge.site,
+            self._scope,
+            self._headers,
+            route=self._route,
+            status=self._status or CLIENT_CLOSED,
+            seconds=(self._ended_at or perf_counter()) - self._started_at,
             received_bytes=self._received,
             sent_bytes=self._sent_bytes,
+            request_id=self.request_id,
         )
-        if _access_log.isEnabledFor(logging.INFO):
-            caller = scope["state"].get("caller")
-            fields: dict[str, Any] = {
-                "method": printable(scope["method"].encode(), 16),
-                "path": printable(scope.get("raw_path") or scope["path"].encode(), 256),
-                "status": status,
-                "received_bytes": self._received,
-                "sent_bytes": self._sent_bytes,
-                "milliseconds": round(seconds * 1000, 1),
-                "request_id": self.request_id,
-                "namespace": caller.namespace if caller else "-",
-                "token_id": caller.token_id if caller else "-",
-                "peer": peer_address(scope),
-                "user_agent": printable(self._headers.get(b"user-agent", b"-"), 128),
-            }
-            _access_log.info(_ACCESS_LINE, fields, extra={"fields": fields})
+
+
+def record(
+    site: Site,
+    scope: Scope,
+    headers: Mapping[bytes, bytes],
+    *,
+    route: str,
+    status: int,
+    seconds: float,
+    received_bytes: int,
+    sent_bytes: int,
+    request_id: str,
+) -> None:
+    """Count an exchange that is over, and log it."""
+    site.metrics.answered(
+        route, scope["method"], status, seconds=seconds, received_bytes=received_bytes, sent_bytes=sent_bytes
+    )
+    if not _access_log.isEnabledFor(logging.INFO):
+        return
+    caller = scope["state"].get("caller")
+    fields: dict[str, Any] = {
+        "method": printable(scope["method"].encode(), 16),
+        "path": printable(scope.get("raw_path") or scope["path"].encode(), 256),
+        "status": status,
+        "received_bytes": received_bytes,
+        "sent_bytes": sent_bytes,
+        "milliseconds": round(seconds * 1000, 1),
+        "request_id": request_id,
+        "namespace": caller.namespace if caller else "-",
+        "token_id": caller.token_id if caller else "-",
+        "peer": peer_address(scope),
+        "user_agent": printable(headers.get(b"user-agent", b"-"), 128),
+    }
+    _access_log.handle(Entry(_access_log.name, _ACCESS_LINE, fields))
+
+
+def _wanted(scope: Scope | dict[str, Any]) -> dict[bytes, bytes]:
+    return {name: value for name, value in scope["headers"] if name in _WANTED}
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id")
+    return given.decode("ascii") if given and _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 _ACCESS_LINE: Final = (
@@ -336,6 +431,8 @@ def peer_key(scope: Scope, forwarded_for: bytes | None) -> str:
 
 def printable(data: bytes, most: int) -> str:
     """Bytes of a stranger as text for a log line: printable ASCII, no quotes, not longer than ``most``."""
+    if len(data) <= most and _PLAIN.fullmatch(data):
+        return data.decode("ascii")
     text = data[:most].decode("latin-1").replace("\\", "\\x5c").replace('"', "\\x22")
     if not (text.isascii() and text.isprintable()):
         text = "".join(char if " " <= char <= "~" else f"\\x{ord(char):02x}" for char in text)

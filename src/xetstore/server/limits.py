@@ -60,6 +60,11 @@ class TokenBuckets:
     def __len__(self) -> int:
         return len(self._full_at)
 
+    def has_room(self, key: str) -> bool:
+        """True if :meth:`admit` would count one request now."""
+        now = self._clock()
+        return max(0.0, self._full_at.get(key, now) - now) + self._interval <= self._burst * (1 + 1e-9)
+
     def admit(self, key: str) -> None:
         """Count one request. Raises TooManyRequestsError, which says when to ask again, if it is one too many."""
         if not self._interval:

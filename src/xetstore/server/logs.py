@@ -6,14 +6,17 @@ import codecs
 import json
 import logging
 import math
+import os
 import re
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 REDACTED: Final = "[redacted]"
@@ -77,6 +80,30 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else _unicode_escape(c)[0].decode("ascii") for c in text)
 
 
+class Entry(logging.LogRecord):
+    """A record at INFO that every request can afford: the line that logs it is not looked for.
+
+    Made as `logging` makes them, one costs more than finding, counting and answering what it tells of.
+    """
+
+    def __init__(self, name: str, message: str, fields: Mapping[str, Any]) -> None:
+        place = name, os.getpid(), threading.get_ident()
+        blank = _blanks.get(place)
+        if blank is None:
+            if len(_blanks) >= _MAX_BLANKS:
+                _blanks.clear()
+            blank = _blanks[place] = vars(logging.LogRecord(name, logging.INFO, __file__, 0, "", None, None))
+        self.__dict__.update(blank)
+        self.msg, self.args, self.fields = message, fields, fields
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
+
+
+_MAX_BLANKS: Final = 16
+_blanks: Final[dict[tuple[str, int, int], dict[str, Any]]] = {}
+"""What all records of a logger have in common that a thread of a process makes."""
+
+
 class TextFormatter(logging.Formatter):
     """``TIME LEVEL LOGGER: MESSAGE NAME=VALUE …``, in UTC.
 
@@ -85,6 +112,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One entry."""
+        if type(record) is Entry:
+            return redact(f"{_time(record)} info    {record.name}: {escape(record.getMessage())}")
         given = {name: value for name, value in _extra(record).items() if name != FIELDS}
         fields = "".join(f" {escape(name)}={_value(value)}" for name, value in given.items())
         message = escape(record.getMessage().rstrip())
@@ -144,7 +173,14 @@ class CountingHandler(logging.StreamHandler[TextIO]):
         now = self._clock()
         if now >= self._next_count_at:
             self._write_counts(now)
-        if record.levelno < logging.WARNING or self._is_among_first(record, now):
+        if record.levelno >= logging.WARNING and not self._is_among_first(record, now):
+            return
+        if type(record) is Entry and getattr(self.stream, "line_buffering", False):
+            try:
+                self.stream.write(f"{self.format(record)}\n")  # and it is out: no flush is needed behind a line
+            except Exception:
+                self.handleError(record)
+        else:
             super().emit(record)
 
     def close(self) -> None:
@@ -220,7 +256,13 @@ def logging_to(
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, millisecond = divmod(int(record.created * 1000), 1000)
+    return f"{_second(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "")
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

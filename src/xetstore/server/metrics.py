@@ -59,6 +59,7 @@ class Metrics:
         self._shards = Counter("xetstore_shards_received", "Shards uploaded.", ["is_new"], registry=registry)
         self._files = Counter("xetstore_files_received", "Files named in uploaded shards.", registry=registry)
         self._dedup = Counter("xetstore_dedup_queries", "Chunks asked for.", ["found"], registry=registry)
+        self._dedup_children = {found: self._dedup.labels(_yes(found)) for found in (False, True)}
         self._served = Counter("xetstore_xorb_served_bytes", "Bytes of xorbs sent to clients.", registry=registry)
 
         self._client_events = Counter(
@@ -157,7 +158,7 @@ class Metrics:
 
     def dedup_answered(self, *, found: bool) -> None:
         """A chunk was asked for."""
-        self._dedup.labels(_yes(found)).inc()
+        self._dedup_children[found].inc()
 
     def xorb_served(self, n_bytes: int) -> None:
         """Bytes of a xorb were sent."""

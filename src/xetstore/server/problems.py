@@ -75,19 +75,27 @@ def message_of(error: XetError) -> str:
 
 def problem(error: XetError, scope: Scope, request_id: str) -> Response:
     """The answer to a request that failed. One to HEAD has the headers only."""
+    headers, body = problem_message(error, request_id)
+    response = Response(b"" if scope["method"] == "HEAD" else body, error.http_status)
+    response.raw_headers = headers
+    return response
+
+
+def problem_message(error: XetError, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of that answer."""
     body = msgspec.json.encode({"code": error.code, "message": message_of(error), "request_id": request_id})
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
     if isinstance(error, UnauthenticatedError):
-        headers["WWW-Authenticate"] = "Bearer"
+        headers.append((b"www-authenticate", b"Bearer"))
     elif isinstance(error, MethodNotAllowedError):
-        headers["Allow"] = error.allow
+        headers.append((b"allow", error.allow.encode()))
     elif isinstance(error, UnsatisfiableRangeError):
-        headers["Content-Range"] = error.content_range
+        headers.append((b"content-range", error.content_range.encode()))
     if error.retry_after is not None or error.http_status in RETRY_LATER:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 0)))
-    return Response(b"" if scope["method"] == "HEAD" else body, error.http_status, headers)
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0))))
+    return headers, body

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 ANONYMOUS: Final = Caller(namespace="default", scope=Scope.WRITE, token_id="anonymous")
 """Whoever calls a server that asks for no tokens."""
 
+MAX_VIEWS: Final = 1024
+"""Namespaces whose views of the store are kept. One is made in some microseconds."""
+
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITE: Final = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site: a page of this server, or the user. What is no browser sends none."""
@@ -56,12 +59,22 @@ class Site:
     clock: Callable[[], float] = time.time
     draining: threading.Event = field(default_factory=threading.Event)
     suspects: Suspects = field(default_factory=Suspects)
+    _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """Who sent a request that needs ``scope``; also counts it against the rate of its token.
 
-        Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small,
-        TooManyRequestsError. Without tokens, see :func:`refuse_pages`.
+        Raises what :meth:`authenticate` does, and TooManyRequestsError.
+        """
+        caller = self.authenticate(request, scope)
+        self.admit(caller)
+        return caller
+
+    def authenticate(self, request: Request, scope: Scope) -> Caller:
+        """Who sent a request that needs ``scope``.
+
+        Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small. Without tokens,
+        see :func:`refuse_pages`.
         """
         if self.authority is None:
             refuse_pages(request)
@@ -71,21 +84,30 @@ class Site:
         request.scope.setdefault("state", {})["caller"] = caller
         if caller.scope < scope:
             raise ForbiddenError(f"this needs a token with scope {scope.value}, not {caller.scope.value}")
+        return caller
+
+    def admit(self, caller: Caller) -> None:
+        """Count a request against the rate of its token. Raises TooManyRequestsError."""
         if self.authority is not None:
             try:
                 self.limits.tokens.admit(caller.token_id)
             except TooManyRequestsError:
                 self.metrics.rate_limited("token")
                 raise
-        return caller
 
     def cas_for(self, caller: Caller) -> EmbeddedCas:
         """The store as one caller sees it."""
-        return self.cas.in_namespace(
-            caller.namespace,
-            dedup=DedupDomain(self.settings.dedup),
-            private=frozenset(self.settings.private_namespaces),
-        )
+        view = self._views.get(caller.namespace)
+        if view is None:
+            view = self.cas.in_namespace(
+                caller.namespace,
+                dedup=DedupDomain(self.settings.dedup),
+                private=frozenset(self.settings.private_namespaces),
+            )
+            if len(self._views) >= MAX_VIEWS:
+                self._views.clear()
+            self._views[caller.namespace] = view
+        return view
 
     def base_url(self, request: Request) -> str:
         """Where clients reach this server, without a slash at the end: what URLs in answers start with.

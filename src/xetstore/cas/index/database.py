@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Pool, create_engine, event, exc
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
+from xetstore.cas.access import Tenant
 from xetstore.cas.index import sqlite
+from xetstore.cas.index.glance import SLOW_SECONDS, Glance
 from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate, refuse_newer
 from xetstore.cas.index.queries import Reader, Writer
 from xetstore.cas.place import Place
@@ -28,7 +31,13 @@ class Index:
     be read: ``transaction()`` then raises the reason. Every error of the database leaves as an XetError.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+        slow_look_seconds: float = SLOW_SECONDS,
+    ) -> None:
         self._path: Path | None = path
         self._read_only_because: XetError | None = None
         self._is_cut = False
@@ -36,7 +45,10 @@ class Index:
         if sqlite.is_writable(path):
             try:
                 connect = sqlite.writable_connection(path, busy_timeout_seconds)
-                self._start(connect, QueuePool, pool_size=8, max_overflow=-1)
+                glance = Glance(
+                    lambda: self._in_place(partial(sqlite.glancing_connection, path)), slow_seconds=slow_look_seconds
+                )
+                self._start(connect, QueuePool, glance, pool_size=8, max_overflow=-1)
                 return
             except (AccessDeniedError, StorageFullError) as reason:
                 self._read_only_because = reason
@@ -93,6 +105,16 @@ class Index:
             connection.begin()  # and rolled back at the end: there is nothing to commit
             yield Reader(connection)
 
+    def lacks_chunk(self, key: int, tenant: Tenant) -> bool:
+        """True if :meth:`Reader.holders` would find nothing now; False also where that cannot be seen at once.
+
+        For an event loop: it takes some microseconds, and waits for no lock.
+        """
+        if self._glance is None or self._closed or self._is_cut:
+            return False
+        with self._section.entered():
+            return self._glance.lacks_chunk(key, tenant)
+
     def damage(self) -> tuple[str, ...]:
         """What the database itself finds wrong with its file; empty if nothing. Reads the whole index."""
         with self._connected() as connection:
@@ -103,26 +125,25 @@ class Index:
         self._closed = True
         with self._section.entered():
             if not self._is_cut:
-                self._engine.dispose()
+                self._close_connections()
 
-    def _start(self, connect: Callable[[], sqlite3.Connection], pool: type[Pool], **pool_options: Any) -> None:
+    def _start(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        pool: type[Pool],
+        glance: Glance | None = None,
+        **pool_options: Any,
+    ) -> None:
         self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         self._closed = False
         self._is_cut = False
         self._section = forks.Section(self, rest=Index._let_go, cut=Index._cut)
         self._places: tuple[Place, ...] = ()
 
-        def connect_in_place() -> sqlite3.Connection:
-            connection = connect()
-            try:
-                # By path: it may lead to the index of another store by now.
-                self.require_in_place()
-            except UnavailableError:
-                connection.close()
-                raise
-            return connection
-
-        self._engine = create_engine("sqlite://", creator=connect_in_place, poolclass=pool, **pool_options)
+        self._glance = glance
+        self._engine = create_engine(
+            "sqlite://", creator=lambda: self._in_place(connect), poolclass=pool, **pool_options
+        )
         event.listen(self._engine, "begin", _begin)
         try:
             self._prepare()
@@ -130,18 +151,33 @@ class Index:
             self._engine.dispose()
             raise
 
+    def _in_place(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+        """A new connection. By path: it may lead to the index of another store by now, which is an UnavailableError."""
+        connection = connect()
+        try:
+            self.require_in_place()
+        except UnavailableError:
+            connection.close()
+            raise
+        return connection
+
     def _let_go(self) -> None:
         """Before a fork, when no thread is at it: SQLite's connections do not survive one. The next call opens others.
 
         That of an index in memory does: the child has a copy of its own.
         """
         if self._path is not None:
-            self._engine.dispose()
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        if self._glance is not None:
+            self._glance.close()
+        self._engine.dispose()
 
     def _cut(self) -> None:
         """In a child that was forked in the middle of a transaction or snapshot."""
         self._is_cut = True
-        forks.keep(self._engine)
+        forks.keep((self._engine, self._glance))
         if self._path is not None:
             forks.mark_cut(self._path)
 

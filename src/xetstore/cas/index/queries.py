@@ -179,6 +179,11 @@ def _newest_holders(tenant: Tenant) -> Select[Any]:
     )
 
 
+def any_holder(tenant: Tenant) -> Select[Any]:
+    """What :meth:`Reader.holders` asks, of one row and nothing in it. It has the parameter ``chunk_key``."""
+    return _newest_holders(tenant).with_only_columns(true()).order_by(None).limit(1)
+
+
 class Reader:
     """Queries in one snapshot of the index."""
 

@@ -82,6 +82,13 @@ def read_only_connection(path: Path, busy_timeout_seconds: float) -> Callable[[]
     return connect
 
 
+def glancing_connection(path: Path) -> sqlite3.Connection:
+    """A connection to ``path``, which others have open for writing: for reading, and it waits for nobody."""
+    connection = _connect(f"{path.absolute().as_uri()}?mode=rw", 0)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
 def memory_connection() -> sqlite3.Connection:
     """A new database in memory."""
     return _connect(":memory:", 0)
