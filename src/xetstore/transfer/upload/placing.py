@@ -7,7 +7,7 @@ from functools import partial
 from xetstore.errors import AccessDeniedError, InterruptedCallError, XetError
 from xetstore.interfaces import Cas
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import DedupPlanner, Run
+from xetstore.protocol.dedup import DedupPlanner, Revision, Run
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import AlgorithmSuite
@@ -18,8 +18,9 @@ from xetstore.transfer.upload.queries import BackgroundQueries
 class Placer:
     """Places the chunks of one file after another: draft 10.1, then 10.2, then 10.3. To be closed.
 
-    With ``dry_run`` every answer is waited for, and none of them is remembered. Not thread-safe. Raises what the Cas
-    raises, where it is waited for.
+    For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
+    stored already: they are dropped from their xorb again as long as it is being filled. With ``dry_run`` every answer
+    is waited for, and none of them is remembered. Not thread-safe. Raises what the Cas raises, where it is waited for.
     """
 
     def __init__(
@@ -43,14 +44,16 @@ class Placer:
         if cas.queries.in_background and not dry_run:
             self._background = BackgroundQueries(cas, self._remember)
         self._holds = False
+        self._has_news = False
 
     def start_file(self, size: int) -> None:
         """The next chunks are those of another file."""
         self._planner.start_file(size)
         self._holds = size > self._large_bytes
 
-    def place(self, chunks: ChunkList) -> list[Run]:
-        """Where the chunks of the next block are, or are to be put."""
+    def look_up(self, chunks: ChunkList) -> list[Revision]:
+        """Look for the chunks of the next block; which of those before it are to be dropped, in order."""
+        self._has_news = False
         if self._background is not None:
             self._learn(self._background.arrived())
         if self._known is not None and (unknown := self._planner.unknown(chunks)):
@@ -58,7 +61,25 @@ class Placer:
         if self._asks:
             self._ask(chunks)
         self._holds = False
+        revisions = [self._planner.revise(whole_xorb=False)] if self._has_news else []
+        if not self._planner.has_room_for(chunks):
+            revisions.append(self._planner.revise(whole_xorb=True))
+        return [revision for revision in revisions if revision is not None]
+
+    def place(self, chunks: ChunkList) -> list[Run]:
+        """Where the chunks of the next block are, or are to be put."""
         return self._planner.plan(chunks)
+
+    @property
+    def again_bytes(self) -> int:
+        """How much of this file is stored again only because it would become fragmented (10.4)."""
+        return self._planner.again_bytes
+
+    def last_revision(self) -> Revision | None:
+        """What is to be dropped from the open xorb before it is cut short."""
+        if self._background is not None:
+            self._learn(self._background.arrived())
+        return self._planner.revise(whole_xorb=True)
 
     def close_xorb(self) -> None:
         """Let new chunks go to a fresh xorb: the open one is being cut short."""
@@ -104,7 +125,7 @@ class Placer:
 
     def _learn(self, answers: list[Shard]) -> None:
         for answer in answers:
-            self._planner.learn(answer)
+            self._has_news |= self._planner.learn(answer)
 
     def _remember(self, answer: Shard) -> None:
         if self._remembering is not None:

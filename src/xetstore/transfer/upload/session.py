@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TypeAlias
 
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, FilesRegistered, Forgotten, ignore
@@ -23,7 +24,7 @@ from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import KnownXorb, Run
+from xetstore.protocol.dedup import KnownXorb, Revision, Run
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
@@ -34,7 +35,7 @@ from xetstore.transfer.scan import Block, FileInfo, FileScan, usable_cores
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.sizing import upload_sizes
-from xetstore.transfer.upload.xorbs import XorbWriter
+from xetstore.transfer.upload.xorbs import Owners, XorbWriter
 
 FLUSH_RAW_BYTES = 8 << 30
 FLUSH_FILES = 10_000
@@ -45,7 +46,8 @@ FLUSH_FILES = 10_000
 class PutReport:
     """A stored file. ``new_bytes`` and ``deduped_bytes`` are raw and add up to its size.
 
-    ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included.
+    ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included. ``again_bytes`` of the new
+    ones were stored already, and were stored again so that the file does not become fragmented (10.4).
     """
 
     path: Path
@@ -53,11 +55,16 @@ class PutReport:
     new_bytes: int
     deduped_bytes: int
     stored_bytes: int
+    again_bytes: int = 0
+
+
+# Its xorb, which may not have its name yet; first chunk, end chunk, raw bytes; verification hash (6.4).
+_Term: TypeAlias = tuple[KnownXorb, int, int, int, Hash]
 
 
 @dataclass(slots=True)
 class _OpenTerm:
-    """A term of a file whose xorb may not have its name yet."""
+    """The last term of a file so far, which may go on."""
 
     xorb: KnownXorb
     start: int
@@ -71,19 +78,60 @@ class _PendingFile:
     """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many."""
 
     path: Path
-    terms: list[tuple[KnownXorb, int, int, int, Hash]] = field(default_factory=list)
+    terms: list[_Term] = field(default_factory=list)
+    last: _OpenTerm | None = None
     info: FileInfo | None = None
     new_bytes: int = 0
     stored_bytes: int = 0
+    again_bytes: int = 0
 
-    def close_term(self, term: _OpenTerm, suite: AlgorithmSuite) -> None:
+    def extend(self, run: Run, chunks: ChunkList, suite: AlgorithmSuite) -> None:
+        """Go on with the chunks of a run."""
+        last = self.last
+        if last is None or last.xorb is not run.xorb or last.end != run.xorb_start:
+            self.close_term(suite)
+            last = self.last = _OpenTerm(run.xorb, run.xorb_start, run.xorb_start, 0, bytearray())
+        last.end += run.count
+        last.unpacked_bytes += chunks.total_bytes
+        last.hashes += chunks.hashes
+
+    def close_term(self, suite: AlgorithmSuite) -> None:
+        """End the last term."""
+        term, self.last = self.last, None
+        if term is None:
+            return
         if self.terms:
-            last = self.terms[-1]
-            if last[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
-                self.terms.append(last)
+            before = self.terms[-1]
+            if before[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
+                self.terms.append(before)
                 return
         proof = verification_hash(bytes(term.hashes), suite)
         self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
+
+    def revise(self, revision: Revision, suite: AlgorithmSuite) -> None:
+        """Let the terms name the chunks of a xorb where they are from now on."""
+        before, last = self.terms, self.last
+        self.terms, self.last = [], None
+        revised: dict[int, list[_Term]] = {}  # equal neighbours stay one object
+        for term in before:
+            if term[0] is not revision.xorb:
+                self.terms.append(term)
+                continue
+            if id(term) not in revised:
+                first = len(self.terms)
+                self._extend_by(revision, term[1], term[2], suite)
+                self.close_term(suite)
+                revised[id(term)] = self.terms[first:]
+            else:
+                self.terms += revised[id(term)]
+        if last is None or last.xorb is not revision.xorb:
+            self.last = last
+        else:
+            self._extend_by(revision, last.start, last.end, suite)
+
+    def _extend_by(self, revision: Revision, start: int, end: int, suite: AlgorithmSuite) -> None:
+        for run in revision.runs_of(start, end):
+            self.extend(run, revision.chunks.slice(run.block_start, run.block_start + run.count), suite)
 
     @property
     def is_hinted(self) -> bool:
@@ -93,7 +141,8 @@ class _PendingFile:
     def report(self) -> PutReport:
         """What is told of the file when it is stored."""
         assert self.info is not None
-        return PutReport(self.path, self.info, self.new_bytes, self.info.size - self.new_bytes, self.stored_bytes)
+        deduped_bytes = self.info.size - self.new_bytes
+        return PutReport(self.path, self.info, self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes)
 
     def entry(self) -> FileEntry:
         """The file as a shard names it; all its xorbs have names by now."""
@@ -165,6 +214,10 @@ class UploadSession:
             emit=emit,
         )
         self._files: list[_PendingFile] = []
+        # Of the xorb that is being filled: whose its chunks are, and the first file that may name it.
+        self._filling: KnownXorb | None = None
+        self._owners: Owners[_PendingFile] = Owners()
+        self._first_user = 0
         self._gathered_bytes = 0
         self._refused: list[Path] = []
         self.broken = False
@@ -185,20 +238,25 @@ class UploadSession:
         the session is :attr:`broken`.
         """
         pending = _PendingFile(path)
-        term: _OpenTerm | None = None
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
+                    for revision in self._placer.look_up(block.chunks):
+                        self._revise(revision, pending)
                     runs = self._placer.place(block.chunks)
+                    self._note_owner(pending, runs)
                     block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
                 pending.new_bytes += block_new
                 self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
                 for run in runs:
-                    term = self._extend(pending, term, run, block.chunks)
-            if term is not None:
-                pending.close_term(term, self._suite)
+                    whole = run.count == len(block.chunks)
+                    end = run.block_start + run.count
+                    chunks = block.chunks if whole else block.chunks.slice(run.block_start, end)
+                    pending.extend(run, chunks, self._suite)
+            pending.close_term(self._suite)
             pending.info = scan.info()
+            pending.again_bytes = self._placer.again_bytes
         self._files.append(pending)
         self._gathered_bytes += pending.info.size
 
@@ -213,11 +271,14 @@ class UploadSession:
         RejectedShardError where the server has not what was believed; :meth:`start_over` then says what to add again.
         """
         with self._or_broken():
+            if (revision := self._placer.last_revision()) is not None:
+                self._revise(revision)
             files, self._files, self._gathered_bytes = self._files, [], 0
             if self._dry_run:
                 return [file.report() for file in files]
             xorbs = self._writer.finish()
             self._placer.close_xorb()
+            self._filling = None
             entries = tuple(file.entry() for file in files)
             own = {xorb.hash for xorb in xorbs}
             xorbs += self._untold(entries, own)
@@ -257,17 +318,28 @@ class UploadSession:
         named = dict.fromkeys(term.xorb for file in files for term in file.terms)
         return self._known.unregistered([name for name in named if name not in told])
 
-    def _extend(self, file: _PendingFile, term: _OpenTerm | None, run: Run, block: ChunkList) -> _OpenTerm:
-        chunks = block if run.count == len(block) else block.slice(run.block_start, run.block_start + run.count)
-        nbytes = chunks.total_bytes
-        if term is not None:
-            if term.xorb is run.xorb and term.end == run.xorb_start:
-                term.end += run.count
-                term.unpacked_bytes += nbytes
-                term.hashes += chunks.hashes
-                return term
-            file.close_term(term, self._suite)
-        return _OpenTerm(run.xorb, run.xorb_start, run.xorb_start + run.count, nbytes, bytearray(chunks.hashes))
+    def _note_owner(self, file: _PendingFile, runs: list[Run]) -> None:
+        """Remember whose the new chunks are in the xorb that is being filled, and which file was its first."""
+        for run in runs:
+            if not run.new:
+                continue
+            if run.xorb is not self._filling:
+                self._filling, self._owners, self._first_user = run.xorb, Owners(), len(self._files)
+            self._owners.shares.append((file, run.count))
+
+    def _revise(self, revision: Revision, current: _PendingFile | None = None) -> None:
+        """Drop chunks that are stored already from the xorb that is being filled, and let all files follow."""
+        sizes = revision.chunks.sizes
+        for owner, start, end in self._owners.drop(revision.dropped):
+            nbytes = sum(sizes[start:end])
+            owner.new_bytes -= nbytes
+            self._progress.advance(new=-nbytes, deduped=nbytes)
+        if not self._dry_run:
+            self._writer.drop(revision.xorb, revision.dropped)
+        for file in self._files[self._first_user :]:
+            file.revise(revision, self._suite)
+        if current is not None:
+            current.revise(revision, self._suite)
 
     def _store_new(self, file: _PendingFile, block: Block, runs: list[Run]) -> int:
         """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
