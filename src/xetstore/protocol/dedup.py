@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ MAX_KNOWN_CHUNKS = 131_072
 REPEATS_BEFORE_STRETCH = 128
 STRETCH_CHUNKS = 64
 """A chunk that follows itself so often (a sparse file) is stored once more, so many times in a row: from then on a term
-holds that many of them, and not one.
+holds that many of them, and not one. Only one that takes hardly any room when it is compressed.
 """
 
 
@@ -319,6 +319,7 @@ class DedupPlanner:
         self._repeats = _Repeats()
         self._file_first = self._index.filling.chunk_count
         self._new_bytes = 0
+        self._guarded_bytes = 0
         self.again_bytes = 0
         if size is None or size >= self._queries.spacing_bytes:
             # Such a file is worth a query of its own, however soon it follows another one.
@@ -357,10 +358,26 @@ class DedupPlanner:
         runs = self._revised(first)
         if all(run.xorb is filling for run in runs):
             return None
+        return self._revision(runs)
+
+    def withdraw_file(self) -> Revision | None:
+        """Drop what this file, read to its end, has brought to the xorb that is being filled: it is stored as it is.
+
+        None if there is nothing. The dropped run names no xorb.
+        """
+        filling, first = self._index.filling, self._file_first
+        if first == filling.chunk_count:
+            return None
+        runs = [Run(KnownXorb(), 0, first, filling.chunk_count - first, new=False)]
+        if first:
+            runs.insert(0, Run(filling, 0, 0, first, new=True))
+        return self._revision(runs)
+
+    def _revision(self, runs: list[Run]) -> Revision:
         sizes = self._index.filling_sizes
-        chunks = ChunkList(bytes(filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
+        chunks = ChunkList(bytes(self._index.filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
+        revision = Revision(self._index.filling, chunks, runs)
         self._index.renumber(runs)
-        revision = Revision(filling, chunks, runs)
         self._follow(revision)
         return revision
 
@@ -391,7 +408,8 @@ class DedupPlanner:
 
     def _follow(self, revision: Revision) -> None:
         """Let what is remembered of the xorb be true after a revision."""
-        self._kept = {run.xorb_start for i in self._kept for run in revision.runs_of(i, i + 1)}
+        moved = (run for i in self._kept for run in revision.runs_of(i, i + 1))
+        self._kept = {run.xorb_start for run in moved if run.xorb is revision.xorb}
         if self._last is not None and self._last[0] is revision.xorb:
             [run] = revision.runs_of(self._last[1] - 1, self._last[1])
             self._last = (run.xorb, run.xorb_start + 1)
@@ -433,18 +451,22 @@ class DedupPlanner:
             wanted.append(Hash(digest))
         return wanted
 
-    def plan(self, chunks: ChunkList) -> list[Run]:
-        """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order."""
+    def plan(self, chunks: ChunkList, may_copy: Callable[[int], bool] = lambda _: True) -> list[Run]:
+        """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order.
+
+        ``may_copy`` says whether copies of a chunk, given by its index, take hardly any room (:data:`STRETCH_CHUNKS`).
+        """
         block = _PlannedBlock(chunks, self._index.keys)
         runs: list[Run] = []
         i = 0
         while i < len(chunks):
             digest = block.plain[i]
-            stretched = self._repeats.wants_copy(digest)
+            stretched = self._repeats.wants_copy(digest) and may_copy(i)
             run = None if stretched else self._known_run(block, i)
             if run is None:
                 run = self._new_run(block, i, alone=stretched)
             if stretched:
+                self.again_bytes += block.sizes[i]
                 if self._repeats.first_copy():
                     self._index.move(digest, run.xorb, run.xorb_start)
             else:
@@ -472,6 +494,7 @@ class DedupPlanner:
         if best is None or self._guard.accepts(best.count) or not self._may_store_again(block.sizes[start]):
             return best
         self.again_bytes += block.sizes[start]
+        self._guarded_bytes += block.sizes[start]
         return None
 
     def _longest(self, digests: Mapping[bytes | None, list[bytes]], start: int) -> Run | None:
@@ -492,7 +515,7 @@ class DedupPlanner:
         filling = self._index.filling
         return (
             self._last == (filling, filling.chunk_count)
-            and self.again_bytes + length <= MAX_AGAIN_SHARE * self._new_bytes
+            and self._guarded_bytes + length <= MAX_AGAIN_SHARE * self._new_bytes
         )
 
     def _new_run(self, block: _PlannedBlock, start: int, *, alone: bool) -> Run:

@@ -116,7 +116,7 @@ class EstimateSession:
         self._planner.start_file()
         for block in scan:
             self._ask(block)
-            runs = self._planner.plan(block.chunks)
+            runs = self._planner.plan(block.chunks, block.is_uniform)
             offsets = list(accumulate(block.chunks.sizes, initial=0))
             before = draft.totals[_NEW]
             for run in runs:

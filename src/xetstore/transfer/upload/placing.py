@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from xetstore.errors import AccessDeniedError, InterruptedCallError, XetError
+from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import Cas
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import DedupPlanner, Revision, Run
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import AlgorithmSuite
+from xetstore.transfer.scan import Block
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries
 
@@ -66,9 +68,23 @@ class Placer:
             revisions.append(self._planner.revise(whole_xorb=True))
         return [revision for revision in revisions if revision is not None]
 
-    def place(self, chunks: ChunkList) -> list[Run]:
+    def place(self, block: Block) -> list[Run]:
         """Where the chunks of the next block are, or are to be put."""
-        return self._planner.plan(chunks)
+        return self._planner.plan(block.chunks, block.is_uniform)
+
+    def stored_file(self, file: Hash) -> Reconstruction | None:
+        """A file as it is stored, with its chunk hashes; None if it is not, or a question takes long."""
+        if not self._asks or self._cas.queries.in_background:
+            return None
+        try:
+            stored = self._cas.reconstruct(file, hashes=True)
+        except (NotFoundError, DamagedError):
+            return None
+        return stored if stored.term_hashes is not None else None
+
+    def withdraw_file(self) -> Revision | None:
+        """What this file has brought to the xorb that is being filled is to be dropped: it is stored as it is."""
+        return self._planner.withdraw_file()
 
     @property
     def again_bytes(self) -> int:

@@ -26,7 +26,7 @@ from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import KnownXorb, Revision, Run
 from xetstore.protocol.hashes import Hash, verification_hash
-from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy
@@ -107,6 +107,15 @@ class _PendingFile:
                 return
         proof = verification_hash(bytes(term.hashes), suite)
         self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
+
+    def take_terms(self, stored: Reconstruction, suite: AlgorithmSuite) -> None:
+        """Let the terms be those of the stored file, told with the chunk hashes of each."""
+        xorbs = {name: KnownXorb(name, is_hint=True) for name in stored.fetches}
+        told = zip(stored.terms, stored.term_hashes or (), strict=True)
+        self.terms = [
+            (xorbs[term.xorb], term.chunk_start, term.chunk_end, term.unpacked_bytes, verification_hash(hashes, suite))
+            for term, hashes in told
+        ]
 
     def revise(self, revision: Revision, suite: AlgorithmSuite) -> None:
         """Let the terms name the chunks of a xorb where they are from now on."""
@@ -244,7 +253,7 @@ class UploadSession:
                 with self._or_broken():
                     for revision in self._placer.look_up(block.chunks):
                         self._revise(revision, pending)
-                    runs = self._placer.place(block.chunks)
+                    runs = self._placer.place(block)
                     self._note_owner(pending, runs)
                     block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
                 pending.new_bytes += block_new
@@ -257,6 +266,8 @@ class UploadSession:
             pending.close_term(self._suite)
             pending.info = scan.info()
             pending.again_bytes = self._placer.again_bytes
+            with self._or_broken():
+                self._recognise(pending)
         self._files.append(pending)
         self._gathered_bytes += pending.info.size
 
@@ -317,6 +328,21 @@ class UploadSession:
             return []
         named = dict.fromkeys(term.xorb for file in files for term in file.terms)
         return self._known.unregistered([name for name in named if name not in told])
+
+    def _recognise(self, file: _PendingFile) -> None:
+        """Let a file that is stored as it is have the terms that it has: of what it begins with, not all may have been
+        found.
+        """
+        assert file.info is not None
+        if not file.new_bytes or not file.terms[0][0].is_hint:
+            return
+        stored = self._placer.stored_file(file.info.hash)
+        if stored is None:
+            return
+        file.take_terms(stored, self._suite)
+        if (revision := self._placer.withdraw_file()) is not None:
+            self._revise(revision)
+        file.again_bytes = min(file.again_bytes, file.new_bytes)
 
     def _note_owner(self, file: _PendingFile, runs: list[Run]) -> None:
         """Remember whose the new chunks are in the xorb that is being filled, and which file was its first."""
