@@ -48,6 +48,7 @@ class KnownXorb:
 
     ``name`` is None until the xorb is complete. ``hashes`` are packed chunk hashes, keyed with ``key`` where
     a dedup answer gave them (10.3.3). ``is_hint`` says that the session has not stored it itself: it may be gone.
+    ``ends_answer`` says that it was the last one of an answer: what follows it in a file may be known to the store.
     """
 
     name: Hash | None = None
@@ -55,6 +56,7 @@ class KnownXorb:
     hashes: bytearray = field(default_factory=bytearray)
     raw_bytes: int = 0
     is_hint: bool = False
+    ends_answer: bool = False
 
     @property
     def chunk_count(self) -> int:
@@ -212,26 +214,27 @@ class ChunkIndex:
     def learn(self, answer: Shard) -> bool:
         """Take in the xorbs of a dedup answer or of a cached shard (10.2, 10.3.2). True if there was a new one.
 
-        The first ones matter most: of a long answer at most three quarters of what may be remembered are taken in.
+        The first ones matter most: a long answer is taken in up to half of what may be remembered.
         """
         table = self._tables.setdefault(answer.key, {})
-        room = self._max_chunks * 3 // 4
-        is_news = False
+        room = self._max_chunks // 2
+        last: KnownXorb | None = None
         for entry in answer.xorbs:
             if (answer.key, entry.hash) in self._answered:
                 continue
             room -= len(entry.chunks)
-            if room < 0 and is_news:
+            if room < 0 and last is not None:
                 break
-            is_news = True
-            known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
+            last = known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
             self._answered[answer.key, entry.hash] = known
             for index, digest in enumerate(_split(entry.chunks.hashes)):
                 table.setdefault(digest, (known, index))
             self._order.append(known)
             self._count += known.chunk_count
+        if last is not None:
+            last.ends_answer = True
         self._evict()
-        return is_news
+        return last is not None
 
     def renumber(self, runs: Iterable[Run]) -> None:
         """Drop those chunks of the xorb that is being filled of which a run says that they are elsewhere; the others
@@ -431,9 +434,12 @@ class DedupPlanner:
                     del left[digest]
         return b"".join(left)
 
-    def worth_asking(self, chunks: ChunkList) -> list[Hash]:
-        """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown."""
-        wanted = []
+    def worth_asking(self, chunks: ChunkList) -> Iterator[Hash]:
+        """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown.
+
+        And one in the last xorb of each answer, before the file goes on where the answer ended. What is learned before
+        the next one is taken counts: one answer often makes the others needless.
+        """
         selected = self._queries.selected(chunks)
         if self._position == 0 and len(chunks) and 0 not in selected:
             selected.insert(0, 0)
@@ -444,12 +450,11 @@ class DedupPlanner:
             if not self._is_far(chunks, i):
                 continue
             digest = chunks.digest(i)
-            if any(self._index.find(key, self._as_keyed(key, digest)) for key in self._index.keys):
+            if not self._may_tell_more(digest):
                 continue
             self._last_query = position
             self._last_query_byte = self._planned_bytes + sum(chunks.sizes[:i])
-            wanted.append(Hash(digest))
-        return wanted
+            yield Hash(digest)
 
     def plan(self, chunks: ChunkList, may_copy: Callable[[int], bool] = lambda _: True) -> list[Run]:
         """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order.
@@ -552,6 +557,18 @@ class DedupPlanner:
 
     def _is_known(self, block: _PlannedBlock, i: int) -> bool:
         return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())
+
+    def _may_tell_more(self, digest: bytes) -> bool:
+        """True if an answer about a chunk may tell what is not known."""
+        is_known = False
+        for key in self._index.keys:
+            place = self._index.find(key, self._as_keyed(key, digest))
+            if place is not None:
+                is_known = True
+                if place[0].ends_answer:
+                    place[0].ends_answer = False
+                    return True
+        return not is_known
 
     @staticmethod
     def _as_keyed(key: bytes | None, digest: bytes) -> bytes:
