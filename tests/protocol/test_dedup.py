@@ -351,7 +351,7 @@ def test_of_a_long_answer_what_comes_first_is_remembered() -> None:
     planner = DedupPlanner(max_known=100)
     xorbs = [XorbEntry(hash_of(str(i)), chunks(*range(20 * i, 20 * i + 20))) for i in range(10)]
     planner.learn(Shard(xorbs=tuple(xorbs)).keyed(KEY, 0, 0))
-    assert [run.new for run in planner.plan(chunks(*range(60)))] == [False, False, False]
+    assert [run.new for run in planner.plan(chunks(*range(40)))] == [False, False]
     planner.start_file()
     assert [run.new for run in planner.plan(chunks(*range(150, 170)))] == [True]
 
@@ -384,3 +384,26 @@ def test_after_any_revisions_every_chunk_is_where_it_is_said_to_be(files: list[t
                     [run] = revision.runs_of(index, index + 1)
                     placed[at] = digest, run.xorb, run.xorb_start
     assert all(_digest_in(xorb, index, digest) for digest, xorb, index in placed)
+
+
+def test_a_known_chunk_is_asked_for_once_where_an_answer_of_several_xorbs_ended() -> None:
+    planner = DedupPlanner(queries=QueryRule(1024, 0))
+    names = ("first", "last")
+    held = [ChunkList.concat([eligible(10 * i + 1), chunks(i), eligible(10 * i + 2)]) for i in range(2)]
+    xorbs = tuple(XorbEntry(hash_of(name), found) for name, found in zip(names, held, strict=True))
+    planner.learn(Shard(xorbs=xorbs).keyed(KEY, 0, 0))
+    assert list(planner.worth_asking(held[0])) == []
+    planner.plan(held[0])
+    assert [chunk.digest for chunk in planner.worth_asking(held[1])] == [eligible(11).hashes]
+    planner.start_file()
+    assert list(planner.worth_asking(held[1])) == []
+
+
+def test_what_is_learned_between_two_questions_of_a_block_counts() -> None:
+    planner = DedupPlanner(queries=QueryRule(1024, 0))
+    block = ChunkList.concat([eligible(1), chunks(1), eligible(2), chunks(2), eligible(3)])
+    asked = []
+    for chunk in planner.worth_asking(block):
+        asked.append(chunk.digest)
+        planner.learn(answer("stored", block.slice(0, 4)))
+    assert asked == [eligible(1).hashes, eligible(3).hashes]

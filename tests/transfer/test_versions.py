@@ -10,6 +10,7 @@ import pytest
 
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
+from xetstore.cas.layout import xorb_key
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_report
@@ -237,3 +238,23 @@ def test_a_file_of_more_chunks_than_are_remembered_is_found_all_the_same(
         reports = put(cas, write(tmp_path, {"other": other, "large": large, "inserted": content.inserted(large, 1000)}))
         assert [report.new_bytes for report in reports[:2]] == [len(other), 0]
         assert reports[2].new_bytes < 300_000
+
+
+@pytest.mark.parametrize("damage", ["seen", "marked"])
+def test_of_a_file_that_is_damaged_what_is_lost_is_stored_again(
+    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(upload, "upload_sizes", lambda *_, **__: UploadSizes(8 * MIB, 1))
+    paths = write(tmp_path, {"file": Content(1).fresh(30 * MIB)})
+    [report] = put(cas, paths)
+    _, lost, *_ = cas.reconstruct(report.info.hash).terms
+    with cas.index.snapshot() as reader:
+        row = reader.xorb(lost.xorb)
+    assert row is not None
+    if damage == "marked":
+        cas.healing.mark(row)
+    else:
+        (tmp_path / "store" / xorb_key(row.hash, row.generation)).unlink()
+    [again] = put(cas, paths)
+    assert again.new_bytes <= 1.02 * row.raw_bytes
+    assert put(cas, paths)[0].new_bytes == 0

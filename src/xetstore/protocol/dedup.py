@@ -48,7 +48,7 @@ class KnownXorb:
 
     ``name`` is None until the xorb is complete. ``hashes`` are packed chunk hashes, keyed with ``key`` where
     a dedup answer gave them (10.3.3). ``is_hint`` says that the session has not stored it itself: it may be gone.
-    ``ends_answer`` says that it was the last one of an answer: what follows it in a file may be known to the store.
+    ``ends_answer`` says that it was the last one of several: what follows it in a file may be known to the store.
     """
 
     name: Hash | None = None
@@ -232,7 +232,7 @@ class ChunkIndex:
             self._order.append(known)
             self._count += known.chunk_count
         if last is not None:
-            last.ends_answer = True
+            last.ends_answer = len(answer.xorbs) > 1
         self._evict()
         return last is not None
 

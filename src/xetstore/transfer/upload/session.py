@@ -229,6 +229,8 @@ class UploadSession:
         self._first_user = 0
         self._gathered_bytes = 0
         self._refused: list[Path] = []
+        self._recognises = True
+        self._has_recognised = False
         self.broken = False
 
     def __enter__(self) -> UploadSession:
@@ -299,13 +301,20 @@ class UploadSession:
                 if any(file.is_hinted for file in files):
                     self._refused = [file.path for file in files]
                 raise
+            self._has_recognised = False
         return [file.report() for file in files]
 
     def start_over(self, refusal: RejectedShardError) -> list[Path]:
-        """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use."""
+        """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use.
+
+        But where files were taken to be stored as they are, first of all look for each of their chunks.
+        """
         refused, self._refused = self._refused, []
         if refused:
             self.broken = False
+        if refused and self._has_recognised:
+            self._has_recognised = self._recognises = False
+        elif refused:
             self._placer.forget()
             if self._known is not None:
                 self._known.forget_all()
@@ -334,12 +343,13 @@ class UploadSession:
         found.
         """
         assert file.info is not None
-        if not file.new_bytes or not file.terms[0][0].is_hint:
+        if not self._recognises or not file.new_bytes or not file.terms[0][0].is_hint:
             return
         stored = self._placer.stored_file(file.info.hash)
         if stored is None:
             return
         file.take_terms(stored, self._suite)
+        self._has_recognised = True
         if (revision := self._placer.withdraw_file()) is not None:
             self._revise(revision)
         file.again_bytes = min(file.again_bytes, file.new_bytes)
@@ -459,13 +469,15 @@ def _add(session: UploadSession, path: Path, on_error: Callable[[Path, XetError]
 
 def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
     """Register what was added; once more from the start where the server has not what was believed."""
-    try:
-        reports = session.flush()
-    except RejectedShardError as refusal:
-        again = session.start_over(refusal)
-        if not again:
-            raise
+    while True:
+        try:
+            reports = session.flush()
+        except RejectedShardError as refusal:
+            again = session.start_over(refusal)
+            if not again:
+                raise
+        else:
+            yield from reports
+            return
         for path in again:
             yield from _add(session, path, on_error)
-        reports = session.flush()
-    yield from reports
