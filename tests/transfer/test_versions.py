@@ -10,7 +10,9 @@ import pytest
 
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
+from xetstore.cas.claims import INDEXED_CHUNKS
 from xetstore.cas.layout import xorb_key
+from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_report
@@ -38,6 +40,13 @@ class Content:
     def fresh(self, size: int) -> bytes:
         return self.random.randbytes(size)
 
+    def found_late(self, size: int) -> bytes:
+        """Random bytes of which the index of a store finds nothing in the first 5 MiB, whatever is before them."""
+        while True:
+            data = self.fresh(size)
+            if min(INDEXED_CHUNKS.selected(chunk_bytes(data))) > 90:
+                return data
+
     def edited(self, data: bytes, times: int) -> bytes:
         changed = bytearray(data)
         for _ in range(times):
@@ -56,7 +65,7 @@ def edits(content: Content) -> list[Version]:
 
 
 def edits_of_the_first_chunk(content: Content) -> list[Version]:
-    data = content.fresh(20 * MIB)
+    data = content.found_late(20 * MIB)
     return [{"file": content.fresh(10) + data[10:]} for _ in range(3)]
 
 
@@ -68,17 +77,18 @@ def insertions(content: Content) -> list[Version]:
 
 
 def prepends(content: Content) -> list[Version]:
-    data = content.fresh(20 * MIB)
+    data = content.found_late(20 * MIB)
     return [{"file": head + data} for head in (b"", content.fresh(1000), content.fresh(2 * MIB))]
 
 
 def deletions(content: Content) -> list[Version]:
-    data = content.fresh(20 * MIB)
+    data = content.fresh(3 * MIB) + content.found_late(17 * MIB)
     return [{"file": data}, {"file": data[3 * MIB + 123 :]}, {"file": data[: 7 * MIB] + data[8 * MIB :]}]
 
 
 def moved_members(content: Content) -> list[Version]:
     members = [bytes(512) + content.fresh(content.random.randrange(MIB, 4 * MIB)) for _ in range(8)]
+    members += [bytes(512) + content.found_late(8 * MIB) for _ in range(2)]
     versions = []
     for _ in range(4):
         versions.append({"archive": b"".join(members)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import Cas
@@ -12,9 +13,12 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import AlgorithmSuite
-from xetstore.transfer.scan import Block
+from xetstore.transfer.scan import Block, FileInfo
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries
+
+RECOGNISED_BYTES: Final = 4 << 30
+"""How long a file may be to be looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
 
 
 class Placer:
@@ -72,12 +76,14 @@ class Placer:
         """Where the chunks of the next block are, or are to be put."""
         return self._planner.plan(block.chunks, block.is_uniform)
 
-    def stored_file(self, file: Hash) -> Reconstruction | None:
-        """A file as it is stored, with its chunk hashes; None if it is not, or a question takes long."""
-        if not self._asks or self._cas.queries.in_background:
+    def stored_file(self, file: FileInfo) -> Reconstruction | None:
+        """A file as it is stored, with its chunk hashes; None if it is not, or a question takes long, or the answer
+        much memory.
+        """
+        if not self._asks or self._cas.queries.in_background or file.size > RECOGNISED_BYTES:
             return None
         try:
-            stored = self._cas.reconstruct(file, hashes=True)
+            stored = self._cas.reconstruct(file.hash, hashes=True)
         except (NotFoundError, DamagedError):
             return None
         return stored if stored.term_hashes is not None else None

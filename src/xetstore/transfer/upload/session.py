@@ -345,7 +345,7 @@ class UploadSession:
         assert file.info is not None
         if not self._recognises or not file.new_bytes or not file.terms[0][0].is_hint:
             return
-        stored = self._placer.stored_file(file.info.hash)
+        stored = self._placer.stored_file(file.info)
         if stored is None:
             return
         file.take_terms(stored, self._suite)
