@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,23 @@ def test_a_file_of_more_chunks_than_are_remembered_is_found_all_the_same(
         reports = put(cas, write(tmp_path, {"other": other, "large": large, "inserted": content.inserted(large, 1000)}))
         assert [report.new_bytes for report in reports[:2]] == [len(other), 0]
         assert reports[2].new_bytes < 300_000
+
+
+def test_a_version_of_which_the_index_can_find_nothing_is_found_among_what_was_stored_last(
+    cas: EmbeddedCas, tmp_path: Path
+) -> None:
+    data = bytearray(Content(1).fresh(8 * MIB))
+    put(cas, write(tmp_path, {"file": bytes(data)}))
+    chunks = chunk_bytes(data)
+    ends = list(accumulate(chunks.sizes))
+    for i in {0, *INDEXED_CHUNKS.selected(chunks)}:
+        data[ends[i] - 5000] ^= 1
+    paths = write(tmp_path, {"file": bytes(data), "short": Content(2).fresh(3 * MIB)})
+    ideal = Ideal()
+    (tmp_path / "old").write_bytes(read(cas, next(cas.files()).hash))
+    ideal.new_bytes([tmp_path / "old"])
+    assert INDEXED_CHUNKS.selected(chunks)
+    assert sum(report.new_bytes for report in put(cas, paths)) == ideal.new_bytes(paths)
 
 
 @pytest.mark.parametrize("damage", ["seen", "marked"])

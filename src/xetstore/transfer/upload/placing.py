@@ -17,6 +17,9 @@ from xetstore.transfer.scan import Block, FileInfo
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries
 
+RECENT_FROM_BYTES: Final = 4 << 20
+"""From which size on a file is worth a look at what was stored last, where a query finds nothing. Once a session."""
+
 RECOGNISED_BYTES: Final = 4 << 30
 """How long a file may be to be looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
 
@@ -51,11 +54,14 @@ class Placer:
             self._background = BackgroundQueries(cas, self._remember)
         self._holds = False
         self._has_news = False
+        self._is_large = False
+        self._knows_recent = False
 
     def start_file(self, size: int) -> None:
         """The next chunks are those of another file."""
         self._planner.start_file(size)
         self._holds = size > self._large_bytes
+        self._is_large = size >= RECENT_FROM_BYTES
 
     def look_up(self, chunks: ChunkList) -> list[Revision]:
         """Look for the chunks of the next block; which of those before it are to be dropped, in order."""
@@ -123,7 +129,13 @@ class Placer:
     def _ask(self, chunks: ChunkList) -> None:
         for chunk in self._planner.worth_asking(chunks):
             if self._background is None:
-                self._learn(self._answers(chunk))
+                answers = self._answers(chunk)
+                if not answers and self._is_large and not self._knows_recent:
+                    # What it begins with is new, or changed: it may be a version of what was stored before.
+                    self._knows_recent = True
+                    recent = self._cas.find_recent()
+                    answers = [] if recent is None else [recent]
+                self._learn(answers)
                 continue
             self._background.ask(chunk)
             if self._holds:
