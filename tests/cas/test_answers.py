@@ -186,22 +186,20 @@ def test_an_answer_survives_its_way_to_a_client(cas: EmbeddedCas, sample: Sample
         cas.put_shard(answer)  # an answer is not an upload
 
 
-def test_what_was_uploaded_last_is_told_newest_first_keyed_and_within_bounds(
-    cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert cas.find_recent() is None
+def test_what_was_uploaded_last_is_told_newest_first_keyed_and_within_bounds(cas: EmbeddedCas) -> None:
+    assert cas.find_recent(1000) is None
     samples = one_chunk_samples(70)
     put_file_of(cas, samples)
-    recent = cas.find_recent()
+    recent = cas.find_recent(1000)
     assert recent is not None
     assert [entry.hash for entry in recent.xorbs] == [sample.xorb.hash for sample in samples[:-65:-1]]
     assert recent.key is not None
     assert recent.xorbs[0].chunks.digest(0) != samples[-1].xorb.chunks.digest(0)
-    monkeypatch.setattr(answers, "MAX_RECENT_CHUNKS", 3)
-    assert len(told.xorbs if (told := cas.find_recent()) else ()) == 3
+    for most, count in ((0, 1), (3, 3)):
+        assert len(told.xorbs if (told := cas.find_recent(most)) else ()) == count
 
 
 def test_what_others_uploaded_last_is_not_told(cas: EmbeddedCas) -> None:
     put_file_of(cas, one_chunk_samples(3))
-    assert cas.in_namespace("other").find_recent() is None
-    assert cas.in_namespace(dedup=DedupDomain.OFF).find_recent() is None
+    assert cas.in_namespace("other").find_recent(1000) is None
+    assert cas.in_namespace(dedup=DedupDomain.OFF).find_recent(1000) is None

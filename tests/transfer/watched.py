@@ -63,7 +63,7 @@ class WatchedCas:
         self.before("find_chunk")
         return self.cas.find_chunk(chunk)
 
-    def find_recent(self) -> Shard | None:
+    def find_recent(self, most_chunks: int) -> Shard | None:
         return None
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:

@@ -28,9 +28,6 @@ MAX_ANSWER_CHUNKS: Final = 100_000
 MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
-MAX_RECENT_CHUNKS: Final = 32_768
-"""Of what was uploaded last, so much is told to a client in this process: 2 GiB of content, in some 20 ms."""
-
 # Places looked at for one chunk, and files that may add what else they are made of.
 _MAX_HOLDERS: Final = 4
 _MAX_FILES: Final = 16
@@ -72,8 +69,10 @@ def find_offer(index: Index, blobs: BlobStore, footers: FooterCache, chunk: Hash
         return Offer(entry, tuple(_bounded(holder, reader, tenant.namespace)))
 
 
-def recent_xorbs(index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float) -> Shard | None:
-    """An answer to no query: what the tenant uploaded last. None if there is nothing."""
+def recent_xorbs(
+    index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, most_chunks: int, now: float
+) -> Shard | None:
+    """An answer to no query: what the tenant uploaded last, one xorb at least. None if there is nothing."""
     if tenant.dedup is DedupDomain.OFF:
         return None
     with index.snapshot() as reader:
@@ -82,7 +81,7 @@ def recent_xorbs(index: Index, blobs: BlobStore, footers: FooterCache, tenant: T
     chunks = 0
     for row in rows:
         chunks += row.chunk_count
-        if chunks > MAX_RECENT_CHUNKS:
+        if entries and chunks > most_chunks:
             break
         if (entry := _entry(blobs, footers, row)) is not None:
             entries.append(entry)

@@ -181,9 +181,9 @@ class EmbeddedCas:
         offer = self.find_offer(chunk)
         return None if offer is None else self.answer_with(offer)
 
-    def find_recent(self) -> Shard | None:
-        """What this namespace uploaded last, as a dedup answer: at most 64 xorbs of 32,768 chunks together."""
-        return recent_xorbs(self.index, self.blobs, self.footers, self.tenant, now=self.now())
+    def find_recent(self, most_chunks: int) -> Shard | None:
+        """What this namespace uploaded last, as a dedup answer: a xorb, and up to 63 more of so many chunks in all."""
+        return recent_xorbs(self.index, self.blobs, self.footers, self.tenant, most_chunks=most_chunks, now=self.now())
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return.

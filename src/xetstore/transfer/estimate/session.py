@@ -17,7 +17,7 @@ from xetstore.protocol.suite import CHUNK_HEADER_BYTES, AlgorithmSuite
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import Block, FileInfo, FileScan
-from xetstore.transfer.upload.placing import RECENT_FROM_BYTES
+from xetstore.transfer.upload.placing import Recent
 
 SAMPLED: Final = 16
 """One new chunk in so many is compressed, and the first one of each file."""
@@ -121,7 +121,7 @@ class EstimateSession:
         self._planner = DedupPlanner(suite, WIRE_QUERIES if cas is None else cas.queries, most)
         self._origins = _Origins(2 * most)
         self._file = -1
-        self._knows_recent = False
+        self._recent = Recent()
         # For each new chunk of this file in the xorb that is being filled, where in the file it is.
         self._filling: KnownXorb | None = None
         self._positions: dict[int, int] = {}
@@ -156,9 +156,8 @@ class EstimateSession:
             self.queries += 1
             try:
                 answer = self._cas.find_chunk(chunk)
-                if answer is None and draft.size >= RECENT_FROM_BYTES and not self._knows_recent:
-                    self._knows_recent = True
-                    answer = self._cas.find_recent()
+                if answer is None and (most := self._recent.wanted(draft.size)):
+                    answer = self._cas.find_recent(most)
             except BaseException:
                 self.broken = True
                 raise

@@ -18,10 +18,27 @@ from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries
 
 RECENT_FROM_BYTES: Final = 4 << 20
-"""From which size on a file is worth a look at what was stored last, where a query finds nothing. Once a session."""
+"""From which size on a file is worth a look at what was stored last, where a query finds nothing."""
+
+MAX_RECENT_CHUNKS: Final = 32_768
 
 RECOGNISED_BYTES: Final = 4 << 30
 """How long a file may be to be looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
+
+
+class Recent:
+    """How much of what was stored last a session has been told: as much as some versions of its files would be."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def wanted(self, file_bytes: int) -> int:
+        """How many chunks are worth looking at for a file, 8 times its own; 0 if half of them have been."""
+        wanted = min(file_bytes >> 13, MAX_RECENT_CHUNKS)
+        if file_bytes < RECENT_FROM_BYTES or wanted < 2 * self._told:
+            return 0
+        self._told = wanted
+        return wanted
 
 
 class Placer:
@@ -54,14 +71,14 @@ class Placer:
             self._background = BackgroundQueries(cas, self._remember)
         self._holds = False
         self._has_news = False
-        self._is_large = False
-        self._knows_recent = False
+        self._size = 0
+        self._recent = Recent()
 
     def start_file(self, size: int) -> None:
         """The next chunks are those of another file."""
         self._planner.start_file(size)
         self._holds = size > self._large_bytes
-        self._is_large = size >= RECENT_FROM_BYTES
+        self._size = size
 
     def look_up(self, chunks: ChunkList) -> list[Revision]:
         """Look for the chunks of the next block; which of those before it are to be dropped, in order."""
@@ -130,10 +147,9 @@ class Placer:
         for chunk in self._planner.worth_asking(chunks):
             if self._background is None:
                 answers = self._answers(chunk)
-                if not answers and self._is_large and not self._knows_recent:
+                if not answers and self._asks and (most := self._recent.wanted(self._size)):
                     # What it begins with is new, or changed: it may be a version of what was stored before.
-                    self._knows_recent = True
-                    recent = self._cas.find_recent()
+                    recent = self._cas.find_recent(most)
                     answers = [] if recent is None else [recent]
                 self._learn(answers)
                 continue
