@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from xetstore import _kernel
-from xetstore.protocol.dedup import DedupPlanner
+from xetstore.protocol.dedup import DedupPlanner, QueryRule
 from xetstore.remote.http import HttpCas
 from xetstore.remote.transport import Answer
 
@@ -25,7 +25,7 @@ STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     (READ, os, "readv"),
     (CUT, _kernel, "find_chunks"),
     (PLAN, DedupPlanner, "plan"),
-    (PLAN, DedupPlanner, "worth_asking"),
+    (PLAN, QueryRule, "selected"),
     (PLAN, DedupPlanner, "learn"),
     (ENCODE, _kernel, "encode_chunks"),
     (SEND, HttpCas, "put_xorb"),

@@ -68,7 +68,7 @@ class Sample:
         planner = DedupPlanner()
         for at in range(0, len(self.chunks), 64):
             block = self.chunks.slice(at, min(at + 64, len(self.chunks)))
-            planner.worth_asking(block)
+            list(planner.worth_asking(block))
             planner.plan(block)
 
     def read(self) -> None:

@@ -69,6 +69,9 @@ class Cas(Protocol):
     def find_chunk(self, chunk: Hash) -> Shard | None:
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
 
+    def find_recent(self, most_chunks: int) -> Shard | None:
+        """What was uploaded last, as a dedup answer of so many chunks or so; None where that is not quick."""
+
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return."""
 

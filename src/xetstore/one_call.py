@@ -129,6 +129,11 @@ class OneCall:
         self.go_on()
         return self.cas.find_chunk(chunk)
 
+    def find_recent(self, most_chunks: int) -> Shard | None:
+        """As the Cas does it."""
+        self.go_on()
+        return self.cas.find_recent(most_chunks)
+
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """As the Cas does it."""
         self.go_on()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from xetstore.cas import EmbeddedCas, answers
+from xetstore.cas.access import DedupDomain
 from xetstore.cas.answers import ANSWER_SECONDS
 from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
 from xetstore.cas.layout import xorb_key
@@ -183,3 +184,22 @@ def test_an_answer_survives_its_way_to_a_client(cas: EmbeddedCas, sample: Sample
     assert Shard.parse(answer.serialize_with_footer()) == answer
     with pytest.raises(IntegrityError):
         cas.put_shard(answer)  # an answer is not an upload
+
+
+def test_what_was_uploaded_last_is_told_newest_first_keyed_and_within_bounds(cas: EmbeddedCas) -> None:
+    assert cas.find_recent(1000) is None
+    samples = one_chunk_samples(70)
+    put_file_of(cas, samples)
+    recent = cas.find_recent(1000)
+    assert recent is not None
+    assert [entry.hash for entry in recent.xorbs] == [sample.xorb.hash for sample in samples[:-65:-1]]
+    assert recent.key is not None
+    assert recent.xorbs[0].chunks.digest(0) != samples[-1].xorb.chunks.digest(0)
+    for most, count in ((0, 1), (3, 3)):
+        assert len(told.xorbs if (told := cas.find_recent(most)) else ()) == count
+
+
+def test_what_others_uploaded_last_is_not_told(cas: EmbeddedCas) -> None:
+    put_file_of(cas, one_chunk_samples(3))
+    assert cas.in_namespace("other").find_recent(1000) is None
+    assert cas.in_namespace(dedup=DedupDomain.OFF).find_recent(1000) is None

@@ -26,6 +26,7 @@ def test_json_has_the_documented_fields(xet: Xet, tmp_path: Path) -> None:
         "sha256": hashlib.sha256(DATA).hexdigest(),
         "new_bytes": len(DATA),
         "deduped_bytes": 0,
+        "again_bytes": 0,
     }
 
 

@@ -43,8 +43,12 @@ def shape(runs: list[Run]) -> list[tuple[int, int, int, bool]]:
 
 
 def answer(name: str, found: ChunkList, key: bytes | None = KEY) -> Shard:
-    plain = Shard(xorbs=(XorbEntry(Hash(hashlib.sha256(name.encode()).digest()), found),))
+    plain = Shard(xorbs=(XorbEntry(hash_of(name), found),))
     return plain if key is None else plain.keyed(key, 0, 0)
+
+
+def hash_of(name: str) -> Hash:
+    return Hash(hashlib.sha256(name.encode()).digest())
 
 
 def test_new_chunks_are_one_run_and_seen_ones_are_referenced() -> None:
@@ -71,7 +75,7 @@ def test_a_keyed_answer_is_matched_without_knowing_raw_hashes() -> None:
     [known, new] = planner.plan(chunks(2, 3, 9))
     assert (known.xorb_start, known.count, known.new, new.new) == (1, 2, False, True)
     assert known.xorb.key == KEY
-    assert known.xorb.name == Hash(hashlib.sha256(b"stored").digest())
+    assert known.xorb.name == hash_of("stored")
 
 
 def test_answers_under_two_keys_and_cached_plain_shards_all_match() -> None:
@@ -108,9 +112,9 @@ def test_the_first_chunk_of_each_file_is_worth_asking_unless_known() -> None:
     assert [h.digest for h in planner.worth_asking(chunks(1, 2))] == [chunks(1).hashes]
     planner.plan(chunks(1, 2))
     planner.start_file()
-    assert planner.worth_asking(chunks(1, 2)) == []
+    assert list(planner.worth_asking(chunks(1, 2))) == []
     planner.start_file()
-    assert len(planner.worth_asking(chunks(7))) == 1
+    assert len(list(planner.worth_asking(chunks(7)))) == 1
 
 
 def test_eligible_chunks_are_asked_at_least_256_chunks_apart() -> None:
@@ -186,11 +190,11 @@ def test_queries_of_a_session_are_some_bytes_apart_but_for_files_as_large_as_tha
     asked = []
     for name in range(8):
         planner.start_file(50_000)
-        asked.append(len(planner.worth_asking(chunks(name))))
+        asked.append(len(list(planner.worth_asking(chunks(name)))))
         planner.plan(chunks(name))
     assert asked == [1, 0, 0, 1, 0, 0, 1, 0]
     planner.start_file(120_000)
-    assert len(planner.worth_asking(chunks(100))) == 1
+    assert len(list(planner.worth_asking(chunks(100)))) == 1
 
 
 def test_within_a_file_queries_are_some_bytes_apart_too() -> None:
@@ -254,3 +258,152 @@ def _digest_in(xorb: KnownXorb, index: int, digest: bytes) -> bool:
             Shard(xorbs=(XorbEntry(Hash.ZERO, ChunkList(digest, bytes(8))),)).keyed(KEY, 0, 0).xorbs[0].chunks.hashes
         )
     return bytes(xorb.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]) == digest
+
+
+# Chunks that turn out to be stored already
+
+
+def test_what_is_learned_late_is_dropped_from_the_xorb_that_is_being_filled() -> None:
+    planner = DedupPlanner()
+    [new] = planner.plan(chunks(1, 2, 3, 4, 5))
+    assert planner.revise(whole_xorb=False) is None, "nothing was learned"
+    assert planner.learn(answer("stored", chunks(9, 3, 4, 5, 6, 7)))
+    revision = planner.revise(whole_xorb=False)
+    assert revision is not None
+    assert revision.dropped == [(2, 5)]
+    kept, dropped = revision.runs
+    assert (kept.xorb, kept.xorb_start, kept.count) == (new.xorb, 0, 2)
+    assert (dropped.xorb.name, dropped.xorb_start, dropped.count) == (hash_of("stored"), 1, 3)
+    assert bytes(new.xorb.hashes) == chunks(1, 2).hashes
+    assert new.xorb.raw_bytes == 100_000
+    [known, after] = planner.plan(chunks(6, 7, 8))
+    assert (known.xorb, known.xorb_start) == (dropped.xorb, 4), "the term goes on"
+    assert (after.xorb, after.xorb_start) == (new.xorb, 2)
+
+
+def test_what_is_behind_dropped_chunks_moves_up_and_is_found_there() -> None:
+    planner = DedupPlanner()
+    planner.plan(chunks(1, 2, 3, 4))
+    planner.learn(answer("stored", chunks(1, 2)))
+    revision = planner.revise(whole_xorb=False)
+    assert revision is not None
+    assert [(run.xorb_start, run.count) for run in revision.runs_of(1, 4)] == [(1, 1), (0, 2)]
+    planner.start_file()
+    assert shape(planner.plan(chunks(3, 4, 5))) == [(0, 0, 2, False), (2, 2, 1, True)]
+    assert [run.xorb.is_hint for run in planner.plan(chunks(1, 2))] == [True]
+
+
+def test_in_the_middle_of_a_file_its_own_chunks_are_looked_at_and_at_the_end_of_a_xorb_all() -> None:
+    planner = DedupPlanner()
+    planner.plan(chunks(1, 2))
+    planner.start_file()
+    planner.plan(chunks(3, 4))
+    planner.learn(answer("stored", chunks(1, 2, 3)))
+    own, whole = planner.revise(whole_xorb=False), planner.revise(whole_xorb=True)
+    assert own is not None
+    assert own.dropped == [(2, 3)]
+    assert whole is not None
+    assert whole.dropped == [(0, 2)]
+    assert planner.revise(whole_xorb=True) is None
+
+
+def test_a_file_that_is_stored_as_it_is_takes_back_what_it_brought_and_no_more() -> None:
+    planner = DedupPlanner()
+    [first] = planner.plan(chunks(1, 2))
+    planner.start_file()
+    assert planner.withdraw_file() is None
+    planner.plan(chunks(2, 3, 4))
+    revision = planner.withdraw_file()
+    assert revision is not None
+    assert revision.dropped == [(2, 4)]
+    planner.start_file()
+    assert shape(planner.plan(chunks(1, 2, 5))) == [(0, 0, 2, False), (2, 2, 1, True)]
+    assert bytes(first.xorb.hashes) == chunks(1, 2, 5).hashes
+
+
+def test_the_guard_stores_again_a_64th_of_what_is_new_and_says_how_much() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("stored", chunks(*[n for i in range(1000) for n in (i, 100_000 + i)])))
+    planner.plan(chunks(*range(500)))
+    assert planner.again_bytes == 0, "nothing of it is new: there is nothing that terms could be spared for"
+    names = [n for i in range(500, 1000) for n in (200_000 + i, 300_000 + i, i)]
+    stored = sum(run.count for run in planner.plan(chunks(*names)) if run.new)
+    assert planner.again_bytes == 50_000 * (stored - 1000)
+    assert 10 <= stored - 1000 <= stored / 64
+
+
+def test_what_the_guard_stored_again_stays() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("stored", chunks(*[n for i in range(1000) for n in (i, 100_000 + i)])))
+    runs = planner.plan(chunks(*[n for i in range(1000) for n in (200_000 + i, 300_000 + i, i)], size=1000))
+    again = planner.again_bytes
+    assert again
+    planner.learn(answer("other", chunks(200_001, 400_000)))
+    revision = planner.revise(whole_xorb=True)
+    assert revision is not None
+    assert sum(end - start for start, end in revision.dropped) == 1
+    assert planner.again_bytes == again
+    [filled] = {run.xorb for run in runs if run.new}
+    assert filled.chunk_count == 2000 + again // 1000 - 1
+
+
+def test_of_a_long_answer_what_comes_first_is_remembered() -> None:
+    planner = DedupPlanner(max_known=100)
+    xorbs = [XorbEntry(hash_of(str(i)), chunks(*range(20 * i, 20 * i + 20))) for i in range(10)]
+    planner.learn(Shard(xorbs=tuple(xorbs)).keyed(KEY, 0, 0))
+    assert [run.new for run in planner.plan(chunks(*range(40)))] == [False, False]
+    planner.start_file()
+    assert [run.new for run in planner.plan(chunks(*range(150, 170)))] == [True]
+
+
+def test_chunks_that_take_room_are_not_copied_however_often_they_are_repeated() -> None:
+    planner = DedupPlanner()
+    runs = planner.plan(chunks(*[1] * 1000), may_copy=lambda _: False)
+    assert sum(run.count for run in runs if run.new) == 1
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 30), max_size=30), st.lists(st.integers(0, 30), max_size=6)), max_size=5)
+)
+def test_after_any_revisions_every_chunk_is_where_it_is_said_to_be(files: list[tuple[list[int], list[int]]]) -> None:
+    planner = DedupPlanner()
+    placed: list[tuple[bytes, KnownXorb, int]] = []
+    for number, (names, told) in enumerate(files):
+        planner.start_file()
+        block = chunks(*names)
+        for run in planner.plan(block):
+            for i in range(run.count):
+                placed.append((block.digest(run.block_start + i), run.xorb, run.xorb_start + i))
+        planner.learn(answer(str(number), chunks(*dict.fromkeys(told))))
+        for whole in (False, True):
+            revision = planner.revise(whole_xorb=whole)
+            if revision is None:
+                continue
+            for at, (digest, xorb, index) in enumerate(placed):
+                if xorb is revision.xorb:
+                    [run] = revision.runs_of(index, index + 1)
+                    placed[at] = digest, run.xorb, run.xorb_start
+    assert all(_digest_in(xorb, index, digest) for digest, xorb, index in placed)
+
+
+def test_a_known_chunk_is_asked_for_once_where_an_answer_of_several_xorbs_ended() -> None:
+    planner = DedupPlanner(queries=QueryRule(1024, 0))
+    names = ("first", "last")
+    held = [ChunkList.concat([eligible(10 * i + 1), chunks(i), eligible(10 * i + 2)]) for i in range(2)]
+    xorbs = tuple(XorbEntry(hash_of(name), found) for name, found in zip(names, held, strict=True))
+    planner.learn(Shard(xorbs=xorbs).keyed(KEY, 0, 0))
+    assert list(planner.worth_asking(held[0])) == []
+    planner.plan(held[0])
+    assert [chunk.digest for chunk in planner.worth_asking(held[1])] == [eligible(11).hashes]
+    planner.start_file()
+    assert list(planner.worth_asking(held[1])) == []
+
+
+def test_what_is_learned_between_two_questions_of_a_block_counts() -> None:
+    planner = DedupPlanner(queries=QueryRule(1024, 0))
+    block = ChunkList.concat([eligible(1), chunks(1), eligible(2), chunks(2), eligible(3)])
+    asked = []
+    for chunk in planner.worth_asking(block):
+        asked.append(chunk.digest)
+        planner.learn(answer("stored", block.slice(0, 4)))
+    assert asked == [eligible(1).hashes, eligible(3).hashes]

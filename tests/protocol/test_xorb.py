@@ -321,6 +321,26 @@ def test_a_xorb_built_in_several_steps_is_that_of_one_step(parts: list[bytes], p
     assert XorbInfo.read(body, suite=TINY_SUITE) == info
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), min_size=1, max_size=8))
+def test_a_xorb_of_which_chunks_were_dropped_is_that_of_the_others(spans: list[tuple[int, bool]]) -> None:
+    whole, rest = XorbBuilder(), XorbBuilder()
+    dropped, at = [], 0
+    for count, is_dropped in spans:
+        pieces = [splitmix64(i, 100 * i + 1) + bytes(2000) for i in range(at, at + count)]
+        for builder in (whole,) if is_dropped else (whole, rest):
+            builder.append(pieces, hashed_chunks(pieces), policy=CompressionPolicy.AUTO.kernel)
+        if is_dropped:
+            dropped.append((at, at + count))
+        at += count
+    whole.drop(dropped)
+    for builder in (whole, rest):
+        builder.append([b"more"], hashed_chunks([b"more"]), policy=CompressionPolicy.AUTO.kernel)
+    assert (whole.chunk_count, whole.raw_bytes, whole.body_bytes) == (rest.chunk_count, rest.raw_bytes, rest.body_bytes)
+    (info, body), (expected, expected_body) = whole.finish(), rest.finish()
+    assert (info, bytes(body)) == (expected, bytes(expected_body))
+
+
 def test_the_next_xorb_after_a_reset_holds_nothing_of_the_one_before() -> None:
     builder = XorbBuilder()
     builder.append([text(5000)], chunk_bytes(text(5000)), policy=_kernel.AUTO)

@@ -109,6 +109,20 @@ def test_many_small_files_are_estimated_together(tmp_path: Path) -> None:
     assert found.compressed_bytes == pytest.approx(300_000, rel=0.01)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_an_upload_would_drop_again_is_not_counted_as_new(cas: EmbeddedCas, tmp_path: Path, seed: int) -> None:
+    old = splitmix64(seed, 24 * MIB)
+    list(put_files(cas, write(tmp_path, old=old)))
+    paths = write(tmp_path, other=splitmix64(99, MIB), edited=b"edited" + old[6:], longer=splitmix64(98, 2 * MIB) + old)
+    found = estimate(paths, cas)
+    reports = list(put_files(cas, paths))
+    assert [file.new_bytes for file in found.files] == [report.new_bytes for report in reports]
+    assert found.files[1].new_bytes < 300_000
+    for file in found.files:
+        assert file.new_bytes + file.deduped_bytes == file.info.size
+    assert kinds(found, 2) == [Kind.NEW, Kind.STORED]
+
+
 def test_a_sparse_file_is_one_chunk_over_and_over(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as out:
         out.truncate(40 * MIB)

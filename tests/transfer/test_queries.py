@@ -15,6 +15,7 @@ from xetstore.cas import EmbeddedCas
 from xetstore.errors import FormatError, UnavailableError, UsageError
 from xetstore.events import Event
 from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.upload import queries, sizing
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import MAX_FAILURES, MAX_WAITING, THREADS, BackgroundQueries
@@ -97,6 +98,38 @@ def test_an_answer_that_comes_late_still_helps_later_blocks(cas: WatchedCas, tmp
     assert len(cas.asked) > asked_before
     assert second.new_bytes < MIB
     assert first.new_bytes + first.deduped_bytes == 5 * MIB
+
+
+def test_an_answer_that_comes_late_drops_what_waits_in_a_xorb(
+    cas: WatchedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "HOLD_SECONDS", 0.0)
+    data, other = splitmix64(3, 6 * MIB), splitmix64(4, 300_000)
+    list(put_files(cas, [write(tmp_path / "old", data)]))
+    sent_before, go_on, answered = cas.sent_bytes, threading.Event(), threading.Event()
+    cas.before = waiting_for(go_on)
+    real = BackgroundQueries._next
+
+    def next_question(self: BackgroundQueries) -> Hash | None:
+        if len(cas.asked) > asked_before:
+            answered.set()  # the thread comes back for more: what it was told is there
+        return real(self)
+
+    asked_before = len(cas.asked)
+    monkeypatch.setattr(BackgroundQueries, "_next", next_question)
+
+    def files() -> Iterator[Path]:
+        yield write(tmp_path / "again", data)
+        go_on.set()
+        assert answered.wait(PATIENCE_SECONDS)
+        yield write(tmp_path / "other", other)
+
+    again, new = put_files(cas, files())
+    assert (again.new_bytes, again.stored_bytes, again.deduped_bytes) == (0, 0, len(data))
+    assert new.new_bytes == len(other)
+    assert cas.sent_bytes - sent_before == new.stored_bytes
+    for report, content in ((again, data), (new, other)):
+        assert b"".join(map(bytes, Downloader(cas.cas).stream(report.info.hash))) == content
 
 
 def test_many_small_files_make_few_queries(cas: WatchedCas, tmp_path: Path) -> None:

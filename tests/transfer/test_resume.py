@@ -230,7 +230,7 @@ def test_zeros_are_zeros_where_an_earlier_attempt_left_something_else(stored: St
 
 
 def test_holes_stay_holes_when_a_download_goes_on(tmp_path: Path) -> None:
-    data = splitmix64(1, MIB) + bytes(64 * MIB) + splitmix64(2, MIB)
+    data = splitmix64(1, MIB // 2) + bytes(64 * MIB) + splitmix64(2, 2 * MIB)
     (tmp_path / "file").write_bytes(data)
     with EmbeddedCas.in_memory() as cas:
         [report] = put_files(cas, [tmp_path / "file"])

@@ -69,15 +69,37 @@ def find_offer(index: Index, blobs: BlobStore, footers: FooterCache, chunk: Hash
         return Offer(entry, tuple(_bounded(holder, reader, tenant.namespace)))
 
 
+def recent_xorbs(
+    index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, most_chunks: int, now: float
+) -> Shard | None:
+    """An answer to no query: what the tenant uploaded last, one xorb at least. None if there is nothing."""
+    if tenant.dedup is DedupDomain.OFF:
+        return None
+    with index.snapshot() as reader:
+        rows = reader.newest_held(tenant.namespace, MAX_ANSWER_XORBS)
+    entries: list[XorbEntry] = []
+    chunks = 0
+    for row in rows:
+        chunks += row.chunk_count
+        if entries and chunks > most_chunks:
+            break
+        if (entry := _entry(blobs, footers, row)) is not None:
+            entries.append(entry)
+    return _keyed(entries, index, tenant, now) if entries else None
+
+
 def answer_with(
     offer: Offer, index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float
 ) -> Shard:
     """The dedup answer that tells what is offered."""
     others = (_entry(blobs, footers, row) for row in offer.others)
-    entries = (offer.first, *(other for other in others if other is not None))
+    return _keyed((offer.first, *(other for other in others if other is not None)), index, tenant, now)
+
+
+def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: float) -> Shard:
     # A key of its own for each tenant: what two of them are told cannot be compared.
     key = _kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
-    return Shard(xorbs=entries).keyed(key, int(now), int(now) + ANSWER_SECONDS)
+    return Shard(xorbs=tuple(entries)).keyed(key, int(now), int(now) + ANSWER_SECONDS)
 
 
 def _bounded(holder: XorbRow, reader: Reader, namespace: str) -> list[XorbRow]:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cas.access import DEFAULT_NAMESPACE, DedupDomain, Tenant
-from xetstore.cas.answers import Offer, answer_with, find_offer
+from xetstore.cas.answers import Offer, answer_with, find_offer, recent_xorbs
 from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
@@ -181,6 +181,10 @@ class EmbeddedCas:
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
         offer = self.find_offer(chunk)
         return None if offer is None else self.answer_with(offer)
+
+    def find_recent(self, most_chunks: int) -> Shard | None:
+        """What this namespace uploaded last, as a dedup answer: a xorb, and up to 63 more of so many chunks in all."""
+        return recent_xorbs(self.index, self.blobs, self.footers, self.tenant, most_chunks=most_chunks, now=self.now())
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return.

@@ -67,6 +67,7 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
                     new_bytes=report.new_bytes,
                     deduped_bytes=report.deduped_bytes,
                     stored_bytes=report.stored_bytes,
+                    again_bytes=report.again_bytes,
                 )
             else:
                 output.entry(str(report.info.hash), report.path)

@@ -7,9 +7,11 @@ the caller's work. One planner serves one upload session, in which files share x
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from xetstore import _kernel
 from xetstore.protocol.chunking import ChunkList
@@ -32,8 +34,12 @@ MAX_KNOWN_CHUNKS = 131_072
 REPEATS_BEFORE_STRETCH = 128
 STRETCH_CHUNKS = 64
 """A chunk that follows itself so often (a sparse file) is stored once more, so many times in a row: from then on a term
-holds that many of them, and not one.
+holds that many of them, and not one. Only one that takes hardly any room when it is compressed.
 """
+
+
+MAX_AGAIN_SHARE: Final = 1 / 64
+"""How much of a file's new bytes may be there for the guard alone: stored already, and stored again."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,6 +48,7 @@ class KnownXorb:
 
     ``name`` is None until the xorb is complete. ``hashes`` are packed chunk hashes, keyed with ``key`` where
     a dedup answer gave them (10.3.3). ``is_hint`` says that the session has not stored it itself: it may be gone.
+    ``ends_answer`` says that it was the last one of several: what follows it in a file may be known to the store.
     """
 
     name: Hash | None = None
@@ -49,6 +56,7 @@ class KnownXorb:
     hashes: bytearray = field(default_factory=bytearray)
     raw_bytes: int = 0
     is_hint: bool = False
+    ends_answer: bool = False
 
     @property
     def chunk_count(self) -> int:
@@ -73,6 +81,32 @@ class Run:
     block_start: int
     count: int
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """New chunks that turned out to be stored already, and are dropped from the xorb that is being filled.
+
+    ``chunks`` are those of the xorb before. ``runs`` tell where these are from now on, in order: those in ``xorb`` were
+    kept, the others dropped. Their ``block_start`` counts in ``chunks``.
+    """
+
+    xorb: KnownXorb
+    chunks: ChunkList
+    runs: list[Run]
+
+    @property
+    def dropped(self) -> list[tuple[int, int]]:
+        """The spans of chunks ``[start, end)`` that are gone, as they were numbered before."""
+        return [(run.block_start, run.block_start + run.count) for run in self.runs if run.xorb is not self.xorb]
+
+    def runs_of(self, start: int, end: int) -> Iterator[Run]:
+        """Where chunks ``[start, end)`` are now, as they were numbered before."""
+        for run in self.runs[bisect_right(self.runs, start, key=lambda run: run.block_start) - 1 :]:
+            if run.block_start >= end:
+                break
+            cut, stop = max(start, run.block_start), min(end, run.block_start + run.count)
+            yield Run(run.xorb, run.xorb_start + cut - run.block_start, cut, stop - cut, run.new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +191,7 @@ class ChunkIndex:
     def open_xorb(self) -> KnownXorb:
         """A new xorb of this session, to be filled with :meth:`add`: :attr:`filling` from now on."""
         self.filling = KnownXorb()
+        self.filling_sizes: list[int] = []
         self._order.append(self.filling)
         return self.filling
 
@@ -165,6 +200,8 @@ class ChunkIndex:
         index = xorb.chunk_count
         xorb.hashes += digest
         xorb.raw_bytes += length
+        if xorb is self.filling:
+            self.filling_sizes.append(length)
         self._tables[None].setdefault(digest, (xorb, index))
         self._count += 1
         self._evict()
@@ -174,19 +211,55 @@ class ChunkIndex:
         """Let a chunk of this session be found in another place of it from now on."""
         self._tables[None][digest] = (xorb, index)
 
-    def learn(self, answer: Shard) -> None:
-        """Take in the xorbs of a dedup answer or of a cached shard (10.2, 10.3.2)."""
+    def learn(self, answer: Shard) -> bool:
+        """Take in the xorbs of a dedup answer or of a cached shard (10.2, 10.3.2). True if there was a new one.
+
+        The first ones matter most: a long answer is taken in up to half of what may be remembered.
+        """
         table = self._tables.setdefault(answer.key, {})
+        room = self._max_chunks // 2
+        last: KnownXorb | None = None
         for entry in answer.xorbs:
             if (answer.key, entry.hash) in self._answered:
                 continue
-            known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
+            room -= len(entry.chunks)
+            if room < 0 and last is not None:
+                break
+            last = known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
             self._answered[answer.key, entry.hash] = known
             for index, digest in enumerate(_split(entry.chunks.hashes)):
                 table.setdefault(digest, (known, index))
             self._order.append(known)
             self._count += known.chunk_count
+        if last is not None:
+            last.ends_answer = len(answer.xorbs) > 1
         self._evict()
+        return last is not None
+
+    def renumber(self, runs: Iterable[Run]) -> None:
+        """Drop those chunks of the xorb that is being filled of which a run says that they are elsewhere; the others
+        move up. The runs are those of all of its chunks.
+        """
+        xorb, plain = self.filling, self._tables[None]
+        digests, sizes = _split(bytes(xorb.hashes)), self.filling_sizes
+        self.filling_sizes = []
+        del xorb.hashes[:]
+        for run in runs:
+            old = slice(run.block_start, run.block_start + run.count)
+            if run.xorb is xorb:
+                xorb.hashes += b"".join(digests[old])
+                self.filling_sizes += sizes[old]
+            else:
+                xorb.raw_bytes -= sum(sizes[old])
+                self._count -= run.count
+            if run.xorb is xorb and run.xorb_start == run.block_start:
+                continue
+            for i, digest in enumerate(digests[old]):
+                if plain.get(digest) == (xorb, run.block_start + i):
+                    if run.xorb is xorb:
+                        plain[digest] = (xorb, run.xorb_start + i)
+                    else:
+                        del plain[digest]
 
     def find(self, key: bytes | None, digest: bytes) -> tuple[KnownXorb, int] | None:
         """The first known place of a chunk, its hash given as keyed with ``key``."""
@@ -234,6 +307,10 @@ class DedupPlanner:
         self._index = ChunkIndex(max_known)
         self._planned_bytes = 0
         self._last_query_byte: int | None = None
+        # Of the xorb that is being filled: what was stored again on purpose, and the first chunk of this file.
+        self._kept: set[int] = set()
+        self._file_first = 0
+        self._has_news = False
         self.start_file()
 
     def start_file(self, size: int | None = None) -> None:
@@ -243,6 +320,10 @@ class DedupPlanner:
         self._position = 0
         self._last_query: int | None = None
         self._repeats = _Repeats()
+        self._file_first = self._index.filling.chunk_count
+        self._new_bytes = 0
+        self._guarded_bytes = 0
+        self.again_bytes = 0
         if size is None or size >= self._queries.spacing_bytes:
             # Such a file is worth a query of its own, however soon it follows another one.
             self._last_query_byte = None
@@ -250,11 +331,96 @@ class DedupPlanner:
     def close_xorb(self) -> None:
         """Let new chunks go to a fresh xorb: the open one is being cut short."""
         if self._index.filling.chunk_count:
-            self._index.open_xorb()
+            self._open_xorb()
 
-    def learn(self, answer: Shard) -> None:
-        """Take in a dedup answer, or a cached shard."""
-        self._index.learn(answer)
+    def learn(self, answer: Shard) -> bool:
+        """Take in a dedup answer, or a cached shard. True if it told of a xorb that was not known."""
+        is_news = self._index.learn(answer)
+        self._has_news |= is_news
+        return is_news
+
+    def has_room_for(self, chunks: ChunkList) -> bool:
+        """True if the xorb that is being filled can take all of these chunks, should they be new."""
+        filling = self._index.filling
+        return (
+            filling.chunk_count + len(chunks) <= self._max_xorb_chunks
+            and filling.raw_bytes + chunks.total_bytes <= self._max_xorb_bytes
+        )
+
+    def revise(self, *, whole_xorb: bool) -> Revision | None:
+        """Drop chunks from the xorb that is being filled of which something was learned since they were placed.
+
+        Only those of this file, or all of them: before the xorb is complete. None if there are none.
+        """
+        filling = self._index.filling
+        first = 0 if whole_xorb else self._file_first
+        if not self._has_news or first == filling.chunk_count:
+            return None
+        if whole_xorb:
+            self._has_news = False
+        runs = self._revised(first)
+        if all(run.xorb is filling for run in runs):
+            return None
+        return self._revision(runs)
+
+    def withdraw_file(self) -> Revision | None:
+        """Drop what this file, read to its end, has brought to the xorb that is being filled: it is stored as it is.
+
+        None if there is nothing. The dropped run names no xorb.
+        """
+        filling, first = self._index.filling, self._file_first
+        if first == filling.chunk_count:
+            return None
+        runs = [Run(KnownXorb(), 0, first, filling.chunk_count - first, new=False)]
+        if first:
+            runs.insert(0, Run(filling, 0, 0, first, new=True))
+        return self._revision(runs)
+
+    def _revision(self, runs: list[Run]) -> Revision:
+        sizes = self._index.filling_sizes
+        chunks = ChunkList(bytes(self._index.filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
+        revision = Revision(self._index.filling, chunks, runs)
+        self._index.renumber(runs)
+        self._follow(revision)
+        return revision
+
+    def _revised(self, first: int) -> list[Run]:
+        """Where the chunks of the xorb that is being filled are: kept, or, from ``first`` on, known elsewhere."""
+        filling = self._index.filling
+        packed = bytes(filling.hashes)
+        keyed: dict[bytes | None, list[bytes]] = {
+            key: _split(_kernel.keyed_hashes(key, packed)) for key in self._index.keys if key is not None
+        }
+        runs: list[Run] = []
+        start = kept = 0  # where a run of what is kept begins, and what is its index from now on
+        i = first
+        while i < filling.chunk_count:
+            best = None if i in self._kept else self._longest(keyed, i)
+            if best is None:
+                i += 1
+                continue
+            if start < i:
+                runs.append(Run(filling, kept, start, i - start, new=True))
+                kept += i - start
+            count = next((n for n in range(1, best.count) if i + n in self._kept), best.count)
+            runs.append(Run(best.xorb, best.xorb_start, i, count, new=False))
+            start = i = i + count
+        if start < i:
+            runs.append(Run(filling, kept, start, i - start, new=True))
+        return runs
+
+    def _follow(self, revision: Revision) -> None:
+        """Let what is remembered of the xorb be true after a revision."""
+        moved = (run for i in self._kept for run in revision.runs_of(i, i + 1))
+        self._kept = {run.xorb_start for run in moved if run.xorb is revision.xorb}
+        if self._last is not None and self._last[0] is revision.xorb:
+            [run] = revision.runs_of(self._last[1] - 1, self._last[1])
+            self._last = (run.xorb, run.xorb_start + 1)
+        if self._repeats.place is not None and self._repeats.place[0] is revision.xorb:
+            self._repeats = _Repeats()
+        for start, end in revision.dropped:
+            self._new_bytes -= sum(revision.chunks.sizes[max(start, self._file_first) : end])
+        self._file_first -= sum(max(0, min(end, self._file_first) - start) for start, end in revision.dropped)
 
     def unknown(self, chunks: ChunkList) -> bytes:
         """The packed hashes of those chunks of a block that nothing is known of, each once."""
@@ -268,9 +434,12 @@ class DedupPlanner:
                     del left[digest]
         return b"".join(left)
 
-    def worth_asking(self, chunks: ChunkList) -> list[Hash]:
-        """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown."""
-        wanted = []
+    def worth_asking(self, chunks: ChunkList) -> Iterator[Hash]:
+        """Chunks of the next block to query (10.3.1): the first of a file and those the rule selects, where unknown.
+
+        And one in the last xorb of each answer, before the file goes on where the answer ended. What is learned before
+        the next one is taken counts: one answer often makes the others needless.
+        """
         selected = self._queries.selected(chunks)
         if self._position == 0 and len(chunks) and 0 not in selected:
             selected.insert(0, 0)
@@ -281,23 +450,28 @@ class DedupPlanner:
             if not self._is_far(chunks, i):
                 continue
             digest = chunks.digest(i)
-            if any(self._index.find(key, self._as_keyed(key, digest)) for key in self._index.keys):
+            if not self._may_tell_more(digest):
                 continue
             self._last_query = position
             self._last_query_byte = self._planned_bytes + sum(chunks.sizes[:i])
-            wanted.append(Hash(digest))
-        return wanted
+            yield Hash(digest)
 
-    def plan(self, chunks: ChunkList) -> list[Run]:
-        """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order."""
+    def plan(self, chunks: ChunkList, may_copy: Callable[[int], bool] = lambda _: True) -> list[Run]:
+        """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order.
+
+        ``may_copy`` says whether copies of a chunk, given by its index, take hardly any room (:data:`STRETCH_CHUNKS`).
+        """
         block = _PlannedBlock(chunks, self._index.keys)
         runs: list[Run] = []
         i = 0
         while i < len(chunks):
             digest = block.plain[i]
-            stretched = self._repeats.wants_copy(digest)
-            run = (None if stretched else self._known_run(block, i)) or self._new_run(block, i, alone=stretched)
+            stretched = self._repeats.wants_copy(digest) and may_copy(i)
+            run = None if stretched else self._known_run(block, i)
+            if run is None:
+                run = self._new_run(block, i, alone=stretched)
             if stretched:
+                self.again_bytes += block.sizes[i]
                 if self._repeats.first_copy():
                     self._index.move(digest, run.xorb, run.xorb_start)
             else:
@@ -315,33 +489,61 @@ class DedupPlanner:
         return runs
 
     def _known_run(self, block: _PlannedBlock, start: int) -> Run | None:
-        best: Run | None = None
         if self._last is not None and self._last[0].key in block.digests:
             xorb, index = self._last
             count = _matching(xorb, index, block.digests[xorb.key], start)
             if count:
                 # What continues the last term costs no term: always taken.
                 return Run(xorb, index, start, count, new=False)
-        for key, digests in block.digests.items():
-            place = self._index.find(key, digests[start])
+        best = self._longest(block.digests, start)
+        if best is None or self._guard.accepts(best.count) or not self._may_store_again(block.sizes[start]):
+            return best
+        self.again_bytes += block.sizes[start]
+        self._guarded_bytes += block.sizes[start]
+        return None
+
+    def _longest(self, digests: Mapping[bytes | None, list[bytes]], start: int) -> Run | None:
+        """The longest run of known chunks, given as hashed under each key, that begins with chunk ``start``."""
+        best: Run | None = None
+        for key, listed in digests.items():
+            place = self._index.find(key, listed[start])
             if place is not None:
-                count = _matching(*place, digests, start)
+                count = _matching(*place, listed, start)
                 if best is None or count > best.count:
                     best = Run(*place, start, count, new=False)
-        return best if best is not None and self._guard.accepts(best.count) else None
+        return best
+
+    def _may_store_again(self, length: int) -> bool:
+        """True if the guard may have a chunk stored again: for what is new of the file is worth it, and the term
+        before is one of new chunks, which goes on.
+        """
+        filling = self._index.filling
+        return (
+            self._last == (filling, filling.chunk_count)
+            and self._guarded_bytes + length <= MAX_AGAIN_SHARE * self._new_bytes
+        )
 
     def _new_run(self, block: _PlannedBlock, start: int, *, alone: bool) -> Run:
         """Store the chunk at ``start`` and, unless ``alone``, what follows it as long as it is unknown and fits."""
         end = start + 1 if alone else len(block.plain)
         xorb = self._index.filling
         if not self._fits(xorb, block.sizes[start]):
-            xorb = self._index.open_xorb()
+            xorb = self._open_xorb()
+        if alone or self._is_known(block, start):
+            self._kept.add(xorb.chunk_count)
         first = self._index.add(xorb, block.plain[start], block.sizes[start])
         i = start + 1
         while i < end and self._fits(xorb, block.sizes[i]) and not self._is_known(block, i):
             self._index.add(xorb, block.plain[i], block.sizes[i])
             i += 1
+        self._new_bytes += sum(block.sizes[start:i])
         return Run(xorb, first, start, i - start, new=True)
+
+    def _open_xorb(self) -> KnownXorb:
+        self._kept = set()
+        self._file_first = 0
+        self._has_news = False
+        return self._index.open_xorb()
 
     def _fits(self, xorb: KnownXorb, length: int) -> bool:
         return xorb.chunk_count < self._max_xorb_chunks and xorb.raw_bytes + length <= self._max_xorb_bytes
@@ -355,6 +557,18 @@ class DedupPlanner:
 
     def _is_known(self, block: _PlannedBlock, i: int) -> bool:
         return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())
+
+    def _may_tell_more(self, digest: bytes) -> bool:
+        """True if an answer about a chunk may tell what is not known."""
+        is_known = False
+        for key in self._index.keys:
+            place = self._index.find(key, self._as_keyed(key, digest))
+            if place is not None:
+                is_known = True
+                if place[0].ends_answer:
+                    place[0].ends_answer = False
+                    return True
+        return not is_known
 
     @staticmethod
     def _as_keyed(key: bytes | None, digest: bytes) -> bytes:

@@ -343,6 +343,26 @@ class XorbBuilder:
         self._raw_bytes += raw_bytes
         return first
 
+    def drop(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Take chunks ``[start, end)`` out again, spans in ascending order; those behind them move up."""
+        chunks, ends = self.chunks, (0, *memoryview(b"".join(self._ends)).cast("Q"))
+        kept: list[ChunkList] = []
+        new_ends: list[int] = []
+        position = at = 0
+        for start, end in (*spans, (self._chunk_count, self._chunk_count)):
+            kept.append(chunks.slice(position, start))
+            shift = ends[position] - at
+            if shift and start > position:
+                self._body.move(at, ends[position], ends[start] - ends[position])
+            new_ends += (ends[i + 1] - shift for i in range(position, start))
+            at += ends[start] - ends[position]
+            position = end
+        self._chunks = [ChunkList.concat(kept)]
+        self._ends = [struct.pack(f"={len(new_ends)}Q", *new_ends)]
+        self._end = at
+        self._chunk_count = len(new_ends)
+        self._raw_bytes = self._chunks[0].total_bytes
+
     def finish(self) -> tuple[XorbInfo, memoryview]:
         """The xorb and its body, without a footer. The body is a read-only view, good until :meth:`reset`."""
         if not self._chunk_count:

@@ -50,6 +50,12 @@ class Block:
     chunks: ChunkList
     readers: list[Future[Any]] | None = None
 
+    def is_uniform(self, index: int) -> bool:
+        """True if a chunk is one byte over and over: compressed, it takes hardly any room."""
+        start, length = sum(self.chunks.sizes[:index]), self.chunks.sizes[index]
+        data = self.data[start : start + length]
+        return data[1:] == data[:-1]
+
 
 def usable_cores() -> int:
     """How many cores this process may use."""

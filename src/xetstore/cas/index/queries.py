@@ -165,6 +165,13 @@ _HELD_AFTER: Final = (
     .order_by(xorb.c.id)
     .limit(bindparam("most"))
 )
+_NEWEST_HELD: Final = (
+    select(xorb)
+    .join(holder, holder.c.xorb_id == xorb.c.id)
+    .where(holder.c.namespace == bindparam("namespace"), _SOUND)
+    .order_by(xorb.c.id.desc())
+    .limit(bindparam("most"))
+)
 _SUPERSEDED: Final = select(superseded.c.key).where(superseded.c.created_at < bindparam("moment")).limit(PAGE_ROWS)
 _NEWEST_DEDUP_KEY: Final = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
 
@@ -342,6 +349,11 @@ class Reader:
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
         """What a namespace uploaded after a xorb, in the order of registration."""
         page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
+        return [_xorb_row(row) for row in page]
+
+    def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
+        """What a namespace uploaded last, the newest first."""
+        page = self.connection.execute(_NEWEST_HELD, {"namespace": namespace, "most": limit})
         return [_xorb_row(row) for row in page]
 
     def dedup_key(self) -> tuple[bytes, float] | None:

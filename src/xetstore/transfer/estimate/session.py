@@ -12,11 +12,12 @@ from typing import Final
 
 from xetstore import _kernel
 from xetstore.interfaces import Cas
-from xetstore.protocol.dedup import MAX_KNOWN_CHUNKS, WIRE_QUERIES, DedupPlanner, KnownXorb, Run
+from xetstore.protocol.dedup import MAX_KNOWN_CHUNKS, WIRE_QUERIES, DedupPlanner, KnownXorb, Revision, Run
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, AlgorithmSuite
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import Block, FileInfo, FileScan
+from xetstore.transfer.upload.placing import Recent
 
 SAMPLED: Final = 16
 """One new chunk in so many is compressed, and the first one of each file."""
@@ -44,14 +45,23 @@ class Draft:
         """The next bytes are of this kind."""
         if not self.cells:
             self.cells = [[0] * len(_KINDS) for _ in range(self.cell_count)]
-        self.totals[kind] += nbytes
-        end = self.position + nbytes
-        while self.position < end:
-            cell = min(self.position * self.cell_count // self.size, self.cell_count - 1)
+        self._count(kind, self.position, nbytes)
+        self.position += nbytes
+
+    def turn(self, start: int, nbytes: int) -> None:
+        """Bytes from ``start`` on that were counted as new are stored."""
+        self._count(_NEW, start, nbytes, by=-1)
+        self._count(_STORED, start, nbytes)
+
+    def _count(self, kind: int, position: int, nbytes: int, *, by: int = 1) -> None:
+        self.totals[kind] += by * nbytes
+        end = position + nbytes
+        while position < end:
+            cell = min(position * self.cell_count // self.size, self.cell_count - 1)
             border = -(-(cell + 1) * self.size // self.cell_count)  # where the next cell starts
             stop = end if cell == self.cell_count - 1 else min(border, end)
-            self.cells[cell][kind] += stop - self.position
-            self.position = stop
+            self.cells[cell][kind] += by * (stop - position)
+            position = stop
 
     def close(self, info: FileInfo) -> None:
         """The file was read to its end: what each cell has most of is its kind, and the cells are done with."""
@@ -80,6 +90,12 @@ class _Origins:
         while self._count > self._max_chunks and len(self._bounds) > 1:
             self._count -= self._bounds.popitem(last=False)[0].chunk_count
 
+    def follow(self, revision: Revision) -> None:
+        """Chunks of a xorb are gone, and those behind them moved up."""
+        starts, _ = self._bounds.get(revision.xorb, ([], []))
+        for i, start in enumerate(starts):
+            starts[i] -= sum(max(0, min(end, start) - first) for first, end in revision.dropped)
+
     def split(self, run: Run) -> Iterator[tuple[int, int | None]]:
         """How many chunks of a run each file brought, in order; None for a file that was forgotten."""
         starts, files = self._bounds.get(run.xorb, ((), ()))
@@ -105,6 +121,10 @@ class EstimateSession:
         self._planner = DedupPlanner(suite, WIRE_QUERIES if cas is None else cas.queries, most)
         self._origins = _Origins(2 * most)
         self._file = -1
+        self._recent = Recent()
+        # For each new chunk of this file in the xorb that is being filled, where in the file it is.
+        self._filling: KnownXorb | None = None
+        self._positions: dict[int, int] = {}
         self._new_chunks = 0
         self.queries = 0
         self.broken = False
@@ -112,11 +132,12 @@ class EstimateSession:
     def read(self, path: Path, scan: FileScan) -> Draft:
         """Plan a file to its end."""
         self._file += 1
+        self._positions = {}
         draft = Draft(path, max(scan.size, 1), self._cells)
         self._planner.start_file()
         for block in scan:
-            self._ask(block)
-            runs = self._planner.plan(block.chunks)
+            self._ask(block, draft)
+            runs = self._planner.plan(block.chunks, block.is_uniform)
             offsets = list(accumulate(block.chunks.sizes, initial=0))
             before = draft.totals[_NEW]
             for run in runs:
@@ -127,23 +148,48 @@ class EstimateSession:
         draft.close(scan.info())
         return draft
 
-    def _ask(self, block: Block) -> None:
+    def _ask(self, block: Block, draft: Draft) -> None:
         if self._cas is None:
             return
+        has_news = False
         for chunk in self._planner.worth_asking(block.chunks):
             self.queries += 1
             try:
                 answer = self._cas.find_chunk(chunk)
+                if answer is None and (most := self._recent.wanted(draft.size)):
+                    answer = self._cas.find_recent(most)
             except BaseException:
                 self.broken = True
                 raise
             if answer is not None:
-                self._planner.learn(answer)
+                has_news |= self._planner.learn(answer)
+        if has_news and (revision := self._planner.revise(whole_xorb=False)) is not None:
+            self._revise(revision, draft)
+
+    def _revise(self, revision: Revision, draft: Draft) -> None:
+        """What an upload would drop of what it was going to store is stored already."""
+        self._origins.follow(revision)
+        positions, self._positions = self._positions, {}
+        for run in revision.runs:
+            for old in range(run.block_start, run.block_start + run.count):
+                if old not in positions:
+                    continue  # of a file before this one
+                if run.xorb is revision.xorb:
+                    self._positions[run.xorb_start + old - run.block_start] = positions[old]
+                else:
+                    nbytes = revision.chunks.sizes[old]
+                    draft.turn(positions[old], nbytes)
+                    self._progress.advance(new=-nbytes, deduped=nbytes)
 
     def _count(self, draft: Draft, run: Run, offsets: Sequence[int]) -> None:
         at = run.block_start
         if run.new:
             self._origins.add(run, self._file)
+            if run.xorb is not self._filling:
+                self._filling, self._positions = run.xorb, {}
+            base = draft.position - offsets[at]
+            for i in range(run.count):
+                self._positions[run.xorb_start + i] = base + offsets[at + i]
             parts: Iterable[tuple[int, int]] = [(run.count, _NEW)]
         elif run.xorb.name is not None:
             parts = [(run.count, _STORED)]

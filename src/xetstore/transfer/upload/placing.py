@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
-from xetstore.errors import AccessDeniedError, InterruptedCallError, XetError
+from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import Cas
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import DedupPlanner, Run
+from xetstore.protocol.dedup import DedupPlanner, Revision, Run
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import AlgorithmSuite
+from xetstore.transfer.scan import Block, FileInfo
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries
+
+RECENT_FROM_BYTES: Final = 4 << 20
+"""From which size on a file is worth a look at what was stored last, where a query finds nothing."""
+
+MAX_RECENT_CHUNKS: Final = 32_768
+
+RECOGNISED_BYTES: Final = 4 << 30
+"""How long a file may be to be looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
+
+
+class Recent:
+    """How much of what was stored last a session has been told: as much as some versions of its files would be."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def wanted(self, file_bytes: int) -> int:
+        """How many chunks are worth looking at for a file, 8 times its own; 0 if half of them have been."""
+        wanted = min(file_bytes >> 13, MAX_RECENT_CHUNKS)
+        if file_bytes < RECENT_FROM_BYTES or wanted < 2 * self._told:
+            return 0
+        self._told = wanted
+        return wanted
 
 
 class Placer:
     """Places the chunks of one file after another: draft 10.1, then 10.2, then 10.3. To be closed.
 
-    With ``dry_run`` every answer is waited for, and none of them is remembered. Not thread-safe. Raises what the Cas
-    raises, where it is waited for.
+    For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
+    stored already: they are dropped from their xorb again as long as it is being filled. With ``dry_run`` every answer
+    is waited for, and none of them is remembered. Not thread-safe. Raises what the Cas raises, where it is waited for.
     """
 
     def __init__(
@@ -43,14 +70,19 @@ class Placer:
         if cas.queries.in_background and not dry_run:
             self._background = BackgroundQueries(cas, self._remember)
         self._holds = False
+        self._has_news = False
+        self._size = 0
+        self._recent = Recent()
 
     def start_file(self, size: int) -> None:
         """The next chunks are those of another file."""
         self._planner.start_file(size)
         self._holds = size > self._large_bytes
+        self._size = size
 
-    def place(self, chunks: ChunkList) -> list[Run]:
-        """Where the chunks of the next block are, or are to be put."""
+    def look_up(self, chunks: ChunkList) -> list[Revision]:
+        """Look for the chunks of the next block; which of those before it are to be dropped, in order."""
+        self._has_news = False
         if self._background is not None:
             self._learn(self._background.arrived())
         if self._known is not None and (unknown := self._planner.unknown(chunks)):
@@ -58,7 +90,41 @@ class Placer:
         if self._asks:
             self._ask(chunks)
         self._holds = False
-        return self._planner.plan(chunks)
+        revisions = [self._planner.revise(whole_xorb=False)] if self._has_news else []
+        if not self._planner.has_room_for(chunks):
+            revisions.append(self._planner.revise(whole_xorb=True))
+        return [revision for revision in revisions if revision is not None]
+
+    def place(self, block: Block) -> list[Run]:
+        """Where the chunks of the next block are, or are to be put."""
+        return self._planner.plan(block.chunks, block.is_uniform)
+
+    def stored_file(self, file: FileInfo) -> Reconstruction | None:
+        """A file as it is stored, with its chunk hashes; None if it is not, or a question takes long, or the answer
+        much memory.
+        """
+        if not self._asks or self._cas.queries.in_background or file.size > RECOGNISED_BYTES:
+            return None
+        try:
+            stored = self._cas.reconstruct(file.hash, hashes=True)
+        except (NotFoundError, DamagedError):
+            return None
+        return stored if stored.term_hashes is not None else None
+
+    def withdraw_file(self) -> Revision | None:
+        """What this file has brought to the xorb that is being filled is to be dropped: it is stored as it is."""
+        return self._planner.withdraw_file()
+
+    @property
+    def again_bytes(self) -> int:
+        """How much of this file is stored again only because it would become fragmented (10.4)."""
+        return self._planner.again_bytes
+
+    def last_revision(self) -> Revision | None:
+        """What is to be dropped from the open xorb before it is cut short."""
+        if self._background is not None:
+            self._learn(self._background.arrived())
+        return self._planner.revise(whole_xorb=True)
 
     def close_xorb(self) -> None:
         """Let new chunks go to a fresh xorb: the open one is being cut short."""
@@ -80,7 +146,12 @@ class Placer:
     def _ask(self, chunks: ChunkList) -> None:
         for chunk in self._planner.worth_asking(chunks):
             if self._background is None:
-                self._learn(self._answers(chunk))
+                answers = self._answers(chunk)
+                if not answers and self._asks and (most := self._recent.wanted(self._size)):
+                    # What it begins with is new, or changed: it may be a version of what was stored before.
+                    recent = self._cas.find_recent(most)
+                    answers = [] if recent is None else [recent]
+                self._learn(answers)
                 continue
             self._background.ask(chunk)
             if self._holds:
@@ -104,7 +175,7 @@ class Placer:
 
     def _learn(self, answers: list[Shard]) -> None:
         for answer in answers:
-            self._planner.learn(answer)
+            self._has_news |= self._planner.learn(answer)
 
     def _remember(self, answer: Shard) -> None:
         if self._remembering is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TypeAlias
 
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, FilesRegistered, Forgotten, ignore
@@ -23,9 +24,9 @@ from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import KnownXorb, Run
+from xetstore.protocol.dedup import KnownXorb, Revision, Run
 from xetstore.protocol.hashes import Hash, verification_hash
-from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy
@@ -34,7 +35,7 @@ from xetstore.transfer.scan import Block, FileInfo, FileScan, usable_cores
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.sizing import upload_sizes
-from xetstore.transfer.upload.xorbs import XorbWriter
+from xetstore.transfer.upload.xorbs import Owners, XorbWriter
 
 FLUSH_RAW_BYTES = 8 << 30
 FLUSH_FILES = 10_000
@@ -45,7 +46,8 @@ FLUSH_FILES = 10_000
 class PutReport:
     """A stored file. ``new_bytes`` and ``deduped_bytes`` are raw and add up to its size.
 
-    ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included.
+    ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included. ``again_bytes`` of the new
+    ones were stored already, and were stored again so that the file does not become fragmented (10.4).
     """
 
     path: Path
@@ -53,11 +55,16 @@ class PutReport:
     new_bytes: int
     deduped_bytes: int
     stored_bytes: int
+    again_bytes: int = 0
+
+
+# Its xorb, which may not have its name yet; first chunk, end chunk, raw bytes; verification hash (6.4).
+_Term: TypeAlias = tuple[KnownXorb, int, int, int, Hash]
 
 
 @dataclass(slots=True)
 class _OpenTerm:
-    """A term of a file whose xorb may not have its name yet."""
+    """The last term of a file so far, which may go on."""
 
     xorb: KnownXorb
     start: int
@@ -71,19 +78,69 @@ class _PendingFile:
     """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many."""
 
     path: Path
-    terms: list[tuple[KnownXorb, int, int, int, Hash]] = field(default_factory=list)
+    terms: list[_Term] = field(default_factory=list)
+    last: _OpenTerm | None = None
     info: FileInfo | None = None
     new_bytes: int = 0
     stored_bytes: int = 0
+    again_bytes: int = 0
 
-    def close_term(self, term: _OpenTerm, suite: AlgorithmSuite) -> None:
+    def extend(self, run: Run, chunks: ChunkList, suite: AlgorithmSuite) -> None:
+        """Go on with the chunks of a run."""
+        last = self.last
+        if last is None or last.xorb is not run.xorb or last.end != run.xorb_start:
+            self.close_term(suite)
+            last = self.last = _OpenTerm(run.xorb, run.xorb_start, run.xorb_start, 0, bytearray())
+        last.end += run.count
+        last.unpacked_bytes += chunks.total_bytes
+        last.hashes += chunks.hashes
+
+    def close_term(self, suite: AlgorithmSuite) -> None:
+        """End the last term."""
+        term, self.last = self.last, None
+        if term is None:
+            return
         if self.terms:
-            last = self.terms[-1]
-            if last[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
-                self.terms.append(last)
+            before = self.terms[-1]
+            if before[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
+                self.terms.append(before)
                 return
         proof = verification_hash(bytes(term.hashes), suite)
         self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
+
+    def take_terms(self, stored: Reconstruction, suite: AlgorithmSuite) -> None:
+        """Let the terms be those of the stored file, told with the chunk hashes of each."""
+        xorbs = {name: KnownXorb(name, is_hint=True) for name in stored.fetches}
+        told = zip(stored.terms, stored.term_hashes or (), strict=True)
+        self.terms = [
+            (xorbs[term.xorb], term.chunk_start, term.chunk_end, term.unpacked_bytes, verification_hash(hashes, suite))
+            for term, hashes in told
+        ]
+
+    def revise(self, revision: Revision, suite: AlgorithmSuite) -> None:
+        """Let the terms name the chunks of a xorb where they are from now on."""
+        before, last = self.terms, self.last
+        self.terms, self.last = [], None
+        revised: dict[int, list[_Term]] = {}  # equal neighbours stay one object
+        for term in before:
+            if term[0] is not revision.xorb:
+                self.terms.append(term)
+                continue
+            if id(term) not in revised:
+                first = len(self.terms)
+                self._extend_by(revision, term[1], term[2], suite)
+                self.close_term(suite)
+                revised[id(term)] = self.terms[first:]
+            else:
+                self.terms += revised[id(term)]
+        if last is None or last.xorb is not revision.xorb:
+            self.last = last
+        else:
+            self._extend_by(revision, last.start, last.end, suite)
+
+    def _extend_by(self, revision: Revision, start: int, end: int, suite: AlgorithmSuite) -> None:
+        for run in revision.runs_of(start, end):
+            self.extend(run, revision.chunks.slice(run.block_start, run.block_start + run.count), suite)
 
     @property
     def is_hinted(self) -> bool:
@@ -93,7 +150,8 @@ class _PendingFile:
     def report(self) -> PutReport:
         """What is told of the file when it is stored."""
         assert self.info is not None
-        return PutReport(self.path, self.info, self.new_bytes, self.info.size - self.new_bytes, self.stored_bytes)
+        deduped_bytes = self.info.size - self.new_bytes
+        return PutReport(self.path, self.info, self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes)
 
     def entry(self) -> FileEntry:
         """The file as a shard names it; all its xorbs have names by now."""
@@ -165,8 +223,14 @@ class UploadSession:
             emit=emit,
         )
         self._files: list[_PendingFile] = []
+        # Of the xorb that is being filled: whose its chunks are, and the first file that may name it.
+        self._filling: KnownXorb | None = None
+        self._owners: Owners[_PendingFile] = Owners()
+        self._first_user = 0
         self._gathered_bytes = 0
         self._refused: list[Path] = []
+        self._recognises = True
+        self._has_recognised = False
         self.broken = False
 
     def __enter__(self) -> UploadSession:
@@ -185,20 +249,27 @@ class UploadSession:
         the session is :attr:`broken`.
         """
         pending = _PendingFile(path)
-        term: _OpenTerm | None = None
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
-                    runs = self._placer.place(block.chunks)
+                    for revision in self._placer.look_up(block.chunks):
+                        self._revise(revision, pending)
+                    runs = self._placer.place(block)
+                    self._note_owner(pending, runs)
                     block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
                 pending.new_bytes += block_new
                 self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
                 for run in runs:
-                    term = self._extend(pending, term, run, block.chunks)
-            if term is not None:
-                pending.close_term(term, self._suite)
+                    whole = run.count == len(block.chunks)
+                    end = run.block_start + run.count
+                    chunks = block.chunks if whole else block.chunks.slice(run.block_start, end)
+                    pending.extend(run, chunks, self._suite)
+            pending.close_term(self._suite)
             pending.info = scan.info()
+            pending.again_bytes = self._placer.again_bytes
+            with self._or_broken():
+                self._recognise(pending)
         self._files.append(pending)
         self._gathered_bytes += pending.info.size
 
@@ -213,11 +284,14 @@ class UploadSession:
         RejectedShardError where the server has not what was believed; :meth:`start_over` then says what to add again.
         """
         with self._or_broken():
+            if (revision := self._placer.last_revision()) is not None:
+                self._revise(revision)
             files, self._files, self._gathered_bytes = self._files, [], 0
             if self._dry_run:
                 return [file.report() for file in files]
             xorbs = self._writer.finish()
             self._placer.close_xorb()
+            self._filling = None
             entries = tuple(file.entry() for file in files)
             own = {xorb.hash for xorb in xorbs}
             xorbs += self._untold(entries, own)
@@ -227,13 +301,20 @@ class UploadSession:
                 if any(file.is_hinted for file in files):
                     self._refused = [file.path for file in files]
                 raise
+            self._has_recognised = False
         return [file.report() for file in files]
 
     def start_over(self, refusal: RejectedShardError) -> list[Path]:
-        """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use."""
+        """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use.
+
+        But where files were taken to be stored as they are, first of all look for each of their chunks.
+        """
         refused, self._refused = self._refused, []
         if refused:
             self.broken = False
+        if refused and self._has_recognised:
+            self._has_recognised = self._recognises = False
+        elif refused:
             self._placer.forget()
             if self._known is not None:
                 self._known.forget_all()
@@ -257,17 +338,44 @@ class UploadSession:
         named = dict.fromkeys(term.xorb for file in files for term in file.terms)
         return self._known.unregistered([name for name in named if name not in told])
 
-    def _extend(self, file: _PendingFile, term: _OpenTerm | None, run: Run, block: ChunkList) -> _OpenTerm:
-        chunks = block if run.count == len(block) else block.slice(run.block_start, run.block_start + run.count)
-        nbytes = chunks.total_bytes
-        if term is not None:
-            if term.xorb is run.xorb and term.end == run.xorb_start:
-                term.end += run.count
-                term.unpacked_bytes += nbytes
-                term.hashes += chunks.hashes
-                return term
-            file.close_term(term, self._suite)
-        return _OpenTerm(run.xorb, run.xorb_start, run.xorb_start + run.count, nbytes, bytearray(chunks.hashes))
+    def _recognise(self, file: _PendingFile) -> None:
+        """Let a file that is stored as it is have the terms that it has: of what it begins with, not all may have been
+        found.
+        """
+        assert file.info is not None
+        if not self._recognises or not file.new_bytes or not file.terms[0][0].is_hint:
+            return
+        stored = self._placer.stored_file(file.info)
+        if stored is None:
+            return
+        file.take_terms(stored, self._suite)
+        self._has_recognised = True
+        if (revision := self._placer.withdraw_file()) is not None:
+            self._revise(revision)
+        file.again_bytes = min(file.again_bytes, file.new_bytes)
+
+    def _note_owner(self, file: _PendingFile, runs: list[Run]) -> None:
+        """Remember whose the new chunks are in the xorb that is being filled, and which file was its first."""
+        for run in runs:
+            if not run.new:
+                continue
+            if run.xorb is not self._filling:
+                self._filling, self._owners, self._first_user = run.xorb, Owners(), len(self._files)
+            self._owners.shares.append((file, run.count))
+
+    def _revise(self, revision: Revision, current: _PendingFile | None = None) -> None:
+        """Drop chunks that are stored already from the xorb that is being filled, and let all files follow."""
+        sizes = revision.chunks.sizes
+        for owner, start, end in self._owners.drop(revision.dropped):
+            nbytes = sum(sizes[start:end])
+            owner.new_bytes -= nbytes
+            self._progress.advance(new=-nbytes, deduped=nbytes)
+        if not self._dry_run:
+            self._writer.drop(revision.xorb, revision.dropped)
+        for file in self._files[self._first_user :]:
+            file.revise(revision, self._suite)
+        if current is not None:
+            current.revise(revision, self._suite)
 
     def _store_new(self, file: _PendingFile, block: Block, runs: list[Run]) -> int:
         """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
@@ -361,13 +469,15 @@ def _add(session: UploadSession, path: Path, on_error: Callable[[Path, XetError]
 
 def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
     """Register what was added; once more from the start where the server has not what was believed."""
-    try:
-        reports = session.flush()
-    except RejectedShardError as refusal:
-        again = session.start_over(refusal)
-        if not again:
-            raise
+    while True:
+        try:
+            reports = session.flush()
+        except RejectedShardError as refusal:
+            again = session.start_over(refusal)
+            if not again:
+                raise
+        else:
+            yield from reports
+            return
         for path in again:
             yield from _add(session, path, on_error)
-        reports = session.flush()
-    yield from reports

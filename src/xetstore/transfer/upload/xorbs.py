@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from xetstore.errors import InterruptedCallError, UnavailableError
 from xetstore.events import Emit, XorbStored, ignore
@@ -23,6 +23,7 @@ from xetstore.transfer.upload.slots import XorbSlots
 from xetstore.transfer.waiting import result_of
 
 T = TypeVar("T")
+OwnerT = TypeVar("OwnerT")
 
 SHARD_CHUNKS = 100_000
 """A shard of xorbs alone is sent when so many new chunks have gathered: what is held must not grow with a file."""
@@ -41,6 +42,32 @@ class Owner(Protocol):
     """Whoever new chunks belong to. ``stored_bytes`` grows by what they take in a xorb."""
 
     stored_bytes: int
+
+
+@dataclass(slots=True)
+class Owners(Generic[OwnerT]):
+    """To whom the chunks of a xorb belong, in order."""
+
+    shares: list[tuple[OwnerT, int]] = field(default_factory=list)
+
+    def drop(self, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[OwnerT, int, int]]:
+        """Take out chunks ``[start, end)``, spans in ascending order; which of them were whose, as they were numbered
+        before. To be taken to its end.
+        """
+        shares, self.shares = self.shares, []
+        left = deque(spans)
+        at = 0
+        for owner, count in shares:
+            stop, kept = at + count, count
+            while left and left[0][0] < stop:
+                start, end = left.popleft()
+                if end > stop:
+                    left.appendleft((stop, end))
+                yield owner, start, min(end, stop)
+                kept -= min(end, stop) - start
+            if kept:
+                self.shares.append((owner, kept))
+            at = stop
 
 
 @dataclass(slots=True)
@@ -70,7 +97,7 @@ class _OpenXorb:
 
     known: KnownXorb
     builder: XorbBuilder
-    owners: list[tuple[Owner, int]] = field(default_factory=list)
+    owners: Owners[Owner] = field(default_factory=Owners)
 
 
 class XorbWriter:
@@ -153,6 +180,12 @@ class XorbWriter:
         if self._batch.is_full:
             self._hand_over()
 
+    def drop(self, xorb: KnownXorb, spans: Sequence[tuple[int, int]]) -> None:
+        """Take chunks ``[start, end)`` out of the open xorb again, spans in ascending order; those behind move up."""
+        self._check()
+        self._hand_over()
+        self._encoder.submit(self._guarded, lambda: self._drop(xorb, spans))
+
     def finish(self) -> list[XorbEntry]:
         """End the open xorb and wait until all are stored; what was stored and is in no shard yet."""
         self._hand_over()
@@ -196,14 +229,24 @@ class XorbWriter:
             self._open = _OpenXorb(batch.xorb, builder)
         chunks = batch.chunks[0] if len(batch.chunks) == 1 else ChunkList.concat(batch.chunks)
         self._open.builder.append(batch.pieces, chunks, policy=self._policy, threads=self._threads)
-        self._open.owners += batch.owners
+        self._open.owners.shares += batch.owners
+
+    def _drop(self, xorb: KnownXorb, spans: Sequence[tuple[int, int]]) -> None:
+        assert self._open is not None
+        assert self._open.known is xorb
+        self._open.builder.drop(spans)
+        for _ in self._open.owners.drop(spans):
+            pass
 
     def _close(self) -> None:
         assert self._open is not None
         opened, self._open = self._open, None
+        if not opened.builder.chunk_count:  # all of it was dropped
+            self._slots.give_back(opened.builder)
+            return
         info, body = opened.builder.finish()
         opened.known.name = info.hash
-        _credit(opened.owners, info)
+        _credit(opened.owners.shares, info)
         self._storing.append(self._storer.submit(self._store, info, body, opened.builder))
         self._entries.append(XorbEntry(info.hash, info.chunks))
         if sum(len(entry.chunks) for entry in self._entries) >= SHARD_CHUNKS:
