@@ -99,7 +99,7 @@ def test_a_store_that_was_open_when_the_disk_was_full_goes_on(root: Path, sample
         assert expect_absent_or_whole(cas, new)
 
 
-_CRASHES = """
+CRASHES = """
 import os, sys
 from pathlib import Path
 from xetstore.cas import EmbeddedCas
@@ -117,12 +117,13 @@ for number in range(200):
     if code == 0:
         break
 """
+"""Puts one sample into store after store below a folder, and dies at the first, second, … operation of the disk."""
 
 
 @pytest.mark.slow
 def test_wherever_the_process_dies_the_store_is_whole(tmp_path: Path, small: Sample) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _CRASHES, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", CRASHES, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
     )
     codes = [int(line) for line in done.stdout.split()]
     assert len(codes) > 50

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cas.test_faults import CRASHES
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.access import DedupDomain
 from xetstore.cas.healing import SUPERSEDED_SECONDS
@@ -351,26 +352,6 @@ def test_xorbs_that_are_not_shared_do_not_heal_a_file_that_others_have_too(
         assert read_back(view, sample.file.hash) == sample.data
 
 
-_CRASHES = """
-import os, sys
-from pathlib import Path
-from xetstore.cas import EmbeddedCas
-from xetstore.testing import FaultPlan, make_sample, random_bytes, upload
-sample = make_sample(random_bytes(100_000, 3))
-for number in range(200):
-    child = os.fork()
-    if child == 0:
-        with FaultPlan(fail_at=number, crash=True).installed():
-            with EmbeddedCas.open(Path(sys.argv[1]) / str(number)) as cas:
-                upload(cas, sample)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(code)
-    if code == 0:
-        break
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "a flipped bit that was found"])
 def test_wherever_a_healer_dies_the_next_one_heals(tmp_path: Path, damage: str) -> None:
@@ -386,7 +367,7 @@ def test_wherever_a_healer_dies_the_next_one_heals(tmp_path: Path, damage: str) 
     for number in range(60):
         shutil.copytree(tmp_path / "damaged", tmp_path / str(number))
     done = subprocess.run(
-        [sys.executable, "-c", _CRASHES, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", CRASHES, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
     )
     codes = [int(line) for line in done.stdout.split()]
     assert 15 < len(codes) < 60

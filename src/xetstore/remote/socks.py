@@ -5,15 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from xetstore.errors import AccessDeniedError, TimedOutError, UnreachableError, UsageError, XetError
 from xetstore.remote.exchange import Exchange
 from xetstore.remote.lookup import addresses
 from xetstore.remote.network import Proxy
-
-SCHEMES: Final = ("socks5", "socks5h")
-"""The name of the other side is looked up here, or by the proxy."""
 
 
 def connect_through(
@@ -44,7 +41,7 @@ def connect_through(
     scheme, where, proxy_port = proxy.parts
     name, _, password = (proxy.login or "").partition(":")
     try:
-        if scheme == "socks5":
+        if scheme == "socks5":  # by socks5h the proxy looks the name up
             host = addresses(host, port, exchange.call, deadline)[0][4][0]
         family, kind, protocol, _, address = addresses(where, proxy_port, exchange.call, deadline)[0]
     except XetError:
