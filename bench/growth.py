@@ -234,7 +234,7 @@ def operations(cas: EmbeddedCas, chunks: list[Hash], asked: int) -> list[str]:
         raise SystemExit(f"{file} is there, and nobody registered it")
 
     def query(chunk: Hash, *, found: bool) -> None:
-        if (cas.find_chunk(chunk) is not None) != found:
+        if (cas.find_chunks(chunk) is not None) != found:
             raise SystemExit(f"chunk {chunk} is {'not ' if found else ''}found")
 
     return [

@@ -30,7 +30,7 @@ STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     (ENCODE, _kernel, "encode_chunks"),
     (SEND, HttpCas, "put_xorb"),
     (REGISTER, HttpCas, "put_shard"),
-    (ASK, HttpCas, "find_chunk"),
+    (ASK, HttpCas, "find_chunks"),
     (ASK, HttpCas, "reconstruct"),
     (RECEIVE, Answer, "take"),
     (DECODE, _kernel, "decode_chunks"),

@@ -109,8 +109,8 @@ class Liar:
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         return self.cas.reconstruct_many(files)
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
-        return self.cas.find_chunk(chunk)
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
+        return self.cas.find_chunks(*chunks)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         return None

@@ -19,6 +19,10 @@ MANY_FILES: Final = 64
 """How many files one :meth:`Cas.reconstruct_many` takes: with them a URL stays below 8 KB, which proxies let pass."""
 
 
+MANY_CHUNKS: Final = 1024
+"""How many chunks one :meth:`Cas.find_chunks` takes where a server answers for several: 32 KiB of hashes."""
+
+
 class AnswerTooLongError(IntegrityError):
     """An answer does not fit into what may be held of it: where it is about less of a file, it may."""
 
@@ -41,7 +45,7 @@ class Cas(Protocol):
 
     ``cas.EmbeddedCas`` (in this process) and ``remote.HttpCas`` (any server) both are one; ``transfer``
     knows nothing else, so one pair of pipelines serves them all. ``queries`` says which chunks are worth a
-    :meth:`find_chunk`.
+    :meth:`find_chunks`.
     """
 
     @property
@@ -66,8 +70,11 @@ class Cas(Protocol):
         NotFoundError if any of them is not there.
         """
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
-        """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
+        """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if it knows none of them.
+
+        It takes at most ``queries.most_at_once``. One chunk is the protocol's own query.
+        """
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         """What was uploaded last, as a dedup answer of so many chunks or so; None where that is not quick."""

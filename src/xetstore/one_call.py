@@ -124,10 +124,10 @@ class OneCall:
         self.go_on()
         return self.cas.reconstruct_many(files)
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
         """As the Cas does it."""
         self.go_on()
-        return self.cas.find_chunk(chunk)
+        return self.cas.find_chunks(*chunks)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         """As the Cas does it."""

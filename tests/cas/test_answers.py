@@ -43,7 +43,7 @@ def first_chunk(sample: Sample) -> Hash:
 
 
 def offered(cas: EmbeddedCas, sample: Sample) -> list[Hash]:
-    answer = cas.find_chunk(first_chunk(sample))
+    answer = cas.find_chunks(first_chunk(sample))
     assert answer is not None
     return [entry.hash for entry in answer.xorbs]
 
@@ -88,7 +88,7 @@ def test_a_chunk_inside_a_file_is_found_if_its_hash_is_eligible_and_else_not(cas
     # One with a chunk that the protocol calls eligible (10.3.1).
     sample, chunks = next(found for found in by_chunks if any(last_word(chunk) % 1024 == 0 for chunk in found[1][1:]))
     upload(cas, sample)
-    found = {i for i, chunk in enumerate(chunks) if cas.find_chunk(chunk) is not None}
+    found = {i for i, chunk in enumerate(chunks) if cas.find_chunks(chunk) is not None}
     assert found == {i for i, chunk in enumerate(chunks) if i == 0 or last_word(chunk) % cas.queries.modulus == 0}
     assert found > {i for i, chunk in enumerate(chunks) if last_word(chunk) % 1024 == 0}
 
@@ -105,8 +105,8 @@ def test_what_was_uploaded_next_is_offered_last(cas: EmbeddedCas) -> None:
 def test_a_chunk_that_only_shares_its_first_bytes_with_one_is_not_found(cas: EmbeddedCas, sample: Sample) -> None:
     upload(cas, sample)
     first = sample.xorb.chunks.digest(sample.file.terms[0].chunk_start)
-    assert cas.find_chunk(Hash(first)) is not None
-    assert cas.find_chunk(Hash(first[:8] + bytes(24))) is None
+    assert cas.find_chunks(Hash(first)) is not None
+    assert cas.find_chunks(Hash(first[:8] + bytes(24))) is None
 
 
 def test_a_damaged_xorb_is_not_offered(cas: EmbeddedCas, root: Path, clock: FakeClock) -> None:
@@ -117,7 +117,7 @@ def test_a_damaged_xorb_is_not_offered(cas: EmbeddedCas, root: Path, clock: Fake
         assert offered(other, samples[0]) == names([samples[0], samples[2]])
         (root / xorb_key(samples[0].xorb.hash)).write_bytes(b"")
     with EmbeddedCas.open(root, clock=clock) as other:
-        assert other.find_chunk(first_chunk(samples[0])) is None
+        assert other.find_chunks(first_chunk(samples[0])) is None
 
 
 def test_a_key_serves_a_week_and_an_answer_lasts_one(
@@ -127,7 +127,7 @@ def test_a_key_serves_a_week_and_an_answer_lasts_one(
     chunk = Hash(sample.xorb.chunks.digest(sample.file.terms[0].chunk_start))
 
     def ask(store: EmbeddedCas) -> Shard:
-        answer = store.find_chunk(chunk)
+        answer = store.find_chunks(chunk)
         assert answer is not None
         return answer
 
@@ -154,12 +154,12 @@ def test_a_query_does_not_wait_for_a_writer_to_replace_the_key(
     for _ in range(2):
         with cas.index.transaction():  # without the lock it would fail, after the patience of a writer
             for _ in range(2):
-                answer = cas.find_chunk(chunk)
+                answer = cas.find_chunks(chunk)
                 assert answer is not None
                 keys.append(answer.key)
         clock.advance(ANSWER_SECONDS)
     assert len(set(keys)) == 4, "each is good for its answer"
-    answers_now = [cas.find_chunk(chunk) for _ in range(2)]
+    answers_now = [cas.find_chunks(chunk) for _ in range(2)]
     assert len({answer.key for answer in answers_now if answer is not None}) == 1
     with cas.index.transaction() as writer:
         assert writer.connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == BUSY_TIMEOUT_SECONDS * 1000
@@ -171,7 +171,7 @@ def test_every_store_has_a_key_of_its_own(tmp_path: Path, sample: Sample) -> Non
     for number in range(3):
         with EmbeddedCas.open(tmp_path / str(number)) as cas:
             upload(cas, sample)
-            answer = cas.find_chunk(chunk)
+            answer = cas.find_chunks(chunk)
             assert answer is not None
             keys.add(answer.key)
     assert len(keys - {None}) == 3
@@ -179,7 +179,7 @@ def test_every_store_has_a_key_of_its_own(tmp_path: Path, sample: Sample) -> Non
 
 def test_an_answer_survives_its_way_to_a_client(cas: EmbeddedCas, sample: Sample) -> None:
     upload(cas, sample)
-    answer = cas.find_chunk(Hash(sample.xorb.chunks.digest(sample.file.terms[0].chunk_start)))
+    answer = cas.find_chunks(Hash(sample.xorb.chunks.digest(sample.file.terms[0].chunk_start)))
     assert answer is not None
     assert Shard.parse(answer.serialize_with_footer()) == answer
     with pytest.raises(IntegrityError):

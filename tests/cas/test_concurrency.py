@@ -75,7 +75,7 @@ def test_readers_and_writers_do_not_disturb_each_other(root: Path, where: str) -
                 file = upload(cas, sample)
                 assert read_back(cas, file) == sample.data
                 assert cas.stat(file).size == len(sample.data)
-                assert cas.find_chunk(next(iter(sample.xorb.chunks))[0]) is not None
+                assert cas.find_chunks(next(iter(sample.xorb.chunks))[0]) is not None
         except BaseException as error:
             failures.append(error)
 

@@ -39,7 +39,7 @@ def bert(cas: EmbeddedCas) -> EmbeddedCas:
 
 
 def offered(cas: EmbeddedCas, sample: Sample) -> list[Hash]:
-    answer = cas.find_chunk(first_chunk(sample))
+    answer = cas.find_chunks(first_chunk(sample))
     return [] if answer is None else [entry.hash for entry in answer.xorbs]
 
 
@@ -115,7 +115,7 @@ def test_an_answer_names_no_xorb_of_others_but_the_one_that_was_found(anna: Embe
 
 def test_each_tenant_has_a_key_of_its_own(anna: EmbeddedCas, bert: EmbeddedCas, sample: Sample) -> None:
     upload(anna, sample)
-    one, two, again = (cas.find_chunk(first_chunk(sample)) for cas in (anna, bert, anna))
+    one, two, again = (cas.find_chunks(first_chunk(sample)) for cas in (anna, bert, anna))
     assert one is not None
     assert two is not None
     assert again is not None

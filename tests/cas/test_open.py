@@ -122,7 +122,7 @@ with reader:
     assert read_back(reader, sample.file.hash) == sample.data
     assert reader.stat(sample.file.hash).size == len(sample.data)
     assert len(list(reader.files())) == reader.totals().files >= 1
-    assert reader.find_chunk(next(iter(sample.xorb.chunks))[0]) is not None
+    assert reader.find_chunks(next(iter(sample.xorb.chunks))[0]) is not None
     assert check(reader, read_data=True).problems == ()
     for write in (
         lambda: reader.put_xorb(other.xorb.hash, other.body),

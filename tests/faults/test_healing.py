@@ -162,7 +162,7 @@ def test_our_client_heals_a_server(tmp_path: Path, source: Path, damage: str, ca
             store.get(file, out)
             assert out.read_bytes() == CONTENT
     with EmbeddedCas.open(tmp_path / "store") as cas:
-        assert cas.find_chunk(first_chunk(source)) is not None, "it is whole, and offered again"
+        assert cas.find_chunks(first_chunk(source)) is not None, "it is whole, and offered again"
         verify_invariants(cas)
 
 

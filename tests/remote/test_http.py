@@ -439,7 +439,7 @@ def test_reading_asks_for_no_right_to_write(client: Make) -> None:
     renewed = Renewed()
     made = client({V2: [reply(200, FOUND.to_v2_json())]}, tokens=CallbackTokens(renewed))
     made.cas.reconstruct(FILE)
-    made.cas.find_chunk(FILE)
+    made.cas.find_chunks(FILE)
     made.cas.stat(FILE)
     assert renewed.scopes == ["read"]
 
@@ -451,7 +451,7 @@ def test_who_gives_tokens_may_fail(client: Make) -> None:
     made = client({}, tokens=CallbackTokens(fail))
     with pytest.raises(UnauthenticatedError, match="not logged in"):
         made.cas.reconstruct(FILE)
-    assert made.cas.find_chunk(FILE) is None
+    assert made.cas.find_chunks(FILE) is None
 
 
 def test_renewals_are_told(client: Make) -> None:
@@ -471,7 +471,7 @@ def _answer() -> Shard:
 def test_a_dedup_answer_is_read(client: Make) -> None:
     shard = _answer()
     made = client({"GET /v1/chunks": [reply(200, shard.serialize_with_footer())]})
-    assert made.cas.find_chunk(FILE) == shard
+    assert made.cas.find_chunks(FILE) == shard
     assert made.calls == ["GET /v1/chunks/default"]
 
 
@@ -491,7 +491,7 @@ def test_a_dedup_answer_is_read(client: Make) -> None:
 )
 def test_whatever_else_comes_is_no(client: Make, step: Step) -> None:
     made = client({"GET /v1/chunks": [step]})
-    assert made.cas.find_chunk(FILE) is None
+    assert made.cas.find_chunks(FILE) is None
     assert len(made.calls) == 1
     assert made.events == []
 
@@ -499,14 +499,14 @@ def test_whatever_else_comes_is_no(client: Make, step: Step) -> None:
 def test_after_three_failures_there_are_no_queries_for_a_while(client: Make) -> None:
     made = client({"GET /v1/chunks": [reply(500)]})
     for _ in range(5):
-        assert made.cas.view().find_chunk(FILE) is None
+        assert made.cas.view().find_chunks(FILE) is None
     assert len(made.calls) == 3
 
 
 def test_a_server_that_asks_for_a_rest_gets_it(client: Make) -> None:
     made = client({"GET /v1/chunks": [reply(429, b"", {"Retry-After": "30"})]})
     for _ in range(3):
-        made.cas.find_chunk(FILE)
+        made.cas.find_chunks(FILE)
     assert len(made.calls) == 1
 
 
@@ -537,12 +537,12 @@ def test_a_slow_answer_to_a_query_is_not_waited_for(answer: bytes) -> None:
         Scripted(lambda _: raw(answer, then="stall")) as server,
         Transport(patience=Patience(query=0.05)) as transport,
     ):
-        assert HttpCas(server.url, transport=transport).find_chunk(FILE) is None
+        assert HttpCas(server.url, transport=transport).find_chunks(FILE) is None
 
 
 def test_an_endless_answer_to_a_query_is_not_taken_in(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xetstore.remote.http.MAX_DEDUP_ANSWER_BYTES", 100)
-    assert client({"GET /v1/chunks": [reply(200, bytes(1000))]}).cas.find_chunk(FILE) is None
+    assert client({"GET /v1/chunks": [reply(200, bytes(1000))]}).cas.find_chunks(FILE) is None
 
 
 # Shards
@@ -670,7 +670,7 @@ def test_a_silent_commit_is_given_its_time() -> None:
     "work",
     [
         lambda cas: cas.reconstruct(FILE),
-        lambda cas: cas.find_chunk(FILE),
+        lambda cas: cas.find_chunks(FILE),
         lambda cas: cas.put_xorb(XORB, b"body"),
         lambda cas: cas.put_shard(SHARD),
         lambda cas: cas.stat(FILE),

@@ -335,7 +335,7 @@ def test_what_a_frame_says_beside_is_taken_where_it_is_known(line: bytes) -> Non
 def test_a_dedup_answer_is_of_use_in_the_session_that_asked(expires_at: int) -> None:
     answer = SAMPLE.shard.keyed(bytes(range(32)), 0, expires_at).serialize_with_footer()
     with Scripted(lambda _: reply(203, answer)) as server, Transport(patience=Patience(attempts=1)) as transport:
-        found = HttpCas(server.url, transport=transport).find_chunk(Hash(SAMPLE.xorb.chunks.digest(0)))
+        found = HttpCas(server.url, transport=transport).find_chunks(Hash(SAMPLE.xorb.chunks.digest(0)))
     assert found is not None
     assert [xorb.hash for xorb in found.xorbs] == [SAMPLE.xorb.hash]
 

@@ -148,8 +148,8 @@ class FaultyCas:
                 if self.interrupts != self._before_held:
                     raise InterruptedCallError("interrupted")
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
-        return self.cas.find_chunk(chunk)
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
+        return self.cas.find_chunks(*chunks)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         return None

@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_read_is_left_out_or_ends_it(tmp_path: Path) -> No
 
 def test_a_store_that_fails_ends_it_whatever_the_files(tmp_path: Path, cas: EmbeddedCas) -> None:
     class OutOfReach(EmbeddedCas):
-        def find_chunk(self, chunk: Hash) -> Shard | None:
+        def find_chunks(self, *chunks: Hash) -> Shard | None:
             raise UnavailableError("out of reach")
 
     broken = OutOfReach(cas.blobs, cas.index)

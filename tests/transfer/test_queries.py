@@ -50,7 +50,7 @@ def write(path: Path, data: bytes) -> Path:
 
 def failing(error: Exception) -> Callable[[str], None]:
     def before(verb: str) -> None:
-        if verb == "find_chunk":
+        if verb == "find_chunks":
             raise error
 
     return before
@@ -58,7 +58,7 @@ def failing(error: Exception) -> Callable[[str], None]:
 
 def waiting_for(event: threading.Event) -> Callable[[str], None]:
     def before(verb: str) -> None:
-        if verb == "find_chunk":
+        if verb == "find_chunks":
             event.wait(PATIENCE_SECONDS)
 
     return before
@@ -79,14 +79,14 @@ def test_an_answer_that_comes_late_still_helps_later_blocks(cas: WatchedCas, tmp
     data = splitmix64(2, 6 * MIB)
     list(put_files(cas, [write(tmp_path / "old", data)]))
     asked_before, answered = len(cas.asked), threading.Event()
-    real = cas.cas.find_chunk
+    real = cas.cas.find_chunks
 
-    def find_chunk(chunk: Hash) -> object:
+    def find_chunks(chunk: Hash) -> object:
         answer = real(chunk)
         answered.set()
         return answer
 
-    cas.cas.find_chunk = find_chunk  # type: ignore[method-assign, assignment]
+    cas.cas.find_chunks = find_chunks  # type: ignore[method-assign, assignment]
 
     def files() -> Iterator[Path]:
         yield write(tmp_path / "a", data[: 5 * MIB])

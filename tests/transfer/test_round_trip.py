@@ -178,13 +178,13 @@ def test_a_file_that_changes_while_it_is_stored_is_not_registered(
     cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "file", splitmix64(6, 9 * MIB))
-    real = cas.find_chunk
+    real = cas.find_chunks
 
     def find_chunk_and_change(chunk: Hash) -> object:
         os.utime(path, ns=(1, 1))
         return real(chunk)
 
-    monkeypatch.setattr(cas, "find_chunk", find_chunk_and_change)
+    monkeypatch.setattr(cas, "find_chunks", find_chunk_and_change)
     with pytest.raises(SourceChangedError):
         list(put_files(cas, [path]))
     assert list(cas.files()) == []

@@ -125,7 +125,7 @@ def test_the_xorbs_of_an_upload_that_was_cut_short_are_listed_in_the_shard_that_
 def test_what_was_uploaded_is_not_believed_in_for_ever(cas: WatchedCas, tmp_path: Path) -> None:
     clock = FakeClock()
     path = write(tmp_path / "file", splitmix64(1, 3 * MIB))
-    cas.before = failing("find_chunk", 0, UnavailableError("no answers"))
+    cas.before = failing("find_chunks", 0, UnavailableError("no answers"))
     with KnownXorbs(tmp_path / "known", clock=clock) as known:
         list(put_files(cas, [path], known=known))
         sent = len(cas.sent)

@@ -58,10 +58,10 @@ class WatchedCas:
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         return self.cas.fetch_xorb(fetch)
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
-        self.asked.append(chunk)
-        self.before("find_chunk")
-        return self.cas.find_chunk(chunk)
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
+        self.asked += chunks
+        self.before("find_chunks")
+        return self.cas.find_chunks(*chunks)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         return None
@@ -89,7 +89,7 @@ class WatchedCas:
             yield
         finally:
             for thread in threading.enumerate():
-                if thread.name == "find_chunk":
+                if thread.name == "find_chunks":
                     thread.join(PATIENCE_SECONDS)
 
     def hang(self) -> None:

@@ -128,7 +128,7 @@ class EmbeddedCas:
 
     @property
     def queries(self) -> QueryRule:
-        """Which chunks :meth:`find_chunk` can find, beside the first of every file."""
+        """Which chunks :meth:`find_chunks` can find, beside the first of every file."""
         return INDEXED_CHUNKS
 
     def reconstruct(
@@ -177,9 +177,9 @@ class EmbeddedCas:
         with _as_damage(*terms):
             return BatchReconstruction(terms, self._fetches(rows, every))
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
-        """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
-        offer = self.find_offer(chunk)
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
+        """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if all are unknown."""
+        offer = next((offer for chunk in chunks if (offer := self.find_offer(chunk))), None)
         return None if offer is None else self.answer_with(offer)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
@@ -278,7 +278,7 @@ class EmbeddedCas:
             return reader.count_terms_of_files(list(dict.fromkeys(files)), self.tenant.namespace, enough=enough)
 
     def find_offer(self, chunk: Hash) -> Offer | None:
-        """What :meth:`find_chunk` would answer with; only the footer of the xorb that has the chunk was read for it."""
+        """What :meth:`find_chunks` would answer; only the footer of the xorb that has the chunk was read for it."""
         return find_offer(self.index, self.blobs, self.footers, chunk, self.tenant)
 
     def lacks_chunk(self, chunk: Hash) -> bool:
@@ -286,7 +286,7 @@ class EmbeddedCas:
         return self.tenant.dedup is DedupDomain.OFF or self.index.lacks_chunk(chunk_key(chunk.digest), self.tenant)
 
     def answer_with(self, offer: Offer) -> Shard:
-        """The answer of :meth:`find_chunk`."""
+        """The answer of :meth:`find_chunks`."""
         return answer_with(offer, self.index, self.blobs, self.footers, self.tenant, now=self.now())
 
     def stored_xorb(self, xorb: Hash, *, visible: bool = True) -> StoredXorb:

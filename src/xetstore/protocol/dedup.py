@@ -115,13 +115,15 @@ class QueryRule:
 
     Those whose hash % ``modulus`` == 0, at least ``spacing_chunks`` after the file's last query. Where a query takes
     long (``in_background``) nobody waits for its answer; and there are at least ``spacing_bytes`` of the session's
-    content between two of them, so that many small files do not mean as many queries.
+    content between two of them, so that many small files do not mean as many queries. One query may name
+    ``most_at_once`` chunks.
     """
 
     modulus: int
     spacing_chunks: int
     spacing_bytes: int = 0
     in_background: bool = False
+    most_at_once: int = 1
 
     def selected(self, chunks: ChunkList) -> list[int]:
         """Indices of the chunks that are chosen by their hash alone, whatever their distance."""

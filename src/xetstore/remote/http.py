@@ -14,9 +14,9 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Emit, Retrying, ignore
-from xetstore.interfaces import MANY_FILES, AnswerTooLongError, ByteStream
+from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, ByteStream
 from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
-from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
+from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
@@ -50,10 +50,15 @@ QUERY_BODY: Final = 3
 SUSPECT_HEADER: Final = "x-xet-suspect"
 """With the value ``true`` at HEAD of a xorb: bytes of it came out wrong. Other servers do not know of it."""
 
+RULE_HEADER: Final = "x-xet-chunk-queries"
+"""With every answer of a server of ours to a dedup query: ``modulus=64, most=1024``. POST /v1/chunks takes so many."""
+
 _V1: Final = "GET /v1/reconstructions"
 _V2: Final = "GET /v2/reconstructions"
 _BATCH: Final = "GET /v1/reconstructions?file_id"
 _HEAD_FILE: Final = "HEAD /v1/files"
+_NO_SUCH_CALL: Final = (405, 501)
+"""As a 404 is, it may be the answer to a query for several chunks."""
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -89,8 +94,8 @@ class HttpCas:
 
     @property
     def queries(self) -> QueryRule:
-        """What any server may know."""
-        return WIRE_QUERIES
+        """What any server may know; from the first answer on, the rule that this one announces, if it does."""
+        return self._server.queries.rule
 
     def __repr__(self) -> str:
         return f"HttpCas({self.url!r})"
@@ -145,28 +150,28 @@ class HttpCas:
 
         return self._asked_twice(_BATCH, ask)
 
-    def find_chunk(self, chunk: Hash) -> Shard | None:
+    def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer (11.4), or None: also where the server is slow, broken, or asks for a rest.
 
-        Made once, within some seconds. After three failures in a row there are no queries for a minute.
+        Made once, within some seconds. After three failures in a row there are no queries for a minute. Raises
+        UsageError for more chunks than :data:`interfaces.MANY_CHUNKS`.
         """
         queries = self._server.queries
+        if not 0 < len(chunks) <= MANY_CHUNKS:
+            raise UsageError(f"between 1 and {MANY_CHUNKS} chunks can be asked for at once, not {len(chunks)}")
         if queries.are_paused:
             return None
         call = self._calls.begin()
         seconds = self._server.transport.patience.query
         try:
-            with self._server.send(
-                "GET",
-                f"/v1/chunks/{self._dedup_prefix}/{chunk}",
-                call=call,
-                credentials=self._server.credentials(write=False),
-                timeout=seconds,
-            ) as answer:
-                if answer.is_success:
+            with self._ask_for(chunks, call, seconds) as answer:
+                announced = answer.headers.get(RULE_HEADER)
+                if answer.status == 204:
+                    shard = None
+                elif answer.is_success:
                     body = answer.read(MAX_DEDUP_ANSWER_BYTES, within=QUERY_BODY * seconds)
                     shard = Shard.parse(body) if _has_footer(body) else None
-                elif answer.status in (403, 404):
+                elif answer.status in (403, 404) or (len(chunks) > 1 and answer.status in _NO_SUCH_CALL):
                     answer.read(MAX_PROBLEM_BYTES, within=QUERY_BODY * seconds)
                     shard = None
                 else:
@@ -177,8 +182,19 @@ class HttpCas:
         except XetError:
             queries.failed()
             return None
-        queries.succeeded()
+        queries.succeeded(announced)
         return shard
+
+    def _ask_for(self, chunks: Sequence[Hash], call: Call, seconds: float) -> Answer:
+        """The protocol's own query for one chunk, ours for several."""
+        method, path, body, headers = "GET", f"/v1/chunks/{self._dedup_prefix}/{chunks[0]}", None, dict[str, str]()
+        if len(chunks) > 1:
+            method, path, body = "POST", "/v1/chunks", b"".join(chunk.digest for chunk in chunks)
+            headers = {"content-type": "application/octet-stream"}
+        credentials = self._server.credentials(write=False)
+        return self._server.send(
+            method, path, call=call, credentials=credentials, headers=headers, body=body, timeout=seconds
+        )
 
     def find_recent(self, most_chunks: int) -> Shard | None:  # noqa: ARG002  # of the interface
         """None: what this machine has uploaded it remembers itself."""

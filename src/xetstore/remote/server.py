@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin
 
 from xetstore.errors import IntegrityError, UnavailableError, UsageError, XetError
 from xetstore.events import Emit, FellBack
+from xetstore.interfaces import MANY_CHUNKS
 from xetstore.platform import forks
+from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.remote.bodies import Pace
 from xetstore.remote.calls import Call
 from xetstore.remote.network import origin_of
@@ -29,6 +33,7 @@ T = TypeVar("T")
 QUERY_FAILURES: Final = 3
 QUERY_PAUSE_SECONDS: Final = 60.0
 MAX_REDIRECTS: Final = 10
+_ANNOUNCED: Final = re.compile(r"modulus=([0-9]{1,9}), most=([0-9]{1,9})")
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 _SAME_METHOD: Final = frozenset((307, 308))
 """Those by which a body is sent again (RFC 9110, 15.4.8 and 15.4.9)."""
@@ -67,9 +72,13 @@ class Credentials:
 
 
 class Queries:
-    """Whether dedup queries are worth their time: not for a while after some have failed. Thread-safe."""
+    """Dedup queries to a server: ``rule`` says which, and there are none for a while after some failed. Thread-safe.
+
+    A server of ours announces its own rule with every answer to a query; others answer those of the protocol.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rule = WIRE_QUERIES
         self._clock = clock
         self._lock = forks.lock()
         self._failures = 0
@@ -80,10 +89,12 @@ class Queries:
         """Whether to do without."""
         return self._clock() < self._paused_until
 
-    def succeeded(self) -> None:
-        """The server answered, yes or no."""
+    def succeeded(self, announced: str | None = None) -> None:
+        """The server answered, yes or no, and announced its rule, or none."""
+        rule = WIRE_QUERIES if announced is None else _announced_rule(announced)
         with self._lock:
             self._failures = 0
+            self.rule = rule
 
     def failed(self, retry_after: float | None = None) -> None:
         """It did not, or wants to be asked later."""
@@ -95,6 +106,19 @@ class Queries:
                 self._paused_until = max(self._paused_until, now + QUERY_PAUSE_SECONDS)
             if retry_after:
                 self._paused_until = max(self._paused_until, now + retry_after)
+
+
+def _announced_rule(announced: str) -> QueryRule:
+    """The rule of a header ``modulus=64, most=1024``; that of the protocol where it cannot be read."""
+    found = _ANNOUNCED.fullmatch(announced)
+    if found is None:
+        return WIRE_QUERIES
+    modulus, most = map(int, found.groups())
+    if not (0 < modulus <= WIRE_QUERIES.modulus and most > 1):
+        return WIRE_QUERIES
+    return replace(
+        WIRE_QUERIES, modulus=modulus, spacing_chunks=0, spacing_bytes=0, most_at_once=min(most, MANY_CHUNKS)
+    )
 
 
 class Server:

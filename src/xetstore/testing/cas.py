@@ -236,7 +236,7 @@ class CasContract:
         """The answer holds the xorb, its chunk hashes keyed, and only who knows a chunk can recognise it."""
         upload(cas, sample)
         first = sample.file.terms[0].chunk_start
-        answer = cas.find_chunk(Hash(sample.xorb.chunks.digest(first)))
+        answer = cas.find_chunks(Hash(sample.xorb.chunks.digest(first)))
         assert answer is not None
         assert answer.key is not None
         assert answer.files == ()
@@ -248,7 +248,7 @@ class CasContract:
 
     def test_an_unknown_chunk_is_not_found(self, cas: Cas, sample: Sample) -> None:
         """Nor is one of a xorb that no shard has named yet."""
-        assert cas.find_chunk(_OTHER) is None
+        assert cas.find_chunks(_OTHER) is None
         cas.put_xorb(sample.xorb.hash, sample.body)
         first = sample.file.terms[0].chunk_start
-        assert cas.find_chunk(Hash(sample.xorb.chunks.digest(first))) is None
+        assert cas.find_chunks(Hash(sample.xorb.chunks.digest(first))) is None

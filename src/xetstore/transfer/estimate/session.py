@@ -155,7 +155,7 @@ class EstimateSession:
         for chunk in self._planner.worth_asking(block.chunks):
             self.queries += 1
             try:
-                answer = self._cas.find_chunk(chunk)
+                answer = self._cas.find_chunks(chunk)
                 if answer is None and (most := self._recent.wanted(draft.size)):
                     answer = self._cas.find_recent(most)
             except BaseException:

@@ -162,7 +162,7 @@ class Placer:
     def _answers(self, chunk: Hash) -> list[Shard]:
         """The answer to a query, waited for."""
         try:
-            answer = self._cas.find_chunk(chunk) if self._asks else None
+            answer = self._cas.find_chunks(chunk) if self._asks else None
         except (AccessDeniedError, InterruptedCallError):
             raise
         except XetError:

@@ -57,7 +57,7 @@ class BackgroundQueries:
             self._waiting.append(chunk)
             if len(self._threads) < min(THREADS, len(self._waiting) + len(self._asking)):
                 try:
-                    self._threads.append(start_thread(self._work, name="find_chunk"))
+                    self._threads.append(start_thread(self._work, name="find_chunks"))
                 except UnavailableError:  # without a thread there are no queries
                     if not self._threads:
                         self._waiting.clear()
@@ -97,7 +97,7 @@ class BackgroundQueries:
         while (chunk := self._next()) is not None:
             answer: Shard | None = None
             try:
-                answer = self._cas.find_chunk(chunk)
+                answer = self._cas.find_chunks(chunk)
                 failed = False
             except Exception as error:
                 # After the end of the upload the Cas may be gone, in whatever way: nobody wants the answer.
