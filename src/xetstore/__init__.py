@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xetstore.store import GetReport, Store, open_file
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
     from xetstore.transfer.scan import FileInfo, hash_file
-    from xetstore.transfer.upload.session import PutReport
+    from xetstore.transfer.upload.pending import PutReport
 
     __version__: str
 

@@ -32,7 +32,7 @@ from xetstore.transfer.estimate.estimation import CELLS, Estimate
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import FileInfo
 from xetstore.transfer.scan import hash_file as _hash_file
-from xetstore.transfer.upload.session import PutReport
+from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport

@@ -30,7 +30,8 @@ from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
-from xetstore.transfer.upload.session import PutReport, put_files
+from xetstore.transfer.upload.pending import PutReport
+from xetstore.transfer.upload.session import put_files
 
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport

@@ -13,14 +13,12 @@ from xetstore.protocol.dedup import (
     REPEATS_BEFORE_STRETCH,
     STRETCH_CHUNKS,
     WIRE_QUERIES,
-    ChunkIndex,
     DedupPlanner,
     FragmentationGuard,
-    KnownXorb,
     QueryRule,
-    Run,
 )
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.known_chunks import ChunkIndex, KnownXorb, Run
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
 

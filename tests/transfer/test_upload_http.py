@@ -20,7 +20,8 @@ from xetstore.remote.transport import Patience, Transport
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.upload import sizing
 from xetstore.transfer.upload.known import KnownXorbs
-from xetstore.transfer.upload.session import PutReport, put_files
+from xetstore.transfer.upload.pending import PutReport
+from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
 PATIENCE_SECONDS = 60

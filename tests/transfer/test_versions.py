@@ -18,7 +18,8 @@ from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_report
 from xetstore.transfer.upload import session as upload
-from xetstore.transfer.upload.session import PutReport, put_files
+from xetstore.transfer.upload.pending import PutReport
+from xetstore.transfer.upload.session import put_files
 from xetstore.transfer.upload.sizing import UploadSizes
 
 MIB = 1 << 20

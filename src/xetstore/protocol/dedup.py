@@ -7,29 +7,24 @@ the caller's work. One planner serves one upload session, in which files share x
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from xetstore import _kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, ChunkIndex, KnownXorb, Revision, Run, split_hashes
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import (
     DEDUP_QUERY_SPACING_CHUNKS,
     FRAGMENTATION_LOW_FACTOR,
     FRAGMENTATION_TARGET_CHUNKS,
     FRAGMENTATION_WINDOW_RUNS,
-    HASH_BYTES,
     XET_GEARHASH_BLAKE3,
     AlgorithmSuite,
 )
-
-MAX_KNOWN_CHUNKS = 131_072
-"""How many chunks a session remembers (about 8 GiB of content, 40 MB of memory); the oldest xorb goes first."""
-
 
 REPEATS_BEFORE_STRETCH = 128
 STRETCH_CHUNKS = 64
@@ -40,73 +35,6 @@ holds that many of them, and not one. Only one that takes hardly any room when i
 
 MAX_AGAIN_SHARE: Final = 1 / 64
 """How much of a file's new bytes may be there for the guard alone: stored already, and stored again."""
-
-
-@dataclass(eq=False, slots=True)
-class KnownXorb:
-    """A xorb whose chunks may be referenced: stored already, or being filled by this session.
-
-    ``name`` is None until the xorb is complete. ``hashes`` are packed chunk hashes, keyed with ``key`` where
-    a dedup answer gave them (10.3.3). ``is_hint`` says that the session has not stored it itself: it may be gone.
-    ``ends_answer`` says that it was the last one of several: what follows it in a file may be known to the store.
-    """
-
-    name: Hash | None = None
-    key: bytes | None = None
-    hashes: bytearray = field(default_factory=bytearray)
-    raw_bytes: int = 0
-    is_hint: bool = False
-    ends_answer: bool = False
-
-    @property
-    def chunk_count(self) -> int:
-        """Chunks so far."""
-        return len(self.hashes) // HASH_BYTES
-
-    def holds(self, index: int, digest: bytes) -> bool:
-        """Whether chunk ``index`` exists and has this (equally keyed) hash."""
-        return self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES] == digest
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Consecutive chunks of a block that lie consecutively in one xorb.
-
-    ``block_start`` counts chunks in the planned block, ``xorb_start`` in the xorb; ``new`` chunks are not
-    stored yet and must be appended to the xorb in this order.
-    """
-
-    xorb: KnownXorb
-    xorb_start: int
-    block_start: int
-    count: int
-    new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """New chunks that turned out to be stored already, and are dropped from the xorb that is being filled.
-
-    ``chunks`` are those of the xorb before. ``runs`` tell where these are from now on, in order: those in ``xorb`` were
-    kept, the others dropped. Their ``block_start`` counts in ``chunks``.
-    """
-
-    xorb: KnownXorb
-    chunks: ChunkList
-    runs: list[Run]
-
-    @property
-    def dropped(self) -> list[tuple[int, int]]:
-        """The spans of chunks ``[start, end)`` that are gone, as they were numbered before."""
-        return [(run.block_start, run.block_start + run.count) for run in self.runs if run.xorb is not self.xorb]
-
-    def runs_of(self, start: int, end: int) -> Iterator[Run]:
-        """Where chunks ``[start, end)`` are now, as they were numbered before."""
-        for run in self.runs[bisect_right(self.runs, start, key=lambda run: run.block_start) - 1 :]:
-            if run.block_start >= end:
-                break
-            cut, stop = max(start, run.block_start), min(end, run.block_start + run.count)
-            yield Run(run.xorb, run.xorb_start + cut - run.block_start, cut, stop - cut, run.new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,125 +95,6 @@ class FragmentationGuard:
             self._runs[-1] += chunks
         else:
             self._runs.append(chunks)
-
-
-class ChunkIndex:
-    """Where known chunks are, by hash: this session's, and those of dedup answers under their keys."""
-
-    def __init__(self, max_chunks: int = MAX_KNOWN_CHUNKS) -> None:
-        self._max_chunks = max_chunks
-        self._tables: dict[bytes | None, dict[bytes, tuple[KnownXorb, int]]] = {None: {}}
-        self._answered: dict[tuple[bytes | None, Hash], KnownXorb] = {}
-        self._order: deque[KnownXorb] = deque()
-        self._count = 0
-        self.open_xorb()
-
-    @property
-    def plain(self) -> Container[bytes]:
-        """The chunks that are known by their plain hashes."""
-        return self._tables[None]
-
-    @property
-    def keys(self) -> Iterable[bytes | None]:
-        """Every key under which hashes are known; None for plain ones."""
-        return self._tables.keys()
-
-    def open_xorb(self) -> KnownXorb:
-        """A new xorb of this session, to be filled with :meth:`add`: :attr:`filling` from now on."""
-        self.filling = KnownXorb()
-        self.filling_sizes: list[int] = []
-        self._order.append(self.filling)
-        return self.filling
-
-    def add(self, xorb: KnownXorb, digest: bytes, length: int) -> int:
-        """Append a chunk to a xorb of this session; its index in it. The first place of a chunk is kept."""
-        index = xorb.chunk_count
-        xorb.hashes += digest
-        xorb.raw_bytes += length
-        if xorb is self.filling:
-            self.filling_sizes.append(length)
-        self._tables[None].setdefault(digest, (xorb, index))
-        self._count += 1
-        self._evict()
-        return index
-
-    def move(self, digest: bytes, xorb: KnownXorb, index: int) -> None:
-        """Let a chunk of this session be found in another place of it from now on."""
-        self._tables[None][digest] = (xorb, index)
-
-    def learn(self, answer: Shard) -> bool:
-        """Take in the xorbs of a dedup answer or of a cached shard (10.2, 10.3.2). True if there was a new one.
-
-        The first ones matter most: a long answer is taken in up to half of what may be remembered.
-        """
-        table = self._tables.setdefault(answer.key, {})
-        room = self._max_chunks // 2
-        last: KnownXorb | None = None
-        for entry in answer.xorbs:
-            if (answer.key, entry.hash) in self._answered:
-                continue
-            room -= len(entry.chunks)
-            if room < 0 and last is not None:
-                break
-            last = known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
-            self._answered[answer.key, entry.hash] = known
-            for index, digest in enumerate(_split(entry.chunks.hashes)):
-                table.setdefault(digest, (known, index))
-            self._order.append(known)
-            self._count += known.chunk_count
-        if last is not None:
-            last.ends_answer = len(answer.xorbs) > 1
-        self._evict()
-        return last is not None
-
-    def renumber(self, runs: Iterable[Run]) -> None:
-        """Drop those chunks of the xorb that is being filled of which a run says that they are elsewhere; the others
-        move up. The runs are those of all of its chunks.
-        """
-        xorb, plain = self.filling, self._tables[None]
-        digests, sizes = _split(bytes(xorb.hashes)), self.filling_sizes
-        self.filling_sizes = []
-        del xorb.hashes[:]
-        for run in runs:
-            old = slice(run.block_start, run.block_start + run.count)
-            if run.xorb is xorb:
-                xorb.hashes += b"".join(digests[old])
-                self.filling_sizes += sizes[old]
-            else:
-                xorb.raw_bytes -= sum(sizes[old])
-                self._count -= run.count
-            if run.xorb is xorb and run.xorb_start == run.block_start:
-                continue
-            for i, digest in enumerate(digests[old]):
-                if plain.get(digest) == (xorb, run.block_start + i):
-                    if run.xorb is xorb:
-                        plain[digest] = (xorb, run.xorb_start + i)
-                    else:
-                        del plain[digest]
-
-    def find(self, key: bytes | None, digest: bytes) -> tuple[KnownXorb, int] | None:
-        """The first known place of a chunk, its hash given as keyed with ``key``."""
-        return self._tables[key].get(digest)
-
-    def _evict(self) -> None:
-        while self._count > self._max_chunks and len(self._order) > 1:
-            oldest = self._order.popleft()
-            if oldest is self.filling:
-                # It is still growing: its turn comes when it is complete.
-                self._order.append(oldest)
-                oldest = self._order.popleft()
-            table = self._tables[oldest.key]
-            for index in range(oldest.chunk_count):
-                digest = bytes(oldest.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
-                place = table.get(digest)
-                if place is not None and place[0] is oldest:
-                    del table[digest]
-            self._count -= oldest.chunk_count
-            oldest.hashes = bytearray()  # the terms of a file keep the xorb itself
-            if oldest.name is not None:
-                self._answered.pop((oldest.key, oldest.name), None)
-            if oldest.key is not None and not table:
-                del self._tables[oldest.key]
 
 
 class DedupPlanner:
@@ -391,7 +200,7 @@ class DedupPlanner:
         filling = self._index.filling
         packed = bytes(filling.hashes)
         keyed: dict[bytes | None, list[bytes]] = {
-            key: _split(_kernel.keyed_hashes(key, packed)) for key in self._index.keys if key is not None
+            key: split_hashes(_kernel.keyed_hashes(key, packed)) for key in self._index.keys if key is not None
         }
         runs: list[Run] = []
         start = kept = 0  # where a run of what is kept begins, and what is its index from now on
@@ -427,10 +236,10 @@ class DedupPlanner:
     def unknown(self, chunks: ChunkList) -> bytes:
         """The packed hashes of those chunks of a block that nothing is known of, each once."""
         plain = self._index.plain
-        left = dict.fromkeys(digest for digest in _split(chunks.hashes) if digest not in plain)
+        left = dict.fromkeys(digest for digest in split_hashes(chunks.hashes) if digest not in plain)
         for key in self._index.keys:
             if key is not None and left:
-                keyed = _split(_kernel.keyed_hashes(key, b"".join(left)))
+                keyed = split_hashes(_kernel.keyed_hashes(key, b"".join(left)))
                 known = [digest for digest, hidden in zip(left, keyed, strict=True) if self._index.find(key, hidden)]
                 for digest in known:
                     del left[digest]
@@ -564,17 +373,13 @@ class DedupPlanner:
         """True if an answer about a chunk may tell what is not known."""
         is_known = False
         for key in self._index.keys:
-            place = self._index.find(key, self._as_keyed(key, digest))
+            place = self._index.find(key, _as_keyed(key, digest))
             if place is not None:
                 is_known = True
                 if place[0].ends_answer:
                     place[0].ends_answer = False
                     return True
         return not is_known
-
-    @staticmethod
-    def _as_keyed(key: bytes | None, digest: bytes) -> bytes:
-        return digest if key is None else _kernel.keyed_hash(key, digest)
 
 
 @dataclass(slots=True)
@@ -609,14 +414,13 @@ class _PlannedBlock:
 
     def __init__(self, chunks: ChunkList, keys: Iterable[bytes | None]) -> None:
         self.sizes = chunks.sizes.tolist()
-        self.digests = {
-            key: _split(chunks.hashes if key is None else _kernel.keyed_hashes(key, chunks.hashes)) for key in keys
-        }
+        self.digests = {key: split_hashes(_as_keyed(key, chunks.hashes)) for key in keys}
         self.plain = self.digests[None]
 
 
-def _split(hashes: bytes) -> list[bytes]:
-    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+def _as_keyed(key: bytes | None, hashes: bytes) -> bytes:
+    """Packed hashes as they are known under a key."""
+    return hashes if key is None else _kernel.keyed_hashes(key, hashes)
 
 
 def _matching(xorb: KnownXorb, index: int, digests: list[bytes], start: int) -> int:

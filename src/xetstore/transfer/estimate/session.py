@@ -12,7 +12,8 @@ from typing import Final
 
 from xetstore import _kernel
 from xetstore.interfaces import Cas
-from xetstore.protocol.dedup import MAX_KNOWN_CHUNKS, WIRE_QUERIES, DedupPlanner, KnownXorb, Revision, Run
+from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
+from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, KnownXorb, Revision, Run
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, AlgorithmSuite
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress

@@ -8,8 +8,9 @@ from typing import Final
 from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import Cas
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import DedupPlanner, Revision, Run
+from xetstore.protocol.dedup import DedupPlanner
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.known_chunks import Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import AlgorithmSuite

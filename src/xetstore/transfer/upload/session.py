@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
 
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, FilesRegistered, Forgotten, ignore
@@ -24,15 +22,15 @@ from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import KnownXorb, Revision, Run
-from xetstore.protocol.hashes import Hash, verification_hash
-from xetstore.protocol.reconstruction import Reconstruction, Term
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import Block, FileInfo, FileScan, usable_cores
+from xetstore.transfer.scan import Block, FileScan, usable_cores
 from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.sizing import upload_sizes
 from xetstore.transfer.upload.xorbs import Owners, XorbWriter
@@ -40,138 +38,6 @@ from xetstore.transfer.upload.xorbs import Owners, XorbWriter
 FLUSH_RAW_BYTES = 8 << 30
 FLUSH_FILES = 10_000
 """Files are registered when so much has gathered, at the end of a file; fewer files where memory is scarce."""
-
-
-@dataclass(frozen=True, slots=True)
-class PutReport:
-    """A stored file. ``new_bytes`` and ``deduped_bytes`` are raw and add up to its size.
-
-    ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included. ``again_bytes`` of the new
-    ones were stored already, and were stored again so that the file does not become fragmented (10.4).
-    """
-
-    path: Path
-    info: FileInfo
-    new_bytes: int
-    deduped_bytes: int
-    stored_bytes: int
-    again_bytes: int = 0
-
-
-# Its xorb, which may not have its name yet; first chunk, end chunk, raw bytes; verification hash (6.4).
-_Term: TypeAlias = tuple[KnownXorb, int, int, int, Hash]
-
-
-@dataclass(slots=True)
-class _OpenTerm:
-    """The last term of a file so far, which may go on."""
-
-    xorb: KnownXorb
-    start: int
-    end: int
-    unpacked_bytes: int
-    hashes: bytearray
-
-
-@dataclass(slots=True)
-class _PendingFile:
-    """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many."""
-
-    path: Path
-    terms: list[_Term] = field(default_factory=list)
-    last: _OpenTerm | None = None
-    info: FileInfo | None = None
-    new_bytes: int = 0
-    stored_bytes: int = 0
-    again_bytes: int = 0
-
-    def extend(self, run: Run, chunks: ChunkList, suite: AlgorithmSuite) -> None:
-        """Go on with the chunks of a run."""
-        last = self.last
-        if last is None or last.xorb is not run.xorb or last.end != run.xorb_start:
-            self.close_term(suite)
-            last = self.last = _OpenTerm(run.xorb, run.xorb_start, run.xorb_start, 0, bytearray())
-        last.end += run.count
-        last.unpacked_bytes += chunks.total_bytes
-        last.hashes += chunks.hashes
-
-    def close_term(self, suite: AlgorithmSuite) -> None:
-        """End the last term."""
-        term, self.last = self.last, None
-        if term is None:
-            return
-        if self.terms:
-            before = self.terms[-1]
-            if before[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
-                self.terms.append(before)
-                return
-        proof = verification_hash(bytes(term.hashes), suite)
-        self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
-
-    def take_terms(self, stored: Reconstruction, suite: AlgorithmSuite) -> None:
-        """Let the terms be those of the stored file, told with the chunk hashes of each."""
-        xorbs = {name: KnownXorb(name, is_hint=True) for name in stored.fetches}
-        told = zip(stored.terms, stored.term_hashes or (), strict=True)
-        self.terms = [
-            (xorbs[term.xorb], term.chunk_start, term.chunk_end, term.unpacked_bytes, verification_hash(hashes, suite))
-            for term, hashes in told
-        ]
-
-    def revise(self, revision: Revision, suite: AlgorithmSuite) -> None:
-        """Let the terms name the chunks of a xorb where they are from now on."""
-        before, last = self.terms, self.last
-        self.terms, self.last = [], None
-        revised: dict[int, list[_Term]] = {}  # equal neighbours stay one object
-        for term in before:
-            if term[0] is not revision.xorb:
-                self.terms.append(term)
-                continue
-            if id(term) not in revised:
-                first = len(self.terms)
-                self._extend_by(revision, term[1], term[2], suite)
-                self.close_term(suite)
-                revised[id(term)] = self.terms[first:]
-            else:
-                self.terms += revised[id(term)]
-        if last is None or last.xorb is not revision.xorb:
-            self.last = last
-        else:
-            self._extend_by(revision, last.start, last.end, suite)
-
-    def _extend_by(self, revision: Revision, start: int, end: int, suite: AlgorithmSuite) -> None:
-        for run in revision.runs_of(start, end):
-            self.extend(run, revision.chunks.slice(run.block_start, run.block_start + run.count), suite)
-
-    @property
-    def is_hinted(self) -> bool:
-        """Whether a part of it is in a xorb that this session has not stored itself."""
-        return any(term[0].is_hint for term in self.terms)
-
-    def report(self) -> PutReport:
-        """What is told of the file when it is stored."""
-        assert self.info is not None
-        deduped_bytes = self.info.size - self.new_bytes
-        return PutReport(self.path, self.info, self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes)
-
-    def entry(self) -> FileEntry:
-        """The file as a shard names it; all its xorbs have names by now."""
-        assert self.info is not None
-        cache: dict[int, Term] = {}
-        terms = []
-        for term in self.terms:
-            known = cache.get(id(term))
-            if known is None:
-                xorb, start, end, nbytes, _ = term
-                assert xorb.name is not None
-                known = cache[id(term)] = Term(xorb.name, start, end, nbytes)
-            terms.append(known)
-        sha256 = self.info.sha256
-        return FileEntry(
-            hash=self.info.hash,
-            terms=tuple(terms),
-            verification=tuple(term[4] for term in self.terms),
-            sha256=bytes.fromhex(sha256) if sha256 is not None else None,
-        )
 
 
 class UploadSession:
@@ -222,10 +88,10 @@ class UploadSession:
             known=known,
             emit=emit,
         )
-        self._files: list[_PendingFile] = []
+        self._files: list[PendingFile] = []
         # Of the xorb that is being filled: whose its chunks are, and the first file that may name it.
         self._filling: KnownXorb | None = None
-        self._owners: Owners[_PendingFile] = Owners()
+        self._owners: Owners[PendingFile] = Owners()
         self._first_user = 0
         self._gathered_bytes = 0
         self._refused: list[Path] = []
@@ -248,7 +114,7 @@ class UploadSession:
         Raises what FileScan raises, after which other files can still be added, and what the Cas raises, after which
         the session is :attr:`broken`.
         """
-        pending = _PendingFile(path)
+        pending = PendingFile(path)
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
             self._placer.start_file(scan.size)
             for block in scan:
@@ -338,7 +204,7 @@ class UploadSession:
         named = dict.fromkeys(term.xorb for file in files for term in file.terms)
         return self._known.unregistered([name for name in named if name not in told])
 
-    def _recognise(self, file: _PendingFile) -> None:
+    def _recognise(self, file: PendingFile) -> None:
         """Let a file that is stored as it is have the terms that it has: of what it begins with, not all may have been
         found.
         """
@@ -354,7 +220,7 @@ class UploadSession:
             self._revise(revision)
         file.again_bytes = min(file.again_bytes, file.new_bytes)
 
-    def _note_owner(self, file: _PendingFile, runs: list[Run]) -> None:
+    def _note_owner(self, file: PendingFile, runs: list[Run]) -> None:
         """Remember whose the new chunks are in the xorb that is being filled, and which file was its first."""
         for run in runs:
             if not run.new:
@@ -363,7 +229,7 @@ class UploadSession:
                 self._filling, self._owners, self._first_user = run.xorb, Owners(), len(self._files)
             self._owners.shares.append((file, run.count))
 
-    def _revise(self, revision: Revision, current: _PendingFile | None = None) -> None:
+    def _revise(self, revision: Revision, current: PendingFile | None = None) -> None:
         """Drop chunks that are stored already from the xorb that is being filled, and let all files follow."""
         sizes = revision.chunks.sizes
         for owner, start, end in self._owners.drop(revision.dropped):
@@ -377,7 +243,7 @@ class UploadSession:
         if current is not None:
             current.revise(revision, self._suite)
 
-    def _store_new(self, file: _PendingFile, block: Block, runs: list[Run]) -> int:
+    def _store_new(self, file: PendingFile, block: Block, runs: list[Run]) -> int:
         """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
         if len(runs) == 1 and runs[0].new:  # as of most small files
             self._append(file, block, runs[0].xorb, [block.data], block.chunks)
@@ -393,7 +259,7 @@ class UploadSession:
         return new_bytes
 
     def _append(
-        self, file: _PendingFile, block: Block, xorb: KnownXorb, pieces: list[memoryview], chunks: ChunkList
+        self, file: PendingFile, block: Block, xorb: KnownXorb, pieces: list[memoryview], chunks: ChunkList
     ) -> None:
         if block.readers is None:
             self._writer.append_held(file, xorb, pieces, chunks)

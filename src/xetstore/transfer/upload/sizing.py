@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xetstore.limits import Limits
-from xetstore.protocol.dedup import MAX_KNOWN_CHUNKS
+from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 
 _MIB: Final = 1 << 20

@@ -14,7 +14,7 @@ from xetstore.events import Emit, XorbStored, ignore
 from xetstore.interfaces import Cas
 from xetstore.platform.threads import Threads, start_thread
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import KnownXorb
+from xetstore.protocol.known_chunks import KnownXorb
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
