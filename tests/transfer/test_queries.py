@@ -1,10 +1,12 @@
-"""Global queries in the background: answers help, and nobody waits for them for long."""
+"""Global queries in the background: answers are waited for where they decide, and for a bounded time."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from tests.transfer.watched import PATIENCE_SECONDS, WatchedCas
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import FormatError, UnavailableError, UsageError
 from xetstore.events import Event
+from xetstore.protocol.dedup import WIRE_QUERIES
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.upload import queries, sizing
+from xetstore.transfer.upload import placing, sizing
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import MAX_FAILURES, MAX_WAITING, THREADS, BackgroundQueries
 from xetstore.transfer.upload.session import put_files
@@ -32,10 +35,11 @@ def cas() -> Iterator[WatchedCas]:
             yield watched
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers come in time, however slow the machine is."""
-    monkeypatch.setattr(queries, "HOLD_SECONDS", PATIENCE_SECONDS)
+    patient = partial(BackgroundQueries, patience_seconds=PATIENCE_SECONDS, vain_seconds=PATIENCE_SECONDS)
+    monkeypatch.setattr(placing, "BackgroundQueries", patient)
 
 
 @pytest.fixture
@@ -56,6 +60,11 @@ def failing(error: Exception) -> Callable[[str], None]:
     return before
 
 
+def late(verb: str) -> None:
+    if verb == "find_chunks":
+        time.sleep(0.3)
+
+
 def waiting_for(event: threading.Event) -> Callable[[str], None]:
     def before(verb: str) -> None:
         if verb == "find_chunks":
@@ -64,7 +73,7 @@ def waiting_for(event: threading.Event) -> Callable[[str], None]:
     return before
 
 
-@pytest.mark.usefixtures("patient", "small_xorbs")
+@pytest.mark.usefixtures("small_xorbs")
 def test_a_large_file_that_the_server_has_is_not_sent_again(cas: WatchedCas, tmp_path: Path) -> None:
     path = write(tmp_path / "file", splitmix64(1, 20 * MIB))
     list(put_files(cas, [path]))
@@ -75,56 +84,22 @@ def test_a_large_file_that_the_server_has_is_not_sent_again(cas: WatchedCas, tmp
     assert (report.new_bytes, report.deduped_bytes) == (0, 20 * MIB)
 
 
-def test_an_answer_that_comes_late_still_helps_later_blocks(cas: WatchedCas, tmp_path: Path) -> None:
-    data = splitmix64(2, 6 * MIB)
-    list(put_files(cas, [write(tmp_path / "old", data)]))
-    asked_before, answered = len(cas.asked), threading.Event()
-    real = cas.cas.find_chunks
-
-    def find_chunks(chunk: Hash) -> object:
-        answer = real(chunk)
-        answered.set()
-        return answer
-
-    cas.cas.find_chunks = find_chunks  # type: ignore[method-assign, assignment]
-
-    def files() -> Iterator[Path]:
-        yield write(tmp_path / "a", data[: 5 * MIB])
-        assert answered.wait(PATIENCE_SECONDS)
-        time.sleep(0.05)
-        yield write(tmp_path / "b", data[:-5])
-
-    first, second = put_files(cas, files())
-    assert len(cas.asked) > asked_before
-    assert second.new_bytes < MIB
-    assert first.new_bytes + first.deduped_bytes == 5 * MIB
+def test_what_is_asked_is_known_before_it_is_sent(cas: WatchedCas, tmp_path: Path) -> None:
+    """However short the file, and however late the answer: it is waited for before the xorb is sent."""
+    for size in (1000, 6 * MIB):
+        path = write(tmp_path / str(size), splitmix64(size, size))
+        list(put_files(cas, [path]))
+        sent, cas.before = len(cas.sent), late
+        [report] = put_files(cas, [path])
+        assert (report.new_bytes, report.stored_bytes, report.deduped_bytes) == (0, 0, size)
+        assert len(cas.sent) == sent
 
 
-def test_an_answer_that_comes_late_drops_what_waits_in_a_xorb(
-    cas: WatchedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "HOLD_SECONDS", 0.0)
+def test_an_answer_that_comes_late_drops_what_waits_in_a_xorb(cas: WatchedCas, tmp_path: Path) -> None:
     data, other = splitmix64(3, 6 * MIB), splitmix64(4, 300_000)
     list(put_files(cas, [write(tmp_path / "old", data)]))
-    sent_before, go_on, answered = cas.sent_bytes, threading.Event(), threading.Event()
-    cas.before = waiting_for(go_on)
-    real = BackgroundQueries._next
-
-    def next_question(self: BackgroundQueries) -> Hash | None:
-        if len(cas.asked) > asked_before:
-            answered.set()  # the thread comes back for more: what it was told is there
-        return real(self)
-
-    asked_before = len(cas.asked)
-    monkeypatch.setattr(BackgroundQueries, "_next", next_question)
-
-    def files() -> Iterator[Path]:
-        yield write(tmp_path / "again", data)
-        go_on.set()
-        assert answered.wait(PATIENCE_SECONDS)
-        yield write(tmp_path / "other", other)
-
-    again, new = put_files(cas, files())
+    sent_before, cas.before = cas.sent_bytes, late
+    again, new = put_files(cas, [write(tmp_path / "again", data), write(tmp_path / "other", other)])
     assert (again.new_bytes, again.stored_bytes, again.deduped_bytes) == (0, 0, len(data))
     assert new.new_bytes == len(other)
     assert cas.sent_bytes - sent_before == new.stored_bytes
@@ -147,25 +122,31 @@ def test_every_file_worth_a_query_makes_one(cas: WatchedCas, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small_xorbs")
-def test_an_endpoint_that_hangs_delays_one_file_once(
+def test_an_endpoint_that_hangs_is_waited_for_a_bounded_time(
     cas: WatchedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[float] = []
+    waited: list[float] = []
     real = threading.Condition.wait
 
     def wait(self: threading.Condition, timeout: float | None = None) -> bool:
-        if timeout is not None and threading.current_thread() is threading.main_thread():
-            held.append(timeout)
-        return real(self, timeout)
+        if timeout is None or threading.current_thread() is not threading.main_thread():
+            return real(self, timeout)
+        start = time.monotonic()
+        try:
+            return real(self, timeout)
+        finally:
+            waited.append(time.monotonic() - start)
 
-    monkeypatch.setattr(threading.Condition, "wait", wait)
-    monkeypatch.setattr(queries, "HOLD_SECONDS", 0.05)
     never = threading.Event()
     cas.before = waiting_for(never)
+    monkeypatch.setattr(threading.Condition, "wait", wait)
+    monkeypatch.setattr(
+        placing, "BackgroundQueries", partial(BackgroundQueries, patience_seconds=0.05, vain_seconds=0.12)
+    )
     files = [write(tmp_path / str(i), splitmix64(i, 5 * MIB)) for i in range(4)]
     reports = list(put_files(cas, files))
     assert [report.new_bytes for report in reports] == [5 * MIB] * 4
-    assert len([timeout for timeout in held if 0 < timeout <= 0.05]) == 1
+    assert 3 <= len([seconds for seconds in waited if seconds > 0.01]) <= 4  # of some ten xorbs
     assert len(cas.asked) <= THREADS
     never.set()
 
@@ -183,7 +164,7 @@ def test_an_endpoint_that_fails_is_given_up_and_fails_no_upload(
     assert len(cas.asked) <= MAX_FAILURES + THREADS
 
 
-@pytest.mark.usefixtures("patient", "small_xorbs")
+@pytest.mark.usefixtures("small_xorbs")
 def test_answers_are_remembered_for_the_next_session(cas: WatchedCas, tmp_path: Path) -> None:
     path = write(tmp_path / "file", splitmix64(1, 20 * MIB))
     list(put_files(cas, [path]))
@@ -202,16 +183,16 @@ def test_answers_are_remembered_for_the_next_session(cas: WatchedCas, tmp_path: 
     assert report.new_bytes == 0
 
 
-def test_queries_that_nobody_has_time_for_are_dropped(cas: WatchedCas) -> None:
+def test_what_waits_to_be_asked_is_bounded(cas: WatchedCas) -> None:
     go_on = threading.Event()
     cas.before = waiting_for(go_on)
     asking = BackgroundQueries(cas, lambda _: None)
-    for number in range(1, 101):
-        asking.ask(Hash(number.to_bytes(32, "big")))
+    asking.ask(Hash(number.to_bytes(32, "big")) for number in range(1, 2 * MAX_WAITING))
+    assert len(asking._waiting) <= MAX_WAITING
     asking.close()
     go_on.set()
-    assert len(cas.asked) <= MAX_WAITING + THREADS
-    asking.ask(Hash.ZERO)
+    assert len(cas.asked) <= THREADS
+    asking.ask([Hash.ZERO])
     assert Hash.ZERO not in cas.asked
 
 
@@ -237,8 +218,8 @@ def test_a_dry_run_does_without_answers_where_none_come(cas: WatchedCas, tmp_pat
     assert len(cas.asked) == 1
 
 
-def test_only_time_waited_in_vain_counts_and_after_a_failure_nobody_waits(
-    cas: WatchedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_only_time_waited_in_vain_counts_and_after_a_failure_there_is_no_waiting(
+    cas: WatchedCas, tmp_path: Path
 ) -> None:
     [report] = put_files(cas, [write(tmp_path / "file", splitmix64(1, 100_000))])
     [hashes] = cas.cas.reconstruct(report.info.hash, hashes=True).term_hashes or ()
@@ -248,21 +229,48 @@ def test_only_time_waited_in_vain_counts_and_after_a_failure_nobody_waits(
     def before(_: str) -> None:
         go_on.acquire(timeout=PATIENCE_SECONDS)
 
-    def hold(chunk: Hash) -> float:
-        """What is left to be waited after an answer that came while it was waited for."""
-        asking.ask(chunk)
+    def left_after(chunk: Hash, sending_seconds: float = 0.0) -> float:
+        """How long may be waited in vain after an answer that came while it was waited for."""
+        asking.ask([chunk])
         threading.Timer(0.02, go_on.release).start()
-        asking.hold_for(chunk)
-        asking.arrived()
-        return asking._hold_seconds
+        asking.answers(sending_seconds)
+        return asking._vain_seconds
 
     cas.before = before
-    monkeypatch.setattr(queries, "HOLD_SECONDS", 1000.0)
-    asking = BackgroundQueries(cas, lambda _: None)
-    assert [hold(stored), hold(stored)] == [1000, 1000]
-    left = hold(Hash(b"1" * 32))
-    assert left < 1000
-    assert hold(Hash(b"2" * 32)) < left
+    asking = BackgroundQueries(cas, lambda _: None, patience_seconds=PATIENCE_SECONDS, vain_seconds=1000)
+    assert left_after(stored) == 1000, "it told of something"
+    assert left_after(Hash(b"1" * 32), sending_seconds=PATIENCE_SECONDS) == 1000, "sending would have taken longer"
+    assert 0 < (left := left_after(Hash(b"2" * 32))) < 1000
+    assert left_after(Hash(b"3" * 32)) < left
+    assert left_after(stored) == 1000, "waiting is worth it again"
+    never = threading.Event()
     cas.before = failing(UnavailableError("busy"))
-    assert hold(Hash(b"3" * 32)) == 0
+    asking.ask([Hash(b"4" * 32)])
+    asking.answers()
+    cas.before = waiting_for(never)
+    asking.ask([Hash(b"5" * 32)])
+    assert asking.answers(sending_seconds=PATIENCE_SECONDS) == []
     asking.close()
+    never.set()
+
+
+def test_where_an_answer_may_name_many_chunks_small_files_make_a_few_queries(cas: WatchedCas, tmp_path: Path) -> None:
+    """And all of their first chunks are asked for, those too that were placed before the rule was known."""
+    rule, cas.queries = replace(cas.queries, most_at_once=1024, spacing_bytes=0), WIRE_QUERIES
+    files = [write(tmp_path / str(i), splitmix64(i, 4096)) for i in range(1500)]
+
+    def before(verb: str) -> None:
+        if verb == "find_chunks":
+            late(verb)
+            cas.queries = rule
+
+    cas.before = before
+    list(put_files(cas, files))
+    assert len(set(cas.asked)) == 1500
+    assert cas.questions <= 4
+    sent = len(cas.sent)
+    cas.queries = WIRE_QUERIES
+    changed = [write(path, splitmix64(10_000 + i, 4096)) if i % 20 == 0 else path for i, path in enumerate(files)]
+    reports = list(put_files(cas, changed))
+    assert [report.new_bytes for report in reports] == [0 if i % 20 else 4096 for i in range(1500)]
+    assert len(cas.sent) == sent + 1

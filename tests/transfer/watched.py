@@ -32,6 +32,7 @@ class WatchedCas:
         self.sent: list[tuple[Hash, int]] = []
         self.shards: list[Shard] = []
         self.asked: list[Hash] = []
+        self.questions = 0
         self.interrupts = 0
         self.before: Callable[[str], None] = lambda _: None
         self._interrupted = threading.Event()
@@ -60,6 +61,7 @@ class WatchedCas:
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         self.asked += chunks
+        self.questions += 1
         self.before("find_chunks")
         return self.cas.find_chunks(*chunks)
 

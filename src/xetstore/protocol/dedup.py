@@ -101,8 +101,8 @@ class DedupPlanner:
     """Plans the chunks of one file after another. Not thread-safe.
 
     For each block: look for what is :meth:`unknown` elsewhere, ask what :meth:`worth_asking` names, :meth:`learn` what
-    was found, then :meth:`plan`. ``max_xorb_bytes`` makes xorbs smaller than the suite allows, ``max_known`` is how
-    many chunks are remembered.
+    was found, then :meth:`plan`. ``queries`` is the rule of those who are asked, which may change. ``max_xorb_bytes``
+    makes xorbs smaller than the suite allows, ``max_known`` is how many chunks are remembered.
     """
 
     def __init__(
@@ -114,12 +114,13 @@ class DedupPlanner:
     ) -> None:
         self._max_xorb_chunks = suite.max_xorb_chunks
         self._max_xorb_bytes = min(suite.max_xorb_bytes, max_xorb_bytes or suite.max_xorb_bytes)
-        self._queries = queries
+        self.queries = queries
         self._index = ChunkIndex(max_known)
         self._planned_bytes = 0
         self._last_query_byte: int | None = None
-        # Of the xorb that is being filled: what was stored again on purpose, and the first chunk of this file.
+        # Of the xorb that is being filled: what was stored again on purpose, with what files begin, and this one.
         self._kept: set[int] = set()
+        self._starts: set[int] = set()
         self._file_first = 0
         self._has_news = False
         self.start_file()
@@ -135,7 +136,7 @@ class DedupPlanner:
         self._new_bytes = 0
         self._guarded_bytes = 0
         self.again_bytes = 0
-        if size is None or size >= self._queries.spacing_bytes:
+        if size is None or size >= self.queries.spacing_bytes:
             # Such a file is worth a query of its own, however soon it follows another one.
             self._last_query_byte = None
 
@@ -149,6 +150,11 @@ class DedupPlanner:
         is_news = self._index.learn(answer)
         self._has_news |= is_news
         return is_news
+
+    @property
+    def filled_bytes(self) -> int:
+        """Raw bytes in the xorb that is being filled."""
+        return self._index.filling.raw_bytes
 
     def has_room_for(self, chunks: ChunkList) -> bool:
         """True if the xorb that is being filled can take all of these chunks, should they be new."""
@@ -187,6 +193,18 @@ class DedupPlanner:
             runs.insert(0, Run(filling, 0, 0, first, new=True))
         return self._revision(runs)
 
+    def drop_guarded(self) -> Revision | None:
+        """Drop what this file, read to its end, has in the xorb that is being filled only because of the guard (10.4),
+        where nothing else of it is new: a file that is stored as it is is not to be stored again. None if there is
+        nothing.
+        """
+        filling, first = self._index.filling, self._file_first
+        if not self._guarded_bytes or self._new_bytes > self._guarded_bytes or first == filling.chunk_count:
+            return None
+        self._kept = {i for i in self._kept if i < first}
+        runs = self._revised(first)
+        return None if all(run.xorb is filling for run in runs) else self._revision(runs)
+
     def _revision(self, runs: list[Run]) -> Revision:
         sizes = self._index.filling_sizes
         chunks = ChunkList(bytes(self._index.filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
@@ -222,8 +240,10 @@ class DedupPlanner:
 
     def _follow(self, revision: Revision) -> None:
         """Let what is remembered of the xorb be true after a revision."""
-        moved = (run for i in self._kept for run in revision.runs_of(i, i + 1))
-        self._kept = {run.xorb_start for run in moved if run.xorb is revision.xorb}
+        self._kept, self._starts = (
+            {run.xorb_start for i in marked for run in revision.runs_of(i, i + 1) if run.xorb is revision.xorb}
+            for marked in (self._kept, self._starts)
+        )
         if self._last is not None and self._last[0] is revision.xorb:
             [run] = revision.runs_of(self._last[1] - 1, self._last[1])
             self._last = (run.xorb, run.xorb_start + 1)
@@ -251,12 +271,12 @@ class DedupPlanner:
         And one in the last xorb of each answer, before the file goes on where the answer ended. What is learned before
         the next one is taken counts: one answer often makes the others needless.
         """
-        selected = self._queries.selected(chunks)
+        selected = self.queries.selected(chunks)
         if self._position == 0 and len(chunks) and 0 not in selected:
             selected.insert(0, 0)
         for i in selected:
             position = self._position + i
-            if self._last_query is not None and position - self._last_query < self._queries.spacing_chunks:
+            if self._last_query is not None and position - self._last_query < self.queries.spacing_chunks:
                 continue
             if not self._is_far(chunks, i):
                 continue
@@ -266,6 +286,13 @@ class DedupPlanner:
             self._last_query = position
             self._last_query_byte = self._planned_bytes + sum(chunks.sizes[:i])
             yield Hash(digest)
+
+    def worth_asking_again(self) -> Iterator[Hash]:
+        """Chunks of the xorb that is being filled to query: the rule has changed since they were placed."""
+        filling = self._index.filling
+        sizes = self._index.filling_sizes
+        chunks = ChunkList(bytes(filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
+        yield from (Hash(chunks.digest(i)) for i in sorted({*self._starts, *self.queries.selected(chunks)}))
 
     def plan(self, chunks: ChunkList, may_copy: Callable[[int], bool] = lambda _: True) -> list[Run]:
         """Place every chunk of the next block: known runs referenced, new ones assigned to open xorbs in order.
@@ -342,6 +369,8 @@ class DedupPlanner:
             xorb = self._open_xorb()
         if alone or self._is_known(block, start):
             self._kept.add(xorb.chunk_count)
+        if self._position == start == 0:
+            self._starts.add(xorb.chunk_count)
         first = self._index.add(xorb, block.plain[start], block.sizes[start])
         i = start + 1
         while i < end and self._fits(xorb, block.sizes[i]) and not self._is_known(block, i):
@@ -351,7 +380,7 @@ class DedupPlanner:
         return Run(xorb, first, start, i - start, new=True)
 
     def _open_xorb(self) -> KnownXorb:
-        self._kept = set()
+        self._kept, self._starts = set(), set()
         self._file_first = 0
         self._has_news = False
         return self._index.open_xorb()
@@ -361,10 +390,10 @@ class DedupPlanner:
 
     def _is_far(self, chunks: ChunkList, i: int) -> bool:
         """Whether chunk ``i`` of the next block is far enough behind the session's last query."""
-        if self._last_query_byte is None or not self._queries.spacing_bytes:
+        if self._last_query_byte is None or not self.queries.spacing_bytes:
             return True
         at = self._planned_bytes + sum(chunks.sizes[:i])
-        return at - self._last_query_byte >= self._queries.spacing_bytes
+        return at - self._last_query_byte >= self.queries.spacing_bytes
 
     def _is_known(self, block: _PlannedBlock, i: int) -> bool:
         return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())

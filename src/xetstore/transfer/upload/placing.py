@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,9 @@ RECENT_FROM_BYTES: Final = 4 << 20
 """From which size on a file is worth a look at what was stored last, where a query finds nothing."""
 
 MAX_RECENT_CHUNKS: Final = 32_768
+
+QUERY_SPACING_BYTES: Final = 12 << 20
+"""How much content there is between two queries that name many chunks: half a xorb. A file as long begins with one."""
 
 RECOGNISED_BYTES: Final = 4 << 30
 """How long a file may be to be looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
@@ -46,8 +50,10 @@ class Placer:
     """Places the chunks of one file after another: draft 10.1, then 10.2, then 10.3. To be closed.
 
     For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
-    stored already: they are dropped from their xorb again as long as it is being filled. With ``dry_run`` every answer
-    is waited for, and none of them is remembered. Not thread-safe. Raises what the Cas raises, where it is waited for.
+    stored already: they are dropped from their xorb again as long as it is being filled, and before it is complete all
+    answers about it are waited for. ``sending_seconds`` tells how long it takes to send so many bytes, 0 if that is not
+    known yet. With ``dry_run`` every answer is waited for at once, and none of them is remembered. Not thread-safe.
+    Raises what the Cas raises, where it is waited for.
     """
 
     def __init__(
@@ -58,19 +64,22 @@ class Placer:
         suite: AlgorithmSuite,
         max_xorb_bytes: int | None = None,
         max_known_chunks: int,
+        sending_seconds: Callable[[int], float],
         dry_run: bool = False,
     ) -> None:
         self._cas = cas
         self._known = known
         self._new_planner = partial(DedupPlanner, suite, cas.queries, max_known_chunks, max_xorb_bytes)
         self._planner = self._new_planner()
-        self._large_bytes = min(suite.max_xorb_bytes, max_xorb_bytes or suite.max_xorb_bytes)
+        self._sending_seconds = sending_seconds
         self._remembering = None if dry_run else known
         self._asks = True
         self._background: BackgroundQueries | None = None
         if cas.queries.in_background and not dry_run:
             self._background = BackgroundQueries(cas, self._remember)
-        self._holds = False
+        # What is to be asked for with the next query that names many chunks, and how much was read since the last one.
+        self._questions: list[Hash] = []
+        self._unasked_bytes = 0
         self._has_news = False
         self._size = 0
         self._recent = Recent()
@@ -78,21 +87,25 @@ class Placer:
     def start_file(self, size: int) -> None:
         """The next chunks are those of another file."""
         self._planner.start_file(size)
-        self._holds = size > self._large_bytes
         self._size = size
+        if size >= QUERY_SPACING_BYTES:
+            self._unasked_bytes = QUERY_SPACING_BYTES
 
     def look_up(self, chunks: ChunkList) -> list[Revision]:
         """Look for the chunks of the next block; which of those before it are to be dropped, in order."""
         self._has_news = False
+        self._take_rule()
         if self._background is not None:
             self._learn(self._background.arrived())
         if self._known is not None and (unknown := self._planner.unknown(chunks)):
             self._learn(self._known.find(unknown))
         if self._asks:
             self._ask(chunks)
-        self._holds = False
+        is_completed = not self._planner.has_room_for(chunks)
+        if is_completed:
+            self._settle()
         revisions = [self._planner.revise(whole_xorb=False)] if self._has_news else []
-        if not self._planner.has_room_for(chunks):
+        if is_completed:
             revisions.append(self._planner.revise(whole_xorb=True))
         return [revision for revision in revisions if revision is not None]
 
@@ -100,15 +113,34 @@ class Placer:
         """Where the chunks of the next block are, or are to be put."""
         return self._planner.plan(block.chunks, block.is_uniform)
 
-    def stored_file(self, file: FileInfo) -> Reconstruction | None:
-        """A file as it is stored, with its chunk hashes; None if it is not, or a question takes long, or the answer
-        much memory.
+    def end_file(self, new_bytes: int) -> list[Revision]:
+        """Learn all that there is to learn of a file that was read to its end, and has so many new bytes among others:
+        it may be stored as it is. What is to be dropped.
         """
-        if not self._asks or self._cas.queries.in_background or file.size > RECOGNISED_BYTES:
+        self._has_news = False
+        if self._is_worth_a_call(new_bytes):
+            self._settle()
+        revisions = [self._planner.revise(whole_xorb=False)] if self._has_news else []
+        revisions.append(self._planner.drop_guarded())
+        return [revision for revision in revisions if revision is not None]
+
+    def stored_file(self, file: FileInfo, new_bytes: int) -> Reconstruction | None:
+        """A file as it is stored, with its chunk hashes; None if it is not, or the question takes longer than sending
+        what is new of it, or the answer much memory.
+        """
+        if not self._asks or file.size > RECOGNISED_BYTES:
+            return None
+        if not self._is_worth_a_call(new_bytes) or not self._tells_chunks:
             return None
         try:
             stored = self._cas.reconstruct(file.hash, hashes=True)
         except (NotFoundError, DamagedError):
+            return None
+        except (AccessDeniedError, InterruptedCallError):
+            raise
+        except XetError:
+            if not self._cas.queries.in_background:
+                raise
             return None
         return stored if stored.term_hashes is not None else None
 
@@ -123,8 +155,7 @@ class Placer:
 
     def last_revision(self) -> Revision | None:
         """What is to be dropped from the open xorb before it is cut short."""
-        if self._background is not None:
-            self._learn(self._background.arrived())
+        self._settle()
         return self._planner.revise(whole_xorb=True)
 
     def close_xorb(self) -> None:
@@ -145,20 +176,58 @@ class Placer:
             self._background.close()
 
     def _ask(self, chunks: ChunkList) -> None:
+        if self._background is None:
+            self._ask_at_once(chunks)
+            return
+        self._questions += self._planner.worth_asking(chunks)
+        self._unasked_bytes += chunks.total_bytes
+        most = self._planner.queries.most_at_once
+        if most == 1 or self._unasked_bytes >= QUERY_SPACING_BYTES or len(self._questions) >= most:
+            self._send_questions()
+
+    def _send_questions(self) -> None:
+        if self._background is not None and self._questions:
+            self._background.ask(self._questions)
+            self._questions, self._unasked_bytes = [], 0
+
+    def _settle(self) -> None:
+        """Ask all that is worth asking about the xorb that is being filled, and wait for the answers."""
+        if self._background is None:
+            return
+        sending_seconds = self._sending_seconds(self._planner.filled_bytes)
+        self._send_questions()
+        self._learn(self._background.answers(sending_seconds))
+        if self._take_rule():
+            self._send_questions()
+            self._learn(self._background.answers(sending_seconds))
+
+    def _take_rule(self) -> bool:
+        """Ask by the rule of the server as it is now. True if there is more to ask for now."""
+        rule = self._cas.queries
+        if self._background is None or rule == self._planner.queries:
+            return False
+        self._planner.queries = rule
+        self._questions += self._planner.worth_asking_again()
+        return bool(self._questions)
+
+    @property
+    def _tells_chunks(self) -> bool:
+        """True if the Cas is known to be of the kind that tells the chunk hashes of a file."""
+        return not self._planner.queries.in_background or self._planner.queries.most_at_once > 1
+
+    def _is_worth_a_call(self, nbytes: int) -> bool:
+        """True if sending so many bytes takes longer than a question, as far as that is known."""
+        seconds = self._sending_seconds(nbytes)
+        return self._background is None or not seconds or seconds > self._background.seconds
+
+    def _ask_at_once(self, chunks: ChunkList) -> None:
         for chunk in self._planner.worth_asking(chunks):
-            if self._background is None:
-                answers = self._answers(chunk)
-                if not answers and self._asks and (most := self._recent.wanted(self._size)):
-                    # What it begins with is new, or changed: it may be a version of what was stored before.
-                    recent = self._cas.find_recent(most)
-                    answers = [] if recent is None else [recent]
-                self._learn(answers)
-                continue
-            self._background.ask(chunk)
-            if self._holds:
-                self._holds = False
-                self._background.hold_for(chunk)
-                self._learn(self._background.arrived())
+            answers = self._answers(chunk)
+            if not answers and self._asks and (most := self._recent.wanted(self._size)):
+                # What it begins with is new, or changed: it may be a version of what was stored before.
+                recent = self._cas.find_recent(most)
+                answers = [] if recent is None else [recent]
+            self._learn(answers)
 
     def _answers(self, chunk: Hash) -> list[Shard]:
         """The answer to a query, waited for."""

@@ -1,10 +1,10 @@
-"""Global dedup queries of an upload: made at once where that is quick, else by threads that nobody waits for for long.
+"""Global dedup queries of an upload: threads ask while it goes on, and it waits for their answers where they decide.
 
-Between machines an answer takes as long as some MiB of an upload. So the upload goes on, and an answer helps from the
-block on that is planned when it has arrived. One exception: a file larger than a xorb holds its first block back until
-its first answer is there, because that one mostly decides whether anything of the file is new; the xorbs on their way
-meanwhile keep the network busy. What a session waits in vain, for answers that do not come, or say that nothing is
-known, is :data:`HOLD_SECONDS` in all. That is what a slow or broken endpoint costs an upload.
+Files are read, cut and packed while answers are on their way; what they tell of is dropped from the xorb that is being
+filled. Before that xorb is complete the upload waits for them (:meth:`BackgroundQueries.answers`): for as long as
+sending it would take where answers come within that time, else for :data:`PATIENCE_SECONDS`. The time that is waited
+beyond that and in vain, because no answer comes or none tells of anything, is at most :data:`VAIN_SECONDS` in a row;
+after a failure there is no waiting. So a dedup service that is slow or broken costs a bounded time once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from xetstore.errors import UnavailableError, XetError
@@ -21,10 +21,13 @@ from xetstore.platform.threads import start_thread
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
-HOLD_SECONDS: Final = 0.25
-THREADS: Final = 2
-MAX_WAITING: Final = 8
-"""Queries that are asked while so many wait already are dropped: their answers would come too late."""
+PATIENCE_SECONDS: Final = 2.0
+VAIN_SECONDS: Final = 5.0
+THREADS: Final = 8
+"""Queries on their way at a time, where one names one chunk. Two are enough where it names many."""
+
+MAX_WAITING: Final = 16_384
+"""Chunks that are to be asked for while so many wait already are dropped: two xorbs have no more."""
 
 MAX_FAILURES: Final = 3
 """After so many failures, one after the other, nothing is asked any more."""
@@ -36,32 +39,46 @@ class BackgroundQueries:
     ``on_answer`` is called in these threads. Used by one caller; to be closed.
     """
 
-    def __init__(self, cas: Cas, on_answer: Callable[[Shard], None]) -> None:
+    def __init__(
+        self,
+        cas: Cas,
+        on_answer: Callable[[Shard], None],
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        vain_seconds: float = VAIN_SECONDS,
+    ) -> None:
         self._cas = cas
         self._on_answer = on_answer
+        self._patience_seconds = patience_seconds
         self._changed = threading.Condition()
         # All of it is touched under the condition.
         self._waiting: deque[Hash] = deque()
-        self._asking: set[Hash] = set()
+        self._asking = 0
         self._answers: list[Shard] = []
         self._threads: list[threading.Thread] = []
         self._failures = 0
         self._is_closed = False
-        self._hold_seconds = HOLD_SECONDS
+        self._vain_seconds = self._most_vain_seconds = vain_seconds
+        self._seconds = 0.0
 
-    def ask(self, chunk: Hash) -> None:
-        """Ask, unless there is too much to ask already."""
+    @property
+    def seconds(self) -> float:
+        """How long an answer took of late; 0 before the first one."""
+        return self._seconds
+
+    def ask(self, chunks: Iterable[Hash]) -> None:
+        """Ask for chunks, unless there is too much to ask already."""
         with self._changed:
-            if self._is_closed or self._failures >= MAX_FAILURES or len(self._waiting) >= MAX_WAITING:
+            if self._is_closed or self._failures >= MAX_FAILURES:
                 return
-            self._waiting.append(chunk)
-            if len(self._threads) < min(THREADS, len(self._waiting) + len(self._asking)):
+            self._waiting.extend(chunk for chunk in chunks if len(self._waiting) < MAX_WAITING)
+            while self._waiting and len(self._threads) < self._threads_needed():
                 try:
                     self._threads.append(start_thread(self._work, name="find_chunks"))
                 except UnavailableError:  # without a thread there are no queries
                     if not self._threads:
                         self._waiting.clear()
-                        return
+                    break
             self._changed.notify_all()
 
     def arrived(self) -> list[Shard]:
@@ -69,57 +86,73 @@ class BackgroundQueries:
         if not self._answers:
             return []
         with self._changed:
-            found, self._answers = self._answers, []
-            return found
+            return self._take_answers()
 
-    def hold_for(self, chunk: Hash) -> None:
-        """Wait for the answer to a query just asked, as long as what is left of :data:`HOLD_SECONDS`."""
+    def answers(self, sending_seconds: float = 0.0) -> list[Shard]:
+        """The answers to all that was asked, waited for as long as it is worth it; those that have come.
+
+        ``sending_seconds`` is how long it would take to send what they may make needless.
+        """
         start = time.monotonic()
         with self._changed:
-            while not self._failures and (chunk in self._waiting or chunk in self._asking):
-                left = self._hold_seconds - (time.monotonic() - start)
+            worth = sending_seconds if 0 < self._seconds <= sending_seconds else 0.0
+            deadline = start + max(worth, min(self._patience_seconds, self._vain_seconds))
+            while not self._failures and (self._waiting or self._asking):
+                left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            if self._failures:
-                self._hold_seconds = 0.0
-            elif not self._answers:
-                self._hold_seconds -= time.monotonic() - start
+            if self._answers:
+                self._vain_seconds = self._most_vain_seconds
+            else:
+                self._vain_seconds -= max(0.0, time.monotonic() - start - sending_seconds)
+            return self._take_answers()
 
     def close(self) -> None:
-        """Ask no more. What is being asked is left alone: nobody waits for it."""
+        """Ask no more. A query that is under way is left alone: its thread ends with it."""
         with self._changed:
             self._is_closed = True
             self._waiting.clear()
             self._changed.notify_all()
 
+    def _threads_needed(self) -> int:
+        most = self._cas.queries.most_at_once
+        return min(THREADS if most == 1 else 2, self._asking + -(-len(self._waiting) // most))
+
+    def _take_answers(self) -> list[Shard]:
+        answers, self._answers = self._answers, []
+        return answers
+
     def _work(self) -> None:
-        while (chunk := self._next()) is not None:
+        while chunks := self._next():
+            start = time.monotonic()
             answer: Shard | None = None
             try:
-                answer = self._cas.find_chunks(chunk)
+                answer = self._cas.find_chunks(*chunks)
                 failed = False
             except Exception as error:
-                # After the end of the upload the Cas may be gone, in whatever way: nobody wants the answer.
+                # After the end of the upload the Cas may be gone, in any way: the answer has no reader any more.
                 if not (self._is_closed or isinstance(error, XetError)):
                     raise
                 failed = True
             with self._changed:
                 self._failures = self._failures + 1 if failed else 0
-                self._asking.discard(chunk)
+                self._asking -= 1
+                self._seconds = time.monotonic() - start
                 if answer is not None:
                     self._answers.append(answer)
                 self._changed.notify_all()
             if answer is not None:
                 self._on_answer(answer)
 
-    def _next(self) -> Hash | None:
+    def _next(self) -> list[Hash]:
+        """The chunks of the next query; none at the end."""
         with self._changed:
             while not self._waiting and not self._is_closed:
                 self._changed.wait()
             if self._is_closed or self._failures >= MAX_FAILURES:
                 self._waiting.clear()
-                return None
-            chunk = self._waiting.popleft()
-            self._asking.add(chunk)
-            return chunk
+                return []
+            chunks = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._cas.queries.most_at_once))]
+            self._asking += 1
+            return chunks

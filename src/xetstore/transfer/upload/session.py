@@ -71,14 +71,6 @@ class UploadSession:
         self._emit = emit
         sizes = upload_sizes(limits, remote=remote)
         self._max_files = sizes.files
-        self._placer = Placer(
-            cas,
-            known,
-            suite=suite,
-            max_xorb_bytes=sizes.xorb_bytes,
-            max_known_chunks=sizes.known_chunks,
-            dry_run=dry_run,
-        )
         self._writer = XorbWriter(
             cas,
             policy=policy,
@@ -87,6 +79,15 @@ class UploadSession:
             suite=suite,
             known=known,
             emit=emit,
+        )
+        self._placer = Placer(
+            cas,
+            known,
+            suite=suite,
+            max_xorb_bytes=sizes.xorb_bytes,
+            max_known_chunks=sizes.known_chunks,
+            sending_seconds=self._writer.sending_seconds,
+            dry_run=dry_run,
         )
         self._files: list[PendingFile] = []
         # Of the xorb that is being filled: whose its chunks are, and the first file that may name it.
@@ -209,15 +210,18 @@ class UploadSession:
         found.
         """
         assert file.info is not None
-        if not self._recognises or not file.new_bytes or not file.terms[0][0].is_hint:
+        if not file.new_bytes or not file.terms[0][0].is_hint:
             return
-        stored = self._placer.stored_file(file.info)
-        if stored is None:
-            return
-        file.take_terms(stored, self._suite)
-        self._has_recognised = True
-        if (revision := self._placer.withdraw_file()) is not None:
-            self._revise(revision)
+        for revision in self._placer.end_file(file.new_bytes):
+            self._revise(revision, file)
+        file.close_term(self._suite)
+        if file.new_bytes and self._recognises:
+            stored = self._placer.stored_file(file.info, file.new_bytes)
+            if stored is not None:
+                file.take_terms(stored, self._suite)
+                self._has_recognised = True
+                if (withdrawn := self._placer.withdraw_file()) is not None:
+                    self._revise(withdrawn)
         file.again_bytes = min(file.again_bytes, file.new_bytes)
 
     def _note_owner(self, file: PendingFile, runs: list[Run]) -> None:

@@ -131,6 +131,7 @@ class XorbWriter:
         self._held_bytes = 0
         self._is_abandoned = False
         self._failure: BaseException | None = None
+        self._seconds_per_byte = 0.0
         # From here on, what only the encoding thread touches.
         self._open: _OpenXorb | None = None
         self._storing: list[Future[None]] = []
@@ -185,6 +186,10 @@ class XorbWriter:
         self._check()
         self._hand_over()
         self._encoder.submit(self._guarded, lambda: self._drop(xorb, spans))
+
+    def sending_seconds(self, nbytes: int) -> float:
+        """How long it takes to send so many raw bytes, by the last xorb that was stored; 0 before the first one."""
+        return nbytes * self._seconds_per_byte
 
     def finish(self) -> list[XorbEntry]:
         """End the open xorb and wait until all are stored; what was stored and is in no shard yet."""
@@ -260,6 +265,7 @@ class XorbWriter:
         try:
             is_new = self._guarded(lambda: self._cas.put_xorb(info.hash, body))
             sent_bytes = body_bytes
+            self._seconds_per_byte = (time.monotonic() - begun) / max(info.chunks.total_bytes, 1)
         finally:
             body.release()
             self._slots.give_back(builder, sent_bytes, time.monotonic() - begun)
