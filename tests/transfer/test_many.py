@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from xetstore.transfer.download import batch, many
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.many import get_files
 from xetstore.transfer.download.wanted import Named, Wanted
+from xetstore.transfer.download.workers import Workers
 from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
@@ -506,13 +508,29 @@ def test_an_interruption_is_no_files_error(mixed: Corpus, out: Path) -> None:
     assert all(path.read_bytes() == b"" for path in out.iterdir())
 
 
-def test_what_a_progress_raises_is_raised(small: Corpus, out: Path) -> None:
+def test_what_a_progress_raises_is_raised(small: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not what those threads raise that are stopped because of it, however soon they do."""
+    fetches, stops, stopped = count(), count(), threading.Event()
+    real = Workers.stop
+
     class Broken(Sums):
         def advance(self, **_: int) -> None:
             raise ZeroDivisionError
 
+    def stop(self: Workers, *, interrupt: bool) -> None:
+        real(self, interrupt=interrupt)
+        stopped.set()
+        if next(stops) == 0:
+            time.sleep(0.2)  # those that were stopped are done first
+
+    def send(_: int, _fetch: FetchRange, data: bytes) -> bytes:
+        if next(fetches):
+            assert stopped.wait(60)
+        return data
+
+    monkeypatch.setattr(Workers, "stop", stop)
     with pytest.raises(ZeroDivisionError):
-        get(FaultyCas(small.cas), small.files, out, progress=Broken())
+        get(FaultyCas(small.cas, remote=True, send=send), small.files, out, progress=Broken())
     assert not incomplete(out)
 
 

@@ -149,10 +149,11 @@ class _Transfer:
                 self._workers.check()
                 work()
             except BaseException as error:
-                self._failure = self._failure or error
+                # Of those that fail because others were stopped, none says what has ended all of them.
+                failure = self._failure = self._failure or error
                 self._workers.stop(interrupt=False)
                 for wanted in self._begun:
-                    wanted.fail(error)
+                    wanted.fail(failure)
 
         try:
             self._workers.start(guarded)
