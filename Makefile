@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test quick soak bench bench-quick bench-growth fuzz clean
+.PHONY: setup demo check test quick soak bench bench-quick bench-growth bench-dedup fuzz clean
 
 setup: .venv/installed
 
@@ -46,6 +46,9 @@ bench-quick: setup
 
 bench-growth: setup
 	$(BIN)/python -m bench --only growth
+
+bench-dedup: setup
+	$(BIN)/python -m bench.dedup
 
 fuzz: setup
 	$(BIN)/pytest tests/protocol -k any_bytes --hypothesis-profile long
