@@ -345,6 +345,38 @@ def test_what_the_guard_stored_again_stays() -> None:
     assert filled.chunk_count == 2000 + again // 1000 - 1
 
 
+def test_of_a_file_that_turns_out_to_be_stored_the_guard_has_nothing_stored_again() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("stored", chunks(*[n for i in range(1000) for n in (i, 100_000 + i)])))
+    file = [n for i in range(1000) for n in (200_000 + i, 300_000 + i, i)]
+    runs = planner.plan(chunks(*file, size=1000))
+    [filled] = {run.xorb for run in runs if run.new}
+    assert planner.again_bytes
+    assert planner.drop_guarded() is None, "others of its chunks are new"
+    planner.learn(answer("other", chunks(*[n for n in file if n >= 200_000])))
+    assert planner.revise(whole_xorb=False) is not None
+    assert filled.chunk_count == planner.again_bytes // 1000 > 0
+    revision = planner.drop_guarded()
+    assert revision is not None
+    assert (filled.chunk_count, planner.again_bytes) == (0, 0)
+    assert planner.drop_guarded() is None
+
+
+def test_a_stretch_of_copies_is_dropped_where_all_of_it_is_stored_and_only_there() -> None:
+    for stored, dropped in ((STRETCH_CHUNKS + 1, STRETCH_CHUNKS + 1), (STRETCH_CHUNKS - 1, 1)):
+        planner = DedupPlanner()
+        runs = planner.plan(chunks(*[1] * (REPEATS_BEFORE_STRETCH + 3 * STRETCH_CHUNKS), 2))
+        [filled] = {run.xorb for run in runs}
+        again = planner.again_bytes
+        planner.learn(answer("stored", chunks(*[1] * stored)))
+        revision = planner.revise(whole_xorb=True)
+        assert revision is not None
+        assert sum(end - start for start, end in revision.dropped) == dropped
+        assert again == 50_000 * STRETCH_CHUNKS == revision.again_bytes(0, 1000)
+        assert planner.again_bytes == (again if dropped == 1 else 0)
+        assert filled.chunk_count == 1 + STRETCH_CHUNKS + 1 - dropped
+
+
 def test_of_a_long_answer_what_comes_first_is_remembered() -> None:
     planner = DedupPlanner(max_known=100)
     xorbs = [XorbEntry(hash_of(str(i)), chunks(*range(20 * i, 20 * i + 20))) for i in range(10)]

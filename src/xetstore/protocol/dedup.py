@@ -118,8 +118,10 @@ class DedupPlanner:
         self._index = ChunkIndex(max_known)
         self._planned_bytes = 0
         self._last_query_byte: int | None = None
-        # Of the xorb that is being filled: what was stored again on purpose, with what files begin, and this one.
+        # Of the xorb that is being filled: what the guard had stored again, copies for a stretch, with which chunks
+        # files begin, and this one.
         self._kept: set[int] = set()
+        self._copies: set[int] = set()
         self._starts: set[int] = set()
         self._file_first = 0
         self._has_news = False
@@ -201,14 +203,15 @@ class DedupPlanner:
         filling, first = self._index.filling, self._file_first
         if not self._guarded_bytes or self._new_bytes > self._guarded_bytes or first == filling.chunk_count:
             return None
-        self._kept = {i for i in self._kept if i < first}
+        guarded, self._kept = self._kept, {i for i in self._kept if i < first}
         runs = self._revised(first)
+        self._kept = guarded
         return None if all(run.xorb is filling for run in runs) else self._revision(runs)
 
     def _revision(self, runs: list[Run]) -> Revision:
         sizes = self._index.filling_sizes
         chunks = ChunkList(bytes(self._index.filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
-        revision = Revision(self._index.filling, chunks, runs)
+        revision = Revision(self._index.filling, chunks, runs, frozenset(self._kept | self._copies))
         self._index.renumber(runs)
         self._follow(revision)
         return revision
@@ -225,24 +228,34 @@ class DedupPlanner:
         i = first
         while i < filling.chunk_count:
             best = None if i in self._kept else self._longest(keyed, i)
-            if best is None:
-                i += 1
+            # A stretch of copies is dropped as a whole, or not at all.
+            least = self._alike(i, filling.chunk_count) if i in self._copies else 1
+            if best is None or best.count < least:
+                i += least
                 continue
+            count = self._alike(i, i + best.count)
             if start < i:
                 runs.append(Run(filling, kept, start, i - start, new=True))
                 kept += i - start
-            count = next((n for n in range(1, best.count) if i + n in self._kept), best.count)
             runs.append(Run(best.xorb, best.xorb_start, i, count, new=False))
             start = i = i + count
         if start < i:
             runs.append(Run(filling, kept, start, i - start, new=True))
         return runs
 
+    def _alike(self, first: int, end: int) -> int:
+        """How many chunks ``[first, end)`` of the xorb that is being filled are as the first of them: copies for a
+        stretch, or neither copies nor kept.
+        """
+        is_copy = first in self._copies
+        others = (i for i in range(first + 1, end) if (i in self._copies) != is_copy or i in self._kept)
+        return next(others, end) - first
+
     def _follow(self, revision: Revision) -> None:
         """Let what is remembered of the xorb be true after a revision."""
-        self._kept, self._starts = (
+        self._kept, self._copies, self._starts = (
             {run.xorb_start for i in marked for run in revision.runs_of(i, i + 1) if run.xorb is revision.xorb}
-            for marked in (self._kept, self._starts)
+            for marked in (self._kept, self._copies, self._starts)
         )
         if self._last is not None and self._last[0] is revision.xorb:
             [run] = revision.runs_of(self._last[1] - 1, self._last[1])
@@ -250,6 +263,7 @@ class DedupPlanner:
         if self._repeats.place is not None and self._repeats.place[0] is revision.xorb:
             self._repeats = _Repeats()
         for start, end in revision.dropped:
+            self.again_bytes -= revision.again_bytes(max(start, self._file_first), end)
             self._new_bytes -= sum(revision.chunks.sizes[max(start, self._file_first) : end])
         self._file_first -= sum(max(0, min(end, self._file_first) - start) for start, end in revision.dropped)
 
@@ -367,7 +381,9 @@ class DedupPlanner:
         xorb = self._index.filling
         if not self._fits(xorb, block.sizes[start]):
             xorb = self._open_xorb()
-        if alone or self._is_known(block, start):
+        if alone:
+            self._copies.add(xorb.chunk_count)
+        elif self._is_known(block, start):
             self._kept.add(xorb.chunk_count)
         if self._position == start == 0:
             self._starts.add(xorb.chunk_count)
@@ -380,7 +396,7 @@ class DedupPlanner:
         return Run(xorb, first, start, i - start, new=True)
 
     def _open_xorb(self) -> KnownXorb:
-        self._kept, self._starts = set(), set()
+        self._kept, self._copies, self._starts = set(), set(), set()
         self._file_first = 0
         self._has_news = False
         return self._index.open_xorb()

@@ -62,12 +62,18 @@ class Revision:
     """New chunks that turned out to be stored already, and are dropped from the xorb that is being filled.
 
     ``chunks`` are those of the xorb before. ``runs`` tell where these are from now on, in order: those in ``xorb`` were
-    kept, the others dropped. Their ``block_start`` counts in ``chunks``.
+    kept, the others dropped. Their ``block_start`` counts in ``chunks``. ``again`` are the chunks, by number, that had
+    been stored again on purpose.
     """
 
     xorb: KnownXorb
     chunks: ChunkList
     runs: list[Run]
+    again: frozenset[int] = frozenset()
+
+    def again_bytes(self, start: int, end: int) -> int:
+        """Raw bytes of those of chunks ``[start, end)`` that had been stored again on purpose."""
+        return sum(self.chunks.sizes[i] for i in self.again if start <= i < end)
 
     @property
     def dropped(self) -> list[tuple[int, int]]:

@@ -126,6 +126,7 @@ class UploadSession:
                     self._note_owner(pending, runs)
                     block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
                 pending.new_bytes += block_new
+                pending.again_bytes = self._placer.again_bytes
                 self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
                 for run in runs:
                     whole = run.count == len(block.chunks)
@@ -134,7 +135,6 @@ class UploadSession:
                     pending.extend(run, chunks, self._suite)
             pending.close_term(self._suite)
             pending.info = scan.info()
-            pending.again_bytes = self._placer.again_bytes
             with self._or_broken():
                 self._recognise(pending)
         self._files.append(pending)
@@ -222,7 +222,6 @@ class UploadSession:
                 self._has_recognised = True
                 if (withdrawn := self._placer.withdraw_file()) is not None:
                     self._revise(withdrawn)
-        file.again_bytes = min(file.again_bytes, file.new_bytes)
 
     def _note_owner(self, file: PendingFile, runs: list[Run]) -> None:
         """Remember whose the new chunks are in the xorb that is being filled, and which file was its first."""
@@ -239,6 +238,7 @@ class UploadSession:
         for owner, start, end in self._owners.drop(revision.dropped):
             nbytes = sum(sizes[start:end])
             owner.new_bytes -= nbytes
+            owner.again_bytes -= revision.again_bytes(start, end)
             self._progress.advance(new=-nbytes, deduped=nbytes)
         if not self._dry_run:
             self._writer.drop(revision.xorb, revision.dropped)
