@@ -10,11 +10,15 @@ from xetstore.cas import EmbeddedCas, answers
 from xetstore.cas.access import DedupDomain
 from xetstore.cas.answers import ANSWER_SECONDS
 from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
+from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import IntegrityError
-from xetstore.protocol.hashes import Hash
+from xetstore.errors import IntegrityError, UsageError
+from xetstore.interfaces import MANY_CHUNKS
+from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import Shard
+from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder
 from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, upload
 from xetstore.testing.samples import entry_of
 
@@ -42,8 +46,8 @@ def first_chunk(sample: Sample) -> Hash:
     return Hash(sample.xorb.chunks.digest(0))
 
 
-def offered(cas: EmbeddedCas, sample: Sample) -> list[Hash]:
-    answer = cas.find_chunks(first_chunk(sample))
+def offered(cas: EmbeddedCas, *samples: Sample) -> list[Hash]:
+    answer = cas.find_chunks(*map(first_chunk, samples))
     assert answer is not None
     return [entry.hash for entry in answer.xorbs]
 
@@ -118,6 +122,144 @@ def test_a_damaged_xorb_is_not_offered(cas: EmbeddedCas, root: Path, clock: Fake
         (root / xorb_key(samples[0].xorb.hash)).write_bytes(b"")
     with EmbeddedCas.open(root, clock=clock) as other:
         assert other.find_chunks(first_chunk(samples[0])) is None
+
+
+# Several chunks
+
+
+def put_xorb_of(cas: EmbeddedCas, *samples: Sample) -> Hash:
+    """Store the content of one-chunk samples in one xorb, each of them as a file; the name of the xorb."""
+    data = [sample.data for sample in samples]
+    chunks = ChunkList.concat([sample.xorb.chunks for sample in samples])
+    builder = XorbBuilder()
+    builder.append(data, chunks, policy=CompressionPolicy.LZ4.kernel)
+    xorb, body = builder.finish()
+    cas.put_xorb(xorb.hash, bytes(body))
+    files = [
+        entry_of([(Term(xorb.hash, i, i + 1, len(sample.data)), sample.xorb.chunks)])
+        for i, sample in enumerate(samples)
+    ]
+    cas.put_shard(Shard(tuple(files)))
+    return xorb.hash
+
+
+def test_what_holds_the_chunks_comes_first_in_the_order_in_which_they_were_asked_for(cas: EmbeddedCas) -> None:
+    samples = one_chunk_samples(8)
+    put_file_of(cas, samples[:4])
+    put_file_of(cas, samples[4:])
+    unknown = one_chunk_samples(2, seed=1)
+    for sample in (samples[5], samples[3], samples[0]):
+        upload(cas, sample)  # so that its chunk is the first of a file, too
+    asked = [unknown[0], samples[5], samples[3], unknown[1], samples[0], samples[5]]
+    found = offered(cas, *asked)
+    assert found[:3] == names([samples[5], samples[3], samples[0]])
+    # Then what follows them in their files: 6 and 7 the last one, 1 and 2 between 0 and 3.
+    assert set(found[3:]) == set(names([samples[6], samples[7], samples[1], samples[2]]))
+    assert len(set(found)) == len(found)
+
+
+def test_one_xorb_that_holds_them_all_is_better_than_one_for_each(cas: EmbeddedCas) -> None:
+    samples = one_chunk_samples(5)
+    together = put_xorb_of(cas, *samples)
+    for sample in samples:
+        upload(cas, sample)
+    other = cas.in_namespace("other")  # of which nothing follows
+    assert offered(other, *samples) == [together]
+    assert offered(other, samples[2]) == [samples[2].xorb.hash], "of equals the newest"
+    offer = other.find_offer(*map(first_chunk, samples))
+    assert offer is not None
+    assert offer.known == 5
+
+
+def test_of_xorbs_that_hold_as_much_the_newest_is_told(cas: EmbeddedCas) -> None:
+    one, two, three = one_chunk_samples(3)
+    put_xorb_of(cas, one, two)
+    newest = put_xorb_of(cas, two, one)
+    assert offered(cas.in_namespace("other"), one, two) == [newest]
+    put_xorb_of(cas, three)
+    assert offered(cas.in_namespace("other"), one, two) == [newest]
+
+
+def test_in_place_of_a_damaged_xorb_others_that_hold_the_chunks_are_told(
+    cas: EmbeddedCas, root: Path, clock: FakeClock
+) -> None:
+    samples = one_chunk_samples(3)
+    for sample in samples:
+        upload(cas, sample)
+    together = put_xorb_of(cas, *samples)
+    (root / xorb_key(together)).unlink()
+    (root / xorb_key(samples[1].xorb.hash)).write_bytes(b"")
+    with EmbeddedCas.open(root, clock=clock) as fresh:  # which remembers no footers
+        other = fresh.in_namespace("other")
+        assert offered(other, *samples) == names([samples[0], samples[2]])
+        offer = other.find_offer(*map(first_chunk, samples))
+        assert offer is not None
+        assert offer.known == 2
+
+
+def test_where_not_all_fit_the_chunks_that_were_asked_for_first_count_most(
+    cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = one_chunk_samples(8)
+    for sample in samples[:4]:
+        upload(cas, sample)
+    put_xorb_of(cas, *samples[4:])
+    monkeypatch.setattr(answers, "MAX_ANSWER_XORBS", 3)
+    assert offered(cas, *samples) == names(samples[:3])
+    monkeypatch.setattr(answers, "MAX_ANSWER_XORBS", 64)
+    monkeypatch.setattr(answers, "MAX_ANSWER_CHUNKS", 4)
+    # The xorb of four chunks has no room behind the first one; those of one chunk have.
+    assert offered(cas, samples[3], samples[7], samples[2], samples[1]) == names([samples[3], samples[2], samples[1]])
+
+
+def test_a_chunk_that_many_xorbs_hold_is_a_few_rows(cas: EmbeddedCas) -> None:
+    common, *others = one_chunk_samples(10)
+    xorbs = [put_xorb_of(cas, common, other) for other in others]
+    keys = [chunk_key(first_chunk(sample).digest) for sample in (others[0], common)]
+    with cas.index.snapshot() as reader:
+        found = reader.holders([*keys, 7], cas.tenant, most=3)
+    assert {key: [row.hash for row in rows] for key, rows in found.items()} == {
+        keys[0]: xorbs[:1],
+        keys[1]: xorbs[:-4:-1],
+    }
+
+
+def test_of_several_chunks_of_others_only_the_xorbs_that_hold_them_are_told(cas: EmbeddedCas) -> None:
+    samples = one_chunk_samples(6)
+    put_file_of(cas.in_namespace("anna"), samples)
+    upload(cas.in_namespace("anna"), samples[3])
+    bert = cas.in_namespace("bert")
+    assert offered(bert, samples[3], samples[0]) == names([samples[3], samples[0]])
+
+
+def test_a_key_that_stands_for_two_chunks_is_that_of_one(cas: EmbeddedCas) -> None:
+    one, two = one_chunk_samples(2)
+    for sample in (one, two):
+        upload(cas, sample)
+    like_one = Hash(first_chunk(one).digest[:8] + bytes(24))
+    offer = cas.find_offer(first_chunk(two), first_chunk(one), like_one)
+    assert offer is not None
+    assert offer.known == 2
+    assert [row.hash for row in offer.rows] == names([two, one])
+
+
+@pytest.mark.parametrize("count", [0, MANY_CHUNKS + 1])
+def test_no_chunk_or_too_many_are_no_query(cas: EmbeddedCas, count: int) -> None:
+    with pytest.raises(UsageError, match=f"between 1 and 1024 .* not {count}"):
+        cas.find_chunks(*[Hash.ZERO] * count)
+
+
+def test_as_many_as_may_be_asked_for_are_answered(cas: EmbeddedCas) -> None:
+    sample = one_chunk_samples(1)[0]
+    upload(cas, sample)
+    unknown = [chunk_hash(b"%d" % number) for number in range(MANY_CHUNKS - 1)]
+    assert cas.find_chunks(*unknown) is None
+    answer = cas.find_chunks(*unknown, first_chunk(sample))
+    assert answer is not None
+    assert [entry.hash for entry in answer.xorbs] == [sample.xorb.hash]
+
+
+# Keys
 
 
 def test_a_key_serves_a_week_and_an_answer_lasts_one(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from xetstore import _kernel
 from xetstore.cas.access import DedupDomain, Tenant
+from xetstore.cas.cover import cover
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -28,45 +29,102 @@ MAX_ANSWER_CHUNKS: Final = 100_000
 MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
-# Places looked at for one chunk, and files that may add what else they are made of.
+# Xorbs considered for one chunk, objects looked at for one answer, and files that may add what else they are made of.
 _MAX_HOLDERS: Final = 4
+_MAX_LOOKS: Final = 2 * MAX_ANSWER_XORBS
 _MAX_FILES: Final = 16
+# So many chunks are looked for one by one: taking all hashes of a xorb apart takes as long as 40 searches.
+_FEW_CHUNKS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What is worth telling of a chunk that was found: the xorb that holds it, and the rows of others."""
+    """What is worth telling of chunks that were found: the rows of the xorbs that hold them, then those of others.
 
-    first: XorbEntry
-    others: tuple[XorbRow, ...]
+    ``known`` is how many of the chunks were found.
+    """
+
+    rows: tuple[XorbRow, ...]
+    known: int
 
     @property
     def chunk_count(self) -> int:
         """Chunks of all of these xorbs."""
-        return len(self.first.chunks) + sum(row.chunk_count for row in self.others)
+        return sum(row.chunk_count for row in self.rows)
 
 
-def find_offer(index: Index, blobs: BlobStore, footers: FooterCache, chunk: Hash, tenant: Tenant) -> Offer | None:
-    """What can be told of a chunk, or None if it is not in the index of eligible chunks.
+def find_offer(
+    index: Index, blobs: BlobStore, footers: FooterCache, chunks: Iterable[Hash], tenant: Tenant
+) -> Offer | None:
+    """What can be told of chunks, or None if none of them is in the index of eligible chunks.
 
-    First the newest xorb that holds the chunk, then what follows it in the files that use it: who has its
-    first chunks will likely want the rest. Chunk hashes are keyed in an answer, so that only those who have a chunk can
-    recognise it (15.4.4). But the names of xorbs are in clear, and that of a xorb of one chunk is the chunk's hash: so
-    what follows is told only as far as it is the tenant's own.
+    First few of the newest xorbs that hold them, in the order in which the chunks are named, as far as there is room;
+    then what follows these in the files that use them: who has its first chunks will likely want the rest. Chunk hashes
+    are keyed in an answer, so that only those who have a chunk can recognise it (15.4.4). But the names of xorbs are in
+    clear, and that of a xorb of one chunk is the chunk's hash: so what follows is told only as far as it is the
+    tenant's own.
     """
     if tenant.dedup is DedupDomain.OFF:
         return None
+    keys = {chunk: chunk_key(chunk.digest) for chunk in chunks}
     with index.snapshot() as reader:
-        holders = reader.holders(chunk_key(chunk.digest), _MAX_HOLDERS, tenant)
-    for holder in holders:
-        entry = _entry(blobs, footers, holder)
-        # The key in the index is a part of the hash: the footer tells whether it is this chunk.
-        if entry is not None and _holds(entry, chunk):
-            break
-    else:
+        holders = reader.holders(keys.values(), tenant, most=_MAX_HOLDERS)
+    candidates = {chunk: [*holders[key]] for chunk, key in keys.items() if key in holders}
+    answer = _Rows()
+    known = _take_holders(answer, candidates, blobs, footers)
+    if not known:
         return None
     with index.snapshot() as reader:
-        return Offer(entry, tuple(_bounded(holder, reader, tenant.namespace)))
+        for row in _companions(tuple(answer.by_id.values()), reader, tenant.namespace):
+            if not answer.take(row):
+                break
+    return Offer(tuple(answer.by_id.values()), known)
+
+
+class _Rows:
+    """The xorbs of an answer, within its bounds."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, XorbRow] = {}
+        self._chunks = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.by_id) >= MAX_ANSWER_XORBS
+
+    def has_room_for(self, row: XorbRow) -> bool:
+        """True for the first, however many chunks it has."""
+        return not self.is_full and (not self.by_id or self._chunks + row.chunk_count <= MAX_ANSWER_CHUNKS)
+
+    def take(self, row: XorbRow) -> bool:
+        """False if there is no room for it."""
+        if row.id in self.by_id:
+            return True
+        if not self.has_room_for(row):
+            return False
+        self.by_id[row.id] = row
+        self._chunks += row.chunk_count
+        return True
+
+
+def _take_holders(answer: _Rows, candidates: dict[Hash, list[XorbRow]], blobs: BlobStore, footers: FooterCache) -> int:
+    """Take few of the ``candidates`` that hold these chunks, which are used up. Returns how many chunks they hold."""
+    known = looks = 0
+    while candidates:
+        for row, wanted in cover(candidates):
+            if answer.is_full or looks == _MAX_LOOKS:
+                return known
+            has_room = answer.has_room_for(row)
+            looks += has_room
+            held = _held(_entry(blobs, footers, row), wanted) if has_room else set()
+            if held:
+                answer.take(row)
+                known += len(held)
+            for chunk in wanted:
+                candidates[chunk].remove(row)
+                if chunk in held or not candidates[chunk]:
+                    del candidates[chunk]
+    return known
 
 
 def recent_xorbs(
@@ -90,10 +148,10 @@ def recent_xorbs(
 
 def answer_with(
     offer: Offer, index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float
-) -> Shard:
-    """The dedup answer that tells what is offered."""
-    others = (_entry(blobs, footers, row) for row in offer.others)
-    return _keyed((offer.first, *(other for other in others if other is not None)), index, tenant, now)
+) -> Shard | None:
+    """The dedup answer that tells what is offered; None if all of it was damaged meanwhile."""
+    entries = [entry for row in offer.rows if (entry := _entry(blobs, footers, row)) is not None]
+    return _keyed(entries, index, tenant, now) if entries else None
 
 
 def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: float) -> Shard:
@@ -102,23 +160,11 @@ def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: floa
     return Shard(xorbs=tuple(entries)).keyed(key, int(now), int(now) + ANSWER_SECONDS)
 
 
-def _bounded(holder: XorbRow, reader: Reader, namespace: str) -> list[XorbRow]:
-    """What goes into an answer beside the xorb that was found, within the bounds of an answer."""
-    chosen: dict[int, XorbRow] = {}
-    chunks = holder.chunk_count
-    for row in _companions(holder, reader, namespace):
-        if len(chosen) + 1 >= MAX_ANSWER_XORBS or chunks + row.chunk_count > MAX_ANSWER_CHUNKS:
-            break
-        if row.id != holder.id and row.id not in chosen:
-            chosen[row.id] = row
-            chunks += row.chunk_count
-    return list(chosen.values())
-
-
-def _companions(holder: XorbRow, reader: Reader, namespace: str) -> Iterable[XorbRow]:
-    """What goes with a xorb in files, and then what was uploaded next: the files that followed in the same upload."""
-    yield from reader.companions(holder.id, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
-    yield from reader.held_after(holder.id, namespace, MAX_ANSWER_NEIGHBOURS)
+def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Iterable[XorbRow]:
+    """What goes with xorbs in files, and then what was uploaded next: the files that followed in the same upload."""
+    ids = [row.id for row in found]
+    yield from reader.companions(ids, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
+    yield from reader.held_after(max(ids), namespace, MAX_ANSWER_NEIGHBOURS)
 
 
 def _entry(blobs: BlobStore, footers: FooterCache, row: XorbRow) -> XorbEntry | None:
@@ -129,9 +175,20 @@ def _entry(blobs: BlobStore, footers: FooterCache, row: XorbRow) -> XorbEntry | 
         return None
 
 
-def _holds(entry: XorbEntry, chunk: Hash) -> bool:
+def _held(entry: XorbEntry | None, wanted: Collection[Hash]) -> set[Hash]:
+    """Those of the wanted chunks that a xorb holds. The key in the index is a part of the hash: the footer tells."""
+    if entry is None:
+        return set()
+    hashes = entry.chunks.hashes
+    if len(wanted) <= _FEW_CHUNKS:
+        return {chunk for chunk in wanted if _holds(hashes, chunk.digest)}
+    digests = {hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)}
+    return {chunk for chunk in wanted if chunk.digest in digests}
+
+
+def _holds(hashes: bytes, digest: bytes) -> bool:
     at = -1
-    while (at := entry.chunks.hashes.find(chunk.digest, at + 1)) >= 0:
+    while (at := hashes.find(digest, at + 1)) >= 0:
         if at % HASH_BYTES == 0:
             return True
     return False

@@ -11,6 +11,7 @@ from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.errors import RejectedShardError
+from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash
@@ -18,7 +19,7 @@ from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 
-INDEXED_CHUNKS: Final = QueryRule(modulus=64, spacing_chunks=0)
+INDEXED_CHUNKS: Final = QueryRule(modulus=64, spacing_chunks=0, most_at_once=MANY_CHUNKS)
 """Which chunks the index can find. Sixteen times what the protocol asks for (1,024), and a multiple of it: a client in
 this process can afford to ask often, and so finds what it knows after some 4 MiB instead of 64.
 """

@@ -49,7 +49,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
-from xetstore.interfaces import BlobStore, ByteStream
+from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, chunk_hash
@@ -178,8 +178,13 @@ class EmbeddedCas:
             return BatchReconstruction(terms, self._fetches(rows, every))
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
-        """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if all are unknown."""
-        offer = next((offer for chunk in chunks if (offer := self.find_offer(chunk))), None)
+        """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if all are unknown.
+
+        UsageError for more chunks than :data:`interfaces.MANY_CHUNKS`.
+        """
+        if not 0 < len(chunks) <= MANY_CHUNKS:
+            raise UsageError(f"between 1 and {MANY_CHUNKS} chunks can be asked for at once, not {len(chunks)}")
+        offer = self.find_offer(*chunks)
         return None if offer is None else self.answer_with(offer)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
@@ -277,16 +282,16 @@ class EmbeddedCas:
         with self.index.snapshot() as reader:
             return reader.count_terms_of_files(list(dict.fromkeys(files)), self.tenant.namespace, enough=enough)
 
-    def find_offer(self, chunk: Hash) -> Offer | None:
-        """What :meth:`find_chunks` would answer; only the footer of the xorb that has the chunk was read for it."""
-        return find_offer(self.index, self.blobs, self.footers, chunk, self.tenant)
+    def find_offer(self, *chunks: Hash) -> Offer | None:
+        """What :meth:`find_chunks` would answer; only footers of xorbs that hold the chunks were read for it."""
+        return find_offer(self.index, self.blobs, self.footers, chunks, self.tenant)
 
     def lacks_chunk(self, chunk: Hash) -> bool:
         """True if :meth:`find_offer` would find nothing; False also where that cannot be seen without waiting."""
         return self.tenant.dedup is DedupDomain.OFF or self.index.lacks_chunk(chunk_key(chunk.digest), self.tenant)
 
-    def answer_with(self, offer: Offer) -> Shard:
-        """The answer of :meth:`find_chunks`."""
+    def answer_with(self, offer: Offer) -> Shard | None:
+        """The answer of :meth:`find_chunks`; None if all of it was damaged meanwhile."""
         return answer_with(offer, self.index, self.blobs, self.footers, self.tenant, now=self.now())
 
     def stored_xorb(self, xorb: Hash, *, visible: bool = True) -> StoredXorb:

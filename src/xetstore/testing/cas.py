@@ -17,8 +17,9 @@ from xetstore.errors import (
     NotFoundError,
     RangeError,
     RejectedShardError,
+    UsageError,
 )
-from xetstore.interfaces import Cas
+from xetstore.interfaces import MANY_CHUNKS, Cas
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import Term
@@ -245,6 +246,29 @@ class CasContract:
         assert entry.hash == sample.xorb.hash
         assert entry.chunks.hashes == _kernel.keyed_hashes(answer.key, sample.xorb.chunks.hashes)
         assert entry.chunks.lengths == sample.xorb.chunks.lengths
+
+    def test_several_chunks_can_be_asked_for_at_once(self, cas: Cas) -> None:
+        """The xorbs that hold them come first, in their order; chunks that are not known change nothing."""
+        samples = [make_sample(random_bytes(20_000, seed)) for seed in range(10, 13)]
+        for one in samples:
+            upload(cas, one)
+        firsts = [Hash(one.xorb.chunks.digest(0)) for one in samples]
+        assert cas.find_chunks(firsts[1]) is not None
+        assert cas.queries.most_at_once > 1, "a remote one has announced it by now"
+        answer = cas.find_chunks(_OTHER, firsts[2], firsts[0], firsts[2])
+        assert answer is not None
+        assert answer.key is not None
+        assert answer.files == ()
+        assert [entry.hash for entry in answer.xorbs[:2]] == [samples[2].xorb.hash, samples[0].xorb.hash]
+        for entry, asked in zip(answer.xorbs, (firsts[2], firsts[0]), strict=False):
+            assert entry.chunks.digest(0) == _kernel.keyed_hash(answer.key, asked.digest)
+        assert cas.find_chunks(_OTHER, Hash.ZERO) is None
+
+    def test_only_so_many_chunks_can_be_asked_for_at_once(self, cas: Cas) -> None:
+        """None, and more than ``MANY_CHUNKS``, are no query."""
+        for chunks in ([], [_OTHER] * (MANY_CHUNKS + 1)):
+            with pytest.raises(UsageError):
+                cas.find_chunks(*chunks)
 
     def test_an_unknown_chunk_is_not_found(self, cas: Cas, sample: Sample) -> None:
         """Nor is one of a xorb that no shard has named yet."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
     Insert,
     Row,
     Select,
+    String,
     Table,
     bindparam,
+    column,
     delete,
     exists,
     func,
@@ -150,7 +154,22 @@ _USERS: Final = (
     .where(edge.c.xorb_id == bindparam("xorb_id"), grant.c.namespace == bindparam("namespace"))
     .order_by(edge.c.file_id.desc())
 )
-_NEWEST_USERS: Final = _USERS.limit(bindparam("most"))
+# Numbers that are asked for, a JSON list of them, as a table: what is asked of each can have a limit of its own. In an
+# IN (...) it could not, and one chunk that thousands of xorbs hold would be as many rows.
+_ASKED: Final = func.json_each(bindparam("asked", type_=String)).table_valued(column("value", BigInteger), name="asked")
+_NUMBER: Final[ColumnElement[int]] = _ASKED.c.value
+_USER: Final = edge.alias("user")
+_NEWEST_USERS: Final = select(edge.c.xorb_id, edge.c.file_id, edge.c.first_byte).where(
+    edge.c.xorb_id == _NUMBER,
+    edge.c.file_id.in_(
+        select(_USER.c.file_id)
+        .join(grant, grant.c.file_id == _USER.c.file_id)
+        .where(_USER.c.xorb_id == _NUMBER, grant.c.namespace == bindparam("namespace"))
+        .order_by(_USER.c.file_id.desc())
+        .limit(bindparam("most"))
+        .correlate(_ASKED)
+    ),
+)
 _FOLLOWING: Final = (
     select(xorb)
     .join(edge, edge.c.xorb_id == xorb.c.id)
@@ -176,19 +195,22 @@ _SUPERSEDED: Final = select(superseded.c.key).where(superseded.c.created_at < bi
 _NEWEST_DEDUP_KEY: Final = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
 
 
+def _holding(tenant: Tenant, chunk_key: ColumnElement[int]) -> Select[Any]:
+    """Ids of the sound xorbs usable by a tenant that hold an eligible chunk."""
+    holding = select(dedup.c.xorb_id).join(xorb, xorb.c.id == dedup.c.xorb_id)
+    return holding.where(dedup.c.chunk_key == chunk_key, _usable(tenant), _SOUND)
+
+
 @lru_cache(maxsize=256)
 def _newest_holders(tenant: Tenant) -> Select[Any]:
-    holding = select(xorb).join(dedup, dedup.c.xorb_id == xorb.c.id)
-    return (
-        holding.where(dedup.c.chunk_key == bindparam("chunk_key"), _usable(tenant), _SOUND)
-        .order_by(dedup.c.xorb_id.desc())
-        .limit(bindparam("most"))
-    )
+    newest = _holding(tenant, _NUMBER).order_by(dedup.c.xorb_id.desc()).limit(bindparam("most")).correlate(_ASKED)
+    holding = xorb.alias("holding")
+    return select(_NUMBER.label("chunk_key"), holding).select_from(_ASKED.join(holding, holding.c.id.in_(newest)))
 
 
 def any_holder(tenant: Tenant) -> Select[Any]:
     """What :meth:`Reader.holders` asks, of one row and nothing in it. It has the parameter ``chunk_key``."""
-    return _newest_holders(tenant).with_only_columns(true()).order_by(None).limit(1)
+    return _holding(tenant, bindparam("chunk_key")).with_only_columns(true()).limit(1)
 
 
 class Reader:
@@ -332,18 +354,34 @@ class Reader:
 
     # Dedup
 
-    def holders(self, chunk_key: int, limit: int, tenant: Tenant) -> list[XorbRow]:
-        """Xorbs usable by ``tenant`` that hold an eligible chunk with this key, the newest first."""
-        found = self.connection.execute(_newest_holders(tenant), {"chunk_key": chunk_key, "most": limit})
-        return [_xorb_row(row) for row in found]
-
-    def companions(self, xorb_id: int, namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
-        """Xorbs that come with this one in files of a namespace: the newest files first, each from this xorb on, in
-        file order.
+    def holders(self, chunk_keys: Iterable[int], tenant: Tenant, *, most: int) -> dict[int, list[XorbRow]]:
+        """For each of these keys the xorbs usable by ``tenant`` that hold an eligible chunk with it, ``most`` of them,
+        the newest first. Keys that no such xorb holds are left out.
         """
-        users = self.connection.execute(_NEWEST_USERS, {"xorb_id": xorb_id, "namespace": namespace, "most": files})
-        for file_id, first_byte in users:
-            window = {"file_id": file_id, "first_byte": first_byte, "most": xorbs}
+        asked = {"asked": json.dumps([*set(chunk_keys)]), "most": most}
+        xorbs: dict[int, XorbRow] = {}
+        found: dict[int, list[XorbRow]] = {}
+        for row in self.connection.execute(_newest_holders(tenant), asked):
+            known = xorbs.get(row.id) or xorbs.setdefault(row.id, _xorb_row(row))
+            found.setdefault(row.chunk_key, []).append(known)
+        for rows in found.values():
+            rows.sort(key=lambda row: row.id, reverse=True)
+        return found
+
+    def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
+        """Xorbs that come with these in files of a namespace, at most so many ``files``: the newest of each xorb first.
+        Of a file those from the first of these xorbs on, in file order, at most so many ``xorbs``.
+        """
+        asked = {"asked": json.dumps([*xorb_ids]), "namespace": namespace, "most": files}
+        users: dict[int, list[int]] = {xorb_id: [] for xorb_id in xorb_ids}
+        begin: dict[int, int] = {}
+        for xorb_id, file_id, first_byte in self.connection.execute(_NEWEST_USERS, asked):
+            users[xorb_id].append(file_id)
+            begin[file_id] = min(first_byte, begin.get(file_id, first_byte))
+        ranked = zip_longest(*(sorted(found, reverse=True) for found in users.values()))
+        chosen = dict.fromkeys(file_id for rank in ranked for file_id in rank if file_id is not None)
+        for file_id in islice(chosen, files):
+            window = {"file_id": file_id, "first_byte": begin[file_id], "most": xorbs}
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
