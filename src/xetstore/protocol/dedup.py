@@ -10,6 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from xetstore import _kernel
@@ -300,6 +301,13 @@ class DedupPlanner:
             self._last_query = position
             self._last_query_byte = self._planned_bytes + sum(chunks.sizes[:i])
             yield Hash(digest)
+
+    def questions(self, chunks: ChunkList) -> Iterator[list[Hash]]:
+        """What :meth:`worth_asking` names, as many at a time as one query may name."""
+        most = self.queries.most_at_once
+        asked = self.worth_asking(chunks)
+        while question := list(islice(asked, most)):
+            yield question
 
     def worth_asking_again(self) -> Iterator[Hash]:
         """Chunks of the xorb that is being filled to query: the rule has changed since they were placed."""

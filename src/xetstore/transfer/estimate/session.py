@@ -153,10 +153,11 @@ class EstimateSession:
         if self._cas is None:
             return
         has_news = False
-        for chunk in self._planner.worth_asking(block.chunks):
+        for question in self._planner.questions(block.chunks):
             self.queries += 1
             try:
-                answer = self._cas.find_chunks(chunk)
+                answer = self._cas.find_chunks(*question)
+                self._planner.queries = self._cas.queries
                 if answer is None and (most := self._recent.wanted(draft.size)):
                     answer = self._cas.find_recent(most)
             except BaseException:

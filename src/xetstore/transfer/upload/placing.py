@@ -221,18 +221,19 @@ class Placer:
         return self._background is None or not seconds or seconds > self._background.seconds
 
     def _ask_at_once(self, chunks: ChunkList) -> None:
-        for chunk in self._planner.worth_asking(chunks):
-            answers = self._answers(chunk)
+        for question in self._planner.questions(chunks):
+            answers = self._answers(question)
+            self._planner.queries = self._cas.queries
             if not answers and self._asks and (most := self._recent.wanted(self._size)):
                 # What it begins with is new, or changed: it may be a version of what was stored before.
                 recent = self._cas.find_recent(most)
                 answers = [] if recent is None else [recent]
             self._learn(answers)
 
-    def _answers(self, chunk: Hash) -> list[Shard]:
+    def _answers(self, question: list[Hash]) -> list[Shard]:
         """The answer to a query, waited for."""
         try:
-            answer = self._cas.find_chunks(chunk) if self._asks else None
+            answer = self._cas.find_chunks(*question) if self._asks else None
         except (AccessDeniedError, InterruptedCallError):
             raise
         except XetError:
