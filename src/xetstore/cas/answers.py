@@ -25,12 +25,15 @@ ANSWER_SECONDS: Final = 7 * 24 * 3600
 
 MAX_ANSWER_XORBS: Final = 64
 MAX_ANSWER_CHUNKS: Final = 100_000
+MAX_SIBLING_CHUNKS: Final = 32_768
+"""Of these chunks, 2 GiB of content, how many are offered only for being of files that were put at the same time."""
 MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
-# Places looked at for one chunk, and files that may add what else they are made of.
+# Places looked at for one chunk, files that may add what else they are made of, and files on either side of the newest.
 _MAX_HOLDERS: Final = 4
 _MAX_FILES: Final = 16
+_MAX_SIBLINGS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,17 @@ def _bounded(holder: XorbRow, reader: Reader, namespace: str) -> list[XorbRow]:
 
 
 def _companions(holder: XorbRow, reader: Reader, namespace: str) -> Iterable[XorbRow]:
-    """What goes with a xorb in files, and then what was uploaded next: the files that followed in the same upload."""
+    """What goes with a xorb in files, what the newest of these files was put with, and what was uploaded next.
+
+    A client that puts a file again puts the others again, too, and of some of them the index can find nothing.
+    """
     yield from reader.companions(holder.id, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
+    chunks = 0
+    for row in reader.siblings(holder.id, namespace, files=_MAX_SIBLINGS, xorbs=MAX_ANSWER_XORBS):
+        chunks += row.chunk_count
+        if chunks > MAX_SIBLING_CHUNKS:
+            break
+        yield row
     yield from reader.held_after(holder.id, namespace, MAX_ANSWER_NEIGHBOURS)
 
 
