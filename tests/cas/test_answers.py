@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from xetstore.cas import EmbeddedCas, answers
 from xetstore.cas.access import DedupDomain
 from xetstore.cas.answers import ANSWER_SECONDS
+from xetstore.cas.index import Reader, queries
 from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
 from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.schema import holder, xorb
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import IntegrityError, UsageError
 from xetstore.interfaces import MANY_CHUNKS
@@ -18,6 +23,7 @@ from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import Shard
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder
 from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, upload
 from xetstore.testing.samples import entry_of
@@ -61,7 +67,7 @@ def test_an_answer_goes_on_with_the_file_from_where_the_chunk_is(cas: EmbeddedCa
     put_file_of(cas, samples)
     upload(cas, samples[2])  # so that its chunk is the first of a file, too
     assert offered(cas, samples[0]) == names(samples)
-    assert offered(cas, samples[2]) == names(samples[2:])
+    assert offered(cas, samples[2]) == names(samples[2:] + samples[:2]), "first what follows"
 
 
 def test_the_newest_files_come_first(cas: EmbeddedCas) -> None:
@@ -97,13 +103,88 @@ def test_a_chunk_inside_a_file_is_found_if_its_hash_is_eligible_and_else_not(cas
     assert found > {i for i, chunk in enumerate(chunks) if last_word(chunk) % 1024 == 0}
 
 
-def test_what_was_uploaded_next_is_offered_last(cas: EmbeddedCas) -> None:
-    """A file that followed in the same upload is likely to follow again."""
-    first, *others = one_chunk_samples(4)
-    upload(cas, others[0])
-    put_file_of(cas, [first, others[1]])
-    upload(cas, others[2])
-    assert offered(cas, first) == names([first, others[1], others[2]])
+def test_what_a_file_was_put_with_is_offered_behind_what_it_is_made_of(cas: EmbeddedCas) -> None:
+    """What comes with a file that is put again is likely to come again."""
+    first, *others = one_chunk_samples(6)
+    put_file_of(cas, others[:2])
+    put_file_of(cas, [first, others[2]])
+    put_file_of(cas, others[3:4])
+    put_file_of(cas, [others[0], others[4]])
+    assert offered(cas, first) == names([first, others[2], others[0], others[3], others[1], others[4]])
+
+
+def test_what_the_newest_version_of_a_file_was_put_with_is_offered_and_not_what_the_oldest_was(
+    cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
+    monkeypatch.setattr(answers, "_MAX_SIBLINGS", 2)
+    first, *others = one_chunk_samples(8)
+    for files in ([others[0]], [first], [others[1]], [others[2]], [others[3]], [first, others[4]], [others[5]]):
+        put_file_of(cas, files)
+    assert offered(cas, first) == names([first, others[4], others[3], others[5]])
+
+
+def test_what_a_file_was_put_with_is_bounded_in_chunks(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = one_chunk_samples(9)
+    for sample in samples:
+        put_file_of(cas, [sample])
+    monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
+    monkeypatch.setattr(answers, "MAX_SIBLING_CHUNKS", 3)
+    assert offered(cas, samples[4]) == names([samples[4], samples[3], samples[5]])
+
+
+def test_files_of_many_xorbs_are_no_siblings(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = one_chunk_samples(9)
+    for files in (samples[:6], samples[6:7], samples[7:]):
+        put_file_of(cas, files)
+    monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
+    monkeypatch.setattr(queries, "_MAX_SIBLING_USES", 4)
+    assert offered(cas, samples[6]) == names(samples[6:])
+
+
+def test_what_others_put_is_no_sibling(cas: EmbeddedCas) -> None:
+    shared, *others = one_chunk_samples(4)
+    anna, bert = cas.in_namespace("anna"), cas.in_namespace("bert")
+    put_file_of(anna, others[:1])
+    put_file_of(anna, [shared, others[1]])
+    put_file_of(anna, others[2:])
+    assert offered(anna, shared) == names([shared, others[1], others[0], others[2]])
+    assert offered(bert, shared) == names([shared])
+    put_file_of(bert, [shared])
+    assert offered(bert, shared) == names([shared])
+
+
+def test_a_guess_costs_the_same_however_much_others_have_put(cas: EmbeddedCas, sample: Sample) -> None:
+    upload(cas, sample)
+    blank = {"region_bytes": 1, "raw_bytes": 1, "chunk_count": 1, "created_at": 0.0}
+    costs = []
+    for first in (1_000, 11_000):
+        ids = range(first, first + 10_000)
+        with cas.index.transaction() as writer:
+            rows = [{"id": row, "hash": row.to_bytes(HASH_BYTES, "big"), **blank} for row in ids]
+            writer.connection.execute(insert(xorb), rows)
+            writer.connection.execute(insert(holder), [{"xorb_id": row, "namespace": "others"} for row in ids])
+        costs.append(steps_of(cas, lambda reader: reader.held_after(1, "default", 4)))
+    assert costs[1] < 1.1 * costs[0]
+
+
+def steps_of(cas: EmbeddedCas, question: Callable[[Reader], object]) -> int:
+    """How many hundreds of steps SQLite takes to answer."""
+    seen = 0
+
+    def count() -> None:
+        nonlocal seen
+        seen += 1
+
+    with cas.index.snapshot() as reader:
+        connection = reader.connection.connection.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        connection.set_progress_handler(count, 100)
+        try:
+            question(reader)
+        finally:
+            connection.set_progress_handler(None, 0)
+    return seen
 
 
 def test_a_chunk_that_only_shares_its_first_bytes_with_one_is_not_found(cas: EmbeddedCas, sample: Sample) -> None:
@@ -153,8 +234,9 @@ def test_what_holds_the_chunks_comes_first_in_the_order_in_which_they_were_asked
     asked = [unknown[0], samples[5], samples[3], unknown[1], samples[0], samples[5]]
     found = offered(cas, *asked)
     assert found[:3] == names([samples[5], samples[3], samples[0]])
-    # Then what follows them in their files: 6 and 7 the last one, 1 and 2 between 0 and 3.
-    assert set(found[3:]) == set(names([samples[6], samples[7], samples[1], samples[2]]))
+    # Then what follows them in their files: 6 and 7 the last one, 1 and 2 between 0 and 3; and 4, put at the same time.
+    assert set(found[3:-1]) == set(names([samples[6], samples[7], samples[1], samples[2]]))
+    assert found[-1:] == names([samples[4]])
     assert len(set(found)) == len(found)
 
 

@@ -26,13 +26,17 @@ ANSWER_SECONDS: Final = 7 * 24 * 3600
 
 MAX_ANSWER_XORBS: Final = 64
 MAX_ANSWER_CHUNKS: Final = 100_000
+MAX_SIBLING_CHUNKS: Final = 32_768
+"""Of these chunks, 2 GiB of content, how many are offered only for being of files that were put at the same time."""
 MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
-# Xorbs considered for one chunk, objects looked at for one answer, and files that may add what else they are made of.
+# Xorbs considered for one chunk, objects looked at for one answer, files that may add what else they are made of, and
+# files on either side of the newest.
 _MAX_HOLDERS: Final = 4
 _MAX_LOOKS: Final = 2 * MAX_ANSWER_XORBS
 _MAX_FILES: Final = 16
+_MAX_SIBLINGS: Final = 256
 # So many chunks are looked for one by one: taking all hashes of a xorb apart takes as long as 40 searches.
 _FEW_CHUNKS: Final = 40
 
@@ -161,9 +165,18 @@ def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: floa
 
 
 def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Iterable[XorbRow]:
-    """What goes with xorbs in files, and then what was uploaded next: the files that followed in the same upload."""
+    """What goes with xorbs in files, what the newest of these files was put with, and what was uploaded next.
+
+    A client that puts a file again puts the others again, too, and of some of them the index can find nothing.
+    """
     ids = [row.id for row in found]
     yield from reader.companions(ids, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
+    chunks = 0
+    for row in reader.siblings(max(ids), namespace, files=_MAX_SIBLINGS, xorbs=MAX_ANSWER_XORBS):
+        chunks += row.chunk_count
+        if chunks > MAX_SIBLING_CHUNKS:
+            break
+        yield row
     yield from reader.held_after(max(ids), namespace, MAX_ANSWER_NEIGHBOURS)
 
 

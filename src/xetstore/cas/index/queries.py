@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, zip_longest
+from operator import gt, le
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -20,15 +21,18 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    asc,
     bindparam,
     column,
     delete,
+    desc,
     exists,
     func,
     insert,
     or_,
     select,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -60,6 +64,9 @@ SEGMENT_TERMS: Final = 512
 _BATCH: Final = 500
 # Rows that a listing keeps in memory.
 PAGE_ROWS: Final = 1000
+# Rows looked at for a guess, whatever else is in the store: uses of xorbs in files, and xorbs, which others may hold.
+_MAX_SIBLING_USES: Final = 4096
+_HELD_WINDOW: Final = 4096
 
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 _TERM: Final = struct.Struct("<QIII")
@@ -177,10 +184,44 @@ _FOLLOWING: Final = (
     .order_by(edge.c.first_byte)
     .limit(bindparam("most"))
 )
+_NEWEST_USER: Final = (
+    select(func.max(edge.c.file_id))
+    .join(grant, grant.c.file_id == edge.c.file_id)
+    .where(edge.c.xorb_id == bindparam("xorb_id"), grant.c.namespace == bindparam("namespace"))
+)
+
+
+def _granted_beside(is_beside: Callable[[Any, Any], Any], order: Callable[[Any], Any]) -> Select[Any]:
+    """Files of a namespace on one side of a file, the nearest first."""
+    nearest = (
+        select(grant.c.file_id)
+        .where(grant.c.namespace == bindparam("namespace"), is_beside(grant.c.file_id, bindparam("file_id")))
+        .order_by(order(grant.c.file_id))
+        .limit(bindparam("files"))
+        .subquery()
+    )
+    return select(nearest.c.file_id)
+
+
+_BESIDE: Final = union_all(_granted_beside(le, desc), _granted_beside(gt, asc)).subquery()
+_NEAREST: Final = (
+    select(file.c.id, file.c.xorb_count)
+    .join(_BESIDE, _BESIDE.c.file_id == file.c.id)
+    .order_by(func.abs(file.c.id - bindparam("file_id")), file.c.id)
+)
+_XORBS_OF_NEAREST: Final = (
+    select(xorb)
+    .join(edge, edge.c.xorb_id == xorb.c.id)
+    .where(edge.c.file_id.in_(_VALUES), _SOUND)
+    .group_by(xorb.c.id)
+    .order_by(func.min(func.abs(edge.c.file_id - bindparam("file_id"))), func.min(edge.c.first_byte), xorb.c.id)
+    .limit(bindparam("most"))
+)
 _HELD_AFTER: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
-    .where(holder.c.namespace == bindparam("namespace"), xorb.c.id > bindparam("last_id"), _SOUND)
+    .where(holder.c.namespace == bindparam("namespace"), _SOUND)
+    .where(xorb.c.id > bindparam("last_id"), xorb.c.id <= bindparam("last_id") + bindparam("window"))
     .order_by(xorb.c.id)
     .limit(bindparam("most"))
 )
@@ -384,10 +425,29 @@ class Reader:
             window = {"file_id": file_id, "first_byte": begin[file_id], "most": xorbs}
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
+    def siblings(self, xorb_id: int, namespace: str, *, files: int, xorbs: int) -> list[XorbRow]:
+        """Xorbs of the files of a namespace that were registered next to the newest that has this xorb, and of it: the
+        nearest files first, at most so many ``files`` before it and behind it.
+
+        Files are left out where there would be more than some thousands of xorbs to choose from.
+        """
+        newest = self.connection.execute(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace}).scalar()
+        if newest is None:
+            return []
+        chosen: list[int] = []
+        uses = 0
+        nearest = {"file_id": newest, "namespace": namespace, "files": files}
+        for file_id, count in self.connection.execute(_NEAREST, nearest):
+            if uses + count <= _MAX_SIBLING_USES:
+                chosen.append(file_id)
+                uses += count
+        asked = {"values": chosen, "file_id": newest, "most": xorbs}
+        return [_xorb_row(row) for row in self.connection.execute(_XORBS_OF_NEAREST, asked)]
+
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded after a xorb, in the order of registration."""
-        page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
-        return [_xorb_row(row) for row in page]
+        """What a namespace uploaded soon after a xorb, in the order of registration."""
+        asked = {"last_id": last_id, "namespace": namespace, "most": limit, "window": _HELD_WINDOW}
+        return [_xorb_row(row) for row in self.connection.execute(_HELD_AFTER, asked)]
 
     def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
         """What a namespace uploaded last, the newest first."""
