@@ -6,20 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xetstore.cas.cover import cover
-from xetstore.cas.index import XorbRow
 from xetstore.protocol.hashes import chunk_hash
 
 CHUNKS = [chunk_hash(b"%d" % number) for number in range(12)]
 
 
-def row(number: int) -> XorbRow:
-    return XorbRow(number, chunk_hash(b"xorb %d" % number), 1, 1, 1)
-
-
 def covered(holders: dict[int, list[int]]) -> dict[int, list[int]]:
     """The cover of chunks, each with the numbers of the xorbs that hold it."""
-    taken = cover({CHUNKS[chunk]: [row(number) for number in rows] for chunk, rows in holders.items()})
-    return {xorb.id: [CHUNKS.index(chunk) for chunk in chunks] for xorb, chunks in taken}
+    taken = cover({CHUNKS[chunk]: ids for chunk, ids in holders.items()})
+    return {xorb_id: [CHUNKS.index(chunk) for chunk in chunks] for xorb_id, chunks in taken}
 
 
 def test_the_one_that_holds_most_is_taken_for_all_that_it_holds() -> None:

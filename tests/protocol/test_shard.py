@@ -324,6 +324,13 @@ def test_a_dedup_answer_has_keyed_hashes_and_no_files() -> None:
         answer.keyed(b"j" * 32, 0, 0)
 
 
+def test_an_answer_can_keep_the_order_in_which_it_tells() -> None:
+    entries = tuple(replace(SAMPLE.xorbs[0], hash=named(number)) for number in (3, 1, 2))
+    answer = Shard((), entries).keyed(b"k" * 32, 1000, 2000)
+    assert Shard.parse(answer.serialize_with_footer(ascending=False)).xorbs == answer.xorbs
+    assert [xorb.hash for xorb in Shard.parse(answer.serialize_with_footer()).xorbs] == [*map(named, (1, 2, 3))]
+
+
 def test_own_hashes_are_brought_into_the_form_of_the_answer() -> None:
     mine = SAMPLE.xorbs[0].chunks.hashes
     assert SAMPLE.as_held(mine) == mine

@@ -31,8 +31,9 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Event, FellBack, Retrying, TokenRenewed
-from xetstore.interfaces import MANY_FILES, Cas
-from xetstore.protocol.hashes import Hash
+from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, Cas
+from xetstore.protocol.dedup import WIRE_QUERIES
+from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import Shard
 from xetstore.records import FileRecord
@@ -527,6 +528,90 @@ def test_a_pause_ends_and_an_answer_makes_failures_forgotten() -> None:
     assert queries.are_paused
     now += 7
     assert not queries.are_paused
+
+
+RULE = {"X-Xet-Chunk-Queries": "modulus=64, most=1024"}
+CHUNKS = [chunk_hash(b"%d" % number) for number in range(3)]
+
+
+def test_several_chunks_are_asked_for_in_one_body_and_one_in_the_protocols_own_way(client: Make) -> None:
+    shard = _answer()
+    found = reply(200, shard.serialize_with_footer(), RULE)
+    made = client({"GET /v1/chunks": [reply(404, b"", RULE)], "POST /v1/chunks": [found, reply(204, b"", RULE)]})
+    assert made.cas.queries == WIRE_QUERIES
+    assert made.cas.find_chunks(CHUNKS[0]) is None
+    assert (made.cas.queries.modulus, made.cas.queries.most_at_once) == (64, 1024)
+    assert made.cas.queries.spacing_chunks == made.cas.queries.spacing_bytes == 0
+    assert made.cas.queries.in_background
+    assert made.cas.find_chunks(*CHUNKS) == shard
+    assert made.cas.find_chunks(*CHUNKS) is None
+    sent = made.server.requests[1]
+    assert (sent.method, sent.target) == ("POST", "/v1/chunks")
+    assert (sent.headers["content-type"], sent.headers["content-length"]) == ("application/octet-stream", "96")
+    assert len(made.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        "",
+        "modulus=64",
+        "most=1024, modulus=64",
+        "modulus=0, most=1024",
+        "modulus=2048, most=1024",
+        "modulus=-64, most=1024",
+        "modulus=64, most=1",
+        "modulus=64, most=1024, more=1",
+        "modulus=1234567890, most=1024",
+        "modulus=64, most=9999999999",
+        "modulus=\u0664, most=\u0664",
+        "x" * 1000,
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_that_of_the_protocol(announced: str) -> None:
+    queries = Queries()
+    queries.succeeded("modulus=64, most=1024")
+    assert queries.rule != WIRE_QUERIES
+    queries.succeeded(announced)
+    assert queries.rule == WIRE_QUERIES
+
+
+def test_a_rule_is_believed_as_far_as_it_goes() -> None:
+    queries = Queries()
+    queries.succeeded("modulus=1, most=999999999")
+    assert (queries.rule.modulus, queries.rule.most_at_once) == (1, MANY_CHUNKS)
+    queries.failed()
+    assert queries.rule.modulus == 1, "a failure tells nothing of the rule"
+    queries.succeeded(None)
+    assert queries.rule == WIRE_QUERIES
+
+
+@pytest.mark.parametrize("step", [reply(404), reply(405), reply(501)])
+def test_a_server_that_does_not_take_several_any_more_is_asked_for_one_by_one(client: Make, step: Step) -> None:
+    """It was replaced by another one meanwhile: that is no failure, after which there would be a pause."""
+    made = client({"GET /v1/chunks": [reply(404, b"", RULE), reply(404)], "POST /v1/chunks": [step]})
+    made.cas.find_chunks(CHUNKS[0])
+    for _ in range(3):
+        assert made.cas.find_chunks(*CHUNKS) is None
+        assert made.cas.queries == WIRE_QUERIES
+    assert made.cas.find_chunks(CHUNKS[1]) is None
+    assert [call.partition(" ")[0] for call in made.calls] == ["GET", "POST", "POST", "POST", "GET"]
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_of_one_chunk_such_an_answer_is_a_failure(client: Make, status: int) -> None:
+    made = client({"GET /v1/chunks": [reply(status)]})
+    for _ in range(5):
+        made.cas.find_chunks(CHUNKS[0])
+    assert len(made.calls) == 3
+
+
+@pytest.mark.parametrize("count", [0, MANY_CHUNKS + 1])
+def test_no_chunks_or_too_many_are_not_asked_for(client: Make, count: int) -> None:
+    made = client({})
+    with pytest.raises(UsageError, match=f"between 1 and 1024 .* not {count}"):
+        made.cas.find_chunks(*[FILE] * count)
+    assert made.calls == []
 
 
 @pytest.mark.parametrize(

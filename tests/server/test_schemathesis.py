@@ -104,6 +104,8 @@ def good_request(operation: Operation, server: LiveServer, sample: Sample) -> di
             return {"path_parameters": {"hash": file}, "headers": {"X-Range-Dirty": "bytes=100-199"}}
         case _, "/v1/chunks/{prefix}/{hash}":
             return {"path_parameters": {"hash": str(Hash(sample.xorb.chunks.digest(0))), "prefix": prefix}}
+        case _, "/v1/chunks":
+            return {"body": sample.xorb.chunks.digest(0)}
         case "post", "/v1/xorbs/{prefix}/{hash}":
             return {"path_parameters": {"hash": xorb, "prefix": prefix}, "body": sample.body}
         case _, "/v1/xorbs/{prefix}/{hash}":

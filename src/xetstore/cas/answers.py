@@ -75,7 +75,7 @@ def find_offer(
         holders = reader.holders(keys.values(), tenant, most=_MAX_HOLDERS)
     candidates = {chunk: [*holders[key]] for chunk, key in keys.items() if key in holders}
     answer = _Rows()
-    known = _take_holders(answer, candidates, blobs, footers)
+    known = _take_holders(answer, candidates, index, blobs, footers)
     if not known:
         return None
     with index.snapshot() as reader:
@@ -111,21 +111,30 @@ class _Rows:
         return True
 
 
-def _take_holders(answer: _Rows, candidates: dict[Hash, list[XorbRow]], blobs: BlobStore, footers: FooterCache) -> int:
-    """Take few of the ``candidates`` that hold these chunks, which are used up. Returns how many chunks they hold."""
+def _take_holders(
+    answer: _Rows, candidates: dict[Hash, list[int]], index: Index, blobs: BlobStore, footers: FooterCache
+) -> int:
+    """Take few of the xorbs that may hold these chunks, ``candidates`` by their ids, which are used up.
+
+    Returns how many of the chunks they hold.
+    """
     known = looks = 0
     while candidates:
-        for row, wanted in cover(candidates):
+        taken = cover(candidates)[:_MAX_LOOKS]
+        with index.snapshot() as reader:
+            rows = reader.xorbs_with([xorb_id for xorb_id, _ in taken])
+        for xorb_id, wanted in taken:
             if answer.is_full or looks == _MAX_LOOKS:
                 return known
-            has_room = answer.has_room_for(row)
-            looks += has_room
-            held = _held(_entry(blobs, footers, row), wanted) if has_room else set()
-            if held:
-                answer.take(row)
-                known += len(held)
+            row, held = rows.get(xorb_id), set[Hash]()
+            if row is not None and answer.has_room_for(row):
+                looks += 1
+                held = _held(_entry(blobs, footers, row), wanted)
+                if held:
+                    answer.take(row)
+                    known += len(held)
             for chunk in wanted:
-                candidates[chunk].remove(row)
+                candidates[chunk].remove(xorb_id)
                 if chunk in held or not candidates[chunk]:
                     del candidates[chunk]
     return known

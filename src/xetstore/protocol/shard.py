@@ -133,13 +133,14 @@ class Shard:
             ]
         )
 
-    def serialize_with_footer(self) -> bytes:
+    def serialize_with_footer(self, *, ascending: bool = True) -> bytes:
         """The form of stored shards and dedup answers: with the 200-byte footer, without lookup tables.
 
-        As real servers write it, an absent table has count 0 and the footer's offset.
+        As real servers write it, an absent table has count 0 and the footer's offset, and entries are in ascending
+        order. Readers do not need that: unless ``ascending`` they keep the order that they have.
         """
-        files = b"".join(_file_section(_by_hash(self.files)))
-        xorbs = b"".join(_xorb_section(_by_hash(self.xorbs)))
+        files = b"".join(_file_section(_by_hash(self.files) if ascending else self.files))
+        xorbs = b"".join(_xorb_section(_by_hash(self.xorbs) if ascending else self.xorbs))
         footer_offset = _HEADER.size + len(files) + len(xorbs)
         footer = _FOOTER.pack(
             SHARD_FOOTER_VERSION,

@@ -18,6 +18,7 @@ from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, Byt
 from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.headers import HASHES_HEADER, QUERIES_HEADER, SUSPECT_HEADER
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
@@ -47,12 +48,6 @@ MAX_BATCH_BYTES: Final = 32 << 20
 MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
 QUERY_BODY: Final = 3
 """The body of a dedup answer may take so many times as long as its head: what comes later saves nothing."""
-SUSPECT_HEADER: Final = "x-xet-suspect"
-"""With the value ``true`` at HEAD of a xorb: bytes of it came out wrong. Other servers do not know of it."""
-
-RULE_HEADER: Final = "x-xet-chunk-queries"
-"""With every answer of a server of ours to a dedup query: ``modulus=64, most=1024``. POST /v1/chunks takes so many."""
-
 _V1: Final = "GET /v1/reconstructions"
 _V2: Final = "GET /v2/reconstructions"
 _BATCH: Final = "GET /v1/reconstructions?file_id"
@@ -119,7 +114,7 @@ class HttpCas:
         if start or end is not None:
             headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if hashes:
-            headers["x-xet-chunk-hashes"] = "true"
+            headers[HASHES_HEADER] = "true"
         question = (
             reconstruction_question(file, start, None if end is None else end - 1)
             if "range" in headers
@@ -165,7 +160,7 @@ class HttpCas:
         seconds = self._server.transport.patience.query
         try:
             with self._ask_for(chunks, call, seconds) as answer:
-                announced = answer.headers.get(RULE_HEADER)
+                announced = answer.headers.get(QUERIES_HEADER)
                 if answer.status == 204:
                     shard = None
                 elif answer.is_success:

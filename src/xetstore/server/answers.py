@@ -8,6 +8,7 @@ client takes it, to one that keeps its pace.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from xetstore.cas.index import TermCount
-from xetstore.errors import TimedOutError, TooLargeError, UnavailableError, XetError
+from xetstore.errors import TooLargeError, UnavailableError, XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.server.sending import SentStream
 from xetstore.server.threads import in_thread
@@ -46,7 +47,7 @@ SMALL_WITHOUT_HASHES: Final = replace(SMALL, chunks=_SMALL_TERMS * XET_GEARHASH_
 class LargeAnswer(Response):
     """An answer that holds ``amount`` bytes of the budget for reading while it is made, and until it was sent.
 
-    ``make`` makes it, in a thread. ``if_busy`` is raised where there is no room in time.
+    ``make`` makes it, in a thread. ``if_busy`` is raised, or is the answer, where there is no room in time.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class LargeAnswer(Response):
         *,
         limits: Limits,
         holders: Sequence[str],
-        if_busy: XetError | None = None,
+        if_busy: XetError | Response | None = None,
     ) -> None:
         super().__init__()
         self._make, self._amount, self._limits, self._holders = make, amount, limits, holders
@@ -64,22 +65,26 @@ class LargeAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Make it and send it, as ASGI has it."""
-        try:
-            async with self._limits.reading.reserve(self._amount, self._holders):
+        async with AsyncExitStack() as until_sent:
+            try:
+                await until_sent.enter_async_context(self._limits.reading.reserve(self._amount, self._holders))
+            except UnavailableError as error:
+                if self._if_busy is None:
+                    raise
+                if isinstance(self._if_busy, XetError):
+                    raise self._if_busy from error
+                answer = self._if_busy
+            else:
                 answer = await in_thread(self._make)
-                if scope["method"] != "HEAD":
-                    answer = SentStream(
-                        BytesIO(answer.body),
-                        status_code=answer.status_code,
-                        headers=answer.headers,
-                        limits=self._limits,
-                        amount=0,
-                    )
-                await answer(scope, receive, send)
-        except UnavailableError as error:
-            if isinstance(error, TimedOutError) or self._if_busy is None:
-                raise
-            raise self._if_busy from error
+            if answer.body and scope["method"] != "HEAD":
+                answer = SentStream(
+                    BytesIO(answer.body),
+                    status_code=answer.status_code,
+                    headers=answer.headers,
+                    limits=self._limits,
+                    amount=0,
+                )
+            await answer(scope, receive, send)
 
 
 def memory_of(count: TermCount, *, hashes: bool) -> int:

@@ -31,8 +31,9 @@ ROUTES: Final = (
     Route("/v1/reconstructions", _BATCH),
     Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file}),
     Route("/v2/file-chunk-hashes/{hash}", _get(get_file_chunk_hashes)),
-    # A chunk
+    # Chunks
     Route("/v1/chunks/{prefix}/{hash}", _CHUNK, miss_at_once=_MISS),
+    Route("/v1/chunks", {"POST": chunks.post_chunks}),
     # A xorb
     Route("/v1/xorbs/{prefix}/{hash}", _XORB),
     Route("/v1/xorb-grants/{prefix}/{hash}", {"POST": xorbs.xorb_grant}),

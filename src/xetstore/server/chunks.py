@@ -1,18 +1,25 @@
-"""Global deduplication queries: which xorbs a client may use that has a chunk (10.3, 11.4)."""
+"""Global deduplication queries: which xorbs a client may use that has a chunk, or several (10.3, 11.4)."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
+from xetstore.cas.claims import INDEXED_CHUNKS
 from xetstore.cas.tokens import Scope
-from xetstore.errors import NotFoundError
+from xetstore.errors import TooLargeError, UnavailableError, UsageError, XetError
+from xetstore.interfaces import MANY_CHUNKS
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.headers import QUERIES_HEADER
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server.answers import SMALL_BYTES, LargeAnswer
 from xetstore.server.edge import Miss
-from xetstore.server.site import holders_of, parse_hash, site_of
+from xetstore.server.problems import UnknownChunkError
+from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
@@ -20,16 +27,17 @@ if TYPE_CHECKING:
 
     from xetstore.cas.answers import Offer
     from xetstore.cas.service import EmbeddedCas
-    from xetstore.protocol.hashes import Hash
 
 CHUNK_BYTES: Final = 160
 """Memory that an answer takes for each chunk in it: its footer, its keyed hash, its record, and the whole of these."""
 
-_HEADERS: Final = {
-    "Cache-Control": "private, max-age=3600",
-    "Vary": "Authorization",
-    "X-Content-Type-Options": "nosniff",
-}
+ASKED_BYTES: Final = 1300
+"""Memory for each of several chunks while it is looked for, measured where four xorbs hold each."""
+
+RULE: Final = f"modulus={INDEXED_CHUNKS.modulus}, most={MANY_CHUNKS}"
+"""Which chunks can be found, and how many can be asked for at once, as our client reads it."""
+
+_HEADERS: Final = {"Vary": "Authorization", "X-Content-Type-Options": "nosniff", QUERIES_HEADER: RULE}
 _log = logging.getLogger(__name__)
 
 
@@ -42,29 +50,23 @@ async def get_chunk(request: Request) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
     chunk = parse_hash(request.path_params["hash"])
-    unknown = _unknown(request)
+    return await _Query(site, cas, (chunk,), _unknown(request), is_plain=True).answer(request)
 
-    def answer_to(offer: Offer | None) -> Response:
-        body = _answer(cas, chunk, offer)
-        site.metrics.dedup_answered(found=body is not None)
-        if body is None:
-            raise unknown
-        return Response(body, headers=_HEADERS, media_type="application/octet-stream")
 
-    def look() -> Response | Offer:
-        offer = _find(cas, chunk)
-        return offer if offer is not None and offer.chunk_count * CHUNK_BYTES > SMALL_BYTES else answer_to(offer)
+async def post_chunks(request: Request) -> Response:
+    """POST /v1/chunks: one such shard for several chunks, whose hashes are the body, 32 bytes each; or 204.
 
-    found = await in_thread(look)
-    if isinstance(found, Response):
-        return found
-    return LargeAnswer(
-        partial(answer_to, found),
-        found.chunk_count * CHUNK_BYTES,
-        limits=site.limits,
-        holders=holders_of(request),
-        if_busy=unknown,
-    )
+    The xorbs that hold them come first, in the order in which the chunks are named.
+    """
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    chunks = await _asked(request)
+    nothing = Response(status_code=204, headers=_HEADERS | {"Cache-Control": "no-store"})
+    try:
+        async with site.limits.reading.reserve(len(chunks) * ASKED_BYTES, holders_of(request)):
+            return await _Query(site, cas, chunks, nothing, is_plain=False).answer(request)
+    except UnavailableError:
+        return nothing
 
 
 def miss_at_once(request: Request) -> Miss | None:
@@ -79,23 +81,79 @@ def miss_at_once(request: Request) -> Miss | None:
     return Miss(_unknown(request), caller, partial(site.metrics.dedup_answered, found=False))
 
 
-def _unknown(request: Request) -> NotFoundError:
-    return NotFoundError(f"chunk {request.path_params['hash']} is not known here")
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A query for some chunks; ``otherwise`` is raised, or is the answer, where none of them is known.
+
+    One that ``is_plain`` is the protocol's own: its answer may be kept by its client, and is in ascending order.
+    """
+
+    site: Site
+    cas: EmbeddedCas
+    chunks: tuple[Hash, ...]
+    otherwise: XetError | Response
+    is_plain: bool
+
+    async def answer(self, request: Request) -> Response:
+        """What is known of the chunks. A short answer is made at once."""
+        found = await in_thread(self._look)
+        if isinstance(found, Response):
+            return found
+        return LargeAnswer(
+            partial(self._answer_to, found),
+            found.chunk_count * CHUNK_BYTES,
+            limits=self.site.limits,
+            holders=holders_of(request),
+            if_busy=self.otherwise,
+        )
+
+    def _look(self) -> Response | Offer:
+        try:
+            offer = self.cas.find_offer(*self.chunks)
+        except Exception:
+            self._failed()
+            offer = None
+        if offer is not None and offer.chunk_count * CHUNK_BYTES > SMALL_BYTES:
+            return offer
+        return self._answer_to(offer)
+
+    def _answer_to(self, offer: Offer | None) -> Response:
+        body = None if offer is None else self._body(offer)
+        known = 0 if offer is None or body is None else offer.known
+        for found, count in ((True, known), (False, len(self.chunks) - known)):
+            if count:
+                self.site.metrics.dedup_answered(found=found, chunks=count)
+        if body is not None:
+            cache = "private, max-age=3600" if self.is_plain else "private, no-store"
+            return Response(body, headers=_HEADERS | {"Cache-Control": cache}, media_type="application/octet-stream")
+        if isinstance(self.otherwise, XetError):
+            raise self.otherwise
+        return self.otherwise
+
+    def _body(self, offer: Offer) -> bytes | None:
+        try:
+            shard = self.cas.answer_with(offer)
+            # Without a key the hashes would be plain, and whoever guesses one would learn its neighbours.
+            return None if shard is None or shard.key is None else shard.serialize_with_footer(ascending=self.is_plain)
+        except Exception:
+            self._failed()
+            return None
+
+    def _failed(self) -> None:
+        more = f" and {len(self.chunks) - 1} more" if len(self.chunks) > 1 else ""
+        _log.exception("the query for chunk %s%s failed", self.chunks[0], more)
 
 
-def _find(cas: EmbeddedCas, chunk: Hash) -> Offer | None:
+async def _asked(request: Request) -> tuple[Hash, ...]:
+    """The chunks that a body names, each once. Raises UsageError. A body is no longer than the head of a request."""
     try:
-        return cas.find_offer(chunk)
-    except Exception:
-        _log.exception("the query for chunk %s failed", chunk)
-        return None
+        body = await site_of(request).limits.read_body(request, MANY_CHUNKS * HASH_BYTES)
+    except TooLargeError:
+        body = bytearray()
+    if not body or len(body) % HASH_BYTES:
+        raise UsageError(f"the body is not between 1 and {MANY_CHUNKS} hashes, each of {HASH_BYTES} bytes")
+    return tuple({Hash(bytes(body[at : at + HASH_BYTES])): None for at in range(0, len(body), HASH_BYTES)})
 
 
-def _answer(cas: EmbeddedCas, chunk: Hash, offer: Offer | None) -> bytes | None:
-    try:
-        shard = None if offer is None else cas.answer_with(offer)
-        # Without a key the hashes would be plain, and whoever guesses one would learn its neighbours.
-        return None if shard is None or shard.key is None else shard.serialize_with_footer()
-    except Exception:
-        _log.exception("the query for chunk %s failed", chunk)
-        return None
+def _unknown(request: Request) -> UnknownChunkError:
+    return UnknownChunkError(request.path_params["hash"], RULE)

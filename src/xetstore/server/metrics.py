@@ -156,9 +156,9 @@ class Metrics:
         self._shards.labels(_yes(is_new)).inc()
         self._files.inc(n_files)
 
-    def dedup_answered(self, *, found: bool) -> None:
-        """A chunk was asked for."""
-        self._dedup_children[found].inc()
+    def dedup_answered(self, *, found: bool, chunks: int = 1) -> None:
+        """So many chunks were asked for."""
+        self._dedup_children[found].inc(chunks)
 
     def xorb_served(self, n_bytes: int) -> None:
         """Bytes of a xorb were sent."""

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
+from xetstore.interfaces import MANY_CHUNKS
+from xetstore.protocol.headers import HASHES_HEADER, SUSPECT_HEADER
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server import chunks, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
 from xetstore.server.openapi_schemas import SCHEMAS, ref
@@ -161,7 +164,7 @@ _RECONSTRUCTION: Final = Operation(
         ),
         _parameter(
             "header",
-            reconstructions.HASHES_HEADER,
+            HASHES_HEADER,
             "With `true` the terms come with the hashes of their chunks.",
             {"enum": ["true", "false"]},
         ),
@@ -231,6 +234,16 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         answers={200: ("A shard with a footer, in which chunk hashes are keyed.", _content(_BINARY, _BYTES))},
         errors=frozenset({404}),
     ),
+    chunks.post_chunks: Operation(
+        summary="Which xorbs hold several chunks, and their neighbours",
+        tag="Uploads",
+        scope="read",
+        body=(_BINARY, _BYTES | {"minLength": HASH_BYTES, "maxLength": MANY_CHUNKS * HASH_BYTES}),
+        answers={
+            200: ("A shard with a footer, in which chunk hashes are keyed.", _content(_BINARY, _BYTES)),
+            204: ("None of them is known.", {}),
+        },
+    ),
     xorbs.post_xorb: Operation(
         summary="Upload a xorb",
         tag="Uploads",
@@ -247,7 +260,7 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
                 "header",
                 Range="One range, or several.",
                 If_None_Match="An ETag.",
-                X_Xet_Suspect="`true` with HEAD and a token: bytes of it came out wrong, and the server looks at it.",
+                **{SUSPECT_HEADER: "`true` with HEAD and a token: bytes came out wrong, and the server looks at it."},
             ),
             *_text_parameters(
                 "query",

@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from xetstore.errors import NotFoundError, UnauthenticatedError, UnavailableError, UsageError, XetError, kind_of
+from xetstore.protocol.headers import QUERIES_HEADER
 from xetstore.server.ranges import UnsatisfiableRangeError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 RETRY_LATER: Final = frozenset({429, 503})
 """Statuses that always say when to try again."""
+
+_QUERIES: Final = QUERIES_HEADER.lower().encode()
 
 # The start of a path of ours in a message; `/v1/…` and the like are the client's own words.
 _PATH = re.compile(r"(?<![\w.:/-])/(?!v[0-9]/)[^\s'\",;:]+")
@@ -39,6 +42,14 @@ class MethodNotAllowedError(UsageError):
     def __init__(self, allowed: Collection[str]) -> None:
         self.allow = ", ".join(sorted(allowed))
         super().__init__(f"this path takes {self.allow}")
+
+
+class UnknownChunkError(NotFoundError):
+    """No such chunk can be found. ``rule`` tells which ones can."""
+
+    def __init__(self, chunk: str, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"chunk {chunk} is not known here")
 
 
 class InternalError(XetError):
@@ -90,7 +101,9 @@ def problem_message(error: XetError, request_id: str) -> tuple[list[tuple[bytes,
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
     ]
-    if isinstance(error, UnauthenticatedError):
+    if isinstance(error, UnknownChunkError):
+        headers.append((_QUERIES, error.rule.encode()))
+    elif isinstance(error, UnauthenticatedError):
         headers.append((b"www-authenticate", b"Bearer"))
     elif isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", error.allow.encode()))

@@ -16,6 +16,7 @@ from xetstore.cas.tokens import Scope
 from xetstore.errors import RangeError, TooLargeError, UsageError
 from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.headers import HASHES_HEADER
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
 from xetstore.server.answers import SMALL, SMALL_WITHOUT_HASHES, LargeAnswer, enough_terms, memory_of, require_room
 from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 XORB_PATH: Final = "/v1/xorbs/default/"
 """What the path of a xorb's URL starts with; its hash follows."""
-HASHES_HEADER: Final = "X-Xet-Chunk-Hashes"
-"""A request with the value ``true`` asks for the chunk hashes of the terms; other clients do not know of it."""
 MAX_URL_RANGES: Final = 64
 """A URL names the ranges it is signed for: where a xorb has more, there are more URLs, none of them too long."""
 MAX_BATCH_FILES: Final = 1000

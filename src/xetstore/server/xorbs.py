@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from xetstore.cas.layout import parse_object_name
 from xetstore.cas.tokens import Scope
 from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
+from xetstore.protocol.headers import SUSPECT_HEADER
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
@@ -32,8 +33,6 @@ MAX_BODY_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + XorbInfo.foote
     XET_GEARHASH_BLAKE3.max_xorb_chunks
 )
 """The longest xorb there can be, with the footer that some clients send."""
-SUSPECT_HEADER: Final = "X-Xet-Suspect"
-"""HEAD with the value ``true``: a client got wrong bytes of the xorb, and the server looks at it."""
 
 _ETAG: Final = re.compile(r'(?:W/)?"([!#-~]*)"')
 

@@ -221,15 +221,15 @@ _HELD_AFTER: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
     .where(holder.c.namespace == bindparam("namespace"), _SOUND)
-    .where(xorb.c.id > bindparam("last_id"), xorb.c.id <= bindparam("last_id") + bindparam("window"))
-    .order_by(xorb.c.id)
+    .where(holder.c.xorb_id > bindparam("last_id"), holder.c.xorb_id <= bindparam("last_id") + bindparam("window"))
+    .order_by(holder.c.xorb_id)
     .limit(bindparam("most"))
 )
 _NEWEST_HELD: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
     .where(holder.c.namespace == bindparam("namespace"), _SOUND)
-    .order_by(xorb.c.id.desc())
+    .order_by(holder.c.xorb_id.desc())
     .limit(bindparam("most"))
 )
 _SUPERSEDED: Final = select(superseded.c.key).where(superseded.c.created_at < bindparam("moment")).limit(PAGE_ROWS)
@@ -246,7 +246,7 @@ def _holding(tenant: Tenant, chunk_key: ColumnElement[int]) -> Select[Any]:
 def _newest_holders(tenant: Tenant) -> Select[Any]:
     newest = _holding(tenant, _NUMBER).order_by(dedup.c.xorb_id.desc()).limit(bindparam("most")).correlate(_ASKED)
     holding = xorb.alias("holding")
-    return select(_NUMBER.label("chunk_key"), holding).select_from(_ASKED.join(holding, holding.c.id.in_(newest)))
+    return select(_NUMBER, holding.c.id).select_from(_ASKED.join(holding, holding.c.id.in_(newest)))
 
 
 def any_holder(tenant: Tenant) -> Select[Any]:
@@ -271,6 +271,10 @@ class Reader:
         """The rows of those xorbs that are registered."""
         found = self._rows_in(_XORBS_BY_HASH, [name.digest for name in names])
         return {row.hash: row for row in map(_xorb_row, found)}
+
+    def xorbs_with(self, ids: Iterable[int]) -> dict[int, XorbRow]:
+        """The rows of the xorbs that have these ids."""
+        return {row.id: _xorb_row(row) for row in self._rows_in(_XORBS_BY_ID, ids)}
 
     def require_xorbs(self, names: Collection[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
         """The rows of all these xorbs. Raises MissingXorbError for the first that is not usable by ``tenant``, or was
@@ -336,7 +340,7 @@ class Reader:
                 chunks += term[2] - term[1]
                 if len(packed) > most.terms or chunks > most.chunks:
                     raise _too_many(most)
-        xorbs = self._xorbs_of([packed])
+        xorbs = self.xorbs_with({term[0] for term in packed})
         return first or 0, _terms(packed, xorbs, name), {row.hash: row for row in xorbs.values()}
 
     def count_terms(self, name: Hash, start: int, end: int, *, enough: int | None = None) -> TermCount:
@@ -360,7 +364,7 @@ class Reader:
             if most is not None and terms > most.terms:
                 raise _too_many(most)
             packed.setdefault(name, []).extend(_unpack_terms(payload, name))
-        xorbs = self._xorbs_of(packed.values())
+        xorbs = self.xorbs_with({term[0] for listed in packed.values() for term in listed})
         found = {name: _terms(listed, xorbs, name) for name, listed in packed.items()}
         return found, {row.hash: row for row in xorbs.values()}
 
@@ -395,18 +399,14 @@ class Reader:
 
     # Dedup
 
-    def holders(self, chunk_keys: Iterable[int], tenant: Tenant, *, most: int) -> dict[int, list[XorbRow]]:
-        """For each of these keys the xorbs usable by ``tenant`` that hold an eligible chunk with it, ``most`` of them,
-        the newest first. Keys that no such xorb holds are left out.
+    def holders(self, chunk_keys: Iterable[int], tenant: Tenant, *, most: int) -> dict[int, list[int]]:
+        """For each of these keys the ids of xorbs usable by ``tenant`` that hold an eligible chunk with it: the newest
+        ``most`` of them. Keys that no such xorb holds are left out.
         """
         asked = {"asked": json.dumps([*set(chunk_keys)]), "most": most}
-        xorbs: dict[int, XorbRow] = {}
-        found: dict[int, list[XorbRow]] = {}
-        for row in self.connection.execute(_newest_holders(tenant), asked):
-            known = xorbs.get(row.id) or xorbs.setdefault(row.id, _xorb_row(row))
-            found.setdefault(row.chunk_key, []).append(known)
-        for rows in found.values():
-            rows.sort(key=lambda row: row.id, reverse=True)
+        found: dict[int, list[int]] = {}
+        for key, xorb_id in self.connection.execute(_newest_holders(tenant), asked):
+            found.setdefault(key, []).append(xorb_id)
         return found
 
     def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
@@ -513,10 +513,6 @@ class Reader:
         """The rows of a statement that has ``_VALUES``, and perhaps other parameters."""
         for batch in _batches(values):
             yield from self.connection.execute(statement, {"values": batch, **others})
-
-    def _xorbs_of(self, packed: Iterable[Iterable[_PackedTerm]]) -> dict[int, XorbRow]:
-        found = self._rows_in(_XORBS_BY_ID, {term[0] for listed in packed for term in listed})
-        return {row.id: _xorb_row(row) for row in found}
 
 
 class Writer(Reader):

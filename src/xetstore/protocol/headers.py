@@ -1,0 +1,16 @@
+"""HTTP headers of our own that both sides know: other servers and clients ignore them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUSPECT_HEADER: Final = "X-Xet-Suspect"
+"""With the value ``true`` at HEAD of a xorb: bytes of it came out wrong at a client, and the server looks at it."""
+
+HASHES_HEADER: Final = "X-Xet-Chunk-Hashes"
+"""A request for a reconstruction with the value ``true`` asks for the chunk hashes of the terms."""
+
+QUERIES_HEADER: Final = "X-Xet-Chunk-Queries"
+"""With every answer to a dedup query, as ``modulus=64, most=1024``: chunks whose hash is divisible by 64 can be found,
+and POST /v1/chunks takes 1,024 at once.
+"""
