@@ -22,6 +22,9 @@ from xetstore.transfer.upload.queries import BackgroundQueries
 RECENT_FROM_BYTES: Final = 4 << 20
 """From which size on a file is worth a look at what was stored last, where a query finds nothing."""
 
+LONG_ANSWER_XORBS: Final = 12
+"""An answer of so many xorbs may have ended before the files that it tells of: 64 are the most, or fewer large ones."""
+
 MAX_RECENT_CHUNKS: Final = 32_768
 
 QUERY_SPACING_BYTES: Final = 12 << 20
@@ -81,6 +84,8 @@ class Placer:
         self._questions: list[Hash] = []
         self._unasked_bytes = 0
         self._has_news = False
+        # Of a file that begins with what an answer told there may be more than it told.
+        self._has_more = not cas.queries.in_background
         self._size = 0
         self._recent = Recent()
 
@@ -118,19 +123,19 @@ class Placer:
         it may be stored as it is. What is to be dropped.
         """
         self._has_news = False
-        if self._is_worth_a_call(new_bytes):
+        if self._has_more and self._is_worth_a_call(new_bytes):
             self._settle()
         revisions = [self._planner.revise(whole_xorb=False)] if self._has_news else []
         revisions.append(self._planner.drop_guarded())
         return [revision for revision in revisions if revision is not None]
 
     def stored_file(self, file: FileInfo, new_bytes: int) -> Reconstruction | None:
-        """A file as it is stored, with its chunk hashes; None if it is not, or the question takes longer than sending
-        what is new of it, or the answer much memory.
+        """A file as it is stored, with its chunk hashes; None if it is not, or the answers have told all of it, or the
+        question takes longer than sending what is new of it, or the answer much memory.
         """
         if not self._asks or file.size > RECOGNISED_BYTES:
             return None
-        if not self._is_worth_a_call(new_bytes) or not self._tells_chunks:
+        if not (self._has_more and self._tells_chunks and self._is_worth_a_call(new_bytes)):
             return None
         try:
             stored = self._cas.reconstruct(file.hash, hashes=True)
@@ -247,6 +252,7 @@ class Placer:
     def _learn(self, answers: list[Shard]) -> None:
         for answer in answers:
             self._has_news |= self._planner.learn(answer)
+            self._has_more |= len(answer.xorbs) >= LONG_ANSWER_XORBS
 
     def _remember(self, answer: Shard) -> None:
         if self._remembering is not None:
