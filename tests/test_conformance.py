@@ -92,7 +92,7 @@ class Liar:
 
     def __init__(self, cas: EmbeddedCas, lie: Callable[[Reconstruction], Reconstruction], *, hashes: bool) -> None:
         self.cas, self.lie, self.hashes = cas, lie, hashes
-        self.queries = cas.queries
+        self.queries, self.is_remote = cas.queries, cas.is_remote
 
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False

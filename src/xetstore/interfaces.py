@@ -49,6 +49,10 @@ class Cas(Protocol):
     """
 
     @property
+    def is_remote(self) -> bool:
+        """True if a call takes as long as another machine needs to answer it."""
+
+    @property
     def queries(self) -> QueryRule:
         """The rule; ``WIRE_QUERIES`` for a server of unknown kind."""
 

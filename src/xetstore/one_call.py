@@ -96,6 +96,11 @@ class OneCall:
         self._generation = forks.generation()
 
     @property
+    def is_remote(self) -> bool:
+        """As the Cas is."""
+        return self.cas.is_remote
+
+    @property
     def queries(self) -> QueryRule:
         """The rule of the Cas."""
         return self.cas.queries

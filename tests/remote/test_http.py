@@ -542,7 +542,6 @@ def test_several_chunks_are_asked_for_in_one_body_and_one_in_the_protocols_own_w
     assert made.cas.find_chunks(CHUNKS[0]) is None
     assert (made.cas.queries.modulus, made.cas.queries.most_at_once) == (64, 1024)
     assert made.cas.queries.spacing_chunks == made.cas.queries.spacing_bytes == 0
-    assert made.cas.queries.in_background
     assert made.cas.find_chunks(*CHUNKS) == shard
     assert made.cas.find_chunks(*CHUNKS) is None
     sent = made.server.requests[1]

@@ -183,7 +183,6 @@ def test_the_rule_is_that_of_the_index_as_our_client_reads_it(server: LiveServer
     told = client.queries
     client.close()
     assert (told.modulus, told.most_at_once) == (INDEXED_CHUNKS.modulus, MANY_CHUNKS)
-    assert told.in_background
     assert f"modulus={told.modulus}, most={told.most_at_once}" == RULE
 
 

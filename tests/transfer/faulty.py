@@ -80,7 +80,7 @@ class FaultyCas:
         send: Send = lambda _, _fetch, data: data,
         expired: int = 0,
     ) -> None:
-        self.cas, self.hashes, self.remote, self.tell, self.send, self.expired = (
+        self.cas, self.hashes, self.is_remote, self.tell, self.send, self.expired = (
             cas,
             hashes,
             remote,
@@ -99,7 +99,7 @@ class FaultyCas:
 
     @property
     def queries(self) -> QueryRule:
-        return WIRE_QUERIES if self.remote else self.cas.queries
+        return WIRE_QUERIES if self.is_remote else self.cas.queries
 
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False

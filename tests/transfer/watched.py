@@ -29,6 +29,7 @@ class WatchedCas:
         self.cas = cas
         # The index of an embedded store knows more chunks than a server tells of.
         self.queries = queries or replace(WIRE_QUERIES, modulus=64, spacing_chunks=0)
+        self.is_remote = True
         self.sent: list[tuple[Hash, int]] = []
         self.shards: list[Shard] = []
         self.asked: list[Hash] = []

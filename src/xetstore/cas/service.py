@@ -127,6 +127,11 @@ class EmbeddedCas:
     # The verbs of Cas
 
     @property
+    def is_remote(self) -> bool:
+        """False: it is in this process."""
+        return False
+
+    @property
     def queries(self) -> QueryRule:
         """Which chunks :meth:`find_chunks` can find, beside the first of every file."""
         return INDEXED_CHUNKS

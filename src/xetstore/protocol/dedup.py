@@ -42,16 +42,14 @@ MAX_AGAIN_SHARE: Final = 1 / 64
 class QueryRule:
     """Which chunks of a file are worth a global query, beside its first one (10.3.1).
 
-    Those whose hash % ``modulus`` == 0, at least ``spacing_chunks`` after the file's last query. Where a query takes
-    long (``in_background``) nobody waits for its answer; and there are at least ``spacing_bytes`` of the session's
-    content between two of them, so that many small files do not mean as many queries. One query may name
-    ``most_at_once`` chunks.
+    Those whose hash % ``modulus`` == 0, at least ``spacing_chunks`` after the file's last query, and with at least
+    ``spacing_bytes`` of the session's content between two queries, so that many small files do not mean as many. One
+    query may name ``most_at_once`` chunks.
     """
 
     modulus: int
     spacing_chunks: int
     spacing_bytes: int = 0
-    in_background: bool = False
     most_at_once: int = 1
 
     def selected(self, chunks: ChunkList) -> list[int]:
@@ -60,9 +58,7 @@ class QueryRule:
         return [i for i, last in enumerate(words[3::4]) if last % self.modulus == 0]
 
 
-WIRE_QUERIES = QueryRule(
-    XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS, spacing_bytes=4_000_000, in_background=True
-)
+WIRE_QUERIES = QueryRule(XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS, spacing_bytes=4_000_000)
 """What servers keep track of, and how often the reference client asks."""
 
 

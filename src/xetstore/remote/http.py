@@ -88,6 +88,11 @@ class HttpCas:
         return self._server.url
 
     @property
+    def is_remote(self) -> bool:
+        """True, also where the server runs on this machine."""
+        return True
+
+    @property
     def queries(self) -> QueryRule:
         """What any server may know; from the first answer on, the rule that this one announces, if it does."""
         return self._server.queries.rule

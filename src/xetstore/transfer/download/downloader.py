@@ -196,7 +196,7 @@ class Downloader:
 
     def _blame(self) -> str:
         """What to do where the answers of a Cas do not fit together."""
-        if self._cas.queries.in_background:
+        if self._cas.is_remote:
             return "the server, or something before it, gives wrong answers: try again, then tell who runs it"
         return "`xet check` lists what is damaged"
 

@@ -110,7 +110,7 @@ class Fetcher:
             self._cas.suspect(xorb)
 
     def _hint(self) -> str:
-        if self._cas.queries.in_background:
+        if self._cas.is_remote:
             return (
                 "it came so twice, with fresh addresses: put the file again, or ask the server's operator to check"
                 " its store"

@@ -118,7 +118,7 @@ class _Transfer:
         self._sizes = sizes
         self._emit = emit
         self._suite = suite
-        at_a_time = AT_A_TIME if cas.queries.in_background else min(AT_A_TIME, usable_cores())
+        at_a_time = AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores())
         self._workers = Workers(cas, limits, emit, at_a_time)
         held, share, large_share = _shares(limits, self._workers.at_a_time)
         self._held = Held(held)

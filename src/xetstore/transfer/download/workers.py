@@ -46,7 +46,7 @@ class Workers:
             most = max(1, min(most, (limits.max_memory - OTHER_BYTES) // WORKER_BYTES))
         self.cores = usable_cores()
         self._goodput: Goodput | None = None
-        if fixed is None and cas.queries.in_background:
+        if fixed is None and cas.is_remote:
             self._goodput = Goodput(FIRST_REQUESTS, most)
         self._threads = most if self._goodput else min(most, fixed or self.cores)
         self._executor = Threads(self._threads, "fetch")

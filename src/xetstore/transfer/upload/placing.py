@@ -78,14 +78,14 @@ class Placer:
         self._remembering = None if dry_run else known
         self._asks = True
         self._background: BackgroundQueries | None = None
-        if cas.queries.in_background and not dry_run:
+        if cas.is_remote and not dry_run:
             self._background = BackgroundQueries(cas, self._remember)
         # What is to be asked for with the next query that names many chunks, and how much was read since the last one.
         self._questions: list[Hash] = []
         self._unasked_bytes = 0
         self._has_news = False
         # Of a file that begins with what an answer told there may be more than it told.
-        self._has_more = not cas.queries.in_background
+        self._has_more = not cas.is_remote
         self._size = 0
         self._recent = Recent()
 
@@ -144,7 +144,7 @@ class Placer:
         except (AccessDeniedError, InterruptedCallError):
             raise
         except XetError:
-            if not self._cas.queries.in_background:
+            if not self._cas.is_remote:
                 raise
             return None
         return stored if stored.term_hashes is not None else None
@@ -218,7 +218,7 @@ class Placer:
     @property
     def _tells_chunks(self) -> bool:
         """True if the Cas is known to be of the kind that tells the chunk hashes of a file."""
-        return not self._planner.queries.in_background or self._planner.queries.most_at_once > 1
+        return not self._cas.is_remote or self._planner.queries.most_at_once > 1
 
     def _is_worth_a_call(self, nbytes: int) -> bool:
         """True if sending so many bytes takes longer than a question, as far as that is known."""
@@ -242,7 +242,7 @@ class Placer:
         except (AccessDeniedError, InterruptedCallError):
             raise
         except XetError:
-            if not self._cas.queries.in_background:
+            if not self._cas.is_remote:
                 raise
             # An upload would go on without answers, too.
             self._asks = False

@@ -63,7 +63,7 @@ class UploadSession:
         self._cas = cas
         self._dry_run = dry_run
         # Beside the threads that read, hash and send: with a server to feed, fewer of them do as much with less.
-        remote = cas.queries.in_background
+        remote = cas.is_remote
         self._threads = threads or max(1, usable_cores() // (2 if remote else 1))
         self._progress = progress or NoProgress()
         self._suite = suite
