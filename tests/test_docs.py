@@ -24,7 +24,21 @@ from xetstore.cli.main import cli
 from xetstore.protocol.shard import Shard
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAIN_DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "examples/README.md",
+    "deploy/README.md",
+)
+DOCUMENTS = [
+    *(ROOT / name for name in MAIN_DOCUMENTS),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+PARTS_OF_A_DECISION = ["## Context", "## Decision", "## Consequences", "## How to leave it"]
 
 
 def prose(document: Path) -> str:
@@ -41,7 +55,7 @@ def anchors(document: Path) -> set[str]:
 # Links
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
         if re.match(r"[a-z]+:", target):
@@ -53,8 +67,34 @@ def test_links_within_the_project_lead_somewhere(document: Path) -> None:
 
 
 def test_every_document_can_be_reached_from_the_readme() -> None:
-    linked = set(re.findall(r"\]\(([^)#\s]+)", prose(ROOT / "README.md")))
-    assert {str(document.relative_to(ROOT)) for document in DOCUMENTS[1:]} <= linked
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        document = ahead.pop()
+        reached.add(document)
+        for target in re.findall(r"\]\(([^)#\s]+\.md)", prose(document)):
+            linked = (document.parent / target).resolve()
+            if linked not in reached and linked.is_file():
+                ahead.append(linked)
+    assert set(DOCUMENTS) <= reached
+
+
+# Decisions
+
+
+def test_decisions_are_numbered_short_and_listed() -> None:
+    decisions = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+    assert len(decisions) >= 10
+    listed = re.findall(
+        r"^\| (\d+) \| \[(.+)\]\((.+)\) \|$", (ROOT / "docs" / "adr" / "README.md").read_text(), re.MULTILINE
+    )
+    titles = []
+    for number, decision in enumerate(decisions, 1):
+        lines = decision.read_text().splitlines()
+        assert len(lines) <= 40, decision.name
+        assert [line for line in lines if line.startswith("## ")] == PARTS_OF_A_DECISION, decision.name
+        assert decision.name.startswith(f"{number:04}-")
+        titles.append((str(number), lines[0].removeprefix(f"# {number}. "), decision.name))
+    assert listed == titles
 
 
 # Examples
