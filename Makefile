@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test quick soak bench bench-quick bench-growth fuzz clean
+.PHONY: setup demo docs check test quick soak bench bench-quick bench-growth fuzz clean
 
 setup: .venv/installed
 
@@ -16,6 +16,12 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/python demo/demo.py
+
+# The site, in docs-out/site. Warnings are errors: a link without its target, a name of the API that is not there.
+docs: setup
+	$(BIN)/pip install --quiet --group docs
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --clean --strict
 
 check: setup
 	$(BIN)/ruff check .
@@ -51,4 +57,4 @@ fuzz: setup
 	$(BIN)/pytest tests/protocol -k any_bytes --hypothesis-profile long
 
 clean:
-	rm -rf .venv kernel/target demo-out src/xetstore/*.so
+	rm -rf .venv kernel/target demo-out docs-out .cache src/xetstore/*.so

@@ -138,8 +138,30 @@ def test_what_people_begin_with_has_an_example_that_runs(name: str) -> None:
 def test_the_commands_of_the_readme_exist() -> None:
     text = DOCUMENTS[0].read_text()
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    assert {"demo", "test"} <= set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
+    assert {"demo", "docs", "test"} <= set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
     assert set(re.findall(r"\bxet ([a-z]+)\b", text)) == set(cli.commands)
+
+
+# The site
+
+
+def pages_of(nav: object) -> Iterator[str]:
+    """The pages of a navigation, in which titles lead to pages or to lists of the same."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for below in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+            yield from pages_of(below)
+
+
+def test_the_site_has_each_document_once_and_the_readers_pages_first() -> None:
+    pages = list(pages_of(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
+    benches = [path.relative_to(ROOT) for path in (ROOT / "bench").glob("*.md")]
+    documents = {str(path.relative_to(ROOT)) for path in DOCUMENTS} | set(map(str, benches))
+    assert sorted(pages) == sorted(documents)
+    assert pages[:2] == ["README.md", "docs/guide/get-started.md"]
+    last_guide = max(index for index, page in enumerate(pages) if page.startswith("docs/guide/"))
+    assert last_guide < min(map(pages.index, ("docs/cli.md", "docs/api/README.md", "docs/design.md")))
 
 
 # Dependencies
