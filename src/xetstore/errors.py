@@ -21,7 +21,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
 ├── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
-└── InterruptedCallError     interrupted           499   130  no    whoever waited for the call gave up
+└── InterruptedCallError     interrupted           499   130  no    the caller gave the call up
 
 Each is also the builtin error that a caller may look for, in brackets; one below another is so too. Those that are an
 OSError have an ``errno``, where there is one for all that they are raised for. All survive pickle and copy whole, so
@@ -138,7 +138,7 @@ class HashMismatchError(IntegrityError):
 
 
 class DamagedError(IntegrityError):
-    """What the store holds is not what was stored: damage of its own, not a fault of the caller."""
+    """Damage in the store: it does not hold what was stored. Not a fault of the caller."""
 
     code = "damaged"
     http_status = 500
@@ -231,7 +231,7 @@ class SourceChangedError(XetError):
 
 
 class InterruptedCallError(XetError):
-    """Whoever waited for this call gave up: nothing is wrong with it."""
+    """The caller gave this call up: nothing is wrong with it."""
 
     code = "interrupted"
     http_status = 499

@@ -1,4 +1,4 @@
-"""What happens in a transfer beside its bytes, as typed values: for programs that watch, logs, and tests.
+"""Events of a transfer, beside its bytes, as typed values: for programs that watch, logs, and tests.
 
 A store is opened with ``on_event``, which is called from worker threads: it must be quick and thread-safe. How many
 bytes have been moved is told by a ``Progress`` instead. No event holds a token or the query of a URL.
@@ -76,7 +76,7 @@ class RangeFetched:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """What came is not what its hash says. ``what`` names it as finely as is known; it is fetched once more if
+    """Bytes came that are not what their hash says. ``what`` names it as finely as is known; it is fetched once more if
     ``refetching``.
     """
 
@@ -101,7 +101,7 @@ class CacheDisabled:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was remembered of a server is not so any more: it is forgotten, and the files are uploaded without it."""
+    """Known xorbs of a server are not there any more: they are forgotten, and the files are uploaded without them."""
 
     reason: str
 
@@ -132,4 +132,4 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def ignore(_: Event) -> None:
-    """Nobody is watching."""
+    """Take an event and do nothing."""

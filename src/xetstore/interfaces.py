@@ -51,7 +51,7 @@ class Cas(Protocol):
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
     ) -> Reconstruction:
-        """How to rebuild bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
+        """Terms and fetches that make bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
 
         With ``hashes`` the answer has ``term_hashes``, if this Cas knows them.
 
@@ -60,7 +60,7 @@ class Cas(Protocol):
         """
 
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
-        """How to rebuild several whole files, ``MANY_FILES`` at most; none of them the empty one.
+        """Terms and fetches that make several whole files, at most ``MANY_FILES``; none of them the empty one.
 
         None where this Cas has no such call, or cannot tell which of the files it lacks: ask for one by one. Raises
         NotFoundError if any of them is not there.
@@ -70,7 +70,7 @@ class Cas(Protocol):
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
 
     def find_recent(self, most_chunks: int) -> Shard | None:
-        """What was uploaded last, as a dedup answer of so many chunks or so; None where that is not quick."""
+        """A dedup answer of what was uploaded last, some ``most_chunks`` chunks; None where that is not quick."""
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return."""
@@ -99,7 +99,7 @@ class Cas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """What list and stat know of an object: its key and size in bytes."""
+    """An object as list and stat know it: its key and size in bytes."""
 
     key: str
     size: int

@@ -29,7 +29,7 @@ class StoreCas(Cas, Protocol):
     """A Cas that also tells of files, and is closed: what a store is made of."""
 
     def stat(self, file: Hash, /) -> FileRecord:
-        """What is known of a file. Raises NotFoundError."""
+        """The record of a file. Raises NotFoundError."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -87,7 +87,7 @@ class OneCall:
     """Another Cas as one call sees it: once interrupted, everything here fails with InterruptedCallError.
 
     So it does in a child that was forked after the call began: the call is the parent's.
-    ``cas`` is interrupted with it, so it has to be one whose calls are nobody else's.
+    ``cas`` is interrupted with it, so all of its calls have to belong to this one.
     """
 
     def __init__(self, cas: StoreCas) -> None:

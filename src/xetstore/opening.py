@@ -1,4 +1,4 @@
-"""What a store is opened with: a directory, the URL of a server, or a repository on a Hub, and what belongs to it.
+"""Opening a store: a directory, the URL of a server, or a repository on a Hub, and what belongs to it.
 
 Nothing is imported that the kind at hand does not need: who talks to a server loads no database, and who opens a
 directory no HTTP.
@@ -52,7 +52,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a store is opened, for another process that opens it too. ``location`` is absolute, and holds no secret."""
+    """The arguments by which a store is opened, for another process that opens it too.
+
+    ``location`` is absolute, and holds no secret.
+    """
 
     location: str
     limits: Limits

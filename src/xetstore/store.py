@@ -47,7 +47,7 @@ RESUMED_FROM_BYTES: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class GetReport:
-    """What was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash.
+    """A download that was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash.
 
     ``fetched_bytes`` of xorbs came from the store; ``reused_bytes`` of the file were here already: in an old version,
     in what an earlier attempt had left, or in the cache.
@@ -187,7 +187,7 @@ class Store:
         on_error: Callable[[Path, XetError], None] | None = None,
         cells: int = CELLS,
     ) -> Estimate:
-        """What storing these files would save, deduplicated and compressed; see :mod:`xetstore.transfer.estimate`."""
+        """Estimate what storing would save, deduplicated and compressed; see :mod:`xetstore.transfer.estimate`."""
         call = self._under_way.begin()
         return estimate(_one_by_one(call, map(Path, paths)), call, progress=progress, on_error=on_error, cells=cells)
 
@@ -276,7 +276,7 @@ class Store:
         return self._get_many(call, _one_by_one(call, files), progress, on_error, fsync)
 
     def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
-        """What :meth:`get` would fetch, of a file of which nothing is here."""
+        """Forecast what :meth:`get` would fetch, of a file of which nothing is here."""
         return forecast(self._under_way.begin(), self.resolve(file), start, end)
 
     def open(self, file: Hash | str) -> io.BufferedReader:
@@ -295,7 +295,7 @@ class Store:
         return self._downloader().stream(name, start, end, size=self._sizes.get(name))
 
     def stat(self, file: Hash | str) -> FileRecord:
-        """What is known of a stored file; of one on a server hash and size. Raises NotFoundError."""
+        """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""
         return self._under_way.begin().stat(self.resolve(file))
 
     def resolve(self, file: Hash | str) -> Hash:
@@ -323,7 +323,7 @@ class Store:
         return self._directory("list the files").files()
 
     def totals(self) -> Totals:
-        """How much is stored, and what deduplication and compression made of it. Only of a directory."""
+        """The sums of all that is stored: files, unique bytes, compressed bytes. Only of a directory."""
         return self._directory("tell its totals").totals()
 
     def check(self, *, read_data: bool = False, progress: Progress | None = None) -> CheckReport:
@@ -401,7 +401,7 @@ class Store:
     def _destination(
         self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool, is_told: bool
     ) -> NewFile:
-        """Where a file is written: what is slow to come can be continued, what is here already is copied anew. A part
+        """The destination of a file: what is slow to come can be continued, what is here already is copied anew. A part
         of the disk stays free, where how much there will be is not told by another than a server.
         """
         reserve = not (is_told or self._opened.is_local)

@@ -11,7 +11,7 @@ DEFAULT_NAMESPACE: Final = "default"
 
 
 class DedupDomain(StrEnum):
-    """With whom uploads share chunks: everybody in the store, their own namespace, or (by queries) nobody."""
+    """With which namespaces uploads share chunks: all of the store, their own, or (by queries) none."""
 
     STORE = "store"
     NAMESPACE = "namespace"
@@ -34,5 +34,5 @@ class Tenant:
 
     @property
     def shares(self) -> bool:
-        """Whether xorbs of other namespaces are usable."""
+        """True if xorbs of other namespaces are usable."""
         return self.dedup is DedupDomain.STORE and self.namespace not in self.private

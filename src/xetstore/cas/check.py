@@ -52,7 +52,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found. ``notes`` are leftovers that do no harm, such as those of an interrupted upload."""
+    """The result of a check. ``notes`` are leftovers that do no harm, such as those of an interrupted upload."""
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
@@ -228,7 +228,7 @@ class _Check:
         return data
 
     def _file(self, record: FileRecord) -> str | None:
-        """What is wrong with a file, or None. Raises IntegrityError where the index itself is broken."""
+        """The fault of a file, or None. Raises IntegrityError where the index itself is broken."""
         with self.cas.index.snapshot() as reader:
             _, terms, rows = reader.terms(record.hash, 0, record.size)
             edges = reader.edges_of(record.hash)

@@ -1,4 +1,4 @@
-"""What a shard claims, checked against the xorbs that it names: nothing in a shard is taken on trust."""
+"""The claims of a shard, checked against the xorbs that it names: nothing in a shard is taken on trust."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class ClaimCheck:
 
 
 def term_fault(term: Term, chunks: ChunkList) -> str | None:
-    """What is wrong with a term of a xorb that holds ``chunks``, or None."""
+    """The fault of a term of a xorb that holds ``chunks``, or None."""
     if not 0 <= term.chunk_start < term.chunk_end <= len(chunks):
         return f"takes chunks {term.chunk_start} to {term.chunk_end} of a xorb of {len(chunks)}"
     unpacked = sum(chunks.sizes[term.chunk_start : term.chunk_end])

@@ -42,7 +42,7 @@ class FooterCache:
         self._lock = forks.lock()
 
     def get(self, row: XorbRow) -> XorbInfo:
-        """What a xorb holds. Raises DamagedError if its object is not what the index says."""
+        """The footer of a xorb. Raises DamagedError if its object is not what the index says."""
         with self._lock:
             if (info := self._known.get((row.hash, row.generation))) is not None:
                 self._known.move_to_end((row.hash, row.generation))

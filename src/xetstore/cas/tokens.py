@@ -1,7 +1,7 @@
 """TokenAuthority: who is calling, and what they may do. Issues, verifies and revokes the tokens of a store.
 
 A token is a JWT (RFC 7519). Its header names the key, and the key alone decides on the algorithm; what signs it is
-secret to the store, so whoever holds it is the caller it names until it expires, is revoked, or its key is retired.
+secret to the store, so its holder is the caller it names until it expires, is revoked, or its key is retired.
 All three bite at the next request, for only the signature of a token is remembered, never that it is welcome.
 """
 
@@ -52,7 +52,7 @@ _JWS: Final = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
 
 
 class Scope(StrEnum):
-    """What a token is good for, each including what is before it.
+    """The rights of a token; each scope includes those before it.
 
     >>> Scope.WRITE >= Scope.READ, Scope.WRITE.includes(Scope.ADMIN)
     (True, False)
@@ -63,7 +63,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
     def includes(self, other: Scope) -> bool:
-        """Whether a token of this scope may do what needs ``other``."""
+        """True if a token of this scope may do what needs ``other``."""
         return _rank(self) >= _rank(other)
 
     # A str would compare by the alphabet, in which an admin comes first and may nothing.
@@ -301,7 +301,7 @@ def _decode(text: str) -> bytes:
 
 
 def _is_canonical(text: str) -> bool:
-    """Whether base64url text is the only one for its bytes: a signature has one spelling, so a token has one."""
+    """True if base64url text is the only one for its bytes: a signature has one spelling, so a token has one."""
     try:
         return urlsafe_b64encode(_decode(text)).rstrip(b"=") == text.encode()
     except ValueError:

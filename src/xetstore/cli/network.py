@@ -24,7 +24,7 @@ _LONGEST_INPUT: Final = 1 << 17
 
 @dataclass(slots=True)
 class Network:
-    """What the options say. Tokens are no options: the command lines of a machine are there for all to read."""
+    """The values of these options. Tokens are no options: the command lines of a machine are there for all to read."""
 
     token_file: str | None = None
     allow_http: bool = False

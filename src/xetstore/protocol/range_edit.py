@@ -80,7 +80,7 @@ def parse_dirty_ranges(header: str) -> tuple[ByteRange, ...]:
 
 @dataclass(frozen=True, slots=True)
 class EditPlan:
-    """What an editor of a file of ``file_bytes`` in ``total_chunks`` has to know of the parts it does not touch.
+    """All that an editor of a file of ``file_bytes`` in ``total_chunks`` has to know of the parts it does not touch.
 
     ``windows`` are byte ranges ``[start, end)`` of the file as it is, at least one, sorted; what replaces their bytes
     is chunked window by window. ``gaps`` are what lies around them, one more: a MerkleSubtree each, None for an empty

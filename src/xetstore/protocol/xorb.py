@@ -49,7 +49,7 @@ _OLD_CHUNK_BYTES: Final = HASH_BYTES + 4
 
 
 class CompressionPolicy(StrEnum):
-    """How chunks are compressed on writing; whatever does not shrink is stored raw under each of them."""
+    """The compression of chunks on writing; what does not shrink is stored raw under each policy."""
 
     AUTO = "auto"
     NONE = "none"
@@ -79,7 +79,7 @@ class XorbInfo:
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the xorb holds: at least one."""
+        """The number of chunks in the xorb: at least one."""
         return len(self.chunks)
 
     @property
@@ -242,7 +242,7 @@ class XorbVerifier:
         self._held = bytes(rest)
 
     def finish(self) -> XorbInfo:
-        """What the whole body was. The caller compares the hash with the name it was given. Raises as
+        """Return what the whole body was. The caller compares the hash with the name it was given. Raises as
         :meth:`XorbInfo.read` does.
         """
         if not self._in_footer:
@@ -314,7 +314,7 @@ class XorbBuilder:
         return ChunkList.concat(self._chunks)
 
     def can_take(self, raw_bytes: int, chunk_count: int) -> bool:
-        """Whether so much more stays within both limits of a xorb (7.1)."""
+        """True if these chunks and bytes still fit within both limits of a xorb (7.1)."""
         return (
             self._raw_bytes + raw_bytes <= self._suite.max_xorb_bytes
             and self._chunk_count + chunk_count <= self._suite.max_xorb_chunks
@@ -390,7 +390,7 @@ class _Fields:
 
     @property
     def offset(self) -> int:
-        """Where the next field lies in the xorb."""
+        """The place of the next field in the xorb."""
         return self._base + self._at
 
     def take(self, size: int, *, at: int | None = None) -> bytes:

@@ -65,7 +65,7 @@ class Call:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it has to end."""
+        """True if it has to end."""
         return self._calls._interrupts != self._interrupts
 
     def check(self) -> None:

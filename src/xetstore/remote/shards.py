@@ -103,7 +103,7 @@ def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> boo
 
 
 class _Advance:
-    """Whether a server gets further with a commit. A frame that is repeated says that it is alive, and no more."""
+    """Watches whether a server gets further with a commit. A repeated frame says that it is alive, and no more."""
 
     def __init__(self, peer: str, seconds: float) -> None:
         self._peer = peer

@@ -104,7 +104,7 @@ class Answer:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all of the body was read, as far as is known."""
+        """True if all of the body was read, as far as is known."""
         return self._reply is None or self._reply.isclosed()
 
     def take(self, view: memoryview) -> int | None:
@@ -354,7 +354,7 @@ class Transport:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is a limit of rate: what comes slowly then says nothing of the network."""
+        """True if there is a limit of rate: what comes slowly then says nothing of the network."""
         return self._download is not None
 
     def check_scheme(self, url: str) -> None:

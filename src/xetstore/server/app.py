@@ -50,7 +50,7 @@ ROUTES: Final = (
     Route("/xorb/{prefix}/{hash}", _XORB),
     Route("/shards", _SHARD),
     Route("/shard/{prefix}/{hash}", _SHARD),
-    # The server itself. Whoever watches it is never told to wait.
+    # The server itself. A monitor is never told to wait.
     Route("/v1/telemetry", {"POST": telemetry.post_telemetry}),
     Route("/health/live", _get(status.live), limited=False),
     Route("/health/ready", _get(status.ready), limited=False),

@@ -71,11 +71,11 @@ class Budget:
 
     @property
     def waiting(self) -> int:
-        """How many reservations are queued."""
+        """The number of reservations that wait."""
         return sum(len(line.waiters) for line in self._lines.values())
 
     def holds(self, holder: str) -> int:
-        """What one holder has."""
+        """The amount that one holder has."""
         return self._held[holder]
 
     @asynccontextmanager

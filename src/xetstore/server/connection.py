@@ -52,7 +52,7 @@ RETRY_SECONDS: Final = 1
 HEAD_READ_BYTES: Final = 256 << 10
 BODY_READ_BYTES: Final = 1 << 20
 """How much is read from a socket at a time: more where the application wants a long body, for each time costs as much
-as a copy of it does. Nobody who has not been let in gets so much memory.
+as a copy of it does. A client that was not let in gets no such memory.
 """
 
 
@@ -84,7 +84,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._is_in_body = False
         self._is_refused = False
-        # Of the body of the latest request, where its length was told: what was not received yet, whoever counts it.
+        # Of the body of the latest request, where its length was told: what was not received yet, in either way.
         self._body_left = 0
         self._body_is_chunked = False
         self._is_past_parser = False
@@ -375,12 +375,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no request on it yet."""
+        """True if there was no request on it yet."""
         return self._is_new
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is with the application."""
+        """True if a request is with the application."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_reading(self) -> None:

@@ -31,7 +31,7 @@ SLOW_ANSWER: Final = "the client took the answer"
 
 
 class Source(Protocol):
-    """Where the bytes of a body come from."""
+    """A source of the bytes of a body."""
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the buffer; return how many bytes that is, fewer than it has only at the end."""
@@ -45,7 +45,7 @@ class BodySocket:
         self._cycle = cycle
 
     def open(self) -> int | None:
-        """A descriptor of the socket, the caller's to close; None if there is something unsent, or nobody left.
+        """A descriptor of the socket, the caller's to close; None if there is something unsent, or the client has left.
 
         It is one of its own: closed by the event loop, that of the transport could be another connection's by now.
         """

@@ -36,7 +36,7 @@ _log = logging.getLogger("xetstore.server")
 class Server(uvicorn.Server):
     """uvicorn's server, which tells when it accepts connections, and drains before it stops.
 
-    When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers whoever asks. Idle
+    When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers. Idle
     connections are closed. Once no request is in flight, or after ``drain_seconds``, it stops listening and cuts off
     what is left. Told so again, it does that at once: ``force_exit``. A process then ends within three seconds.
 
@@ -94,7 +94,7 @@ class Server(uvicorn.Server):
             last_word.start()
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether it is time to stop listening."""
+        """True if it is time to stop listening."""
         stop = await super().on_tick(counter)
         return stop or (self.draining.is_set() and self._is_drained())
 

@@ -266,7 +266,7 @@ def _second(second: int) -> str:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given by ``extra``, the request's id first."""
+    """The fields given by ``extra``, the request's id first."""
     given = {name: value for name, value in vars(record).items() if name not in _OWN}
     first = {"request_id": given.pop("request_id")} if "request_id" in given else {}
     return first | given

@@ -46,7 +46,7 @@ def render(version: str, uptime_seconds: float | None, totals: Totals | None) ->
 
 
 def uptime_text(seconds: float) -> str:
-    """How long, in the two largest units.
+    """A time span in its two largest units.
 
     >>> uptime_text(59), uptime_text(3700), uptime_text(200_000)
     ('59 s', '1 h 1 min', '2 d 7 h')

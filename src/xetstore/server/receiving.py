@@ -1,7 +1,7 @@
 """Receiving a long body: read and taken by one thread at a time, past the HTTP parser and the event loop's buffers.
 
 The event loop's own way costs new memory for each part that is read, another copy of it in the parser, and a change of
-threads for each block. Where a body's length is known, and nobody encrypts it, a thread reads what the socket has into
+threads for each block. Where a body's length is known, and it is not encrypted, a thread reads what the socket has into
 a block that is used again, and hands it on, and the next one. While the socket has nothing no thread waits.
 """
 

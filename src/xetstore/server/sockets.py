@@ -79,7 +79,7 @@ def connections_within_descriptors(wanted: int) -> int:
 
 
 def url_of(settings: ServerSettings, listening: socket.socket) -> str:
-    """Where a client on this machine finds the server: http://127.0.0.1:8080."""
+    """The URL at which a client on this machine finds the server: http://127.0.0.1:8080."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{settings.scheme}://[{host}]:{port}" if ":" in host else f"{settings.scheme}://{host}:{port}"
@@ -97,7 +97,7 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
             kind = kind_of(OSError(errno.EACCES if Path(name).exists() else errno.ENOENT, ""))
             raise kind(f"{name} cannot be read")
     try:
-        # A password that is asked for would stop the start, at a terminal nobody watches.
+        # A password that is asked for would stop the start, at a terminal that has no user.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
     except (ssl.SSLError, OSError, ValueError) as error:
         raise UsageError(

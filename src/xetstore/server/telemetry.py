@@ -1,4 +1,4 @@
-"""What clients report of their transfers, as metrics. Nothing of it is trusted, or kept by client, file or session."""
+"""Reports of clients about transfers, as metrics. Nothing of it is trusted, or kept by client, file or session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests run at a time: more of them as long as that brings more bytes per second."""
+"""The number of requests at a time: more of them as long as that brings more bytes per second."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Goodput:
 
     @property
     def requests(self) -> int:
-        """How many may run now."""
+        """The number of requests that may run now."""
         return self._climb.requests
 
     def arrived(self, nbytes: int) -> None:

@@ -67,7 +67,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class XorbRow:
-    """What the index knows of a xorb. ``id`` is its number in the index, which grows with registration.
+    """The row of a xorb. ``id`` is its number in the index, which grows with registration.
 
     ``generation`` tells its object from others of the same hash; ``is_damaged`` if the object was found so.
     """
@@ -88,7 +88,7 @@ class XorbRow:
 
 @dataclass(frozen=True, slots=True)
 class TermCount:
-    """What terms add up to: how many there are, of how many xorbs, and how many chunks they have together."""
+    """The sums of some terms: their number, that of their xorbs, and that of all their chunks."""
 
     terms: int
     xorbs: int
@@ -187,7 +187,7 @@ def _newest_holders(tenant: Tenant) -> Select[Any]:
 
 
 def any_holder(tenant: Tenant) -> Select[Any]:
-    """What :meth:`Reader.holders` asks, of one row and nothing in it. It has the parameter ``chunk_key``."""
+    """The question of :meth:`Reader.holders`, of one row and nothing in it. It has the parameter ``chunk_key``."""
     return _newest_holders(tenant).with_only_columns(true()).order_by(None).limit(1)
 
 
@@ -226,7 +226,7 @@ class Reader:
         return [_xorb_row(row) for row in self.connection.execute(page)]
 
     def is_held(self, xorb_id: int, namespace: str) -> bool:
-        """Whether a namespace has uploaded a xorb."""
+        """True if a namespace has uploaded a xorb."""
         return self.connection.execute(_HELD, {"xorb_id": xorb_id, "namespace": namespace}).first() is not None
 
     def visible_xorb(self, name: Hash, namespace: str) -> XorbRow | None:
@@ -259,7 +259,7 @@ class Reader:
     def terms(
         self, name: Hash, start: int, end: int, *, most: TermCount | None = None
     ) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
-        """Where in a file the first term begins that overlaps bytes ``[start, end)``, all of them, and their xorbs.
+        """The terms of a file that overlap bytes ``[start, end)``: where the first begins, all of them, their xorbs.
 
         Raises TooLargeError where they have more terms or chunks than ``most``, and keeps no more of them than that.
         """
@@ -277,7 +277,7 @@ class Reader:
         return first or 0, _terms(packed, xorbs, name), {row.hash: row for row in xorbs.values()}
 
     def count_terms(self, name: Hash, start: int, end: int, *, enough: int | None = None) -> TermCount:
-        """What the terms of a file add up to that overlap bytes ``[start, end)``: all, or the first ``enough`` of them.
+        """The sums of the terms of a file that overlap bytes ``[start, end)``: of all, or of the first ``enough``.
 
         Keeps none of them.
         """
@@ -347,12 +347,12 @@ class Reader:
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded after a xorb, in the order of registration."""
+        """The xorbs that a namespace uploaded after another one, in the order of registration."""
         page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
         return [_xorb_row(row) for row in page]
 
     def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded last, the newest first."""
+        """The xorbs that a namespace uploaded last, the newest first."""
         page = self.connection.execute(_NEWEST_HELD, {"namespace": namespace, "most": limit})
         return [_xorb_row(row) for row in page]
 

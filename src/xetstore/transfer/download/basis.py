@@ -22,7 +22,7 @@ _BUCKETS: Final = 256
 class OldVersion:
     """A local file that is read once, when the first chunk is looked for. Thread-safe; close it, or use ``with``.
 
-    Holds 16 bytes a chunk (26 MB for 100 GB), by the first 8 bytes of its hash: whoever reads compares the whole hash
+    Holds 16 bytes a chunk (26 MB for 100 GB), by the first 8 bytes of its hash: the reader compares the whole hash
     of what was read, so that neither a likeness of hashes nor a file that is being changed can do any harm. Raises
     NotFoundError, AccessDeniedError and UsageError (not a regular file), and the first look at it AccessDeniedError.
     """

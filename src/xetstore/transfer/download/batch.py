@@ -49,7 +49,7 @@ class Held:
         self._lock = threading.Lock()
 
     def take(self, nbytes: int) -> bool:
-        """Whether there was room for so many more."""
+        """Take room for ``nbytes`` more. True if there was as much."""
         with self._lock:
             has_room = nbytes <= self._left
             self._left -= nbytes if has_room else 0
@@ -213,7 +213,7 @@ class _SmallFile:
 
     @property
     def end(self) -> int:
-        """Where the next one starts."""
+        """The place where the next one starts."""
         return self.position + self.size
 
     def add(self, position: int, chunks: ChunkList, nbytes: int) -> bool:
@@ -223,7 +223,7 @@ class _SmallFile:
         return not self._missing_bytes
 
     def is_right(self, suite: AlgorithmSuite) -> bool:
-        """Whether the chunks are those of the file, once all have come."""
+        """True if the chunks are those of the file, once all have come."""
         self._chunks.sort(key=lambda run: run[0])
         chunks = ChunkList.concat(run for _, run in self._chunks)
         return file_hash(xorb_hash(chunks.hashes, chunks.lengths, suite), suite) == self.hash
@@ -242,7 +242,7 @@ def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...
         try:
             parts = parts_of(Reconstruction(0, terms, found.fetches), position, size)
         except FormatError:
-            continue  # whoever asks for this file alone will see
+            continue  # the download of this file alone will see
         if size > SMALL_BYTES or sum(term.chunk_end - term.chunk_start for term in terms) > SMALL_CHUNKS:
             taken.update(part.fetch for part in parts)
         elif parts:

@@ -1,4 +1,4 @@
-"""Where downloaded bytes go: a file that appears whole under its name or not at all."""
+"""Destinations of downloads: a file that appears whole under its name or not at all."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class NewFile:
 
     @property
     def journal(self) -> DownloadJournal | None:
-        """What to give to the downloader beside :meth:`write_at`."""
+        """The journal for the downloader, beside :meth:`write_at`."""
         return None
 
     def __enter__(self) -> Self:
@@ -173,7 +173,7 @@ class PartialFile(NewFile):
 
     It is found by the file's hash and the range; beside it is a :class:`DownloadJournal` of what was written. After an
     error of the network or the disk both are kept, and the error says so; after an interruption only with ``keep``;
-    after an IntegrityError never. Whoever finds another one at work on the same file writes one of its own, which
+    after an IntegrityError never. One that finds another at work on the same file writes one of its own, which
     cannot be continued.
     """
 
@@ -202,7 +202,7 @@ class PartialFile(NewFile):
 
     @property
     def journal(self) -> DownloadJournal | None:
-        """What to give to the downloader beside :meth:`write_at`; None where another one is at work."""
+        """The journal for the downloader, beside :meth:`write_at`; None where another one is at work."""
         return self._journal
 
     def _open(self) -> None:
@@ -274,7 +274,7 @@ class PartialFile(NewFile):
 
 
 class _OpenFile:
-    """A descriptor that is closed only when nobody writes: a late one must not meet another file under its number."""
+    """A descriptor that is closed only when none writes: a late one must not meet another file under its number."""
 
     def __init__(self) -> None:
         self._fd = -1
@@ -333,7 +333,7 @@ def _lock(path: Path, flock: Flock) -> int | None:
             return None
         try:
             lock = try_lock(fd, flock=flock)
-            # Whoever held it before may have removed it between our two calls.
+            # Its holder may have removed it between our two calls.
             if lock is Lock.OURS and os.fstat(fd).st_nlink:
                 return fd
         except OSError:

@@ -47,7 +47,7 @@ LARGE_AT_A_TIME: Final = 2
 """Of files of this size a few fill the network, and the processor: more of them get in each other's way."""
 
 BATCHES_AHEAD: Final = 16
-"""So many are fetched while whoever is told of the files is busy with one."""
+"""The number of files fetched ahead while the caller is busy with one."""
 
 HELD_BYTES: Final = 64 << 20
 """Memory for small files that are not complete yet."""
@@ -73,7 +73,7 @@ def get_files(
 
     ``files`` is read to its end first. ``destination`` makes the place of a file that is loaded alone. A file that
     fails is handed to ``on_error`` and the others go on; without ``on_error`` its error is raised. ``cas`` is
-    interrupted when this ends early, so it has to be one whose calls are nobody else's. ``sizes`` are those of files
+    interrupted when this ends early, so all of its calls have to belong to this one. ``sizes`` are those of files
     that were told by another than the Cas.
     """
     places, wanted = read_wanted(files, resolve)
@@ -97,7 +97,7 @@ def get_files(
 
 
 class _Transfer:
-    """What is under way for some files. A context manager: when it is left, nothing is any more."""
+    """Downloads of some files that are under way. A context manager: when it is left, none is any more."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What of a window is there already: chunks of an earlier attempt, and chunks of an old version of the file."""
+"""Chunks of a window that are there already: of an earlier attempt, and of a base file."""
 
 from __future__ import annotations
 

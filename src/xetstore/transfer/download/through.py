@@ -1,4 +1,4 @@
-"""Where a destination leads to: a regular file, which is replaced as a whole, or a pipe or device, which is written to.
+"""Destinations behind a path: a regular file, which is replaced as a whole, or a pipe or device, which is written to.
 
 A link is followed, as by cp and curl: the file it leads to is replaced, and the link stays.
 """

@@ -1,4 +1,4 @@
-"""Whether the chunks that came are the file: its merkle tree, and what has to be looked at again if they are not."""
+"""Verification of a whole file: its merkle tree, and what has to be looked at again if it is another one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FileCheck:
 
     @property
     def is_verified(self) -> bool:
-        """Whether every byte was checked against a hash, if :attr:`is_right`."""
+        """True if every byte was checked against a hash, if :attr:`is_right`."""
         return self._is_whole or self._hashes_told
 
     @property

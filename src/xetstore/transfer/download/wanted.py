@@ -1,4 +1,4 @@
-"""What is wanted of a download of many files: each file once, all the places where it goes, and what came of them."""
+"""The order for a download of many files: each file once, all the places where it goes, and what came of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Named = tuple[Hash | str, Path | str]
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """Where file number ``number`` goes. ``error`` says why it cannot be written there; ``done`` is for who waits."""
+    """A place where file ``number`` goes. ``error`` says why it cannot be written there; ``done`` wakes a waiter."""
 
     path: Path
     file: Hash = Hash.ZERO

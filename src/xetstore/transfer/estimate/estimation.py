@@ -1,4 +1,4 @@
-"""What an upload would save, before there is one: deduplication among files and against a store, and compression.
+"""Estimate of what an upload would save: deduplication among files and against a store, and compression.
 
 The planner of uploads decides here too, with the same answers of the store, but nothing is sent and nothing is
 written. What new bytes take when they are compressed is estimated from a sample of them.
@@ -27,7 +27,7 @@ CELLS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FileEstimate:
-    """What an upload would make of a file: raw bytes by where they are known from, which add up to its size.
+    """The estimate of one file: raw bytes by where they are known from, which add up to its size.
 
     ``repeated_bytes`` are in the file itself, ``shared_bytes`` in a file before it, ``stored_bytes`` in the store.
     ``compressed_bytes`` is about what the new ones would take, chunk headers included. ``picture`` has one kind for
@@ -51,7 +51,7 @@ class FileEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an upload of some files would make of them, in the order in which they were given.
+    """The estimate of some files, in the order in which they were given.
 
     ``queries`` is how many chunks the store was asked for. The sums are raw bytes, but for ``compressed_bytes``.
     """

@@ -1,0 +1,60 @@
+"""How documents and docstrings are written, held by a budget for each habit that is to go. A budget may only fall."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE = sorted((ROOT / "src").rglob("*.py"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
+
+DOCSTRINGS_THAT_OPEN_AS_A_QUESTION = 33
+"""A docstring opens with a noun or an imperative, a predicate with "True if". Not with What, Whether, How, Where, Who."""
+PEOPLE_THAT_ARE_NOT_THERE = {"src": 16, "docs": 0}
+"""The subject is a component: client, server, caller, reader. Not nobody, somebody, whoever."""
+VAGUE_NUMBERS = {"src": 80, "docs": 0}
+"""A bound is "at most N", not "so many"."""
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                name = "" if isinstance(node, ast.Module) else node.name
+                if text := ast.get_docstring(node):
+                    yield f"{path.relative_to(ROOT)}:{name}", text
+
+
+def lines_with(pattern: str, paths: list[Path]) -> list[str]:
+    """Each occurrence as path:line: text."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for _ in re.finditer(pattern, line, flags=re.IGNORECASE)
+    ]
+
+
+def hold(found: list[str], budget: int) -> None:
+    assert len(found) <= budget, "write these in another way:\n" + "\n".join(found)
+    assert len(found) == budget, f"there are only {len(found)} left: lower the budget, which may only fall"
+
+
+def test_docstrings_open_with_a_noun_or_an_imperative() -> None:
+    found = [name for name, text in docstrings() if re.match(r"(What|Whether|How|Where|Who|Whoever|Whose)\b", text)]
+    hold(found, DOCSTRINGS_THAT_OPEN_AS_A_QUESTION)
+
+
+@pytest.mark.parametrize(("where", "paths"), [("src", CODE), ("docs", DOCUMENTS)])
+def test_the_subject_is_a_component(where: str, paths: list[Path]) -> None:
+    hold(lines_with(r"\b(nobody|somebody|whoever)\b", paths), PEOPLE_THAT_ARE_NOT_THERE[where])
+
+
+@pytest.mark.parametrize(("where", "paths"), [("src", CODE), ("docs", DOCUMENTS)])
+def test_a_bound_says_its_number(where: str, paths: list[Path]) -> None:
+    hold(lines_with(r"\bso (many|much|long)\b(?! as)", paths), VAGUE_NUMBERS[where])
