@@ -59,7 +59,7 @@ class XorbStored:
 
 @dataclass(frozen=True, slots=True)
 class FilesRegistered:
-    """A shard was acknowledged: so many files can be read from now on."""
+    """A shard was acknowledged: ``files`` files can be read from now on."""
 
     files: int
 
@@ -86,7 +86,7 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """An earlier attempt at ``path`` had left so many bytes that are right, and are not moved again."""
+    """An earlier attempt at ``path`` had left ``kept_bytes`` that are right, and are not moved again."""
 
     path: Path
     kept_bytes: int
@@ -108,7 +108,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyChanged:
-    """So many requests run at a time from now on, after so many bytes per second with the number before."""
+    """Another number of requests runs at a time from now on; with the one before it were ``bytes_per_second``."""
 
     requests: int
     bytes_per_second: float

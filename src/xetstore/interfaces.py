@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 MANY_FILES: Final = 64
-"""How many files one :meth:`Cas.reconstruct_many` takes: with them a URL stays below 8 KB, which proxies let pass."""
+"""The most files of one :meth:`Cas.reconstruct_many`: with them a URL stays below 8 KB, which proxies let pass."""
 
 
 class AnswerTooLongError(IntegrityError):

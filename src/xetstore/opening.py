@@ -63,7 +63,7 @@ class Way:
     allow_http: bool
     emit: Emit
     has_token: bool
-    """Whether a token was given, beside those of the environment. It does not travel."""
+    """True if a token was given, beside those of the environment. It does not travel."""
 
     @classmethod
     def of(

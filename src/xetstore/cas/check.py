@@ -27,10 +27,10 @@ class CheckProgress(Protocol):
     """Receives counts of stored bytes: those to be checked, and those that were."""
 
     def total(self, nbytes: int) -> None:
-        """So many more bytes will be checked."""
+        """Announce bytes that will be checked."""
 
     def advance(self, *, logical: int = 0) -> None:
-        """So many bytes were checked since the last call."""
+        """Count bytes that were checked since the last call."""
 
 
 # Objects compared with the index at a time.

@@ -24,7 +24,7 @@ this process can afford to ask often, and so finds what it knows after some 4 Mi
 """
 
 _CHUNKS_AT_A_TIME: Final = 1 << 16
-"""After so many chunks, some 20 ms, it is asked whether the check is to go on."""
+"""Chunks, some 20 ms of them, between two questions whether the check is to go on."""
 _REMEMBERED_CHUNKS: Final = 1 << 17
 """Chunks of terms that are remembered within a shard: some 5 MB."""
 _HINT: Final = "the shard was made from other xorbs, or by a faulty client; nothing of it was registered"

@@ -43,7 +43,7 @@ from xetstore.errors import (
 from xetstore.platform import forks
 
 OVERLAP_SECONDS: Final = 24 * 3600
-"""How long a key that was replaced still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""
+"""Seconds for which a replaced key still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""
 
 MAX_OVERLAP_SECONDS: Final = 400 * 24 * 3600
 """The longest overlap: no token lives longer."""

@@ -21,7 +21,7 @@ from xetstore.errors import AccessDeniedError, UnavailableError, XetError, kind_
 from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 
 LOCK_SECONDS: Final = 10.0
-"""How long to wait for another process that changes the same folder. A change takes milliseconds."""
+"""The wait for another process that changes the same folder. A change takes milliseconds."""
 
 _PRIVATE_FILE: Final = 0o600
 

@@ -27,13 +27,13 @@ from xetstore.errors import AccessDeniedError, UnauthenticatedError, Unavailable
 from xetstore.platform import forks
 
 TTL_SECONDS: Final = 900
-"""How long a token lives unless its issuer says otherwise."""
+"""The life of a token unless its issuer says otherwise."""
 
 MAX_TTL_SECONDS: Final = 400 * 24 * 3600
 """The longest a token may live."""
 
 LEEWAY_SECONDS: Final = 30
-"""How far the issuer's clock may be ahead of ours. A token never lives longer for it."""
+"""The most that the issuer's clock may be ahead of ours. A token never lives longer for it."""
 
 MAX_TOKEN_BYTES: Final = 8192
 """Longer ones are refused unread."""

@@ -26,7 +26,7 @@ UNSEEN_SECONDS: Final = 0.7
 """A main thread that has not seen the signal by then hangs in the system, and has nothing to unwind."""
 
 UNWIND_SECONDS: Final = 5.0
-"""How long the unwinding may take: a disk may be slow, while no network is waited for any more."""
+"""The time that the unwinding may take: a disk may be slow, while no network is waited for any more."""
 
 _open_stores: WeakSet[Store] = WeakSet()
 _seen = threading.Event()

@@ -32,12 +32,12 @@ class Told:
         self._total = 0
 
     def total(self, nbytes: int) -> None:
-        """So much more is to come."""
+        """Announce bytes that are to come."""
         with self._guard:
             self._total += nbytes
             self._callback.set_size(self._total)
 
     def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:  # noqa: ARG002  # not asked for
-        """So much has come."""
+        """Count bytes that have come."""
         with self._guard:
             self._callback.relative_update(logical)

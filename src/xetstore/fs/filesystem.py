@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from xetstore.store import Store
 
 BLOCK_BYTES: Final = 4 << 20
-"""What is read ahead of a reader, unless it says otherwise."""
+"""Bytes that are read ahead of a reader, unless it says otherwise."""
 
 PARALLEL_READS: Final = 8
 

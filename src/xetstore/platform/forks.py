@@ -37,7 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WAIT_SECONDS: Final = 5.0
-"""How long a fork waits for other threads of the parent at most."""
+"""The longest wait of a fork for other threads of the parent."""
 
 IMPORTED: Final = sys.stdlib_module_names | {
     "xetstore",

@@ -108,7 +108,7 @@ class XorbInfo:
 
     @staticmethod
     def footer_bytes(chunk_count: int) -> int:
-        """Length of what :meth:`serialize_footer` returns, for a xorb of so many chunks."""
+        """Length of what :meth:`serialize_footer` returns, for a xorb of ``chunk_count`` chunks."""
         return _FIXED_BYTES + _CHUNK_BYTES * chunk_count + _LENGTH_BYTES
 
     def serialize_footer(self) -> bytes:

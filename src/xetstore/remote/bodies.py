@@ -32,12 +32,12 @@ from xetstore.sizes import size_text
 
 CALL: Final = "GET xorb"
 PROGRESS_BYTES: Final = 1 << 20
-"""Attempts are counted anew after so many bytes."""
+"""Bytes after which attempts are counted anew."""
 SKIP_BYTES: Final = 256 << 10
 MAX_HEDGES: Final = 2
 TRICKLE_SECONDS: Final = 10.0
 TRICKLE_RATE: Final = 64 << 10
-"""What comes slower than this, in bytes per second, from a host that has been ten times faster, is a trickle."""
+"""Bytes per second below which a range is a trickle, if its host has been ten times faster."""
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/(?:[0-9]{1,20}|\*)", re.IGNORECASE)
 

@@ -74,7 +74,7 @@ class Call:
             raise InterruptedCallError("the call was interrupted", hint="nothing is wrong with it: make it again")
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so long. Raises InterruptedCallError as soon as the call has to end."""
+        """Sleep. Raises InterruptedCallError as soon as the call has to end."""
         with self._calls._changed:
             self._calls._changed.wait_for(lambda: self.is_interrupted, max(seconds, 0))
         self.check()

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SLICE_BYTES: Final = 1 << 20
-"""How much of a body is sent before anything else is looked at."""
+"""Bytes of a body that are sent before anything else is looked at."""
 CONNECT_TICK_SECONDS: Final = 0.05
-"""How often a connection that is being made looks whether it is still wanted."""
+"""Seconds after which a connection that is being made looks whether it is still wanted."""
 
 _MAX_LINE: Final = 1 << 16
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

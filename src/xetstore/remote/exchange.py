@@ -100,7 +100,7 @@ class Exchange:
             self.sock = None
 
     def begin_head(self, seconds: float, *, is_connecting: bool) -> None:
-        """The head that is read next has so long to come."""
+        """Set the time that the next head has to come."""
         self.deadline = time.monotonic() + seconds
         self.is_connecting = is_connecting
         self.has_begun = False

@@ -12,7 +12,7 @@ from xetstore.platform.threads import start_thread
 from xetstore.remote.calls import Call
 
 TICK_SECONDS: Final = 0.05
-"""How often a lookup looks whether it is still wanted."""
+"""Seconds after which a lookup looks whether it is still wanted."""
 
 Found: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 

@@ -1,4 +1,4 @@
-"""RateLimit: so many bytes per second in one direction, whatever the number of connections."""
+"""RateLimit: at most N bytes per second in one direction, whatever the number of connections."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class ReplyHead:
         self._sock = sock
         self._exchange = exchange
         self._left = MAX_HEAD_BYTES
-        # So many bytes, to the end of a head, are in the buffer: as a rule all of it comes at once.
+        # The bytes in the buffer up to the end of a head: as a rule all of it comes at once.
         self._there = 0
 
     def readline(self, limit: int) -> bytes:

@@ -21,7 +21,7 @@ MAX_FRAME_BYTES: Final = 1 << 20
 MAX_ANSWER_BYTES: Final = 1 << 20
 READ_BYTES: Final = 64 << 10
 COMMITS: Final = 10
-"""All of a commit may take so many times what it may take to get a step further."""
+"""The time for all of a commit, in times of what it may take to get a step further."""
 
 
 _STAGES: Final = ("uploading", "syncing")

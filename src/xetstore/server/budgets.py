@@ -30,7 +30,7 @@ from typing import Final
 from xetstore.errors import UnavailableError
 
 RETRY_SECONDS: Final = 5.0
-"""What a client is told to wait when all of the budget stayed in use."""
+"""The wait that a client is told when all of the budget stayed in use."""
 
 Holders = tuple[str, ...]
 
@@ -60,7 +60,7 @@ class Budget:
         self.name = name
         self.total = total
         self.most = max(1, min(total, int(total * share)))
-        """What one holder may have."""
+        """The most that one holder may have."""
         self.used = 0
         self.on_refused: Callable[[], None] = lambda: None
         self._queue_seconds = queue_seconds

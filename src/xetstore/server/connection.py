@@ -43,15 +43,15 @@ from xetstore.server.settings import ServerSettings
 MAX_HEAD_BYTES: Final = 64 << 10
 """Most bytes that the request line and the headers of one request may have together."""
 LINGER_SECONDS: Final = 1.0
-"""How long a refused client's bytes are still read and dropped: closing on unread ones would reset the connection."""
+"""Seconds for which a refused client's bytes are read and dropped: closing on unread ones resets the connection."""
 STALL_GRACE_SECONDS: Final = 1.0
-"""So much longer than ``stall_seconds`` a client is waited for that takes nothing: an answer that is sent in parts has
+"""The wait beyond ``stall_seconds`` for a client that takes nothing: an answer that is sent in parts has
 its own patience, which is to end first, for it says why.
 """
 RETRY_SECONDS: Final = 1
 HEAD_READ_BYTES: Final = 256 << 10
 BODY_READ_BYTES: Final = 1 << 20
-"""How much is read from a socket at a time: more where the application wants a long body, for each time costs as much
+"""Bytes that are read from a socket at a time: more where the application wants a long body: each time costs as much
 as a copy of it does. A client that was not let in gets no such memory.
 """
 
@@ -342,7 +342,7 @@ class Connection(HttpToolsProtocol):
         return self._body_left, os.dup(self.transport.get_extra_info("socket").fileno())
 
     def give_body_back(self, left: int) -> None:
-        """Go on reading. So much of the body was not received, and is received as ever."""
+        """Go on reading. What of the body was not received is received as ever."""
         self._body_left = left
         self._end_body()
         self.flow.resume_reading()

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 BODY_SOCKET: Final = "xetstore.body_socket"
 """Under this key an ASGI scope has a BodySocket, where the connection can have one."""
 TURN_BYTES: Final = 8 << 20
-"""A thread is given back after so much, for others may wait for one."""
+"""Bytes after which a thread is given back, because others may wait for one."""
 LOST_SECONDS: Final = 1.0
 """The event loop, which watches the same socket, hears within this time that the connection is lost."""
 SLOW_ANSWER: Final = "the client took the answer"
-"""What an error for a slow client begins with."""
+"""The start of an error for a slow client."""
 
 
 class Source(Protocol):
@@ -54,7 +54,7 @@ class BodySocket:
         return os.dup(self._transport.get_extra_info("socket").fileno())
 
     def sent(self, nbytes: int) -> None:
-        """So much of the body was sent by it."""
+        """Count bytes of the body that were sent by it."""
         self._cycle.expected_content_length -= nbytes
 
 

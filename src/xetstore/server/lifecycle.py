@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 CUT_SECONDS: Final = 1
-"""What is left to connections that are still open when all requests are answered, or the drain is over."""
+"""Seconds for connections that are still open when all requests are answered, or the drain is over."""
 FORCED_SECONDS: Final = 3
-"""What is left to everything when the server is told to stop for the second time."""
+"""Seconds for everything when the server is told to stop for the second time."""
 INTERRUPTED: Final = 130
 
 _log = logging.getLogger("xetstore.server")

@@ -28,7 +28,7 @@ DISCARD_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + (1 << 20)
 DISCARD_SECONDS: Final = 30.0
 DISCARD_IDLE_SECONDS: Final = 5.0
 SLOW_BODY: Final = "the body came"
-"""What an error for a slow sender begins with."""
+"""The start of an error for a slow sender."""
 
 
 class ClientGoneError(Exception):
@@ -105,7 +105,7 @@ class Pace:
         self._mean_left -= seconds
 
     def moved(self, nbytes: int) -> None:
-        """It sent so much, or took it."""
+        """Count bytes that it sent, or took."""
         self._progress += nbytes
         if self._progress >= self._progress_bytes:
             self._progress = 0

@@ -332,4 +332,4 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         summary="This document", tag="Server", answers={200: ("It.", _content(_JSON, {"type": "object"}))}
     ),
 }
-"""What each handler does."""
+"""The description of each handler."""

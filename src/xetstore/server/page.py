@@ -25,7 +25,7 @@ _STYLE_HASH: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 CONTENT_POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a browser may do with the page: show it, in this style."""
+"""The rights of a browser with the page: show it, in this style."""
 
 
 def render(version: str, uptime_seconds: float | None, totals: Totals | None) -> str:

@@ -21,11 +21,11 @@ ACCEPTED_AT_ONCE: Final = 1
 tries, and says so, and comes back a second later, as often as this.
 """
 DESCRIPTORS_EACH: Final = 3
-"""What a connection may need: its socket, that again for the thread that moves a body, and the file it moves."""
+"""Descriptors of a connection: its socket, that again for the thread that moves a body, the file that is moved."""
 DESCRIPTORS_KEPT: Final = 128
 """For the index, the logs, and connections that are accepted only to be refused."""
 UNSENT_BYTES: Final = 256 << 10
-"""What the system may hold of an answer that it has not sent yet. It takes MiB otherwise, in steps: of a client that
+"""Bytes of an answer that the system may hold and has not sent yet. It takes MiB otherwise, in steps: of a client that
 takes a little at a time nothing would be seen for minutes.
 """
 

@@ -26,7 +26,7 @@ from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of, wait_all
 
 BLOCK_BYTES = 4 << 20
-"""How much is read and cut at a time: three or four such blocks stay in the processor's cache."""
+"""Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)

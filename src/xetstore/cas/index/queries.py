@@ -539,7 +539,7 @@ class Writer(Reader):
         return self._add_new(grant, grants) > 0 or bool(edges)
 
     def _drop_terms(self, file_id: int, term_count: int, xorb_count: int) -> None:
-        """Make room for other terms of a file, so many and of so many xorbs."""
+        """Make room for other terms of a file, with their number and that of their xorbs."""
         for table in (file_segment, edge):
             self.connection.execute(delete(table).where(table.c.file_id == file_id))
         counts = {"term_count": term_count, "xorb_count": xorb_count}

@@ -25,7 +25,7 @@ _NO_ROOM: Final = {sqlite3.SQLITE_IOERR_SHMSIZE}
 _BUSY_RETRY_SECONDS: Final = 0.02
 
 DatabaseError: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What the driver raises. It cannot decode the messages of SQLite about some damaged schemas."""
+"""The error of the driver. It cannot decode the messages of SQLite about some damaged schemas."""
 
 # A file system refuses a lock in another way than by saying that another process has it.
 _LOCK_FAILED: Final = {sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, sqlite3.SQLITE_IOERR_SHMLOCK}
@@ -96,7 +96,7 @@ def memory_connection() -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def patience(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """While this is open, a connection waits so long for others that write; None: as long as ever."""
+    """While this is open, a connection waits ``seconds`` for others that write; None: as long as ever."""
     if seconds is None:
         yield
         return

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_BYTES: Final = 10 << 30
 LARGEST_PART: Final = 8
-"""An entry takes at most one part in so many of the cache."""
+"""The largest part of the cache for one entry, as a divisor."""
 
 _USED_AGAIN_SECONDS: Final = 60
 

@@ -104,7 +104,7 @@ class EntryFile:
             return 0
 
     def mark_used(self, seconds: float) -> None:
-        """Let it be the one used last, unless that was said within so many seconds."""
+        """Let it be the one used last, unless that was said within ``seconds``."""
         if abs(time.time() - self._used) > seconds:
             with contextlib.suppress(OSError):
                 os.utime(self._fd if os.utime in os.supports_fd else self._path)

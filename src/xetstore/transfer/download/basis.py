@@ -118,7 +118,7 @@ class _Table:
     def add(self, hashes: bytes, sizes: memoryview[int]) -> None:
         position, last = self._position, self._last
         if position >> _OFFSET_BITS:
-            return  # no file is so long; what lies behind is not found
+            return  # no file is as long; what lies behind is not found
         prefixes, places = self._prefixes, self._places
         words = memoryview(hashes).cast("Q")[:: HASH_BYTES // 8].tolist()
         for bucket, word, size in zip(hashes[::HASH_BYTES], words, sizes, strict=True):

@@ -56,7 +56,7 @@ class Held:
         return has_room
 
     def give_back(self, nbytes: int) -> None:
-        """So many are not held any more."""
+        """Give back the room of what is not held any more."""
         with self._lock:
             self._left += nbytes
 
@@ -217,7 +217,7 @@ class _SmallFile:
         return self.position + self.size
 
     def add(self, position: int, chunks: ChunkList, nbytes: int) -> bool:
-        """So many bytes in these chunks have come. Whether they were the last."""
+        """Take bytes in these chunks that have come. True if they were the last."""
         self._chunks.append((position, chunks))
         self._missing_bytes -= nbytes
         return not self._missing_bytes

@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from xetstore.transfer.download.journal import DownloadJournal
 
 WINDOW_BYTES = 4 << 30
-"""How much of a file one reconstruction asks for: bounds the terms held, whatever the size of the file."""
+"""Bytes of a file that one reconstruction asks for: bounds the terms held, whatever the size of the file."""
 
 WINDOW_SHARE: Final = 4
-"""With a cap on memory it is so many times that: a chunk of 64 KiB takes some hundred bytes."""
+"""The window with a cap on memory, in times of the cap: a chunk of 64 KiB takes some hundred bytes."""
 
 LEAST_WINDOW_BYTES: Final = 8 << 20
-"""Where the answer about so little does not fit, none will."""
+"""The smallest window: where the answer about so little does not fit, none will."""
 
 STREAM_WINDOW_BYTES: Final = 16 << 20
-"""How much of a file a stream holds at a time; while it is consumed, as much again is fetched."""
+"""Bytes of a file that a stream holds at a time; while it is consumed, as much again is fetched."""
 
 Sink = Callable[[int, memoryview], None]
 """Takes bytes and their offset from the start of the requested range; called from several threads."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from xetstore.transfer.download.journal import DownloadJournal
 
 PIECE_BYTES: Final = 1 << 20
-"""How much of a xorb a worker reads and decodes at a time: small enough to stay in the processor's cache."""
+"""Bytes of a xorb that a worker reads and decodes at a time: small enough to stay in the processor's cache."""
 
 CACHED_BYTES: Final = 16 << 20
 """Larger fetches are not gathered for the chunk cache."""

@@ -31,16 +31,16 @@ from xetstore.transfer.download.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
 
 KEPT_BYTES: Final = 8 << 20
-"""What an interrupted download leaves is kept if it is at least so much: less is fetched again in no time."""
+"""The least that an interrupted download leaves to be kept: less is fetched again in no time."""
 
 RESERVE_SHARE: Final = 64
 RESERVE_BYTES: Final = 1 << 30
-"""A file whose size is only what a server says leaves one part in so many of its disk free, or so much."""
+"""The part of its disk, as a divisor, or the bytes that a file leaves free whose size only a server tells."""
 
 LOOK_BYTES: Final = 64 << 20
 FIRST_LOOK_BYTES: Final = 1 << 20
 LEAST_LOOK_BYTES: Final = 64 << 10
-"""After so many more bytes the room on the disk is looked at again; where less is left, after half of that."""
+"""Bytes after which the room on the disk is looked at again; where less is left, after half of that."""
 
 _ZEROS: Final = bytes(1 << 20)
 _NAME_BYTES: Final = 150
@@ -79,7 +79,7 @@ class NewFile:
         return self
 
     def make_room(self, nbytes: int) -> None:
-        """Raise StorageFullError where so many bytes that are not zeros do not fit, beside the reserve."""
+        """Raise StorageFullError where these bytes, which are not zeros, do not fit beside the reserve."""
         if not self._reserve or nbytes < FIRST_LOOK_BYTES:
             return
         with self._data as fd:
@@ -148,7 +148,7 @@ class NewFile:
         self._data.close()
 
     def _look(self, nbytes: int) -> None:
-        """Raise StorageFullError unless so many more bytes leave the reserve free."""
+        """Raise StorageFullError unless that many more bytes leave the reserve free."""
         try:
             disk = shutil.disk_usage(self._destination.parent)
         except OSError:

@@ -26,7 +26,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
 
 RECORD_CHUNKS: Final = 256
-"""At most so many chunks are in a record: so many are lost where a record is torn."""
+"""The most chunks of a record: they are lost where it is torn."""
 
 _MAGIC: Final = b"XETGET1\n"
 _HEADER: Final = struct.Struct("<8s32sQQI")

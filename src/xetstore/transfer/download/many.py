@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from xetstore.transfer.cache.chunk_cache import ChunkCache
 
 AT_A_TIME: Final = 8
-"""So many batches are asked for, ranges of them fetched, or files loaded alone at a time."""
+"""Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""
 
 LARGE_BYTES: Final = 64 << 20
 LARGE_AT_A_TIME: Final = 2
@@ -296,7 +296,7 @@ def _size(terms: Iterable[Term]) -> int:
 
 
 def _shares(limits: Limits, at_a_time: int) -> tuple[int, Limits, Limits]:
-    """Bytes that may be held, the limits of each of so many files that are loaded alone, and those of a large one."""
+    """Bytes that may be held, the limits of each file that is loaded alone, and those of a large one."""
     held, most = HELD_BYTES, limits.jobs or MOST_REQUESTS
     if limits.max_memory is not None:
         half = (limits.max_memory - OTHER_BYTES) // 2

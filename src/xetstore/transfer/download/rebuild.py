@@ -26,7 +26,7 @@ LARGE_SPAN_BYTES: Final = 8 << 20
 """Larger missing spans are asked for before the fetches begin, so that several workers share them."""
 
 GROUP_BYTES: Final = 64 << 20
-"""How much a second look asks for at a time."""
+"""Bytes that a second look asks for at a time."""
 
 
 class Rebuilder:

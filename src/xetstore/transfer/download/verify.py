@@ -15,7 +15,7 @@ from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
 from xetstore.transfer.download.parts import Run, Window
 
 SPOOL_BYTES: Final = 16 << 20
-"""The chunk hashes of a file that may have to be looked at again are in memory up to so many bytes, then on disk."""
+"""Bytes up to which the chunk hashes of a file, which may be looked at again, are in memory; then on disk."""
 
 
 class FileCheck:

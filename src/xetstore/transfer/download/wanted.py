@@ -34,7 +34,7 @@ class Place:
 
 @dataclass(eq=False, slots=True)
 class Wanted:
-    """A file and its places. ``is_announced`` once a progress knows its size; so many bytes were fetched in vain."""
+    """A file and its places. ``is_announced`` once a progress knows its size; ``wasted_bytes`` came in vain."""
 
     file: Hash
     number: int

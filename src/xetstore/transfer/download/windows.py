@@ -46,7 +46,7 @@ class Reconstructions:
         """Ask for bytes ``[start, end)``, which are clamped to the file; whole chunks unless ``limit`` cuts.
 
         With ``aligned``, ``start`` is known to be where a chunk starts. An answer that cannot be right is asked for
-        once more. A Cas that refuses so much at once is asked for a quarter of it, and from then on for no more than
+        once more. A Cas that refuses a window is asked for a quarter of it, and from then on for no more than
         that: the window ends earlier. Raises RangeError where the file ends before ``start``, and IntegrityError.
         """
         while True:

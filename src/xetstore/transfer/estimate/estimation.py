@@ -111,7 +111,7 @@ def estimate(
 ) -> Estimate:
     """Read files and say what an upload of them, in this order, would save; against the store ``cas`` if it is given.
 
-    As an upload, it remembers so much of the files: matches over a distance of some tens of GiB are missed, and so are
+    As an upload, it remembers a part of the files: matches over a distance of some tens of GiB are missed, and so are
     runs of known chunks that are too short to be worth it. A file that cannot be read is handed to ``on_error`` and the
     others go on; without it, its error is raised. Raises what the Cas raises.
     """

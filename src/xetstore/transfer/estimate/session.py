@@ -20,7 +20,7 @@ from xetstore.transfer.scan import Block, FileInfo, FileScan
 from xetstore.transfer.upload.placing import Recent
 
 SAMPLED: Final = 16
-"""One new chunk in so many is compressed, and the first one of each file."""
+"""The share of new chunks that are compressed, as a divisor; and the first one of each file is."""
 
 _KINDS: Final = tuple(Kind)
 _NEW, _REPEATED, _SHARED, _STORED = range(4)
