@@ -20,6 +20,9 @@ PEOPLE_THAT_ARE_NOT_THERE = {"src": 16, "docs": 0}
 VAGUE_NUMBERS = {"src": 13, "docs": 0}
 """A bound is "at most N", not "so many"."""
 
+WHATS_IN_1000_WORDS = {"docstrings": 11.2, "documents": 4.2}
+"""A noun says more than a clause with "what"."""
+
 
 def docstrings() -> Iterator[tuple[str, str]]:
     """Every text that stands alone as a statement: of modules, classes and functions, and behind constants."""
@@ -65,3 +68,13 @@ def test_the_subject_is_a_component(where: str, paths: list[Path]) -> None:
 @pytest.mark.parametrize(("where", "paths"), [("src", CODE), ("docs", DOCUMENTS)])
 def test_a_bound_says_its_number(where: str, paths: list[Path]) -> None:
     hold(lines_with(r"\bso (many|much|long)\b(?! as)", paths), VAGUE_NUMBERS[where])
+
+
+def test_nouns_are_called_by_their_names() -> None:
+    texts = {
+        "docstrings": " ".join(text for _, text in docstrings()),
+        "documents": " ".join(path.read_text() for path in DOCUMENTS),
+    }
+    for name, text in texts.items():
+        whats = len(re.findall(r"\bwhat\b", text, flags=re.IGNORECASE))
+        assert 1000 * whats / len(text.split()) <= WHATS_IN_1000_WORDS[name], name
