@@ -176,7 +176,7 @@ class AsyncStore:
         on_error: Callable[[Path, XetError], None] | None = None,
         cells: int = CELLS,
     ) -> Estimate:
-        """Estimate what storing these files would save."""
+        """Estimate the saving of storing these files."""
         return await self._once(
             lambda store, call: store.estimate(paths, progress=call.progress(progress), on_error=on_error, cells=cells)
         )
@@ -237,7 +237,7 @@ class AsyncStore:
         return self._each(lambda store: store.iter_get(files, progress=progress, on_error=on_error, fsync=fsync))
 
     async def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
-        """Forecast what :meth:`get` would fetch."""
+        """Forecast the fetches of :meth:`get`."""
         return await self._once(lambda store, _: store.forecast(file, start, end))
 
     async def open(self, file: Hash | str) -> AsyncFile:
@@ -274,7 +274,7 @@ class AsyncStore:
         self._store.interrupt()
 
     async def close(self) -> None:
-        """Let go of the store; what is under way fails."""
+        """Let go of the store; calls under way fail."""
         with _Call() as call:
             await call.run(self._store.close)
 
@@ -442,7 +442,7 @@ async def hash_file(
 
 
 async def _opened(work: Callable[[], _T], close: Callable[[_T], None]) -> _T:
-    """Return what ``work`` opens; it is closed again where the task was cancelled meanwhile."""
+    """Open by ``work``; the result is closed again where the task was cancelled meanwhile."""
     made: list[_T] = []
     with _Call() as call:
         try:

@@ -76,7 +76,7 @@ class RangeFetched:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """Bytes came that are not what their hash says. ``what`` names it as finely as is known; it is fetched once more if
+    """Bytes came that do not match their hash. ``what`` names it as finely as is known; it is fetched once more if
     ``refetching``.
     """
 

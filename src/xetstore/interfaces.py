@@ -30,7 +30,7 @@ class ByteStream(Protocol):
         """Fill at most ``len(buffer)`` bytes; return how many, 0 only at the end of the stream."""
 
     def close(self) -> None:
-        """Let go of what the stream holds."""
+        """Let go of memory, files and connections of the stream."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -70,7 +70,7 @@ class Cas(Protocol):
         """A dedup answer for an eligible chunk (11.4): xorbs worth knowing, hashes keyed; None if unknown."""
 
     def find_recent(self, most_chunks: int) -> Shard | None:
-        """A dedup answer of what was uploaded last, some ``most_chunks`` chunks; None where that is not quick."""
+        """A dedup answer of the latest uploads, some ``most_chunks`` chunks; None where that is not quick."""
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return."""
@@ -106,7 +106,7 @@ class BlobInfo:
 
 
 class NewObject(Protocol):
-    """An object that is being written. A context manager: what is not committed leaves nothing. Not thread-safe."""
+    """An object that is being written. A context manager: without a commit it leaves nothing. Not thread-safe."""
 
     def write(self, part: Buffer, /) -> None:
         """Append bytes. Raises as :meth:`BlobStore.put_new` does."""

@@ -1,4 +1,4 @@
-"""Limits: what a transfer may take of the machine and of the network."""
+"""Limits: the most that a transfer may take of the machine and of the network."""
 
 from __future__ import annotations
 

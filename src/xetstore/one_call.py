@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class StoreCas(Cas, Protocol):
-    """A Cas that also tells of files, and is closed: what a store is made of."""
+    """A Cas that also tells of files, and is closed: a store is made of one."""
 
     def stat(self, file: Hash, /) -> FileRecord:
         """The record of a file. Raises NotFoundError."""
@@ -101,7 +101,7 @@ class OneCall:
         return self.cas.queries
 
     def interrupt(self) -> None:
-        """Give up: what is under way fails soon, and so does all that is asked from now on."""
+        """Give up: requests under way fail soon, and so do all later ones."""
         self._given_up = True
         self.cas.interrupt()
 

@@ -1,4 +1,4 @@
-"""The cache folder of this machine, and what is in it."""
+"""The cache folder of this machine, and the files in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For whom a view of the store acts, and what of it that caller may see and build upon."""
+"""Tenant: the namespace that a view of the store acts for, and the xorbs that it may see and build upon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""check(): compares everything that is stored with what the index says of it, and with its own name."""
+"""check(): compares everything that is stored with its row in the index, and with its own name."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class _Check:
             self.progress.total(self.cas.totals().stored_bytes)
 
     def xorbs(self) -> None:
-        """Each row has its object, and the object is what the row says."""
+        """Each row has its object, and the object agrees with the row."""
         last = 0
         while True:
             with self.cas.index.snapshot() as reader:
@@ -156,7 +156,7 @@ class _Check:
                     self.notes.append(f"{blob.key} is not used any more: the xorb was stored anew, or is being")
 
     def shards(self) -> None:
-        """Each stored shard is what its name says."""
+        """Each stored shard has the hash that is its name."""
         for batch in _batches(self.cas.blobs.list(SHARDS)):
             names = {found[0] for blob in batch if (found := named_by(blob.key)) is not None}
             with self.cas.index.snapshot() as reader:

@@ -1,4 +1,4 @@
-"""FooterCache: what a stored xorb holds, read from the footer of its object and remembered."""
+"""FooterCache: the content of stored xorbs, read from the footers of their objects and remembered."""
 
 from __future__ import annotations
 

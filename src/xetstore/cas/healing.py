@@ -1,4 +1,4 @@
-"""Healing: what is known, and seen, to be damaged, so that nothing new leans on it and the next put replaces it."""
+"""Healing: xorbs that are known, or seen, to be damaged; nothing new leans on them, and the next put replaces them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""EmbeddedCas: a store in this process. What is verified, and in which order things become durable.
+"""EmbeddedCas: a store in this process. It verifies, and keeps the order in which things become durable.
 
-The invariants, of which ``check.verify_invariants`` checks what can be seen in a store at rest, 1, 2 and 6:
+The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2 and 6:
 
 1. An index row for a xorb exists only after its bytes are durable. Write, fsync, link, fsync the directory:
    then the row.

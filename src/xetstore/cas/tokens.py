@@ -1,4 +1,4 @@
-"""TokenAuthority: who is calling, and what they may do. Issues, verifies and revokes the tokens of a store.
+"""TokenAuthority: issues, verifies and revokes the tokens of a store, which say who is calling and with which rights.
 
 A token is a JWT (RFC 7519). Its header names the key, and the key alone decides on the algorithm; what signs it is
 secret to the store, so its holder is the caller it names until it expires, is revoked, or its key is retired.
@@ -63,7 +63,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
     def includes(self, other: Scope) -> bool:
-        """True if a token of this scope may do what needs ``other``."""
+        """True if this scope includes the rights of ``other``."""
         return _rank(self) >= _rank(other)
 
     # A str would compare by the alphabet, in which an admin comes first and may nothing.
@@ -235,7 +235,7 @@ class TokenAuthority:
     def revoke(self, token_or_id: str) -> str:
         """Make a token invalid from now on, durably; returns its id. Given an id, that is taken at its word.
 
-        Raises UsageError for what is neither an id nor a token that a key of this store has signed.
+        Raises UsageError for anything but an id or a token that a key of this store has signed.
         """
         now = int(self._clock())
         if _TOKEN_ID.fullmatch(token_or_id):

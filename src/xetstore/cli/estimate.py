@@ -1,4 +1,4 @@
-"""``xet estimate``: what storing files would save, without storing them."""
+"""``xet estimate``: the saving of storing files, without storing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options for what is reached over a network: tokens, plain HTTP, limits, the cache."""
+"""The options for stores over a network: tokens, plain HTTP, limits, the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xet stat``: what the store holds and saves, or what it knows of one file."""
+"""``xet stat``: the totals of the store, or the record of one file."""
 
 from __future__ import annotations
 

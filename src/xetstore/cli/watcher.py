@@ -1,4 +1,4 @@
-"""Watcher: what a transfer tells beside its bytes, as notes for people or as JSON lines, on stderr."""
+"""Watcher: events of a transfer, beside its bytes, as notes for people or as JSON lines, on stderr."""
 
 from __future__ import annotations
 

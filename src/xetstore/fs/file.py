@@ -11,7 +11,7 @@ from xetstore.protocol.hashes import Hash
 
 
 class XetFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A stored file as fsspec's buffered reader. What it reads stays the same, even where its name moves on."""
+    """A stored file as fsspec's buffered reader. Its content stays the same, even where its name moves on."""
 
     def __init__(self, fs: AbstractFileSystem, path: str, mode: str = "rb", *, xet_hash: str, **more: Any) -> None:
         self.xet_hash = Hash.parse(xet_hash)  # the cache of `all` reads before the next line is done

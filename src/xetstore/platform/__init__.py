@@ -1,1 +1,1 @@
-"""Differences between systems and file systems, and what belongs to the whole process, once."""
+"""Differences between systems and file systems, and state of the whole process, once."""

@@ -1,4 +1,4 @@
-"""Range edits: what GET /v2/file-chunk-hashes says, so that a file can be edited without reading the rest of it.
+"""Range edits: the answer of GET /v2/file-chunk-hashes, by which a file is edited without reading the rest of it.
 
 A client names the bytes of a file that it will replace, cut out or put bytes next to: the *dirty ranges*. The answer
 has *windows*, byte ranges in which the client chunks the edited data anew; a MerkleSubtree of the chunks in each *gap*

@@ -168,7 +168,7 @@ def _with_urls(
 
 
 def term_fault(chunk_start: int, chunk_end: int, unpacked_bytes: int, suite: AlgorithmSuite) -> tuple[str, str] | None:
-    """Rule and detail of what is wrong with the numbers of a term, or None (8.1, 7.1, 7.3.2)."""
+    """Rule and detail of the fault in the numbers of a term, or None (8.1, 7.1, 7.3.2)."""
     count = chunk_end - chunk_start
     if not (count > 0 and chunk_end <= suite.max_xorb_chunks):
         return "term.range", f"a term takes chunks {chunk_start} to {chunk_end} of a xorb"
@@ -399,7 +399,7 @@ def _v1_fetches(fetches: Mapping[Hash, tuple[FetchRange, ...]]) -> dict[str, lis
 
 
 class _Reader:
-    """Turns what JSON held into values, checking every number."""
+    """Turns the content of JSON into values, checking every number."""
 
     def __init__(self, suite: AlgorithmSuite) -> None:
         self.suite = suite

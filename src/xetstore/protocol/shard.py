@@ -79,7 +79,7 @@ class FileEntry:
 class XorbEntry:
     """A xorb block (9.5): the chunks of a xorb in order.
 
-    ``stored_bytes`` is what a shard says of the serialized xorb's size. Real clients write 0: never trust it.
+    ``stored_bytes`` is the shard's word for the serialized xorb's size. Real clients write 0: never trust it.
     """
 
     hash: Hash

@@ -1,4 +1,4 @@
-"""Xorbs: what is known of one without its data, its CasObjectInfo footer, the builder (draft section 7)."""
+"""Xorbs: the description of one without its data, its CasObjectInfo footer, the builder (draft section 7)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OLD_CHUNK_BYTES: Final = HASH_BYTES + 4
 
 
 class CompressionPolicy(StrEnum):
-    """The compression of chunks on writing; what does not shrink is stored raw under each policy."""
+    """The compression of chunks on writing; a chunk that does not shrink is stored raw under each policy."""
 
     AUTO = "auto"
     NONE = "none"
@@ -214,9 +214,9 @@ class XorbVerifier:
         self._in_footer = False
 
     def update(self, *parts: Buffer) -> list[memoryview]:
-        """Take the next bytes. Returns what of the chunk region is verified by now and was not returned before.
+        """Take the next bytes. Returns the part of the region that is verified by now and was not returned before.
 
-        What is returned lies in ``parts`` or in memory of its own; the footer never is a part of it. Raises
+        It lies in ``parts`` or in memory of its own; the footer never is a part of it. Raises
         FormatError with offsets in the whole body.
         """
         return [verified for part in parts for verified in self._take(memoryview(part).cast("B")) if verified]
@@ -242,7 +242,7 @@ class XorbVerifier:
         self._held = bytes(rest)
 
     def finish(self) -> XorbInfo:
-        """Return what the whole body was. The caller compares the hash with the name it was given. Raises as
+        """Return the xorb of the whole body. The caller compares the hash with the name it was given. Raises as
         :meth:`XorbInfo.read` does.
         """
         if not self._in_footer:
@@ -300,7 +300,7 @@ class XorbBuilder:
 
     @property
     def raw_bytes(self) -> int:
-        """Raw bytes appended so far: what the size limit counts."""
+        """Raw bytes appended so far, which the size limit counts."""
         return self._raw_bytes
 
     @property

@@ -1,4 +1,4 @@
-"""Calls: what is under way on behalf of one client, so that it can be made to end soon."""
+"""Calls: the requests under way on behalf of one client, so that they can be made to end soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems: what an answer that is no success means, as one of our errors with the server's own words in it."""
+"""Problems: an answer that is no success, as one of our errors with the server's own words in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server: one Xet server as a client knows it: its URL, who may call it, and what turned out to be missing there."""
+"""Server: one Xet server as a client knows it: its URL, its tokens, and the calls found to be missing there."""
 
 from __future__ import annotations
 

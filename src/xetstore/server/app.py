@@ -1,4 +1,4 @@
-"""The application: every path there is, and what answers it. openapi.py describes the same table."""
+"""The application: every path there is, and its handler. openapi.py describes the same table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks of memory for bodies, used again and again: fresh memory costs as much as what is done with it."""
+"""Blocks of memory for bodies, used again and again: fresh memory costs as much as the work with it."""
 
 from __future__ import annotations
 

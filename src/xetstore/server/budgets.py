@@ -1,4 +1,4 @@
-"""Budgets: what all requests together may hold of one thing, bytes in memory or places to work in, and each holder.
+"""Budgets: the most that all requests, and each holder, may hold of one thing, bytes in memory or places to work in.
 
 A *holder* is a namespace, a token or an address; a request is counted against all of its own. One holder has at most a
 share of a budget, so that what is left is for others however much it asks for.

@@ -1,4 +1,4 @@
-"""Connection: what one TCP connection may cost before a request of it is known. uvicorn's HTTP protocol, with limits.
+"""Connection: limits of one TCP connection before a request of it is known. uvicorn's HTTP protocol, with limits.
 
 What is refused here never reaches the application: too many connections (503), a head that does not arrive in
 time (408) or is too long (431), what is no HTTP at all (400), and a message whose end is in doubt (framing.py). All of

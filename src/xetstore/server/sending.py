@@ -1,4 +1,4 @@
-"""Sending what a store holds: blocks of it read in threads, to a client that may be slow, or leave."""
+"""Sending bytes of a store: blocks read in threads, to a client that may be slow, or leave."""
 
 from __future__ import annotations
 

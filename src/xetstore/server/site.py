@@ -1,4 +1,4 @@
-"""Site: what every handler needs, who the caller is, and what this server is called from outside."""
+"""Site: the common needs of all handlers, who the caller is, and the URL of this server from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets: where a server listens, what it is called there, and its TLS."""
+"""Sockets: the address at which a server listens, its URL there, and its TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BlobStoreContract: what every BlobStore promises, as tests."""
+"""BlobStoreContract: the promises of every BlobStore, as tests."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class FaultPlan:
             self.fail()
 
     def fail(self) -> None:
-        """Do what is planned."""
+        """Do as planned."""
         if self._crash:
             os._exit(CRASH_EXIT_CODE)
         raise OSError(self._error, os.strerror(self._error))

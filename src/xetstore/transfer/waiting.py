@@ -1,4 +1,4 @@
-"""Waiting for what another thread does, in ticks: a signal that comes just before a wait does not end it."""
+"""Waiting for another thread, in ticks: a signal that comes just before a wait does not end it."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def make_durable_folder(folder: Path) -> None:
-    """Create a folder and what is missing above it; the entries of all that were created are durable on return."""
+    """Create a folder and those missing above it; the entries of all that were created are durable on return."""
     if folder.is_dir():
         return
     make_durable_folder(folder.parent)
@@ -209,7 +209,7 @@ class _NewFile:
     """The only place in xetstore where bytes become durable outside the index.
 
     Written to a temporary name; then fsync, link to the final name (which, unlike rename, never replaces), fsync the
-    directory. Raises OSError; a failed fsync is final, for what a second one says cannot be trusted.
+    directory. Raises OSError; a failed fsync is final, because a second one cannot be trusted.
     """
 
     def __init__(self, root: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An older version of a file as a source of chunks, so that only what changed is fetched."""
+"""A base file, an older version as a rule, as a source of chunks: only the changes are fetched."""
 
 from __future__ import annotations
 

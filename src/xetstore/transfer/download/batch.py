@@ -1,4 +1,4 @@
-"""The small files of a batch: which ranges make them, and what comes of these, each file handed on when it is whole.
+"""The small files of a batch: the ranges that make them; each file is handed on when it is whole.
 
 They lie one behind the other in a virtual file, so that what delivers the chunks of one file delivers those of all.
 Nothing that comes is believed before a file has its hash; what does not come, or comes out wrong, is left to others.

@@ -1,4 +1,4 @@
-"""Many files out of a Cas: small ones in batches, the others one by one; what came of each is told in order.
+"""Many files out of a Cas: small ones in batches, the others one by one; the outcome of each is told in order.
 
 Files that were stored together lie side by side in a few xorbs: one request tells where some dozens of them are, and
 another brings them. That is tried once. Whatever does not come right in this way comes in the usual one, which asks

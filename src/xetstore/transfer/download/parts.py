@@ -1,4 +1,4 @@
-"""Parts of a file to fetch, by position in the file: windows, their fetches, and what is left of these."""
+"""Parts of a file to fetch, by position in the file: windows, their fetches, and the rest of these."""
 
 from __future__ import annotations
 

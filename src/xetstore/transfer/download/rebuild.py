@@ -1,4 +1,4 @@
-"""Rebuilding a window of a file: what is there already, the fetches that are left, and a second look if need be."""
+"""Rebuilding a window of a file: chunks that are there already, the fetches that are left, a second look if need be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification of a whole file: its merkle tree, and what has to be looked at again if it is another one."""
+"""Verification of a whole file: its merkle tree, and the parts to look at again if it is another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order for a download of many files: each file once, all the places where it goes, and what came of them."""
+"""The files that a download of many is asked for: each file once, all the places where it goes, and their outcome."""
 
 from __future__ import annotations
 

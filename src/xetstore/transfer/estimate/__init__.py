@@ -1,1 +1,1 @@
-"""Estimates of what storing files would save, before any of it is stored."""
+"""Estimates of the saving of storing files, before any of it is stored."""

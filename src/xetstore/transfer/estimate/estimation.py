@@ -1,7 +1,7 @@
-"""Estimate of what an upload would save: deduplication among files and against a store, and compression.
+"""Estimate of the saving of an upload: deduplication among files and against a store, and compression.
 
 The planner of uploads decides here too, with the same answers of the store, but nothing is sent and nothing is
-written. What new bytes take when they are compressed is estimated from a sample of them.
+written. The compressed size of new bytes is estimated from a sample of them.
 """
 
 from __future__ import annotations
