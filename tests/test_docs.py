@@ -66,6 +66,16 @@ def test_links_within_the_project_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_and_targets_that_are_named_are_there(document: Path) -> None:
+    text = document.read_text()
+    folders = "bench|docs|examples|kernel|src|tests"
+    for path in re.findall(rf"`((?:{folders})/[a-z0-9_./-]*)`", text):
+        assert (ROOT / path).exists() or (document.parent / path).exists(), path
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text)) <= set(targets)
+
+
 def test_every_document_can_be_reached_from_the_readme() -> None:
     reached, ahead = set(), [ROOT / "README.md"]
     while ahead:
