@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo docs check test quick soak bench bench-quick bench-growth fuzz clean
+.PHONY: setup demo check test quick soak bench bench-quick bench-growth fuzz clean
 
 setup: .venv/installed
 
@@ -18,6 +18,7 @@ demo: setup
 	$(BIN)/python demo/demo.py
 
 # The site, in docs-out/site. Warnings are errors: a link without its target, a name of the API that is not there.
+.PHONY: docs
 docs: setup
 	$(BIN)/pip install --quiet --group docs
 	$(BIN)/python docs/site.py

@@ -67,7 +67,7 @@ class Credentials:
 
 
 class Queries:
-    """Decides whether dedup queries are worth their time: not for a while after some have failed. Thread-safe."""
+    """Whether dedup queries are worth their time: not for a while after some have failed. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

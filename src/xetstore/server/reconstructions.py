@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
 
 XORB_PATH: Final = "/v1/xorbs/default/"
-"""The start of the path of a xorb's URL; its hash follows."""
+"""What the path of a xorb's URL starts with; its hash follows."""
 HASHES_HEADER: Final = "X-Xet-Chunk-Hashes"
 """A request with the value ``true`` asks for the chunk hashes of the terms; other clients do not know of it."""
 MAX_URL_RANGES: Final = 64

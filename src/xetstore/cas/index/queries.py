@@ -187,7 +187,7 @@ def _newest_holders(tenant: Tenant) -> Select[Any]:
 
 
 def any_holder(tenant: Tenant) -> Select[Any]:
-    """The question of :meth:`Reader.holders`, of one row and nothing in it. It has the parameter ``chunk_key``."""
+    """What :meth:`Reader.holders` asks, of one row and nothing in it. It has the parameter ``chunk_key``."""
     return _newest_holders(tenant).with_only_columns(true()).order_by(None).limit(1)
 
 
@@ -347,7 +347,7 @@ class Reader:
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
-        """The xorbs that a namespace uploaded after another one, in the order of registration."""
+        """What a namespace uploaded after a xorb, in the order of registration."""
         page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
         return [_xorb_row(row) for row in page]
 
