@@ -17,6 +17,13 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/python demo/demo.py
 
+# The site, in docs-out/site. Warnings are errors: a link without its target, a name of the API that is not there.
+.PHONY: docs
+docs: setup
+	$(BIN)/pip install --quiet --group docs
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --clean --strict
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,4 +61,4 @@ fuzz: setup
 	$(BIN)/pytest tests/protocol -k any_bytes --hypothesis-profile long
 
 clean:
-	rm -rf .venv kernel/target demo-out src/xetstore/*.so
+	rm -rf .venv kernel/target demo-out docs-out .cache src/xetstore/*.so

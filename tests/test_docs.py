@@ -24,7 +24,21 @@ from xetstore.cli.main import cli
 from xetstore.protocol.shard import Shard
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAIN_DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "examples/README.md",
+    "deploy/README.md",
+)
+DOCUMENTS = [
+    *(ROOT / name for name in MAIN_DOCUMENTS),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+PARTS_OF_A_DECISION = ["## Context", "## Decision", "## Consequences", "## How to leave it"]
 
 
 def prose(document: Path) -> str:
@@ -41,7 +55,7 @@ def anchors(document: Path) -> set[str]:
 # Links
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
         if re.match(r"[a-z]+:", target):
@@ -52,9 +66,45 @@ def test_links_within_the_project_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_and_targets_that_are_named_are_there(document: Path) -> None:
+    text = document.read_text()
+    folders = "bench|docs|examples|kernel|src|tests"
+    for path in re.findall(rf"`((?:{folders})/[a-z0-9_./-]*)`", text):
+        assert (ROOT / path).exists() or (document.parent / path).exists(), path
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text)) <= set(targets)
+
+
 def test_every_document_can_be_reached_from_the_readme() -> None:
-    linked = set(re.findall(r"\]\(([^)#\s]+)", prose(ROOT / "README.md")))
-    assert {str(document.relative_to(ROOT)) for document in DOCUMENTS[1:]} <= linked
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        document = ahead.pop()
+        reached.add(document)
+        for target in re.findall(r"\]\(([^)#\s]+\.md)", prose(document)):
+            linked = (document.parent / target).resolve()
+            if linked not in reached and linked.is_file():
+                ahead.append(linked)
+    assert set(DOCUMENTS) <= reached
+
+
+# Decisions
+
+
+def test_decisions_are_numbered_short_and_listed() -> None:
+    decisions = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+    assert len(decisions) >= 10
+    listed = re.findall(
+        r"^\| (\d+) \| \[(.+)\]\((.+)\) \|$", (ROOT / "docs" / "adr" / "README.md").read_text(), re.MULTILINE
+    )
+    titles = []
+    for number, decision in enumerate(decisions, 1):
+        lines = decision.read_text().splitlines()
+        assert len(lines) <= 40, decision.name
+        assert [line for line in lines if line.startswith("## ")] == PARTS_OF_A_DECISION, decision.name
+        assert decision.name.startswith(f"{number:04}-")
+        titles.append((str(number), lines[0].removeprefix(f"# {number}. "), decision.name))
+    assert listed == titles
 
 
 # Examples
@@ -98,8 +148,30 @@ def test_what_people_begin_with_has_an_example_that_runs(name: str) -> None:
 def test_the_commands_of_the_readme_exist() -> None:
     text = DOCUMENTS[0].read_text()
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    assert {"demo", "test"} <= set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
+    assert {"demo", "docs", "test"} <= set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
     assert set(re.findall(r"\bxet ([a-z]+)\b", text)) == set(cli.commands)
+
+
+# The site
+
+
+def pages_of(nav: object) -> Iterator[str]:
+    """The pages of a navigation, in which titles lead to pages or to lists of the same."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for below in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+            yield from pages_of(below)
+
+
+def test_the_site_has_each_document_once_and_the_readers_pages_first() -> None:
+    pages = list(pages_of(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
+    benches = [path.relative_to(ROOT) for path in (ROOT / "bench").glob("*.md")]
+    documents = {str(path.relative_to(ROOT)) for path in DOCUMENTS} | set(map(str, benches))
+    assert sorted(pages) == sorted(documents)
+    assert pages[:2] == ["README.md", "docs/guide/get-started.md"]
+    last_guide = max(index for index, page in enumerate(pages) if page.startswith("docs/guide/"))
+    assert last_guide < min(map(pages.index, ("docs/cli.md", "docs/api/README.md", "docs/design.md")))
 
 
 # Dependencies

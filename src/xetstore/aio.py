@@ -1,6 +1,6 @@
 """The store for asyncio: every verb of Store, run in a thread; a task that is cancelled gives up its own call only.
 
-Whoever cancels waits until the thread has ended, so that nothing is left of the call, no temporary file and no open
+A canceller waits until the thread has ended, so that nothing is left of the call, no temporary file and no open
 socket. Callbacks (progress, errors, events) are called from these threads.
 """
 
@@ -56,7 +56,10 @@ class _Call:
         self._generation = forks.generation()
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """What ``work`` returns or raises. When the task is cancelled, ``work`` is to give up, and is waited for."""
+        """Run ``work`` in the thread: its result, or what it raises.
+
+        When the task is cancelled, ``work`` is to give up, and is waited for.
+        """
         if self._generation != forks.generation():
             raise forks.left_behind()
         running = self._executor.submit(contextvars.copy_context().run, work)
@@ -173,7 +176,7 @@ class AsyncStore:
         on_error: Callable[[Path, XetError], None] | None = None,
         cells: int = CELLS,
     ) -> Estimate:
-        """What storing these files would save."""
+        """Estimate the saving of storing these files."""
         return await self._once(
             lambda store, call: store.estimate(paths, progress=call.progress(progress), on_error=on_error, cells=cells)
         )
@@ -234,7 +237,7 @@ class AsyncStore:
         return self._each(lambda store: store.iter_get(files, progress=progress, on_error=on_error, fsync=fsync))
 
     async def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
-        """What :meth:`get` would fetch."""
+        """Forecast the fetches of :meth:`get`."""
         return await self._once(lambda store, _: store.forecast(file, start, end))
 
     async def open(self, file: Hash | str) -> AsyncFile:
@@ -247,7 +250,7 @@ class AsyncStore:
         return self._each(lambda store: store.iter_range(file, start, end))
 
     async def stat(self, file: Hash | str) -> FileRecord:
-        """What is known of a stored file."""
+        """The record of a stored file."""
         return await self._once(lambda store, _: store.stat(file))
 
     async def resolve(self, file: Hash | str) -> Hash:
@@ -259,7 +262,7 @@ class AsyncStore:
         return self._each(lambda store: store.files(), at_once=_LISTED_AT_ONCE)
 
     async def totals(self) -> Totals:
-        """How much is stored."""
+        """The sums of all that is stored."""
         return await self._once(lambda store, _: store.totals())
 
     async def check(self, *, read_data: bool = False, progress: Progress | None = None) -> CheckReport:
@@ -271,7 +274,7 @@ class AsyncStore:
         self._store.interrupt()
 
     async def close(self) -> None:
-        """Let go of the store; what is under way fails."""
+        """Let go of the store; calls under way fail."""
         with _Call() as call:
             await call.run(self._store.close)
 
@@ -290,7 +293,7 @@ class AsyncStore:
             return await call.run(lambda: work(view, call))
 
     async def _each(self, make: Callable[[Store], Iterator[_T]], at_once: int = 1) -> AsyncGenerator[_T]:
-        """What an iterator gives, which is made, asked and closed in one thread."""
+        """Yield from an iterator that is made, asked and closed in one thread."""
         view = self._store.for_one_call()
         with _Call(view.interrupt) as call:
             items = await call.run(lambda: make(view))
@@ -439,7 +442,7 @@ async def hash_file(
 
 
 async def _opened(work: Callable[[], _T], close: Callable[[_T], None]) -> _T:
-    """What ``work`` opens; closed again where the task was cancelled meanwhile."""
+    """Open by ``work``; the result is closed again where the task was cancelled meanwhile."""
     made: list[_T] = []
     with _Call() as call:
         try:

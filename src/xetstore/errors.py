@@ -1,4 +1,4 @@
-"""Every error xetstore raises on purpose, and what each one means to a caller, a shell and an HTTP client.
+"""Every error that xetstore raises on purpose, with its meaning for a caller, a shell and an HTTP client.
 
 XetError                     code                 HTTP  exit  retryable
 ├── UsageError               usage                 400     2  no    the call itself is wrong (a ValueError)
@@ -6,11 +6,11 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── TooLargeError        too_large             413     2  no    a body is longer than any valid one
 │   └── NotPicklableError    usage                 400     2  no    a store cannot travel to a process (TypeError)
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
-├── IntegrityError           integrity             400     4  no    bytes are not what their name says
+├── IntegrityError           integrity             400     4  no    bytes do not match their name
 │   ├── FormatError          format                400     4  no    bytes break a rule of the format (ValueError)
 │   ├── HashMismatchError    hash_mismatch         400     4  no    content and hash differ
-│   ├── DamagedError         damaged               500     4  no    what is stored is not what was stored
-│   └── RejectedShardError   rejected_shard        400     4  no    a shard claims what its xorbs do not hold
+│   ├── DamagedError         damaged               500     4  no    the store does not hold what was put
+│   └── RejectedShardError   rejected_shard        400     4  no    a claim of a shard is not true
 │       └── MissingXorbError missing_xorb          400     4  no    a shard names a xorb that is not stored
 ├── AccessDeniedError        denied                503     5  no    access is refused (PermissionError)
 │   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
@@ -21,7 +21,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
 ├── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
-└── InterruptedCallError     interrupted           499   130  no    whoever waited for the call gave up
+└── InterruptedCallError     interrupted           499   130  no    the caller gave the call up
 
 Each is also the builtin error that a caller may look for, in brackets; one below another is so too. Those that are an
 OSError have an ``errno``, where there is one for all that they are raised for. All survive pickle and copy whole, so
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 
 class XetError(Exception):
-    """Base of all errors raised on purpose. ``str(error)`` is one sentence; ``hint`` says what to do next.
+    """Base of all errors raised on purpose. ``str(error)`` is one sentence; ``hint`` names a remedy.
 
     ``retry_after`` is how many seconds to wait before trying again, where that is known. ``errno`` is the number of the
     system's error that this one stands for, or None; ``strerror`` is the sentence, for callers that catch an OSError.
@@ -102,7 +102,7 @@ class NotFoundError(XetError, FileNotFoundError):
 
 
 class IntegrityError(XetError):
-    """Bytes are not what their name says. Nothing of them was accepted or delivered."""
+    """Bytes do not match their name. Nothing of them was accepted or delivered."""
 
     code = "integrity"
     http_status = 400
@@ -138,14 +138,14 @@ class HashMismatchError(IntegrityError):
 
 
 class DamagedError(IntegrityError):
-    """What the store holds is not what was stored: damage of its own, not a fault of the caller."""
+    """Damage in the store: it does not hold what was stored. Not a fault of the caller."""
 
     code = "damaged"
     http_status = 500
 
 
 class RejectedShardError(IntegrityError):
-    """A shard claims what its xorbs do not hold: a range, a length, a verification hash or a file hash."""
+    """A claim of a shard is not true of its xorbs: a range, a length, a verification hash or a file hash."""
 
     code = "rejected_shard"
 
@@ -231,7 +231,7 @@ class SourceChangedError(XetError):
 
 
 class InterruptedCallError(XetError):
-    """Whoever waited for this call gave up: nothing is wrong with it."""
+    """The caller gave this call up: nothing is wrong with it."""
 
     code = "interrupted"
     http_status = 499

@@ -1,4 +1,4 @@
-"""What happens in a transfer beside its bytes, as typed values: for programs that watch, logs, and tests.
+"""Events of a transfer, beside its bytes, as typed values: for programs that watch, logs, and tests.
 
 A store is opened with ``on_event``, which is called from worker threads: it must be quick and thread-safe. How many
 bytes have been moved is told by a ``Progress`` instead. No event holds a token or the query of a URL.
@@ -59,7 +59,7 @@ class XorbStored:
 
 @dataclass(frozen=True, slots=True)
 class FilesRegistered:
-    """A shard was acknowledged: so many files can be read from now on."""
+    """A shard was acknowledged: ``files`` files can be read from now on."""
 
     files: int
 
@@ -76,7 +76,7 @@ class RangeFetched:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """What came is not what its hash says. ``what`` names it as finely as is known; it is fetched once more if
+    """Bytes came that do not match their hash. ``what`` names it as finely as is known; it is fetched once more if
     ``refetching``.
     """
 
@@ -86,7 +86,7 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """An earlier attempt at ``path`` had left so many bytes that are right, and are not moved again."""
+    """An earlier attempt at ``path`` had left ``kept_bytes`` that are right, and are not moved again."""
 
     path: Path
     kept_bytes: int
@@ -101,14 +101,14 @@ class CacheDisabled:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was remembered of a server is not so any more: it is forgotten, and the files are uploaded without it."""
+    """Known xorbs of a server are not there any more: they are forgotten, and the files are uploaded without them."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyChanged:
-    """So many requests run at a time from now on, after so many bytes per second with the number before."""
+    """Another number of requests runs at a time from now on; with the one before it were ``bytes_per_second``."""
 
     requests: int
     bytes_per_second: float
@@ -132,4 +132,4 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def ignore(_: Event) -> None:
-    """Nobody is watching."""
+    """Take an event and do nothing."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 MANY_FILES: Final = 64
-"""How many files one :meth:`Cas.reconstruct_many` takes: with them a URL stays below 8 KB, which proxies let pass."""
+"""The most files of one :meth:`Cas.reconstruct_many`: with them a URL stays below 8 KB, which proxies let pass."""
 
 
 MANY_CHUNKS: Final = 1024
@@ -34,7 +34,7 @@ class ByteStream(Protocol):
         """Fill at most ``len(buffer)`` bytes; return how many, 0 only at the end of the stream."""
 
     def close(self) -> None:
-        """Let go of what the stream holds."""
+        """Let go of memory, files and connections of the stream."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -59,7 +59,7 @@ class Cas(Protocol):
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
     ) -> Reconstruction:
-        """How to rebuild bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
+        """Terms and fetches that make bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
 
         With ``hashes`` the answer has ``term_hashes``, if this Cas knows them.
 
@@ -68,7 +68,7 @@ class Cas(Protocol):
         """
 
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
-        """How to rebuild several whole files, ``MANY_FILES`` at most; none of them the empty one.
+        """Terms and fetches that make several whole files, at most ``MANY_FILES``; none of them the empty one.
 
         None where this Cas has no such call, or cannot tell which of the files it lacks: ask for one by one. Raises
         NotFoundError if any of them is not there.
@@ -81,7 +81,7 @@ class Cas(Protocol):
         """
 
     def find_recent(self, most_chunks: int) -> Shard | None:
-        """What was uploaded last, as a dedup answer of so many chunks or so; None where that is not quick."""
+        """A dedup answer of the latest uploads, some ``most_chunks`` chunks; None where that is not quick."""
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return."""
@@ -110,14 +110,14 @@ class Cas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """What list and stat know of an object: its key and size in bytes."""
+    """An object as list and stat know it: its key and size in bytes."""
 
     key: str
     size: int
 
 
 class NewObject(Protocol):
-    """An object that is being written. A context manager: what is not committed leaves nothing. Not thread-safe."""
+    """An object that is being written. A context manager: without a commit it leaves nothing. Not thread-safe."""
 
     def write(self, part: Buffer, /) -> None:
         """Append bytes. Raises as :meth:`BlobStore.put_new` does."""

@@ -1,4 +1,4 @@
-"""Limits: what a transfer may take of the machine and of the network."""
+"""Limits: the most that a transfer may take of the machine and of the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIN_MEMORY_BYTES: Final = 128 << 20
 """With less no transfer can work: the interpreter, the blocks being read, and one small xorb."""
 
 ANSWER_SHARE: Final = 64
-"""An answer that is held whole has one part in so many of the memory: decoded it takes up to 25 times its size."""
+"""The part of the memory for an answer that is held whole, as a divisor: decoded it takes up to 25 times its size."""
 
 
 @dataclass(frozen=True, slots=True)

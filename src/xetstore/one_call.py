@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class StoreCas(Cas, Protocol):
-    """A Cas that also tells of files, and is closed: what a store is made of."""
+    """A Cas that also tells of files, and is closed: a store is made of one."""
 
     def stat(self, file: Hash, /) -> FileRecord:
-        """What is known of a file. Raises NotFoundError."""
+        """The record of a file. Raises NotFoundError."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -87,7 +87,7 @@ class OneCall:
     """Another Cas as one call sees it: once interrupted, everything here fails with InterruptedCallError.
 
     So it does in a child that was forked after the call began: the call is the parent's.
-    ``cas`` is interrupted with it, so it has to be one whose calls are nobody else's.
+    ``cas`` is interrupted with it, so all of its calls have to belong to this one.
     """
 
     def __init__(self, cas: StoreCas) -> None:
@@ -106,7 +106,7 @@ class OneCall:
         return self.cas.queries
 
     def interrupt(self) -> None:
-        """Give up: what is under way fails soon, and so does all that is asked from now on."""
+        """Give up: requests under way fail soon, and so do all later ones."""
         self._given_up = True
         self.cas.interrupt()
 

@@ -1,4 +1,4 @@
-"""What a store is opened with: a directory, the URL of a server, or a repository on a Hub, and what belongs to it.
+"""Opening a store: a directory, the URL of a server, or a repository on a Hub, with its cache and tokens.
 
 Nothing is imported that the kind at hand does not need: who talks to a server loads no database, and who opens a
 directory no HTTP.
@@ -38,7 +38,7 @@ _HINT: Final = "a store is a directory, the http:// or https:// URL of a server,
 
 @dataclass(slots=True)
 class Opened:
-    """A Cas and what a store needs beside it. ``location`` says where it is, and holds no secret."""
+    """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret."""
 
     cas: StoreCas
     location: str
@@ -52,7 +52,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a store is opened, for another process that opens it too. ``location`` is absolute, and holds no secret."""
+    """The arguments by which a store is opened, for another process that opens it too.
+
+    ``location`` is absolute, and holds no secret.
+    """
 
     location: str
     limits: Limits
@@ -60,7 +63,7 @@ class Way:
     allow_http: bool
     emit: Emit
     has_token: bool
-    """Whether a token was given, beside those of the environment. It does not travel."""
+    """True if a token was given, beside those of the environment. It does not travel."""
 
     @classmethod
     def of(
@@ -127,7 +130,7 @@ def open_cas(
     allow_http: bool,
     emit: Emit,
 ) -> Opened:
-    """Open what ``where`` names; see :func:`xetstore.store.open_store`."""
+    """Open the store that ``where`` names; see :func:`xetstore.store.open_store`."""
     scheme = scheme_of(where)
     if not scheme:
         return _open_directory(Path(where), create, token)

@@ -1,4 +1,4 @@
-"""Where this machine keeps what makes transfers faster: the cache folder, and what is in it."""
+"""The cache folder of this machine, and the files in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cache_folder(wanted: Path | bool | None, emit: Emit) -> Path | None:
 
 
 def chunks_folder(cache: Path) -> Path:
-    """Where chunks of downloaded ranges are."""
+    """The folder for chunks of downloaded ranges."""
     return cache / "chunks"
 
 

@@ -1,4 +1,4 @@
-"""What the store tells of a file and of itself: FileRecord and Totals."""
+"""Records of a store about a file and about itself: FileRecord and Totals."""
 
 from __future__ import annotations
 

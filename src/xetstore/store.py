@@ -1,4 +1,4 @@
-"""Store: what users hold. Put, get, open and stat, the same over a directory, a server or a repository on a Hub."""
+"""Store: put, get, open and stat for users, the same over a directory, a server or a repository on a Hub."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RESUMED_FROM_BYTES: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class GetReport:
-    """What was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash.
+    """A download that was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash.
 
     ``fetched_bytes`` of xorbs came from the store; ``reused_bytes`` of the file were here already: in an old version,
     in what an earlier attempt had left, or in the cache.
@@ -64,7 +64,7 @@ class GetReport:
 class Store:
     """A Xet store. Thread-safe; close it, or use it as a context manager.
 
-    ``location`` is what it was opened with. A file is named by its hash, in a repository on a Hub also by its
+    ``location`` is the place that it was opened with. A file is named by its hash, in a repository on a Hub also by its
     ``hf://`` locator.
 
     After a fork both processes go on with it. Pickled, it is opened again where it is first used, with the same
@@ -122,7 +122,7 @@ class Store:
 
     @property
     def cas(self) -> Cas:
-        """The store in the verbs of the protocol, for what :mod:`xetstore.transfer` can do beyond this class."""
+        """The store in the verbs of the protocol, for work of :mod:`xetstore.transfer` beyond this class."""
         return self._cas
 
     def put(
@@ -165,7 +165,7 @@ class Store:
     ) -> Generator[PutReport]:
         """As :meth:`put_many`, for more reports than memory should hold: each file is stored as its report is taken.
 
-        Nothing is stored before the first one is asked for, and what was not reported may not be stored.
+        Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
         call = self._under_way.begin()
         return put_files(
@@ -188,7 +188,7 @@ class Store:
         on_error: Callable[[Path, XetError], None] | None = None,
         cells: int = CELLS,
     ) -> Estimate:
-        """What storing these files would save, deduplicated and compressed; see :mod:`xetstore.transfer.estimate`."""
+        """Estimate the saving of deduplication and compression; see :mod:`xetstore.transfer.estimate`."""
         call = self._under_way.begin()
         return estimate(_one_by_one(call, map(Path, paths)), call, progress=progress, on_error=on_error, cells=cells)
 
@@ -277,7 +277,7 @@ class Store:
         return self._get_many(call, _one_by_one(call, files), progress, on_error, fsync)
 
     def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
-        """What :meth:`get` would fetch, of a file of which nothing is here."""
+        """Forecast the fetches of :meth:`get`, for a file of which nothing is here."""
         return forecast(self._under_way.begin(), self.resolve(file), start, end)
 
     def open(self, file: Hash | str) -> io.BufferedReader:
@@ -296,7 +296,7 @@ class Store:
         return self._downloader().stream(name, start, end, size=self._sizes.get(name))
 
     def stat(self, file: Hash | str) -> FileRecord:
-        """What is known of a stored file; of one on a server hash and size. Raises NotFoundError."""
+        """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""
         return self._under_way.begin().stat(self.resolve(file))
 
     def resolve(self, file: Hash | str) -> Hash:
@@ -324,7 +324,7 @@ class Store:
         return self._directory("list the files").files()
 
     def totals(self) -> Totals:
-        """How much is stored, and what deduplication and compression made of it. Only of a directory."""
+        """The sums of all that is stored: files, unique bytes, compressed bytes. Only of a directory."""
         return self._directory("tell its totals").totals()
 
     def check(self, *, read_data: bool = False, progress: Progress | None = None) -> CheckReport:
@@ -346,13 +346,13 @@ class Store:
         return view
 
     def interrupt(self) -> None:
-        """Let what other threads are doing here fail soon, with InterruptedCallError."""
+        """Let calls of other threads fail soon, with InterruptedCallError."""
         self._under_way.interrupt(for_good=self._is_one_call)
         if self._opened.hub is not None and not self._is_one_call:
             self._opened.hub.interrupt()
 
     def close(self) -> None:
-        """Let go of the store; what is under way fails."""
+        """Let go of the store; calls under way fail."""
         self._under_way.interrupt(for_good=True)
         self._opened.closing.close()
 
@@ -402,7 +402,7 @@ class Store:
     def _destination(
         self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool, is_told: bool
     ) -> NewFile:
-        """Where a file is written: what is slow to come can be continued, what is here already is copied anew. A part
+        """The destination of a file: what is slow to come can be continued, what is here already is copied anew. A part
         of the disk stays free, where how much there will be is not told by another than a server.
         """
         reserve = not (is_told or self._opened.is_local)

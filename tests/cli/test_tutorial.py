@@ -1,4 +1,4 @@
-"""docs/tutorial.md: its commands run as they stand, and print what it says they do."""
+"""The tutorial and the guides: their commands run as they stand, and print what they say they do."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pathlib import Path
 
 import pytest
 
-TEXT = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {path.name: path for path in (DOCS / "tutorial.md", *(DOCS / "guide").glob("*.md"))}
 MARK = "\x1e"
 
 
-def blocks() -> Iterator[tuple[str, str]]:
+def blocks(page: str) -> list[tuple[str, str]]:
     """Fenced blocks in order: (language, content)."""
-    yield from re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(\w+)\n(.*?)^```$", PAGES[page].read_text(), re.MULTILINE | re.DOTALL)
 
 
-def steps() -> Iterator[tuple[str, str]]:
+def steps(page: str) -> Iterator[tuple[str, str]]:
     """Commands of a shell in order, each with what it prints. Python becomes a command, too."""
-    for before, (language, content) in zip([("", ""), *blocks()], blocks(), strict=False):
+    for before, (language, content) in zip([("", ""), *blocks(page)], blocks(page), strict=False):
         if language == "console":
             for step in re.split(r"^\$ ", content, flags=re.MULTILINE)[1:]:
                 command, _, printed = step.partition("\n")
@@ -40,7 +41,8 @@ def matches(expected: str, printed: str) -> bool:
 
 
 @pytest.mark.skipif(not all(map(shutil.which, ("bash", "seq", "sed", "dd"))), reason="needs a shell and its tools")
-def test_the_tutorial_is_true(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [name for name in PAGES if list(steps(name))])
+def test_a_page_is_true(page: str, tmp_path: Path) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, arguments in (("xet", "-m xetstore"), ("python", "")):
@@ -50,8 +52,7 @@ def test_the_tutorial_is_true(tmp_path: Path) -> None:
     for name in ("XET_STORE", "XET_TOKEN", "XET_CACHE"):
         environment.pop(name, None)
 
-    wanted = list(steps())
-    assert len(wanted) > 20
+    wanted = list(steps(page))
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
     script += "".join(f"{step}\n(s=$?; printf '{MARK}'; exit $s)\n" for step, _ in wanted)
     done = subprocess.run(
@@ -69,3 +70,19 @@ def test_the_tutorial_is_true(tmp_path: Path) -> None:
     assert len(printed) == len(wanted) + 1
     for (step, expected), actual in zip(wanted, printed, strict=False):
         assert matches(expected, actual), f"$ {step}\n{actual}"
+
+
+def test_there_are_pages_to_run() -> None:
+    assert len(list(steps("tutorial.md"))) > 20
+    assert {name for name in PAGES if list(steps(name))} > {
+        "get-started.md",
+        "store-and-restore.md",
+        "host-a-server.md",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_compiles(page: str) -> None:
+    for language, content in blocks(page):
+        if language == "python":
+            compile(content, page, "exec")

@@ -1,4 +1,4 @@
-"""For whom a view of the store acts, and what of it that caller may see and build upon."""
+"""Tenant: the namespace that a view of the store acts for, and the xorbs that it may see and build upon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_NAMESPACE: Final = "default"
 
 
 class DedupDomain(StrEnum):
-    """With whom uploads share chunks: everybody in the store, their own namespace, or (by queries) nobody."""
+    """With which namespaces uploads share chunks: all of the store, their own, or (by queries) none."""
 
     STORE = "store"
     NAMESPACE = "namespace"
@@ -34,5 +34,5 @@ class Tenant:
 
     @property
     def shares(self) -> bool:
-        """Whether xorbs of other namespaces are usable."""
+        """True if xorbs of other namespaces are usable."""
         return self.dedup is DedupDomain.STORE and self.namespace not in self.private

@@ -1,4 +1,4 @@
-"""check(): compares everything that is stored with what the index says of it, and with its own name."""
+"""check(): compares everything that is stored with its row in the index, and with its own name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class CheckProgress(Protocol):
     """Receives counts of stored bytes: those to be checked, and those that were."""
 
     def total(self, nbytes: int) -> None:
-        """So many more bytes will be checked."""
+        """Announce bytes that will be checked."""
 
     def advance(self, *, logical: int = 0) -> None:
-        """So many bytes were checked since the last call."""
+        """Count bytes that were checked since the last call."""
 
 
 # Objects compared with the index at a time.
@@ -52,7 +52,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found. ``notes`` are leftovers that do no harm, such as those of an interrupted upload."""
+    """The result of a check. ``notes`` are leftovers that do no harm, such as those of an interrupted upload."""
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
@@ -108,7 +108,7 @@ class _Check:
             self.progress.total(self.cas.totals().stored_bytes)
 
     def xorbs(self) -> None:
-        """Each row has its object, and the object is what the row says."""
+        """Each row has its object, and the object agrees with the row."""
         last = 0
         while True:
             with self.cas.index.snapshot() as reader:
@@ -156,7 +156,7 @@ class _Check:
                     self.notes.append(f"{blob.key} is not used any more: the xorb was stored anew, or is being")
 
     def shards(self) -> None:
-        """Each stored shard is what its name says."""
+        """Each stored shard has the hash that is its name."""
         for batch in _batches(self.cas.blobs.list(SHARDS)):
             names = {found[0] for blob in batch if (found := named_by(blob.key)) is not None}
             with self.cas.index.snapshot() as reader:
@@ -228,7 +228,7 @@ class _Check:
         return data
 
     def _file(self, record: FileRecord) -> str | None:
-        """What is wrong with a file, or None. Raises IntegrityError where the index itself is broken."""
+        """The fault of a file, or None. Raises IntegrityError where the index itself is broken."""
         with self.cas.index.snapshot() as reader:
             _, terms, rows = reader.terms(record.hash, 0, record.size)
             edges = reader.edges_of(record.hash)

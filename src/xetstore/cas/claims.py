@@ -1,4 +1,4 @@
-"""What a shard claims, checked against the xorbs that it names: nothing in a shard is taken on trust."""
+"""The claims of a shard, checked against the xorbs that it names: nothing in a shard is taken on trust."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ this process can afford to ask often, and so finds what it knows after some 4 Mi
 """
 
 _CHUNKS_AT_A_TIME: Final = 1 << 16
-"""After so many chunks, some 20 ms, it is asked whether the check is to go on."""
+"""Chunks, some 20 ms of them, between two questions whether the check is to go on."""
 _REMEMBERED_CHUNKS: Final = 1 << 17
 """Chunks of terms that are remembered within a shard: some 5 MB."""
 _HINT: Final = "the shard was made from other xorbs, or by a faulty client; nothing of it was registered"
@@ -132,7 +132,7 @@ class ClaimCheck:
 
 
 def term_fault(term: Term, chunks: ChunkList) -> str | None:
-    """What is wrong with a term of a xorb that holds ``chunks``, or None."""
+    """The fault of a term of a xorb that holds ``chunks``, or None."""
     if not 0 <= term.chunk_start < term.chunk_end <= len(chunks):
         return f"takes chunks {term.chunk_start} to {term.chunk_end} of a xorb of {len(chunks)}"
     unpacked = sum(chunks.sizes[term.chunk_start : term.chunk_end])

@@ -1,4 +1,4 @@
-"""FooterCache: what a stored xorb holds, read from the footer of its object and remembered."""
+"""FooterCache: the content of stored xorbs, read from the footers of their objects and remembered."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FooterCache:
         self._lock = forks.lock()
 
     def get(self, row: XorbRow) -> XorbInfo:
-        """What a xorb holds. Raises DamagedError if its object is not what the index says."""
+        """The footer of a xorb. Raises DamagedError if its object is not what the index says."""
         with self._lock:
             if (info := self._known.get((row.hash, row.generation))) is not None:
                 self._known.move_to_end((row.hash, row.generation))

@@ -1,4 +1,4 @@
-"""Healing: what is known, and seen, to be damaged, so that nothing new leans on it and the next put replaces it."""
+"""Healing: xorbs that are known, or seen, to be damaged; nothing new leans on them, and the next put replaces them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
 SUPERSEDED_SECONDS: Final = 24 * 3600
-"""How long an object is kept in whose place another one counts: a reader that has begun gets done."""
+"""The time for which an object is kept in whose place another one counts: a reader that has begun gets done."""
 MARKING_SECONDS: Final = 1.0
-"""A read that failed waits so long at most for its turn to note it."""
+"""The longest wait of a read that failed for its turn to note it."""
 
 
 class Healing:

@@ -43,7 +43,7 @@ from xetstore.errors import (
 from xetstore.platform import forks
 
 OVERLAP_SECONDS: Final = 24 * 3600
-"""How long a key that was replaced still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""
+"""Seconds for which a replaced key still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""
 
 MAX_OVERLAP_SECONDS: Final = 400 * 24 * 3600
 """The longest overlap: no token lives longer."""
@@ -55,14 +55,14 @@ _PRIVATE_FOLDER: Final = 0o700
 
 
 class KeyKind(StrEnum):
-    """What a key is for. A key of one kind never verifies what the other signs."""
+    """The purpose of a key. A key of one kind never verifies what the other signs."""
 
     TOKEN = "token"
     URL = "url"
 
 
 class Algorithm(StrEnum):
-    """How a key signs, by its name in JWT headers. URL keys are HS256: HMAC with SHA-256."""
+    """The algorithm of a key, by its name in JWT headers. URL keys are HS256: HMAC with SHA-256."""
 
     EDDSA = "EdDSA"
     HS256 = "HS256"
@@ -87,14 +87,14 @@ class Key(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @cached_property
     def signing(self) -> Ed25519PrivateKey | bytes:
-        """What signs."""
+        """The key that signs."""
         if self.algorithm is Algorithm.HS256:
             return self.secret
         return Ed25519PrivateKey.from_private_bytes(self.secret)
 
     @cached_property
     def verifying(self) -> Ed25519PublicKey | bytes:
-        """What verifies: the public key, where there is one."""
+        """The key that verifies: the public key, where there is one."""
         signing = self.signing
         return signing if isinstance(signing, bytes) else signing.public_key()
 
@@ -113,7 +113,7 @@ class _File(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What keys.json said when it had this stamp. ``signing`` has a key of each kind."""
+    """The content of keys.json when it had this stamp. ``signing`` has a key of each kind."""
 
     stamp: Stamp
     keys: Mapping[str, Key]

@@ -1,4 +1,4 @@
-"""Where things lie in an embedded store: the keys of its objects, its directory, the format marker."""
+"""The layout of an embedded store: the keys of its objects, its directory, the format marker."""
 
 from __future__ import annotations
 

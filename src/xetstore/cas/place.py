@@ -1,4 +1,4 @@
-"""Place: whether a path still leads to what it led to when the store was opened."""
+"""Place: checks that a path still leads to the same file or folder as when the store was opened."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Files that only their owner may read, in the access folder of a store: read, locked, replaced durably.
 
-Three rules hold for every file in it: whoever changes one holds the lock of the folder; a change replaces the whole
-file, durably, so that readers need no lock; and a file that others may read is refused, since nobody knows who
+Three rules hold for every file in it: who changes one holds the lock of the folder; a change replaces the whole
+file, durably, so that readers need no lock; and a file that others may read is refused, since it cannot be known who
 has read it.
 """
 
@@ -21,7 +21,7 @@ from xetstore.errors import AccessDeniedError, UnavailableError, XetError, kind_
 from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 
 LOCK_SECONDS: Final = 10.0
-"""How long to wait for another process that changes the same folder. A change takes milliseconds."""
+"""The wait for another process that changes the same folder. A change takes milliseconds."""
 
 _PRIVATE_FILE: Final = 0o600
 
@@ -106,7 +106,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def access_error(error: OSError, what: str) -> XetError:
-    """What an error of the operating system means to a caller; ``what`` says what was not done."""
+    """The error of ours for one of the operating system; ``what`` says what was not done."""
     message = f"{what}: {error.strerror or error}"
     kind = kind_of(error)
     if kind is AccessDeniedError:
@@ -120,7 +120,7 @@ def shown(path: Path) -> str:
 
 
 def give_to_owner_of(folder: Path, target: Path | int) -> None:
-    """What the superuser writes must not lock out the user whose store it is."""
+    """Give a file to the owner of the store: what the superuser writes must not lock that user out."""
     if os.geteuid() == 0:
         owner = os.stat(folder)
         with contextlib.suppress(OSError):  # a superuser of his own container only

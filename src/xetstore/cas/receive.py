@@ -135,7 +135,7 @@ class XorbReceiver:
             raise damaged(self._xorb, str(error)) from error
 
     def _verified(self) -> XorbInfo:
-        """What the object without a row holds, all of it read."""
+        """Verify an object without a row: all of it is read."""
         info = verify_object(self._blobs, xorb_key(self._xorb))
         if info.hash != self._xorb:
             raise IntegrityError(f"the object holds xorb {info.hash}")

@@ -1,6 +1,6 @@
-"""EmbeddedCas: a store in this process. What is verified, and in which order things become durable.
+"""EmbeddedCas: a store in this process. It verifies, and keeps the order in which things become durable.
 
-The invariants, of which ``check.verify_invariants`` checks what can be seen in a store at rest, 1, 2 and 6:
+The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2 and 6:
 
 1. An index row for a xorb exists only after its bytes are durable. Write, fsync, link, fsync the directory:
    then the row.
@@ -9,8 +9,8 @@ The invariants, of which ``check.verify_invariants`` checks what can be seen in 
 3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes, and
    only where a xorb of the old ones is damaged.
 4. A xorb that an answer of ours offered is not deleted before the grace. Nothing deletes here at all.
-5. Nobody reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
-   it, and each EmbeddedCas acts for one; whoever uses the store in a process of their own is in "default".
+5. No caller reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
+   it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
    in an object of a new generation, and no key is ever written twice.
@@ -145,7 +145,7 @@ class EmbeddedCas:
         hashes: bool = False,
         most: TermCount | None = None,
     ) -> Reconstruction:
-        """How to rebuild bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
+        """Terms and fetches that make bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
 
         With ``hashes`` the answer has the chunk hashes of its terms: this costs reading the footer of every xorb.
         Raises TooLargeError, before anything is computed, where there are more terms or chunks than ``most``.
@@ -193,7 +193,7 @@ class EmbeddedCas:
         return None if offer is None else self.answer_with(offer)
 
     def find_recent(self, most_chunks: int) -> Shard | None:
-        """What this namespace uploaded last, as a dedup answer: a xorb, and up to 63 more of so many chunks in all."""
+        """A dedup answer of what this namespace uploaded last: at most 64 xorbs, of some ``most_chunks`` chunks."""
         return recent_xorbs(self.index, self.blobs, self.footers, self.tenant, most_chunks=most_chunks, now=self.now())
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
@@ -265,7 +265,7 @@ class EmbeddedCas:
 
     @property
     def scratch_folder(self) -> Path | None:
-        """Where a server may put what comes in until it is whole. None of a store in memory."""
+        """The folder where a server may keep what comes in until it is whole. None of a store in memory."""
         if not isinstance(self.blobs, LocalBlobStore):
             return None
         self.blobs.scratch_folder.mkdir(exist_ok=True)
@@ -274,7 +274,7 @@ class EmbeddedCas:
     def count_terms(
         self, file: Hash, start: int = 0, end: int | None = None, *, enough: int | None = None
     ) -> TermCount:
-        """What an answer of :meth:`reconstruct` would be made of: all terms, or the first ``enough`` of them.
+        """The sums of what :meth:`reconstruct` would answer with: of all terms, or of the first ``enough``.
 
         Nothing is computed for it, or kept.
         """
@@ -310,7 +310,7 @@ class EmbeddedCas:
         return StoredXorb(row, self.blobs, self.healing.mark)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
-        """Whether files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
+        """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
         with self.index.snapshot() as reader:
             row = reader.xorb(xorb)
             if row is None or any(end > row.region_bytes for _, end in ranges):
@@ -341,7 +341,7 @@ class EmbeddedCas:
     # Beyond the protocol
 
     def stat(self, file: Hash) -> FileRecord:
-        """What is known of a file. Raises NotFoundError."""
+        """The record of a file. Raises NotFoundError."""
         with self.index.snapshot() as reader:
             return self._granted(reader, file)
 
@@ -403,7 +403,7 @@ class EmbeddedCas:
 
 
 def _url(xorb: Hash, generation: str) -> str:
-    """What a reconstruction names an object by: byte ranges of one are nothing to another."""
+    """The name of an object in a reconstruction: byte ranges of one are nothing to another."""
     return f"{_SCHEME}{object_name(xorb, generation)}"
 
 
@@ -424,7 +424,7 @@ def _unknown_file(file: Hash) -> NotFoundError:
 
 @contextlib.contextmanager
 def _as_damage(*files: Hash) -> Iterator[None]:
-    """What the index says of a file's terms was checked when the file was registered: if it does not hold now,
+    """Take an error for damage: the terms of a file were checked when it was registered, so if they do not hold now,
     the store is damaged.
     """
     try:

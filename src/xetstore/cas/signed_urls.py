@@ -33,13 +33,13 @@ _EXPIRES: Final = re.compile(_NUMBER)
 
 @dataclass(frozen=True, slots=True)
 class SignedGrant:
-    """What a URL allows: ``ranges`` ``[start, end)`` in bytes, ascending and apart, before ``expires_at``."""
+    """The grant of a URL: ``ranges`` ``[start, end)`` in bytes, ascending and apart, before ``expires_at``."""
 
     ranges: tuple[tuple[int, int], ...]
     expires_at: int
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether bytes ``[start, end)``, at least one of them, all lie in one of the ranges."""
+        """True if bytes ``[start, end)``, at least one of them, all lie in one of the ranges."""
         before = bisect_right(self.ranges, start, key=itemgetter(0))  # ranges that do not start behind it
         return before > 0 and start < end <= self.ranges[before - 1][1]
 
@@ -84,7 +84,7 @@ class UrlSigner:
         )
 
     def verify(self, method: str, path: str, query: str) -> SignedGrant:
-        """What a request with this raw query string (as sent, without ``?``) may read.
+        """The grant of a request with this raw query string (as sent, without ``?``).
 
         ForbiddenError if any of it is not as signed, if a parameter is missing, unknown or there twice, if the
         method is neither GET nor HEAD, and if the URL has expired.

@@ -19,7 +19,7 @@ _BLOCK_BYTES: Final = 2 << 20
 
 
 class StoredXorb:
-    """What the index says of a xorb, and its bytes. Thread-safe; holds nothing open.
+    """A xorb as the index has it, and its bytes. Thread-safe; holds nothing open.
 
     ``on_damage`` is called where the object turns out not to have the bytes it should.
     """

@@ -1,7 +1,7 @@
-"""TokenAuthority: who is calling, and what they may do. Issues, verifies and revokes the tokens of a store.
+"""TokenAuthority: issues, verifies and revokes the tokens of a store, which say who is calling and with which rights.
 
 A token is a JWT (RFC 7519). Its header names the key, and the key alone decides on the algorithm; what signs it is
-secret to the store, so whoever holds it is the caller it names until it expires, is revoked, or its key is retired.
+secret to the store, so its holder is the caller it names until it expires, is revoked, or its key is retired.
 All three bite at the next request, for only the signature of a token is remembered, never that it is welcome.
 """
 
@@ -27,13 +27,13 @@ from xetstore.errors import AccessDeniedError, UnauthenticatedError, Unavailable
 from xetstore.platform import forks
 
 TTL_SECONDS: Final = 900
-"""How long a token lives unless its issuer says otherwise."""
+"""The life of a token unless its issuer says otherwise."""
 
 MAX_TTL_SECONDS: Final = 400 * 24 * 3600
 """The longest a token may live."""
 
 LEEWAY_SECONDS: Final = 30
-"""How far the issuer's clock may be ahead of ours. A token never lives longer for it."""
+"""The most that the issuer's clock may be ahead of ours. A token never lives longer for it."""
 
 MAX_TOKEN_BYTES: Final = 8192
 """Longer ones are refused unread."""
@@ -52,7 +52,7 @@ _JWS: Final = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
 
 
 class Scope(StrEnum):
-    """What a token is good for, each including what is before it.
+    """The rights of a token; each scope includes those before it.
 
     >>> Scope.WRITE >= Scope.READ, Scope.WRITE.includes(Scope.ADMIN)
     (True, False)
@@ -63,7 +63,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
     def includes(self, other: Scope) -> bool:
-        """Whether a token of this scope may do what needs ``other``."""
+        """True if this scope includes the rights of ``other``."""
         return _rank(self) >= _rank(other)
 
     # A str would compare by the alphabet, in which an admin comes first and may nothing.
@@ -235,7 +235,7 @@ class TokenAuthority:
     def revoke(self, token_or_id: str) -> str:
         """Make a token invalid from now on, durably; returns its id. Given an id, that is taken at its word.
 
-        Raises UsageError for what is neither an id nor a token that a key of this store has signed.
+        Raises UsageError for anything but an id or a token that a key of this store has signed.
         """
         now = int(self._clock())
         if _TOKEN_ID.fullmatch(token_or_id):
@@ -301,7 +301,7 @@ def _decode(text: str) -> bytes:
 
 
 def _is_canonical(text: str) -> bool:
-    """Whether base64url text is the only one for its bytes: a signature has one spelling, so a token has one."""
+    """True if base64url text is the only one for its bytes: a signature has one spelling, so a token has one."""
     try:
         return urlsafe_b64encode(_decode(text)).rstrip(b"=") == text.encode()
     except ValueError:

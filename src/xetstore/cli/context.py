@@ -1,4 +1,4 @@
-"""What the commands share: the options every one of them takes, argument types, the store, failures as XetErrors."""
+"""The common parts of all commands: their options, argument types, the store, failures as XetErrors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Settings:
-    """What options say wherever they stand, before the command's name or behind it; click's context object."""
+    """The options that may stand before the command's name or behind it; click's context object."""
 
     store: str | None = None
     debug: bool = False
@@ -106,7 +106,7 @@ class Settings:
             yield store, name
 
     def opening(self) -> dict[str, Any]:
-        """What opening a store takes beside its place; called before anything that may wait for a network."""
+        """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
         watch()
         return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
 

@@ -49,7 +49,7 @@ def diff(settings: Settings, a: str, b: str) -> int:
 
 
 class _Sides:
-    """What the arguments name. The store of the options is opened once, and only if it is needed."""
+    """The two versions that the arguments name. The store of the options is opened once, and only if it is needed."""
 
     def __init__(self, settings: Settings, opened: ExitStack) -> None:
         self._settings = settings
@@ -66,7 +66,7 @@ class _Sides:
         except UsageError:
             if text.startswith("hf://"):
                 raise
-            return path  # whoever reads it says that it is not there
+            return path  # the reader of it says that it is not there
         if isinstance(file, str):
             store, name = self._opened.enter_context(self._settings.open_file(file))
             return store.cas, name

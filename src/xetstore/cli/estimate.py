@@ -1,4 +1,4 @@
-"""``xet estimate``: what storing files would save, without storing them."""
+"""``xet estimate``: the saving of storing files, without storing them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _print(output: Output, file: FileEstimate) -> None:
 
 
 def _columns() -> int:
-    """How many blocks fit on a line of the terminal; 0 without one, or where it cannot show them."""
+    """The number of blocks that fit on a line of the terminal; 0 without one, or where it cannot show them."""
     if not sys.stdout.isatty() or "utf" not in (sys.stdout.encoding or "").lower():
         return 0
     return max(10, min(shutil.get_terminal_size().columns - 3, 100))

@@ -1,4 +1,4 @@
-"""``xet inspect``: what is in a xorb or a shard, told apart by content."""
+"""``xet inspect``: the content of a xorb or a shard, told apart by their bytes."""
 
 from __future__ import annotations
 

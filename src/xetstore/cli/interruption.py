@@ -26,7 +26,7 @@ UNSEEN_SECONDS: Final = 0.7
 """A main thread that has not seen the signal by then hangs in the system, and has nothing to unwind."""
 
 UNWIND_SECONDS: Final = 5.0
-"""How long the unwinding may take: a disk may be slow, while no network is waited for any more."""
+"""The time that the unwinding may take: a disk may be slow, while no network is waited for any more."""
 
 _open_stores: WeakSet[Store] = WeakSet()
 _seen = threading.Event()
@@ -37,7 +37,7 @@ _watching = False
 def listen() -> None:
     """Take both signals from now on; for the command as a process of its own, at its start.
 
-    Whoever started it deaf to Ctrl-C, such as a shell that put it in the background, meant it.
+    A parent that started it deaf to Ctrl-C, such as a shell that put it in the background, meant it.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
@@ -77,7 +77,7 @@ def finish(code: int) -> int:
 
 
 def leave() -> NoReturn:
-    """End the process now. Whoever would be waited for is not."""
+    """End the process now, and wait for no thread."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -108,7 +108,7 @@ def _read(reader: int) -> None:
     """Wait for a signal, and for the main thread to see it."""
     while number := os.read(reader, 1):
         if number[0] in (signal.SIGINT, signal.SIGTERM) and not _seen.wait(0.05):
-            # Another thread may have got it, which wakes nobody.
+            # Another thread may have got it, which wakes none.
             signal.pthread_kill(threading.main_thread().ident or 0, number[0])
             if not _seen.wait(UNSEEN_SECONDS):
                 _give_up()

@@ -1,4 +1,4 @@
-"""``xet get --list``: the files of a list, which is what ``xet put`` and ``xet hash`` print, into a directory."""
+"""``xet get --list``: the files of a list, as ``xet put`` and ``xet hash`` print it, into a directory."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class XetGroup(click.Group):
             code = super().main(*args, **extra)
             sys.stdout.flush()
         except BrokenPipeError:
-            code = 1  # whoever read stdout has had enough: not worth a word
+            code = 1  # the reader of stdout has had enough: not worth a word
         except (KeyboardInterrupt, click.Abort, InterruptedCallError):
             with contextlib.suppress(OSError):  # stderr may be gone too
                 settings.output.note("xet: interrupted")
@@ -91,7 +91,7 @@ for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check,
 def run() -> NoReturn:
     """The entry point. SIGTERM unwinds like Ctrl-C, so that temporary files go and the terminal is left whole."""
     listen()
-    # Closed by whoever started us: there is nobody to tell, and that is no reason to fail.
+    # Closed by our parent: there is no reader, and that is no reason to fail.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -15,10 +15,10 @@ _SHORT: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _LONG: Final = {escape[1]: character for character, escape in _SHORT.items()}
 _ESCAPE: Final = re.compile(r"\\(?:([\\nrt])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))?")
 SHA256: Final = re.compile(r"[0-9a-f]{64}  ")
-"""What stands between a hash and a path in the lines of ``xet hash --sha256``."""
+"""The text between a hash and a path in the lines of ``xet hash --sha256``."""
 
 _BYTES: Final = 0xDC00
-"""Where Python keeps the bytes of a name that are not UTF-8: 0x80 is U+DC80 (PEP 383)."""
+"""The characters by which Python keeps bytes of a name that are not UTF-8: 0x80 is U+DC80 (PEP 383)."""
 
 PRINTED_ERRORS: Final = "xetstore.names"
 """The error handler of a stream that cannot write every character: what it cannot write is escaped too."""

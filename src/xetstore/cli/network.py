@@ -1,4 +1,4 @@
-"""The options for what is reached over a network: tokens, plain HTTP, limits, the cache."""
+"""The options for stores over a network: tokens, plain HTTP, limits, the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_INPUT: Final = 1 << 17
 
 @dataclass(slots=True)
 class Network:
-    """What the options say. Tokens are no options: the command lines of a machine are there for all to read."""
+    """The values of these options. Tokens are no options: the command lines of a machine are there for all to read."""
 
     token_file: str | None = None
     allow_http: bool = False

@@ -1,4 +1,4 @@
-"""What is printed and where: data on stdout, errors, notes and progress on stderr; text for people or JSON lines."""
+"""Output of the commands: data on stdout, errors, notes and progress on stderr; text for people or JSON lines."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Output:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether somebody may be watching stderr."""
+        """True if stderr is a terminal."""
         return sys.stderr.isatty()
 
     def line(self, text: str) -> None:

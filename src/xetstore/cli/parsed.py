@@ -16,5 +16,5 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # older ones are not g
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:  # noqa: ARG002
-        """What the text means. click's own type of a function would make another error of a ValueError."""
+        """Parse the text. click's own type of a function would make another error of a ValueError."""
         return self._parse(value)

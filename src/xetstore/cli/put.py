@@ -110,7 +110,7 @@ def files_of(path: Path, settings: Settings) -> Iterator[Path]:
 
 
 def _entries(folder: Path, settings: Settings) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name; as much of it as can be read."""
+    """The entries of a folder, by name; as many of them as can be read."""
     entries: list[os.DirEntry[str]] = []
     try:
         with os.scandir(folder) as scan:

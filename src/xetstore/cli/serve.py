@@ -92,7 +92,7 @@ def _announce(settings: Settings, chosen: ServerSettings, started: Started) -> N
     if started.token_file:
         output.note(f"a token for the admin is in {started.token_file}")
     else:
-        output.note("no tokens are asked for: whoever is on this machine may read and write")
+        output.note("no tokens are asked for: every user of this machine may read and write")
     output.note("to try it:")
     for command in things_to_try(started):
         output.note(f"  {command}")

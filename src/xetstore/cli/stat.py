@@ -1,4 +1,4 @@
-"""``xet stat``: what the store holds and saves, or what it knows of one file."""
+"""``xet stat``: the totals of the store, or the record of one file."""
 
 from __future__ import annotations
 
@@ -91,5 +91,5 @@ def _both(nbytes: int) -> str:
 
 
 def _saved(nbytes: int, logical_bytes: int) -> str:
-    """How much less than the files' own bytes this is; nothing where it is not less."""
+    """The saving against the files' own bytes, as text; empty where there is none."""
     return f", {1 - nbytes / logical_bytes:.1%} saved" if nbytes < logical_bytes else ""

@@ -1,4 +1,4 @@
-"""Watcher: what a transfer tells beside its bytes, as notes for people or as JSON lines, on stderr."""
+"""Watcher: events of a transfer, beside its bytes, as notes for people or as JSON lines, on stderr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Watcher:
     """Takes the events of a store, from any thread.
 
     ``as_records`` prints every one as JSON. Else what a user wants to know is a note or a warning; of calls that are
-    made again one note at a time, and only on a terminal: somebody waits there.
+    made again one note at a time, and only on a terminal, because a user waits there.
     """
 
     def __init__(self, output: Output, *, as_records: bool = False) -> None:
@@ -29,7 +29,7 @@ class Watcher:
         self._quiet_until = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Tell of an event what somebody wants to know."""
+        """Tell of an event what a user wants to know."""
         if self._as_records:
             self._output.event(event_record(event))
             return

@@ -1,4 +1,4 @@
-"""Stores and repositories as an fsspec filesystem: what is read, what is listed, and which errors callers get."""
+"""Stores and repositories as an fsspec filesystem: reading, listing, and the errors that callers get."""
 
 from xetstore.fs.file import XetFile
 from xetstore.fs.filesystem import XetFileSystem

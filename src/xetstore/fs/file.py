@@ -11,7 +11,7 @@ from xetstore.protocol.hashes import Hash
 
 
 class XetFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A stored file as fsspec's buffered reader. What it reads stays the same, even where its name moves on."""
+    """A stored file as fsspec's buffered reader. Its content stays the same, even where its name moves on."""
 
     def __init__(self, fs: AbstractFileSystem, path: str, mode: str = "rb", *, xet_hash: str, **more: Any) -> None:
         self.xet_hash = Hash.parse(xet_hash)  # the cache of `all` reads before the next line is done
@@ -32,12 +32,12 @@ class Told:
         self._total = 0
 
     def total(self, nbytes: int) -> None:
-        """So much more is to come."""
+        """Announce bytes that are to come."""
         with self._guard:
             self._total += nbytes
             self._callback.set_size(self._total)
 
     def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:  # noqa: ARG002  # not asked for
-        """So much has come."""
+        """Count bytes that have come."""
         with self._guard:
             self._callback.relative_update(logical)

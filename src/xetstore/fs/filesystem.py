@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from xetstore.store import Store
 
 BLOCK_BYTES: Final = 4 << 20
-"""What is read ahead of a reader, unless it says otherwise."""
+"""Bytes that are read ahead of a reader, unless it says otherwise."""
 
 PARALLEL_READS: Final = 8
 
@@ -89,7 +89,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         weakref.finalize(self, self._stores.close)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
-        """What JSON holds of this filesystem, and ``from_dict`` makes it of again: its options, the token among them
+        """The options of this filesystem for JSON, of which ``from_dict`` makes it again, the token among them
         unless ``include_password`` is False. Raises UsageError for a token that is no text.
         """
         options = dict(zip(_OPTIONS, self.storage_args, strict=False)) | self.storage_options
@@ -124,7 +124,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             return dict(known)
 
     def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
-        """What a folder holds, or the file itself. Of the root, the files of a store that is a directory."""
+        """List a folder, or the file itself. Of the root, the files of a store that is a directory."""
         path = self._strip_protocol(path)
         with os_errors(path):
             place = _place_of(path)
@@ -161,19 +161,19 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         yield from super().walk(path, maxdepth=maxdepth, topdown=topdown, on_error=told, **more)
 
     def exists(self, path: str, **_: Any) -> bool:
-        """Whether there is such a file or folder. Raises what keeps from telling."""
+        """True if there is such a file or folder. Raises the error that keeps from telling."""
         return self._kind(path) is not None
 
     def isfile(self, path: str) -> bool:
-        """Whether it is a file."""
+        """True if it is a file."""
         return self._kind(path) == "file"
 
     def isdir(self, path: str) -> bool:
-        """Whether it is a folder."""
+        """True if it is a folder."""
         return self._kind(path) == "directory"
 
     def ukey(self, path: str) -> str:
-        """What stays the same as long as the content does: the file's hash."""
+        """A key that stays the same as long as the content does: the file's hash."""
         return str(self.info(path).get("xet_hash") or super().ukey(path))
 
     def checksum(self, path: str) -> int:
@@ -357,7 +357,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         root = path.removesuffix(locator.path).removesuffix("/")
         found = [_entry(f"{root}/{entry.path}", entry) for entry in self._stores.hub().tree(locator, recursive)]
         for one in found:
-            # Whoever lists a folder is about to read its files: they are not to be asked for one by one.
+            # A caller that lists a folder is about to read its files: they are not to be asked for one by one.
             self._remember(one)
         return found
 
@@ -397,7 +397,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
 
 def _place_of(path: str) -> Hash | HubLocator | None:
-    """What a path names: a file by its hash, something on the Hub, or None, the root. Raises UsageError."""
+    """Parse a path: a file by its hash, something on the Hub, or None, the root. Raises UsageError."""
     if not path:
         return None
     first = path.partition("/")[0]
@@ -413,7 +413,7 @@ def _place_of(path: str) -> Hash | HubLocator | None:
 
 
 def _key(path: str) -> str:
-    """Where the cache of listings has the info of a path, beside what is in it. No path has a line end."""
+    """The key of a path's info in the cache of listings, beside the key of what is in it. No path has a line end."""
     return f"{path}\n"
 
 

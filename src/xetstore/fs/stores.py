@@ -32,7 +32,7 @@ class StoreError(OSError):
 
 
 class DamagedFileError(StoreError):
-    """Bytes are not what their hash says. Nothing of them was delivered."""
+    """Bytes do not match their hash. Nothing of them was delivered."""
 
 
 def os_error_of(error: XetError, path: str) -> OSError:
@@ -60,7 +60,7 @@ def os_errors(path: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """What a filesystem was given; see :class:`xetstore.fs.XetFileSystem`."""
+    """The options of a filesystem; see :class:`xetstore.fs.XetFileSystem`."""
 
     store: str | None = None
     token: GivenToken = None
@@ -105,7 +105,7 @@ class Stores:
         )
 
     def interrupt(self) -> None:
-        """Let what is being read fail soon."""
+        """Let reads under way fail soon."""
         for opened in list(self._by_name.values()):
             opened.interrupt()
 
@@ -117,7 +117,7 @@ class Stores:
             one.close()
 
     def _opened(self, name: str, opener: Callable[[], T]) -> T:
-        """What is opened under a name, which is always of the same kind."""
+        """Open the thing that a name stands for, once; it is always of the same kind."""
         with self._guard:
             if name not in self._by_name:
                 self._by_name[name] = opener()

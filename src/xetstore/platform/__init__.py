@@ -1,1 +1,1 @@
-"""What differs between systems and file systems, or is the whole process's, once."""
+"""Differences between systems and file systems, and state of the whole process, once."""

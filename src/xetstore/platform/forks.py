@@ -1,4 +1,4 @@
-"""Forks: what a child process must not share with its parent is made anew in it, before code of the caller runs there.
+"""Forks: state that a child must not share with its parent is made anew there, before code of the caller runs.
 
 A child has one thread, the one that forked, and a copy of everything else as it was at that moment: locks that other
 threads held stay held for ever, and sockets are shared. So
@@ -37,7 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WAIT_SECONDS: Final = 5.0
-"""How long a fork waits for other threads of the parent at most."""
+"""The longest wait of a fork for other threads of the parent."""
 
 IMPORTED: Final = sys.stdlib_module_names | {
     "xetstore",

@@ -18,7 +18,7 @@ _NO_LOCKS: Final = frozenset((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, err
 
 
 class Lock(Enum):
-    """What came of an attempt to lock a file."""
+    """The outcome of an attempt to lock a file."""
 
     OURS = "ours"
     TAKEN = "taken"

@@ -46,7 +46,7 @@ def start_thread(target: Callable[..., Any], *args: Any, name: str, daemon: bool
 
 
 def refusal(error: RuntimeError) -> UnavailableError | None:
-    """What a RuntimeError means that is about threads: None for any other, and for a pool that was shut down."""
+    """The error of ours for a RuntimeError about threads: None for any other, and for a pool that was shut down."""
     text = str(error)
     if "interpreter shutdown" in text:
         return UnavailableError(

@@ -21,7 +21,7 @@ BINDING_HEADER = "X-Xet-Answers"
 
 
 def reconstruction_question(file: Hash, first: int | None = None, last: int | None = None) -> str:
-    """How to rebuild bytes ``first`` to ``last`` of a file, as the Range header has them; without it, all of them.
+    """The question for bytes ``first`` to ``last`` of a file, as the Range header has them; without it, for all.
 
     >>> reconstruction_question(Hash.ZERO, 5)[-11:]
     '00 bytes=5-'
@@ -31,12 +31,12 @@ def reconstruction_question(file: Hash, first: int | None = None, last: int | No
 
 
 def batch_question(files: Iterable[Hash]) -> str:
-    """How to rebuild several whole files, each named once, in the order in which they are first named."""
+    """The question for several whole files, each named once, in the order in which they are first named."""
     return f"reconstructions {' '.join(str(file) for file in dict.fromkeys(files))}"
 
 
 def size_question(file: Hash) -> str:
-    """How many bytes a file has. The content is the number, in decimal, as Content-Length has it."""
+    """The question for the size of a file. The content is the number, in decimal, as Content-Length has it."""
     return f"size {file}"
 
 

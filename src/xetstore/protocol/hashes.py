@@ -51,7 +51,7 @@ class Hash:
 
     @property
     def last_u64(self) -> int:
-        """Bytes 24 to 31 as a little-endian number: what the rules of 6.2.2.2 and 10.3.1 look at."""
+        """Bytes 24 to 31 as a little-endian number, at which the rules of 6.2.2.2 and 10.3.1 look."""
         return int.from_bytes(self.digest[24:], "little")
 
     def __str__(self) -> str:

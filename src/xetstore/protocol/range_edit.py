@@ -1,4 +1,4 @@
-"""Range edits: what GET /v2/file-chunk-hashes says, so that a file can be edited without reading the rest of it.
+"""Range edits: the answer of GET /v2/file-chunk-hashes, by which a file is edited without reading the rest of it.
 
 A client names the bytes of a file that it will replace, cut out or put bytes next to: the *dirty ranges*. The answer
 has *windows*, byte ranges in which the client chunks the edited data anew; a MerkleSubtree of the chunks in each *gap*
@@ -80,7 +80,7 @@ def parse_dirty_ranges(header: str) -> tuple[ByteRange, ...]:
 
 @dataclass(frozen=True, slots=True)
 class EditPlan:
-    """What an editor of a file of ``file_bytes`` in ``total_chunks`` has to know of the parts it does not touch.
+    """All that an editor of a file of ``file_bytes`` in ``total_chunks`` has to know of the parts it does not touch.
 
     ``windows`` are byte ranges ``[start, end)`` of the file as it is, at least one, sorted; what replaces their bytes
     is chunked window by window. ``gaps`` are what lies around them, one more: a MerkleSubtree each, None for an empty

@@ -32,7 +32,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class FetchRange:
-    """Where chunks ``[chunk_start, chunk_end)`` of a xorb are: bytes ``[byte_start, byte_end)`` of ``url``.
+    """Chunks ``[chunk_start, chunk_end)`` of a xorb, which are bytes ``[byte_start, byte_end)`` of ``url``.
 
     All ends are exclusive here; only the JSON forms and the HTTP Range header have inclusive byte ends.
     """
@@ -51,7 +51,7 @@ UrlMaker: TypeAlias = Callable[[Hash, Sequence[FetchRange]], str]
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """How to rebuild a file, or a range of it: decode the terms, skip ``offset_into_first_term`` bytes.
+    """The way to rebuild a file, or a range of it: decode the terms, skip ``offset_into_first_term`` bytes.
 
     ``fetches`` lists, for each xorb, the byte ranges that hold the chunks of its terms. ``term_hashes`` are, where
     the Cas gave them, the packed chunk hashes of each term, by which any range can be verified.
@@ -124,7 +124,7 @@ class Reconstruction:
 
 @dataclass(frozen=True, slots=True)
 class BatchReconstruction:
-    """How to rebuild several whole files: the terms of each, and the byte ranges that hold the chunks of all."""
+    """The way to rebuild several whole files: the terms of each, and the byte ranges that hold the chunks of all."""
 
     files: Mapping[Hash, tuple[Term, ...]]
     fetches: Mapping[Hash, tuple[FetchRange, ...]]
@@ -168,7 +168,7 @@ def _with_urls(
 
 
 def term_fault(chunk_start: int, chunk_end: int, unpacked_bytes: int, suite: AlgorithmSuite) -> tuple[str, str] | None:
-    """Rule and detail of what is wrong with the numbers of a term, or None (8.1, 7.1, 7.3.2)."""
+    """Rule and detail of the fault in the numbers of a term, or None (8.1, 7.1, 7.3.2)."""
     count = chunk_end - chunk_start
     if not (count > 0 and chunk_end <= suite.max_xorb_chunks):
         return "term.range", f"a term takes chunks {chunk_start} to {chunk_end} of a xorb"
@@ -269,7 +269,7 @@ class PlannedFetch:
 def plan_fetches(reconstruction: Reconstruction, length: int) -> tuple[PlannedFetch, ...]:
     """Which ranges to download for ``length`` bytes of output, and where their chunks go.
 
-    Each listed range is planned at most once, however many terms it serves; ranges nobody needs are left out.
+    Each listed range is planned at most once, however many terms it serves; ranges that no term needs are left out.
     A term is served by the first listed range that holds all of it: FormatError if there is none, or if the
     terms make fewer than ``length`` bytes. Placements cover ``[0, length)`` without gap or overlap; only the
     one at 0 can have a skip. In order of the first output offset.
@@ -399,7 +399,7 @@ def _v1_fetches(fetches: Mapping[Hash, tuple[FetchRange, ...]]) -> dict[str, lis
 
 
 class _Reader:
-    """Turns what JSON held into values, checking every number."""
+    """Turns the content of JSON into values, checking every number."""
 
     def __init__(self, suite: AlgorithmSuite) -> None:
         self.suite = suite

@@ -63,7 +63,7 @@ def node_hash(children: Sequence[Entry], suite: AlgorithmSuite = XET_GEARHASH_BL
 
 
 def next_merge_cut(entries: Sequence[Entry], suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> int:
-    """How many entries the next node takes from the front of a level (6.2.2.2)."""
+    """The number of entries that the next node takes from the front of a level (6.2.2.2)."""
     if len(entries) <= 2:
         return len(entries)
     end = min(suite.max_children, len(entries))

@@ -1,4 +1,4 @@
-"""LZ4 frames and blocks, from LZ4's two format documents: the slow twin of what the kernel reads.
+"""LZ4 frames and blocks, from LZ4's two format documents: the slow twin of the kernel's reader.
 
 Decoders raise FormatError on whatever is not legal; offsets count from the start of the LZ4 data.
 """

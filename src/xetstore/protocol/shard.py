@@ -79,7 +79,7 @@ class FileEntry:
 class XorbEntry:
     """A xorb block (9.5): the chunks of a xorb in order.
 
-    ``stored_bytes`` is what a shard says of the serialized xorb's size. Real clients write 0: never trust it.
+    ``stored_bytes`` is the shard's word for the serialized xorb's size. Real clients write 0: never trust it.
     """
 
     hash: Hash
@@ -92,7 +92,7 @@ class Shard:
     """Files and xorbs. Chunk hashes are keyed by ``key`` (32 bytes, 10.3.3), or plain where that is None.
 
     ``created_at`` and ``expires_at`` are unix seconds from the footer, 0 where there is none. What a shard
-    says is a claim: whoever takes it in checks the hashes and lengths against the xorbs.
+    says is a claim: the store that takes it in checks hashes and lengths against the xorbs.
     """
 
     files: tuple[FileEntry, ...] = ()
@@ -214,7 +214,7 @@ def _by_hash(entries: Iterable[_Entry]) -> list[_Entry]:
 
 
 def _file_records(file: FileEntry) -> int:
-    """How many 48-byte records a file block has."""
+    """The number of 48-byte records in a file block."""
     return 1 + len(file.terms) + len(file.verification or ()) + (file.sha256 is not None)
 
 

@@ -49,7 +49,7 @@ _Level = tuple[ChunkList, ChunkList]
 
 @dataclass(frozen=True, slots=True)
 class MerkleSubtree:
-    """What is left of a run of chunks: on each level of the tree the nodes whose parents are not known yet.
+    """The rest of a run of chunks: on each level of the tree the nodes whose parents are not known yet.
 
     ``levels`` has, from the chunks up, the entries in front of and behind what went up. ``at_start`` and ``at_end``
     say that the run begins, or ends, where the whole list does. A ChunkList here is one of nodes: hashes, and bytes of
@@ -233,7 +233,7 @@ def _split(
 
 
 def _cuts(entries: ChunkList, suite: AlgorithmSuite) -> Sequence[int]:
-    """Where entries are that may end a node (6.2.2.2)."""
+    """The places of entries that may end a node (6.2.2.2)."""
     modulus = suite.mean_branching
     words = struct.iter_unpack("<24xQ", entries.hashes)
     return array("q", (index for index, (word,) in enumerate(words) if not word % modulus))
@@ -251,7 +251,7 @@ def _last_firm_place(cuts: Sequence[int], start: int, suite: AlgorithmSuite) -> 
 
 
 def _is_firm(cuts: Sequence[int], index: int, suite: AlgorithmSuite) -> bool:
-    """Whether both the cuts next to this one are far enough off, and near enough."""
+    """True if both the cuts next to this one are far enough off, and near enough."""
     near_enough = suite.max_children - 1
     before, cut, behind = cuts[index - 1], cuts[index], cuts[index + 1]
     return _MIN_CHILDREN < cut - before < near_enough and _MIN_CHILDREN < behind - cut < near_enough

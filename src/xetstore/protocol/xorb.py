@@ -1,4 +1,4 @@
-"""Xorbs: what is known of one without its data, its CasObjectInfo footer, the builder (draft section 7)."""
+"""Xorbs: the description of one without its data, its CasObjectInfo footer, the builder (draft section 7)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OLD_CHUNK_BYTES: Final = HASH_BYTES + 4
 
 
 class CompressionPolicy(StrEnum):
-    """How chunks are compressed on writing; whatever does not shrink is stored raw under each of them."""
+    """The compression of chunks on writing; a chunk that does not shrink is stored raw under each policy."""
 
     AUTO = "auto"
     NONE = "none"
@@ -79,7 +79,7 @@ class XorbInfo:
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the xorb holds: at least one."""
+        """The number of chunks in the xorb: at least one."""
         return len(self.chunks)
 
     @property
@@ -108,7 +108,7 @@ class XorbInfo:
 
     @staticmethod
     def footer_bytes(chunk_count: int) -> int:
-        """Length of what :meth:`serialize_footer` returns, for a xorb of so many chunks."""
+        """Length of what :meth:`serialize_footer` returns, for a xorb of ``chunk_count`` chunks."""
         return _FIXED_BYTES + _CHUNK_BYTES * chunk_count + _LENGTH_BYTES
 
     def serialize_footer(self) -> bytes:
@@ -214,9 +214,9 @@ class XorbVerifier:
         self._in_footer = False
 
     def update(self, *parts: Buffer) -> list[memoryview]:
-        """Take the next bytes. Returns what of the chunk region is verified by now and was not returned before.
+        """Take the next bytes. Returns the part of the region that is verified by now and was not returned before.
 
-        What is returned lies in ``parts`` or in memory of its own; the footer never is a part of it. Raises
+        It lies in ``parts`` or in memory of its own; the footer never is a part of it. Raises
         FormatError with offsets in the whole body.
         """
         return [verified for part in parts for verified in self._take(memoryview(part).cast("B")) if verified]
@@ -242,7 +242,7 @@ class XorbVerifier:
         self._held = bytes(rest)
 
     def finish(self) -> XorbInfo:
-        """What the whole body was. The caller compares the hash with the name it was given. Raises as
+        """Return the xorb of the whole body. The caller compares the hash with the name it was given. Raises as
         :meth:`XorbInfo.read` does.
         """
         if not self._in_footer:
@@ -300,7 +300,7 @@ class XorbBuilder:
 
     @property
     def raw_bytes(self) -> int:
-        """Raw bytes appended so far: what the size limit counts."""
+        """Raw bytes appended so far, which the size limit counts."""
         return self._raw_bytes
 
     @property
@@ -314,7 +314,7 @@ class XorbBuilder:
         return ChunkList.concat(self._chunks)
 
     def can_take(self, raw_bytes: int, chunk_count: int) -> bool:
-        """Whether so much more stays within both limits of a xorb (7.1)."""
+        """True if these chunks and bytes still fit within both limits of a xorb (7.1)."""
         return (
             self._raw_bytes + raw_bytes <= self._suite.max_xorb_bytes
             and self._chunk_count + chunk_count <= self._suite.max_xorb_chunks
@@ -390,7 +390,7 @@ class _Fields:
 
     @property
     def offset(self) -> int:
-        """Where the next field lies in the xorb."""
+        """The place of the next field in the xorb."""
         return self._base + self._at
 
     def take(self, size: int, *, at: int | None = None) -> bytes:

@@ -32,12 +32,12 @@ from xetstore.sizes import size_text
 
 CALL: Final = "GET xorb"
 PROGRESS_BYTES: Final = 1 << 20
-"""Attempts are counted anew after so many bytes."""
+"""Bytes after which attempts are counted anew."""
 SKIP_BYTES: Final = 256 << 10
 MAX_HEDGES: Final = 2
 TRICKLE_SECONDS: Final = 10.0
 TRICKLE_RATE: Final = 64 << 10
-"""What comes slower than this, in bytes per second, from a host that has been ten times faster, is a trickle."""
+"""Bytes per second below which a range is a trickle, if its host has been ten times faster."""
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/(?:[0-9]{1,20}|\*)", re.IGNORECASE)
 
@@ -52,7 +52,7 @@ class Request(Protocol):
 
 
 class Pace:
-    """What the ranges from one host share: how fast they came, and how many are hedged. Thread-safe.
+    """The state that all ranges from one host share: how fast they came, and how many are hedged. Thread-safe.
 
     ``best`` is the most that a single range got, in bytes per second of waiting for it. Only some ranges are hedged
     at a time: where all of them are silent it is the network, and asking for everything twice makes it worse.
@@ -68,7 +68,7 @@ class Pace:
         self._hedges = threading.BoundedSemaphore(self._max_hedges)
 
     def begin_hedge(self) -> bool:
-        """Whether one more range may be hedged; if so, :meth:`end_hedge` has to follow."""
+        """True if one more range may be hedged; then :meth:`end_hedge` has to follow."""
         return self._hedges.acquire(blocking=False)
 
     def end_hedge(self) -> None:
@@ -81,7 +81,7 @@ class Pace:
             self.best = max(self.best, n_bytes / max(seconds, 0.01))
 
     def is_trickle(self, n_bytes: int, seconds: float) -> bool:
-        """Whether a connection is so slow that another one is worth its cost."""
+        """True if a connection is so slow that another one is worth its cost."""
         return seconds >= TRICKLE_SECONDS and n_bytes / seconds < min(TRICKLE_RATE, self.best / 10)
 
 
@@ -425,7 +425,7 @@ class _Second:
 
     @property
     def has_source(self) -> bool:
-        """Whether it was answered, and well."""
+        """True if it was answered, and well."""
         with self._lock:
             return self._source is not None
 

@@ -1,4 +1,4 @@
-"""Calls: what is under way on behalf of one client, so that it can be made to end soon."""
+"""Calls: the requests under way on behalf of one client, so that they can be made to end soon."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it has to end."""
+        """True if it has to end."""
         return self._calls._interrupts != self._interrupts
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Call:
             raise InterruptedCallError("the call was interrupted", hint="nothing is wrong with it: make it again")
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so long. Raises InterruptedCallError as soon as the call has to end."""
+        """Sleep. Raises InterruptedCallError as soon as the call has to end."""
         with self._calls._changed:
             self._calls._changed.wait_for(lambda: self.is_interrupted, max(seconds, 0))
         self.check()

@@ -1,4 +1,4 @@
-"""ChunkedBody: a body in chunks (RFC 9112, 7.1), decoded from what is there, without waiting in the middle."""
+"""ChunkedBody: a body in chunks (RFC 9112, 7.1), decoded from the bytes there are, without waiting in the middle."""
 
 from __future__ import annotations
 

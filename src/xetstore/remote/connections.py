@@ -1,7 +1,7 @@
 """Connections: those of urllib3, with sockets that can be interrupted, bodies in slices, reads that take what is there.
 
 urllib3 keeps the pools, speaks to proxies and sets up TLS. What is added needs the socket itself: an interruption
-shuts it down; a server that answers before a body is sent is heard; whoever waits for an answer can do other things
+shuts it down; a server that answers before a body is sent is heard; a caller that waits for one can do other things
 meanwhile, such as asking a second time. Errors leave here as errors of ours.
 """
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SLICE_BYTES: Final = 1 << 20
-"""How much of a body is sent before anything else is looked at."""
+"""Bytes of a body that are sent before anything else is looked at."""
 CONNECT_TICK_SECONDS: Final = 0.05
-"""How often a connection that is being made looks whether it is still wanted."""
+"""Seconds after which a connection that is being made looks whether it is still wanted."""
 
 _MAX_LINE: Final = 1 << 16
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -73,7 +73,7 @@ def _carried() -> Iterator[None]:
 
 
 class _Resumed(io.RawIOBase):
-    """What a socket gives after something was read of it already."""
+    """The rest of a socket of which something was read already."""
 
     def __init__(self, heard: bytes, rest: io.RawIOBase) -> None:
         self._heard = heard
@@ -169,7 +169,7 @@ class Reply(http.client.HTTPResponse):
 
 
 class _Carrier(urllib3.connection.HTTPConnection):
-    """What the connections of both schemes have in common."""
+    """The common part of the connections of both schemes."""
 
     response_class = Reply
     _is_fresh = False
@@ -307,7 +307,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
             self._is_fresh = False
 
     def send(self, data: Buffer) -> None:  # type: ignore[override]  # urllib3 gives bytes only
-        """Send bytes in slices: at the rate that is allowed, as long as the call is wanted, and nobody has answered."""
+        """Send bytes in slices: at the rate that is allowed, as long as the call is wanted and not answered."""
         exchange = current()
         if self.sock is None:
             self.connect()

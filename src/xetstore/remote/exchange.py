@@ -38,7 +38,7 @@ def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout
 
 
 def _unsent_bytes(sock: socket.socket | None) -> int:
-    """How much of what was written to a socket the other side has not acknowledged; 0 where that is not known."""
+    """The bytes written to a socket that the other side has not acknowledged; 0 where that is not known."""
     if sys.platform != "linux" or not isinstance(sock, socket.socket):
         return 0
     try:
@@ -100,7 +100,7 @@ class Exchange:
             self.sock = None
 
     def begin_head(self, seconds: float, *, is_connecting: bool) -> None:
-        """The head that is read next has so long to come."""
+        """Set the time that the next head has to come."""
         self.deadline = time.monotonic() + seconds
         self.is_connecting = is_connecting
         self.has_begun = False
@@ -174,5 +174,5 @@ def current() -> Exchange:
 
 
 def is_ours() -> bool:
-    """Whether this thread is making one."""
+    """True if this thread is making one."""
     return _here.exchange is not None

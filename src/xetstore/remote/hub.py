@@ -56,7 +56,7 @@ class Hub:
     """One Hub's API. Thread-safe.
 
     ``endpoint`` is its URL, by default HF_ENDPOINT or the public Hub; ``token`` a token of the Hub, by default the one
-    that its own clients would use. The token goes to the origin of ``endpoint`` and to nobody else.
+    that its own clients would use. The token goes to the origin of ``endpoint`` and nowhere else.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a Hub's answers mean: its errors by their headers, the links of a file, tokens and the entries of a folder."""
+"""The answers of a Hub: its errors by their headers, the links of a file, tokens, the entries of a folder."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def hash_of(headers: Mapping[str, str]) -> Hash | None:
 
 
 def size_of(headers: Mapping[str, str], *, whole: bool) -> int | None:
-    """How long a file is: X-Linked-Size, else the Content-Length of an answer that would have been the ``whole``."""
+    """The size of a file: X-Linked-Size, else the Content-Length of an answer that would have been the ``whole``."""
     for name in ("x-linked-size", "content-length") if whole else ("x-linked-size",):
         text = headers.get(name, "").strip()
         if re.fullmatch("[0-9]{1,18}", text):

@@ -130,7 +130,7 @@ class HubLocator:
 
 
 def _split_revision(text: str) -> tuple[str, str]:
-    """What follows an @, as revision and path."""
+    """Split what follows an @ into revision and path."""
     if (slashed := _SLASHED_REVISION.match(text)) is not None:
         return slashed[0], text[slashed.end() + 1 :]
     quoted, _, path = text.partition("/")

@@ -12,7 +12,7 @@ from xetstore.platform.threads import start_thread
 from xetstore.remote.calls import Call
 
 TICK_SECONDS: Final = 0.05
-"""How often a lookup looks whether it is still wanted."""
+"""Seconds after which a lookup looks whether it is still wanted."""
 
 Found: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
@@ -20,7 +20,7 @@ Found: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, 
 def addresses(host: str, port: int, call: Call, deadline: float) -> Found:
     """The addresses of a host for TCP, as socket.getaddrinfo gives them; ``deadline`` is a monotonic time.
 
-    Nothing ends a lookup that is under way: one that takes too long is left to a thread that nobody waits for. Raises
+    Nothing ends a lookup that is under way: one that takes too long is left to a thread that is not waited for. Raises
     OSError or UnicodeError where there is no such host, TimeoutError at the deadline, and InterruptedCallError.
     """
     try:

@@ -46,7 +46,7 @@ def open_part(answer: Answer) -> Part | None:
 
 
 def _read(answer: Answer, nbytes: int) -> bytes:
-    """So many bytes, or what is left of the answer."""
+    """Read ``nbytes`` bytes, or what is left of the answer."""
     view = memoryview(bytearray(nbytes))
     got = 0
     while got < nbytes and (count := answer.readinto(view[got:])):

@@ -1,4 +1,4 @@
-"""What the environment says of the network: which proxy leads to a host, and whose certificates are trusted."""
+"""The network as the environment describes it: the proxy to a host, and the certificates that are trusted."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def origin_of(url: str) -> Origin:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself: nobody listens in between."""
+    """True if a host is this machine itself: nothing on the way can listen."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

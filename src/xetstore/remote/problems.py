@@ -1,4 +1,4 @@
-"""Problems: what an answer that is no success means, as one of our errors with the server's own words in it."""
+"""Problems: an answer that is no success, as one of our errors with the server's own words in it."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ _HINTS: Final[dict[type[XetError], str]] = {
     TooLargeError: "the server takes less than this: ask who runs it what its limits are",
     NotFoundError: "check the hash and the address; where a token is needed, it may be one that cannot see this",
     IntegrityError: "what arrived there is not what was sent, or was never right: send it again",
-    DamagedError: "whoever runs the server should check its store",
+    DamagedError: "the operator of the server should check its store",
     AccessDeniedError: "the proxy wants a login: put it into its URL",
     UnauthenticatedError: "give a token that is valid for this server, or renew it",
     ForbiddenError: "a token with more rights is needed, or the URL has expired",
     UnavailableError: "try again later",
-    StorageFullError: "the server has no room left: whoever runs it has to make some",
+    StorageFullError: "the server has no room left: its operator has to make some",
     TimedOutError: "try again later, or over a better connection",
     TooManyRequestsError: "wait, then try again, with fewer requests at a time",
 }

@@ -1,4 +1,4 @@
-"""RateLimit: so many bytes per second in one direction, whatever the number of connections."""
+"""RateLimit: at most N bytes per second in one direction, whatever the number of connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_SLICE_BYTES: Final = 256 << 10
 class RateLimit:
     """A token bucket that holds one slice. Thread-safe.
 
-    Whoever wants to move bytes takes them first, at most ``slice_bytes`` at a time, and waits until it is their turn:
+    Who wants to move bytes takes them first, at most ``slice_bytes`` at a time, and waits until it is their turn:
     in no second more than the rate and one slice are handed out. ``clock`` gives seconds that never go back.
     """
 

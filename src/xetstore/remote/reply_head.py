@@ -16,7 +16,7 @@ MAX_HEAD_BYTES: Final = 1 << 20
 
 
 class ReplyHead:
-    """What http.client reads the lines of a head from. ``reader`` buffers what comes from ``sock``.
+    """The lines of a head, as http.client reads them. ``reader`` buffers what comes from ``sock``.
 
     Raises TimedOutError at the exchange's deadline, however many bytes or interim answers came before it, and
     UnavailableError for a head without end.
@@ -27,7 +27,7 @@ class ReplyHead:
         self._sock = sock
         self._exchange = exchange
         self._left = MAX_HEAD_BYTES
-        # So many bytes, to the end of a head, are in the buffer: as a rule all of it comes at once.
+        # The bytes in the buffer up to the end of a head: as a rule all of it comes at once.
         self._there = 0
 
     def readline(self, limit: int) -> bytes:
@@ -65,7 +65,7 @@ class ReplyHead:
         """Nothing: http.client calls it."""
 
     def _peek(self) -> bytes:
-        """What is there, at least one byte; empty at the end of the connection."""
+        """The bytes that are there, at least one; empty at the end of the connection."""
         exchange = self._exchange
         may_be_end = False
         while True:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for what, in seconds, and how often to try.
+    """The length of each wait, in seconds, and the number of attempts.
 
     ``connect`` for a connection, and as long for TLS and a proxy; ``answer`` for the head of an answer after a request
     was sent; ``idle`` for the next byte while a body is moved; ``hedge`` until a silent range is asked for a second
@@ -50,12 +50,12 @@ class Patience:
 
 
 def may_pass(error: XetError) -> bool:
-    """Whether the same call may succeed later."""
+    """True if the same call may succeed later."""
     return isinstance(error, UnavailableError)
 
 
 def retry_after_seconds(text: str | None, *, now: float | None = None) -> float | None:
-    """What a Retry-After header asks for: seconds, or a date, of which ``now`` (unix seconds) is taken off.
+    """The wait that a Retry-After header asks for: seconds, or a date, of which ``now`` (unix seconds) is taken off.
 
     >>> retry_after_seconds("7"), retry_after_seconds("soon")
     (7.0, None)
@@ -136,7 +136,7 @@ def retrying(
     emit: Emit,
     chance: Callable[[], float] = random.random,
 ) -> T:
-    """What ``work`` returns, made again as long as it fails with an error that may pass.
+    """Do ``work``, again as long as it fails with an error that may pass; return its result.
 
     Raises the last error, of the same kind, with the number of attempts in its message.
     """

@@ -1,4 +1,4 @@
-"""Server: one Xet server as a client knows it: its URL, who may call it, and what turned out to be missing there."""
+"""Server: one Xet server as a client knows it: its URL, its tokens, and the calls found to be missing there."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Credentials:
         return {} if self._token is None else {"authorization": f"Bearer {self._token.secret.reveal()}"}
 
     def renew(self, status: int) -> bool:
-        """Whether a call that got ``status`` is worth repeating with another token: once in its life."""
+        """True if a call that got ``status`` is worth repeating with another token: once in its life."""
         refused = status == 401 or (status == 403 and self._write)
         if not refused or self._tokens is None or self._is_renewed:
             return False
@@ -67,7 +67,7 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must be in no message, whatever a server says."""
+        """Texts that must be in no message, whatever a server says."""
         return () if self._token is None else (self._token.secret.reveal(),)
 
 
@@ -86,7 +86,7 @@ class Queries:
 
     @property
     def are_paused(self) -> bool:
-        """Whether to do without."""
+        """True if the client should do without."""
         return self._clock() < self._paused_until
 
     def succeeded(self, announced: str | None = None) -> None:
@@ -148,11 +148,11 @@ class Server:
         return Credentials(self.tokens, write=write)
 
     def pace_of(self, host: str) -> Pace:
-        """How fast ranges come from a host that this server sends its clients to."""
+        """The pace of the ranges from a host that this server sends its clients to."""
         return self._paces.setdefault(host, Pace())
 
     def lacks(self, name: str) -> bool:
-        """Whether a call turned out not to exist here."""
+        """True if a call turned out not to exist here."""
         return name in self._absent
 
     def fall_back(self, name: str, used: str) -> None:
@@ -247,7 +247,7 @@ class Server:
         return self.transport.request(method, url, headers=sent, body=body, timeout=timeout, calls=call, wait=wait)
 
     def retrying(self, name: str, work: Callable[[], T], call: Call) -> T:
-        """What ``work`` returns, after as many attempts as it takes and patience allows."""
+        """Do ``work``, with as many attempts as it takes and patience allows; return its result."""
         return retrying(name, work, patience=self.transport.patience, calls=call, emit=self.emit)
 
     def read_bound(self, answer: Answer, limit: int, question: str) -> bytes:

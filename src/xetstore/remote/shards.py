@@ -21,7 +21,7 @@ MAX_FRAME_BYTES: Final = 1 << 20
 MAX_ANSWER_BYTES: Final = 1 << 20
 READ_BYTES: Final = 64 << 10
 COMMITS: Final = 10
-"""All of a commit may take so many times what it may take to get a step further."""
+"""The time for all of a commit, in times of what it may take to get a step further."""
 
 
 _STAGES: Final = ("uploading", "syncing")
@@ -103,7 +103,7 @@ def _v2_outcome(server: Server, answer: Answer, credentials: Credentials) -> boo
 
 
 class _Advance:
-    """Whether a server gets further with a commit. A frame that is repeated says that it is alive, and no more."""
+    """Watches whether a server gets further with a commit. A repeated frame says that it is alive, and no more."""
 
     def __init__(self, peer: str, seconds: float) -> None:
         self._peer = peer

@@ -1,4 +1,4 @@
-"""Connections through a SOCKS proxy, with what the extra ``socks`` brings (PySocks)."""
+"""Connections through a SOCKS proxy, with the extra ``socks`` (PySocks)."""
 
 from __future__ import annotations
 

@@ -77,19 +77,19 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a server accepts for a while. ``expires_at`` is unix seconds, ``cas_url`` the server it is for, if told."""
+    """A token for a while. ``expires_at`` is unix seconds, ``cas_url`` the server it is for, if told."""
 
     secret: Secret
     expires_at: float | None = None
     cas_url: str | None = None
 
     def lasts(self, now: float, seconds: float = MARGIN_SECONDS) -> bool:
-        """Whether it is good for more than so many seconds. One of unknown expiry is."""
+        """True if it is good for more than ``seconds``. One of unknown expiry is."""
         return self.expires_at is None or self.expires_at > now + seconds
 
 
 class TokenSource(Protocol):
-    """Where the tokens for one server come from. Thread-safe."""
+    """The source of the tokens for one server. Thread-safe."""
 
     def token(self, *, write: bool) -> Token | None:
         """One that is valid for 30 s more, obtained if need be; None: go without. Raises AccessDeniedError."""
@@ -119,7 +119,7 @@ class FixedToken:
 
 
 class FileToken:
-    """The token in a file, which somebody else may replace: it is read again when the server refuses it."""
+    """The token in a file, which another program may replace: it is read again when the server refuses it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -132,7 +132,7 @@ class FileToken:
         return self._held
 
     def renew(self, refused: Token | None, *, write: bool) -> Token | None:  # noqa: ARG002
-        """What the file holds now, if it is another one."""
+        """Read the file again: the token that it holds now, if it is another one."""
         self._held = self._read()
         return self._held if self._held != refused else None
 
@@ -204,7 +204,7 @@ class RenewedTokens(ABC):
                 if not token.lasts(self._clock(), 0):
                     raise UnauthenticatedError(
                         f"the new {scope} token has expired already",
-                        hint="compare the clocks of this machine and of whoever issued it",
+                        hint="compare the clocks of this machine and of its issuer",
                     )
             except XetError as error:
                 if not isinstance(error, InterruptedCallError):
@@ -235,7 +235,7 @@ class CallbackTokens(RenewedTokens):
         self._callback = callback
 
     def obtain(self, scope: str) -> Token:
-        """What the callback gives. Raises UnauthenticatedError from what it raises, unless that is a XetError."""
+        """Call the callback. Raises UnauthenticatedError from what it raises, unless that is a XetError."""
         try:
             given = self._callback(scope)
         except XetError:
@@ -268,7 +268,7 @@ class RouteTokens(RenewedTokens):
         self._ask = ask
 
     def obtain(self, scope: str) -> Token:
-        """What the route answers."""
+        """Ask the route."""
         return self._ask(scope)
 
 

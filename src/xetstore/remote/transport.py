@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Call", "Calls", "Patience", "Transport"]
 
 POOLED_CONNECTIONS: Final = 64
-"""So many idle connections to one host are kept; there may be more in use."""
+"""Idle connections to one host that are kept; there may be more in use."""
 POOLED_HOSTS: Final = 32
 STALE_TRIES: Final = 3
 READ_BYTES: Final = 64 << 10
 ANSWER_RATE: Final = 64 << 10
-"""An answer that is read whole has the time of an answer, and a second for so much of what it may have."""
+"""Bytes for which an answer that is read whole has one more second than the time of an answer."""
 
 _RATE_BUFFERS: Final = (16 << 10, 1 << 20)
 _DIGEST: Final = re.compile(r"(?:^|,)\s*sha-256=:([^:]*):")
@@ -104,7 +104,7 @@ class Answer:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all of the body was read, as far as is known."""
+        """True if all of the body was read, as far as is known."""
         return self._reply is None or self._reply.isclosed()
 
     def take(self, view: memoryview) -> int | None:
@@ -163,7 +163,7 @@ class Answer:
             raise IntegrityError(f"{self.peer} answered another question than was asked", hint="try again")
 
     def moved(self, nbytes: int, waited_seconds: float) -> None:
-        """So many bytes came after so long a wait. Raises TimedOutError where they are too few for too long."""
+        """Count bytes that came after a wait. Raises TimedOutError where they are too few for too long."""
         self._waited += waited_seconds
         floor = self._exchange.floor
         if floor.waited(waited_seconds, nbytes):
@@ -354,7 +354,7 @@ class Transport:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is a limit of rate: what comes slowly then says nothing of the network."""
+        """True if there is a limit of rate: what comes slowly then says nothing of the network."""
         return self._download is not None
 
     def check_scheme(self, url: str) -> None:

@@ -82,7 +82,7 @@ class XorbUpload:
                 raise self._garbled() from None
 
     def _by_grant(self) -> bool | None:
-        """Whether it is new; None if it has to be posted."""
+        """Send it by a grant. True if it is new; None if it has to be posted."""
         document = {
             "length": len(self._body),
             "checksum": {"algo": "crc64nvme", "value": str(_kernel.crc64_nvme(self._body))},
@@ -133,7 +133,7 @@ class XorbUpload:
         return grant
 
     def _put(self, grant: _Grant) -> bool | None:
-        """Whether the bytes were not there before; None if the grant was refused."""
+        """Put the bytes. True if they were not there before; None if the grant was refused."""
         headers = {name: value for name, value in grant.headers.items() if name.lower() not in _OURS}
         with self._server.send_to(grant.method, grant.url, call=self._call, headers=headers, body=self._body) as answer:
             if answer.status == 412:

@@ -88,13 +88,13 @@ class LargeAnswer(Response):
 
 
 def memory_of(count: TermCount, *, hashes: bool) -> int:
-    """The memory that a reconstruction of so much takes, at most."""
+    """The memory that a reconstruction takes at most."""
     ranges = min(count.terms, count.xorbs * _RANGES_OF_A_XORB)
     return count.terms * TERM_BYTES + ranges * RANGE_BYTES + count.chunks * HASH_BYTES * hashes
 
 
 def enough_terms(site: Site) -> int:
-    """So many terms are too many for any answer: no more of them have to be counted."""
+    """Terms that are too many for any answer: no more of them have to be counted."""
     return site.settings.max_answer_bytes // TERM_BYTES + 1
 
 

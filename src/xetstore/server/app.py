@@ -1,4 +1,4 @@
-"""The application: every path there is, and what answers it. openapi.py describes the same table."""
+"""The application: every path there is, and its handler. openapi.py describes the same table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ROUTES: Final = (
     Route("/xorb/{prefix}/{hash}", _XORB),
     Route("/shards", _SHARD),
     Route("/shard/{prefix}/{hash}", _SHARD),
-    # The server itself. Whoever watches it is never told to wait.
+    # The server itself. A monitor is never told to wait.
     Route("/v1/telemetry", {"POST": telemetry.post_telemetry}),
     Route("/health/live", _get(status.live), limited=False),
     Route("/health/ready", _get(status.ready), limited=False),

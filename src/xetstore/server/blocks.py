@@ -1,4 +1,4 @@
-"""Blocks of memory for bodies, used again and again: fresh memory costs as much as what is done with it."""
+"""Blocks of memory for bodies, used again and again: fresh memory costs as much as the work with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Blocks:
         return free.pop() if free else memoryview(bytearray(nbytes))
 
     def give_back(self, block: memoryview) -> None:
-        """Nobody uses it any more, nor a part of it."""
+        """Give it back: neither it nor a part of it is used any more."""
         free = self._free[len(block)]
         if len(free) < KEPT_BLOCKS:
             free.append(block)

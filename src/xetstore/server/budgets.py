@@ -1,4 +1,4 @@
-"""Budgets: what all requests together may hold of one thing, bytes in memory or places to work in, and each holder.
+"""Budgets: the most that all requests, and each holder, may hold of one thing, bytes in memory or places to work in.
 
 A *holder* is a namespace, a token or an address; a request is counted against all of its own. One holder has at most a
 share of a budget, so that what is left is for others however much it asks for.
@@ -30,7 +30,7 @@ from typing import Final
 from xetstore.errors import UnavailableError
 
 RETRY_SECONDS: Final = 5.0
-"""What a client is told to wait when all of the budget stayed in use."""
+"""The wait that a client is told when all of the budget stayed in use."""
 
 Holders = tuple[str, ...]
 
@@ -60,7 +60,7 @@ class Budget:
         self.name = name
         self.total = total
         self.most = max(1, min(total, int(total * share)))
-        """What one holder may have."""
+        """The most that one holder may have."""
         self.used = 0
         self.on_refused: Callable[[], None] = lambda: None
         self._queue_seconds = queue_seconds
@@ -71,11 +71,11 @@ class Budget:
 
     @property
     def waiting(self) -> int:
-        """How many reservations are queued."""
+        """The number of reservations that wait."""
         return sum(len(line.waiters) for line in self._lines.values())
 
     def holds(self, holder: str) -> int:
-        """What one holder has."""
+        """The amount that one holder has."""
         return self._held[holder]
 
     @asynccontextmanager

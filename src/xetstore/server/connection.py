@@ -1,4 +1,4 @@
-"""Connection: what one TCP connection may cost before a request of it is known. uvicorn's HTTP protocol, with limits.
+"""Connection: limits of one TCP connection before a request of it is known. uvicorn's HTTP protocol, with limits.
 
 What is refused here never reaches the application: too many connections (503), a head that does not arrive in
 time (408) or is too long (431), what is no HTTP at all (400), and a message whose end is in doubt (framing.py). All of
@@ -43,16 +43,16 @@ from xetstore.server.settings import ServerSettings
 MAX_HEAD_BYTES: Final = 64 << 10
 """Most bytes that the request line and the headers of one request may have together."""
 LINGER_SECONDS: Final = 1.0
-"""How long a refused client's bytes are still read and dropped: closing on unread ones would reset the connection."""
+"""Seconds for which a refused client's bytes are read and dropped: closing on unread ones resets the connection."""
 STALL_GRACE_SECONDS: Final = 1.0
-"""So much longer than ``stall_seconds`` a client is waited for that takes nothing: an answer that is sent in parts has
+"""The wait beyond ``stall_seconds`` for a client that takes nothing: an answer that is sent in parts has
 its own patience, which is to end first, for it says why.
 """
 RETRY_SECONDS: Final = 1
 HEAD_READ_BYTES: Final = 256 << 10
 BODY_READ_BYTES: Final = 1 << 20
-"""How much is read from a socket at a time: more where the application wants a long body, for each time costs as much
-as a copy of it does. Nobody who has not been let in gets so much memory.
+"""Bytes that are read from a socket at a time: more where the application wants a long body: each time costs as much
+as a copy of it does. A client that was not let in gets no such memory.
 """
 
 
@@ -84,7 +84,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._is_in_body = False
         self._is_refused = False
-        # Of the body of the latest request, where its length was told: what was not received yet, whoever counts it.
+        # Of the body of the latest request, where its length was told: what was not received yet, in either way.
         self._body_left = 0
         self._body_is_chunked = False
         self._is_past_parser = False
@@ -342,7 +342,7 @@ class Connection(HttpToolsProtocol):
         return self._body_left, os.dup(self.transport.get_extra_info("socket").fileno())
 
     def give_body_back(self, left: int) -> None:
-        """Go on reading. So much of the body was not received, and is received as ever."""
+        """Go on reading. What of the body was not received is received as ever."""
         self._body_left = left
         self._end_body()
         self.flow.resume_reading()
@@ -375,12 +375,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def is_new(self) -> bool:
-        """Whether there was no request on it yet."""
+        """True if there was no request on it yet."""
         return self._is_new
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is with the application."""
+        """True if a request is with the application."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_reading(self) -> None:

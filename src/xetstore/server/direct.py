@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 BODY_SOCKET: Final = "xetstore.body_socket"
 """Under this key an ASGI scope has a BodySocket, where the connection can have one."""
 TURN_BYTES: Final = 8 << 20
-"""A thread is given back after so much, for others may wait for one."""
+"""Bytes after which a thread is given back, because others may wait for one."""
 LOST_SECONDS: Final = 1.0
 """The event loop, which watches the same socket, hears within this time that the connection is lost."""
 SLOW_ANSWER: Final = "the client took the answer"
-"""What an error for a slow client begins with."""
+"""The start of an error for a slow client."""
 
 
 class Source(Protocol):
-    """Where the bytes of a body come from."""
+    """A source of the bytes of a body."""
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the buffer; return how many bytes that is, fewer than it has only at the end."""
@@ -45,7 +45,7 @@ class BodySocket:
         self._cycle = cycle
 
     def open(self) -> int | None:
-        """A descriptor of the socket, the caller's to close; None if there is something unsent, or nobody left.
+        """A descriptor of the socket, the caller's to close; None if there is something unsent, or the client has left.
 
         It is one of its own: closed by the event loop, that of the transport could be another connection's by now.
         """
@@ -54,7 +54,7 @@ class BodySocket:
         return os.dup(self._transport.get_extra_info("socket").fileno())
 
     def sent(self, nbytes: int) -> None:
-        """So much of the body was sent by it."""
+        """Count bytes of the body that were sent by it."""
         self._cycle.expected_content_length -= nbytes
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Handler = Callable[[Request], Awaitable["Response"]]
 
 KEEP_ALIVE_BYTES: Final = 1 << 20
-"""A body that nobody wanted, up to this long, is read to its end, and the connection serves the next request."""
+"""A body that is not wanted, of at most this length, is read to its end, and the connection serves the next request."""
 CLIENT_CLOSED: Final = 499
 """Stands in the log for the status of a request whose client left before it was answered."""
 UNKNOWN_ROUTE: Final = "unknown"
@@ -235,7 +235,7 @@ class _Exchange:
         self._linger = True
 
     async def run(self) -> None:
-        """Answer, whatever happens, unless there is nobody left to answer to."""
+        """Answer, whatever happens, unless the client has left."""
         metrics = self._edge.site.metrics
         self._scope["app"] = self._edge
         self._scope.setdefault("state", {})["request_id"] = self.request_id
@@ -330,7 +330,7 @@ class _Exchange:
         return not (self._body_ended or self._client_gone)
 
     def _closes(self) -> bool:
-        """Whether the connection ends with an answer that comes before the end of the body."""
+        """True if the connection ends with an answer that comes before the end of the body."""
         if not (self._linger and self._body_asked_for) or self._body_bytes is None:
             return True
         return self._body_bytes - self._received > KEEP_ALIVE_BYTES

@@ -1,4 +1,4 @@
-"""What an editor of a file has to know of the parts it does not touch: GET /v2/file-chunk-hashes."""
+"""GET /v2/file-chunk-hashes: all that an editor of a file has to know of the parts it does not touch."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 CUT_SECONDS: Final = 1
-"""What is left to connections that are still open when all requests are answered, or the drain is over."""
+"""Seconds for connections that are still open when all requests are answered, or the drain is over."""
 FORCED_SECONDS: Final = 3
-"""What is left to everything when the server is told to stop for the second time."""
+"""Seconds for everything when the server is told to stop for the second time."""
 INTERRUPTED: Final = 130
 
 _log = logging.getLogger("xetstore.server")
@@ -36,7 +36,7 @@ _log = logging.getLogger("xetstore.server")
 class Server(uvicorn.Server):
     """uvicorn's server, which tells when it accepts connections, and drains before it stops.
 
-    When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers whoever asks. Idle
+    When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers. Idle
     connections are closed. Once no request is in flight, or after ``drain_seconds``, it stops listening and cuts off
     what is left. Told so again, it does that at once: ``force_exit``. A process then ends within three seconds.
 
@@ -94,7 +94,7 @@ class Server(uvicorn.Server):
             last_word.start()
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether it is time to stop listening."""
+        """True if it is time to stop listening."""
         stop = await super().on_tick(counter)
         return stop or (self.draining.is_set() and self._is_drained())
 

@@ -1,4 +1,4 @@
-"""What one client, and all of them together, may take: requests per second, bytes in memory, time for a body."""
+"""Limits for one client, and for all of them together: requests per second, bytes in memory, time for a body."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MAX_KEYS: Final = 1 << 16
 PROGRESS_BYTES: Final = 64 << 10
 """A sender slower than this in every ``stall_seconds`` is cut off."""
 DISCARD_BYTES: Final = XET_GEARHASH_BLAKE3.max_xorb_body_bytes + (1 << 20)
-"""Most that is read of a body nobody wants: any valid one, since some clients read no answer before they sent it."""
+"""Most that is read of an unwanted body: any valid one, since some clients read no answer before they sent it."""
 DISCARD_SECONDS: Final = 30.0
 DISCARD_IDLE_SECONDS: Final = 5.0
 SLOW_BODY: Final = "the body came"
-"""What an error for a slow sender begins with."""
+"""The start of an error for a slow sender."""
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection in the middle of its body. Nobody is left to answer; nothing is wrong here."""
+    """The client closed the connection in the middle of its body. It cannot be answered; nothing is wrong here."""
 
 
 class TokenBuckets:
@@ -82,7 +82,7 @@ class TokenBuckets:
 
 
 class Pace:
-    """How long a client is still waited for, by what it has moved: ``progress_bytes`` in every ``stall_seconds``, and
+    """The patience with one client, by what it has moved: ``progress_bytes`` in every ``stall_seconds``, and
     ``rate`` bytes a second on average once it has been waited for during ``grace_seconds``; a rate of 0 is no limit.
 
     Only waiting for the client counts: what the server takes for its own work is not held against it.
@@ -105,7 +105,7 @@ class Pace:
         self._mean_left -= seconds
 
     def moved(self, nbytes: int) -> None:
-        """It sent so much, or took it."""
+        """Count bytes that it sent, or took."""
         self._progress += nbytes
         if self._progress >= self._progress_bytes:
             self._progress = 0
@@ -151,7 +151,7 @@ class Limits:
         return self.reading, self.receiving, self.committing, self.commits, self.shards
 
     def pace(self, progress_bytes: int = PROGRESS_BYTES) -> Pace:
-        """How long the client of a body that begins now is waited for."""
+        """The patience with the client of a body that begins now."""
         return Pace(progress_bytes, self._stall_seconds, self._rate, self._grace)
 
     async def read_body(self, request: Request, max_bytes: int) -> bytearray:

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TextIO
 REDACTED: Final = "[redacted]"
 REPEATS: Final = 20
 REPEATS_SECONDS: Final = 10.0
-"""So many warnings or errors of one kind are written within this time; the others are counted."""
+"""Warnings or errors of one kind that are written within this time; the others are counted."""
 MAX_KINDS: Final = 256
 FIELDS: Final = "fields"
 """The name in ``extra`` of what a message says already: a dictionary, for readers that are programs."""
@@ -101,7 +101,7 @@ class Entry(logging.LogRecord):
 
 _MAX_BLANKS: Final = 16
 _blanks: Final[dict[tuple[str, int, int], dict[str, Any]]] = {}
-"""What all records of a logger have in common that a thread of a process makes."""
+"""The fields that all records of a logger have in common that a thread of a process makes."""
 
 
 class TextFormatter(logging.Formatter):
@@ -266,7 +266,7 @@ def _second(second: int) -> str:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given by ``extra``, the request's id first."""
+    """The fields given by ``extra``, the request's id first."""
     given = {name: value for name, value in vars(record).items() if name not in _OWN}
     first = {"request_id": given.pop("request_id")} if "request_id" in given else {}
     return first | given

@@ -36,7 +36,7 @@ _PREFIX: Final = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$", "examples":
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a handler does, whatever the path that leads to it.
+    """The description of a handler, whatever the path that leads to it.
 
     ``scope`` is what the token has to allow, None where none is needed. ``body`` is what a request's body is:
     its media type and schema. ``answers`` are statuses with their description and content; ``errors`` further
@@ -345,4 +345,4 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         summary="This document", tag="Server", answers={200: ("It.", _content(_JSON, {"type": "object"}))}
     ),
 }
-"""What each handler does."""
+"""The description of each handler."""

@@ -1,4 +1,4 @@
-"""The schemas of /openapi.json: what requests and answers consist of."""
+"""The schemas of /openapi.json: the parts of requests and answers."""
 
 from __future__ import annotations
 

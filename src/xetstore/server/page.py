@@ -25,7 +25,7 @@ _STYLE_HASH: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 CONTENT_POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a browser may do with the page: show it, in this style."""
+"""The rights of a browser with the page: show it, in this style."""
 
 
 def render(version: str, uptime_seconds: float | None, totals: Totals | None) -> str:
@@ -46,7 +46,7 @@ def render(version: str, uptime_seconds: float | None, totals: Totals | None) ->
 
 
 def uptime_text(seconds: float) -> str:
-    """How long, in the two largest units.
+    """A time span in its two largest units.
 
     >>> uptime_text(59), uptime_text(3700), uptime_text(200_000)
     ('59 s', '1 h 1 min', '2 d 7 h')

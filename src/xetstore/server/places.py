@@ -46,7 +46,7 @@ class Places:
 
     @property
     def idle(self) -> int:
-        """How many of them no request is being answered on."""
+        """The number of connections on which no request is being answered."""
         return len(self._idle)
 
     def take(self, place: Place, address: str) -> bool:

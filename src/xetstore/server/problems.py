@@ -53,7 +53,7 @@ class UnknownChunkError(NotFoundError):
 
 
 class InternalError(XetError):
-    """Something went wrong that nobody foresaw. What it was is for the log only."""
+    """A defect: an error that was not foreseen. What it was is for the log only."""
 
     code = "internal"
 
@@ -62,7 +62,7 @@ class InternalError(XetError):
 
 
 def as_xet_error(error: Exception) -> XetError:
-    """What a client is told of an exception: of one that was not foreseen, that and no more."""
+    """The error that a client is told for an exception: for one that was not foreseen, no more than that."""
     if isinstance(error, XetError):
         return InternalError() if type(error) is XetError else error
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
@@ -76,10 +76,10 @@ def as_xet_error(error: Exception) -> XetError:
 
 
 def message_of(error: XetError) -> str:
-    """What a client is told of an error, in words."""
+    """The message of an error for a client."""
     message = str(error)
     if error.http_status >= 500:
-        # These speak of this machine, and their hints to whoever runs it: the log has all of it.
+        # These speak of this machine, and their hints to its operator: the log has all of it.
         return _PATH.sub("…", message)
     return f"{message}; {error.hint}" if error.hint else message
 

@@ -114,7 +114,7 @@ def content_range(start: int, end: int, size: int) -> str:
 
 @dataclass(frozen=True)
 class Framing:
-    """How ranges of an object of ``size`` bytes are sent: one as it is, several as multipart/byteranges (14.6).
+    """The form of ranges of an object of ``size`` bytes: one as it is, several as multipart/byteranges (14.6).
 
     ``boundary`` is 1 to 70 letters and digits that cannot be guessed, so that no data can pretend to be a part.
 

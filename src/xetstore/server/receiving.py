@@ -1,7 +1,7 @@
 """Receiving a long body: read and taken by one thread at a time, past the HTTP parser and the event loop's buffers.
 
 The event loop's own way costs new memory for each part that is read, another copy of it in the parser, and a change of
-threads for each block. Where a body's length is known, and nobody encrypts it, a thread reads what the socket has into
+threads for each block. Where a body's length is known, and it is not encrypted, a thread reads what the socket has into
 a block that is used again, and hands it on, and the next one. While the socket has nothing no thread waits.
 """
 
@@ -28,11 +28,11 @@ BODY_SOURCE: Final = "xetstore.body_source"
 LEAST_BYTES: Final = 1 << 20
 """Shorter bodies are not worth it."""
 BLOCK_BYTES: Final = 1 << 20
-"""What is handed on at a time."""
+"""Bytes that are handed on at a time."""
 WAKE_BYTES: Final = 256 << 10
 """Less than this is not worth a thread, unless it is all that comes."""
 TURN_BYTES: Final = 8 << 20
-"""A thread is given back after so much, for others may wait for one."""
+"""Bytes after which a thread is given back, because others may wait for one."""
 
 DIRECT_BYTES: Final = 2 << 20
 """Memory of a body that is received directly, measured: a block, and the chunks that its taker has open."""
@@ -50,7 +50,7 @@ class BodySource:
         self._connection = connection
         self._cycle = cycle
         self.received_bytes = 0
-        """What was received by :meth:`rest`."""
+        """Bytes that were received by :meth:`rest`."""
 
     async def rest(self, take: Take, pace: Pace) -> None:
         """Hand on all that was not received yet, but for the end.

@@ -1,4 +1,4 @@
-"""How to rebuild files: GET /v1 and /v2/reconstructions, one file or a range of it, or several at once; their sizes."""
+"""GET /v1 and /v2/reconstructions: how to rebuild a file or a range of it, or several files; their sizes."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _object(xorb: Hash, ranges: Sequence[FetchRange]) -> str:
 
 
 def _apart(url_of: UrlMaker) -> UrlMaker:
-    """The same URLs, each for one range and with a fragment that says which: nobody sends that to a server.
+    """The same URLs, each for one range and with a fragment that says which: no client sends that to a server.
 
     hf_xet 1.1 and 1.2 take two downloads for one if their URLs are equal, and hand the bytes of one range to both.
     """
@@ -208,7 +208,7 @@ async def _answer(
     gzip: bool,
     small: TermCount,
 ) -> Response:
-    """JSON that nobody in between may keep, since its URLs expire (14.6.1); compressed with ``gzip`` if it is long.
+    """JSON that no cache in between may keep, since its URLs expire (14.6.1); compressed with ``gzip`` if it is long.
 
     ``encode`` makes it, of no more than it is told to. One that is more than ``small`` is measured first. Its digest
     (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies. Another one, over

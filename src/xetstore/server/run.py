@@ -91,7 +91,7 @@ def make_site(
     authority: TokenAuthority | None,
     clock: Callable[[], float] = time.time,
 ) -> Site:
-    """What the handlers of a server need. ``clock`` gives unix seconds."""
+    """Make what the handlers of a server need. ``clock`` gives unix seconds."""
     return Site(
         cas=cas,
         authority=authority,
@@ -117,7 +117,7 @@ def make_places(settings: ServerSettings) -> Places:
 
 
 def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:
-    """The file with a token that may do everything, for whoever may read the store's access folder.
+    """The file with a token that may do everything, for users who may read the store's access folder.
 
     One that is missing or no longer valid is issued. Raises AccessDeniedError if others may read the file.
     """

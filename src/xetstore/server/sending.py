@@ -1,4 +1,4 @@
-"""Sending what a store holds: blocks of it read in threads, to a client that may be slow, or leave."""
+"""Sending bytes of a store: blocks read in threads, to a client that may be slow, or leave."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from xetstore.server.ranges import Framing
 
 BLOCK_BYTES: Final = 512 << 10
-"""What is read at a time. Two such blocks are in memory: one that is read, and one that is sent."""
+"""Bytes that are read at a time. Two such blocks are in memory: one that is read, and one that is sent."""
 SLICE_BYTES: Final = 256 << 10
-"""What a client has to take within ``stall_seconds``."""
+"""Bytes that a client has to take within ``stall_seconds``."""
 
 
 class ClosableSource(Source, Protocol):

@@ -40,7 +40,7 @@ def _setting(default: Any, text: str, *, at_least: float = 0, at_most: float = _
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How a server runs. A value that exists is valid: what cannot be, or not together, raises UsageError.
+    """The settings of a server. A value that exists is valid: what cannot be, or not together, raises UsageError.
 
     Sizes are bytes, times seconds. A rate of 0 is no limit.
 
@@ -59,7 +59,7 @@ class ServerSettings:
         "signed", "URLs of xorbs: signed, or plain ones that need a token or a proxy that asks."
     )
     url_ttl_seconds: int = _setting(900, "How long a signed URL is valid.", at_least=10, at_most=86400)
-    dedup: Literal["store", "namespace", "off"] = _setting("store", "Who shares chunks: all, a namespace, nobody.")
+    dedup: Literal["store", "namespace", "off"] = _setting("store", "Who shares chunks: all, each namespace, none.")
     private_namespaces: tuple[str, ...] = _setting((), "Namespaces whose chunks are offered to no other, with commas.")
     max_bytes_in_flight: int = _setting(
         512 << 20, "Bytes in memory at once for answers, as many for bodies, and as many for shards.", at_least=1 << 20
@@ -148,7 +148,7 @@ def choices_of(knob: Field[Any]) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only."""
+    """True if an address to listen on can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

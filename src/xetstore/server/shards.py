@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
 
 TICK_SECONDS: Final = 0.25
-"""How often a commit is looked at for news."""
+"""Seconds after which a commit is looked at for news."""
 HEARTBEAT_SECONDS: Final = 20.0
-"""How often the last frame is repeated while there is none: clients and proxies give up on silence."""
+"""Seconds after which the last frame is repeated while there is none: clients and proxies give up on silence."""
 
 MEMORY_FACTOR: Final = 12
 """A shard in memory: its bytes, what they are parsed into, the normalised form that is stored, rows. Measured: 8 to 10.

@@ -1,4 +1,4 @@
-"""Site: what every handler needs, who the caller is, and what this server is called from outside."""
+"""Site: the common needs of all handlers, who the caller is, and the URL of this server from outside."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from xetstore.server.settings import ServerSettings
 
 ANONYMOUS: Final = Caller(namespace="default", scope=Scope.WRITE, token_id="anonymous")
-"""Whoever calls a server that asks for no tokens."""
+"""The caller of a server that asks for no tokens."""
 
 MAX_VIEWS: Final = 1024
 """Namespaces whose views of the store are kept. One is made in some microseconds."""
@@ -62,7 +62,7 @@ class Site:
     _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
-        """Who sent a request that needs ``scope``; also counts it against the rate of its token.
+        """The caller of a request that needs ``scope``; also counts it against the rate of its token.
 
         Raises what :meth:`authenticate` does, and TooManyRequestsError.
         """
@@ -71,7 +71,7 @@ class Site:
         return caller
 
     def authenticate(self, request: Request, scope: Scope) -> Caller:
-        """Who sent a request that needs ``scope``.
+        """The caller of a request that needs ``scope``.
 
         Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small. Without tokens,
         see :func:`refuse_pages`.
@@ -110,7 +110,7 @@ class Site:
         return view
 
     def base_url(self, request: Request) -> str:
-        """Where clients reach this server, without a slash at the end: what URLs in answers start with.
+        """The URL at which clients reach this server, without a slash at the end: what URLs in answers start with.
 
         Raises UsageError if that is taken from a Host header which is none.
         """
@@ -129,7 +129,7 @@ def site_of(request: Request) -> Site:
 
 
 def holders_of(request: Request) -> Holders:
-    """Who holds what a request takes of a budget: its address and, where they are known, its namespace and token."""
+    """The holders of what a request takes of a budget: its address and, where known, its namespace and token."""
     state = request.scope["state"]
     address = f"address {state.get('address', 'unknown')}"
     caller: Caller | None = state.get("caller")
@@ -144,7 +144,7 @@ def parse_hash(text: str) -> Hash:
 
 
 def bearer_token(request: Request) -> str:
-    """What follows ``Bearer`` in the Authorization header (11.1). Raises UnauthenticatedError if there is none."""
+    """The token behind ``Bearer`` in the Authorization header (11.1). Raises UnauthenticatedError if there is none."""
     found = _BEARER.fullmatch(request.headers.get("authorization", ""))
     if found is None:
         raise UnauthenticatedError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
@@ -171,7 +171,7 @@ def refuse_pages(request: Request) -> None:
 
 
 def names_loopback(host: str | None) -> bool:
-    """Whether a Host header names this machine as only itself can: localhost, 127.0.0.0/8 or ::1."""
+    """True if a Host header names this machine as only itself can: localhost, 127.0.0.0/8 or ::1."""
     found = _HOST.fullmatch(host or "")
     return found is not None and is_loopback(found["name"].lower().strip("[]"))
 

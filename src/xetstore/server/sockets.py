@@ -1,4 +1,4 @@
-"""Sockets: where a server listens, what it is called there, and its TLS."""
+"""Sockets: the address at which a server listens, its URL there, and its TLS."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ACCEPTED_AT_ONCE: Final = 1
 tries, and says so, and comes back a second later, as often as this.
 """
 DESCRIPTORS_EACH: Final = 3
-"""What a connection may need: its socket, that again for the thread that moves a body, and the file it moves."""
+"""Descriptors of a connection: its socket, that again for the thread that moves a body, the file that is moved."""
 DESCRIPTORS_KEPT: Final = 128
 """For the index, the logs, and connections that are accepted only to be refused."""
 UNSENT_BYTES: Final = 256 << 10
-"""What the system may hold of an answer that it has not sent yet. It takes MiB otherwise, in steps: of a client that
+"""Bytes of an answer that the system may hold and has not sent yet. It takes MiB otherwise, in steps: of a client that
 takes a little at a time nothing would be seen for minutes.
 """
 
@@ -79,7 +79,7 @@ def connections_within_descriptors(wanted: int) -> int:
 
 
 def url_of(settings: ServerSettings, listening: socket.socket) -> str:
-    """Where a client on this machine finds the server: http://127.0.0.1:8080."""
+    """The URL at which a client on this machine finds the server: http://127.0.0.1:8080."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{settings.scheme}://[{host}]:{port}" if ":" in host else f"{settings.scheme}://{host}:{port}"
@@ -97,7 +97,7 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
             kind = kind_of(OSError(errno.EACCES if Path(name).exists() else errno.ENOENT, ""))
             raise kind(f"{name} cannot be read")
     try:
-        # A password that is asked for would stop the start, at a terminal nobody watches.
+        # A password that is asked for would stop the start, at a terminal that has no user.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
     except (ssl.SSLError, OSError, ValueError) as error:
         raise UsageError(

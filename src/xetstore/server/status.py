@@ -1,4 +1,4 @@
-"""How the server is: alive, ready, its metrics, and the page at ``/``. None of it waits for what uploads wait for."""
+"""The state of the server: alive, ready, metrics, the page at ``/``. None of it waits for what uploads wait for."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Shared(Generic[T]):
     def _note(self, latest: asyncio.Future[T]) -> None:
         self._done_at = time.monotonic()
         if not latest.cancelled():
-            latest.exception()  # whoever asked may have left meanwhile
+            latest.exception()  # the client may have left meanwhile
 
 
 class Status:
-    """What is known of one server, and the threads that find it out. `request.app.state.status`."""
+    """The state of one server, and the threads that find it out. `request.app.state.status`."""
 
     def __init__(self, site: Site, version: str) -> None:
         self.version = version
@@ -108,12 +108,12 @@ class Status:
 
 
 async def live(_request: Request) -> Response:
-    """The process serves requests. Asks nothing and nobody."""
+    """The process serves requests. Asks neither index nor disk."""
     return Response(b'{"status":"live"}', 200, _FRESH, _JSON)
 
 
 async def ready(request: Request) -> Response:
-    """Whether requests should be sent here: 503 while it drains, or its store does not answer."""
+    """Say whether requests should be sent here: 503 while it drains, or its store does not answer."""
     reason = await _status_of(request).not_ready_because()
     body = msgspec.json.encode({"status": "unavailable" if reason else "ready", "reason": reason})
     return Response(body, 503 if reason else 200, {**_FRESH, "Retry-After": "1"} if reason else _FRESH, _JSON)
@@ -128,7 +128,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def page(request: Request) -> Response:
-    """The page at ``/``, or the same as JSON. Whoever may not see the totals sees name and version."""
+    """The page at ``/``, or the same as JSON. A client that may not see the totals sees name and version."""
     status = _status_of(request)
     accept = request.headers.get("accept", "")
     as_json = "application/json" in accept and "text/html" not in accept
@@ -161,7 +161,7 @@ def _require_insight(request: Request) -> None:
 
 
 def _is_local(request: Request) -> bool:
-    """Whether somebody on this machine asks, directly: no proxy for another, no page that a browser runs for one."""
+    """True if a client on this machine asks directly: no proxy for another, no page in a browser."""
     if not is_loopback(peer_address(request.scope)):
         return False
     headers = request.headers

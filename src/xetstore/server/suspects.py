@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
 
 REST: Final = 9
-"""After a look nothing is looked at for so many times as long as it took: all looks take a tenth of a core."""
+"""The pause after a look, in times of what it took: all looks take a tenth of a core."""
 WAIT_SECONDS: Final = 5.0
-"""A client waits so long at most for its turn. Without one nothing is lost: a check finds it, too."""
+"""The longest wait of a client for its turn. Without one nothing is lost: a check finds it, too."""
 
 
 class Suspects:

@@ -1,4 +1,4 @@
-"""What clients report of their transfers, as metrics. Nothing of it is trusted, or kept by client, file or session."""
+"""Reports of clients about transfers, as metrics. Nothing of it is trusted, or kept by client, file or session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENTS: Final = {
     "xet_download_summary": "download",
     "xet_transfer_heartbeat": "heartbeat",
 }
-"""What hf_xet reports: each transfer at its end, and one that takes long every five minutes meanwhile."""
+"""The events that hf_xet reports: each transfer at its end, and one that takes long every five minutes meanwhile."""
 OUTCOMES: Final = frozenset({"ok", "error", "cancelled", "aborted", "dropped", "in_progress"})
 SUMS: Final = (
     "n_files",

@@ -36,9 +36,9 @@ _POOLS: Final = _Pools()
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of a call made in a thread. Whoever is cancelled while waiting for it waits until it is over.
+    """The result of a call made in a thread. A task that is cancelled while it waits goes on until the call is over.
 
-    So what a call works with is in use by nobody any more when its caller cleans up, even when the server stops.
+    So what a call works with is not in use any more when its caller cleans up, even when the server stops.
     """
     return await _run(_POOLS.calls, partial(call, *args, **kwargs))
 
@@ -60,11 +60,11 @@ async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
 
 
 async def settled(running: asyncio.Future[Any]) -> None:
-    """Wait until a call is over, whatever comes of it, and whoever cancels."""
+    """Wait until a call is over, whatever comes of it, even when the task is cancelled."""
     while not running.done():
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError:
             continue
     if not running.cancelled():
-        running.exception()  # or asyncio complains that nobody asked for it
+        running.exception()  # or asyncio complains that it was never retrieved

@@ -1,4 +1,4 @@
-"""Xorbs: POST takes one in, GET and HEAD give its bytes to whoever has a signed URL or, at the edge, a grant."""
+"""Xorbs: POST takes one in, GET and HEAD give its bytes for a signed URL or, at the edge, for a grant."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def authorize_xorb(request: Request) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """What a request for bytes says. ``specs`` is empty if it has no Range, or one that is malformed."""
+    """The demand of a request for bytes. ``specs`` is empty if it has no Range, or one that is malformed."""
 
     method: str
     path: str
@@ -162,7 +162,7 @@ class _Permit:
 
 
 async def _permit(site: Site, request: Request, named: _Object, demand: _Demand) -> _Permit:
-    """What a request may have. Raises ForbiddenError, or NotFoundError at the edge, for anything more than that."""
+    """The bytes that a request may read. Raises ForbiddenError, or NotFoundError at the edge, for more than that."""
     if _at_edge(site):
         cas = site.cas_for(site.caller(request, Scope.READ))
         return await in_thread(_permit_at_edge, site, cas, named, demand)
@@ -237,6 +237,6 @@ def _range_of(request: Request, tag: str) -> tuple[RangeSpec, ...]:
 
 
 def _is_unchanged(request: Request, tag: str) -> bool:
-    """Whether the client has it already: by If-None-Match, which compares weakly (RFC 9110, 13.1.2)."""
+    """True if the client has it already: by If-None-Match, which compares weakly (RFC 9110, 13.1.2)."""
     listed = ",".join(request.headers.getlist("if-none-match")).strip()
     return listed == "*" or tag in _ETAG.findall(listed)

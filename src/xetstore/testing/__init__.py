@@ -1,4 +1,4 @@
-"""What we test our own stores with, for those who write one: contract suites, sample files, fault plans.
+"""Tools to test a store of your own, by which ours are tested: contract suites, sample files, fault plans.
 
 Needs pytest. Subclass a contract, name the class ``Test...``, and give it its fixture:
 

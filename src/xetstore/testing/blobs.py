@@ -1,4 +1,4 @@
-"""BlobStoreContract: what every BlobStore promises, as tests."""
+"""BlobStoreContract: the promises of every BlobStore, as tests."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BlobStoreContract:
         assert list(blobs.list()) == []
 
     def test_an_object_committed_second_is_not_kept(self, blobs: BlobStore) -> None:
-        """Whoever commits first has created it."""
+        """The first to commit has created it."""
         with blobs.create("a/b") as one, blobs.create("a/b") as two:
             one.write(b"first")
             two.write(b"second")

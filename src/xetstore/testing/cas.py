@@ -1,4 +1,4 @@
-"""CasContract: what every Cas promises to an uploader and a downloader, as tests."""
+"""CasContract: the promises of every Cas to an uploader and a downloader, as tests."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 CRASH_EXIT_CODE = 99
-"""How a process ends that a plan made crash."""
+"""The exit code of a process that a plan made crash."""
 
 
 class FaultPlan:
@@ -48,7 +48,7 @@ class FaultPlan:
         self._lock = threading.Lock()
 
     def fail_next(self, after: int = 0) -> None:
-        """Let one of the coming operations fail: the next one, or the one ``after`` so many others."""
+        """Let one of the coming operations fail: the next one, or one that comes ``after`` others."""
         with self._lock:
             self.has_failed = False
             self._fail_at = len(self.operations) + after
@@ -72,7 +72,7 @@ class FaultPlan:
             self.fail()
 
     def fail(self) -> None:
-        """Do what is planned."""
+        """Do as planned."""
         if self._crash:
             os._exit(CRASH_EXIT_CODE)
         raise OSError(self._error, os.strerror(self._error))

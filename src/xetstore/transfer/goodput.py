@@ -1,4 +1,4 @@
-"""How many requests run at a time: more of them as long as that brings more bytes per second."""
+"""The number of requests at a time: more of them as long as that brings more bytes per second."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 INTERVAL_SECONDS: Final = 0.5
 INTERVAL_BYTES: Final = 20_000_000
 INTERVAL_FETCHES: Final = 4
-"""A rate is believed after so long and so many bytes, or so many fetches for each that runs at a time."""
+"""The time and the bytes, or the fetches for each that runs at a time, after which a rate is believed."""
 
 GAIN: Final = 1.05
 LOSS: Final = 0.9
 HELD_INTERVALS: Final = 20
-"""After more requests brought nothing, so many intervals pass before it is tried again."""
+"""Intervals that pass before more requests are tried again, after they brought nothing."""
 
 
 class Climb:
@@ -88,7 +88,7 @@ class Goodput:
 
     @property
     def requests(self) -> int:
-        """How many may run now."""
+        """The number of requests that may run now."""
         return self._climb.requests
 
     def arrived(self, nbytes: int) -> None:

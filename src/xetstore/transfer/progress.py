@@ -1,4 +1,4 @@
-"""What a transfer tells about its progress while it runs."""
+"""Progress of a transfer, told while it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """Nobody is watching."""
+    """Progress that is not watched."""
 
     def total(self, nbytes: int) -> None:
         """Ignore."""

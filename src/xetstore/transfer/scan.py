@@ -26,12 +26,12 @@ from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of, wait_all
 
 BLOCK_BYTES = 4 << 20
-"""How much is read and cut at a time: three or four such blocks stay in the processor's cache."""
+"""Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What identifies a file: its Xet hash, its size in bytes and, where it was asked for, its SHA-256 in hex."""
+    """The identity of a file: its Xet hash, its size in bytes and, where it was asked for, its SHA-256 in hex."""
 
     hash: Hash
     size: int
@@ -58,7 +58,7 @@ class Block:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

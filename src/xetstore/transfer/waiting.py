@@ -1,4 +1,4 @@
-"""Waiting for what another thread does, in ticks: a signal that comes just before a wait does not end it."""
+"""Waiting for another thread, in ticks: a signal that comes just before a wait does not end it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 TICK_SECONDS: Final = 0.25
-"""Nobody waits for longer at a time: Ctrl-C is noticed between two."""
+"""The longest wait at a time: Ctrl-C is noticed between two."""
 
 
 def wait_all(futures: Collection[Future[Any]]) -> None:
@@ -19,6 +19,6 @@ def wait_all(futures: Collection[Future[Any]]) -> None:
 
 
 def result_of(future: Future[T]) -> T:
-    """What a future gives, or raises, once it is done."""
+    """Wait for a future: its result, or what it raises."""
     wait_all((future,))
     return future.result()

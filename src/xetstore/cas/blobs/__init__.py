@@ -1,4 +1,4 @@
-"""Blob stores: where immutable objects live. This file owns what a key may look like."""
+"""Blob stores, in which immutable objects live. This file owns the form of a key."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from xetstore.errors import UsageError
 _KEY: Final = re.compile(r"[0-9a-z_-][0-9a-z._-]*(/[0-9a-z_-][0-9a-z._-]*)+")
 
 TEMPORARY_FOLDER: Final = "tmp"
-"""Where stores that need a place for unfinished objects keep them."""
+"""The folder in which stores that need one keep unfinished objects."""
 
 ACCESS_FOLDER: Final = "access"
-"""Where the keys and revocations of a store are."""
+"""The folder of a store's keys and revocations."""
 
 RESERVED_FOLDERS: Final = (TEMPORARY_FOLDER, ACCESS_FOLDER)
-"""First segments that no key may have: what is there is no object, and never served as one."""
+"""First segments that no key may have: files there are no objects, and never served as such."""
 
 
 def check_key(key: str) -> str:

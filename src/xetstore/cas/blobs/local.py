@@ -57,7 +57,7 @@ class LocalBlobStore:
 
     @property
     def scratch_folder(self) -> Path:
-        """Where unfinished things may lie, on the disk of the store."""
+        """The folder for unfinished things, on the disk of the store."""
         return self._root / TEMPORARY_FOLDER
 
     def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
@@ -153,7 +153,7 @@ class LocalBlobStore:
         self._make_folder(folder.parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
-        # Also for a folder that was there: whoever made it may have died before this step.
+        # Also for a folder that was there: the process that made it may have died before this step.
         sync_folder(folder.parent)
         with self._lock:
             self._durable_folders.add(folder)
@@ -185,7 +185,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def make_durable_folder(folder: Path) -> None:
-    """Create a folder and what is missing above it; the entries of all that were created are durable on return."""
+    """Create a folder and those missing above it; the entries of all that were created are durable on return."""
     if folder.is_dir():
         return
     make_durable_folder(folder.parent)
@@ -209,7 +209,7 @@ class _NewFile:
     """The only place in xetstore where bytes become durable outside the index.
 
     Written to a temporary name; then fsync, link to the final name (which, unlike rename, never replaces), fsync the
-    directory. Raises OSError; a failed fsync is final, for what a second one says cannot be trusted.
+    directory. Raises OSError; a failed fsync is final, because a second one cannot be trusted.
     """
 
     def __init__(self, root: Path, path: Path) -> None:
@@ -301,7 +301,7 @@ def sweep_temporaries(root: Path, *, older_than: float) -> None:
 
 
 def storage_error(error: OSError, what: str) -> XetError:
-    """What an error of the operating system means to a caller; ``what`` says what was not done."""
+    """The error of ours for one of the operating system; ``what`` says what was not done."""
     message = f"{what}: {error.strerror or error}"
     kind = kind_of(error)
     if kind is StorageFullError:

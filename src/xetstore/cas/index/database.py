@@ -72,7 +72,7 @@ class Index:
 
     @property
     def is_writable(self) -> bool:
-        """Whether ``transaction()`` can succeed."""
+        """True if ``transaction()`` can succeed."""
         return self._read_only_because is None
 
     def require_in_place(self) -> None:
@@ -116,7 +116,7 @@ class Index:
             return self._glance.lacks_chunk(key, tenant)
 
     def damage(self) -> tuple[str, ...]:
-        """What the database itself finds wrong with its file; empty if nothing. Reads the whole index."""
+        """The faults that the database itself finds in its file; empty if there are none. Reads the whole index."""
         with self._connected() as connection:
             return tuple(row[0] for row in connection.exec_driver_sql("PRAGMA quick_check") if row[0] != "ok")
 

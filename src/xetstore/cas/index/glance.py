@@ -19,7 +19,7 @@ from xetstore.platform import forks
 
 SLOW_SECONDS: Final = 0.02
 PAUSE_SECONDS: Final = 0.2
-"""After a look that took longer than that, because its pages came from a disk, there is none for so long."""
+"""The pause after a look that took longer than SLOW_SECONDS, because its pages came from a disk."""
 MOST_STEPS: Final = 2000
 """Steps of SQLite's machine in one look, to twice as many: some 0.1 ms. One that finds nothing takes 30."""
 

@@ -78,7 +78,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class XorbRow:
-    """What the index knows of a xorb. ``id`` is its number in the index, which grows with registration.
+    """The row of a xorb. ``id`` is its number in the index, which grows with registration.
 
     ``generation`` tells its object from others of the same hash; ``is_damaged`` if the object was found so.
     """
@@ -99,7 +99,7 @@ class XorbRow:
 
 @dataclass(frozen=True, slots=True)
 class TermCount:
-    """What terms add up to: how many there are, of how many xorbs, and how many chunks they have together."""
+    """The sums of some terms: their number, that of their xorbs, and that of all their chunks."""
 
     terms: int
     xorbs: int
@@ -293,7 +293,7 @@ class Reader:
         return [_xorb_row(row) for row in self.connection.execute(page)]
 
     def is_held(self, xorb_id: int, namespace: str) -> bool:
-        """Whether a namespace has uploaded a xorb."""
+        """True if a namespace has uploaded a xorb."""
         return self.connection.execute(_HELD, {"xorb_id": xorb_id, "namespace": namespace}).first() is not None
 
     def visible_xorb(self, name: Hash, namespace: str) -> XorbRow | None:
@@ -326,7 +326,7 @@ class Reader:
     def terms(
         self, name: Hash, start: int, end: int, *, most: TermCount | None = None
     ) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
-        """Where in a file the first term begins that overlaps bytes ``[start, end)``, all of them, and their xorbs.
+        """The terms of a file that overlap bytes ``[start, end)``: where the first begins, all of them, their xorbs.
 
         Raises TooLargeError where they have more terms or chunks than ``most``, and keeps no more of them than that.
         """
@@ -344,7 +344,7 @@ class Reader:
         return first or 0, _terms(packed, xorbs, name), {row.hash: row for row in xorbs.values()}
 
     def count_terms(self, name: Hash, start: int, end: int, *, enough: int | None = None) -> TermCount:
-        """What the terms of a file add up to that overlap bytes ``[start, end)``: all, or the first ``enough`` of them.
+        """The sums of the terms of a file that overlap bytes ``[start, end)``: of all, or of the first ``enough``.
 
         Keeps none of them.
         """
@@ -450,7 +450,7 @@ class Reader:
         return [_xorb_row(row) for row in self.connection.execute(_HELD_AFTER, asked)]
 
     def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded last, the newest first."""
+        """The xorbs that a namespace uploaded last, the newest first."""
         page = self.connection.execute(_NEWEST_HELD, {"namespace": namespace, "most": limit})
         return [_xorb_row(row) for row in page]
 
@@ -633,7 +633,7 @@ class Writer(Reader):
         return self._add_new(grant, grants) > 0 or bool(edges)
 
     def _drop_terms(self, file_id: int, term_count: int, xorb_count: int) -> None:
-        """Make room for other terms of a file, so many and of so many xorbs."""
+        """Make room for other terms of a file, with their number and that of their xorbs."""
         for table in (file_segment, edge):
             self.connection.execute(delete(table).where(table.c.file_id == file_id))
         counts = {"term_count": term_count, "xorb_count": xorb_count}

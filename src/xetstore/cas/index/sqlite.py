@@ -1,4 +1,4 @@
-"""What is particular to SQLite: how connections are opened, and what its error codes mean to a caller."""
+"""The particulars of SQLite: opening connections, and the errors of ours for its codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_ROOM: Final = {sqlite3.SQLITE_IOERR_SHMSIZE}
 _BUSY_RETRY_SECONDS: Final = 0.02
 
 DatabaseError: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What the driver raises. It cannot decode the messages of SQLite about some damaged schemas."""
+"""The error of the driver. It cannot decode the messages of SQLite about some damaged schemas."""
 
 # A file system refuses a lock in another way than by saying that another process has it.
 _LOCK_FAILED: Final = {sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, sqlite3.SQLITE_IOERR_SHMLOCK}
@@ -38,7 +38,7 @@ _DAMAGED: Final = (
 
 
 def is_writable(path: Path) -> bool:
-    """Whether a database at ``path`` can be written: the file, if it is there, and the directory for its log."""
+    """True if a database at ``path`` can be written: the file, if it is there, and the directory for its log."""
     return os.access(path.parent, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
@@ -73,7 +73,7 @@ def read_only_connection(path: Path, busy_timeout_seconds: float) -> Callable[[]
             if not path.exists() or (log.exists() and log.stat().st_size):
                 # Without its log the database would be an old or a broken one.
                 raise meaning(error) from error
-        # Nothing is in the log, so nobody is writing: the file alone is the whole database.
+        # Nothing is in the log, so no process is writing: the file alone is the whole database.
         try:
             return _probed(_connect(f"{uri}&immutable=1", busy_timeout_seconds))
         except DatabaseError as error:
@@ -83,7 +83,7 @@ def read_only_connection(path: Path, busy_timeout_seconds: float) -> Callable[[]
 
 
 def glancing_connection(path: Path) -> sqlite3.Connection:
-    """A connection to ``path``, which others have open for writing: for reading, and it waits for nobody."""
+    """A connection to ``path``, which others have open for writing: for reading, and it waits for none of them."""
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw", 0)
     connection.execute("PRAGMA query_only=ON")
     return connection
@@ -96,7 +96,7 @@ def memory_connection() -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def patience(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """While this is open, a connection waits so long for others that write; None: as long as ever."""
+    """While this is open, a connection waits ``seconds`` for others that write; None: as long as ever."""
     if seconds is None:
         yield
         return

@@ -1,7 +1,7 @@
 """The chunk cache: ranges of xorbs that were verified once, in a folder that many processes share.
 
 Nothing in the folder is trusted: an entry whose header does not stand its checksum is a miss and is removed, and
-whoever reads the bytes compares their chunk hashes. So no write is ever flushed to the disk, a process may be killed
+the reader of the bytes compares their chunk hashes. So no write is ever flushed to the disk, a process may be killed
 at any moment, and entries may vanish, be cut short or be overwritten: the worst that comes of it is a miss.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_BYTES: Final = 10 << 30
 LARGEST_PART: Final = 8
-"""An entry takes at most one part in so many of the cache."""
+"""The largest part of the cache for one entry, as a divisor."""
 
 _USED_AGAIN_SECONDS: Final = 60
 
@@ -169,7 +169,7 @@ class ChunkCache:
         self, xorb: Hash, chunk_start: int, body: Sequence[Buffer], chunks: ChunkList, ends: Sequence[int] | bytes
     ) -> None:
         """As :meth:`put`, which is done in a thread of its own, unless that has something to do already: so the memory
-        is that of one entry. Nobody waits for it but who asks for an entry.
+        is that of one entry. Only a call that asks for an entry waits for it.
         """
         with self._lock:
             if self._unwritten is None or self._unwritten.done():

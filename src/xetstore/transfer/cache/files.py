@@ -41,7 +41,7 @@ def entry_range(name: str) -> tuple[int, int] | None:
 
 
 def header(xorb: Hash, chunk_start: int, ends: array[int], hashes: bytes) -> bytes:
-    """What stands before the chunks; ``ends`` are u32 and count from the first byte behind it."""
+    """The header before the chunks; ``ends`` are u32 and count from the first byte behind it."""
     head = _HEAD.pack(_MAGIC, _VERSION, xorb.digest, chunk_start, len(ends)) + ends.tobytes() + hashes
     return head + _CHECKSUM.pack(_kernel.crc64_nvme(head))
 
@@ -87,7 +87,7 @@ class EntryFile:
         return file
 
     def byte_range(self, chunk_start: int, chunk_end: int) -> tuple[int, int]:
-        """Where the serialized bytes of some of its chunks are in the file."""
+        """The place in the file of the serialized bytes of some of its chunks."""
         first, last = chunk_start - self._chunk_start, chunk_end - self._chunk_start - 1
         return self._body_start + (self._ends[first - 1] if first else 0), self._body_start + self._ends[last]
 
@@ -104,7 +104,7 @@ class EntryFile:
             return 0
 
     def mark_used(self, seconds: float) -> None:
-        """Let it be the one used last, unless that was said within so many seconds."""
+        """Let it be the one used last, unless that was said within ``seconds``."""
         if abs(time.time() - self._used) > seconds:
             with contextlib.suppress(OSError):
                 os.utime(self._fd if os.utime in os.supports_fd else self._path)

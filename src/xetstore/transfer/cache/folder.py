@@ -67,9 +67,9 @@ class CacheFolder:
             raise
 
     def make_room(self, nbytes: int) -> bool:
-        """Whether so much may be written now. Looks at the whole folder where it may be full, and empties it.
+        """True if ``nbytes`` may be written now. Looks at the whole folder where it may be full, and empties it.
 
-        While another thread or process is looking, whoever has to look too writes nothing, rather than wait for it.
+        While one thread or process is looking, another that has to look too writes nothing, rather than wait for it.
         """
         with self._lock:
             if nbytes <= self._allowance:
@@ -112,7 +112,7 @@ class CacheFolder:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Whether it is on us to look: not while another thread or process does."""
+        """Lock the folder. True if it is on us to look: not while another thread or process does."""
         try:
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What differs between two versions of a file, local or stored."""
+"""Differences between two versions of a file, local or stored."""

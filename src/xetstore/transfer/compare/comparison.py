@@ -1,4 +1,4 @@
-"""What differs between two versions of a file, local or stored: spans of bytes, found by their chunks.
+"""Differences between two versions of a file, local or stored: spans of bytes, found by their chunks.
 
 No data of a stored version is fetched: its chunk hashes are asked for. Of a server that does not tell them two stored
 versions are compared by where their chunks are stored, which finds less that is equal, and nothing wrong.
@@ -28,7 +28,7 @@ Side: TypeAlias = Path | tuple[Cas, Hash]
 
 
 class SpanKind(StrEnum):
-    """What became of the bytes of a span."""
+    """The fate of the bytes of a span."""
 
     EQUAL = "equal"
     CHANGED = "changed"
@@ -117,7 +117,7 @@ def compare(
 
 
 def _loaded(side: Side, threads: int | None, progress: Progress | None, suite: AlgorithmSuite) -> Version | None:
-    """A version by the hashes of its chunks; None where nobody tells them."""
+    """A version by the hashes of its chunks; None where the Cas does not tell them."""
     if isinstance(side, tuple):
         return StoredVersion.load(*side, by_place=False)
     return LocalVersion(side, threads=threads, progress=progress, suite=suite)
@@ -179,7 +179,7 @@ class _Spans:
                 self._equal(after.offset(new_at + count) - after.offset(new_at))
 
     def _between(self, old_end: int, new_end: int, edges: ByteEdges | None) -> None:
-        """What lies before the next aligned chunk."""
+        """Take what lies before the next aligned chunk."""
         start = end = 0
         if edges is not None and self._old < old_end and self._new < new_end:
             start, end = edges.equal_at_ends((self._old, old_end), (self._new, new_end))

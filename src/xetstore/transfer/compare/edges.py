@@ -44,7 +44,7 @@ class ByteEdges:
         self._fds = []
 
     def equal_at_ends(self, old: tuple[int, int], new: tuple[int, int]) -> tuple[int, int]:
-        """How many bytes of two ranges ``[start, end)`` are equal from their starts on, and how many of the rest
+        """Count the bytes of two ranges ``[start, end)`` that are equal from their starts on, and those of the rest
         before their ends.
         """
         most = min(old[1] - old[0], new[1] - new[0])

@@ -18,7 +18,7 @@ from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
 
 WINDOW_BYTES: Final = 4 << 30
-"""How much of a stored file one reconstruction asks for."""
+"""Bytes of a stored file that one reconstruction asks for."""
 
 
 class Version(Protocol):
@@ -95,7 +95,7 @@ class StoredVersion:
             except TooLargeError:
                 if window <= LEAST_BYTES:
                     raise
-                window //= 4  # the server does not tell so much at once
+                window //= 4  # the server does not tell as much at once
                 continue
             except RangeError:
                 if position == 0:

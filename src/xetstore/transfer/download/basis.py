@@ -1,4 +1,4 @@
-"""An older version of a file as a source of chunks, so that only what changed is fetched."""
+"""A base file, an older version as a rule, as a source of chunks: only the changes are fetched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BUCKETS: Final = 256
 class OldVersion:
     """A local file that is read once, when the first chunk is looked for. Thread-safe; close it, or use ``with``.
 
-    Holds 16 bytes a chunk (26 MB for 100 GB), by the first 8 bytes of its hash: whoever reads compares the whole hash
+    Holds 16 bytes a chunk (26 MB for 100 GB), by the first 8 bytes of its hash: the reader compares the whole hash
     of what was read, so that neither a likeness of hashes nor a file that is being changed can do any harm. Raises
     NotFoundError, AccessDeniedError and UsageError (not a regular file), and the first look at it AccessDeniedError.
     """
@@ -118,7 +118,7 @@ class _Table:
     def add(self, hashes: bytes, sizes: memoryview[int]) -> None:
         position, last = self._position, self._last
         if position >> _OFFSET_BITS:
-            return  # no file is so long; what lies behind is not found
+            return  # no file is as long; what lies behind is not found
         prefixes, places = self._prefixes, self._places
         words = memoryview(hashes).cast("Q")[:: HASH_BYTES // 8].tolist()
         for bucket, word, size in zip(hashes[::HASH_BYTES], words, sizes, strict=True):

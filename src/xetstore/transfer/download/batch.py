@@ -1,4 +1,4 @@
-"""The small files of a batch: which ranges make them, and what comes of these, each file handed on when it is whole.
+"""The small files of a batch: the ranges that make them; each file is handed on when it is whole.
 
 They lie one behind the other in a virtual file, so that what delivers the chunks of one file delivers those of all.
 Nothing that comes is believed before a file has its hash; what does not come, or comes out wrong, is left to others.
@@ -49,14 +49,14 @@ class Held:
         self._lock = threading.Lock()
 
     def take(self, nbytes: int) -> bool:
-        """Whether there was room for so many more."""
+        """Take room for ``nbytes`` more. True if there was as much."""
         with self._lock:
             has_room = nbytes <= self._left
             self._left -= nbytes if has_room else 0
         return has_room
 
     def give_back(self, nbytes: int) -> None:
-        """So many are not held any more."""
+        """Give back the room of what is not held any more."""
         with self._lock:
             self._left += nbytes
 
@@ -213,17 +213,17 @@ class _SmallFile:
 
     @property
     def end(self) -> int:
-        """Where the next one starts."""
+        """The place where the next one starts."""
         return self.position + self.size
 
     def add(self, position: int, chunks: ChunkList, nbytes: int) -> bool:
-        """So many bytes in these chunks have come. Whether they were the last."""
+        """Take bytes in these chunks that have come. True if they were the last."""
         self._chunks.append((position, chunks))
         self._missing_bytes -= nbytes
         return not self._missing_bytes
 
     def is_right(self, suite: AlgorithmSuite) -> bool:
-        """Whether the chunks are those of the file, once all have come."""
+        """True if the chunks are those of the file, once all have come."""
         self._chunks.sort(key=lambda run: run[0])
         chunks = ChunkList.concat(run for _, run in self._chunks)
         return file_hash(xorb_hash(chunks.hashes, chunks.lengths, suite), suite) == self.hash
@@ -242,7 +242,7 @@ def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...
         try:
             parts = parts_of(Reconstruction(0, terms, found.fetches), position, size)
         except FormatError:
-            continue  # whoever asks for this file alone will see
+            continue  # the download of this file alone will see
         if size > SMALL_BYTES or sum(term.chunk_end - term.chunk_start for term in terms) > SMALL_CHUNKS:
             taken.update(part.fetch for part in parts)
         elif parts:

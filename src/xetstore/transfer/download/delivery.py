@@ -53,7 +53,7 @@ class Advance:
 
 
 class ExpectedHashes:
-    """What the chunks of a part must hash to, as far as the Cas told."""
+    """The hashes that the chunks of a part must have, as far as the Cas told."""
 
     def __init__(self, part: Part) -> None:
         self._fetch = part.fetch

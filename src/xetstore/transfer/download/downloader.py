@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from xetstore.transfer.download.journal import DownloadJournal
 
 WINDOW_BYTES = 4 << 30
-"""How much of a file one reconstruction asks for: bounds the terms held, whatever the size of the file."""
+"""Bytes of a file that one reconstruction asks for: bounds the terms held, whatever the size of the file."""
 
 WINDOW_SHARE: Final = 4
-"""With a cap on memory it is so many times that: a chunk of 64 KiB takes some hundred bytes."""
+"""The window with a cap on memory, in times of the cap: a chunk of 64 KiB takes some hundred bytes."""
 
 LEAST_WINDOW_BYTES: Final = 8 << 20
-"""Where the answer about so little does not fit, none will."""
+"""The smallest window: where the answer about so little does not fit, none will."""
 
 STREAM_WINDOW_BYTES: Final = 16 << 20
-"""How much of a file a stream holds at a time; while it is consumed, as much again is fetched."""
+"""Bytes of a file that a stream holds at a time; while it is consumed, as much again is fetched."""
 
 Sink = Callable[[int, memoryview], None]
 """Takes bytes and their offset from the start of the requested range; called from several threads."""
@@ -55,7 +55,7 @@ Sink = Callable[[int, memoryview], None]
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """What a download did: ``size`` bytes of the file are there, ``verified`` if each was checked against a hash.
+    """The result of a download: ``size`` bytes of the file are there, ``verified`` if each was checked against a hash.
 
     ``fetched_bytes`` are serialized xorb bytes that came from the Cas; ``reused_bytes`` raw bytes that were there: in
     an old version, an earlier attempt or the chunk cache.
@@ -189,13 +189,13 @@ class Downloader:
         return Downloaded(done_bytes, check.is_verified, transfer.tally.fetched_bytes, transfer.tally.reused_bytes)
 
     def _window(self) -> int:
-        """How much of a file a reconstruction asks for, whose answer is held as a whole."""
+        """The bytes of a file that one reconstruction asks for; its answer is held as a whole."""
         if self._limits.max_memory is None:
             return WINDOW_BYTES
         return min(WINDOW_BYTES, WINDOW_SHARE * self._limits.max_memory)
 
     def _blame(self) -> str:
-        """What to do where the answers of a Cas do not fit together."""
+        """A hint for answers of a Cas that do not fit together."""
         if self._cas.is_remote:
             return "the server, or something before it, gives wrong answers: try again, then tell who runs it"
         return "`xet check` lists what is damaged"
@@ -249,14 +249,14 @@ class _Transfer:
         )
 
     def first(self) -> int | None:
-        """Where the first window starts; None if nothing was asked for."""
+        """The start of the first window; None if nothing was asked for."""
         if self._start == self._end:
             self._reconstructions.exists(self._start)  # so that what is missing is missed
             return None
         return self._start
 
     def after(self, window: Window) -> int | None:
-        """Where the next window starts; None if there is none."""
+        """The start of the next window; None if there is none."""
         if window.is_last or (self._end is not None and window.end >= self._end):
             return None
         return window.end

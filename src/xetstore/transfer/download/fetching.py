@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from xetstore.transfer.download.journal import DownloadJournal
 
 PIECE_BYTES: Final = 1 << 20
-"""How much of a xorb a worker reads and decodes at a time: small enough to stay in the processor's cache."""
+"""Bytes of a xorb that a worker reads and decodes at a time: small enough to stay in the processor's cache."""
 
 CACHED_BYTES: Final = 16 << 20
 """Larger fetches are not gathered for the chunk cache."""
@@ -52,7 +52,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where fetched bytes go, and who is told; with ``resumes``, what the journal holds already is not fetched."""
+    """The destination of fetched bytes, and the progress that is told.
+
+    With ``resumes``, what the journal holds already is not fetched.
+    """
 
     put: Put
     progress: Progress
@@ -251,7 +254,7 @@ class _Reading:
                 raise IntegrityError("the chunk cache holds other chunks than were put there")
 
     def _is_verified(self, chunks: ChunkList) -> bool:
-        """Whether the chunks are known to be those of the xorb: by their own hashes, or as all of it by its name."""
+        """True if the chunks are known to be those of the xorb: by their own hashes, or as all of it by its name."""
         if self._expected.are_complete or self._recorded is not None:
             return True
         fetch = self._part.fetch

@@ -1,4 +1,4 @@
-"""Where downloaded bytes go: a file that appears whole under its name or not at all."""
+"""Destinations of downloads: a file that appears whole under its name or not at all."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from xetstore.transfer.download.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
 
 KEPT_BYTES: Final = 8 << 20
-"""What an interrupted download leaves is kept if it is at least so much: less is fetched again in no time."""
+"""The least that an interrupted download leaves to be kept: less is fetched again in no time."""
 
 RESERVE_SHARE: Final = 64
 RESERVE_BYTES: Final = 1 << 30
-"""A file whose size is only what a server says leaves one part in so many of its disk free, or so much."""
+"""The part of its disk, as a divisor, or the bytes that a file leaves free whose size only a server tells."""
 
 LOOK_BYTES: Final = 64 << 20
 FIRST_LOOK_BYTES: Final = 1 << 20
 LEAST_LOOK_BYTES: Final = 64 << 10
-"""After so many more bytes the room on the disk is looked at again; where less is left, after half of that."""
+"""Bytes after which the room on the disk is looked at again; where less is left, after half of that."""
 
 _ZEROS: Final = bytes(1 << 20)
 _NAME_BYTES: Final = 150
@@ -68,7 +68,7 @@ class NewFile:
 
     @property
     def journal(self) -> DownloadJournal | None:
-        """What to give to the downloader beside :meth:`write_at`."""
+        """The journal for the downloader, beside :meth:`write_at`."""
         return None
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class NewFile:
         return self
 
     def make_room(self, nbytes: int) -> None:
-        """Raise StorageFullError where so many bytes that are not zeros do not fit, beside the reserve."""
+        """Raise StorageFullError where these bytes, which are not zeros, do not fit beside the reserve."""
         if not self._reserve or nbytes < FIRST_LOOK_BYTES:
             return
         with self._data as fd:
@@ -148,7 +148,7 @@ class NewFile:
         self._data.close()
 
     def _look(self, nbytes: int) -> None:
-        """Raise StorageFullError unless so many more bytes leave the reserve free."""
+        """Raise StorageFullError unless that many more bytes leave the reserve free."""
         try:
             disk = shutil.disk_usage(self._destination.parent)
         except OSError:
@@ -173,7 +173,7 @@ class PartialFile(NewFile):
 
     It is found by the file's hash and the range; beside it is a :class:`DownloadJournal` of what was written. After an
     error of the network or the disk both are kept, and the error says so; after an interruption only with ``keep``;
-    after an IntegrityError never. Whoever finds another one at work on the same file writes one of its own, which
+    after an IntegrityError never. One that finds another at work on the same file writes one of its own, which
     cannot be continued.
     """
 
@@ -202,7 +202,7 @@ class PartialFile(NewFile):
 
     @property
     def journal(self) -> DownloadJournal | None:
-        """What to give to the downloader beside :meth:`write_at`; None where another one is at work."""
+        """The journal for the downloader, beside :meth:`write_at`; None where another one is at work."""
         return self._journal
 
     def _open(self) -> None:
@@ -274,7 +274,7 @@ class PartialFile(NewFile):
 
 
 class _OpenFile:
-    """A descriptor that is closed only when nobody writes: a late one must not meet another file under its number."""
+    """A descriptor that is closed only when none writes: a late one must not meet another file under its number."""
 
     def __init__(self) -> None:
         self._fd = -1
@@ -333,7 +333,7 @@ def _lock(path: Path, flock: Flock) -> int | None:
             return None
         try:
             lock = try_lock(fd, flock=flock)
-            # Whoever held it before may have removed it between our two calls.
+            # Its holder may have removed it between our two calls.
             if lock is Lock.OURS and os.fstat(fd).st_nlink:
                 return fd
         except OSError:

@@ -1,4 +1,4 @@
-"""What a download would fetch, before it does."""
+"""Forecast of a download: the bytes that it would fetch."""
 
 from __future__ import annotations
 

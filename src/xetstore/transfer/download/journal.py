@@ -1,7 +1,7 @@
 """The journal of a download: which chunks of a partial file were written, by hash, so that another attempt can tell.
 
 An append-only file: a header that names the request, then records of consecutive whole chunks, each behind a checksum.
-Nothing is flushed to the disk: whoever resumes hashes what the partial file holds and compares. So a journal that is
+Nothing is flushed to the disk: the next attempt hashes what the partial file holds and compares. So a journal that is
 torn, stale or ahead of the data costs nothing but the bytes that it promised.
 
     header   magic "XETGET1\\n", file hash (32), start u64, end u64 (all ones: the end of the file), CRC-32 u32
@@ -26,7 +26,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
 
 RECORD_CHUNKS: Final = 256
-"""At most so many chunks are in a record: so many are lost where a record is torn."""
+"""The most chunks of a record: they are lost where it is torn."""
 
 _MAGIC: Final = b"XETGET1\n"
 _HEADER: Final = struct.Struct("<8s32sQQI")
@@ -37,7 +37,7 @@ _READ_BYTES: Final = 1 << 20
 
 
 class DownloadJournal:
-    """What an earlier attempt at bytes ``[start, end)`` of ``file`` wrote, and what this one writes. Thread-safe.
+    """The record of what attempts at bytes ``[start, end)`` of ``file`` wrote, earlier ones and this one. Thread-safe.
 
     ``fd`` is the journal, ``data_fd`` the partial file, both open for reading and writing, and closed by the caller
     after :meth:`close`. Positions are those in the whole file. ``path`` is the destination.
@@ -94,7 +94,7 @@ class DownloadJournal:
                     self._recorded_bytes += nbytes
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, ChunkList]]:
-        """What earlier attempts wrote of bytes ``[start, end)``: positions and whole chunks, ascending, no overlap."""
+        """Yield what earlier attempts wrote of ``[start, end)``: positions and whole chunks, ascending, no overlap."""
         reached = start
         # A record that starts before may reach in.
         before = max(0, start - RECORD_CHUNKS * XET_GEARHASH_BLAKE3.max_chunk_bytes)
@@ -133,7 +133,7 @@ class DownloadJournal:
         return True
 
     def is_hole(self, position: int, nbytes: int) -> bool:
-        """Whether nothing was ever written there in the partial file."""
+        """True if nothing was ever written there in the partial file."""
         at = position - self.start
         try:
             return os.lseek(self._data_fd, at, os.SEEK_DATA) >= at + nbytes

@@ -1,4 +1,4 @@
-"""Many files out of a Cas: small ones in batches, the others one by one; what came of each is told in order.
+"""Many files out of a Cas: small ones in batches, the others one by one; the outcome of each is told in order.
 
 Files that were stored together lie side by side in a few xorbs: one request tells where some dozens of them are, and
 another brings them. That is tried once. Whatever does not come right in this way comes in the usual one, which asks
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from xetstore.transfer.cache.chunk_cache import ChunkCache
 
 AT_A_TIME: Final = 8
-"""So many batches are asked for, ranges of them fetched, or files loaded alone at a time."""
+"""Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""
 
 LARGE_BYTES: Final = 64 << 20
 LARGE_AT_A_TIME: Final = 2
 """Of files of this size a few fill the network, and the processor: more of them get in each other's way."""
 
 BATCHES_AHEAD: Final = 16
-"""So many are fetched while whoever is told of the files is busy with one."""
+"""The number of files fetched ahead while the caller is busy with one."""
 
 HELD_BYTES: Final = 64 << 20
 """Memory for small files that are not complete yet."""
@@ -73,7 +73,7 @@ def get_files(
 
     ``files`` is read to its end first. ``destination`` makes the place of a file that is loaded alone. A file that
     fails is handed to ``on_error`` and the others go on; without ``on_error`` its error is raised. ``cas`` is
-    interrupted when this ends early, so it has to be one whose calls are nobody else's. ``sizes`` are those of files
+    interrupted when this ends early, so all of its calls have to belong to this one. ``sizes`` are those of files
     that were told by another than the Cas.
     """
     places, wanted = read_wanted(files, resolve)
@@ -97,7 +97,7 @@ def get_files(
 
 
 class _Transfer:
-    """What is under way for some files. A context manager: when it is left, nothing is any more."""
+    """Downloads of some files that are under way. A context manager: when it is left, none is any more."""
 
     def __init__(
         self,
@@ -297,7 +297,7 @@ def _size(terms: Iterable[Term]) -> int:
 
 
 def _shares(limits: Limits, at_a_time: int) -> tuple[int, Limits, Limits]:
-    """Bytes that may be held, the limits of each of so many files that are loaded alone, and those of a large one."""
+    """Bytes that may be held, the limits of each file that is loaded alone, and those of a large one."""
     held, most = HELD_BYTES, limits.jobs or MOST_REQUESTS
     if limits.max_memory is not None:
         half = (limits.max_memory - OTHER_BYTES) // 2

@@ -1,4 +1,4 @@
-"""What of a file is to be fetched, by position in the file: windows, their fetches, and what is left of these."""
+"""Parts of a file to fetch, by position in the file: windows, their fetches, and the rest of these."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Use:
 
     @property
     def end(self) -> int:
-        """Where its bytes end in the file."""
+        """The end of its bytes in the file."""
         return self.position + self.length
 
     def cut(self, start: int, end: int) -> Use:
@@ -80,7 +80,7 @@ class Window:
 
     @property
     def end(self) -> int:
-        """Where the next window begins."""
+        """The start of the next window."""
         return self.position + self.length
 
 
@@ -99,7 +99,7 @@ class Run(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where its last chunk ends."""
+        """The end of its last chunk."""
         return self.position + self.chunks.total_bytes
 
     def name(self, index: int) -> str:
@@ -139,7 +139,7 @@ def parts_of(found: Reconstruction, position: int, length: int) -> tuple[Part, .
 
 
 def leave_out(parts: Iterable[Part], known: Iterable[Span]) -> tuple[list[Part], list[Span]]:
-    """What is still to be fetched where ``known`` bytes are there already.
+    """Leave out of the parts what is there already, the ``known`` bytes.
 
     Returns the parts that are needed as they are, and the bytes that parts of which only a part is needed would have
     brought: these are better asked for again, which takes no more than the chunks that hold them.
@@ -160,7 +160,7 @@ def leave_out(parts: Iterable[Part], known: Iterable[Span]) -> tuple[list[Part],
 
 
 def restrict(parts: Iterable[Part], spans: Iterable[Span]) -> list[Part]:
-    """What of ``parts`` brings bytes of ``spans``, and these bytes only."""
+    """Restrict ``parts`` to what brings bytes of ``spans``, and these bytes only."""
     wanted = _Spans(spans)
     cuts = ((part.fetch, tuple(use.cut(*span) for use in part.uses for span in wanted.inside(use))) for part in parts)
     return [Part(fetch, uses) for fetch, uses in cuts if uses]
@@ -184,7 +184,7 @@ def check_hashes(window: Window, runs: Sequence[Run]) -> None:
     reconstruction = window.reconstruction
     told_end = window.position - reconstruction.offset_into_first_term + reconstruction.unpacked_bytes
     if runs and window.end == told_end != runs[-1].end:
-        # Nobody cut it there: the file would be written without the rest of its last chunk, which has the right hash.
+        # It was not cut there: the file would be written without the rest of its last chunk, which has the right hash.
         raise IntegrityError(f"the chunks that came end at byte {runs[-1].end} of the file, and not at {told_end}")
     told = reconstruction.term_hashes
     if told is None:
@@ -205,7 +205,7 @@ class _Spans:
         self._starts = [start for start, _ in self._spans]
 
     def inside(self, use: Use) -> Iterator[Span]:
-        """What of a use's bytes lies in them."""
+        """Yield the bytes of a use that lie in them."""
         for index in range(max(0, bisect_right(self._starts, use.position) - 1), len(self._spans)):
             start, end = self._spans[index]
             if start >= use.end:
@@ -215,7 +215,7 @@ class _Spans:
                 yield low, high
 
     def gaps(self, start: int, end: int) -> Iterator[Span]:
-        """What of bytes ``[start, end)`` does not."""
+        """Yield the bytes of ``[start, end)`` that do not."""
         for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._spans)):
             low, high = self._spans[index]
             if low >= end:

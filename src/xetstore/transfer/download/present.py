@@ -1,4 +1,4 @@
-"""What of a window is there already: chunks of an earlier attempt, and chunks of an old version of the file."""
+"""Chunks of a window that are there already: of an earlier attempt, and of a base file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from xetstore.transfer.download.journal import DownloadJournal
 
 BATCH_BYTES: Final = 4 << 20
-"""How much is read and hashed at a time."""
+"""Bytes that are read and hashed at a time."""
 
 WORTHWHILE_BYTES: Final = 512 << 10
 """A run of known chunks between unknown ones takes calls to find its place: a shorter one is fetched instead."""
 
 MOST_LOOKUPS: Final = 64
-"""So many such calls are made for a window."""
+"""The number of such calls for a window."""
 
 Read = Callable[[int, memoryview], bool]
 """Fills a buffer from an offset; False where that cannot be."""

@@ -1,4 +1,4 @@
-"""Rebuilding a window of a file: what is there already, the fetches that are left, and a second look if need be."""
+"""Rebuilding a window of a file: chunks that are there already, the fetches that are left, a second look if need be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGE_SPAN_BYTES: Final = 8 << 20
 """Larger missing spans are asked for before the fetches begin, so that several workers share them."""
 
 GROUP_BYTES: Final = 64 << 20
-"""How much a second look asks for at a time."""
+"""Bytes that a second look asks for at a time."""
 
 
 class Rebuilder:

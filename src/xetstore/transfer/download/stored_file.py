@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES: Final = 64 << 10
 READ_AHEAD_BYTES: Final = 512 << 10
-"""How much a reader asks for at least; one that reads on where it was gets all that follows, window by window."""
+"""The least that a reader asks for; one that reads on where it was gets all that follows, window by window."""
 
 
 class StoredFile(io.RawIOBase):

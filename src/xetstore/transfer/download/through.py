@@ -1,4 +1,4 @@
-"""Where a destination leads to: a regular file, which is replaced as a whole, or a pipe or device, which is written to.
+"""Destinations behind a path: a regular file, which is replaced as a whole, or a pipe or device, which is written to.
 
 A link is followed, as by cp and curl: the file it leads to is replaced, and the link stays.
 """
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 MAX_LINKS: Final = 40
 READER_SECONDS: Final = 60.0
-"""A pipe with a name is given up when no process has opened it for reading for so long."""
+"""The wait for a process that opens a named pipe for reading; then it is given up."""
 
 _TICK_SECONDS: Final = 0.05
 

@@ -1,4 +1,4 @@
-"""Whether the chunks that came are the file: its merkle tree, and what has to be looked at again if they are not."""
+"""Verification of a whole file: its merkle tree, and the parts to look at again if it is another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
 from xetstore.transfer.download.parts import Run, Window
 
 SPOOL_BYTES: Final = 16 << 20
-"""The chunk hashes of a file that may have to be looked at again are in memory up to so many bytes, then on disk."""
+"""Bytes up to which the chunk hashes of a file, which may be looked at again, are in memory; then on disk."""
 
 
 class FileCheck:
@@ -53,7 +53,7 @@ class FileCheck:
 
     @property
     def is_verified(self) -> bool:
-        """Whether every byte was checked against a hash, if :attr:`is_right`."""
+        """True if every byte was checked against a hash, if :attr:`is_right`."""
         return self._is_whole or self._hashes_told
 
     @property

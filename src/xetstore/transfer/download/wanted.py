@@ -1,4 +1,4 @@
-"""What is wanted of a download of many files: each file once, all the places where it goes, and what came of them."""
+"""The files that a download of many is asked for: each file once, all the places where it goes, and their outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Named = tuple[Hash | str, Path | str]
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """Where file number ``number`` goes. ``error`` says why it cannot be written there; ``done`` is for who waits."""
+    """A place where file ``number`` goes. ``error`` says why it cannot be written there; ``done`` wakes a waiter."""
 
     path: Path
     file: Hash = Hash.ZERO
@@ -34,7 +34,7 @@ class Place:
 
 @dataclass(eq=False, slots=True)
 class Wanted:
-    """A file and its places. ``is_announced`` once a progress knows its size; so many bytes were fetched in vain."""
+    """A file and its places. ``is_announced`` once a progress knows its size; ``wasted_bytes`` came in vain."""
 
     file: Hash
     number: int

@@ -43,10 +43,10 @@ class Reconstructions:
         self._cas.reconstruct(self._file, start, start + 1)
 
     def ask(self, start: int, end: int, *, limit: int | None = None, aligned: bool = False) -> Window:
-        """How to rebuild bytes ``[start, end)``, which are clamped to the file; whole chunks unless ``limit`` cuts.
+        """Ask for bytes ``[start, end)``, which are clamped to the file; whole chunks unless ``limit`` cuts.
 
         With ``aligned``, ``start`` is known to be where a chunk starts. An answer that cannot be right is asked for
-        once more. A Cas that refuses so much at once is asked for a quarter of it, and from then on for no more than
+        once more. A Cas that refuses a window is asked for a quarter of it, and from then on for no more than
         that: the window ends earlier. Raises RangeError where the file ends before ``start``, and IntegrityError.
         """
         while True:
@@ -60,7 +60,7 @@ class Reconstructions:
                 self._most = min(most, (end - start) // 4)
 
     def ask_exactly(self, start: int, end: int) -> Window:
-        """How to rebuild bytes ``[start, end)``, which are known to be in the file."""
+        """Ask for bytes ``[start, end)``, which are known to be in the file."""
         try:
             window = self._ask_again(start, end, end, aligned=False)
         except RangeError as error:

@@ -56,17 +56,17 @@ class Workers:
 
     @property
     def at_a_time(self) -> int:
-        """How many fetches there can be."""
+        """The number of fetches that there can be."""
         return self._threads
 
     def arrived(self, nbytes: int) -> None:
-        """Bytes came; raises InterruptedCallError where nobody wants more."""
+        """Bytes came; raises InterruptedCallError where no more are wanted."""
         self.check()
         if self._goodput is not None:
             self._goodput.arrived(nbytes)
 
     def check(self) -> None:
-        """Raises InterruptedCallError where nobody wants more."""
+        """Raises InterruptedCallError where no more are wanted."""
         if self._stop.is_set():
             raise InterruptedCallError("the transfer was given up")
 
@@ -132,7 +132,7 @@ class Workers:
                 self._emit(ConcurrencyChanged(self._goodput.requests, rate))
 
     def stop(self, *, interrupt: bool) -> None:
-        """Tell whatever runs to stop at the next piece, or with ``interrupt`` while it waits for somebody.
+        """Tell whatever runs to stop at the next piece, or with ``interrupt`` while it waits for a server.
 
         It is not waited for, but for the fraction of a second in which calls end that are interrupted.
         """
@@ -147,7 +147,7 @@ class Workers:
                     return
 
     def join(self) -> None:
-        """Stop whatever runs, and wait until nothing does. For a Cas whose calls are nobody else's."""
+        """Stop whatever runs, and wait until nothing does. For a Cas all of whose calls belong to this download."""
         self._stop.set()
         self._executor.shutdown(wait=False, cancel_futures=True)
         with self._changed:

@@ -1,1 +1,1 @@
-"""What storing files would save, before any of it is stored."""
+"""Estimates of the saving of storing files, before any of it is stored."""

@@ -1,7 +1,7 @@
-"""What an upload would save, before there is one: deduplication among files and against a store, and compression.
+"""Estimate of the saving of an upload: deduplication among files and against a store, and compression.
 
 The planner of uploads decides here too, with the same answers of the store, but nothing is sent and nothing is
-written. What new bytes take when they are compressed is estimated from a sample of them.
+written. The compressed size of new bytes is estimated from a sample of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CELLS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FileEstimate:
-    """What an upload would make of a file: raw bytes by where they are known from, which add up to its size.
+    """The estimate of one file: raw bytes by where they are known from, which add up to its size.
 
     ``repeated_bytes`` are in the file itself, ``shared_bytes`` in a file before it, ``stored_bytes`` in the store.
     ``compressed_bytes`` is about what the new ones would take, chunk headers included. ``picture`` has one kind for
@@ -51,7 +51,7 @@ class FileEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an upload of some files would make of them, in the order in which they were given.
+    """The estimate of some files, in the order in which they were given.
 
     ``queries`` is how many chunks the store was asked for. The sums are raw bytes, but for ``compressed_bytes``.
     """
@@ -111,7 +111,7 @@ def estimate(
 ) -> Estimate:
     """Read files and say what an upload of them, in this order, would save; against the store ``cas`` if it is given.
 
-    As an upload, it remembers so much of the files: matches over a distance of some tens of GiB are missed, and so are
+    As an upload, it remembers a part of the files: matches over a distance of some tens of GiB are missed, and so are
     runs of known chunks that are too short to be worth it. A file that cannot be read is handed to ``on_error`` and the
     others go on; without it, its error is raised. Raises what the Cas raises.
     """

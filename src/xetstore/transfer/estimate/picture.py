@@ -13,7 +13,7 @@ from xetstore.sizes import size_text
 
 
 class Kind(StrEnum):
-    """Where bytes of a file are known from: nowhere, earlier in it, another of the files, the store."""
+    """The origin of bytes of a file: nowhere, earlier in it, another of the files, the store."""
 
     NEW = "new"
     REPEATED = "repeated"

@@ -21,7 +21,7 @@ from xetstore.transfer.scan import Block, FileInfo, FileScan
 from xetstore.transfer.upload.placing import Recent
 
 SAMPLED: Final = 16
-"""One new chunk in so many is compressed, and the first one of each file."""
+"""The share of new chunks that are compressed, as a divisor; and the first one of each file is."""
 
 _KINDS: Final = tuple(Kind)
 _NEW, _REPEATED, _SHARED, _STORED = range(4)
@@ -98,7 +98,7 @@ class _Origins:
             starts[i] -= sum(max(0, min(end, start) - first) for first, end in revision.dropped)
 
     def split(self, run: Run) -> Iterator[tuple[int, int | None]]:
-        """How many chunks of a run each file brought, in order; None for a file that was forgotten."""
+        """Yield the number of chunks of a run that each file brought, in order; None for a file that was forgotten."""
         starts, files = self._bounds.get(run.xorb, ((), ()))
         at, end = run.xorb_start, run.xorb_start + run.count
         while at < end:
@@ -169,7 +169,7 @@ class EstimateSession:
             self._revise(revision, draft)
 
     def _revise(self, revision: Revision, draft: Draft) -> None:
-        """What an upload would drop of what it was going to store is stored already."""
+        """Count as stored what an upload would drop from its open xorb."""
         self._origins.follow(revision)
         positions, self._positions = self._positions, {}
         for run in revision.runs:
