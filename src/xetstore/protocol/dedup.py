@@ -29,13 +29,13 @@ from xetstore.protocol.suite import (
 
 REPEATS_BEFORE_STRETCH = 128
 STRETCH_CHUNKS = 64
-"""A chunk that follows itself so often (a sparse file) is stored once more, so many times in a row: from then on a term
+"""A chunk that follows itself 128 times (a sparse file) is stored once more, 64 times in a row: from then on a term
 holds that many of them, and not one. Only one that takes hardly any room when it is compressed.
 """
 
 
 MAX_AGAIN_SHARE: Final = 1 / 64
-"""How much of a file's new bytes may be there for the guard alone: stored already, and stored again."""
+"""The share of a file's new bytes that may be there for the guard alone: stored already, and stored again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class QueryRule:
 
 
 WIRE_QUERIES = QueryRule(XET_GEARHASH_BLAKE3.dedup_modulus, DEDUP_QUERY_SPACING_CHUNKS, spacing_bytes=4_000_000)
-"""What servers keep track of, and how often the reference client asks."""
+"""The chunks that servers keep track of, as far apart as the reference client asks for them."""
 
 
 class FragmentationGuard:
@@ -74,7 +74,7 @@ class FragmentationGuard:
         self._target = FRAGMENTATION_TARGET_CHUNKS * FRAGMENTATION_LOW_FACTOR
 
     def accepts(self, offered_chunks: int) -> bool:
-        """Whether a run of this many known chunks, one that starts a new term, may be referenced."""
+        """True if a run of this many known chunks, one that starts a new term, may be referenced."""
         if len(self._runs) < FRAGMENTATION_WINDOW_RUNS:
             return True
         mean = sum(self._runs) / len(self._runs)
@@ -214,7 +214,7 @@ class DedupPlanner:
         return revision
 
     def _revised(self, first: int) -> list[Run]:
-        """Where the chunks of the xorb that is being filled are: kept, or, from ``first`` on, known elsewhere."""
+        """Places of the chunks of the xorb that is being filled: kept, or, from ``first`` on, known elsewhere."""
         filling = self._index.filling
         packed = bytes(filling.hashes)
         keyed: dict[bytes | None, list[bytes]] = {
@@ -241,7 +241,7 @@ class DedupPlanner:
         return runs
 
     def _alike(self, first: int, end: int) -> int:
-        """How many chunks ``[first, end)`` of the xorb that is being filled are as the first of them: copies for a
+        """The number of chunks ``[first, end)`` of the xorb that is being filled that are as the first: copies for a
         stretch, or neither copies nor kept.
         """
         is_copy = first in self._copies
@@ -299,7 +299,7 @@ class DedupPlanner:
             yield Hash(digest)
 
     def questions(self, chunks: ChunkList) -> Iterator[list[Hash]]:
-        """What :meth:`worth_asking` names, as many at a time as one query may name."""
+        """Queries for all that :meth:`worth_asking` names, each of as many chunks as it may name."""
         most = self.queries.most_at_once
         asked = self.worth_asking(chunks)
         while question := list(islice(asked, most)):
@@ -409,7 +409,7 @@ class DedupPlanner:
         return xorb.chunk_count < self._max_xorb_chunks and xorb.raw_bytes + length <= self._max_xorb_bytes
 
     def _is_far(self, chunks: ChunkList, i: int) -> bool:
-        """Whether chunk ``i`` of the next block is far enough behind the session's last query."""
+        """True if chunk ``i`` of the next block is far enough behind the session's last query."""
         if self._last_query_byte is None or not self.queries.spacing_bytes:
             return True
         at = self._planned_bytes + sum(chunks.sizes[:i])
@@ -447,7 +447,7 @@ class _Repeats:
         self.place, self.digest, self.copies = place, digest, 0
 
     def wants_copy(self, digest: bytes) -> bool:
-        """Whether this chunk is to be stored again, as a part of the stretch."""
+        """True if this chunk is to be stored again, as a part of the stretch."""
         return self.count >= REPEATS_BEFORE_STRETCH and digest == self.digest and self.copies < STRETCH_CHUNKS
 
     def first_copy(self) -> bool:
@@ -473,7 +473,7 @@ def _as_keyed(key: bytes | None, hashes: bytes) -> bytes:
 
 
 def _matching(xorb: KnownXorb, index: int, digests: list[bytes], start: int) -> int:
-    """How many chunks from ``start`` on are the chunks of the xorb from ``index`` on."""
+    """The number of chunks from ``start`` on that are the chunks of the xorb from ``index`` on."""
     i = start
     while i < len(digests) and xorb.holds(index + i - start, digests[i]):
         i += 1

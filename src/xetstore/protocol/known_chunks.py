@@ -13,7 +13,7 @@ from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import HASH_BYTES
 
 MAX_KNOWN_CHUNKS = 131_072
-"""How many chunks a session remembers (about 8 GiB of content, 40 MB of memory); the oldest xorb goes first."""
+"""Chunks that a session remembers: some 8 GiB of content, 40 MB of memory. The oldest xorb goes first."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +38,7 @@ class KnownXorb:
         return len(self.hashes) // HASH_BYTES
 
     def holds(self, index: int, digest: bytes) -> bool:
-        """Whether chunk ``index`` exists and has this (equally keyed) hash."""
+        """True if chunk ``index`` exists and has this (equally keyed) hash."""
         return self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES] == digest
 
 
@@ -81,7 +81,7 @@ class Revision:
         return [(run.block_start, run.block_start + run.count) for run in self.runs if run.xorb is not self.xorb]
 
     def runs_of(self, start: int, end: int) -> Iterator[Run]:
-        """Where chunks ``[start, end)`` are now, as they were numbered before."""
+        """Places of chunks ``[start, end)``, as they were numbered before."""
         for run in self.runs[bisect_right(self.runs, start, key=lambda run: run.block_start) - 1 :]:
             if run.block_start >= end:
                 break
@@ -90,7 +90,7 @@ class Revision:
 
 
 class ChunkIndex:
-    """Where known chunks are, by hash: this session's, and those of dedup answers under their keys."""
+    """Places of known chunks by hash: this session's, and those of dedup answers under their keys."""
 
     def __init__(self, max_chunks: int = MAX_KNOWN_CHUNKS) -> None:
         self._max_chunks = max_chunks

@@ -28,16 +28,16 @@ from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.transfer.upload.known_file import KnownFile, is_damage
 
 MAX_BYTES: Final = 2 << 30
-"""How large the file may become; what is oldest is forgotten first. A chunk takes some 60 bytes, 64 KiB of content."""
+"""The largest size of the file; the oldest xorbs are forgotten first. A chunk takes 60 bytes, 64 KiB of content."""
 
 UPLOADED_SECONDS: Final = 21 * 24 * 3600
-"""How long an own xorb is remembered: servers keep for so long what nothing refers to yet."""
+"""The time for which an own xorb is remembered: that for which servers keep one that nothing refers to yet."""
 
 MAX_KEYS: Final = 4
 """Each live key of dedup answers means one more lookup of every chunk: the newest are looked up."""
 
 MAX_FOUND_XORBS: Final = 16
-"""How many xorbs one lookup brings at most, those with most of the chunks first."""
+"""The most xorbs that one lookup brings, those with most of the chunks first."""
 
 # Expired xorbs are dropped a few at a time: to open the file must not take long, however full it is.
 _DROPPED_AT_OPEN: Final = 64

@@ -139,7 +139,7 @@ class KnownFile:
                 self._execute(f"DELETE FROM {table}")
 
     def used_bytes(self) -> int:
-        """How much of the file is in use."""
+        """Bytes of the file that are in use."""
         pages = self._execute("PRAGMA page_count").fetchone()[0]
         free = self._execute("PRAGMA freelist_count").fetchone()[0]
         return int(pages - free) * self._page_bytes
@@ -183,7 +183,7 @@ _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlit
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error means that the file makes no sense: another one in its place would do."""
+    """True if an error means that the file makes no sense: another one in its place would do."""
     if isinstance(error, sqlite3.DatabaseError):
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _DAMAGE
     return isinstance(error, ValueError | TypeError)

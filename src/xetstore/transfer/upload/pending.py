@@ -117,11 +117,11 @@ class PendingFile:
 
     @property
     def is_hinted(self) -> bool:
-        """Whether a part of it is in a xorb that this session has not stored itself."""
+        """True if a part of it is in a xorb that this session has not stored itself."""
         return any(term[0].is_hint for term in self.terms)
 
     def report(self) -> PutReport:
-        """What is told of the file when it is stored."""
+        """The report of the file when it is stored."""
         assert self.info is not None
         deduped_bytes = self.info.size - self.new_bytes
         return PutReport(self.path, self.info, self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes)

@@ -23,25 +23,25 @@ RECENT_FROM_BYTES: Final = 4 << 20
 """From which size on a file is worth a look at what was stored last, where a query finds nothing."""
 
 LONG_ANSWER_XORBS: Final = 12
-"""An answer of so many xorbs may have ended before the files that it tells of: 64 are the most, or fewer large ones."""
+"""An answer of 12 xorbs may have ended before the files that it tells of: 64 are the most, or fewer large ones."""
 
 MAX_RECENT_CHUNKS: Final = 32_768
 
 QUERY_SPACING_BYTES: Final = 12 << 20
-"""How much content there is between two queries that name many chunks: half a xorb. A file as long begins with one."""
+"""Content between two queries that name many chunks: half a xorb. A file that is as long begins with one."""
 
 RECOGNISED_BYTES: Final = 4 << 30
-"""How long a file may be to be looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
+"""The longest file that is looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
 
 
 class Recent:
-    """How much of what was stored last a session has been told: as much as some versions of its files would be."""
+    """The part of what was stored last that a session has been told: as much as some versions of its files would be."""
 
     def __init__(self) -> None:
         self._told = 0
 
     def wanted(self, file_bytes: int) -> int:
-        """How many chunks are worth looking at for a file, 8 times its own; 0 if half of them have been."""
+        """The number of chunks that are worth a look for a file, 8 times its own; 0 if half of them have been told."""
         wanted = min(file_bytes >> 13, MAX_RECENT_CHUNKS)
         if file_bytes < RECENT_FROM_BYTES or wanted < 2 * self._told:
             return 0
@@ -54,7 +54,7 @@ class Placer:
 
     For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
     stored already: they are dropped from their xorb again as long as it is being filled, and before it is complete all
-    answers about it are waited for. ``sending_seconds`` tells how long it takes to send so many bytes, 0 if that is not
+    answers about it are waited for. ``sending_seconds`` tells the time that it takes to send some bytes, 0 if that is not
     known yet. With ``dry_run`` every answer is waited for at once, and none of them is remembered. Not thread-safe.
     Raises what the Cas raises, where it is waited for.
     """
@@ -115,11 +115,11 @@ class Placer:
         return [revision for revision in revisions if revision is not None]
 
     def place(self, block: Block) -> list[Run]:
-        """Where the chunks of the next block are, or are to be put."""
+        """Places of the chunks of the next block: where they are, or are to be put."""
         return self._planner.plan(block.chunks, block.is_uniform)
 
     def end_file(self, new_bytes: int) -> list[Revision]:
-        """Learn all that there is to learn of a file that was read to its end, and has so many new bytes among others:
+        """Learn all that there is to learn of a file that was read to its end, and of which ``new_bytes`` are new:
         it may be stored as it is. What is to be dropped.
         """
         self._has_news = False
@@ -150,16 +150,16 @@ class Placer:
         return stored if stored.term_hashes is not None else None
 
     def withdraw_file(self) -> Revision | None:
-        """What this file has brought to the xorb that is being filled is to be dropped: it is stored as it is."""
+        """Drop all that this file has brought to the xorb that is being filled: it is stored as it is."""
         return self._planner.withdraw_file()
 
     @property
     def again_bytes(self) -> int:
-        """How much of this file is stored again only because it would become fragmented (10.4)."""
+        """Bytes of this file that are stored again only because it would become fragmented (10.4)."""
         return self._planner.again_bytes
 
     def last_revision(self) -> Revision | None:
-        """What is to be dropped from the open xorb before it is cut short."""
+        """Drop from the open xorb, before it is cut short, all that is stored already."""
         self._settle()
         return self._planner.revise(whole_xorb=True)
 
@@ -221,7 +221,7 @@ class Placer:
         return not self._cas.is_remote or self._planner.queries.most_at_once > 1
 
     def _is_worth_a_call(self, nbytes: int) -> bool:
-        """True if sending so many bytes takes longer than a question, as far as that is known."""
+        """True if sending ``nbytes`` takes longer than a question, as far as that is known."""
         seconds = self._sending_seconds(nbytes)
         return self._background is None or not seconds or seconds > self._background.seconds
 

@@ -27,10 +27,10 @@ THREADS: Final = 8
 """Queries on their way at a time, where one names one chunk. Two are enough where it names many."""
 
 MAX_WAITING: Final = 16_384
-"""Chunks that are to be asked for while so many wait already are dropped: two xorbs have no more."""
+"""The most chunks that wait to be asked for, those of two xorbs; more are dropped."""
 
 MAX_FAILURES: Final = 3
-"""After so many failures, one after the other, nothing is asked any more."""
+"""After three failures, one after the other, nothing is asked any more."""
 
 
 class BackgroundQueries:
@@ -63,7 +63,7 @@ class BackgroundQueries:
 
     @property
     def seconds(self) -> float:
-        """How long an answer took of late; 0 before the first one."""
+        """The time that the last answer took; 0 before the first one."""
         return self._seconds
 
     def ask(self, chunks: Iterable[Hash]) -> None:

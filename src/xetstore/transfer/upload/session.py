@@ -37,7 +37,7 @@ from xetstore.transfer.upload.xorbs import Owners, XorbWriter
 
 FLUSH_RAW_BYTES = 8 << 30
 FLUSH_FILES = 10_000
-"""Files are registered when so much has gathered, at the end of a file; fewer files where memory is scarce."""
+"""Files are registered when 8 GiB or 10,000 have gathered, at the end of a file; fewer where memory is scarce."""
 
 
 class UploadSession:
@@ -142,7 +142,7 @@ class UploadSession:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to flush."""
+        """True if it is time to flush."""
         return self._gathered_bytes >= FLUSH_RAW_BYTES or len(self._files) >= min(FLUSH_FILES, self._max_files)
 
     def flush(self) -> list[PutReport]:

@@ -27,7 +27,7 @@ REMOTE_XORB_BYTES: Final = 24 * _MIB
 """Towards a server, where nothing else is said: what fails is sent again, and a small xorb is sooner on its way."""
 
 REMOTE_IN_FLIGHT: Final = 2
-"""There is room for so many at least; whether there are more, the network decides."""
+"""There is room for two at least; the network decides if there are more."""
 
 MAX_XORBS_BYTES: Final = 512 * _MIB
 """All xorbs together, where nothing else is said, however many requests are wanted at a time."""
@@ -46,7 +46,7 @@ class UploadSizes:
 
 
 def upload_sizes(limits: Limits, *, remote: bool) -> UploadSizes:
-    """What keeps ``limits``; ``remote`` says that storing a xorb means sending it."""
+    """Sizes that keep ``limits``; ``remote`` says that storing a xorb means sending it."""
     wanted = limits.jobs or (REMOTE_IN_FLIGHT if remote else 1)
     most = limits.jobs or (MAX_XORBS_BYTES // REMOTE_XORB_BYTES if remote else 1)
     if limits.max_memory is None:

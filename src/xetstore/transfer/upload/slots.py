@@ -17,7 +17,7 @@ FIRST_BUILDERS: Final = 3
 
 WAITING_SECONDS: Final = 0.1
 WAITING_SHARE: Final = 1 / 3
-"""Who waits for so long, and so much of the time, is held up by those who send."""
+"""A filler that waits for 0.1 s, and for a third of the time, is held up by the senders."""
 
 FAST_CONNECTION: Final = 100_000_000
 """Bytes per second. What is sent so fast is not what an upload waits for: no more are sent beside it."""
@@ -57,7 +57,7 @@ class XorbSlots:
 
     @property
     def made(self) -> int:
-        """How many builders there are."""
+        """The number of builders."""
         return self._made
 
     def take(self) -> XorbBuilder:
@@ -84,7 +84,7 @@ class XorbSlots:
             return self._make()
 
     def give_back(self, builder: XorbBuilder, sent_bytes: int = 0, seconds: float = 0.0) -> None:
-        """Take a builder, which is reset, back; so many bytes of it were acknowledged after so long, if any were."""
+        """Take a builder, which is reset, back; ``sent_bytes`` of it were acknowledged after ``seconds``, if any were."""
         builder.reset()
         with self._changed:
             rate = self._step(sent_bytes, seconds)
@@ -114,7 +114,7 @@ class XorbSlots:
         return rate
 
     def _is_held_up(self) -> bool:
-        """Whether whoever fills waits too much."""
+        """True if the filler waits too much."""
         now = self._clock()
         waited = self._waited + (0.0 if self._waiting_since is None else now - self._waiting_since)
         return waited >= max(WAITING_SECONDS, WAITING_SHARE * (now - self._since))

@@ -26,20 +26,20 @@ T = TypeVar("T")
 OwnerT = TypeVar("OwnerT")
 
 SHARD_CHUNKS = 100_000
-"""A shard of xorbs alone is sent when so many new chunks have gathered: what is held must not grow with a file."""
+"""A shard of xorbs alone is sent when 100,000 new chunks have gathered: memory must not grow with a file."""
 
 BATCH_BYTES: Final = 1 << 20
 BATCH_PIECES: Final = 256
-"""What small files bring is handed to the encoding thread together, in batches of so much."""
+"""Chunks of small files are handed to the encoding thread together, in batches of such a size."""
 
 HELD_BYTES: Final = 8 << 20
-"""How much of them waits to be encoded, at most."""
+"""The most bytes of them that wait to be encoded."""
 
 _INTERRUPT_SECONDS: Final = 0.02
 
 
 class Owner(Protocol):
-    """Whoever new chunks belong to. ``stored_bytes`` grows by what they take in a xorb."""
+    """The file that new chunks belong to. ``stored_bytes`` grows by what they take in a xorb."""
 
     stored_bytes: int
 
@@ -188,7 +188,7 @@ class XorbWriter:
         self._encoder.submit(self._guarded, lambda: self._drop(xorb, spans))
 
     def sending_seconds(self, nbytes: int) -> float:
-        """How long it takes to send so many raw bytes, by the last xorb that was stored; 0 before the first one."""
+        """The time that sending raw bytes takes, by the last xorb that was stored; 0 before the first one."""
         return nbytes * self._seconds_per_byte
 
     def finish(self) -> list[XorbEntry]:
