@@ -54,7 +54,7 @@ class Placer:
 
     For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
     stored already: they are dropped from their xorb again as long as it is being filled, and before it is complete all
-    answers about it are waited for. ``sending_seconds`` tells the time that it takes to send some bytes, 0 if that is not
+    answers about it are waited for. ``sending_seconds`` tells how long it takes to send some bytes, 0 if that is not
     known yet. With ``dry_run`` every answer is waited for at once, and none of them is remembered. Not thread-safe.
     Raises what the Cas raises, where it is waited for.
     """

@@ -84,7 +84,7 @@ class XorbSlots:
             return self._make()
 
     def give_back(self, builder: XorbBuilder, sent_bytes: int = 0, seconds: float = 0.0) -> None:
-        """Take a builder, which is reset, back; ``sent_bytes`` of it were acknowledged after ``seconds``, if any were."""
+        """Take a builder back and reset it; ``sent_bytes`` of it were acknowledged after ``seconds``, if any were."""
         builder.reset()
         with self._changed:
             rate = self._step(sent_bytes, seconds)
