@@ -21,7 +21,6 @@ from xetstore.interfaces import ByteStream
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.upload.session import put_files
 
@@ -205,7 +204,7 @@ class SlowCas(Liar):
 def test_every_xorb_is_acknowledged_before_the_shard_that_names_it(cas: EmbeddedCas, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(splitmix64(3, 2_000_000))
     slow = SlowCas(cas)
-    list(put_files(slow, [tmp_path / "file"], suite=replace(XET_GEARHASH_BLAKE3, max_xorb_bytes=400_000)))
+    list(put_files(slow, [tmp_path / "file"], xorb_bytes=400_000))
     assert len(slow.stored) > 4
     assert slow.shards == 1
     assert not slow.missed

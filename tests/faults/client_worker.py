@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import xetstore.transfer.cache.chunk_cache
 from tests.faults import worker
 from tests.faults.worker import Says, Wait
 from xetstore.limits import Limits
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
 from xetstore.remote.transport import Patience, Transport
@@ -48,14 +46,18 @@ def upload_files(
 ) -> Says:
     """Store files in small xorbs and shards over HTTP; tell of each one that is acknowledged."""
     upload.FLUSH_FILES = files_a_shard
-    suite = replace(XET_GEARHASH_BLAKE3, max_xorb_bytes=xorb_bytes)
     events: list[Any] = []
     announce(pid_file)
     known_xorbs = KnownXorbs(Path(known))
     with Transport(patience=PATIENCE) as transport:
         cas = HttpCas(url, tokens=FixedToken(token), transport=transport)
         reports = upload.put_files(
-            cas, map(Path, paths), suite=suite, limits=Limits(jobs=jobs), known=known_xorbs, emit=events.append
+            cas,
+            map(Path, paths),
+            xorb_bytes=xorb_bytes,
+            limits=Limits(jobs=jobs),
+            known=known_xorbs,
+            emit=events.append,
         )
         for report in reports:
             yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +21,6 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import XetError
 from xetstore.events import Event, Retrying
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
 from xetstore.remote.transport import Patience, Transport
@@ -39,7 +38,7 @@ PATIENCE = Patience(
     max_delay=0.05,
     max_retry_after=0.1,
 )
-SUITE = replace(XET_GEARHASH_BLAKE3, max_xorb_bytes=256 * KIB)
+XORB_BYTES = 256 * KIB
 LANES = 10
 """So many doubles go wrong at the same time: most of it is waiting."""
 
@@ -305,7 +304,7 @@ def bench_with_files(contents: Sequence[bytes]) -> Iterator[Bench]:
         sources = [Path(folder, f"source{number}") for number in range(len(contents))]
         for source, content in zip(sources, contents, strict=True):
             source.write_bytes(content)
-        files = [report.info.hash for report in put_files(cas, sources, suite=SUITE)]
+        files = [report.info.hash for report in put_files(cas, sources, xorb_bytes=XORB_BYTES)]
         made = Bench(server, contents, files, Path(folder))
         try:
             yield made

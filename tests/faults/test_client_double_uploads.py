@@ -15,7 +15,7 @@ from tests.faults.double_bench import (
     INTEGRITY,
     KIB,
     OK,
-    SUITE,
+    XORB_BYTES,
     Bench,
     Transfer,
     Try,
@@ -65,7 +65,7 @@ def put(bench: Bench, sources: Sources, kib: int = 100) -> Transfer:
     def transfer(trying: Try) -> None:
         path, content = sources.new(kib)
         with trying.cas() as cas:
-            [report] = put_files(cas, [path], suite=SUITE, emit=trying.events.append)
+            [report] = put_files(cas, [path], xorb_bytes=XORB_BYTES, emit=trying.events.append)
         path.unlink()
         assert b"".join(Store(bench.server.site.cas).iter_range(report.info.hash)) == content, "it is stored wrong"
 

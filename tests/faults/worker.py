@@ -17,7 +17,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,7 +26,6 @@ from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
 from xetstore.errors import XetError
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.upload import session as upload
 
 if TYPE_CHECKING:
@@ -52,18 +50,21 @@ class PunctualCas(EmbeddedCas):
 
 
 def put(
-    wait: Wait, *, store: str, paths: list[str], together: bool = False, xorb_bytes: int = 0, files_a_shard: int = 0
+    wait: Wait,
+    *,
+    store: str,
+    paths: list[str],
+    together: bool = False,
+    xorb_bytes: int | None = None,
+    files_a_shard: int = 0,
 ) -> Says:
     """Store files, in smaller xorbs and shards than usual if asked to; tell of each one that is acknowledged."""
-    suite = XET_GEARHASH_BLAKE3
-    if xorb_bytes:
-        suite = replace(suite, max_xorb_bytes=xorb_bytes)
     if files_a_shard:
         upload.FLUSH_FILES = files_a_shard
     with PunctualCas.open(store) as cas:
         assert isinstance(cas, PunctualCas)
         cas.wait = wait if together else None
-        for report in upload.put_files(cas, map(Path, paths), suite=suite):
+        for report in upload.put_files(cas, map(Path, paths), xorb_bytes=xorb_bytes):
             yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from tests.strategies import splitmix64
 from tests.transfer.faulty import Stored
 from xetstore.cas import EmbeddedCas
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
-SMALL_XORBS = replace(XET_GEARHASH_BLAKE3, max_xorb_bytes=700_000)
+SMALL_XORBS = 700_000
 
 
 @pytest.fixture(scope="package")
@@ -25,6 +23,6 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
     data = first + bytes(2 * MIB) + second + first[: MIB // 2 + 7] + b"the end"
     (folder / "file").write_bytes(data)
     with EmbeddedCas.in_memory() as cas:
-        [report] = put_files(cas, [folder / "file"], suite=SMALL_XORBS)
+        [report] = put_files(cas, [folder / "file"], xorb_bytes=SMALL_XORBS)
         assert len(cas.reconstruct(report.info.hash).fetches) > 4
         yield Stored(cas, report.info.hash, data)

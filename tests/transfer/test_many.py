@@ -79,7 +79,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     contents[40:40] = [big[3 * MIB : 4 * MIB], splitmix64(2, MIB) + b"and more", splitmix64(3, 3 * MIB), contents[3]]
     contents += [big[: 5 * MIB] + b"the end", b""]
     with EmbeddedCas.in_memory() as cas:
-        yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, suite=SMALL_XORBS)
+        yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, xorb_bytes=SMALL_XORBS)
 
 
 @pytest.fixture(scope="module")

@@ -180,11 +180,11 @@ def test_a_file_that_changes_while_it_is_stored_is_not_registered(
     path = write(tmp_path / "file", splitmix64(6, 9 * MIB))
     real = cas.find_chunks
 
-    def find_chunk_and_change(chunk: Hash) -> object:
+    def find_chunks_and_change(*chunks: Hash) -> object:
         os.utime(path, ns=(1, 1))
-        return real(chunk)
+        return real(*chunks)
 
-    monkeypatch.setattr(cas, "find_chunks", find_chunk_and_change)
+    monkeypatch.setattr(cas, "find_chunks", find_chunks_and_change)
     with pytest.raises(SourceChangedError):
         list(put_files(cas, [path]))
     assert list(cas.files()) == []

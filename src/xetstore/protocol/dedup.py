@@ -24,7 +24,6 @@ from xetstore.protocol.suite import (
     FRAGMENTATION_TARGET_CHUNKS,
     FRAGMENTATION_WINDOW_RUNS,
     XET_GEARHASH_BLAKE3,
-    AlgorithmSuite,
 )
 
 REPEATS_BEFORE_STRETCH = 128
@@ -104,11 +103,11 @@ class DedupPlanner:
 
     def __init__(
         self,
-        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
         queries: QueryRule = WIRE_QUERIES,
         max_known: int = MAX_KNOWN_CHUNKS,
         max_xorb_bytes: int | None = None,
     ) -> None:
+        suite = XET_GEARHASH_BLAKE3
         self._max_xorb_chunks = suite.max_xorb_chunks
         self._max_xorb_bytes = min(suite.max_xorb_bytes, max_xorb_bytes or suite.max_xorb_bytes)
         self.queries = queries

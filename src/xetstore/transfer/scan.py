@@ -21,9 +21,11 @@ from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetEr
 from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of, wait_all
+
+_SUITE = XET_GEARHASH_BLAKE3
 
 BLOCK_BYTES = 4 << 20
 """Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
@@ -76,14 +78,12 @@ class FileScan:
         sha256: bool = False,
         threads: int | None = None,
         progress: Progress | None = None,
-        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
     ) -> None:
         self.path = path
-        self._suite = suite
         self._threads = threads or usable_cores()
         self._progress = progress or NoProgress()
         self._sha = hashlib.sha256() if sha256 else None
-        self._tree = _kernel.MerkleTree(suite.kernel)
+        self._tree = _kernel.MerkleTree(_SUITE.kernel)
         self._chunk_count = 0
         self._done = False
         try:
@@ -143,7 +143,7 @@ class FileScan:
             raise RuntimeError("the file was not read to its end")
         root = Hash(self._tree.root())
         sha256 = self._sha.hexdigest() if self._sha is not None else None
-        return FileInfo(file_hash(root, self._suite), self._tree.total_bytes, sha256)
+        return FileInfo(file_hash(root), self._tree.total_bytes, sha256)
 
     def _small(self) -> Iterator[Block]:
         data = memoryview(bytearray(self.size + 1))
@@ -154,7 +154,7 @@ class FileScan:
             yield self._cut(data[:filled], final=True)
 
     def _large(self) -> Iterator[Block]:
-        head = self._suite.max_chunk_bytes  # room before each block for the open chunk of the one before
+        head = _SUITE.max_chunk_bytes  # room before each block for the open chunk of the one before
         # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
         pool = [bytearray(head + BLOCK_BYTES) for _ in range(3 if self._sha is None else 5)]
         free = deque(memoryview(buffer) for buffer in pool)
@@ -196,7 +196,7 @@ class FileScan:
         return filled
 
     def _cut(self, data: memoryview, *, final: bool, readers: list[Future[Any]] | None = None) -> Block:
-        hashes, lengths = _kernel.find_chunks(self._suite.kernel, data, final=final, threads=self._threads)
+        hashes, lengths = _kernel.find_chunks(_SUITE.kernel, data, final=final, threads=self._threads)
         self._tree.update(hashes, lengths)
         chunks = ChunkList(hashes, lengths)
         self._chunk_count += len(chunks)

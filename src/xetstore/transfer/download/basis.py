@@ -41,7 +41,7 @@ class OldVersion:
         self._lock = threading.Lock()
         self._table: _Table | None = None
         self._fd = -1
-        self._scan: FileScan | None = FileScan(path, threads=threads, progress=progress, suite=suite)
+        self._scan: FileScan | None = FileScan(path, threads=threads, progress=progress)
         try:
             # A descriptor of its own: the scan's ends with the scan.
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -13,7 +13,6 @@ from typing import Final
 
 from xetstore.errors import InterruptedCallError, XetError
 from xetstore.interfaces import Cas
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
@@ -107,7 +106,6 @@ def estimate(
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
     cells: int = CELLS,
-    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
 ) -> Estimate:
     """Read files and say what an upload of them, in this order, would save; against the store ``cas`` if it is given.
 
@@ -115,11 +113,11 @@ def estimate(
     runs of known chunks that are too short to be worth it. A file that cannot be read is handed to ``on_error`` and the
     others go on; without it, its error is raised. Raises what the Cas raises.
     """
-    session = EstimateSession(cas, threads or usable_cores(), progress or NoProgress(), cells, suite)
+    session = EstimateSession(cas, threads or usable_cores(), progress or NoProgress(), cells)
     drafts: list[Draft] = []
     for path in paths:
         try:
-            with FileScan(path, threads=threads, progress=progress, suite=suite) as scan:
+            with FileScan(path, threads=threads, progress=progress) as scan:
                 drafts.append(session.read(path, scan))
         except XetError as error:
             if on_error is None or session.broken or isinstance(error, InterruptedCallError):

@@ -14,7 +14,7 @@ from xetstore import _kernel
 from xetstore.interfaces import Cas
 from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, KnownXorb, Revision, Run
-from xetstore.protocol.suite import CHUNK_HEADER_BYTES, AlgorithmSuite
+from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import Block, FileInfo, FileScan
@@ -111,15 +111,14 @@ class _Origins:
 class EstimateSession:
     """Plans the chunks of one file after another, as an upload does."""
 
-    def __init__(self, cas: Cas | None, threads: int, progress: Progress, cells: int, suite: AlgorithmSuite) -> None:
+    def __init__(self, cas: Cas | None, threads: int, progress: Progress, cells: int) -> None:
         # Without a store to ask, more of the files is remembered.
         most = MAX_KNOWN_CHUNKS if cas is not None else 4 * MAX_KNOWN_CHUNKS
         self._cas = cas
         self._threads = threads
         self._progress = progress
         self._cells = cells
-        self._suite = suite
-        self._planner = DedupPlanner(suite, WIRE_QUERIES if cas is None else cas.queries, most)
+        self._planner = DedupPlanner(WIRE_QUERIES if cas is None else cas.queries, most)
         self._origins = _Origins(2 * most)
         self._file = -1
         self._recent = Recent()
@@ -215,7 +214,7 @@ class EstimateSession:
         raw = sum(map(len, pieces))
         room = bytearray(raw + CHUNK_HEADER_BYTES * len(picked))
         ends = _kernel.encode_chunks(
-            self._suite.kernel, pieces, lengths, room, policy=_kernel.AUTO, threads=self._threads
+            XET_GEARHASH_BLAKE3.kernel, pieces, lengths, room, policy=_kernel.AUTO, threads=self._threads
         )
         draft.sampled += raw
         draft.encoded += memoryview(ends).cast("Q")[-1]

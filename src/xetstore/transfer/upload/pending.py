@@ -11,7 +11,6 @@ from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry
-from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.transfer.scan import FileInfo
 
 
@@ -58,17 +57,17 @@ class PendingFile:
     stored_bytes: int = 0
     again_bytes: int = 0
 
-    def extend(self, run: Run, chunks: ChunkList, suite: AlgorithmSuite) -> None:
+    def extend(self, run: Run, chunks: ChunkList) -> None:
         """Go on with the chunks of a run."""
         last = self.last
         if last is None or last.xorb is not run.xorb or last.end != run.xorb_start:
-            self.close_term(suite)
+            self.close_term()
             last = self.last = _OpenTerm(run.xorb, run.xorb_start, run.xorb_start, 0, bytearray())
         last.end += run.count
         last.unpacked_bytes += chunks.total_bytes
         last.hashes += chunks.hashes
 
-    def close_term(self, suite: AlgorithmSuite) -> None:
+    def close_term(self) -> None:
         """End the last term."""
         term, self.last = self.last, None
         if term is None:
@@ -78,19 +77,19 @@ class PendingFile:
             if before[:4] == (term.xorb, term.start, term.end, term.unpacked_bytes):
                 self.terms.append(before)
                 return
-        proof = verification_hash(bytes(term.hashes), suite)
+        proof = verification_hash(bytes(term.hashes))
         self.terms.append((term.xorb, term.start, term.end, term.unpacked_bytes, proof))
 
-    def take_terms(self, stored: Reconstruction, suite: AlgorithmSuite) -> None:
+    def take_terms(self, stored: Reconstruction) -> None:
         """Let the terms be those of the stored file, told with the chunk hashes of each."""
         xorbs = {name: KnownXorb(name, is_hint=True) for name in stored.fetches}
         told = zip(stored.terms, stored.term_hashes or (), strict=True)
         self.terms = [
-            (xorbs[term.xorb], term.chunk_start, term.chunk_end, term.unpacked_bytes, verification_hash(hashes, suite))
+            (xorbs[term.xorb], term.chunk_start, term.chunk_end, term.unpacked_bytes, verification_hash(hashes))
             for term, hashes in told
         ]
 
-    def revise(self, revision: Revision, suite: AlgorithmSuite) -> None:
+    def revise(self, revision: Revision) -> None:
         """Let the terms name the chunks of a xorb where they are from now on."""
         before, last = self.terms, self.last
         self.terms, self.last = [], None
@@ -101,19 +100,19 @@ class PendingFile:
                 continue
             if id(term) not in revised:
                 first = len(self.terms)
-                self._extend_by(revision, term[1], term[2], suite)
-                self.close_term(suite)
+                self._extend_by(revision, term[1], term[2])
+                self.close_term()
                 revised[id(term)] = self.terms[first:]
             else:
                 self.terms += revised[id(term)]
         if last is None or last.xorb is not revision.xorb:
             self.last = last
         else:
-            self._extend_by(revision, last.start, last.end, suite)
+            self._extend_by(revision, last.start, last.end)
 
-    def _extend_by(self, revision: Revision, start: int, end: int, suite: AlgorithmSuite) -> None:
+    def _extend_by(self, revision: Revision, start: int, end: int) -> None:
         for run in revision.runs_of(start, end):
-            self.extend(run, revision.chunks.slice(run.block_start, run.block_start + run.count), suite)
+            self.extend(run, revision.chunks.slice(run.block_start, run.block_start + run.count))
 
     @property
     def is_hinted(self) -> bool:

@@ -14,7 +14,6 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.transfer.scan import Block, FileInfo
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries
@@ -64,7 +63,6 @@ class Placer:
         cas: Cas,
         known: KnownXorbs | None,
         *,
-        suite: AlgorithmSuite,
         max_xorb_bytes: int | None = None,
         max_known_chunks: int,
         sending_seconds: Callable[[int], float],
@@ -72,7 +70,7 @@ class Placer:
     ) -> None:
         self._cas = cas
         self._known = known
-        self._new_planner = partial(DedupPlanner, suite, cas.queries, max_known_chunks, max_xorb_bytes)
+        self._new_planner = partial(DedupPlanner, cas.queries, max_known_chunks, max_xorb_bytes)
         self._planner = self._new_planner()
         self._sending_seconds = sending_seconds
         self._remembering = None if dry_run else known

@@ -25,7 +25,6 @@ from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import Block, FileScan, usable_cores
@@ -58,7 +57,7 @@ class UploadSession:
         known: KnownXorbs | None = None,
         emit: Emit = ignore,
         dry_run: bool = False,
-        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+        xorb_bytes: int | None = None,
     ) -> None:
         self._cas = cas
         self._dry_run = dry_run
@@ -66,7 +65,6 @@ class UploadSession:
         remote = cas.is_remote
         self._threads = threads or max(1, usable_cores() // (2 if remote else 1))
         self._progress = progress or NoProgress()
-        self._suite = suite
         self._known = known
         self._emit = emit
         sizes = upload_sizes(limits, remote=remote)
@@ -76,15 +74,13 @@ class UploadSession:
             policy=policy,
             threads=self._threads,
             in_flight=sizes.in_flight,
-            suite=suite,
             known=known,
             emit=emit,
         )
         self._placer = Placer(
             cas,
             known,
-            suite=suite,
-            max_xorb_bytes=sizes.xorb_bytes,
+            max_xorb_bytes=xorb_bytes or sizes.xorb_bytes,
             max_known_chunks=sizes.known_chunks,
             sending_seconds=self._writer.sending_seconds,
             dry_run=dry_run,
@@ -116,7 +112,7 @@ class UploadSession:
         the session is :attr:`broken`.
         """
         pending = PendingFile(path)
-        with FileScan(path, sha256=True, threads=self._threads, progress=self._progress, suite=self._suite) as scan:
+        with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
@@ -132,8 +128,8 @@ class UploadSession:
                     whole = run.count == len(block.chunks)
                     end = run.block_start + run.count
                     chunks = block.chunks if whole else block.chunks.slice(run.block_start, end)
-                    pending.extend(run, chunks, self._suite)
-            pending.close_term(self._suite)
+                    pending.extend(run, chunks)
+            pending.close_term()
             pending.info = scan.info()
             with self._or_broken():
                 self._recognise(pending)
@@ -214,11 +210,11 @@ class UploadSession:
             return
         for revision in self._placer.end_file(file.new_bytes):
             self._revise(revision, file)
-        file.close_term(self._suite)
+        file.close_term()
         if file.new_bytes and self._recognises:
             stored = self._placer.stored_file(file.info, file.new_bytes)
             if stored is not None:
-                file.take_terms(stored, self._suite)
+                file.take_terms(stored)
                 self._has_recognised = True
                 if (withdrawn := self._placer.withdraw_file()) is not None:
                     self._revise(withdrawn)
@@ -243,9 +239,9 @@ class UploadSession:
         if not self._dry_run:
             self._writer.drop(revision.xorb, revision.dropped)
         for file in self._files[self._first_user :]:
-            file.revise(revision, self._suite)
+            file.revise(revision)
         if current is not None:
-            current.revise(revision, self._suite)
+            current.revise(revision)
 
     def _store_new(self, file: PendingFile, block: Block, runs: list[Run]) -> int:
         """Send the block's new chunks to the xorbs the planner chose; how many bytes they are."""
@@ -298,7 +294,7 @@ def put_files(
     known: KnownXorbs | None = None,
     emit: Emit = ignore,
     dry_run: bool = False,
-    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
+    xorb_bytes: int | None = None,
 ) -> Generator[PutReport]:
     """Store files; yield a report for each, in order, once it is durable and registered.
 
@@ -315,7 +311,7 @@ def put_files(
         known=known,
         emit=emit,
         dry_run=dry_run,
-        suite=suite,
+        xorb_bytes=xorb_bytes,
     ) as session:
         for path in paths:
             yield from _add(session, path, on_error)

@@ -16,7 +16,6 @@ from xetstore.platform.threads import Threads, start_thread
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb
 from xetstore.protocol.shard import Shard, XorbEntry
-from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.slots import XorbSlots
@@ -114,7 +113,6 @@ class XorbWriter:
         policy: CompressionPolicy,
         threads: int,
         in_flight: int,
-        suite: AlgorithmSuite,
         known: KnownXorbs | None = None,
         emit: Emit = ignore,
     ) -> None:
@@ -123,7 +121,7 @@ class XorbWriter:
         self._threads = threads
         self._known = known
         self._emit = emit
-        self._slots = XorbSlots(lambda: XorbBuilder(suite), in_flight, emit=emit)
+        self._slots = XorbSlots(XorbBuilder, in_flight, emit=emit)
         self._encoder = Threads(1, "encode")
         self._storer = Threads(in_flight, "put_xorb")
         self._batch: _Batch | None = None
