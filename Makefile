@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check test quick soak bench bench-quick bench-growth bench-dedup fuzz clean
+.PHONY: setup demo check docs test quick soak bench bench-quick bench-growth bench-dedup fuzz clean
 
 setup: .venv/installed
 
