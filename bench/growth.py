@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from bench import corpora, pages
+from bench import corpora, crowded, pages
 from bench.client import BOTH, Bench, Row, Run, measure, measure_together, same_content
 from bench.server import fill, percentiles, serving
 from bench.stages import PAGE
@@ -256,7 +256,14 @@ def each(call: Callable[[Any], object], arguments: list[Any]) -> str:
     return percentiles(milliseconds)
 
 
-TABLES: Final = {"files": files, "clients": clients, "sizes": sizes, "rows": rows}
+TABLES: Final = {
+    "files": files,
+    "clients": clients,
+    "sizes": sizes,
+    "rows": rows,
+    "crowded uploads": crowded.uploads,
+    "crowded queries": crowded.queries,
+}
 
 
 def run(work: Path, chosen: Any) -> None:
@@ -271,6 +278,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--growth-tables", nargs="+", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--growth-rounds", type=int, default=3)
     parser.add_argument("--growth-gib", type=float, nargs="+", default=[1, 4, 16], help="sizes of one file")
+    parser.add_argument(
+        "--crowded-xorbs", type=int, default=1_000_000, help="xorbs that are in the index beside those that are put"
+    )
+    parser.add_argument("--crowded-rounds", type=int, default=9)
     parser.add_argument(
         "--growth-rows", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000], help="registered files"
     )

@@ -56,7 +56,12 @@ CREATE TABLE xorb_holder (
     FOREIGN KEY(xorb_id) REFERENCES xorb (id) ON DELETE CASCADE
 ) WITHOUT ROWID;
 """
-SCHEMAS = {1: FIRST, 2: FIRST + SECOND}
+THIRD = """
+CREATE TABLE superseded_object ("key" VARCHAR(255) NOT NULL, created_at DOUBLE NOT NULL, PRIMARY KEY ("key"));
+ALTER TABLE xorb ADD COLUMN generation VARCHAR(32) DEFAULT '' NOT NULL;
+ALTER TABLE xorb ADD COLUMN damaged_at DOUBLE PRECISION;
+"""
+SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD}
 
 
 def age(root: Path, version: int) -> None:
@@ -104,12 +109,16 @@ def test_a_store_that_is_migrated_while_it_is_open_elsewhere_goes_on(root: Path,
 
 
 def columns_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Of each table its columns, with what is said of them; of each index its columns, in order."""
+    columns: dict[str, list[tuple[object, ...]]] = {}
     with closing(sqlite3.connect(path)) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {
-            table: sorted((row[1], row[3], row[5]) for row in connection.execute(f"PRAGMA table_info({table})"))
-            for table in tables
-        }
+        for name, kind in connection.execute("SELECT name, type FROM sqlite_master").fetchall():
+            if kind == "table":
+                rows = connection.execute(f"PRAGMA table_info({name})").fetchall()
+                columns[name] = sorted((row[1], row[3], row[5]) for row in rows)
+            else:
+                columns[name] = [(row[2],) for row in connection.execute(f"PRAGMA index_info({name})")]
+    return columns
 
 
 def test_the_steps_lead_to_the_tables_of_this_code(tmp_path: Path) -> None:
@@ -128,9 +137,9 @@ def test_the_steps_lead_to_the_tables_of_this_code(tmp_path: Path) -> None:
 
 
 def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
-    """It would not know which object counts."""
+    """It would not keep the order of what a namespace has uploaded."""
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
         [(version,)] = connection.execute("SELECT version FROM schema_version")
-    with pytest.raises(UsageError, match="schema version 3"):
-        refuse_newer(version, known=2)
+    with pytest.raises(UsageError, match="schema version 4"):
+        refuse_newer(version, known=3)

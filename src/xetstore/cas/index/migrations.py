@@ -156,7 +156,12 @@ def _add_generations(connection: Connection) -> None:
     _THIRD.create_all(connection)
 
 
-MIGRATIONS: Final[Sequence[Migration]] = (_create_first_tables, _add_holders, _add_generations)
+def _order_holders(connection: Connection) -> None:
+    """Version 4: what a namespace has uploaded, in order."""
+    connection.execute(text("CREATE INDEX xorb_holder_by_namespace ON xorb_holder (namespace, xorb_id)"))
+
+
+MIGRATIONS: Final[Sequence[Migration]] = (_create_first_tables, _add_holders, _add_generations, _order_holders)
 """Step ``n`` brings a database from version ``n`` to ``n + 1``; version 0 is an empty one."""
 
 

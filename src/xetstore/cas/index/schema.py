@@ -101,6 +101,8 @@ holder = Table(
     # Which namespaces have uploaded the xorb, and so have shown that they possess it.
     Column("xorb_id", _RowId, ForeignKey("xorb.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("namespace", String(255), primary_key=True),
+    # What a namespace uploaded last, and next: of millions of xorbs it may have uploaded three.
+    Index("xorb_holder_by_namespace", "namespace", "xorb_id"),
     sqlite_with_rowid=False,
 )
 
