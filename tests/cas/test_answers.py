@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
 
 from xetstore.cas import EmbeddedCas, answers
 from xetstore.cas.access import DedupDomain
 from xetstore.cas.answers import ANSWER_SECONDS
-from xetstore.cas.index import Reader, queries
+from xetstore.cas.index import queries
 from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
-from xetstore.cas.index.schema import holder, xorb
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import IntegrityError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import Shard
-from xetstore.protocol.suite import HASH_BYTES
 from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, upload
 from xetstore.testing.samples import entry_of
 
@@ -148,39 +143,6 @@ def test_what_others_put_is_no_sibling(cas: EmbeddedCas) -> None:
     assert offered(bert, shared) == names([shared])
     put_file_of(bert, [shared])
     assert offered(bert, shared) == names([shared])
-
-
-def test_a_guess_costs_the_same_however_much_others_have_put(cas: EmbeddedCas, sample: Sample) -> None:
-    upload(cas, sample)
-    blank = {"region_bytes": 1, "raw_bytes": 1, "chunk_count": 1, "created_at": 0.0}
-    costs = []
-    for first in (1_000, 11_000):
-        ids = range(first, first + 10_000)
-        with cas.index.transaction() as writer:
-            rows = [{"id": row, "hash": row.to_bytes(HASH_BYTES, "big"), **blank} for row in ids]
-            writer.connection.execute(insert(xorb), rows)
-            writer.connection.execute(insert(holder), [{"xorb_id": row, "namespace": "others"} for row in ids])
-        costs.append(steps_of(cas, lambda reader: reader.held_after(1, "default", 4)))
-    assert costs[1] < 1.1 * costs[0]
-
-
-def steps_of(cas: EmbeddedCas, question: Callable[[Reader], object]) -> int:
-    """How many hundreds of steps SQLite takes to answer."""
-    seen = 0
-
-    def count() -> None:
-        nonlocal seen
-        seen += 1
-
-    with cas.index.snapshot() as reader:
-        connection = reader.connection.connection.driver_connection
-        assert isinstance(connection, sqlite3.Connection)
-        connection.set_progress_handler(count, 100)
-        try:
-            question(reader)
-        finally:
-            connection.set_progress_handler(None, 0)
-    return seen
 
 
 def test_a_chunk_that_only_shares_its_first_bytes_with_one_is_not_found(cas: EmbeddedCas, sample: Sample) -> None:

@@ -60,9 +60,8 @@ SEGMENT_TERMS: Final = 512
 _BATCH: Final = 500
 # Rows that a listing keeps in memory.
 PAGE_ROWS: Final = 1000
-# Rows looked at for a guess, whatever else is in the store: uses of xorbs in files, and xorbs, which others may hold.
+# Uses of xorbs in files that are looked at for what a file was put with.
 _MAX_SIBLING_USES: Final = 4096
-_HELD_WINDOW: Final = 4096
 
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 _TERM: Final = struct.Struct("<QIII")
@@ -165,11 +164,7 @@ _FOLLOWING: Final = (
     .order_by(edge.c.first_byte)
     .limit(bindparam("most"))
 )
-_NEWEST_USER: Final = (
-    select(func.max(edge.c.file_id))
-    .join(grant, grant.c.file_id == edge.c.file_id)
-    .where(edge.c.xorb_id == bindparam("xorb_id"), grant.c.namespace == bindparam("namespace"))
-)
+_NEWEST_USER: Final = _USERS.with_only_columns(edge.c.file_id).limit(1)
 
 
 def _granted_beside(is_beside: Callable[[Any, Any], Any], order: Callable[[Any], Any]) -> Select[Any]:
@@ -201,8 +196,7 @@ _XORBS_OF_NEAREST: Final = (
 _HELD_AFTER: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
-    .where(holder.c.namespace == bindparam("namespace"), _SOUND)
-    .where(xorb.c.id > bindparam("last_id"), xorb.c.id <= bindparam("last_id") + bindparam("window"))
+    .where(holder.c.namespace == bindparam("namespace"), xorb.c.id > bindparam("last_id"), _SOUND)
     .order_by(xorb.c.id)
     .limit(bindparam("most"))
 )
@@ -407,9 +401,9 @@ class Reader:
         return [_xorb_row(row) for row in self.connection.execute(_XORBS_OF_NEAREST, asked)]
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded soon after a xorb, in the order of registration."""
-        asked = {"last_id": last_id, "namespace": namespace, "most": limit, "window": _HELD_WINDOW}
-        return [_xorb_row(row) for row in self.connection.execute(_HELD_AFTER, asked)]
+        """What a namespace uploaded after a xorb, in the order of registration."""
+        page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
+        return [_xorb_row(row) for row in page]
 
     def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
         """What a namespace uploaded last, the newest first."""
