@@ -9,7 +9,6 @@ import pytest
 from xetstore.cas import EmbeddedCas, answers
 from xetstore.cas.access import DedupDomain
 from xetstore.cas.answers import ANSWER_SECONDS
-from xetstore.cas.index import queries
 from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import IntegrityError
@@ -101,14 +100,14 @@ def test_what_a_file_was_put_with_is_offered_behind_what_it_is_made_of(cas: Embe
     put_file_of(cas, [first, others[2]])
     put_file_of(cas, others[3:4])
     put_file_of(cas, [others[0], others[4]])
-    assert offered(cas, first) == names([first, others[2], others[0], others[3], others[1], others[4]])
+    assert offered(cas, first) == names([first, others[2], *others[:2], *others[3:]])
 
 
 def test_what_the_newest_version_of_a_file_was_put_with_is_offered_and_not_what_the_oldest_was(
     cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
-    monkeypatch.setattr(answers, "_MAX_SIBLINGS", 2)
+    monkeypatch.setattr(answers, "_MAX_USES", 3)
     first, *others = one_chunk_samples(8)
     for files in ([others[0]], [first], [others[1]], [others[2]], [others[3]], [first, others[4]], [others[5]]):
         put_file_of(cas, files)
@@ -122,15 +121,6 @@ def test_what_a_file_was_put_with_is_bounded_in_chunks(cas: EmbeddedCas, monkeyp
     monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
     monkeypatch.setattr(answers, "MAX_SIBLING_CHUNKS", 3)
     assert offered(cas, samples[4]) == names([samples[4], samples[3], samples[5]])
-
-
-def test_files_of_many_xorbs_are_no_siblings(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = one_chunk_samples(9)
-    for files in (samples[:6], samples[6:7], samples[7:]):
-        put_file_of(cas, files)
-    monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
-    monkeypatch.setattr(queries, "_MAX_SIBLING_USES", 4)
-    assert offered(cas, samples[6]) == names(samples[6:])
 
 
 def test_what_others_put_is_no_sibling(cas: EmbeddedCas) -> None:

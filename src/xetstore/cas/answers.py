@@ -30,10 +30,11 @@ MAX_SIBLING_CHUNKS: Final = 32_768
 MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
-# Places looked at for one chunk, files that may add what else they are made of, and files on either side of the newest.
+# Places looked at for one chunk, files that may add what else they are made of, and uses of xorbs in files that were
+# put before and after the newest of these.
 _MAX_HOLDERS: Final = 4
 _MAX_FILES: Final = 16
-_MAX_SIBLINGS: Final = 256
+_MAX_USES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _companions(holder: XorbRow, reader: Reader, namespace: str) -> Iterable[Xor
     """
     yield from reader.companions(holder.id, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
     chunks = 0
-    for row in reader.siblings(holder.id, namespace, files=_MAX_SIBLINGS, xorbs=MAX_ANSWER_XORBS):
+    for row in reader.siblings(holder.id, namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS):
         chunks += row.chunk_count
         if chunks > MAX_SIBLING_CHUNKS:
             break

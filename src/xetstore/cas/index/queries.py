@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from operator import gt, le
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -18,17 +17,14 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
-    asc,
     bindparam,
     delete,
-    desc,
     exists,
     func,
     insert,
     or_,
     select,
     true,
-    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -60,8 +56,6 @@ SEGMENT_TERMS: Final = 512
 _BATCH: Final = 500
 # Rows that a listing keeps in memory.
 PAGE_ROWS: Final = 1000
-# Uses of xorbs in files that are looked at for what a file was put with.
-_MAX_SIBLING_USES: Final = 4096
 
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 _TERM: Final = struct.Struct("<QIII")
@@ -165,34 +159,14 @@ _FOLLOWING: Final = (
     .limit(bindparam("most"))
 )
 _NEWEST_USER: Final = _USERS.with_only_columns(edge.c.file_id).limit(1)
-
-
-def _granted_beside(is_beside: Callable[[Any, Any], Any], order: Callable[[Any], Any]) -> Select[Any]:
-    """Files of a namespace on one side of a file, the nearest first."""
-    nearest = (
-        select(grant.c.file_id)
-        .where(grant.c.namespace == bindparam("namespace"), is_beside(grant.c.file_id, bindparam("file_id")))
-        .order_by(order(grant.c.file_id))
-        .limit(bindparam("files"))
-        .subquery()
-    )
-    return select(nearest.c.file_id)
-
-
-_BESIDE: Final = union_all(_granted_beside(le, desc), _granted_beside(gt, asc)).subquery()
-_NEAREST: Final = (
-    select(file.c.id, file.c.xorb_count)
-    .join(_BESIDE, _BESIDE.c.file_id == file.c.id)
-    .order_by(func.abs(file.c.id - bindparam("file_id")), file.c.id)
-)
-_XORBS_OF_NEAREST: Final = (
-    select(xorb)
-    .join(edge, edge.c.xorb_id == xorb.c.id)
-    .where(edge.c.file_id.in_(_VALUES), _SOUND)
-    .group_by(xorb.c.id)
-    .order_by(func.min(func.abs(edge.c.file_id - bindparam("file_id"))), func.min(edge.c.first_byte), xorb.c.id)
+_USES: Final = (
+    select(edge.c.file_id, edge.c.first_byte, edge.c.xorb_id)
+    .join(grant, grant.c.file_id == edge.c.file_id)
+    .where(grant.c.namespace == bindparam("namespace"))
     .limit(bindparam("most"))
 )
+_USES_BEFORE: Final = _USES.where(grant.c.file_id <= bindparam("file_id")).order_by(grant.c.file_id.desc())
+_USES_BEHIND: Final = _USES.where(grant.c.file_id > bindparam("file_id")).order_by(grant.c.file_id)
 _HELD_AFTER: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
@@ -381,24 +355,21 @@ class Reader:
             window = {"file_id": file_id, "first_byte": first_byte, "most": xorbs}
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
-    def siblings(self, xorb_id: int, namespace: str, *, files: int, xorbs: int) -> list[XorbRow]:
-        """Xorbs of the files of a namespace that were registered next to the newest that has this xorb, and of it: the
-        nearest files first, at most so many ``files`` before it and behind it.
+    def siblings(self, xorb_id: int, namespace: str, *, uses: int, xorbs: int) -> list[XorbRow]:
+        """At most so many ``xorbs`` of the files of a namespace that were registered next to the newest that has this
+        one, and of it: the nearest files first, each in file order.
 
-        Files are left out where there would be more than some thousands of xorbs to choose from.
+        Looked at are ``uses`` of a xorb in a file, in that file and before, and as many in those behind it.
         """
         newest = self.connection.execute(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace}).scalar()
         if newest is None:
             return []
-        chosen: list[int] = []
-        uses = 0
-        nearest = {"file_id": newest, "namespace": namespace, "files": files}
-        for file_id, count in self.connection.execute(_NEAREST, nearest):
-            if uses + count <= _MAX_SIBLING_USES:
-                chosen.append(file_id)
-                uses += count
-        asked = {"values": chosen, "file_id": newest, "most": xorbs}
-        return [_xorb_row(row) for row in self.connection.execute(_XORBS_OF_NEAREST, asked)]
+        around = {"namespace": namespace, "file_id": newest, "most": uses}
+        found = [tuple(use) for side in (_USES_BEFORE, _USES_BEHIND) for use in self.connection.execute(side, around)]
+        found.sort(key=lambda use: (abs(use[0] - newest), use))
+        ids = list(dict.fromkeys(used for _, _, used in found))[:xorbs]
+        rows = {row.id: _xorb_row(row) for row in self._rows_in(_XORBS_BY_ID, ids)}
+        return [row for used in ids if not (row := rows[used]).is_damaged]
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
         """What a namespace uploaded after a xorb, in the order of registration."""
