@@ -51,6 +51,11 @@ class Uploaded:
         return int(self.told["new_bytes"])
 
     @property
+    def bytes_kept_together(self) -> int:
+        """What the client's own guard against fragmentation (10.4) did not take from what it knew to be stored."""
+        return int(self.told["defrag_prevented_dedup_bytes"])
+
+    @property
     def bytes_by_global_dedup(self) -> int:
         return int(self.told["deduped_bytes_by_global_dedup"])
 

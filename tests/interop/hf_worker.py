@@ -89,7 +89,10 @@ def parts_of(data: bytes) -> Iterator[bytes]:
 
 def committed(commit: Any, found: Callable[[], list[Any]]) -> Answer:
     metrics = commit.wait_to_finish().dedup_metrics
-    names = ("new_bytes", "total_bytes", "deduped_bytes", "deduped_bytes_by_global_dedup", "xorb_bytes_uploaded")
+    names = (
+        *("new_bytes", "total_bytes", "deduped_bytes", "deduped_bytes_by_global_dedup", "xorb_bytes_uploaded"),
+        "defrag_prevented_dedup_bytes",
+    )
     return {"files": [info_of(info) for info in found()], **{name: getattr(metrics, name) for name in names}}
 
 

@@ -32,11 +32,11 @@ MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
 # Xorbs considered for one chunk, objects looked at for one answer, files that may add what else they are made of, and
-# files on either side of the newest.
+# uses of xorbs in files that were put before and after the newest of these.
 _MAX_HOLDERS: Final = 4
 _MAX_LOOKS: Final = 2 * MAX_ANSWER_XORBS
 _MAX_FILES: Final = 16
-_MAX_SIBLINGS: Final = 256
+_MAX_USES: Final = 256
 # So many chunks are looked for one by one: taking all hashes of a xorb apart takes as long as 40 searches.
 _FEW_CHUNKS: Final = 40
 
@@ -181,7 +181,7 @@ def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Ite
     ids = [row.id for row in found]
     yield from reader.companions(ids, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
     chunks = 0
-    for row in reader.siblings(max(ids), namespace, files=_MAX_SIBLINGS, xorbs=MAX_ANSWER_XORBS):
+    for row in reader.siblings(max(ids), namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS):
         chunks += row.chunk_count
         if chunks > MAX_SIBLING_CHUNKS:
             break

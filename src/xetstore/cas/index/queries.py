@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, zip_longest
-from operator import gt, le
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -21,18 +20,15 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    asc,
     bindparam,
     column,
     delete,
-    desc,
     exists,
     func,
     insert,
     or_,
     select,
     true,
-    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -64,9 +60,6 @@ SEGMENT_TERMS: Final = 512
 _BATCH: Final = 500
 # Rows that a listing keeps in memory.
 PAGE_ROWS: Final = 1000
-# Rows looked at for a guess, whatever else is in the store: uses of xorbs in files, and xorbs, which others may hold.
-_MAX_SIBLING_USES: Final = 4096
-_HELD_WINDOW: Final = 4096
 
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 _TERM: Final = struct.Struct("<QIII")
@@ -184,44 +177,19 @@ _FOLLOWING: Final = (
     .order_by(edge.c.first_byte)
     .limit(bindparam("most"))
 )
-_NEWEST_USER: Final = (
-    select(func.max(edge.c.file_id))
+_NEWEST_USER: Final = _USERS.with_only_columns(edge.c.file_id).limit(1)
+_USES: Final = (
+    select(edge.c.file_id, edge.c.first_byte, edge.c.xorb_id)
     .join(grant, grant.c.file_id == edge.c.file_id)
-    .where(edge.c.xorb_id == bindparam("xorb_id"), grant.c.namespace == bindparam("namespace"))
-)
-
-
-def _granted_beside(is_beside: Callable[[Any, Any], Any], order: Callable[[Any], Any]) -> Select[Any]:
-    """Files of a namespace on one side of a file, the nearest first."""
-    nearest = (
-        select(grant.c.file_id)
-        .where(grant.c.namespace == bindparam("namespace"), is_beside(grant.c.file_id, bindparam("file_id")))
-        .order_by(order(grant.c.file_id))
-        .limit(bindparam("files"))
-        .subquery()
-    )
-    return select(nearest.c.file_id)
-
-
-_BESIDE: Final = union_all(_granted_beside(le, desc), _granted_beside(gt, asc)).subquery()
-_NEAREST: Final = (
-    select(file.c.id, file.c.xorb_count)
-    .join(_BESIDE, _BESIDE.c.file_id == file.c.id)
-    .order_by(func.abs(file.c.id - bindparam("file_id")), file.c.id)
-)
-_XORBS_OF_NEAREST: Final = (
-    select(xorb)
-    .join(edge, edge.c.xorb_id == xorb.c.id)
-    .where(edge.c.file_id.in_(_VALUES), _SOUND)
-    .group_by(xorb.c.id)
-    .order_by(func.min(func.abs(edge.c.file_id - bindparam("file_id"))), func.min(edge.c.first_byte), xorb.c.id)
+    .where(grant.c.namespace == bindparam("namespace"))
     .limit(bindparam("most"))
 )
+_USES_BEFORE: Final = _USES.where(grant.c.file_id <= bindparam("file_id")).order_by(grant.c.file_id.desc())
+_USES_BEHIND: Final = _USES.where(grant.c.file_id > bindparam("file_id")).order_by(grant.c.file_id)
 _HELD_AFTER: Final = (
     select(xorb)
     .join(holder, holder.c.xorb_id == xorb.c.id)
-    .where(holder.c.namespace == bindparam("namespace"), _SOUND)
-    .where(holder.c.xorb_id > bindparam("last_id"), holder.c.xorb_id <= bindparam("last_id") + bindparam("window"))
+    .where(holder.c.namespace == bindparam("namespace"), holder.c.xorb_id > bindparam("last_id"), _SOUND)
     .order_by(holder.c.xorb_id)
     .limit(bindparam("most"))
 )
@@ -425,29 +393,26 @@ class Reader:
             window = {"file_id": file_id, "first_byte": begin[file_id], "most": xorbs}
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
-    def siblings(self, xorb_id: int, namespace: str, *, files: int, xorbs: int) -> list[XorbRow]:
-        """Xorbs of the files of a namespace that were registered next to the newest that has this xorb, and of it: the
-        nearest files first, at most so many ``files`` before it and behind it.
+    def siblings(self, xorb_id: int, namespace: str, *, uses: int, xorbs: int) -> list[XorbRow]:
+        """At most so many ``xorbs`` of the files of a namespace that were registered next to the newest that has this
+        one, and of it: the nearest files first, each in file order.
 
-        Files are left out where there would be more than some thousands of xorbs to choose from.
+        Looked at are ``uses`` of a xorb in a file, in that file and before, and as many in those behind it.
         """
         newest = self.connection.execute(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace}).scalar()
         if newest is None:
             return []
-        chosen: list[int] = []
-        uses = 0
-        nearest = {"file_id": newest, "namespace": namespace, "files": files}
-        for file_id, count in self.connection.execute(_NEAREST, nearest):
-            if uses + count <= _MAX_SIBLING_USES:
-                chosen.append(file_id)
-                uses += count
-        asked = {"values": chosen, "file_id": newest, "most": xorbs}
-        return [_xorb_row(row) for row in self.connection.execute(_XORBS_OF_NEAREST, asked)]
+        around = {"namespace": namespace, "file_id": newest, "most": uses}
+        found = [tuple(use) for side in (_USES_BEFORE, _USES_BEHIND) for use in self.connection.execute(side, around)]
+        found.sort(key=lambda use: (abs(use[0] - newest), use))
+        ids = list(dict.fromkeys(used for _, _, used in found))[:xorbs]
+        rows = {row.id: _xorb_row(row) for row in self._rows_in(_XORBS_BY_ID, ids)}
+        return [row for used in ids if not (row := rows[used]).is_damaged]
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded soon after a xorb, in the order of registration."""
-        asked = {"last_id": last_id, "namespace": namespace, "most": limit, "window": _HELD_WINDOW}
-        return [_xorb_row(row) for row in self.connection.execute(_HELD_AFTER, asked)]
+        """What a namespace uploaded after a xorb, in the order of registration."""
+        page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
+        return [_xorb_row(row) for row in page]
 
     def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
         """The xorbs that a namespace uploaded last, the newest first."""
