@@ -77,7 +77,8 @@ class Cas(Protocol):
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if it knows none of them.
 
-        It takes at most ``queries.most_at_once``. One chunk is the protocol's own query.
+        It takes at most ``queries.most_at_once``; UsageError for none, and for more than ``MANY_CHUNKS``. One chunk is
+        the protocol's own query. Of several, the xorbs that hold them come first, in the order of the chunks.
         """
 
     def find_recent(self, most_chunks: int) -> Shard | None:

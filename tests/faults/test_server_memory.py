@@ -18,6 +18,8 @@ from tests.faults.clients import Client, at_once, result_of
 from tests.server.live import PATIENCE_SECONDS, ServerProcess
 from tests.strategies import encode, hashed_chunks, splitmix64, unpacked
 from xetstore import _kernel
+from xetstore.cas.claims import INDEXED_CHUNKS
+from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash, xorb_hash
 from xetstore.protocol.reconstruction import Term
@@ -277,15 +279,17 @@ def register(server: ServerProcess, shard: bytes) -> None:
         assert result_of(client.request("POST", "/v1/shards", shard)) == 1
 
 
-def asked_at_once(server: ServerProcess, path: str, times: int, headers: dict[str, str]) -> tuple[list[int], int]:
-    """The statuses of the answers, and how much more memory the server had at most than before."""
+def asked_at_once(
+    server: ServerProcess, path: str, times: int, headers: dict[str, str], body: bytes = b""
+) -> tuple[list[int], int]:
+    """The statuses of the answers, and how much more memory the server had at most than before. A body is posted."""
     token = server.admin_token
     Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak counts from here
     before = peak_bytes(server)
 
     def ask(_: int) -> int:
         with Client(server.url, token) as client:
-            return client.request("GET", path, headers=headers).status
+            return client.request("POST" if body else "GET", path, body, headers=headers).status
 
     statuses = at_once(ask, range(times))
     return statuses, peak_bytes(server) - before
@@ -354,5 +358,11 @@ def test_40_dedup_answers_at_once_take_what_is_reserved(server: ServerProcess) -
     statuses, taken = asked_at_once(server, f"/v1/chunks/default/{chunk}", 40, {})
     print(f"40: {statuses}, {taken >> 20} MiB")
     assert set(statuses) <= {200, 404}
+    assert statuses.count(200) >= 8
+    assert taken < 200 * MIB
+    eligible = [chunks.digest(index) for _, chunks in parts for index in INDEXED_CHUNKS.selected(chunks)]
+    statuses, taken = asked_at_once(server, "/v1/chunks", 40, {}, b"".join(eligible[:MANY_CHUNKS]))
+    print(f"40 for {MANY_CHUNKS} chunks: {statuses}, {taken >> 20} MiB")
+    assert set(statuses) <= {200, 204}
     assert statuses.count(200) >= 8
     assert taken < 200 * MIB
