@@ -17,17 +17,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import xetstore
 from bench import versions
 from bench.delay import delayed
 from bench.server import serving
-from bench.worker import run_worker, tree_bytes
+from bench.worker import run_worker
 from xetstore.cas import EmbeddedCas
-from xetstore.errors import NotFoundError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.transfer.scan import hash_report
@@ -37,27 +35,46 @@ WHO: Final = {"ours": "xetstore", "theirs": "hf_xet"}
 MB: Final = 1e6
 GIB: Final = 2**30
 _QUERY: Final = "/v1/chunks"
+_XORB: Final = re.compile(r"(default\.)?[0-9a-f]{64}(-[0-9a-f]{16})?")
+
+_WORDS: Final = """\
+Versions of files are put in turn, by both clients into stores of their own; the last one twice. New are the raw bytes
+of the xorbs that the store gained. Ideal is a store in which every chunk that is stored is found. A fresh client has
+forgotten everything before each put; the delay is that of a round trip, by a proxy that does not limit the bandwidth.
+What hf_xet puts again of files in short pieces (interleaved, monotonous) its own guard against fragmentation asks for:
+it does so with a kept cache, too. Seconds are those of one put; of the others than the first the mean."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How versions are put: by whom, into a directory or to a server, with what the client remembers or without."""
+    """How versions are put: by whom, into a directory or to a server, with what the client remembers or without.
+
+    With a ``source`` client and server are those of another checkout.
+    """
 
     who: str
     to_server: bool = True
     keeps_cache: bool = False
     delay_ms: int = 0
+    source: Path | None = None
 
     @property
     def is_foreign(self) -> bool:
-        """True if the store is hf_xet's own, which says nothing of terms."""
-        return not self.to_server and self.who == "theirs"
+        """True if the store is not ours of today, and is not asked for the terms of files."""
+        return self.source is not None or (not self.to_server and self.who == "theirs")
 
     def __str__(self) -> str:
         where = "directory" if not self.to_server else "server, kept cache" if self.keeps_cache else "server, fresh"
-        return f"{WHO[self.who]}, {where}" + (f", {self.delay_ms} ms" if self.delay_ms else "")
+        who = WHO[self.who] if self.source is None else "before"
+        return f"{who}, {where}" + (f", {self.delay_ms} ms" if self.delay_ms else "")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the processes of this way."""
+        return {} if self.source is None else {"PYTHONPATH": str(self.source.resolve() / "src")}
 
 
+SHORT_MS, LONG_MS = 20, 100
 WAYS: Final = tuple(
     way
     for who in WHO
@@ -65,8 +82,8 @@ WAYS: Final = tuple(
         Way(who, to_server=False, keeps_cache=True),
         Way(who, keeps_cache=True),
         Way(who),
-        Way(who, delay_ms=20),
-        Way(who, delay_ms=100),
+        Way(who, delay_ms=SHORT_MS),
+        Way(who, delay_ms=LONG_MS),
     )
 )
 
@@ -169,6 +186,7 @@ class Place:
         self._names = work / "names"
         self._endpoint = endpoint
         self._server_url = server_url
+        self._xorbs: dict[Path, tuple[int, int]] = {}
 
     @classmethod
     @contextmanager
@@ -179,7 +197,7 @@ class Place:
             if not way.to_server:
                 yield cls(way, work, f"local://{store}" if way.who == "theirs" else str(store), None)
                 return
-            url = stack.enter_context(serving(store)).url
+            url = stack.enter_context(serving(store, environment=way.environment)).url
             endpoint = stack.enter_context(delayed(url, way.delay_ms)) if way.delay_ms else url
             yield cls(way, work, endpoint, url)
 
@@ -188,7 +206,11 @@ class Place:
         if not self.way.keeps_cache:
             shutil.rmtree(self._cache, ignore_errors=True)
         (new, stored), asked = self._sizes(), self._requests()
-        told = run_worker(self.way.who, "put_many", folder, self._endpoint, self._names, cache=self._cache)
+        told = run_worker(
+            *(self.way.who, "put_many", folder, self._endpoint, self._names),
+            cache=self._cache,
+            environment=self.way.environment,
+        )
         after_new, after_stored = self._sizes()
         requests = {route: count - asked.get(route, 0) for route, count in self._requests().items()}
         hashes = self._names.read_text().split()
@@ -198,15 +220,10 @@ class Place:
 
     def _sizes(self) -> tuple[int, int]:
         """Raw and stored bytes of all xorbs."""
-        if self.way.is_foreign:
-            xorbs = [path for path in self.store.rglob("default.*") if path.suffix != ".tagset"]
-            return sum(map(_raw_bytes, xorbs)), tree_bytes(self.store)
-        try:
-            with xetstore.open(self.store, create=False) as store:
-                totals = store.totals()
-        except NotFoundError:
-            return 0, 0
-        return totals.unique_bytes, totals.stored_bytes
+        for path in self.store.rglob("*"):
+            if path not in self._xorbs and _XORB.fullmatch(path.name) and "xorbs" in path.parts:
+                self._xorbs[path] = _raw_bytes(path), path.stat().st_size
+        return sum(raw for raw, _ in self._xorbs.values()), sum(stored for _, stored in self._xorbs.values())
 
     def _requests(self) -> dict[str, int]:
         """Requests that the server has answered, by route."""
@@ -236,11 +253,13 @@ class Place:
 
 
 def _raw_bytes(path: Path) -> int:
-    """Raw bytes of a stored xorb, by its footer."""
-    data = path.read_bytes()
-    footer_bytes = int.from_bytes(data[-4:], "little") + 4
-    region_bytes = len(data) - footer_bytes
-    return sum(XorbInfo.parse_footer(data[region_bytes:], offset=region_bytes).chunks.sizes)
+    """Raw bytes of a stored xorb, by its footer, of which the last four bytes tell how long it is."""
+    with path.open("rb") as xorb:
+        xorb.seek(-4, os.SEEK_END)
+        end = xorb.tell() + 4
+        region_bytes = end - 4 - int.from_bytes(xorb.read(4), "little")
+        xorb.seek(region_bytes)
+        return sum(XorbInfo.parse_footer(xorb.read(), offset=region_bytes).chunks.sizes)
 
 
 def measure(corpus: str, work: Path, ways: Sequence[Way], *, seed: int, scale: float) -> Table:
@@ -279,15 +298,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-dedup", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="by default another one each run")
     parser.add_argument("--scale", type=float, default=1.0, help="of the sizes; the demo has one size")
-    parser.add_argument("--quick", action="store_true", help="scale 0.2, and no page is written")
+    parser.add_argument("--quick", action="store_true", help="scale 0.1, without the short delay; no page is written")
     parser.add_argument("--corpora", nargs="*", choices=versions.NAMES, default=versions.NAMES)
     parser.add_argument(
         "--ways", default="", help="only ways that have these words in their names, or those behind a /"
     )
+    parser.add_argument("--against", type=Path, help="another checkout of this, built: its client and server as well")
     parser.add_argument("--page", type=Path, default=ROOT / "DEDUP.md", help="the page to write")
     chosen = parser.parse_args()
-    scale = 0.2 if chosen.quick else chosen.scale
-    ways = [way for way in WAYS if _is_chosen(way, chosen.ways)]
+    scale = 0.1 if chosen.quick else chosen.scale
+    every = [way for way in WAYS if not chosen.quick or way.delay_ms != SHORT_MS]
+    if chosen.against is not None:
+        every += [replace(way, source=chosen.against) for way in every if way.who == "ours"]
+    ways = [way for way in every if _is_chosen(way, chosen.ways)]
     print(f"seed {chosen.seed}, scale {scale:g}", flush=True)
     shared_memory = Path("/dev/shm")
     tables: list[Table] = []
@@ -305,7 +328,7 @@ def main() -> None:
     if not chosen.quick:
         head = (
             f"# Deduplication\n\n`make bench-dedup` on {platform.system()}, {os.cpu_count()} cores, Python "
-            f"{platform.python_version()}, hf_xet 1.8.0; seed {chosen.seed}, scale {scale:g}.\n\n"
+            f"{platform.python_version()}, hf_xet 1.8.0; seed {chosen.seed}, scale {scale:g}.\n\n{_WORDS}\n\n"
         )
         chosen.page.write_text(head + "\n\n".join([short, *sections]) + "\n")
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +60,12 @@ class Server:
 
 
 @contextmanager
-def serving(store: Path, auth: str = "none") -> Iterator[Server]:
+def serving(store: Path, auth: str = "none", environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     command = [sys.executable, "-m", "xetstore", "serve", str(store), "--port", "0", "--auth", auth, "--json"]
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(environment or {})}
+    ) as process:
         try:
             assert process.stdout is not None
             server = Server(json.loads(process.stdout.readline())["url"], process, 0.0)
