@@ -1,4 +1,4 @@
-"""The session behind an estimate: the planner of uploads at work, without an upload."""
+"""The session behind an estimate: chunks are placed as by an upload, without an upload."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Final
 
 from xetstore import _kernel
 from xetstore.interfaces import Cas
-from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, KnownXorb, Revision, Run
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import Block, FileInfo, FileScan
-from xetstore.transfer.upload.placing import Recent
+from xetstore.transfer.upload.placing import Placer
 
 SAMPLED: Final = 16
 """The share of new chunks that are compressed, as a divisor; and the first one of each file is."""
@@ -114,30 +113,33 @@ class EstimateSession:
     def __init__(self, cas: Cas | None, threads: int, progress: Progress, cells: int) -> None:
         # Without a store to ask, more of the files is remembered.
         most = MAX_KNOWN_CHUNKS if cas is not None else 4 * MAX_KNOWN_CHUNKS
-        self._cas = cas
         self._threads = threads
         self._progress = progress
         self._cells = cells
-        self._planner = DedupPlanner(WIRE_QUERIES if cas is None else cas.queries, most)
+        self._placer = Placer(cas, None, max_known_chunks=most, dry_run=True)
         self._origins = _Origins(2 * most)
         self._file = -1
-        self._recent = Recent()
         # For each new chunk of this file in the xorb that is being filled, where in the file it is.
         self._filling: KnownXorb | None = None
         self._positions: dict[int, int] = {}
         self._new_chunks = 0
-        self.queries = 0
         self.broken = False
+
+    @property
+    def queries(self) -> int:
+        """The number of questions that the store was asked."""
+        return self._placer.questions
 
     def read(self, path: Path, scan: FileScan) -> Draft:
         """Plan a file to its end."""
         self._file += 1
         self._positions = {}
         draft = Draft(path, max(scan.size, 1), self._cells)
-        self._planner.start_file()
+        self._placer.start_file(scan.size)
         for block in scan:
-            self._ask(block, draft)
-            runs = self._planner.plan(block.chunks, block.is_uniform)
+            for revision in self._look_up(block):
+                self._revise(revision, draft)
+            runs = self._placer.place(block)
             offsets = list(accumulate(block.chunks.sizes, initial=0))
             before = draft.totals[_NEW]
             for run in runs:
@@ -148,24 +150,12 @@ class EstimateSession:
         draft.close(scan.info())
         return draft
 
-    def _ask(self, block: Block, draft: Draft) -> None:
-        if self._cas is None:
-            return
-        has_news = False
-        for question in self._planner.questions(block.chunks):
-            self.queries += 1
-            try:
-                answer = self._cas.find_chunks(*question)
-                self._planner.queries = self._cas.queries
-                if answer is None and (most := self._recent.wanted(draft.size)):
-                    answer = self._cas.find_recent(most)
-            except BaseException:
-                self.broken = True
-                raise
-            if answer is not None:
-                has_news |= self._planner.learn(answer)
-        if has_news and (revision := self._planner.revise(whole_xorb=False)) is not None:
-            self._revise(revision, draft)
+    def _look_up(self, block: Block) -> list[Revision]:
+        try:
+            return self._placer.look_up(block.chunks)
+        except BaseException:
+            self.broken = True
+            raise
 
     def _revise(self, revision: Revision, draft: Draft) -> None:
         """Count as stored what an upload would drop from its open xorb."""

@@ -9,22 +9,17 @@ from typing import Final
 from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import Cas
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import DedupPlanner
+from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.transfer.scan import Block, FileInfo
 from xetstore.transfer.upload.known import KnownXorbs
-from xetstore.transfer.upload.queries import BackgroundQueries
-
-RECENT_FROM_BYTES: Final = 4 << 20
-"""From which size on a file is worth a look at what was stored last, where a query finds nothing."""
+from xetstore.transfer.upload.queries import BackgroundQueries, DirectQueries
 
 LONG_ANSWER_XORBS: Final = 12
 """An answer of 12 xorbs may have ended before the files that it tells of: 64 are the most, or fewer large ones."""
-
-MAX_RECENT_CHUNKS: Final = 32_768
 
 QUERY_SPACING_BYTES: Final = 12 << 20
 """Content between two queries that name many chunks: half a xorb. A file that is as long begins with one."""
@@ -33,59 +28,46 @@ RECOGNISED_BYTES: Final = 4 << 30
 """The longest file that is looked for by its hash: 2 MB of chunk hashes. Of a longer one the index finds enough."""
 
 
-class Recent:
-    """The part of what was stored last that a session has been told: as much as some versions of its files would be."""
-
-    def __init__(self) -> None:
-        self._told = 0
-
-    def wanted(self, file_bytes: int) -> int:
-        """The number of chunks that are worth a look for a file, 8 times its own; 0 if half of them have been told."""
-        wanted = min(file_bytes >> 13, MAX_RECENT_CHUNKS)
-        if file_bytes < RECENT_FROM_BYTES or wanted < 2 * self._told:
-            return 0
-        self._told = wanted
-        return wanted
-
-
 class Placer:
     """Places the chunks of one file after another: draft 10.1, then 10.2, then 10.3. To be closed.
 
     For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
     stored already: they are dropped from their xorb again as long as it is being filled, and before it is complete all
     answers about it are waited for. ``sending_seconds`` tells how long it takes to send some bytes, 0 if that is not
-    known yet. With ``dry_run`` every answer is waited for at once, and none of them is remembered. Not thread-safe.
-    Raises what the Cas raises, where it is waited for.
+    known yet. Without a ``cas`` nothing is asked. With ``dry_run`` every answer is waited for at once, and none of them
+    is remembered. Not thread-safe. Raises what the Cas raises, where it is waited for.
     """
 
     def __init__(
         self,
-        cas: Cas,
+        cas: Cas | None,
         known: KnownXorbs | None,
         *,
         max_xorb_bytes: int | None = None,
         max_known_chunks: int,
-        sending_seconds: Callable[[int], float],
+        sending_seconds: Callable[[int], float] = lambda _: 0.0,
         dry_run: bool = False,
     ) -> None:
         self._cas = cas
         self._known = known
-        self._new_planner = partial(DedupPlanner, cas.queries, max_known_chunks, max_xorb_bytes)
+        rule = WIRE_QUERIES if cas is None else cas.queries
+        self._new_planner = partial(DedupPlanner, rule, max_known_chunks, max_xorb_bytes)
         self._planner = self._new_planner()
         self._sending_seconds = sending_seconds
         self._remembering = None if dry_run else known
-        self._asks = True
         self._background: BackgroundQueries | None = None
-        if cas.is_remote and not dry_run:
+        self._direct: DirectQueries | None = None
+        if cas is not None and cas.is_remote and not dry_run:
             self._background = BackgroundQueries(cas, self._remember)
+        elif cas is not None:
+            self._direct = DirectQueries(cas)
         # What is to be asked for with the next query that names many chunks, and how much was read since the last one.
         self._questions: list[Hash] = []
         self._unasked_bytes = 0
         self._has_news = False
         # Of a file that begins with what an answer told there may be more than it told.
-        self._has_more = not cas.is_remote
+        self._has_more = cas is not None and not cas.is_remote
         self._size = 0
-        self._recent = Recent()
 
     def start_file(self, size: int) -> None:
         """The next chunks are those of another file."""
@@ -102,8 +84,7 @@ class Placer:
             self._learn(self._background.arrived())
         if self._known is not None and (unknown := self._planner.unknown(chunks)):
             self._learn(self._known.find(unknown))
-        if self._asks:
-            self._ask(chunks)
+        self._ask(chunks)
         is_completed = not self._planner.has_room_for(chunks)
         if is_completed:
             self._settle()
@@ -131,18 +112,20 @@ class Placer:
         """A file as it is stored, with its chunk hashes; None if it is not, or the answers have told all of it, or the
         question takes longer than sending what is new of it, or the answer much memory.
         """
-        if not self._asks or file.size > RECOGNISED_BYTES:
+        cas = self._cas
+        if cas is None or not self._asks or not self._has_more or file.size > RECOGNISED_BYTES:
             return None
-        if not (self._has_more and self._tells_chunks and self._is_worth_a_call(new_bytes)):
+        tells_chunks = not cas.is_remote or self._planner.queries.most_at_once > 1  # servers of ours do
+        if not tells_chunks or not self._is_worth_a_call(new_bytes):
             return None
         try:
-            stored = self._cas.reconstruct(file.hash, hashes=True)
+            stored = cas.reconstruct(file.hash, hashes=True)
         except (NotFoundError, DamagedError):
             return None
         except (AccessDeniedError, InterruptedCallError):
             raise
         except XetError:
-            if not self._cas.is_remote:
+            if not cas.is_remote:
                 raise
             return None
         return stored if stored.term_hashes is not None else None
@@ -169,18 +152,29 @@ class Placer:
         """Start anew, and believe from now on only what this session has stored itself."""
         self._planner = self._new_planner()
         self._known = None
-        self._asks = False
         self.close()
-        self._background = None
+        self._background = self._direct = None
+
+    @property
+    def questions(self) -> int:
+        """The number of questions that were asked and waited for, one by one."""
+        return 0 if self._direct is None else self._direct.count
 
     def close(self) -> None:
         """Ask no more."""
         if self._background is not None:
             self._background.close()
 
+    @property
+    def _asks(self) -> bool:
+        return self._background is not None or self._direct is not None
+
     def _ask(self, chunks: ChunkList) -> None:
+        if self._direct is not None:
+            for question in self._planner.questions(chunks):
+                self._learn(self._direct.answers(question, self._size))
+                self._planner.queries = self._direct.rule
         if self._background is None:
-            self._ask_at_once(chunks)
             return
         self._questions += self._planner.worth_asking(chunks)
         self._unasked_bytes += chunks.total_bytes
@@ -206,46 +200,16 @@ class Placer:
 
     def _take_rule(self) -> bool:
         """Ask by the rule of the server as it is now. True if there is more to ask for now."""
-        rule = self._cas.queries
-        if self._background is None or rule == self._planner.queries:
+        if self._background is None or self._background.rule == self._planner.queries:
             return False
-        self._planner.queries = rule
+        self._planner.queries = self._background.rule
         self._questions += self._planner.worth_asking_again()
         return bool(self._questions)
-
-    @property
-    def _tells_chunks(self) -> bool:
-        """True if the Cas is known to be of the kind that tells the chunk hashes of a file."""
-        return not self._cas.is_remote or self._planner.queries.most_at_once > 1
 
     def _is_worth_a_call(self, nbytes: int) -> bool:
         """True if sending ``nbytes`` takes longer than a question, as far as that is known."""
         seconds = self._sending_seconds(nbytes)
         return self._background is None or not seconds or seconds > self._background.seconds
-
-    def _ask_at_once(self, chunks: ChunkList) -> None:
-        for question in self._planner.questions(chunks):
-            answers = self._answers(question)
-            self._planner.queries = self._cas.queries
-            if not answers and self._asks and (most := self._recent.wanted(self._size)):
-                # What it begins with is new, or changed: it may be a version of what was stored before.
-                recent = self._cas.find_recent(most)
-                answers = [] if recent is None else [recent]
-            self._learn(answers)
-
-    def _answers(self, question: list[Hash]) -> list[Shard]:
-        """The answer to a query, waited for."""
-        try:
-            answer = self._cas.find_chunks(*question) if self._asks else None
-        except (AccessDeniedError, InterruptedCallError):
-            raise
-        except XetError:
-            if not self._cas.is_remote:
-                raise
-            # An upload would go on without answers, too.
-            self._asks = False
-            return []
-        return [] if answer is None else [answer]
 
     def _learn(self, answers: list[Shard]) -> None:
         for answer in answers:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from xetstore.errors import UnavailableError, XetError
+from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, XetError
 from xetstore.interfaces import Cas
 from xetstore.platform.threads import start_thread
+from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
@@ -28,6 +29,11 @@ THREADS: Final = 8
 
 MAX_WAITING: Final = 16_384
 """The most chunks that wait to be asked for, those of two xorbs; more are dropped."""
+
+RECENT_FROM_BYTES: Final = 4 << 20
+"""From which size on a file is worth a look at what was stored last, where a query finds nothing."""
+
+MAX_RECENT_CHUNKS: Final = 32_768
 
 MAX_FAILURES: Final = 3
 """After three failures, one after the other, nothing is asked any more."""
@@ -60,6 +66,11 @@ class BackgroundQueries:
         self._is_closed = False
         self._vain_seconds = self._most_vain_seconds = vain_seconds
         self._seconds = 0.0
+
+    @property
+    def rule(self) -> QueryRule:
+        """The chunks that are worth a question, as far as that is known now."""
+        return self._cas.queries
 
     @property
     def seconds(self) -> float:
@@ -156,3 +167,55 @@ class BackgroundQueries:
             chunks = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._cas.queries.most_at_once))]
             self._asking += 1
             return chunks
+
+
+class Recent:
+    """The part of what was stored last that a session has been told: as much as some versions of its files would be."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def wanted(self, file_bytes: int) -> int:
+        """The number of chunks that are worth a look for a file, 8 times its own; 0 if half of them have been told."""
+        wanted = min(file_bytes >> 13, MAX_RECENT_CHUNKS)
+        if file_bytes < RECENT_FROM_BYTES or wanted < 2 * self._told:
+            return 0
+        self._told = wanted
+        return wanted
+
+
+class DirectQueries:
+    """Asks at once, and waits for each answer. Used by one caller."""
+
+    def __init__(self, cas: Cas) -> None:
+        self._cas = cas
+        self._recent = Recent()
+        self._is_given_up = False
+        self.count = 0
+
+    @property
+    def rule(self) -> QueryRule:
+        """The chunks that are worth a question, as far as that is known now."""
+        return self._cas.queries
+
+    def answers(self, chunks: Sequence[Hash], file_bytes: int) -> list[Shard]:
+        """The answer to a question about chunks of a file of this size; where there is none, what was stored last.
+
+        Raises what a Cas in this process raises. A server that fails is asked no more: an upload goes on, too.
+        """
+        if self._is_given_up:
+            return []
+        self.count += 1
+        try:
+            answer = self._cas.find_chunks(*chunks)
+            if answer is None and (most := self._recent.wanted(file_bytes)):
+                # What it begins with is new, or changed: it may be a version of what was stored before.
+                answer = self._cas.find_recent(most)
+        except (AccessDeniedError, InterruptedCallError):
+            raise
+        except XetError:
+            if not self._cas.is_remote:
+                raise
+            self._is_given_up = True
+            return []
+        return [] if answer is None else [answer]

@@ -17,20 +17,19 @@ from pathlib import Path
 from types import TracebackType
 
 from xetstore.errors import RejectedShardError, XetError
-from xetstore.events import Emit, FilesRegistered, Forgotten, ignore
+from xetstore.events import Emit, Forgotten, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
-from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import Block, FileScan, usable_cores
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
+from xetstore.transfer.upload.registry import Registry
 from xetstore.transfer.upload.sizing import upload_sizes
 from xetstore.transfer.upload.xorbs import Owners, XorbWriter
 
@@ -69,12 +68,13 @@ class UploadSession:
         self._emit = emit
         sizes = upload_sizes(limits, remote=remote)
         self._max_files = sizes.files
+        self._registry = Registry(cas, known, emit)
         self._writer = XorbWriter(
             cas,
+            self._registry,
             policy=policy,
             threads=self._threads,
             in_flight=sizes.in_flight,
-            known=known,
             emit=emit,
         )
         self._placer = Placer(
@@ -152,14 +152,11 @@ class UploadSession:
             files, self._files, self._gathered_bytes = self._files, [], 0
             if self._dry_run:
                 return [file.report() for file in files]
-            xorbs = self._writer.finish()
+            self._writer.finish()
             self._placer.close_xorb()
             self._filling = None
-            entries = tuple(file.entry() for file in files)
-            own = {xorb.hash for xorb in xorbs}
-            xorbs += self._untold(entries, own)
             try:
-                self._register(entries, xorbs)
+                self._registry.register([file.entry() for file in files])
             except RejectedShardError:
                 if any(file.is_hinted for file in files):
                     self._refused = [file.path for file in files]
@@ -183,23 +180,6 @@ class UploadSession:
                 self._known.forget_all()
             self._emit(Forgotten(str(refusal)))
         return refused
-
-    def _register(self, files: tuple[FileEntry, ...], xorbs: list[XorbEntry]) -> None:
-        if not files and not xorbs:
-            return
-        for part in split_for_upload(Shard(files, tuple(xorbs))):
-            self._cas.put_shard(part)
-            if self._known is not None:
-                self._known.registered(xorb.hash for xorb in part.xorbs)
-            if part.files:
-                self._emit(FilesRegistered(len(part.files)))
-
-    def _untold(self, files: Iterable[FileEntry], told: set[Hash]) -> list[XorbEntry]:
-        """The xorbs of an earlier session that these files need and no shard has listed: it was cut short."""
-        if self._known is None:
-            return []
-        named = dict.fromkeys(term.xorb for file in files for term in file.terms)
-        return self._known.unregistered([name for name in named if name not in told])
 
     def _recognise(self, file: PendingFile) -> None:
         """Let a file that is stored as it is have the terms that it has: of what it begins with, not all may have been

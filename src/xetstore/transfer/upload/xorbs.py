@@ -10,22 +10,18 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
 from xetstore.errors import InterruptedCallError, UnavailableError
-from xetstore.events import Emit, XorbStored, ignore
+from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.platform.threads import Threads, start_thread
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb
-from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
-from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.upload.registry import Registry
 from xetstore.transfer.upload.slots import XorbSlots
 from xetstore.transfer.waiting import result_of
 
 T = TypeVar("T")
 OwnerT = TypeVar("OwnerT")
-
-SHARD_CHUNKS = 100_000
-"""A shard of xorbs alone is sent when 100,000 new chunks have gathered: memory must not grow with a file."""
 
 BATCH_BYTES: Final = 1 << 20
 BATCH_PIECES: Final = 256
@@ -109,18 +105,17 @@ class XorbWriter:
     def __init__(
         self,
         cas: Cas,
+        registry: Registry,
         *,
         policy: CompressionPolicy,
         threads: int,
         in_flight: int,
-        known: KnownXorbs | None = None,
         emit: Emit = ignore,
     ) -> None:
         self._cas = cas
         self._policy = policy.kernel
         self._threads = threads
-        self._known = known
-        self._emit = emit
+        self._registry = registry
         self._slots = XorbSlots(XorbBuilder, in_flight, emit=emit)
         self._encoder = Threads(1, "encode")
         self._storer = Threads(in_flight, "put_xorb")
@@ -133,7 +128,6 @@ class XorbWriter:
         # From here on, what only the encoding thread touches.
         self._open: _OpenXorb | None = None
         self._storing: list[Future[None]] = []
-        self._entries: list[XorbEntry] = []
 
     def close(self, *, abandon: bool = False) -> None:
         """Let go of the threads; what was not finished is given up. With ``abandon``, calls under way are, too."""
@@ -189,10 +183,10 @@ class XorbWriter:
         """The time that sending raw bytes takes, by the last xorb that was stored; 0 before the first one."""
         return nbytes * self._seconds_per_byte
 
-    def finish(self) -> list[XorbEntry]:
-        """End the open xorb and wait until all are stored; what was stored and is in no shard yet."""
+    def finish(self) -> None:
+        """End the open xorb and wait until all are stored."""
         self._hand_over()
-        return result_of(self._encoder.submit(self._guarded, self._finish))
+        result_of(self._encoder.submit(self._guarded, self._finish))
 
     def _hand_over(self) -> None:
         if self._batch is None:
@@ -251,12 +245,7 @@ class XorbWriter:
         opened.known.name = info.hash
         _credit(opened.owners.shares, info)
         self._storing.append(self._storer.submit(self._store, info, body, opened.builder))
-        self._entries.append(XorbEntry(info.hash, info.chunks))
-        if sum(len(entry.chunks) for entry in self._entries) >= SHARD_CHUNKS:
-            entries = self._take_stored()
-            self._cas.put_shard(Shard(xorbs=tuple(entries)))
-            if self._known is not None:
-                self._known.registered(entry.hash for entry in entries)
+        self._registry.relieve()
 
     def _store(self, info: XorbInfo, body: memoryview, builder: XorbBuilder) -> None:
         body_bytes, sent_bytes, begun = len(body), 0, time.monotonic()
@@ -267,20 +256,13 @@ class XorbWriter:
         finally:
             body.release()
             self._slots.give_back(builder, sent_bytes, time.monotonic() - begun)
-        if self._known is not None:
-            self._known.uploaded(XorbEntry(info.hash, info.chunks))
-        self._emit(XorbStored(info.hash, info.chunks.total_bytes, body_bytes, is_new))
+        self._registry.stored(info, body_bytes, is_new=is_new)
 
-    def _finish(self) -> list[XorbEntry]:
+    def _finish(self) -> None:
         if self._open is not None:
             self._close()
-        return self._take_stored()
-
-    def _take_stored(self) -> list[XorbEntry]:
         wait(self._storing, return_when=FIRST_EXCEPTION)
         self._check_stored()
-        stored, self._entries = self._entries, []
-        return stored
 
     def _check_stored(self) -> None:
         """Forget those that are stored; raise the error of one that could not be."""
