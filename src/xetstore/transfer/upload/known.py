@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -71,16 +70,12 @@ class KnownXorbs:
         self._max_bytes = max_bytes
         self._clock = clock
         self._emit = emit
-        # One connection to look up and one to write, so that those who read a file never wait for a transaction.
-        self._reading = forks.lock()
-        self._writing = forks.lock()
-        self._opening = forks.lock()
-        self._reader: KnownFile | None = None
-        self._writer: KnownFile | None = None
+        self._lock = forks.lock()
+        self._file: KnownFile | None = None
         self._keys: tuple[tuple[int, bytes], ...] = ()
         self._is_off = False
         self._was_replaced = False
-        self._section = forks.Section(self, rest=KnownXorbs._close_files, cut=KnownXorbs._cut)
+        self._section = forks.Section(self, rest=KnownXorbs._close_file, cut=KnownXorbs._cut)
 
     # Lookups
 
@@ -89,38 +84,38 @@ class KnownXorbs:
 
         As few xorbs as cover what is known, at most :data:`MAX_FOUND_XORBS`.
         """
-        return self._try(self._reading, lambda: self._find(hashes), [], create=False)
+        return self._try(lambda file: self._find(file, hashes), [], create=False)
 
     def unregistered(self, names: Collection[Hash]) -> list[XorbEntry]:
         """Which of these xorbs this machine has uploaded without ever telling the server their chunks in a shard."""
-        return self._try(self._reading, lambda: self._unregistered(names), [], create=False)
+        return self._try(lambda file: self._unregistered(file, names), [], create=False)
 
     # Additions
 
     def learn(self, answer: Shard) -> None:
         """Remember the xorbs of a dedup answer until it expires."""
         for entry in answer.xorbs if answer.expires_at > self._clock() else ():
-            self._try(self._writing, partial(self._add_answer, entry, answer), None)
+            self._try(partial(self._add_answer, entry=entry, answer=answer), None)
 
     def uploaded(self, entry: XorbEntry) -> None:
         """Remember a xorb that the server has acknowledged."""
-        self._try(self._writing, lambda: self._add_uploaded(entry), None)
+        self._try(lambda file: self._add_uploaded(file, entry), None)
 
     def registered(self, names: Iterable[Hash]) -> None:
         """The server has taken a shard that lists these xorbs."""
         digests = [(name.digest, _PLAIN) for name in names]
         if digests:
-            self._try(self._writing, lambda: self._mark(digests), None, create=False)
+            self._try(lambda file: self._mark(file, digests), None, create=False)
 
     def forget_all(self) -> None:
         """Forget everything: the server has not what it had."""
-        self._try(self._writing, self._clear, None, create=False)
+        self._try(self._clear, None, create=False)
 
     def close(self) -> None:
         """Let go of the file; nothing is remembered or found any more. May be called again."""
         self._is_off = True
-        with self._section.entered(), self._writing, self._reading:
-            self._close_files()
+        with self._section.entered(), self._lock:
+            self._close_file()
 
     def __enter__(self) -> Self:
         return self
@@ -132,76 +127,70 @@ class KnownXorbs:
 
     # What happens where something is wrong
 
-    def _try(self, lock: threading.Lock, work: Callable[[], T], otherwise: T, *, create: bool = True) -> T:
-        """The result of ``work``, which uses the connection of ``lock``; ``otherwise`` where there is no file."""
+    def _try(self, work: Callable[[KnownFile], T], otherwise: T, *, create: bool = True) -> T:
+        """The result of ``work`` on the file; ``otherwise`` where there is none."""
         if self._is_off:
             return otherwise
         with self._section.entered():
-            try:
-                if not (create or self._writer is not None or self.path.exists()):
-                    return otherwise
-                with lock:
-                    if not self._open():
+            with self._lock:
+                try:
+                    if not (create or self._file is not None or self.path.exists()):
                         return otherwise
-                    return work()
-            except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-                self._repair(error)
-                return otherwise
+                    file = self._open()
+                    return otherwise if file is None else work(file)
+                except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                    failure: Exception = error
+                    if not self._gives_up(error):
+                        return otherwise
+            self._emit(CacheDisabled(f"what is known of the server's xorbs cannot be kept in {self.path}: {failure}"))
+            return otherwise
 
-    def _open(self) -> bool:
-        """Open the file unless it is; False if it is to be used no more."""
+    def _open(self) -> KnownFile | None:
+        """The file, opened unless it is; None if it is to be used no more."""
+        if self._file is None and not self._is_off:
+            self._is_off = forks.is_cut(self.path)
+            if self._is_off:
+                return None
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = KnownFile(self.path)
+            try:
+                self._drop_expired(file, _DROPPED_AT_OPEN)
+                self._keys = self._live_keys(file)
+            except BaseException:
+                file.close()
+                raise
+            self._file = file
+        return None if self._is_off else self._file
+
+    def _gives_up(self, error: Exception) -> bool:
+        """Start anew where the file is damaged, once. True if from now on there is no file."""
+        self._close_file()
         if self._is_off:
             return False
-        if self._writer is None:
-            # Whoever is first opens both; the other lock may be held by a thread that is here, too.
-            with self._opening:
-                if self._writer is None and not self._is_off:
-                    self._is_off = forks.is_cut(self.path)
-                    if self._is_off:
-                        return False
-                    self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    writer = KnownFile(self.path)
-                    try:
-                        self._reader = KnownFile(self.path)
-                        self._drop_expired(writer, _DROPPED_AT_OPEN)
-                        self._keys = self._live_keys(self._reader)
-                    except BaseException:
-                        writer.close()
-                        raise
-                    self._writer = writer
-        return not self._is_off
-
-    def _repair(self, error: Exception) -> None:
-        with self._writing, self._reading:
-            self._close_files()
-            if self._is_off:
-                return
-            if is_damage(error) and not self._was_replaced:
-                self._was_replaced = True
-                with contextlib.suppress(OSError):
-                    KnownFile.move_away(self.path)
-                    return
-            self._is_off = True
-        self._emit(CacheDisabled(f"what is known of the server's xorbs cannot be kept in {self.path}: {error}"))
+        if is_damage(error) and not self._was_replaced:
+            self._was_replaced = True
+            with contextlib.suppress(OSError):
+                KnownFile.move_away(self.path)
+                return False
+        self._is_off = True
+        return True
 
     def _cut(self) -> None:
         """In a child that was forked while the file was in use: do without."""
         self._is_off = True
-        forks.keep((self._reader, self._writer))
-        self._reader = self._writer = None
+        forks.keep(self._file)
+        self._file = None
         forks.mark_cut(self.path)
 
-    def _close_files(self) -> None:
-        """Also before a fork, when no thread uses them: the next call opens them again."""
-        for file in (self._reader, self._writer):
-            if file is not None:
-                file.close()
-        self._reader = self._writer = None
+    def _close_file(self) -> None:
+        """Also before a fork, when no thread uses it: the next call opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
-    # The work itself; each is called with its lock held and the file open
+    # The work itself; each is called with the lock held
 
-    def _find(self, hashes: bytes) -> list[Shard]:
-        reader = _open_file(self._reader)
+    def _find(self, file: KnownFile, hashes: bytes) -> list[Shard]:
         now = self._clock()
         wanted = [_prefixes(hashes)]
         keys: dict[int, bytes | None] = {_PLAIN: None}
@@ -209,75 +198,71 @@ class KnownXorbs:
             keys[key_id] = key
             wanted.append(_prefixes(_kernel.keyed_hashes(key, hashes)))
         holders: dict[int, set[int]] = {}
-        for prefix, xorb_id in reader.holders([prefix for prefixes in wanted for prefix in prefixes]):
+        for prefix, xorb_id in file.holders([prefix for prefixes in wanted for prefix in prefixes]):
             holders.setdefault(xorb_id, set()).add(prefix)
         found = []
         for xorb_id in _cover(holders):
-            row = reader.row("SELECT * FROM xorb WHERE id = ? AND expires_at > ?", (xorb_id, now))
+            row = file.row("SELECT * FROM xorb WHERE id = ? AND expires_at > ?", (xorb_id, now))
             if row is not None and row["key_id"] in keys:
                 found.append(Shard(xorbs=(_entry(row),), key=keys[row["key_id"]], expires_at=row["expires_at"]))
         return found
 
-    def _unregistered(self, names: Collection[Hash]) -> list[XorbEntry]:
-        reader = _open_file(self._reader)
+    def _unregistered(self, file: KnownFile, names: Collection[Hash]) -> list[XorbEntry]:
         asked = "SELECT * FROM xorb WHERE name = ? AND key_id = ? AND is_registered = 0 AND expires_at > ?"
-        rows = (reader.row(asked, (name.digest, _PLAIN, self._clock())) for name in names)
+        rows = (file.row(asked, (name.digest, _PLAIN, self._clock())) for name in names)
         return [_entry(row) for row in rows if row is not None]
 
-    def _add_answer(self, entry: XorbEntry, answer: Shard) -> None:
-        writer = _open_file(self._writer)
-        with writer.transaction():
+    def _add_answer(self, file: KnownFile, entry: XorbEntry, answer: Shard) -> None:
+        with file.transaction():
             key_id = _PLAIN
             if answer.key is not None:
-                key_id = writer.key_id(answer.key, answer.expires_at)
-            self._add(writer, entry, key_id, answer.expires_at, is_registered=True)
+                key_id = file.key_id(answer.key, answer.expires_at)
+            self._add(file, entry, key_id, answer.expires_at, is_registered=True)
         if key_id != _PLAIN and (key_id, answer.key) not in self._keys:
-            self._keys = self._live_keys(writer)
+            self._keys = self._live_keys(file)
 
-    def _add_uploaded(self, entry: XorbEntry) -> None:
-        writer = _open_file(self._writer)
-        with writer.transaction():
-            self._add(writer, entry, _PLAIN, int(self._clock()) + UPLOADED_SECONDS, is_registered=False)
-        self._drop_expired(writer, _DROPPED_LATER)
+    def _add_uploaded(self, file: KnownFile, entry: XorbEntry) -> None:
+        with file.transaction():
+            self._add(file, entry, _PLAIN, int(self._clock()) + UPLOADED_SECONDS, is_registered=False)
+        self._drop_expired(file, _DROPPED_LATER)
 
-    def _add(self, writer: KnownFile, entry: XorbEntry, key_id: int, expires_at: int, *, is_registered: bool) -> None:
+    def _add(self, file: KnownFile, entry: XorbEntry, key_id: int, expires_at: int, *, is_registered: bool) -> None:
         name = entry.hash.digest
         longer = "UPDATE xorb SET expires_at = max(expires_at, ?) WHERE name = ? AND key_id = ?"
-        if writer.change(longer, (expires_at, name, key_id)):
+        if file.change(longer, (expires_at, name, key_id)):
             return
-        excess = writer.used_bytes() + _weight(len(entry.chunks)) - self._max_bytes
+        excess = file.used_bytes() + _weight(len(entry.chunks)) - self._max_bytes
         if excess > 0:
-            self._evict(writer, excess)
+            self._evict(file, excess)
         lengths = array("I", entry.chunks.sizes).tobytes()
-        xorb_id = writer.add_xorb((name, key_id, expires_at, is_registered, entry.chunks.hashes, lengths))
-        writer.add_chunks(xorb_id, _prefixes(entry.chunks.hashes))
+        xorb_id = file.add_xorb((name, key_id, expires_at, is_registered, entry.chunks.hashes, lengths))
+        file.add_chunks(xorb_id, _prefixes(entry.chunks.hashes))
 
-    def _mark(self, digests: list[tuple[bytes, int]]) -> None:
-        writer = _open_file(self._writer)
-        with writer.transaction():
+    def _mark(self, file: KnownFile, digests: list[tuple[bytes, int]]) -> None:
+        with file.transaction():
             for digest in digests:
-                writer.change("UPDATE xorb SET is_registered = 1 WHERE name = ? AND key_id = ?", digest)
+                file.change("UPDATE xorb SET is_registered = 1 WHERE name = ? AND key_id = ?", digest)
 
-    def _clear(self) -> None:
-        _open_file(self._writer).clear()
+    def _clear(self, file: KnownFile) -> None:
+        file.clear()
         self._keys = ()
 
-    def _drop_expired(self, writer: KnownFile, most: int) -> None:
+    def _drop_expired(self, file: KnownFile, most: int) -> None:
         now = self._clock()
-        expired = writer.rows("SELECT id, hashes FROM xorb WHERE expires_at <= ? LIMIT ?", (now, most))
+        expired = file.rows("SELECT id, hashes FROM xorb WHERE expires_at <= ? LIMIT ?", (now, most))
         if not expired:
             return
-        if writer.row("SELECT 1 FROM xorb WHERE expires_at > ? LIMIT 1", (now,)) is None:
-            writer.clear()  # at once, however many there are
+        if file.row("SELECT 1 FROM xorb WHERE expires_at > ? LIMIT 1", (now,)) is None:
+            file.clear()  # at once, however many there are
             return
-        with writer.transaction():
-            writer.change("DELETE FROM dedup_key WHERE expires_at <= ?", (now,))
+        with file.transaction():
+            file.change("DELETE FROM dedup_key WHERE expires_at <= ?", (now,))
             for row in expired:
-                writer.drop_xorb(row["id"], _prefixes(row["hashes"]))
+                file.drop_xorb(row["id"], _prefixes(row["hashes"]))
 
-    def _evict(self, writer: KnownFile, excess: int) -> None:
-        for row in writer.rows("SELECT id, hashes FROM xorb ORDER BY id LIMIT ?", (_EVICTED_AT_ONCE,)):
-            writer.drop_xorb(row["id"], _prefixes(row["hashes"]))
+    def _evict(self, file: KnownFile, excess: int) -> None:
+        for row in file.rows("SELECT id, hashes FROM xorb ORDER BY id LIMIT ?", (_EVICTED_AT_ONCE,)):
+            file.drop_xorb(row["id"], _prefixes(row["hashes"]))
             excess -= _weight(len(row["hashes"]) // 32)
             if excess <= 0:
                 return
@@ -285,12 +270,6 @@ class KnownXorbs:
     def _live_keys(self, file: KnownFile) -> tuple[tuple[int, bytes], ...]:
         newest = "SELECT id, key FROM dedup_key WHERE expires_at > ? ORDER BY id DESC LIMIT ?"
         return tuple((row["id"], bytes(row["key"])) for row in file.rows(newest, (self._clock(), MAX_KEYS)))
-
-
-def _open_file(file: KnownFile | None) -> KnownFile:
-    if file is None:
-        raise sqlite3.ProgrammingError("the file is closed")
-    return file
 
 
 def _prefixes(hashes: bytes) -> list[int]:
