@@ -365,7 +365,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         exchange.begin_head(exchange.answer_seconds, is_connecting=False)
         with _carried():
             response = self._getresponse_as_ours(exchange)
-        exchange.reply = response._original_response  # type: ignore[assignment]  # made by response_class
+        exchange.reply = response._original_response  # made by response_class
         return response
 
     def _getresponse_as_ours(self, exchange: Exchange) -> urllib3.response.HTTPResponse:

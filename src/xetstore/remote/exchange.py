@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import select
 import socket
 import struct
@@ -20,7 +21,6 @@ from xetstore.remote.floor import Floor
 from xetstore.remote.rate import RateLimit
 
 if TYPE_CHECKING:
-    from xetstore.remote.connections import Reply
     from xetstore.remote.network import Proxy
 
 
@@ -81,7 +81,7 @@ class Exchange:
         self.has_begun = False
         self._unsent = 0
         self.sock: socket.socket | None = None
-        self.reply: Reply | None = None
+        self.reply: http.client.HTTPResponse | None = None
         self.is_reused = False
         self.in_body = False
         self.is_cut_short = False

@@ -24,7 +24,7 @@ from xetstore.interfaces import AnswerTooLongError
 from xetstore.platform import forks
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.calls import Call, Calls
-from xetstore.remote.connections import POOLS, CarriedError, StaleConnectionError, broken
+from xetstore.remote.connections import POOLS, CarriedError, Reply, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
 from xetstore.remote.floor import Floor
 from xetstore.remote.network import Proxy, is_loopback, origin_of, proxy_for, tls_context
@@ -63,7 +63,7 @@ class Answer:
         response: urllib3.BaseHTTPResponse,
         exchange: Exchange,
         sock: socket.socket,
-        reply: http.client.HTTPResponse,
+        reply: Reply,
         download: RateLimit | None,
         most_bytes: int | None = None,
     ) -> None:
@@ -74,11 +74,10 @@ class Answer:
         self._response = response
         self._exchange = exchange
         self._sock = sock
-        self._reply = exchange.reply
+        self._reply = reply
         self._download = download
         self._is_open = True
         self.peer = exchange.peer
-        assert self._reply is reply
         # TLS in TLS has no socket of its own to wait for: it waits where it is read.
         self.can_wait = isinstance(sock, socket.socket)
         with suppress(OSError):
@@ -105,14 +104,14 @@ class Answer:
     @property
     def is_at_end(self) -> bool:
         """True if all of the body was read, as far as is known."""
-        return self._reply is None or self._reply.isclosed()
+        return self._reply.isclosed()
 
     def take(self, view: memoryview) -> int | None:
         """Read what is there: how much, 0 at the end, None if nothing has come (only where ``can_wait``).
 
         Raises UnavailableError where the body breaks off, TimedOutError, InterruptedCallError.
         """
-        if self.is_at_end or self._reply is None or not view:
+        if self.is_at_end or not view:
             return 0
         call = self._exchange.call
         call.check()
@@ -191,7 +190,7 @@ class Answer:
                 hint="no such answer is right: check what is between here and the server",
             )
         inflater = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
-        declared = self._reply.length if self._reply is not None else None
+        declared = self._reply.length
         if declared is not None and declared > limit:
             raise self._too_long(limit)
         body = bytearray()
@@ -248,8 +247,7 @@ class Answer:
         if self.is_at_end and not self._exchange.is_cut_short and not self._exchange.call.is_interrupted:
             self._response.release_conn()
             return
-        if self._reply is not None:
-            self._reply.close()
+        self._reply.close()
         self._response.close()
 
     def __enter__(self) -> Self:
@@ -406,7 +404,7 @@ class Transport:
                 )
                 sock, reply = exchange.sock, exchange.reply
                 assert sock is not None
-                assert reply is not None
+                assert isinstance(reply, Reply)
                 return Answer(response, exchange, sock, reply, self._download, self._most_bytes)
             except BaseException as error:
                 exchange.forget()

@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from xetstore.server.blocks import blocks
 from xetstore.server.limits import SLOW_BODY, ClientGoneError, Limits, Pace, declared_bytes
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from xetstore.server.connection import Connection
 
 BODY_SOURCE: Final = "xetstore.body_source"
 """Under this key an ASGI scope has a BodySource, where the body can be received directly."""
@@ -43,10 +42,20 @@ Take = Callable[..., None]
 """Takes the next bytes of a body, in parts that are valid until it returns; called in a thread."""
 
 
+class Lender(Protocol):
+    """A connection, as far as it matters here."""
+
+    def take_body(self) -> tuple[int, int]:
+        """Bytes of the body that are still to come, and a descriptor to receive them by, which is the caller's."""
+
+    def give_body_back(self, left: int, /) -> None:
+        """Receive the rest of the body as ever: so many bytes."""
+
+
 class BodySource:
     """The body of the request that is being answered, as far as it is still to come. One event loop's."""
 
-    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+    def __init__(self, connection: Lender, cycle: RequestResponseCycle) -> None:
         self._connection = connection
         self._cycle = cycle
         self.received_bytes = 0
