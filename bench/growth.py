@@ -17,7 +17,8 @@ from random import Random
 from typing import Any, Final
 
 from bench import corpora, crowded, pages
-from bench.client import BOTH, Bench, Row, Run, measure, measure_together, same_content
+from bench.client import Bench, measure, measure_together, same_content
+from bench.rows import BOTH, Row, Run
 from bench.server import fill, percentiles, serving
 from bench.stages import PAGE
 from bench.worker import BEGIN, run_worker

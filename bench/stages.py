@@ -25,7 +25,7 @@ from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbBuilder, XorbInfo
 
 if TYPE_CHECKING:
-    from bench.client import Row
+    from bench.rows import Row
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SUITE = XET_GEARHASH_BLAKE3.kernel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.pages import fill
 
 if TYPE_CHECKING:
-    from bench.client import Row
+    from bench.rows import Row
 
 README: Final = Path(__file__).parents[1] / "README.md"
 PICTURE: Final = Path(__file__).parent / "speed.svg"
