@@ -1,8 +1,7 @@
 """Versions of files that the reference client puts from a machine that knows nothing: what is new of them is sent.
 
-The client asks for the first chunk of a file, and for one in 1,024 behind it: so a file is found if its beginning is
-kept, or by what it was put with. The files of a version go one after another in one session. Where several begin at
-once, one of which nothing is found by itself may be over before an answer about another tells of its chunks.
+The client asks for the first chunk of a file, and for one in 1,024 behind it: so of many a file nothing is found by
+itself. What is known of such is told by the answers about others, and by those to the first queries of a session.
 """
 
 from __future__ import annotations
@@ -21,8 +20,13 @@ from tests.transfer.versions import (
     Version,
     a_growing_table,
     a_mix_of_short_pieces,
+    deletions,
     edits,
+    edits_of_the_first_chunk,
     insertions,
+    moved_members,
+    prepends,
+    small_files,
     two_files_interleaved,
     write,
     zeros,
@@ -42,13 +46,6 @@ def not_asked_for(content: Content, size: int) -> bytes:
             return data
 
 
-def beginning_alike(corpus: Callable[[Content], list[Version]]) -> list[Version]:
-    """The versions of a corpus, with the same beginning of each file."""
-    content = Content(1)
-    head = content.fresh(200_000)
-    return [{name: head + data for name, data in version.items()} for version in corpus(content)]
-
-
 class Machines:
     """Clients that put versions into one server, each from a machine of its own."""
 
@@ -57,12 +54,12 @@ class Machines:
         self._folder = folder
         self._count = 0
 
-    def put(self, paths: list[Path]) -> tuple[int, Uploaded]:
-        """Put files, one after another; the raw bytes of xorbs that the store gained, and what the client tells."""
+    def put(self, paths: list[Path], how: str = "upload_session") -> tuple[int, Uploaded]:
+        """Put files; the raw bytes of xorbs that the store gained, and what the client tells."""
         self._count += 1
         before = self._server.totals()
         client = HfProcess(self._server.connect(), self._folder / f"machine{self._count}")
-        told = client.upload(paths, "upload_stream")
+        told = client.upload(paths, how)
         return self._server.totals().unique_bytes - before.unique_bytes, told
 
 
@@ -72,12 +69,18 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
         yield Machines(server, tmp_path)
 
 
-@pytest.mark.parametrize("corpus", [edits, insertions, a_growing_table, two_files_interleaved])
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        *(edits, edits_of_the_first_chunk, insertions, prepends, deletions, moved_members),
+        *(a_growing_table, two_files_interleaved, small_files),
+    ],
+)
 def test_an_edited_file_is_sent_as_far_as_it_is_new_and_never_twice(
     machines: Machines, tmp_path: Path, corpus: Callable[[Content], list[Version]]
 ) -> None:
     ideal = Ideal()
-    made = beginning_alike(corpus)
+    made = corpus(Content(1))
     for version in made:
         paths = write(tmp_path, version)
         least = ideal.new_bytes(paths)
@@ -94,7 +97,7 @@ def test_what_else_is_sent_of_files_of_short_pieces_is_what_the_guard_of_the_cli
 ) -> None:
     ideal = Ideal()
     kept_together = 0
-    for version in beginning_alike(corpus):
+    for version in corpus(Content(1)):
         paths = write(tmp_path, version)
         least = ideal.new_bytes(paths)
         new, told = machines.put(paths)
@@ -117,4 +120,4 @@ def test_a_file_of_which_nothing_can_be_found_is_found_by_what_it_was_put_with(
         archive = not_asked_for(content, size) + archive
         paths = write(tmp_path, {"label": label, "archive": archive})
         least = ideal.new_bytes(paths)
-        assert machines.put(paths)[0] <= ROOM * least
+        assert machines.put(paths, "upload_stream")[0] <= ROOM * least

@@ -203,6 +203,7 @@ def test_one_shard_answers_for_several_chunks(cas: EmbeddedCas) -> None:
     assert shard.xorbs[1].chunks.digest(0) == _kernel.keyed_hash(shard.key, FIRST.digest)
     for sample in (SAMPLE, *OTHERS):
         assert not any(chunk.digest in xorb.chunks.hashes for chunk, _ in sample.xorb.chunks for xorb in shard.xorbs)
+    assert not any(chunk.digest in answer.body for chunk, _ in SAMPLE.xorb.chunks)
     # Each chunk counts, once.
     assert 'xetstore_dedup_queries_total{found="true"} 2.0' in metrics
     assert 'xetstore_dedup_queries_total{found="false"} 2.0' in metrics

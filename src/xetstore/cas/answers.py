@@ -28,6 +28,8 @@ MAX_ANSWER_XORBS: Final = 64
 MAX_ANSWER_CHUNKS: Final = 100_000
 MAX_SIBLING_CHUNKS: Final = 32_768
 """Of these chunks, 2 GiB of content, how many are offered only for being of files that were put at the same time."""
+MAX_RECENT_CHUNKS: Final = 16_384
+"""Of an answer to a query for something that is not known: 1 GiB of content, 0.8 MB. A session gets few of them."""
 MAX_ANSWER_NEIGHBOURS: Final = 4
 """Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
@@ -83,6 +85,16 @@ def find_offer(
             if not answer.take(row):
                 break
     return Offer(tuple(answer.by_id.values()), known)
+
+
+def recent_offer(index: Index, tenant: Tenant) -> Offer | None:
+    """What can be told of no chunk: the xorbs of the files that the tenant put last. None if there is nothing."""
+    if tenant.dedup is DedupDomain.OFF:
+        return None
+    with index.snapshot() as reader:
+        newest = reader.newest_file(tenant.namespace)
+        rows = () if newest is None else tuple(_siblings(newest, reader, tenant.namespace, MAX_RECENT_CHUNKS))
+    return Offer(rows, 0) if rows else None
 
 
 class _Rows:
@@ -180,13 +192,19 @@ def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Ite
     """
     ids = [row.id for row in found]
     yield from reader.companions(ids, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
-    chunks = 0
-    for row in reader.siblings(max(ids), namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS):
-        chunks += row.chunk_count
-        if chunks > MAX_SIBLING_CHUNKS:
-            break
-        yield row
+    if (newest := reader.newest_user(max(ids), namespace)) is not None:
+        yield from _siblings(newest, reader, namespace, MAX_SIBLING_CHUNKS)
     yield from reader.held_after(max(ids), namespace, MAX_ANSWER_NEIGHBOURS)
+
+
+def _siblings(file_id: int, reader: Reader, namespace: str, most_chunks: int) -> Iterable[XorbRow]:
+    """The xorbs of a file and of those that were put before and after it: so many chunks at most."""
+    chunks = 0
+    for row in reader.siblings(file_id, namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS):
+        chunks += row.chunk_count
+        if chunks > most_chunks:
+            return
+        yield row
 
 
 def _entry(blobs: BlobStore, footers: FooterCache, row: XorbRow) -> XorbEntry | None:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cas.access import DEFAULT_NAMESPACE, DedupDomain, Tenant
-from xetstore.cas.answers import Offer, answer_with, find_offer, recent_xorbs
+from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, recent_xorbs
 from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
@@ -290,6 +290,10 @@ class EmbeddedCas:
     def find_offer(self, *chunks: Hash) -> Offer | None:
         """What :meth:`find_chunks` would answer; only footers of xorbs that hold the chunks were read for it."""
         return find_offer(self.index, self.blobs, self.footers, chunks, self.tenant)
+
+    def recent_offer(self) -> Offer | None:
+        """What this namespace put last, as an answer to a query for something that is not known."""
+        return recent_offer(self.index, self.tenant)
 
     def lacks_chunk(self, chunk: Hash) -> bool:
         """True if :meth:`find_offer` would find nothing; False also where that cannot be seen without waiting."""

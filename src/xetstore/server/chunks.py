@@ -48,9 +48,11 @@ async def get_chunk(request: Request) -> Response:
     it wait for minutes: so whatever goes wrong in here is a 404.
     """
     site = site_of(request)
-    cas = site.cas_for(site.caller(request, Scope.READ))
+    caller = site.caller(request, Scope.READ)
     chunk = parse_hash(request.path_params["hash"])
-    return await _Query(site, cas, (chunk,), _unknown(request), is_plain=True).answer(request)
+    is_first = caller.scope >= Scope.WRITE and site.first_queries.take(caller.namespace, _session(request))
+    query = _Query(site, site.cas_for(caller), (chunk,), _unknown(request), is_plain=True, is_first=is_first)
+    return await query.answer(request)
 
 
 async def post_chunks(request: Request) -> Response:
@@ -72,10 +74,13 @@ async def post_chunks(request: Request) -> Response:
 def miss_at_once(request: Request) -> Miss | None:
     """The 404 of :func:`get_chunk` for a chunk that is seen, in some microseconds, to be unknown: as nine in ten are.
 
-    None where it may be known, and where that cannot be seen at once. Raises what tells who calls, and nothing else.
+    None where it may be known, where that cannot be seen at once, and for the first queries of a session. Raises what
+    tells who calls, and nothing else.
     """
     site = site_of(request)
     caller = site.authenticate(request, Scope.READ)
+    if site.first_queries.expects(caller.namespace, _session(request)):
+        return None
     if not site.cas_for(caller).lacks_chunk(parse_hash(request.path_params["hash"])):
         return None
     return Miss(_unknown(request), caller, partial(site.metrics.dedup_answered, found=False))
@@ -85,7 +90,9 @@ def miss_at_once(request: Request) -> Miss | None:
 class _Query:
     """A query for some chunks; ``otherwise`` is raised, or is the answer, where none of them is known.
 
-    One that ``is_plain`` is the protocol's own: its answer may be kept by its client, and is in ascending order.
+    One that ``is_plain`` is the protocol's own: its answer may be kept by its client, and is in ascending order. One
+    that ``is_first`` in a session, and finds nothing, is answered with what the namespace put last: the reference
+    client looks for all chunks of a file in an answer, and asks for few of them.
     """
 
     site: Site
@@ -93,6 +100,7 @@ class _Query:
     chunks: tuple[Hash, ...]
     otherwise: XetError | Response
     is_plain: bool
+    is_first: bool = False
 
     async def answer(self, request: Request) -> Response:
         """What is known of the chunks. A short answer is made at once."""
@@ -110,6 +118,8 @@ class _Query:
     def _look(self) -> Response | Offer:
         try:
             offer = self.cas.find_offer(*self.chunks)
+            if offer is None and self.is_first:
+                offer = self.cas.recent_offer()
         except Exception:
             self._failed()
             offer = None
@@ -142,6 +152,10 @@ class _Query:
     def _failed(self) -> None:
         more = f" and {len(self.chunks) - 1} more" if len(self.chunks) > 1 else ""
         _log.exception("the query for chunk %s%s failed", self.chunks[0], more)
+
+
+def _session(request: Request) -> str | None:
+    return request.headers.get("x-xet-session-id")
 
 
 async def _asked(request: Request) -> tuple[Hash, ...]:

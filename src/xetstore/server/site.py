@@ -13,6 +13,7 @@ from xetstore.cas.access import DedupDomain
 from xetstore.cas.tokens import Caller, Scope
 from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
 from xetstore.protocol.hashes import Hash
+from xetstore.server.first_queries import FirstQueries
 from xetstore.server.settings import is_loopback
 from xetstore.server.suspects import Suspects
 
@@ -59,6 +60,7 @@ class Site:
     clock: Callable[[], float] = time.time
     draining: threading.Event = field(default_factory=threading.Event)
     suspects: Suspects = field(default_factory=Suspects)
+    first_queries: FirstQueries = field(default_factory=FirstQueries)
     _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
 
     def caller(self, request: Request, scope: Scope) -> Caller:

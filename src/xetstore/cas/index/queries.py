@@ -178,6 +178,9 @@ _FOLLOWING: Final = (
     .limit(bindparam("most"))
 )
 _NEWEST_USER: Final = _USERS.with_only_columns(edge.c.file_id).limit(1)
+_NEWEST_FILE: Final = (
+    select(grant.c.file_id).where(grant.c.namespace == bindparam("namespace")).order_by(grant.c.file_id.desc()).limit(1)
+)
 _USES: Final = (
     select(edge.c.file_id, edge.c.first_byte, edge.c.xorb_id)
     .join(grant, grant.c.file_id == edge.c.file_id)
@@ -393,18 +396,23 @@ class Reader:
             window = {"file_id": file_id, "first_byte": begin[file_id], "most": xorbs}
             yield from map(_xorb_row, self.connection.execute(_FOLLOWING, window))
 
-    def siblings(self, xorb_id: int, namespace: str, *, uses: int, xorbs: int) -> list[XorbRow]:
-        """At most so many ``xorbs`` of the files of a namespace that were registered next to the newest that has this
-        one, and of it: the nearest files first, each in file order.
+    def newest_user(self, xorb_id: int, namespace: str) -> int | None:
+        """The newest file of a namespace that has a xorb, by its id."""
+        return self.connection.execute(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace}).scalar()
+
+    def newest_file(self, namespace: str) -> int | None:
+        """The newest file of a namespace, by its id."""
+        return self.connection.execute(_NEWEST_FILE, {"namespace": namespace}).scalar()
+
+    def siblings(self, file_id: int, namespace: str, *, uses: int, xorbs: int) -> list[XorbRow]:
+        """At most so many ``xorbs`` of a file of a namespace and of those that were registered next to it: the nearest
+        files first, each in file order.
 
         Looked at are ``uses`` of a xorb in a file, in that file and before, and as many in those behind it.
         """
-        newest = self.connection.execute(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace}).scalar()
-        if newest is None:
-            return []
-        around = {"namespace": namespace, "file_id": newest, "most": uses}
+        around = {"namespace": namespace, "file_id": file_id, "most": uses}
         found = [tuple(use) for side in (_USES_BEFORE, _USES_BEHIND) for use in self.connection.execute(side, around)]
-        found.sort(key=lambda use: (abs(use[0] - newest), use))
+        found.sort(key=lambda use: (abs(use[0] - file_id), use))
         ids = list(dict.fromkeys(used for _, _, used in found))[:xorbs]
         rows = {row.id: _xorb_row(row) for row in self._rows_in(_XORBS_BY_ID, ids)}
         return [row for used in ids if not (row := rows[used]).is_damaged]
