@@ -106,6 +106,18 @@ def test_what_else_is_sent_of_files_of_short_pieces_is_what_the_guard_of_the_cli
     assert kept_together, "the guard was at work"
 
 
+def test_of_a_chunk_that_repeats_the_longest_run_is_found(machines: Machines, tmp_path: Path) -> None:
+    """Else the client would take each for a fragment, and send it again."""
+    content = Content(1)
+    piece = content.fresh(300_000)
+    version = {"sparse": piece + bytes(MIB) + piece[::-1] + bytes(60 * MIB), "repeats": piece * 100}
+    paths = write(tmp_path, version)
+    machines.put(paths)
+    assert machines.put(paths)[0] == 0
+    version["sparse"] += content.fresh(MIB)
+    assert machines.put(write(tmp_path, version))[0] <= 1.2 * MIB
+
+
 def test_a_file_of_which_nothing_can_be_found_is_found_by_what_it_was_put_with(
     machines: Machines, tmp_path: Path
 ) -> None:

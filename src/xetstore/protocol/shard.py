@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from xetstore import _kernel
 from xetstore.errors import FormatError, UsageError
+from xetstore.protocol.chunk_table import CHUNK_TABLE_ENTRY, chunk_table
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term, term_fault
@@ -44,7 +45,7 @@ _RECORD: Final = struct.Struct("<32s4I")
 # 48 reserved bytes, three statistics, the footer's own offset.
 _FOOTER: Final = struct.Struct("<9Q32sQQ48x4Q")
 # Bytes an entry of the file, xorb and chunk lookup tables.
-_LOOKUP_ENTRY_BYTES: Final = (12, 12, 16)
+_LOOKUP_ENTRY_BYTES: Final = (12, 12, CHUNK_TABLE_ENTRY.size)
 
 _ZEROS: Final = bytes(HASH_BYTES)
 _BOOKEND_HASH: Final = SHARD_BOOKEND[:HASH_BYTES]
@@ -134,19 +135,25 @@ class Shard:
         )
 
     def serialize_with_footer(self, *, ascending: bool = True) -> bytes:
-        """The form of stored shards and dedup answers: with the 200-byte footer, without lookup tables.
+        """The form of stored shards and dedup answers: with the 200-byte footer, and no lookup tables but that of the
+        chunks where an answer has one twice.
 
         As real servers write it, an absent table has count 0 and the footer's offset, and entries are in ascending
-        order. Readers do not need that: unless ``ascending`` they keep the order that they have.
+        order. Our own readers need neither: unless ``ascending`` they keep the order that they have, without a table.
         """
+        listed = _by_hash(self.xorbs) if ascending else self.xorbs
         files = b"".join(_file_section(_by_hash(self.files) if ascending else self.files))
-        xorbs = b"".join(_xorb_section(_by_hash(self.xorbs) if ascending else self.xorbs))
-        footer_offset = _HEADER.size + len(files) + len(xorbs)
+        xorbs = b"".join(_xorb_section(listed))
+        has_table = ascending and self.key is not None
+        table = chunk_table([xorb.chunks.hashes for xorb in listed]) if has_table else b""
+        table_offset = _HEADER.size + len(files) + len(xorbs)
+        footer_offset = table_offset + len(table)
         footer = _FOOTER.pack(
             SHARD_FOOTER_VERSION,
             _HEADER.size,
             _HEADER.size + len(files),
-            *(footer_offset, 0) * len(_LOOKUP_ENTRY_BYTES),
+            *(table_offset, 0) * (len(_LOOKUP_ENTRY_BYTES) - 1),
+            *(table_offset, len(table) // CHUNK_TABLE_ENTRY.size),
             self.key or _ZEROS,
             self.created_at,
             self.expires_at,
@@ -155,7 +162,7 @@ class Shard:
             sum(xorb.chunks.total_bytes for xorb in self.xorbs),
             footer_offset,
         )
-        return b"".join([_HEADER.pack(SHARD_TAG, SHARD_VERSION, SHARD_FOOTER_BYTES), files, xorbs, footer])
+        return b"".join([_HEADER.pack(SHARD_TAG, SHARD_VERSION, SHARD_FOOTER_BYTES), files, xorbs, table, footer])
 
     def keyed(self, key: bytes, created_at: int, expires_at: int) -> Shard:
         """The dedup answer that offers these xorbs: chunk hashes keyed by ``key``, no files (10.3.3)."""
