@@ -20,7 +20,7 @@ MANY_FILES: Final = 64
 
 
 MANY_CHUNKS: Final = 1024
-"""How many chunks one :meth:`Cas.find_chunks` takes where a server answers for several: 32 KiB of hashes."""
+"""The most chunks of one :meth:`Cas.find_chunks` where a server answers for several: 32 KiB of hashes."""
 
 
 class AnswerTooLongError(IntegrityError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from xetstore.protocol.chunk_table import CHUNK_TABLE_ENTRY, chunk_table
+from xetstore.protocol.chunk_table import CHUNK_TABLE_ENTRY, MAX_TABLE_CHUNKS, chunk_table
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.shard import Shard, XorbEntry
@@ -28,6 +28,11 @@ def places(*xorbs: str) -> dict[str, tuple[int, int]]:
 def test_there_is_no_table_where_no_chunk_repeats() -> None:
     assert chunk_table([]) == b""
     assert places("abc", "def") == {}
+
+
+def test_a_table_that_would_take_long_is_left_out() -> None:
+    assert chunk_table([packed("a") * 2])
+    assert chunk_table([packed("a") * (MAX_TABLE_CHUNKS + 1)]) == b""
 
 
 def test_a_chunk_is_found_where_most_that_repeat_follow() -> None:

@@ -10,6 +10,8 @@ from tests.server.live import LiveServer, Response, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
+from xetstore.remote.http import HttpCas
+from xetstore.remote.tokens import FixedToken
 from xetstore.server.first_queries import FIRST_QUERIES, MAX_SESSIONS, FirstQueries
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
@@ -39,6 +41,7 @@ def test_the_first_queries_are_told_what_was_put_last_and_no_others(server: Live
         assert answer.status == 200
         shard = Shard.parse(answer.body)
         assert [xorb.hash for xorb in shard.xorbs] == [SAMPLE.xorb.hash]
+        assert answer.headers["Cache-Control"] == "private, no-store", "it is no answer about this chunk"
         assert shard.key is not None
         assert not any(chunk.digest in answer.body for chunk, _ in SAMPLE.xorb.chunks)
     assert ask(server, FIRST_QUERIES).status == 404
@@ -74,3 +77,10 @@ def test_sessions_are_forgotten_when_there_are_too_many() -> None:
     assert queries.take("default", "one more")
     assert queries.expects("default", "0")
     assert not queries.take("default", "1")
+
+
+def test_our_own_client_asks_for_more_chunks_and_is_not_told(server: LiveServer) -> None:
+    client = HttpCas(server.url, tokens=FixedToken(server.token("write")))
+    assert client.find_chunks(Hash(bytes(31) + b"1")) is None
+    assert client.find_chunks(Hash(SAMPLE.xorb.chunks.digest(0))) is not None
+    client.close()

@@ -22,7 +22,7 @@ from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
 
 ANSWER_SECONDS: Final = 7 * 24 * 3600
-"""How long a client may use an answer, and how long one key is used for answers."""
+"""The time for which a client may use an answer, and for which one key serves for answers."""
 
 MAX_ANSWER_XORBS: Final = 64
 MAX_ANSWER_CHUNKS: Final = 100_000
@@ -39,13 +39,13 @@ _MAX_HOLDERS: Final = 4
 _MAX_LOOKS: Final = 2 * MAX_ANSWER_XORBS
 _MAX_FILES: Final = 16
 _MAX_USES: Final = 256
-# So many chunks are looked for one by one: taking all hashes of a xorb apart takes as long as 40 searches.
+# Up to 40 chunks are looked for one by one: taking all hashes of a xorb apart takes as long as 40 searches.
 _FEW_CHUNKS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What is worth telling of chunks that were found: the rows of the xorbs that hold them, then those of others.
+    """The xorbs that are worth telling of chunks that were found: those that hold them, then others.
 
     ``known`` is how many of the chunks were found.
     """
@@ -62,7 +62,7 @@ class Offer:
 def find_offer(
     index: Index, blobs: BlobStore, footers: FooterCache, chunks: Iterable[Hash], tenant: Tenant
 ) -> Offer | None:
-    """What can be told of chunks, or None if none of them is in the index of eligible chunks.
+    """The offer for chunks, or None if none of them is in the index of eligible chunks.
 
     First few of the newest xorbs that hold them, in the order in which the chunks are named, as far as there is room;
     then what follows these in the files that use them: who has its first chunks will likely want the rest. Chunk hashes
@@ -88,7 +88,7 @@ def find_offer(
 
 
 def recent_offer(index: Index, tenant: Tenant) -> Offer | None:
-    """What can be told of no chunk: the xorbs of the files that the tenant put last. None if there is nothing."""
+    """The offer for no chunk: the xorbs of the files that the tenant put last. None if there is nothing."""
     if tenant.dedup is DedupDomain.OFF:
         return None
     with index.snapshot() as reader:
@@ -186,7 +186,7 @@ def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: floa
 
 
 def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Iterable[XorbRow]:
-    """What goes with xorbs in files, what the newest of these files was put with, and what was uploaded next.
+    """The xorbs that go with these in files, those that the newest of the files was put with, and those stored next.
 
     A client that puts a file again puts the others again, too, and of some of them the index can find nothing.
     """
@@ -198,7 +198,7 @@ def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Ite
 
 
 def _siblings(file_id: int, reader: Reader, namespace: str, most_chunks: int) -> Iterable[XorbRow]:
-    """The xorbs of a file and of those that were put before and after it: so many chunks at most."""
+    """The xorbs of a file and of those that were put before and after it, at most ``most_chunks`` in all."""
     chunks = 0
     for row in reader.siblings(file_id, namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS):
         chunks += row.chunk_count

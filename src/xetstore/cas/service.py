@@ -288,11 +288,11 @@ class EmbeddedCas:
             return reader.count_terms_of_files(list(dict.fromkeys(files)), self.tenant.namespace, enough=enough)
 
     def find_offer(self, *chunks: Hash) -> Offer | None:
-        """What :meth:`find_chunks` would answer; only footers of xorbs that hold the chunks were read for it."""
+        """The offer behind :meth:`find_chunks`; only footers of xorbs that hold the chunks were read for it."""
         return find_offer(self.index, self.blobs, self.footers, chunks, self.tenant)
 
     def recent_offer(self) -> Offer | None:
-        """What this namespace put last, as an answer to a query for something that is not known."""
+        """The offer of what this namespace put last, for a query for something that is not known."""
         return recent_offer(self.index, self.tenant)
 
     def lacks_chunk(self, chunk: Hash) -> bool:

@@ -15,15 +15,21 @@ from typing import Final
 
 from xetstore.protocol.suite import HASH_BYTES
 
+MAX_TABLE_CHUNKS: Final = 32_768
+"""The most chunks of a table: it takes some 50 ms then."""
+
 CHUNK_TABLE_ENTRY: Final = struct.Struct("<QII")
 """The first 8 bytes of a chunk hash, the record at which its xorb begins, the chunk's number in it."""
 
 
 def chunk_table(xorbs: Sequence[bytes]) -> bytes:
-    """The table of these xorbs, each given as its packed chunk hashes; empty if no chunk is in them twice.
+    """The table of these xorbs, each given as its packed chunk hashes; empty if no chunk is in them twice, or where it
+    would take long: beyond :data:`MAX_TABLE_CHUNKS`.
 
     Of the places of a chunk it names the one with most chunks behind it that repeat as well.
     """
+    if sum(map(len, xorbs)) > MAX_TABLE_CHUNKS * HASH_BYTES:
+        return b""
     listed = [[hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)] for hashes in xorbs]
     times = Counter(digest for digests in listed for digest in digests)
     if len(times) == sum(map(len, listed)):

@@ -1,4 +1,4 @@
-"""HTTP headers of our own that both sides know: other servers and clients ignore them."""
+"""HTTP headers that both sides know: those of our own are ignored by other servers and clients."""
 
 from __future__ import annotations
 
@@ -14,3 +14,6 @@ QUERIES_HEADER: Final = "X-Xet-Chunk-Queries"
 """With every answer to a dedup query, as ``modulus=64, most=1024``: chunks whose hash is divisible by 64 can be found,
 and POST /v1/chunks takes 1,024 at once.
 """
+
+SESSION_HEADER: Final = "X-Xet-Session-Id"
+"""The name that a client gives to an upload, or to all calls of a process. The reference sends it, too."""

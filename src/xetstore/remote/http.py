@@ -18,7 +18,7 @@ from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, Byt
 from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.headers import HASHES_HEADER, QUERIES_HEADER, SUSPECT_HEADER
+from xetstore.protocol.headers import HASHES_HEADER, QUERIES_HEADER, SESSION_HEADER, SUSPECT_HEADER
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
@@ -47,7 +47,7 @@ MAX_BATCH_BYTES: Final = 32 << 20
 """Several files are asked for at once where they are small, and so is the answer."""
 MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
 QUERY_BODY: Final = 3
-"""The body of a dedup answer may take so many times as long as its head: what comes later saves nothing."""
+"""The body of a dedup answer may take three times as long as its head: what comes later saves nothing."""
 _V1: Final = "GET /v1/reconstructions"
 _V2: Final = "GET /v2/reconstructions"
 _BATCH: Final = "GET /v1/reconstructions?file_id"
@@ -61,7 +61,7 @@ class HttpCas:
     """A Cas on a server. Thread-safe.
 
     ``url`` may have a path, which comes before that of every call. ``tokens`` gives what callers prove themselves
-    by: it is sent to the server itself and nobody else. Without ``transport`` it makes one, and closes it.
+    by: it is sent to the server alone. Without ``transport`` it makes one, and closes it.
     ``dedup_prefix`` is the namespace of dedup queries. Raises UsageError for a URL that cannot be used.
     """
 
@@ -94,7 +94,7 @@ class HttpCas:
 
     @property
     def queries(self) -> QueryRule:
-        """What any server may know; from the first answer on, the rule that this one announces, if it does."""
+        """The rule of the protocol; from the first answer on, the one that this server announces, if it does."""
         return self._server.queries.rule
 
     def __repr__(self) -> str:
@@ -103,7 +103,7 @@ class HttpCas:
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
     ) -> Reconstruction:
-        """How to rebuild bytes ``[start, end)`` of a file (11.3). As :meth:`interfaces.Cas.reconstruct`.
+        """The way to rebuild bytes ``[start, end)`` of a file (11.3). As :meth:`interfaces.Cas.reconstruct`.
 
         The empty file is one everywhere, and no server is asked for it.
         """
@@ -134,7 +134,7 @@ class HttpCas:
         return self._asked_twice(_V2, ask)
 
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
-        """How to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`.
+        """The way to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`.
 
         None where any of them is missing: the answer is the same as that of a server without this call.
         """
@@ -187,10 +187,12 @@ class HttpCas:
 
     def _ask_for(self, chunks: Sequence[Hash], call: Call, seconds: float) -> Answer:
         """The protocol's own query for one chunk, ours for several."""
-        method, path, body, headers = "GET", f"/v1/chunks/{self._dedup_prefix}/{chunks[0]}", None, dict[str, str]()
+        method, path, body = "GET", f"/v1/chunks/{self._dedup_prefix}/{chunks[0]}", None
+        # Part of no session: the first queries of one are answered at length, for clients that ask for less than this.
+        headers = {SESSION_HEADER: ""}
         if len(chunks) > 1:
             method, path, body = "POST", "/v1/chunks", b"".join(chunk.digest for chunk in chunks)
-            headers = {"content-type": "application/octet-stream"}
+            headers["content-type"] = "application/octet-stream"
         credentials = self._server.credentials(write=False)
         return self._server.send(
             method, path, call=call, credentials=credentials, headers=headers, body=body, timeout=seconds
@@ -283,13 +285,13 @@ class HttpCas:
         return view
 
     def close(self) -> None:
-        """End the calls under way, and close the connections unless they are somebody else's."""
+        """End the calls under way, and close the connections unless another client has them, too."""
         self._calls.interrupt()
         if self._owned is not None:
             self._owned.close()
 
     def _asked_twice(self, name: str, ask: Callable[[], T]) -> T:
-        """What ``ask`` returns, the second time if the first answer was wrong."""
+        """The result of ``ask``, of the second time if the first answer was wrong."""
         try:
             return ask()
         except AnswerTooLongError:
@@ -353,5 +355,5 @@ class HttpCas:
 
 
 def _has_footer(body: bytes) -> bool:
-    """Whether the header of a shard announces one: without it nothing in it can be recognised."""
+    """True if the header of a shard announces one: without it nothing in it can be recognised."""
     return int.from_bytes(body[40:48], "little") == SHARD_FOOTER_BYTES

@@ -16,6 +16,7 @@ from xetstore.events import Emit, FellBack
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.platform import forks
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
+from xetstore.protocol.headers import SESSION_HEADER
 from xetstore.remote.bodies import Pace
 from xetstore.remote.calls import Call
 from xetstore.remote.network import origin_of
@@ -242,8 +243,9 @@ class Server:
         timeout: float | None = None,
         wait: Callable[..., None] | None = None,
     ) -> Answer:
-        """A request to any URL, with no token but one that ``headers`` has."""
-        sent = {"accept": "*/*", "x-xet-session-id": self._session, **headers}
+        """A request to any URL, with no token but one that ``headers`` has. A header with no value is left out."""
+        named = {"accept": "*/*", SESSION_HEADER: self._session, **headers}
+        sent = {name: value for name, value in named.items() if value}
         return self.transport.request(method, url, headers=sent, body=body, timeout=timeout, calls=call, wait=wait)
 
     def retrying(self, name: str, work: Callable[[], T], call: Call) -> T:

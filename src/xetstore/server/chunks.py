@@ -14,7 +14,7 @@ from xetstore.cas.tokens import Scope
 from xetstore.errors import TooLargeError, UnavailableError, UsageError, XetError
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.headers import QUERIES_HEADER
+from xetstore.protocol.headers import QUERIES_HEADER, SESSION_HEADER
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server.answers import SMALL_BYTES, LargeAnswer
 from xetstore.server.edge import Miss
@@ -103,7 +103,7 @@ class _Query:
     is_first: bool = False
 
     async def answer(self, request: Request) -> Response:
-        """What is known of the chunks. A short answer is made at once."""
+        """The answer about the chunks. A short one is made at once."""
         found = await in_thread(self._look)
         if isinstance(found, Response):
             return found
@@ -134,7 +134,7 @@ class _Query:
             if count:
                 self.site.metrics.dedup_answered(found=found, chunks=count)
         if body is not None:
-            cache = "private, max-age=3600" if self.is_plain else "private, no-store"
+            cache = "private, max-age=3600" if self.is_plain and known else "private, no-store"
             return Response(body, headers=_HEADERS | {"Cache-Control": cache}, media_type="application/octet-stream")
         if isinstance(self.otherwise, XetError):
             raise self.otherwise
@@ -143,7 +143,7 @@ class _Query:
     def _body(self, offer: Offer) -> bytes | None:
         try:
             shard = self.cas.answer_with(offer)
-            # Without a key the hashes would be plain, and whoever guesses one would learn its neighbours.
+            # Without a key the hashes would be plain, and a client that guesses one would learn its neighbours.
             return None if shard is None or shard.key is None else shard.serialize_with_footer(ascending=self.is_plain)
         except Exception:
             self._failed()
@@ -155,7 +155,7 @@ class _Query:
 
 
 def _session(request: Request) -> str | None:
-    return request.headers.get("x-xet-session-id")
+    return request.headers.get(SESSION_HEADER)
 
 
 async def _asked(request: Request) -> tuple[Hash, ...]:

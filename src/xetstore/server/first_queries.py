@@ -1,4 +1,4 @@
-"""FirstQueries: which dedup queries are a client's first, and are answered even if what they ask for is not known."""
+"""FirstQueries: the dedup queries that are a client's first, and are answered even if the chunk is not known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_NAME_CHARS: Final = 64
 
 
 class FirstQueries:
-    """How many queries each session has asked. One event loop's."""
+    """The number of queries that each session has asked. One event loop's."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()

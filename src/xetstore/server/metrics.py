@@ -157,7 +157,7 @@ class Metrics:
         self._files.inc(n_files)
 
     def dedup_answered(self, *, found: bool, chunks: int = 1) -> None:
-        """So many chunks were asked for."""
+        """Chunks were asked for, and found or not."""
         self._dedup_children[found].inc(chunks)
 
     def xorb_served(self, n_bytes: int) -> None:

@@ -49,7 +49,7 @@ class Lender(Protocol):
         """Bytes of the body that are still to come, and a descriptor to receive them by, which is the caller's."""
 
     def give_body_back(self, left: int, /) -> None:
-        """Receive the rest of the body as ever: so many bytes."""
+        """Receive the rest of the body as ever, ``left`` bytes."""
 
 
 class BodySource:

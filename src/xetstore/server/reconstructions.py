@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
 
 XORB_PATH: Final = "/v1/xorbs/default/"
-"""What the path of a xorb's URL starts with; its hash follows."""
+"""The start of the path of a xorb's URL; its hash follows."""
 MAX_URL_RANGES: Final = 64
 """A URL names the ranges it is signed for: where a xorb has more, there are more URLs, none of them too long."""
 MAX_BATCH_FILES: Final = 1000

@@ -221,7 +221,7 @@ def _newest_holders(tenant: Tenant) -> Select[Any]:
 
 
 def any_holder(tenant: Tenant) -> Select[Any]:
-    """What :meth:`Reader.holders` asks, of one row and nothing in it. It has the parameter ``chunk_key``."""
+    """The question of :meth:`Reader.holders`, for one row and nothing in it. It has the parameter ``chunk_key``."""
     return _holding(tenant, bindparam("chunk_key")).with_only_columns(true()).limit(1)
 
 
@@ -381,8 +381,8 @@ class Reader:
         return found
 
     def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
-        """Xorbs that come with these in files of a namespace, at most so many ``files``: the newest of each xorb first.
-        Of a file those from the first of these xorbs on, in file order, at most so many ``xorbs``.
+        """Xorbs that come with these in files of a namespace, at most ``files`` of them: the newest of each xorb first.
+        Of a file those from the first of these xorbs on, in file order, at most ``xorbs`` of them.
         """
         asked = {"asked": json.dumps([*xorb_ids]), "namespace": namespace, "most": files}
         users: dict[int, list[int]] = {xorb_id: [] for xorb_id in xorb_ids}
@@ -405,7 +405,7 @@ class Reader:
         return self.connection.execute(_NEWEST_FILE, {"namespace": namespace}).scalar()
 
     def siblings(self, file_id: int, namespace: str, *, uses: int, xorbs: int) -> list[XorbRow]:
-        """At most so many ``xorbs`` of a file of a namespace and of those that were registered next to it: the nearest
+        """At most ``xorbs`` xorbs of a file of a namespace and of those that were registered next to it: the nearest
         files first, each in file order.
 
         Looked at are ``uses`` of a xorb in a file, in that file and before, and as many in those behind it.
@@ -418,7 +418,7 @@ class Reader:
         return [row for used in ids if not (row := rows[used]).is_damaged]
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
-        """What a namespace uploaded after a xorb, in the order of registration."""
+        """The xorbs that a namespace uploaded after one, in the order of registration."""
         page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
         return [_xorb_row(row) for row in page]
 

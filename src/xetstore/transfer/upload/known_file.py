@@ -1,7 +1,7 @@
 """KnownFile: the SQLite file behind KnownXorbs, one connection to it, and the statements that touch every chunk.
 
 A row of ``chunk`` is 16 bytes and a few more: the first eight bytes of a hash, as the xorb has it (plain or keyed), and
-which xorb that is. Two hashes may share them; whoever finds a xorb compares whole hashes anyway.
+which xorb that is. Two hashes may share them; a lookup compares whole hashes anyway.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class XorbSlots:
             return builder
 
     def take_now(self, waiting_since: float) -> XorbBuilder | None:
-        """An empty builder; None if whoever has waited since then has to go on waiting."""
+        """An empty builder; None if a caller that has waited since then has to go on waiting."""
         with self._changed:
             self._waiting_since = waiting_since
             may_make = self._made < FREE_BUILDERS or (self._made < self._climb.requests and self._is_held_up())
@@ -104,8 +104,8 @@ class XorbSlots:
         self._rates.append(sent_bytes / max(seconds, 1e-6))
         if len(self._rates) < before or self._made < before:
             return None
-        # Xorbs are acknowledged one at a time: how many were in a second says less than how fast each one was. Whoever
-        # is held up has filled all of them: all are on their way.
+        # Xorbs are acknowledged one at a time: how many were in a second says less than how fast each one was. A
+        # filler that is held up has filled all of them: all are on their way.
         rate = before * sum(self._rates) / len(self._rates)
         self._rates.clear()
         if rate >= before * FAST_CONNECTION or not self._is_held_up() or self._climb.after(rate) == before:

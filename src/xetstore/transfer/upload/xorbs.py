@@ -131,7 +131,7 @@ class XorbWriter:
 
     def close(self, *, abandon: bool = False) -> None:
         """Let go of the threads; what was not finished is given up. With ``abandon``, calls under way are, too."""
-        # What is queued still comes to its turn, and then fails at once: nobody waits for a future that never ends.
+        # What is queued still comes to its turn, and then fails at once: no caller waits for a future that never ends.
         self._is_abandoned = True
         if abandon:
             try:
@@ -164,7 +164,7 @@ class XorbWriter:
         return self._encode(batch)
 
     def append_held(self, owner: Owner, xorb: KnownXorb, pieces: Sequence[memoryview], chunks: ChunkList) -> None:
-        """As :meth:`append`, for pieces that nobody is going to overwrite: they may be gathered, and wait."""
+        """As :meth:`append`, for pieces that are not going to be overwritten: they may be gathered, and wait."""
         self._check()
         if self._batch is None or self._batch.xorb is not xorb:
             self._hand_over()
