@@ -1,9 +1,9 @@
 """KnownXorbs: what this machine knows of a server's xorbs, in a file that processes share.
 
 It keeps the xorbs of dedup answers until these expire (draft 10.2), and each xorb that this machine has uploaded, from
-its acknowledgement on: by them an upload that was cut short goes on where it was. All of it is hints. An upload that uses
-them sends a shard that the server checks, so that nothing in the file can make a wrong file; and whatever is wrong with
-the file itself costs bytes at most.
+its acknowledgement on: by them an upload that was cut short goes on where it was. All of it is hints. The server checks
+the shard of an upload that uses them, so that nothing in the file can make a wrong file; and whatever is wrong with the
+file itself costs bytes at most.
 """
 
 from __future__ import annotations
