@@ -126,6 +126,9 @@ _GRANTED_TO_OTHERS: Final = (
     .join(grant, grant.c.file_id == file.c.id)
     .where(file.c.hash.in_(_VALUES), grant.c.namespace != bindparam("namespace"))
 )
+_SET_SHA256: Final = (
+    update(file).where(file.c.id == bindparam("file_id"), file.c.sha256.is_(None)).values(sha256=bindparam("digest"))
+)
 _FILE_ID: Final = select(file.c.id).where(file.c.hash == bindparam("hash")).scalar_subquery()
 _FIRST_SEGMENT: Final = (
     select(func.max(file_segment.c.first_byte))
@@ -598,10 +601,9 @@ class Writer(Reader):
         for table, values in ((file_segment, segments), (edge, uses)):
             if values:
                 self.connection.execute(insert(table), values)
-        for name in known:
-            if (digest := by_name[name].sha256) is not None:
-                unset = update(file).where(file.c.id == ids[name], file.c.sha256.is_(None))
-                self.connection.execute(unset.values(sha256=digest))
+        told = [{"file_id": ids[name], "digest": digest} for name in known if (digest := by_name[name].sha256)]
+        if told:
+            self.connection.execute(_SET_SHA256, told)
         grants = [{"namespace": namespace, "file_id": ids[name], "created_at": now} for name in by_name]
         return self._add_new(grant, grants) > 0 or bool(edges)
 
