@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -111,10 +111,11 @@ class Cas(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """An object as list and stat know it: its key and size in bytes."""
+    """An object as list and stat know it: its key, its size in bytes, and when it was made, in unix seconds."""
 
     key: str
     size: int
+    modified_at: float
 
 
 class NewObject(Protocol):
@@ -158,12 +159,11 @@ class BlobStore(Protocol):
     def stat(self, key: str) -> BlobInfo | None:
         """Key and size, or None."""
 
-    def delete(self, key: str) -> bool:
-        """Remove an object. True if it was there."""
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Remove objects; how many of them were there. Raises as :meth:`put_new`, with some of them removed."""
 
-    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        """Objects whose key starts with ``prefix``, in key order."""
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[BlobInfo]:
+        """Objects whose key starts with ``prefix`` and comes after ``after``, in key order.
 
-    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:
-        """A URL that authorizes one method on bytes ``[start, end)`` until ``expires_at`` (unix seconds), or None
-        where the store cannot be reached by URL."""
+        A listing that was cut short goes on behind the last key that it gave.
+        """

@@ -99,7 +99,6 @@ class Healing:
                 keys = reader.superseded_before(self._now() - SUPERSEDED_SECONDS)
             if not keys:
                 return
-            for key in keys:
-                self._blobs.delete(key)
+            self._blobs.delete_many(keys)
             with self._index.transaction() as writer:
                 writer.forget_superseded(keys)

@@ -96,7 +96,7 @@ class XorbReceiver:
         else:
             # Another upload of the same xorb was quicker: its object counts, and no row names ours.
             with contextlib.suppress(XetError):
-                self._blobs.delete(xorb_key(self._xorb, generation))
+                self._blobs.delete_many([xorb_key(self._xorb, generation)])
         return is_new or is_healed
 
     def close(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from xetstore.errors import NotFoundError, RangeError, UsageError
-from xetstore.interfaces import BlobInfo, BlobStore, ByteStream
+from xetstore.interfaces import BlobStore, ByteStream
 from xetstore.testing.samples import random_bytes
 
 
@@ -39,7 +40,9 @@ class BlobStoreContract:
         """Empty is not absent."""
         assert blobs.put_new("a/empty", [])
         assert blobs.get("a/empty") == b""
-        assert blobs.stat("a/empty") == BlobInfo("a/empty", 0)
+        info = blobs.stat("a/empty")
+        assert info is not None
+        assert (info.key, info.size) == ("a/empty", 0)
         assert drain(blobs.get_range("a/empty", 0, 0)) == b""
 
     def test_a_part_of_wider_items_is_stored_by_its_bytes(self, blobs: BlobStore) -> None:
@@ -135,7 +138,7 @@ class BlobStoreContract:
             with pytest.raises(NotFoundError):
                 read()
         assert blobs.stat(key) is None
-        assert not blobs.delete(key)
+        assert blobs.delete_many([key]) == 0
 
     def test_a_folder_is_no_object(self, blobs: BlobStore) -> None:
         """The beginning of a key is not a key."""
@@ -146,11 +149,13 @@ class BlobStoreContract:
                 read()
 
     def test_a_deleted_object_is_gone_and_can_come_back(self, blobs: BlobStore) -> None:
-        """True once; afterwards the key is free."""
-        blobs.put_new("a/b", [b"first"])
-        assert blobs.delete("a/b")
-        assert not blobs.delete("a/b")
+        """Counted once; afterwards the key is free."""
+        for key in ("a/b", "a/c", "d/e"):
+            blobs.put_new(key, [b"first"])
+        assert blobs.delete_many(["a/b", "a/x", "d/e"]) == 2
+        assert blobs.delete_many(["a/b"]) == blobs.delete_many([]) == 0
         assert blobs.stat("a/b") is None
+        assert [blob.key for blob in blobs.list()] == ["a/c"]
         assert blobs.put_new("a/b", [b"second"])
         assert blobs.get("a/b") == b"second"
 
@@ -181,6 +186,24 @@ class BlobStoreContract:
             blobs.put_new(key, [b"x"])
         assert [blob.key for blob in blobs.list(prefix)] == found
 
+    @pytest.mark.parametrize("prefix", ["", "x", "xorbs/", "xorbs/0"])
+    def test_a_listing_goes_on_behind_any_key(self, blobs: BlobStore, prefix: str) -> None:
+        """Also behind one that is not there, and behind a folder."""
+        for key in ("xorbs/00/a", "xorbs/00/b", "xorbs/00.d/a", "xorbs/01/b", "shards/c", "xorbs0/z"):
+            blobs.put_new(key, [b"x"])
+        every = [blob.key for blob in blobs.list(prefix)]
+        for after in (*every, "xorbs/00/aa", "xorbs/00", "xorbs/00/", "xorbs/00z", "zzz", "a"):
+            assert [blob.key for blob in blobs.list(prefix, after=after)] == [key for key in every if key > after]
+
+    def test_an_object_has_the_time_when_it_was_made(self, blobs: BlobStore) -> None:
+        """The same in a listing."""
+        before = time.time()
+        blobs.put_new("a/b", [b"x"])
+        info = blobs.stat("a/b")
+        assert info is not None
+        assert [*blobs.list()] == [info]
+        assert before - 2 <= info.modified_at <= time.time() + 2  # clocks of file systems are coarse
+
     def test_an_empty_store_lists_nothing(self, blobs: BlobStore) -> None:
         """Whatever a store keeps beside its objects is not listed."""
         assert list(blobs.list()) == []
@@ -200,7 +223,7 @@ class BlobStoreContract:
             lambda: blobs.get(key),
             lambda: blobs.get_range(key, 0, 0),
             lambda: blobs.stat(key),
-            lambda: blobs.delete(key),
+            lambda: blobs.delete_many(["a/b", key]),
         ):
             with pytest.raises(UsageError):
                 verb()

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
@@ -141,20 +141,18 @@ class FaultyBlobStore:
         self._ask("stat", key)
         return self._inner.stat(key)
 
-    def delete(self, key: str) -> bool:
-        """As the store inside, if the plan allows."""
-        self._ask("delete", key)
-        return self._inner.delete(key)
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """As the store inside, if the plan allows, which is asked for each key."""
+        return sum(self._delete(key) for key in keys)
 
-    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[BlobInfo]:
         """As the store inside, if the plan allows."""
         self._ask("list", prefix)
-        return self._inner.list(prefix)
+        return self._inner.list(prefix, after=after)
 
-    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:
-        """As the store inside, if the plan allows."""
-        self._ask("sign", key)
-        return self._inner.sign(key, method=method, start=start, end=end, expires_at=expires_at)
+    def _delete(self, key: str) -> int:
+        self._ask("delete", key)
+        return self._inner.delete_many([key])
 
     def _ask(self, verb: str, key: str) -> None:
         try:

@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Self
@@ -113,35 +113,37 @@ class LocalBlobStore:
         return FileStream(descriptor, start, end, key)
 
     def stat(self, key: str) -> BlobInfo | None:
-        """Key and size, or None."""
+        """Key, size and time, or None."""
         try:
             found = os.stat(self._path(key))
-            return BlobInfo(key, found.st_size) if S_ISREG(found.st_mode) else None
+            return BlobInfo(key, found.st_size, found.st_mtime) if S_ISREG(found.st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _read_error(error, key) from error
 
-    def delete(self, key: str) -> bool:
-        """Remove an object. True if it was there."""
-        try:
-            os.unlink(self._path(key))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise storage_error(error, f"object {key} could not be removed") from error
-        return True
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Remove objects; how many of them were there."""
+        removed = 0
+        for path in [self._path(key) for key in keys]:
+            try:
+                os.unlink(path)
+                removed += 1
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:
+                raise storage_error(error, f"object {path.name} could not be removed") from error
+        return removed
 
-    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        """Objects whose key starts with ``prefix``, in key order; one directory is held in memory at a time."""
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[BlobInfo]:
+        """Objects whose key starts with ``prefix`` and comes after ``after``, in key order.
+
+        One directory is held in memory at a time.
+        """
         try:
-            yield from _list(self._root, "", prefix)
+            yield from _list(self._root, "", prefix, after)
         except OSError as error:
             raise storage_error(error, f"{self._root} could not be listed") from error
-
-    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:  # noqa: ARG002
-        """None: a directory has no URL."""
-        return None
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -343,9 +345,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _list(folder: Path, base: str, prefix: str) -> Iterator[BlobInfo]:
-    """Objects in ``folder``, whose keys start with ``base``; only folders that can hold ``prefix`` are read."""
-    entries: list[tuple[str, int | None]] = []
+def _list(folder: Path, base: str, prefix: str, after: str) -> Iterator[BlobInfo]:
+    """Objects in ``folder``, whose keys start with ``base``; only folders that can hold some that are asked for are
+    read.
+    """
+    entries: list[tuple[str, os.stat_result | None]] = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
@@ -353,13 +357,15 @@ def _list(folder: Path, base: str, prefix: str) -> Iterator[BlobInfo]:
                 entries.append((f"{base}{entry.name}/", None))
             elif base and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                    entries.append((base + entry.name, entry.stat(follow_symlinks=False).st_size))
-    for name, size in sorted(entries):
-        if size is not None:
-            if name.startswith(prefix):
-                yield BlobInfo(name, size)
-        elif (name.startswith(prefix) or prefix.startswith(name)) and name.rstrip("/") not in RESERVED_FOLDERS:
-            yield from _list(folder / name[len(base) : -1], name, prefix)
+                    entries.append((base + entry.name, entry.stat(follow_symlinks=False)))
+    for name, found_file in sorted(entries, key=lambda entry: entry[0]):
+        if found_file is not None:
+            if name.startswith(prefix) and name > after:
+                yield BlobInfo(name, found_file.st_size, found_file.st_mtime)
+        elif name.rstrip("/") in RESERVED_FOLDERS or (name < after and not after.startswith(name)):
+            continue
+        elif name.startswith(prefix) or prefix.startswith(name):
+            yield from _list(folder / name[len(base) : -1], name, prefix, after)
 
 
 class FileStream:

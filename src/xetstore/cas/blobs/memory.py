@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.blobs import check_key, check_range
@@ -25,7 +26,7 @@ class MemoryBlobStore:
     """
 
     def __init__(self) -> None:
-        self._objects: dict[str, bytes] = {}
+        self._objects: dict[str, tuple[bytes, float]] = {}
         self._lock = forks.lock()
 
     def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
@@ -42,7 +43,7 @@ class MemoryBlobStore:
     def get(self, key: str) -> bytes:
         """The whole object. Raises NotFoundError."""
         try:
-            return self._objects[check_key(key)]
+            return self._objects[check_key(key)][0]
         except KeyError:
             raise NotFoundError(f"there is no object {key}") from None
 
@@ -55,30 +56,29 @@ class MemoryBlobStore:
         return MemoryStream(memoryview(value)[start:end])
 
     def stat(self, key: str) -> BlobInfo | None:
-        """Key and size, or None."""
-        value = self._objects.get(check_key(key))
-        return None if value is None else BlobInfo(key, len(value))
+        """Key, size and time, or None."""
+        found = self._objects.get(check_key(key))
+        return None if found is None else BlobInfo(key, len(found[0]), found[1])
 
-    def delete(self, key: str) -> bool:
-        """Remove an object. True if it was there."""
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Remove objects; how many of them were there."""
+        checked = [check_key(key) for key in keys]
         with self._lock:
-            return self._objects.pop(check_key(key), None) is not None
+            return sum(self._objects.pop(key, None) is not None for key in checked)
 
-    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        """Objects whose key starts with ``prefix``, in key order; those there when the listing starts."""
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[BlobInfo]:
+        """Objects whose key starts with ``prefix`` and comes after ``after``, in key order, as they are now."""
         with self._lock:
-            found = sorted((key, len(value)) for key, value in self._objects.items() if key.startswith(prefix))
-        return (BlobInfo(key, size) for key, size in found)
-
-    def sign(self, key: str, *, method: str, start: int, end: int, expires_at: float) -> str | None:  # noqa: ARG002
-        """None: nothing outside this process can reach the store."""
-        return None
+            found = sorted(
+                (key, len(value), made_at) for key, (value, made_at) in self._objects.items() if key.startswith(prefix)
+            )
+        return (BlobInfo(*one) for one in found if one[0] > after)
 
     def _put(self, key: str, value: bytes) -> bool:
         with self._lock:
             if key in self._objects:
                 return False
-            self._objects[key] = value
+            self._objects[key] = value, time.time()
             return True
 
 
