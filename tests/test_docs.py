@@ -16,8 +16,8 @@ import pytest
 
 import xetstore
 from tests.strategies import splitmix64
+from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.blobs.local import LocalBlobStore
 from xetstore.cas.index import Index
 from xetstore.cas.layout import SHARDS, XORBS, named_by
 from xetstore.cli.main import cli

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas, answers
-from xetstore.cas.access import DedupDomain
 from xetstore.cas.answers import ANSWER_SECONDS
 from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
 from xetstore.cas.index.queries import chunk_key

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.blobs.local import LocalBlobStore
-from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.testing import BlobStoreContract, CasContract
 
 

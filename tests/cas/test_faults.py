@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.index import Index
 from xetstore.errors import NotFoundError, StorageFullError
 from xetstore.testing import FaultPlan, FaultyBlobStore, Sample, make_sample, random_bytes, read_back, upload

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.cas.test_faults import CRASHES
+from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas, check, verify_invariants
-from xetstore.cas.access import DedupDomain
 from xetstore.cas.healing import SUPERSEDED_SECONDS
 from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import xorb_key

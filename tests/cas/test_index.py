@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from xetstore.cas.access import Tenant
+from xetstore.access.tenant import Tenant
 from xetstore.cas.index import Index, XorbRow
 from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate
 from xetstore.cas.index.queries import SEGMENT_TERMS

@@ -13,8 +13,8 @@ import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
 from tests.server.stored import file_of, scattered
+from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
-from xetstore.cas.access import DedupDomain
 from xetstore.errors import MissingXorbError, NotFoundError, RejectedShardError
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.reconstruction import Term

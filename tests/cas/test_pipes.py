@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from xetstore.access.keys import KeyRing
+from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
-from xetstore.cas.keys import KeyRing
 from xetstore.cas.layout import shard_key, xorb_key
-from xetstore.cas.tokens import Scope, TokenAuthority
 from xetstore.errors import AccessDeniedError, DamagedError, NotFoundError, UnavailableError, UsageError
 from xetstore.interfaces import BlobStore
 from xetstore.testing import Sample, upload

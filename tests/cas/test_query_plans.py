@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine, event
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
+from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
-from xetstore.cas.access import DedupDomain
 from xetstore.testing import upload
 
 # A table, or a part of one that has no end but that of the table: all xorbs behind one.

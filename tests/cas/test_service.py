@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import delete
 
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, FileRecord, Totals, check, verify_invariants
-from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, schema
 from xetstore.cas.layout import shard_key, xorb_key

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cli.runner import Xet
-from xetstore.cas.blobs import ACCESS_FOLDER
-from xetstore.cas.keys import Algorithm, KeyKind, KeyRing
-from xetstore.cas.tokens import Scope, TokenAuthority
+from xetstore.access.keys import Algorithm, KeyKind, KeyRing
+from xetstore.access.tokens import Scope, TokenAuthority
+from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cli.main import cli
 from xetstore.cli.token import parse_duration
 from xetstore.errors import UnauthenticatedError, UsageError

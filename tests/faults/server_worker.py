@@ -23,8 +23,8 @@ import uvicorn.protocols.http.httptools_impl
 import xetstore.server.app
 from tests import rights
 from tests.faults import worker
-from xetstore.cas.keys import KeyRing
-from xetstore.cas.tokens import Scope, TokenAuthority
+from xetstore.access.keys import KeyRing
+from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.server.run import Started, serve
 from xetstore.server.settings import ServerSettings
 

@@ -16,7 +16,7 @@ from tests.faults.process import ROOT
 from tests.faults.refused import UNSUPPORTED
 from tests.server.live import LiveServer, live_server
 from tests.strategies import splitmix64
-from xetstore.cas.layout import open_directory
+from xetstore.cas.folder import open_directory
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnavailableError
 from xetstore.store import Store

@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import ASGIApp
 
-from xetstore.cas.keys import KeyRing
+from xetstore.access.keys import KeyRing
+from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.cas.service import EmbeddedCas
-from xetstore.cas.tokens import Scope, TokenAuthority
 from xetstore.server.app import create_app
 from xetstore.server.lifecycle import Server, make_server
 from xetstore.server.run import make_site

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xetstore.cas.keys import KeyRing
-from xetstore.cas.signed_urls import UrlSigner
-from xetstore.cas.tokens import Scope, TokenAuthority
+from xetstore.access.keys import KeyRing
+from xetstore.access.signed_urls import UrlSigner
+from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.server.logs import REPEATS, CountingHandler, JsonFormatter, TextFormatter, logging_to, redact
 
 HOSTILE = 'a\nb\rc\x1b[2J\x00\u2028"d\\'

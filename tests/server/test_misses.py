@@ -17,13 +17,13 @@ import pytest
 
 from tests.server.live import LiveServer, live_server
 from tests.server.stored import error_of
-from xetstore.cas.access import DedupDomain
-from xetstore.cas.blobs.local import LocalBlobStore
+from xetstore.access.tenant import DedupDomain
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.cas.folder import open_directory
 from xetstore.cas.index import Index
 from xetstore.cas.index.glance import Glance
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.index.sqlite import glancing_connection
-from xetstore.cas.layout import open_directory
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.server.app import create_app

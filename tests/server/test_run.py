@@ -22,10 +22,10 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.server.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, request, served, until
-from xetstore.cas.keys import KeyRing
+from xetstore.access.keys import KeyRing
+from xetstore.access.tokens import Scope as TokenScope
+from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.service import EmbeddedCas
-from xetstore.cas.tokens import Scope as TokenScope
-from xetstore.cas.tokens import TokenAuthority
 from xetstore.errors import AccessDeniedError, UnavailableError, UsageError
 from xetstore.server.logs import REPEATS
 from xetstore.server.run import provide_admin_token

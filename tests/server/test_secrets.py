@@ -15,9 +15,9 @@ import pytest
 
 from tests.server.live import Response, ServerProcess, request
 from tests.strategies import splitmix64
-from xetstore.cas.keys import KeyRing
-from xetstore.cas.signed_urls import UrlSigner
-from xetstore.cas.tokens import Scope, TokenAuthority
+from xetstore.access.keys import KeyRing
+from xetstore.access.signed_urls import UrlSigner
+from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.testing.samples import make_sample
 
 PASSWORD = "correct-horse-battery-staple"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.server.live import LiveServer, Response, live_server, until
 from tests.server.stored import download, error_of, exchange, file_of, scattered
-from xetstore.cas.blobs.memory import MemoryBlobStore
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas.index import Index
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import RejectedShardError, StorageFullError, UnavailableError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xetstore import _kernel
-from xetstore.cas.access import DedupDomain, Tenant
+from xetstore.access.tenant import DedupDomain, Tenant
 from xetstore.cas.cover import cover
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from xetstore.cas.access import Tenant
+from xetstore.access.tenant import Tenant
 from xetstore.cas.index import Index, XorbRow
 from xetstore.cas.layout import xorb_key
 from xetstore.cas.stored_xorb import looks_whole, verify_object

@@ -29,16 +29,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from xetstore.cas.access import DEFAULT_NAMESPACE, DedupDomain, Tenant
+from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, recent_xorbs
-from xetstore.cas.blobs.local import LocalBlobStore
-from xetstore.cas.blobs.memory import MemoryBlobStore
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
+from xetstore.cas.folder import open_directory
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, XorbRow
 from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.layout import object_name, open_directory, shard_key, xorb_key
+from xetstore.cas.layout import object_name, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
@@ -119,7 +120,7 @@ class EmbeddedCas:
         dedup: DedupDomain = DedupDomain.STORE,
         private: frozenset[str] = frozenset(),
     ) -> EmbeddedCas:
-        """The same store, acting for another namespace; see :class:`~xetstore.cas.access.Tenant`. Costs nothing."""
+        """The same store, acting for another namespace; see :class:`~xetstore.access.tenant.Tenant`. Costs nothing."""
         view = copy(self)
         view.tenant = Tenant(namespace, dedup, private)
         return view

@@ -14,8 +14,8 @@ from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
-    from xetstore.cas.keys import KeyRing
-    from xetstore.cas.tokens import TokenAuthority
+    from xetstore.access.keys import KeyRing
+    from xetstore.access.tokens import TokenAuthority
 
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -61,7 +61,7 @@ def token() -> None:
 def issue(settings: Settings, scope: str, namespace: str, ttl: int) -> None:
     """Print a new token, and nothing else."""
     authority = _authority(_keys(settings, create=True))
-    from xetstore.cas.tokens import Scope
+    from xetstore.access.tokens import Scope
 
     issued = authority.issue(scope=Scope(scope), namespace=namespace, ttl_seconds=ttl)
     if not settings.output.json:
@@ -108,7 +108,7 @@ def revoke(settings: Settings, token_or_id: str) -> None:
 def rotate(settings: Settings, algorithm: str | None, overlap: int, urls: bool) -> None:
     """Sign with a new key from now on, and print its id. A running server follows by itself."""
     keys = _keys(settings, create=True)
-    from xetstore.cas.keys import Algorithm, KeyKind
+    from xetstore.access.keys import Algorithm, KeyKind
 
     kind = KeyKind.URL if urls else KeyKind.TOKEN
     new = keys.rotate(kind, Algorithm[algorithm.upper()] if algorithm else None, overlap)
@@ -130,13 +130,13 @@ def rotate(settings: Settings, algorithm: str | None, overlap: int, urls: bool) 
 
 def _keys(settings: Settings, *, create: bool) -> KeyRing:
     """The keys of the store, which must be there."""
-    from xetstore.cas.layout import open_directory
+    from xetstore.cas.folder import open_directory
 
     root = settings.store_path()
     open_directory(root, create=False)
     try:
-        from xetstore.cas.blobs import ACCESS_FOLDER
-        from xetstore.cas.keys import KeyRing
+        from xetstore.access.keys import KeyRing
+        from xetstore.blobs.keys import ACCESS_FOLDER
     except ImportError as error:
         raise _missing(error) from error
     return KeyRing.open(root / ACCESS_FOLDER, create=create)
@@ -144,7 +144,7 @@ def _keys(settings: Settings, *, create: bool) -> KeyRing:
 
 def _authority(keys: KeyRing) -> TokenAuthority:
     try:
-        from xetstore.cas.tokens import TokenAuthority
+        from xetstore.access.tokens import TokenAuthority
     except ImportError as error:
         raise _missing(error) from error
     return TokenAuthority(keys)

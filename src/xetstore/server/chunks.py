@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
+from xetstore.access.tokens import Scope
 from xetstore.cas.claims import INDEXED_CHUNKS
-from xetstore.cas.tokens import Scope
 from xetstore.errors import TooLargeError, UnavailableError, UsageError, XetError
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.hashes import Hash

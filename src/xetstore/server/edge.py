@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
-    from xetstore.cas.tokens import Caller
+    from xetstore.access.tokens import Caller
     from xetstore.server.site import Site
 
 Handler = Callable[[Request], Awaitable["Response"]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from xetstore.cas.tokens import Scope
+from xetstore.access.tokens import Scope
 from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
 from xetstore.server.answers import LargeAnswer, enough_terms, memory_of, require_room

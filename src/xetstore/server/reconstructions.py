@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.cas.tokens import Scope
+from xetstore.access.tokens import Scope
 from xetstore.errors import RangeError, TooLargeError, UsageError
 from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
 from xetstore.protocol.hashes import Hash

@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from xetstore.cas.access import DEFAULT_NAMESPACE
-from xetstore.cas.blobs import ACCESS_FOLDER
-from xetstore.cas.keys import KeyRing
-from xetstore.cas.private_files import access_error, locked, read_private, replace_file
+from xetstore.access.keys import KeyRing
+from xetstore.access.private_files import access_error, locked, read_private, replace_file
+from xetstore.access.signed_urls import UrlSigner
+from xetstore.access.tenant import DEFAULT_NAMESPACE
+from xetstore.access.tokens import Scope, TokenAuthority
+from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cas.service import EmbeddedCas
-from xetstore.cas.signed_urls import UrlSigner
-from xetstore.cas.tokens import Scope, TokenAuthority
 from xetstore.errors import UnauthenticatedError, XetError
 from xetstore.server.app import create_app
 from xetstore.server.lifecycle import make_server

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from xetstore.cas.tokens import Scope
+from xetstore.access.tokens import Scope
 from xetstore.errors import RejectedShardError
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import MAX_SHARD_BYTES

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.access import DedupDomain
-from xetstore.cas.tokens import Caller, Scope
+from xetstore.access.tenant import DedupDomain
+from xetstore.access.tokens import Caller, Scope
 from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.first_queries import FirstQueries
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Scope as ConnectionScope
 
+    from xetstore.access.signed_urls import UrlSigner
+    from xetstore.access.tokens import TokenAuthority
     from xetstore.cas.service import EmbeddedCas
-    from xetstore.cas.signed_urls import UrlSigner
-    from xetstore.cas.tokens import TokenAuthority
     from xetstore.server.budgets import Holders
     from xetstore.server.limits import Limits
     from xetstore.server.metrics import Metrics

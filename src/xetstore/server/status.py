@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import msgspec
 from starlette.responses import Response
 
-from xetstore.cas.tokens import Scope
+from xetstore.access.tokens import Scope
 from xetstore.errors import AccessDeniedError
 from xetstore.server.metrics import CONTENT_TYPE
 from xetstore.server.page import CONTENT_POLICY, render

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.cas.tokens import Scope
+from xetstore.access.tokens import Scope
 from xetstore.errors import UsageError
 from xetstore.server.site import site_of
 

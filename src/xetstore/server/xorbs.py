@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import JSONResponse, Response
 
+from xetstore.access.tokens import Scope
 from xetstore.cas.layout import parse_object_name
-from xetstore.cas.tokens import Scope
 from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
 from xetstore.protocol.headers import SUSPECT_HEADER
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3

@@ -3,7 +3,7 @@
 Needs pytest. Subclass a contract, name the class ``Test...``, and give it its fixture:
 
 >>> import pytest
->>> from xetstore.cas.blobs.memory import MemoryBlobStore
+>>> from xetstore.blobs.memory import MemoryBlobStore
 >>> from xetstore.testing import BlobStoreContract
 >>> class TestMemoryBlobStore(BlobStoreContract):
 ...     @pytest.fixture

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
-from xetstore.cas.blobs import local
+from xetstore.blobs import local
 from xetstore.cas.index import sqlite
 from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject
+from xetstore.platform import files
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -86,6 +87,7 @@ class FaultPlan:
         """
         with (
             mock.patch.object(local, "os", _WatchedOs(self)),
+            mock.patch.object(files, "os", _WatchedOs(self)),
             mock.patch.object(sqlite, "sqlite3", _WatchedSqlite(self)),
         ):
             yield self
@@ -158,7 +160,7 @@ class FaultyBlobStore:
         try:
             self._plan.step(f"{verb} {key}")
         except OSError as error:
-            raise local.storage_error(error, f"object {key}: {verb} failed") from error
+            raise files.storage_error(error, f"object {key}: {verb} failed") from error
 
 
 class _WatchedOs:

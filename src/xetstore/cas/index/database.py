@@ -12,14 +12,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Pool, create_engine, event, exc
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
-from xetstore.cas.access import Tenant
+from xetstore.access.tenant import Tenant
 from xetstore.cas.index import sqlite
 from xetstore.cas.index.glance import SLOW_SECONDS, Glance
 from xetstore.cas.index.migrations import MIGRATIONS, found_version, migrate, refuse_newer
 from xetstore.cas.index.queries import Reader, Writer
-from xetstore.cas.place import Place
 from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
+from xetstore.platform.place import Place
 
 BUSY_TIMEOUT_SECONDS: Final = 30.0
 

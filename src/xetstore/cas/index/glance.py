@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy.dialects import sqlite as dialects
 
-from xetstore.cas.access import Tenant
+from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries import any_holder
 from xetstore.cas.index.sqlite import DatabaseError
 from xetstore.errors import UnavailableError

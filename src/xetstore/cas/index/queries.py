@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from xetstore.cas.access import Tenant
+from xetstore.access.tenant import Tenant
 from xetstore.cas.index.schema import (
     dedup,
     dedup_key,

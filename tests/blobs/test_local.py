@@ -10,8 +10,8 @@ from unittest import mock
 
 import pytest
 
-from xetstore.cas.blobs import local
-from xetstore.cas.blobs.local import STALE_TEMPORARY_SECONDS, FileStream, LocalBlobStore
+from xetstore.blobs import local
+from xetstore.blobs.local import STALE_TEMPORARY_SECONDS, FileStream, LocalBlobStore
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from xetstore.cas.blobs.local import NoRegularFileError, open_regular, sync_folder
 from xetstore.errors import AccessDeniedError, UnavailableError, XetError, kind_of
+from xetstore.platform.files import NoRegularFileError, open_regular, sync_folder
 from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 
 LOCK_SECONDS: Final = 10.0

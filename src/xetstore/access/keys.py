@@ -21,8 +21,7 @@ from typing import Annotated, Final, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from xetstore.cas.blobs.local import sync_folder
-from xetstore.cas.private_files import (
+from xetstore.access.private_files import (
     Stamp,
     access_error,
     give_to_owner_of,
@@ -41,6 +40,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.platform import forks
+from xetstore.platform.files import sync_folder
 
 OVERLAP_SECONDS: Final = 24 * 3600
 """Seconds for which a replaced key still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""

@@ -1,4 +1,4 @@
-"""Blob stores, in which immutable objects live. This file owns the form of a key."""
+"""Keys of objects: their form."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 from typing import Final
 
 from xetstore.errors import UsageError
+from xetstore.platform.files import TEMPORARY_FOLDER
 
 _KEY: Final = re.compile(r"[0-9a-z_-][0-9a-z._-]*(/[0-9a-z_-][0-9a-z._-]*)+")
-
-TEMPORARY_FOLDER: Final = "tmp"
-"""The folder in which stores that need one keep unfinished objects."""
 
 ACCESS_FOLDER: Final = "access"
 """The folder of a store's keys and revocations."""

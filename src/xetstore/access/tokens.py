@@ -21,8 +21,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 import jwt
 import msgspec
 
-from xetstore.cas.keys import Algorithm, Key, KeyKind, KeyRing
-from xetstore.cas.private_files import Stamp, access_error, locked, read_private, replace_file, stamp_of
+from xetstore.access.keys import Algorithm, Key, KeyKind, KeyRing
+from xetstore.access.private_files import Stamp, access_error, locked, read_private, replace_file, stamp_of
 from xetstore.errors import AccessDeniedError, UnauthenticatedError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 

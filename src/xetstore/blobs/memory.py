@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from xetstore.cas.blobs import check_key, check_range
+from xetstore.blobs.keys import check_key, check_range
 from xetstore.errors import NotFoundError, RangeError
 from xetstore.interfaces import BlobInfo
 from xetstore.platform import forks

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Final
 from urllib.parse import parse_qsl
 
-from xetstore.cas.keys import Key, KeyKind, KeyRing
+from xetstore.access.keys import Key, KeyKind, KeyRing
 from xetstore.errors import ForbiddenError, UsageError
 from xetstore.protocol.reconstruction import coalesce
 

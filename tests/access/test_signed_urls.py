@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xetstore.cas.keys import Algorithm, KeyKind, KeyRing
-from xetstore.cas.signed_urls import SignedGrant, UrlSigner
+from xetstore.access.keys import Algorithm, KeyKind, KeyRing
+from xetstore.access.signed_urls import SignedGrant, UrlSigner
 from xetstore.errors import ForbiddenError, UnavailableError, UsageError
 from xetstore.testing import FakeClock
 

@@ -18,9 +18,9 @@ from unittest import mock
 
 import pytest
 
-from xetstore.cas import private_files as private_module
-from xetstore.cas.keys import MAX_OVERLAP_SECONDS, Algorithm, Key, KeyKind, KeyRing
-from xetstore.cas.private_files import locked, replace_file
+from xetstore.access import private_files as private_module
+from xetstore.access.keys import MAX_OVERLAP_SECONDS, Algorithm, Key, KeyKind, KeyRing
+from xetstore.access.private_files import locked, replace_file
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,
@@ -148,7 +148,7 @@ def test_a_folder_that_others_may_write_to_is_refused_before_keys_are_put_into_i
 START = """
 import sys, time
 from pathlib import Path
-from xetstore.cas.keys import KeyKind, KeyRing
+from xetstore.access.keys import KeyKind, KeyRing
 go = Path(sys.argv[2])
 print("ready", flush=True)
 while not go.exists():

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xetstore.cas import tokens as module
-from xetstore.cas.keys import Algorithm, KeyKind, KeyRing
-from xetstore.cas.private_files import locked
-from xetstore.cas.tokens import (
+from xetstore.access import tokens as module
+from xetstore.access.keys import Algorithm, KeyKind, KeyRing
+from xetstore.access.private_files import locked
+from xetstore.access.tokens import (
     LEEWAY_SECONDS,
     MAX_TOKEN_BYTES,
     MAX_TTL_SECONDS,

@@ -1,0 +1,1 @@
+"""Access: namespaces, tokens, the keys that sign them, and signed URLs."""

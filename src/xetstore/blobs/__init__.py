@@ -1,0 +1,1 @@
+"""Objects by key: one contract, kept in a directory or in memory."""
