@@ -1,0 +1,20 @@
+"""Every query of the index, a file for each kind of row: Reader asks, Writer adds. One set for both engines."""
+
+from __future__ import annotations
+
+from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
+from xetstore.cas.index.queries.files import FileChanges, FileQueries
+from xetstore.cas.index.queries.grants import GrantQueries
+from xetstore.cas.index.queries.rows import SEGMENT_TERMS, TermCount, XorbRow, chunk_key
+from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.xorbs import XorbChanges
+
+__all__ = ["SEGMENT_TERMS", "Reader", "TermCount", "Writer", "XorbRow", "any_holder", "chunk_key"]
+
+
+class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries):
+    """All queries, in one snapshot of the index."""
+
+
+class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges):
+    """Additions in one transaction, beside all that a Reader can ask."""
