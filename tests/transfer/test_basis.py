@@ -25,19 +25,21 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
+def start_of(version: OldVersion, digest: bytes) -> int | None:
+    found = version.locate(digest)
+    return None if found is None else found[0]
+
+
 def test_every_chunk_of_the_old_version_is_found_and_read(old: Path) -> None:
     with OldVersion(old) as version:
         position = 0
         for digest, length in chunk_bytes(DATA):
-            assert version.find(digest.digest, length) == position
-            assert version.find(digest.digest, None) == position
-            assert version.find(digest.digest, length + 1) is None
             assert version.locate(digest.digest) == (position, length)
             view = memoryview(bytearray(length))
             version.read(position, view)
             assert chunk_hash(view) == digest
             position += length
-        assert version.find(bytes(32), None) is None
+        assert version.locate(bytes(32)) is None
 
 
 def test_of_equal_chunks_the_first_is_found(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_of_equal_chunks_the_first_is_found(tmp_path: Path) -> None:
         out.truncate(20 << 20)
     chunks = chunk_bytes(path.read_bytes())
     with OldVersion(path) as version:
-        assert version.find(chunks.digest(5), None) == sum(chunks.sizes[:1])
+        assert start_of(version, chunks.digest(5)) == sum(chunks.sizes[:1])
 
 
 def test_an_old_version_that_was_removed_can_still_be_read(old: Path) -> None:
@@ -55,7 +57,7 @@ def test_an_old_version_that_was_removed_can_still_be_read(old: Path) -> None:
     with OldVersion(old) as version:
         old.unlink()
         first = chunk_bytes(DATA)
-        assert version.find(first.digest(3), None) == sum(first.sizes[:3])
+        assert start_of(version, first.digest(3)) == sum(first.sizes[:3])
         view = memoryview(bytearray(100))
         version.read(200, view)
         assert view == DATA[200:300]
@@ -63,7 +65,7 @@ def test_an_old_version_that_was_removed_can_still_be_read(old: Path) -> None:
 
 def test_an_old_version_that_changes_gives_what_is_there_or_an_error(old: Path) -> None:
     with OldVersion(old) as version:
-        assert version.find(bytes(32), None) is None
+        assert version.locate(bytes(32)) is None
         os.truncate(old, 1000)
         view = memoryview(bytearray(100))
         version.read(900, view)
@@ -81,7 +83,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 def test_an_empty_old_version_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with OldVersion(tmp_path / "empty") as version:
-        assert version.find(bytes(32), None) is None
+        assert version.locate(bytes(32)) is None
 
 
 def test_nothing_is_read_that_nobody_asks_for(old: Path) -> None:
@@ -97,15 +99,15 @@ def test_nothing_is_read_that_nobody_asks_for(old: Path) -> None:
     with OldVersion(old, progress=Watch()) as version:
         assert seen == []
         for _ in range(3):
-            version.find(bytes(32), None)
+            version.locate(bytes(32))
         assert sum(seen) == 0
         assert max(seen) == len(DATA)
         version.close()
-        assert version.find(bytes(32), None) is None
+        assert version.locate(bytes(32)) is None
     with OldVersion(old) as version:
         pass
     with pytest.raises(ValueError, match="closed"):
-        version.find(bytes(32), None)
+        version.locate(bytes(32))
 
 
 @settings(max_examples=100)

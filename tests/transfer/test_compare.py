@@ -18,7 +18,6 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import FormatError, NotFoundError, SourceChangedError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.compare import versions
 from xetstore.transfer.compare.alignment import UNKNOWN, align, number
 from xetstore.transfer.compare.comparison import Comparison, Side, SpanKind, compare
@@ -235,7 +234,7 @@ def test_what_is_missing_or_no_file_is_refused(tmp_path: Path, cas: EmbeddedCas)
 
 def test_a_file_that_changes_while_its_edges_are_looked_for_is_refused(tmp_path: Path) -> None:
     paths = write(tmp_path, A, B)
-    one, two = (versions.LocalVersion(path, threads=None, progress=None, suite=XET_GEARHASH_BLAKE3) for path in paths)
+    one, two = (versions.LocalVersion(path, threads=None, progress=None) for path in paths)
     paths[0].write_bytes(C)
     with pytest.raises(SourceChangedError, match="version 0 changed"), ByteEdges(one, two) as edges:
         edges.equal_at_ends((0, 100), (0, 100))

@@ -15,7 +15,6 @@ from typing import Final, TypeAlias
 from xetstore.errors import UsageError
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.compare.alignment import UNKNOWN, Match, align, number
 from xetstore.transfer.compare.edges import ByteEdges
 from xetstore.transfer.compare.versions import LocalVersion, StoredVersion, Version
@@ -78,7 +77,6 @@ def compare(
     exact: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
-    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
 ) -> Comparison:
     """Compare two versions, each a local path or a pair of a Cas and the hash of a file in it.
 
@@ -88,7 +86,7 @@ def compare(
     Raises NotFoundError, AccessDeniedError and SourceChangedError; UsageError for what is no regular file, and where a
     local file is to be compared with a stored one whose server does not tell chunk hashes.
     """
-    versions = [_loaded(side, threads, progress, suite) for side in (old, new)]
+    versions = [_loaded(side, threads, progress) for side in (old, new)]
     if any(version is None for version in versions):
         versions = [_by_place(side) for side in (old, new)]
     before, after = versions
@@ -116,11 +114,11 @@ def compare(
     )
 
 
-def _loaded(side: Side, threads: int | None, progress: Progress | None, suite: AlgorithmSuite) -> Version | None:
+def _loaded(side: Side, threads: int | None, progress: Progress | None) -> Version | None:
     """A version by the hashes of its chunks; None where the Cas does not tell them."""
     if isinstance(side, tuple):
         return StoredVersion.load(*side, by_place=False)
-    return LocalVersion(side, threads=threads, progress=progress, suite=suite)
+    return LocalVersion(side, threads=threads, progress=progress)
 
 
 def _by_place(side: Side) -> Version | None:

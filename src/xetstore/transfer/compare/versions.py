@@ -12,7 +12,7 @@ from xetstore.errors import FormatError, RangeError, TooLargeError
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
-from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.windows import LEAST_BYTES
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
@@ -39,11 +39,11 @@ class Version(Protocol):
 class LocalVersion:
     """A local file, read and hashed. 40 bytes a chunk. Raises as FileScan does."""
 
-    def __init__(self, path: Path, *, threads: int | None, progress: Progress | None, suite: AlgorithmSuite) -> None:
+    def __init__(self, path: Path, *, threads: int | None, progress: Progress | None) -> None:
         self.path = path
         hashes: list[bytes] = []
         self._offsets = array("Q", [0])
-        with FileScan(path, threads=threads, progress=progress, suite=suite) as scan:
+        with FileScan(path, threads=threads, progress=progress) as scan:
             for block in scan:
                 hashes.append(block.chunks.hashes)
                 self._offsets.extend(accumulate(block.chunks.sizes, initial=self._offsets.pop()))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from xetstore.errors import SourceChangedError
-from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan, source_error
 
@@ -33,15 +33,12 @@ class OldVersion:
         *,
         threads: int | None = None,
         progress: Progress | None = None,
-        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
     ) -> None:
-        if suite.max_chunk_bytes >> _LENGTH_BITS:
-            raise ValueError(f"chunks of {suite.max_chunk_bytes} bytes are too long for this table")
         self.path = path
         self._lock = threading.Lock()
         self._table: _Table | None = None
         self._fd = -1
-        self._scan: FileScan | None = FileScan(path, threads=threads, progress=progress, suite=suite)
+        self._scan: FileScan | None = FileScan(path, threads=threads, progress=progress)
         try:
             # A descriptor of its own: the scan's ends with the scan.
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -63,11 +60,6 @@ class OldVersion:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def find(self, digest: bytes, length: int | None) -> int | None:
-        """The offset of a chunk with this hash and, unless None, this length; None if there is none."""
-        found = self.locate(digest)
-        return found[0] if found is not None and length in (None, found[1]) else None
 
     def locate(self, digest: bytes) -> tuple[int, int] | None:
         """Offset and length of a chunk with this hash; None if there is none."""

@@ -17,7 +17,6 @@ from xetstore.interfaces import Cas
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash, xorb_hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.protocol.suite import AlgorithmSuite
 from xetstore.transfer.download.delivery import Advance, SinkError
 from xetstore.transfer.download.fetching import PartReader, Tally
 from xetstore.transfer.download.parts import Part, Use, parts_of
@@ -77,14 +76,12 @@ class Batch:
         write: Callable[[Hash, memoryview], None],
         *,
         emit: Emit,
-        suite: AlgorithmSuite,
     ) -> None:
         self._cas = cas
         self._workers = workers
         self._held = held
         self._write = write
         self._emit = emit
-        self._suite = suite
         self._lock = threading.Lock()
         self._files, self.parts = _plan(found)
         self._positions = [file.position for file in self._files]
@@ -103,7 +100,7 @@ class Batch:
         files = {file.position: file for file in (self._at(use.position) for use in part.uses)}.values()
         try:
             if any(file.is_coming for file in files):
-                reader = PartReader(self._cas, self._workers, tally, emit=self._emit, suite=self._suite)
+                reader = PartReader(self._cas, self._workers, tally, emit=self._emit)
                 reader.read(part, self._put, self, Advance(NoProgress()), 1)
         except SinkError as failed:
             raise failed.error from failed.error.__cause__
@@ -153,7 +150,7 @@ class Batch:
     def _finish(self, file: _SmallFile) -> None:
         buffer = file.buffer
         if buffer is not None:
-            if file.is_right(self._suite):
+            if file.is_right():
                 self._write(file.hash, memoryview(buffer))
                 file.is_written = True
             else:
@@ -222,11 +219,11 @@ class _SmallFile:
         self._missing_bytes -= nbytes
         return not self._missing_bytes
 
-    def is_right(self, suite: AlgorithmSuite) -> bool:
+    def is_right(self) -> bool:
         """True if the chunks are those of the file, once all have come."""
         self._chunks.sort(key=lambda run: run[0])
         chunks = ChunkList.concat(run for _, run in self._chunks)
-        return file_hash(xorb_hash(chunks.hashes, chunks.lengths, suite), suite) == self.hash
+        return file_hash(xorb_hash(chunks.hashes, chunks.lengths)) == self.hash
 
 
 def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...]]:

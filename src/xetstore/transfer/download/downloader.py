@@ -21,7 +21,6 @@ from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.delivery import Put, SinkError
 from xetstore.transfer.download.fetching import Destination, Fetcher, PartReader, Tally
 from xetstore.transfer.download.parts import Run, Window
@@ -82,14 +81,12 @@ class Downloader:
         cache: ChunkCache | None = None,
         emit: Emit = ignore,
         workers: int | None = None,
-        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
     ) -> None:
         self._cas = cas
         self._limits = limits
         self._cache = cache
         self._emit = emit
         self._workers = workers
-        self._suite = suite
 
     def download(
         self,
@@ -223,7 +220,7 @@ class _Transfer:
     ) -> None:
         if start < 0 or (end is not None and end < start):
             raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
-        cas, emit, suite = downloader._cas, downloader._emit, downloader._suite
+        cas, emit = downloader._cas, downloader._emit
         self._start = start
         self._end = end
         most_memory = downloader._limits.max_memory
@@ -232,7 +229,7 @@ class _Transfer:
         self._make_room = make_room
         self._distinct_bytes = 0
         self.tally = Tally()
-        self.check = FileCheck(file, is_whole=start == 0 and end is None, suite=suite)
+        self.check = FileCheck(file, is_whole=start == 0 and end is None)
         self.workers = Workers(cas, downloader._limits, emit, downloader._workers)
         reader = PartReader(
             cas,
@@ -241,12 +238,9 @@ class _Transfer:
             cache=downloader._cache,
             fills_cache=fills_cache,
             emit=emit,
-            suite=suite,
         )
         fetcher = Fetcher(cas, reader, self._reconstructions, emit)
-        self.rebuilder = Rebuilder(
-            file, self._reconstructions, fetcher, self.workers, self.tally, emit=emit, suite=suite
-        )
+        self.rebuilder = Rebuilder(file, self._reconstructions, fetcher, self.workers, self.tally, emit=emit)
 
     def first(self) -> int | None:
         """The start of the first window; None if nothing was asked for."""

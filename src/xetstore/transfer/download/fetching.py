@@ -17,7 +17,7 @@ from xetstore.events import Damaged, Emit, RangeFetched
 from xetstore.interfaces import ByteStream, Cas
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, xorb_hash
-from xetstore.protocol.suite import CHUNK_HEADER_BYTES, HASH_BYTES, AlgorithmSuite
+from xetstore.protocol.suite import CHUNK_HEADER_BYTES, HASH_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.delivery import Advance, Delivery, ExpectedHashes, Put, Recorder
 from xetstore.transfer.download.parts import Part, Run, restrict
 from xetstore.transfer.download.windows import Reconstructions
@@ -133,7 +133,6 @@ class PartReader:
         cache: ChunkCache | None = None,
         fills_cache: bool = False,
         emit: Emit,
-        suite: AlgorithmSuite,
     ) -> None:
         self._cas = cas
         self._workers = workers
@@ -141,7 +140,6 @@ class PartReader:
         self._cache = cache
         self._fills_cache = fills_cache
         self._emit = emit
-        self._suite = suite
 
     def read(self, part: Part, put: Put, record: Recorder | None, advance: Advance, threads: int) -> list[Run]:
         """Deliver a part: the runs of chunks that are in the file now. Raises SinkError, and what the Cas raises."""
@@ -198,10 +196,10 @@ class _Reading:
         self._gathered: list[bytes] | None = None
 
     def run(self, source: ByteStream, nbytes: int) -> list[Run]:
-        reader, suite = self._reader, self._reader._suite
+        reader = self._reader
         if self._recorded is None and reader._fills_cache and reader._cache is not None and nbytes <= CACHED_BYTES:
             self._gathered = []
-        with _buffers(suite) as (body, raw):
+        with _buffers() as (body, raw):
             chunks = ChunkList.concat(self._decode(source, nbytes, body, raw))
         runs = self._delivery.finish(chunks, verified=self._is_verified(chunks))
         if self._gathered is not None and runs[0].verified:
@@ -224,7 +222,7 @@ class _Reading:
             reader._workers.check()
             try:
                 hashes, lengths, used = _kernel.decode_chunks(
-                    reader._suite.kernel, body[:filled], raw, final=not left, threads=self._threads
+                    XET_GEARHASH_BLAKE3.kernel, body[:filled], raw, final=not left, threads=self._threads
                 )
             except FormatError as error:
                 at = fetch.byte_start + nbytes - left - filled + error.offset
@@ -259,7 +257,7 @@ class _Reading:
             return True
         fetch = self._part.fetch
         is_start = fetch.chunk_start == 0
-        return is_start and xorb_hash(chunks.hashes, chunks.lengths, self._reader._suite) == fetch.xorb
+        return is_start and xorb_hash(chunks.hashes, chunks.lengths) == fetch.xorb
 
     def _keep(self, chunks: ChunkList) -> None:
         cache, fetch = self._reader._cache, self._part.fetch
@@ -271,7 +269,7 @@ class _Reading:
         ends: array[int] = array("Q")
         for piece in body:
             start = ends[-1] if ends else 0
-            _, packed, _ = _kernel.walk_chunks(self._reader._suite.kernel, piece)
+            _, packed, _ = _kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, piece)
             ends.extend(start + end for end in memoryview(packed).cast("Q"))
         return ends
 
@@ -280,11 +278,11 @@ _SPARE: Final[deque[tuple[memoryview, memoryview]]] = deque(maxlen=4)
 
 
 @contextmanager
-def _buffers(suite: AlgorithmSuite) -> Iterator[tuple[memoryview, memoryview]]:
+def _buffers() -> Iterator[tuple[memoryview, memoryview]]:
     """Memory for a piece as it comes and as it is decoded, used again and again: new memory costs as much as to decode
     a small fetch.
     """
-    body_bytes, raw_bytes = PIECE_BYTES + suite.max_chunk_bytes + CHUNK_HEADER_BYTES, 2 * PIECE_BYTES
+    body_bytes, raw_bytes = PIECE_BYTES + XET_GEARHASH_BLAKE3.max_chunk_bytes + CHUNK_HEADER_BYTES, 2 * PIECE_BYTES
     try:
         body, raw = _SPARE.pop()
     except IndexError:

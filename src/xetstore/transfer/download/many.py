@@ -24,7 +24,6 @@ from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.batch import Batch, Held
 from xetstore.transfer.download.downloader import Downloaded, Downloader
@@ -67,7 +66,6 @@ def get_files(
     limits: Limits = NO_LIMITS,
     cache: ChunkCache | None = None,
     emit: Emit = ignore,
-    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
 ) -> Generator[tuple[Hash, Downloaded]]:
     """Write files to their paths, and yield what was done for each, in order, once it is there.
 
@@ -78,7 +76,7 @@ def get_files(
     """
     places, wanted = read_wanted(files, resolve)
     batches = [wanted[at : at + MANY_FILES] for at in range(0, len(wanted), MANY_FILES)]
-    with _Transfer(cas, destination, progress or NoProgress(), fsync, sizes, limits, cache, emit, suite) as transfer:
+    with _Transfer(cas, destination, progress or NoProgress(), fsync, sizes, limits, cache, emit) as transfer:
         begun = 0
         for place in places:
             while begun < len(batches) and begun <= place.number // MANY_FILES + BATCHES_AHEAD:
@@ -109,7 +107,6 @@ class _Transfer:
         limits: Limits,
         cache: ChunkCache | None,
         emit: Emit,
-        suite: AlgorithmSuite,
     ) -> None:
         self._cas = cas
         self._destination = destination
@@ -117,13 +114,12 @@ class _Transfer:
         self._fsync = fsync
         self._sizes = sizes
         self._emit = emit
-        self._suite = suite
         at_a_time = AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores())
         self._workers = Workers(cas, limits, emit, at_a_time)
         held, share, large_share = _shares(limits, self._workers.at_a_time)
         self._held = Held(held)
-        self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit, suite=suite)
-        self._large_downloader = Downloader(cas, limits=large_share, cache=cache, emit=emit, suite=suite)
+        self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit)
+        self._large_downloader = Downloader(cas, limits=large_share, cache=cache, emit=emit)
         self._large: deque[Wanted] = deque()
         self._free_for_large = LARGE_AT_A_TIME
         self._lock = threading.Lock()
@@ -175,7 +171,6 @@ class _Transfer:
             self._held,
             lambda file, data: self._write(by_hash[file], data),
             emit=self._emit,
-            suite=self._suite,
         )
         for file, size in batch.sizes.items():
             by_hash[file].is_announced = True

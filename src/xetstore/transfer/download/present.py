@@ -11,7 +11,7 @@ from xetstore import _kernel
 from xetstore.errors import XetError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import chunk_hash
-from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
+from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.parts import Part, Run, Use, Window
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ Place = tuple[int, int, bytes, int]
 """Position in the new file, length, digest, and offset in the old one of a chunk."""
 
 
-def of_journal(journal: DownloadJournal, start: int, end: int, suite: AlgorithmSuite, threads: int) -> Iterator[Run]:
+def of_journal(journal: DownloadJournal, start: int, end: int, threads: int) -> Iterator[Run]:
     """Chunks of bytes ``[start, end)`` that an earlier attempt wrote, and that are still what they were."""
-    zeros = _Zeros(suite)
+    zeros = _Zeros()
     holes: list[Run] = []
 
     def places() -> Iterator[Place]:
@@ -47,7 +47,7 @@ def of_journal(journal: DownloadJournal, start: int, end: int, suite: AlgorithmS
             for at, length, digest in _chunks(position, chunks):
                 yield at, length, digest, at
 
-    for position, chunks, _ in _verified(places(), journal.read, suite, threads):
+    for position, chunks, _ in _verified(places(), journal.read, threads):
         yield Run(position, chunks, None, 0, verified=False)
     yield from holes
 
@@ -57,7 +57,6 @@ def of_old_version(
     parts: Iterable[Part],
     ask: Callable[[int, int], Window],
     put: Callable[[int, memoryview], None],
-    suite: AlgorithmSuite,
     threads: int,
 ) -> Iterator[Run]:
     """Chunks of ``parts`` that the old version of the file has; they are handed to ``put``.
@@ -75,7 +74,7 @@ def of_old_version(
     lookup = _Lookup(ask)
     uses = sorted(((part, use) for part in parts for use in part.uses), key=lambda pair: pair[1].position)
     places = (place for part, use in uses for place in _places(old, part, use, lookup))
-    for position, chunks, data in _verified(places, read, suite, threads):
+    for position, chunks, data in _verified(places, read, threads):
         put(position, data)
         yield Run(position, chunks, None, 0, verified=True)
 
@@ -83,8 +82,7 @@ def of_old_version(
 class _Zeros:
     """Knows the hashes of chunks of zeros: a hole of a sparse file need not be read to be right."""
 
-    def __init__(self, suite: AlgorithmSuite) -> None:
-        self._suite = suite
+    def __init__(self) -> None:
         self._hashes: dict[int, bytes] = {}
 
     def are_all(self, chunks: ChunkList) -> bool:
@@ -95,7 +93,7 @@ class _Zeros:
         if found is None:
             if len(self._hashes) > 16:  # zeros are cut into chunks of the largest size, but for the last one
                 self._hashes.clear()
-            found = self._hashes[size] = chunk_hash(bytes(size), self._suite).digest
+            found = self._hashes[size] = chunk_hash(bytes(size)).digest
         return found
 
 
@@ -185,9 +183,7 @@ def _chunks(position: int, chunks: ChunkList) -> Iterator[tuple[int, int, bytes]
         position += length
 
 
-def _verified(
-    places: Iterable[Place], read: Read, suite: AlgorithmSuite, threads: int
-) -> Iterator[tuple[int, ChunkList, memoryview]]:
+def _verified(places: Iterable[Place], read: Read, threads: int) -> Iterator[tuple[int, ChunkList, memoryview]]:
     """Read chunks and hash them: positions, chunks and bytes of those that are what they should be.
 
     The bytes are good until the next ones are asked for.
@@ -198,17 +194,17 @@ def _verified(
     for place in places:
         position, length = place[:2]
         if batch and (position != reached or filled + length > len(buffer)):
-            yield from _checked(batch, buffer[:filled], read, suite, threads)
+            yield from _checked(batch, buffer[:filled], read, threads)
             batch, filled = [], 0
         batch.append(place)
         filled += length
         reached = position + length
     if batch:
-        yield from _checked(batch, buffer[:filled], read, suite, threads)
+        yield from _checked(batch, buffer[:filled], read, threads)
 
 
 def _checked(
-    batch: list[Place], data: memoryview, read: Read, suite: AlgorithmSuite, threads: int
+    batch: list[Place], data: memoryview, read: Read, threads: int
 ) -> Iterator[tuple[int, ChunkList, memoryview]]:
     """:func:`_verified` of consecutive chunks."""
     ends = list(accumulate(length for _, length, _, _ in batch))
@@ -218,7 +214,7 @@ def _checked(
         if not read(batch[first][3], data[start : ends[end - 1]]):
             good[first:end] = [False] * (end - first)
     lengths = array("Q", (length for _, length, _, _ in batch)).tobytes()
-    hashes = _kernel.hash_chunks(suite.kernel, data, lengths, threads=threads)
+    hashes = _kernel.hash_chunks(XET_GEARHASH_BLAKE3.kernel, data, lengths, threads=threads)
     chunks = ChunkList(hashes, lengths)
     good = [known and chunks.digest(index) == batch[index][2] for index, known in enumerate(good)]
     for first, end in _known_runs([True if known else None for known in good]):

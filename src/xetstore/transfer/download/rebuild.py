@@ -10,7 +10,7 @@ from xetstore.errors import IntegrityError
 from xetstore.events import Damaged, Emit, Resumed
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download import present
 from xetstore.transfer.download.fetching import Destination, Fetcher, Tally
 from xetstore.transfer.download.parts import Part, Run, Span, Window, check_hashes, in_file_order, leave_out
@@ -41,7 +41,6 @@ class Rebuilder:
         tally: Tally,
         *,
         emit: Emit,
-        suite: AlgorithmSuite,
     ) -> None:
         self._file = file
         self._reconstructions = reconstructions
@@ -49,7 +48,6 @@ class Rebuilder:
         self._workers = workers
         self._tally = tally
         self._emit = emit
-        self._suite = suite
 
     def rebuild(
         self,
@@ -130,7 +128,7 @@ class Rebuilder:
         missing: list[Span] = []
         journal = destination.journal
         if journal is not None and destination.resumes:
-            found = present.of_journal(journal, window.position, window.end, self._suite, self._workers.cores)
+            found = present.of_journal(journal, window.position, window.end, self._workers.cores)
             kept = self._known(found, destination)
             if kept:
                 self._emit(Resumed(journal.path, sum(run.chunks.total_bytes for run in kept)))
@@ -143,7 +141,6 @@ class Rebuilder:
                 parts,
                 lambda start, end: self._reconstructions.ask(start, end, limit=end),
                 destination.put,
-                self._suite,
                 self._workers.cores,
             )
             kept = self._known(found, destination, records=True)
