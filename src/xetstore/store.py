@@ -20,7 +20,6 @@ from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
-from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.files import NewFile, PartialFile
 from xetstore.transfer.download.forecast import GetForecast, forecast
@@ -224,22 +223,10 @@ class Store:
         if fd is not None:
             done = pour(fd, Path(out), self._downloader().stream(name, start, end, size=size), progress)
             return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
-        with ExitStack() as stack:
-            old = None if base is None else stack.enter_context(OldVersion(Path(base)))
-            is_told = size is not None or end is not None
-            new = stack.enter_context(self._destination(Path(out), name, start, end, fsync, keep_partial, is_told))
-            done = self._downloader().download(
-                name,
-                new.write_at,
-                start,
-                end,
-                progress,
-                base=old,
-                journal=new.journal,
-                size=size,
-                make_room=new.make_room,
-            )
-            new.commit(done.size)
+        is_told = size is not None or end is not None
+        new = self._destination(Path(out), name, start, end, fsync, keep_partial, is_told)
+        old = None if base is None else Path(base)
+        done = self._downloader().download_file(name, new, start, end, progress, base=old, size=size)
         return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def get_many(

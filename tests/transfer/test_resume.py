@@ -18,11 +18,11 @@ from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableErr
 from xetstore.events import Event, Resumed
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
-from xetstore.transfer.download import downloader as download
-from xetstore.transfer.download import fetching, files, present
-from xetstore.transfer.download.basis import OldVersion
+from xetstore.transfer.download import buffers, files, windows
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.files import PartialFile
+from xetstore.transfer.download.reuse import base_chunks
+from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.upload.session import put_files
 
 PIECE = 200_000
@@ -34,7 +34,7 @@ MIB = 1 << 20
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "KEPT_BYTES", 1)
-    monkeypatch.setattr(fetching, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(buffers, "PIECE_BYTES", PIECE)
 
 
 def get(
@@ -50,7 +50,7 @@ def get(
 ) -> Downloaded:
     seen = [] if events is None else events
     with contextlib.ExitStack() as stack:
-        old = stack.enter_context(OldVersion(base)) if base else None
+        old = stack.enter_context(BaseFile(base)) if base else None
         new = stack.enter_context(PartialFile(out, stored.file, start, end, keep=keep))
         downloader = Downloader(cas, emit=seen.append, workers=2)
         done = downloader.download(stored.file, new.write_at, start, end, base=old, journal=new.journal)
@@ -273,7 +273,7 @@ def once_as_one_xorb(data: bytes, folder: Path) -> Stored:
 def test_of_an_edited_file_only_the_edits_are_fetched(
     tmp_path: Path, edits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(present, "WORTHWHILE_BYTES", 100_000)
+    monkeypatch.setattr(base_chunks, "WORTHWHILE_BYTES", 100_000)
     old = splitmix64(31, 12 * MIB)
     (tmp_path / "old").write_bytes(old)
     new = once_as_one_xorb(edited(old, random.Random(edits), edits), tmp_path)
@@ -300,7 +300,7 @@ def test_the_destination_may_be_the_old_version(stored: Stored, tmp_path: Path) 
     assert done.fetched_bytes < 400_000
 
 
-class Changing(OldVersion):
+class Changing(BaseFile):
     """Another process writes to the file while it is read."""
 
     def read(self, offset: int, view: memoryview) -> None:
@@ -350,7 +350,7 @@ def test_any_range_comes_whole_from_whatever_is_there(
 
 @pytest.mark.parametrize("window", [MIB, 2 * MIB + 1])
 def test_windows_go_on_too(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(download, "WINDOW_BYTES", window)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", window)
     fail(stored, tmp_path / "out", 2_000_000)
     cas = FaultyCas(stored.cas)
     get(cas, stored, tmp_path / "out")

@@ -12,16 +12,14 @@ from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from xetstore.errors import FormatError, IntegrityError, InterruptedCallError, NotFoundError, RangeError, XetError
-from xetstore.events import Damaged, Emit
-from xetstore.interfaces import Cas
+from xetstore.events import Damaged
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash, xorb_hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.transfer.download.delivery import Advance, SinkError
-from xetstore.transfer.download.fetching import PartReader, Tally
+from xetstore.transfer.download.context import Context
+from xetstore.transfer.download.delivery import Destination, SinkError
+from xetstore.transfer.download.fetching import PartFetch
 from xetstore.transfer.download.parts import Part, Use, parts_of
-from xetstore.transfer.download.workers import Workers
-from xetstore.transfer.progress import NoProgress
 
 SMALL_BYTES: Final = 4 << 20
 """Larger files do not come in batches: two requests more are nothing to them, and they are continued after an error."""
@@ -70,18 +68,13 @@ class Batch:
     def __init__(
         self,
         found: BatchReconstruction,
-        cas: Cas,
-        workers: Workers,
+        context: Context,
         held: Held,
         write: Callable[[Hash, memoryview], None],
-        *,
-        emit: Emit,
     ) -> None:
-        self._cas = cas
-        self._workers = workers
+        self._context = context
         self._held = held
         self._write = write
-        self._emit = emit
         self._lock = threading.Lock()
         self._files, self.parts = _plan(found)
         self._positions = [file.position for file in self._files]
@@ -96,22 +89,21 @@ class Batch:
 
         No other error is: the files that a part does not bring are not written.
         """
-        tally = Tally()
+        fetch = PartFetch(self._context, Destination(self._put, recorder=self), 1)
         files = {file.position: file for file in (self._at(use.position) for use in part.uses)}.values()
         try:
             if any(file.is_coming for file in files):
-                reader = PartReader(self._cas, self._workers, tally, emit=self._emit)
-                reader.read(part, self._put, self, Advance(NoProgress()), 1)
+                fetch.once(part)
         except SinkError as failed:
             raise failed.error from failed.error.__cause__
         except InterruptedCallError:
             raise
         except XetError as error:
             if isinstance(error, IntegrityError | NotFoundError | RangeError):
-                self._emit(Damaged(str(error), refetching=True))
+                self._context.emit(Damaged(str(error), refetching=True))
             for file in files:
                 self._drop(file)
-        self._share(part, tally.fetched_bytes)
+        self._share(part, fetch.fetched_bytes)
         ended = []
         with self._lock:
             for file in files:
@@ -154,7 +146,7 @@ class Batch:
                 self._write(file.hash, memoryview(buffer))
                 file.is_written = True
             else:
-                self._emit(Damaged(f"file {file.hash}", refetching=True))
+                self._context.emit(Damaged(f"file {file.hash}", refetching=True))
         self._drop(file)
 
     def _drop(self, file: _SmallFile) -> None:

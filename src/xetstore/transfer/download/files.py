@@ -27,7 +27,7 @@ from xetstore.platform import forks
 from xetstore.platform.locks import Flock, Lock, try_lock
 from xetstore.protocol.hashes import Hash
 from xetstore.sizes import size_text
-from xetstore.transfer.download.journal import DownloadJournal
+from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
 
 KEPT_BYTES: Final = 8 << 20

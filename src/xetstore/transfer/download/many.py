@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,8 @@ from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
-from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.batch import Batch, Held
+from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.files import NewFile
 from xetstore.transfer.download.parts import Part
@@ -113,9 +112,9 @@ class _Transfer:
         self._progress = progress
         self._fsync = fsync
         self._sizes = sizes
-        self._emit = emit
         at_a_time = AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores())
         self._workers = Workers(cas, limits, emit, at_a_time)
+        self._context = Context(cas, self._workers, limits, emit)
         held, share, large_share = _shares(limits, self._workers.at_a_time)
         self._held = Held(held)
         self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit)
@@ -164,14 +163,7 @@ class _Transfer:
             self._load_alone(files)
             return
         by_hash = {wanted.file: wanted for wanted in files}
-        batch = Batch(
-            found,
-            self._cas,
-            self._workers,
-            self._held,
-            lambda file, data: self._write(by_hash[file], data),
-            emit=self._emit,
-        )
+        batch = Batch(found, self._context, self._held, lambda file, data: self._write(by_hash[file], data))
         for file, size in batch.sizes.items():
             by_hash[file].is_announced = True
             self._progress.total(size * len(by_hash[file].places))
@@ -255,20 +247,9 @@ class _Transfer:
     def _download(self, wanted: Wanted, place: Place, there: Path | None, downloader: Downloader) -> Downloaded:
         """``there`` is where the file is already, so that it is copied and not fetched again."""
         progress = _Announced(self._progress) if wanted.is_announced else self._progress
-        with ExitStack() as stack:
-            old = None if there is None else stack.enter_context(OldVersion(there))
-            new = stack.enter_context(self._destination(place.path, wanted.file))
-            done = downloader.download(
-                wanted.file,
-                new.write_at,
-                progress=progress,
-                base=old,
-                journal=new.journal,
-                size=self._sizes.get(wanted.file),
-                make_room=new.make_room,
-            )
-            new.commit(done.size)
-        return done
+        new = self._destination(place.path, wanted.file)
+        size = self._sizes.get(wanted.file)
+        return downloader.download_file(wanted.file, new, progress=progress, base=there, size=size)
 
     def __enter__(self) -> Self:
         return self

@@ -19,14 +19,14 @@ SPOOL_BYTES: Final = 16 << 20
 
 
 class FileCheck:
-    """Collects the chunks of a file in order. Not thread-safe; close it, or use it as a context manager.
+    """Collects the chunks of ``file`` in order. Not thread-safe; close it, or use it as a context manager.
 
     Only of a whole file is the hash known; where the Cas does not tell those of its chunks, they are kept, so that they
     can be compared with what a second look finds.
     """
 
     def __init__(self, file: Hash, *, is_whole: bool) -> None:
-        self._file = file
+        self.file = file
         self._is_whole = is_whole
         self._tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
         self._hashes_told = True
@@ -48,7 +48,7 @@ class FileCheck:
     @property
     def is_right(self) -> bool:
         """False where a whole file is not what its hash says."""
-        return not self._is_whole or file_hash(Hash(self._tree.root())) == self._file
+        return not self._is_whole or file_hash(Hash(self._tree.root())) == self.file
 
     @property
     def is_verified(self) -> bool:
@@ -63,7 +63,7 @@ class FileCheck:
     def mismatch(self, hint: str | None = None) -> HashMismatchError:
         """The error of a file that is not right."""
         actual = file_hash(Hash(self._tree.root()))
-        error = HashMismatchError("the file", expected=str(self._file), actual=str(actual))
+        error = HashMismatchError("the file", expected=str(self.file), actual=str(actual))
         error.hint = hint
         return error
 

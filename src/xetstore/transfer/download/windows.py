@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Final
 
-from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError
-from xetstore.events import Damaged, Emit
+from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError, UsageError
+from xetstore.events import Damaged, Emit, ignore
 from xetstore.interfaces import AnswerTooLongError, Cas
+from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.parts import Window, parts_of
+
+WINDOW_BYTES = 4 << 30
+"""Bytes of a file that one reconstruction asks for: bounds the terms held, whatever the size of the file."""
+
+WINDOW_SHARE: Final = 4
+"""The window with a cap on memory, in times of the cap: a chunk of 64 KiB takes some hundred bytes."""
+
+LEAST_WINDOW_BYTES: Final = 8 << 20
+"""The smallest window: where the answer about so little does not fit, none will."""
 
 MOST_CHUNKS: Final = 2 << 20
 """No answer may speak of more chunks: it is four times what 4 GiB have where all are of the least size."""
@@ -25,21 +36,27 @@ class Reconstructions:
     """The reconstructions of one file. Thread-safe.
 
     ``size`` is how many bytes the file has, if that was told before by another than the Cas: an answer that goes beyond
-    is an IntegrityError, and so is one of more than ``most_chunks`` chunks.
+    is an IntegrityError, and so is one of more chunks than ``limits`` let hold.
     """
 
     def __init__(
-        self, cas: Cas, file: Hash, emit: Emit, *, size: int | None = None, most_chunks: int = MOST_CHUNKS
+        self, cas: Cas, file: Hash, emit: Emit = ignore, *, size: int | None = None, limits: Limits = NO_LIMITS
     ) -> None:
         self._cas = cas
         self._file = file
         self._emit = emit
         self._size = size
-        self._most_chunks = most_chunks
+        memory = limits.max_memory
+        self._most_chunks = MOST_CHUNKS if memory is None else min(MOST_CHUNKS, memory // CHUNK_BYTES)
+        self._window_bytes = WINDOW_BYTES if memory is None else min(WINDOW_BYTES, WINDOW_SHARE * memory)
         self._most = sys.maxsize  # bytes that were not refused at once
 
+    def walk(self, start: int = 0, end: int | None = None, window_bytes: int | None = None) -> Walk:
+        """The way through bytes ``[start, end)``. Raises UsageError for a negative or reversed range."""
+        return Walk(self, start, end, window_bytes or self._window_bytes)
+
     def exists(self, start: int) -> None:
-        """Raises what asking for byte ``start`` raises."""
+        """Raise the error of asking for byte ``start``, if it has one."""
         self._cas.reconstruct(self._file, start, start + 1)
 
     def ask(self, start: int, end: int, *, limit: int | None = None, aligned: bool = False) -> Window:
@@ -96,3 +113,58 @@ class Reconstructions:
             raise FormatError("reconstruction.offset", 0, "bytes are to be skipped where a chunk starts")
         parts = parts_of(found, start, reached - start)
         return Window(start, reached - start, found, parts, is_last=covered < end)
+
+
+class Walk:
+    """The way through a file, a window at a time; whole chunks each, so that no chunk is in two. Not thread-safe."""
+
+    def __init__(self, asking: Reconstructions, start: int, end: int | None, window_bytes: int) -> None:
+        if start < 0 or (end is not None and end < start):
+            raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
+        self._asking = asking
+        self._start = start
+        self._end = end
+        self._window_bytes = window_bytes
+        self._position = start
+        self._window: Window | None = None
+
+    @property
+    def is_at_end(self) -> bool:
+        """True if there is no window after the one that was asked for last."""
+        window = self._window
+        return window is not None and (window.is_last or (self._end is not None and window.end >= self._end))
+
+    def next(self) -> Window | None:
+        """Ask for the window behind the last one; None if there is none."""
+        if self._window is not None:
+            if self.is_at_end:
+                return None
+            self._position = self._window.end
+        elif self._start == self._end:
+            self._asking.exists(self._start)  # so that what is missing is missed
+            return None
+        return self.again()
+
+    def again(self) -> Window | None:
+        """Ask for the same window anew; None where the file ends before, as the window before ended where it does."""
+        start, asked = self._position, self._position + self._window_bytes
+        if self._end is not None:
+            asked = min(asked, self._end)
+        aligned = start != self._start or not start
+        while True:
+            try:
+                self._window = self._asking.ask(start, asked, limit=self._end, aligned=aligned)
+            except AnswerTooLongError:
+                if asked - start <= LEAST_WINDOW_BYTES:
+                    raise
+                asked = start + (asked - start) // 2  # of a file in many small pieces
+            except RangeError:
+                if start == self._start:
+                    raise
+                return None
+            else:
+                return self._window
+
+    def __iter__(self) -> Iterator[Window]:
+        while (window := self.next()) is not None:
+            yield window

@@ -1,4 +1,4 @@
-"""A base file, an older version as a rule, as a source of chunks: only the changes are fetched."""
+"""BaseFile: a local file, an older version as a rule, whose chunks are not fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OFFSET_BITS: Final = 44
 _BUCKETS: Final = 256
 
 
-class OldVersion:
+class BaseFile:
     """A local file that is read once, when the first chunk is looked for. Thread-safe; close it, or use ``with``.
 
     Holds 16 bytes a chunk (26 MB for 100 GB), by the first 8 bytes of its hash: the reader compares the whole hash
