@@ -36,8 +36,8 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange
 from xetstore.transfer.download import batch, many
 from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.file_request import FileRequest, Named
 from xetstore.transfer.download.many import get_files
-from xetstore.transfer.download.wanted import Named, Wanted
 from xetstore.transfer.download.workers import Workers
 from xetstore.transfer.upload.session import put_files
 
@@ -558,21 +558,21 @@ def test_so_many_requests_run_at_a_time_and_no_more(small: Corpus, out: Path, li
 def test_large_files_come_two_at_a_time(large: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many, "LARGE_BYTES", batch.SMALL_BYTES)
     running, most, lock = 0, 0, threading.Lock()
-    load = many._Transfer._load
+    load = many.ManyFiles._load
 
-    def noted(self: many._Transfer, wanted: Wanted, downloader: Downloader) -> None:
+    def noted(self: many.ManyFiles, request: FileRequest, downloader: Downloader) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
             time.sleep(0.02)
-            load(self, wanted, downloader)
+            load(self, request, downloader)
         finally:
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(many._Transfer, "_load", noted)
+    monkeypatch.setattr(many.ManyFiles, "_load", noted)
     get(FaultyCas(large.cas, remote=True), large.files, out)
     check(large, large.files, out)
     assert most == many.LARGE_AT_A_TIME

@@ -26,9 +26,9 @@ from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.transfer.download.batch import Batch, Held
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
 from xetstore.transfer.download.files import NewFile
 from xetstore.transfer.download.parts import Part
-from xetstore.transfer.download.wanted import Named, Place, Wanted, read_wanted
 from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores
@@ -73,13 +73,16 @@ def get_files(
     interrupted when this ends early, so all of its calls have to belong to this one. ``sizes`` are those of files
     that were told by another than the Cas.
     """
-    places, wanted = read_wanted(files, resolve)
-    batches = [wanted[at : at + MANY_FILES] for at in range(0, len(wanted), MANY_FILES)]
-    with _Transfer(cas, destination, progress or NoProgress(), fsync, sizes, limits, cache, emit) as transfer:
+    places, requests = read_requests(files, resolve, sizes)
+    batches = [requests[at : at + MANY_FILES] for at in range(0, len(requests), MANY_FILES)]
+    workers = Workers(cas, limits, emit, AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores()))
+    context = Context(cas, workers, limits, emit)
+    with ManyFiles(context, cache, destination, progress or NoProgress(), fsync) as under_way:
         begun = 0
         for place in places:
-            while begun < len(batches) and begun <= place.number // MANY_FILES + BATCHES_AHEAD:
-                transfer.begin(batches[begun])
+            number = 0 if place.request is None else place.request.number
+            while begun < len(batches) and begun <= number // MANY_FILES + BATCHES_AHEAD:
+                under_way.begin(batches[begun])
                 begun += 1
             try:
                 done = result_of(place.done)
@@ -90,94 +93,87 @@ def get_files(
                     raise
                 on_error(place.path, error)
             else:
-                yield place.file, done
+                assert place.request is not None
+                yield place.request.file, done
 
 
-class _Transfer:
+class ManyFiles:
     """Downloads of some files that are under way. A context manager: when it is left, none is any more."""
 
     def __init__(
         self,
-        cas: Cas,
+        context: Context,
+        cache: ChunkCache | None,
         destination: Callable[[Path, Hash], NewFile],
         progress: Progress,
         fsync: bool,
-        sizes: Mapping[Hash, int],
-        limits: Limits,
-        cache: ChunkCache | None,
-        emit: Emit,
     ) -> None:
-        self._cas = cas
+        self._context = context
         self._destination = destination
         self._progress = progress
         self._fsync = fsync
-        self._sizes = sizes
-        at_a_time = AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores())
-        self._workers = Workers(cas, limits, emit, at_a_time)
-        self._context = Context(cas, self._workers, limits, emit)
-        held, share, large_share = _shares(limits, self._workers.at_a_time)
+        held, share, large_share = _shares(context.limits, context.workers.at_a_time)
         self._held = Held(held)
-        self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit)
-        self._large_downloader = Downloader(cas, limits=large_share, cache=cache, emit=emit)
-        self._large: deque[Wanted] = deque()
+        self._downloader = Downloader(context.cas, limits=share, cache=cache, emit=context.emit)
+        self._large_downloader = Downloader(context.cas, limits=large_share, cache=cache, emit=context.emit)
+        self._large: deque[FileRequest] = deque()
         self._free_for_large = LARGE_AT_A_TIME
         self._lock = threading.Lock()
         self._asks_for_batches = True
-        self._begun: list[Wanted] = []
+        self._begun: list[FileRequest] = []
         self._failure: BaseException | None = None
 
-    def begin(self, files: Sequence[Wanted]) -> None:
+    def begin(self, files: Sequence[FileRequest]) -> None:
         """Let these files come. Raises what has ended all of them, if anything has."""
         self._begun += files
-        together = [wanted for wanted in files if wanted.file != Hash.ZERO]
+        together = [request for request in files if request.file != Hash.ZERO]
         if len(together) < 2 or not self._asks_for_batches:
             self._load_alone(files)
         else:
             self._start(partial(self._ask, together))
-            self._load_alone([wanted for wanted in files if wanted.file == Hash.ZERO])
+            self._load_alone([request for request in files if request.file == Hash.ZERO])
 
     def _start(self, work: Callable[[], None]) -> None:
         """Do something. It handles the errors of files: any other one is the end of all of them, and soon."""
+        workers = self._context.workers
 
         def guarded() -> None:
             try:
-                self._workers.check()
+                workers.check()
                 work()
             except BaseException as error:
                 # Of those that fail because others were stopped, none says what has ended all of them.
                 failure = self._failure = self._failure or error
-                self._workers.stop(interrupt=False)
-                for wanted in self._begun:
-                    wanted.fail(failure)
+                workers.stop(interrupt=False)
+                for request in self._begun:
+                    request.fail(failure)
 
         try:
-            self._workers.start(guarded)
+            workers.start(guarded)
         except InterruptedCallError as stopped:
             raise self._failure or stopped from None
 
     # Together
 
-    def _ask(self, files: Sequence[Wanted]) -> None:
-        found = self._reconstruct([wanted.file for wanted in files])
+    def _ask(self, files: Sequence[FileRequest]) -> None:
+        found = self._reconstruct([request.file for request in files])
         if found is None:
             self._load_alone(files)
             return
-        by_hash = {wanted.file: wanted for wanted in files}
-        batch = Batch(found, self._context, self._held, lambda file, data: self._write(by_hash[file], data))
-        for file, size in batch.sizes.items():
-            by_hash[file].is_announced = True
-            self._progress.total(size * len(by_hash[file].places))
-        others = [wanted for wanted in files if not wanted.is_announced]
-        large = {wanted.file for wanted in others if _size(found.files[wanted.file]) >= LARGE_BYTES}
-        self._load_alone([wanted for wanted in others if wanted.file not in large])
-        self._load_large([wanted for wanted in others if wanted.file in large])
+        batch = Batch(found, files, self._context, self._held, self._write)
+        for request in batch.files:
+            request.is_announced = True
+            self._progress.total(request.size * len(request.places))
+        others = [request for request in files if not request.is_announced]
+        large = {request.file for request in others if _size(found.files[request.file]) >= LARGE_BYTES}
+        self._load_alone([request for request in others if request.file not in large])
+        self._load_large([request for request in others if request.file in large])
         for part in batch.parts:
-            needing = {file: by_hash[file] for file in batch.files_of(part)}
-            self._start(partial(self._fetch, batch, part, needing))
+            self._start(partial(self._fetch, batch, part))
 
     def _reconstruct(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         try:
-            return self._cas.reconstruct_many(files)
+            return self._context.cas.reconstruct_many(files)
         except InterruptedCallError:
             raise
         except NotFoundError:
@@ -187,33 +183,31 @@ class _Transfer:
             self._asks_for_batches = False
             return None
 
-    def _fetch(self, batch: Batch, part: Part, files: dict[Hash, Wanted]) -> None:
-        for ended in batch.fetch(part):
-            wanted = files[ended.file]
-            if ended.is_written:
-                wanted.written(ended.size, ended.fetched_bytes)
+    def _fetch(self, batch: Batch, part: Part) -> None:
+        for request in batch.fetch(part):
+            if request.is_written:
+                request.succeed()
             else:
-                wanted.wasted_bytes = ended.fetched_bytes
-                self._load_alone([wanted])
+                self._load_alone([request])
 
-    def _write(self, wanted: Wanted, data: memoryview) -> None:
-        for place in wanted.places:
+    def _write(self, request: FileRequest, data: memoryview) -> None:
+        for place in request.places:
             try:
                 with NewFile(place.path, fsync=self._fsync) as new:
                     new.write_at(0, data)
                     new.commit(len(data))
             except XetError as error:
-                place.error = error
+                place.fail(error)
             else:
                 self._progress.advance(logical=len(data))
 
     # One by one
 
-    def _load_alone(self, files: Iterable[Wanted]) -> None:
-        for wanted in files:
-            self._start(partial(self._load, wanted, self._downloader))
+    def _load_alone(self, files: Iterable[FileRequest]) -> None:
+        for request in files:
+            self._start(partial(self._load, request, self._downloader))
 
-    def _load_large(self, files: Iterable[Wanted]) -> None:
+    def _load_large(self, files: Iterable[FileRequest]) -> None:
         with self._lock:
             self._large.extend(files)
             begun = min(self._free_for_large, len(self._large))
@@ -227,35 +221,33 @@ class _Transfer:
                 if not self._large:
                     self._free_for_large += 1
                     return
-                wanted = self._large.popleft()
-            self._load(wanted, self._large_downloader)
+                request = self._large.popleft()
+            self._load(request, self._large_downloader)
 
-    def _load(self, wanted: Wanted, downloader: Downloader) -> None:
+    def _load(self, request: FileRequest, downloader: Downloader) -> None:
+        progress = _Announced(self._progress) if request.is_announced else self._progress
+        # A place where the file is already: from there it is copied, and not fetched again.
         there: Path | None = None
-        for place in wanted.places:
+        for place in request.places:
             try:
-                done = self._download(wanted, place, there, downloader)
+                new = self._destination(place.path, request.file)
+                done = downloader.download_file(
+                    request.file, new, progress=progress, base=there, size=request.told_size
+                )
             except InterruptedCallError:
                 raise
             except XetError as error:
                 place.fail(error)
                 continue
-            place.done.set_result(replace(done, fetched_bytes=done.fetched_bytes + wanted.wasted_bytes))
-            wanted.wasted_bytes = 0
+            place.done.set_result(replace(done, fetched_bytes=done.fetched_bytes + request.fetched_bytes))
+            request.fetched_bytes = 0
             there = place.path if done.size else None
-
-    def _download(self, wanted: Wanted, place: Place, there: Path | None, downloader: Downloader) -> Downloaded:
-        """``there`` is where the file is already, so that it is copied and not fetched again."""
-        progress = _Announced(self._progress) if wanted.is_announced else self._progress
-        new = self._destination(place.path, wanted.file)
-        size = self._sizes.get(wanted.file)
-        return downloader.download_file(wanted.file, new, progress=progress, base=there, size=size)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._workers.join()
+        self._context.workers.join()
 
 
 class _Announced:
