@@ -36,16 +36,25 @@ class Reconstructions:
     """The reconstructions of one file. Thread-safe.
 
     ``size`` is how many bytes the file has, if that was told before by another than the Cas: an answer that goes beyond
-    is an IntegrityError, and so is one of more chunks than ``limits`` let hold.
+    is an IntegrityError, and so is one of more chunks than ``limits`` let hold. Without ``hashes`` those of the chunks
+    are not asked for.
     """
 
     def __init__(
-        self, cas: Cas, file: Hash, emit: Emit = ignore, *, size: int | None = None, limits: Limits = NO_LIMITS
+        self,
+        cas: Cas,
+        file: Hash,
+        emit: Emit = ignore,
+        *,
+        size: int | None = None,
+        limits: Limits = NO_LIMITS,
+        hashes: bool = True,
     ) -> None:
         self._cas = cas
         self._file = file
         self._emit = emit
         self._size = size
+        self._hashes = hashes
         memory = limits.max_memory
         self._most_chunks = MOST_CHUNKS if memory is None else min(MOST_CHUNKS, memory // CHUNK_BYTES)
         self._window_bytes = WINDOW_BYTES if memory is None else min(WINDOW_BYTES, WINDOW_SHARE * memory)
@@ -96,7 +105,7 @@ class Reconstructions:
             return self._ask(start, end, limit, aligned)
 
     def _ask(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
-        found = self._cas.reconstruct(self._file, start, end, hashes=True)
+        found = self._cas.reconstruct(self._file, start, end, hashes=self._hashes)
         chunks = sum(term.chunk_end - term.chunk_start for term in found.terms)
         if chunks > self._most_chunks:
             raise FormatError("reconstruction.chunks", 0, f"{chunks} chunks are said to make one part of the file")
