@@ -21,9 +21,10 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.files import NewFile, PartialFile
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.stored_file import StoredFile, StoredReader
 from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate

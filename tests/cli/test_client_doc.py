@@ -31,7 +31,8 @@ from xetstore.remote.retry import Patience
 from xetstore.remote.server import MAX_REDIRECTS
 from xetstore.remote.shards import COMMITS
 from xetstore.remote.transport import ANSWER_RATE
-from xetstore.transfer.download.files import KEPT_BYTES, RESERVE_BYTES, RESERVE_SHARE
+from xetstore.transfer.download.new_file import RESERVE_BYTES, RESERVE_SHARE
+from xetstore.transfer.download.partial_file import KEPT_BYTES
 from xetstore.transfer.download.through import READER_SECONDS
 from xetstore.transfer.download.windows import MOST_CHUNKS, WINDOW_SHARE
 

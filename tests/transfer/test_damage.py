@@ -27,7 +27,7 @@ from xetstore.protocol.shard import Shard
 from xetstore.testing.samples import entry_of, make_sample
 from xetstore.transfer.download import second_look
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.files import NewFile
+from xetstore.transfer.download.new_file import NewFile
 
 
 def get(cas: FaultyCas, stored: Stored, out: Path, events: list[Event] | None = None) -> bytes:

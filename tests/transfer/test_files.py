@@ -10,7 +10,8 @@ import pytest
 
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.download.files import NewFile, PartialFile
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.partial_file import PartialFile
 
 
 def test_a_new_file_appears_on_commit_only(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableErr
 from xetstore.events import Event, Resumed
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
-from xetstore.transfer.download import buffers, files, windows
+from xetstore.transfer.download import buffers, partial_file, windows
 from xetstore.transfer.download.downloader import Downloaded, Downloader
-from xetstore.transfer.download.files import PartialFile
+from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.reuse import base_chunks
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.upload.session import put_files
@@ -33,7 +33,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "KEPT_BYTES", 1)
+    monkeypatch.setattr(partial_file, "KEPT_BYTES", 1)
     monkeypatch.setattr(buffers, "PIECE_BYTES", PIECE)
 
 
@@ -155,7 +155,7 @@ def test_damage_leaves_nothing_to_go_on_with(stored: Stored, tmp_path: Path) -> 
 
 
 def test_little_is_not_kept(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "KEPT_BYTES", 8 * MIB)
+    monkeypatch.setattr(partial_file, "KEPT_BYTES", 8 * MIB)
     fail(stored, tmp_path / "out", 2_000_000)
     assert names(tmp_path) == []
 

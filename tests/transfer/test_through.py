@@ -17,7 +17,8 @@ from tests.strategies import splitmix64
 from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, UsageError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.store import Store, open_store
-from xetstore.transfer.download.files import NewFile, PartialFile
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.through import open_through
 
 DATA = splitmix64(5, 3_000_000)

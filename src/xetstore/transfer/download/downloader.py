@@ -24,7 +24,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
-from xetstore.transfer.download.files import NewFile
+from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.parts import Window
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.reuse import Reuse

@@ -27,7 +27,7 @@ from xetstore.transfer.download.batch import Batch, Held
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
-from xetstore.transfer.download.files import NewFile
+from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.parts import Part
 from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
