@@ -21,6 +21,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
 from xetstore.transfer.download.downloader import Downloader
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
 from xetstore.transfer.download.new_file import NewFile
@@ -219,15 +220,13 @@ class Store:
         UnavailableError when patience has ended.
         """
         name = self.resolve(file)
-        size = self._sizes.get(name) if size is None else size
+        wanted = FileRange(name, start, end, self._sizes.get(name) if size is None else size)
         fd = open_through(Path(out), self._under_way.begin().go_on)
         if fd is not None:
-            done = pour(fd, Path(out), self._downloader().stream(name, start, end, size=size), progress)
-            return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
-        is_told = size is not None or end is not None
-        new = self._destination(Path(out), name, start, end, fsync, keep_partial, is_told)
-        old = None if base is None else Path(base)
-        done = self._downloader().download_file(name, new, start, end, progress, base=old, size=size)
+            done = pour(fd, Path(out), self._downloader().stream(name, start, end, size=wanted.size), progress)
+        else:
+            new = self._destination(Path(out), wanted, fsync, keep_partial)
+            done = self._downloader().write(wanted, new, progress, base=None if base is None else Path(base))
         return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def get_many(
@@ -372,9 +371,7 @@ class Store:
             call,
             files,
             resolve=self.resolve,
-            destination=lambda path, file: self._destination(
-                path, file, 0, None, fsync, keep_partial=False, is_told=file in self._sizes
-            ),
+            destination=lambda path, wanted: self._destination(path, wanted, fsync, keep_partial=False),
             sizes=self._sizes,
             progress=progress,
             on_error=on_error,
@@ -387,17 +384,16 @@ class Store:
             for file, done in found:
                 yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
-    def _destination(
-        self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool, is_told: bool
-    ) -> NewFile:
+    def _destination(self, out: Path, wanted: FileRange, fsync: bool, keep_partial: bool) -> NewFile:
         """The destination of a file: what is slow to come can be continued, what is here already is copied anew. A part
         of the disk stays free, where how much there will be is not told by another than a server.
         """
+        is_told = wanted.size is not None or wanted.end is not None
         reserve = not (is_told or self._opened.is_local)
-        is_small = end is not None and end - start < RESUMED_FROM_BYTES
+        is_small = wanted.end is not None and wanted.end - wanted.start < RESUMED_FROM_BYTES
         if is_small or (self._opened.is_local and not keep_partial):
             return NewFile(out, fsync=fsync, reserve=reserve)
-        return PartialFile(out, file, start, end, keep=keep_partial, fsync=fsync, reserve=reserve)
+        return PartialFile(out, wanted, keep=keep_partial, fsync=fsync, reserve=reserve)
 
     def _directory(self, what: str) -> EmbeddedCas:
         if self._opened.is_local:

@@ -20,6 +20,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.transfer.download import buffers, partial_file, windows
 from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.reuse import base_chunks
 from xetstore.transfer.download.reuse.base_file import BaseFile
@@ -49,13 +50,9 @@ def get(
     keep: bool = False,
 ) -> Downloaded:
     seen = [] if events is None else events
-    with contextlib.ExitStack() as stack:
-        old = stack.enter_context(BaseFile(base)) if base else None
-        new = stack.enter_context(PartialFile(out, stored.file, start, end, keep=keep))
-        downloader = Downloader(cas, emit=seen.append, workers=2)
-        done = downloader.download(stored.file, new.write_at, start, end, base=old, journal=new.journal)
-        new.commit(done.size)
-    return done
+    wanted = FileRange(stored.file, start, end)
+    downloader = Downloader(cas, emit=seen.append, workers=2)
+    return downloader.write(wanted, PartialFile(out, wanted, keep=keep), base=base)
 
 
 class Breaking(FaultyCas):
@@ -162,13 +159,16 @@ def test_little_is_not_kept(stored: Stored, tmp_path: Path, monkeypatch: pytest.
 
 def test_two_downloads_to_one_destination_do_not_meet(stored: Stored, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with PartialFile(out, stored.file) as one, PartialFile(out, stored.file) as two:
+    wanted, downloader = FileRange(stored.file), Downloader(stored.cas)
+    with PartialFile(out, wanted) as one:
         assert one.journal is not None
+        two = PartialFile(out, wanted)
+        downloader.write(wanted, two)
         assert two.journal is None
-        for new in (one, two):
-            done = Downloader(stored.cas).download(stored.file, new.write_at, journal=new.journal)
-            new.commit(done.size)
-            assert out.read_bytes() == stored.data
+        assert out.read_bytes() == stored.data
+        out.unlink()
+        one.commit(downloader.download(stored.file, one.write_at).size)
+        assert out.read_bytes() == stored.data
     assert names(tmp_path) == ["out"]
 
 
@@ -176,10 +176,10 @@ def test_a_download_that_is_done_leaves_the_next_one_alone(tmp_path: Path) -> No
     """Both use one hidden name: between its commit and its end the first must not remove what the second has begun."""
     out, file = tmp_path / "out", Hash.parse("1" * 64)
     with contextlib.ExitStack() as later:
-        with PartialFile(out, file) as first:
+        with PartialFile(out, FileRange(file)) as first:
             first.write_at(0, memoryview(b"first"))
             first.commit(5)
-            second = later.enter_context(PartialFile(out, file))
+            second = later.enter_context(PartialFile(out, FileRange(file)))
         second.write_at(0, memoryview(b"second"))
         second.commit(6)
     assert out.read_bytes() == b"second"

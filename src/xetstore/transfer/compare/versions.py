@@ -13,6 +13,7 @@ from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.suite import HASH_BYTES
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.windows import Reconstructions
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
@@ -85,7 +86,7 @@ class StoredVersion:
         place in a xorb.
         """
         version = cls(cas, file)
-        for window in Reconstructions(cas, file, hashes=not by_place).walk():
+        for window in Reconstructions(cas, FileRange(file), hashes=not by_place).walk():
             found = window.reconstruction
             if not by_place and found.terms and found.term_hashes is None:
                 return None

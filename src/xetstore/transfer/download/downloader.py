@@ -24,6 +24,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.parts import Window
 from xetstore.transfer.download.reuse.base_file import BaseFile
@@ -88,62 +89,37 @@ class Downloader:
         progress: Progress | None = None,
         *,
         base: BaseFile | None = None,
-        journal: DownloadJournal | None = None,
-        size: int | None = None,
-        make_room: Callable[[int], None] | None = None,
     ) -> Downloaded:
         """Hand bytes ``[start, end)`` of a file to ``sink``, in any order; ``end`` past the file is clamped.
 
-        Chunks that ``base`` has are taken from there, where the Cas tells the chunk hashes of files. What ``journal``
-        says that an earlier attempt wrote is not handed over, if it is still so. ``size`` is how long the whole file
-        is, where that was told by another than the Cas: it cannot be longer. ``make_room`` is told, before each window,
-        how many different bytes of the file there will be, and raises what ends the download.
+        Chunks that ``base`` has are taken from there, where the Cas tells the chunk hashes of files.
 
         Raises NotFoundError, RangeError, UsageError (a negative or reversed range), and IntegrityError where bytes are
         twice not what their hashes say: what the sink got is worthless then. An error of the sink is raised as it is.
         It may be called with the same bytes again, with other ones at the same offset where the first were damaged,
         and for a moment after an error was raised.
         """
-        context = self._context(fills_cache=(start, end) != (0, None), journal=journal, base=base)
-        destination = Destination(
-            lambda position, data: sink(position - start, data), progress or NoProgress(), journal, make_room
-        )
-        done_bytes = 0
-        try:
-            with FileDownload(context, file, start, end, size=size) as under_way:
-                while (window := under_way.load(lambda _: destination)) is not None:
-                    done_bytes += window.length
-                under_way.finish(destination)
-        except SinkError as failed:
-            raise failed.error from failed.error.__cause__
-        return _downloaded(done_bytes, under_way)
+        destination = Destination(lambda position, data: sink(position - start, data), progress or NoProgress())
+        return self._download(FileRange(file, start, end), destination, base=base)
 
-    def download_file(
-        self,
-        file: Hash,
-        new: NewFile,
-        start: int = 0,
-        end: int | None = None,
-        progress: Progress | None = None,
-        *,
-        base: Path | None = None,
-        size: int | None = None,
+    def write(
+        self, wanted: FileRange, new: NewFile, progress: Progress | None = None, *, base: Path | None = None
     ) -> Downloaded:
-        """Write bytes ``[start, end)`` of a file to ``new``, which has its name then; the rest as :meth:`download`."""
+        """Write bytes of a file to ``new``, which is entered here, and has its name on return; errors as
+        :meth:`download`.
+
+        Chunks that the local file ``base`` has are copied; those that an earlier attempt wrote, as the journal of
+        ``new`` says, stay where they are, if they are still so.
+        """
         with ExitStack() as stack:
             old = None if base is None else stack.enter_context(BaseFile(base))
             stack.enter_context(new)
-            done = self.download(
-                file,
-                new.write_at,
-                start,
-                end,
-                progress,
-                base=old,
-                journal=new.journal,
-                size=size,
-                make_room=new.make_room,
-            )
+
+            def put(position: int, data: memoryview) -> None:
+                new.write_at(position - wanted.start, data)
+
+            destination = Destination(put, progress or NoProgress(), new.journal, new.make_room)
+            done = self._download(wanted, destination, journal=new.journal, base=old)
             new.commit(done.size)
         return done
 
@@ -162,12 +138,11 @@ class Downloader:
         Where the Cas gives chunk hashes a window is verified before it is yielded; else a whole file is verified
         when its last window has been. While a window is consumed the next one is fetched.
         """
+        wanted = FileRange(file, start, end, size)
         context = self._context(fills_cache=True)
         done_bytes = 0
         with ExitStack() as stack:
-            under_way = stack.enter_context(
-                FileDownload(context, file, start, end, size=size, window_bytes=window_bytes or self._stream_window())
-            )
+            under_way = stack.enter_context(FileDownload(context, wanted, window_bytes or self._stream_window()))
 
             def load() -> memoryview | None:
                 buffer = memoryview(b"")
@@ -189,6 +164,25 @@ class Downloader:
                     yield data
                 data = None if following is None else result_of(following)
             under_way.finish()
+        return _downloaded(done_bytes, under_way)
+
+    def _download(
+        self,
+        wanted: FileRange,
+        destination: Destination,
+        *,
+        journal: DownloadJournal | None = None,
+        base: BaseFile | None = None,
+    ) -> Downloaded:
+        context = self._context(fills_cache=not wanted.is_whole, journal=journal, base=base)
+        done_bytes = 0
+        try:
+            with FileDownload(context, wanted) as under_way:
+                while (window := under_way.load(lambda _: destination)) is not None:
+                    done_bytes += window.length
+                under_way.finish(destination)
+        except SinkError as failed:
+            raise failed.error from failed.error.__cause__
         return _downloaded(done_bytes, under_way)
 
     def _context(

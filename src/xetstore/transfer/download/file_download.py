@@ -9,10 +9,10 @@ from typing import Final, Self
 
 from xetstore.errors import IntegrityError
 from xetstore.events import Damaged
-from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Destination
 from xetstore.transfer.download.fetching import Fetched, PartFetch
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.parts import Part, Run, Span, Window, check_hashes, in_file_order
 from xetstore.transfer.download.reuse.reuse import Left
 from xetstore.transfer.download.second_look import look_again
@@ -25,27 +25,17 @@ LARGE_SPAN_BYTES: Final = 8 << 20
 
 
 class FileDownload:
-    """A download of bytes ``[start, end)`` of a file. A context manager, used by one thread at a time.
+    """A download of a file, or a range of it. A context manager, used by one thread at a time.
 
-    ``fetched_bytes`` of xorbs came from the Cas; ``reused_bytes`` of the file were here. Raises UsageError for a
-    negative or reversed range.
+    ``fetched_bytes`` of xorbs came from the Cas; ``reused_bytes`` of the file were here.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        file: Hash,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        size: int | None = None,
-        window_bytes: int | None = None,
-    ) -> None:
+    def __init__(self, context: Context, wanted: FileRange, window_bytes: int | None = None) -> None:
         self._context = context
-        self._file = file
-        self._asking = Reconstructions(context.cas, file, context.emit, size=size, limits=context.limits)
-        self._walk = self._asking.walk(start, end, window_bytes)
-        self._check = FileCheck(file, is_whole=start == 0 and end is None)
+        self._file = wanted.file
+        self._asking = Reconstructions(context.cas, wanted, context.emit, limits=context.limits)
+        self._walk = self._asking.walk(window_bytes)
+        self._check = FileCheck(wanted.file, is_whole=wanted.is_whole)
         self._distinct_bytes = 0
         self.fetched_bytes = 0
         self.reused_bytes = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.windows import Reconstructions
 
 
@@ -28,8 +29,9 @@ def forecast(cas: Cas, file: Hash, start: int = 0, end: int | None = None) -> Ge
     Raises NotFoundError, RangeError, UsageError (a negative or reversed range) and IntegrityError.
     """
     xorbs: set[Hash] = set()
+    asking = Reconstructions(cas, FileRange(file, start, end))
     size = fetched_bytes = fetches = 0
-    for window in Reconstructions(cas, file).walk(start, end):
+    for window in asking.walk():
         for part in window.parts:
             fetched_bytes += part.fetch.byte_end - part.fetch.byte_start
             fetches += 1

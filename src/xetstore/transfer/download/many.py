@@ -26,6 +26,7 @@ from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.transfer.download.batch import Batch, Held
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
 from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.parts import Part
@@ -57,7 +58,7 @@ def get_files(
     files: Iterable[Named],
     *,
     resolve: Callable[[Hash | str], Hash],
-    destination: Callable[[Path, Hash], NewFile] = lambda path, _: NewFile(path),
+    destination: Callable[[Path, FileRange], NewFile] = lambda path, _: NewFile(path),
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
     fsync: bool = False,
@@ -104,7 +105,7 @@ class ManyFiles:
         self,
         context: Context,
         cache: ChunkCache | None,
-        destination: Callable[[Path, Hash], NewFile],
+        destination: Callable[[Path, FileRange], NewFile],
         progress: Progress,
         fsync: bool,
     ) -> None:
@@ -226,14 +227,13 @@ class ManyFiles:
 
     def _load(self, request: FileRequest, downloader: Downloader) -> None:
         progress = _Announced(self._progress) if request.is_announced else self._progress
+        wanted = FileRange(request.file, size=request.told_size)
         # A place where the file is already: from there it is copied, and not fetched again.
         there: Path | None = None
         for place in request.places:
             try:
-                new = self._destination(place.path, request.file)
-                done = downloader.download_file(
-                    request.file, new, progress=progress, base=there, size=request.told_size
-                )
+                new = self._destination(place.path, wanted)
+                done = downloader.write(wanted, new, progress, base=there)
             except InterruptedCallError:
                 raise
             except XetError as error:

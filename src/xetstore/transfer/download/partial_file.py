@@ -14,7 +14,7 @@ from typing import Final
 from xetstore.errors import IntegrityError, InterruptedCallError, XetError
 from xetstore.platform import forks
 from xetstore.platform.locks import Flock, Lock, try_lock
-from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.new_file import NewFile, add_hint, hidden_name
 from xetstore.transfer.download.reuse.journal import DownloadJournal
 
@@ -34,9 +34,7 @@ class PartialFile(NewFile):
     def __init__(
         self,
         destination: Path,
-        file: Hash,
-        start: int = 0,
-        end: int | None = None,
+        wanted: FileRange,
         *,
         keep: bool = False,
         fsync: bool = False,
@@ -44,12 +42,12 @@ class PartialFile(NewFile):
         flock: Flock = fcntl.flock,
     ) -> None:
         super().__init__(destination, fsync=fsync, reserve=reserve)
-        span = "" if (start, end) == (0, None) else f"-{start}-{'' if end is None else end}"
+        span = "" if wanted.is_whole else f"-{wanted.start}-{'' if wanted.end is None else wanted.end}"
         self._flock = flock
         self._may_be_kept = True
-        self._shared = hidden_name(self._destination, f"{str(file)[:12]}{span}.incomplete")
+        self._shared = hidden_name(self._destination, f"{str(wanted.file)[:12]}{span}.incomplete")
         self._journal_path = self._shared.with_name(f"{self._shared.name}.journal")
-        self._request = (file, start, end)
+        self._wanted = wanted
         self._keep = keep
         self._journal_fd = -1
         self._journal: DownloadJournal | None = None
@@ -71,7 +69,7 @@ class PartialFile(NewFile):
                 self._temporary = self._shared
                 self._data.open(fd)
                 is_new = os.fstat(fd).st_size == 0
-                self._journal = DownloadJournal(journal_fd, fd, self._destination, *self._request, is_new=is_new)
+                self._journal = DownloadJournal(journal_fd, fd, self._destination, self._wanted, is_new=is_new)
                 return
         except OSError:
             self._close()

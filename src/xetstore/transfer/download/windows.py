@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError, UsageError
+from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError
 from xetstore.events import Damaged, Emit, ignore
 from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.parts import Window, parts_of
 
 WINDOW_BYTES = 4 << 30
@@ -35,34 +35,33 @@ LEAST_BYTES: Final = 64 << 10
 class Reconstructions:
     """The reconstructions of one file. Thread-safe.
 
-    ``size`` is how many bytes the file has, if that was told before by another than the Cas: an answer that goes beyond
-    is an IntegrityError, and so is one of more chunks than ``limits`` let hold. Without ``hashes`` those of the chunks
+    An answer that goes beyond the told size of the file is an IntegrityError, and so is one of more chunks than
+    ``limits`` let hold. Without ``hashes`` those of the chunks
     are not asked for.
     """
 
     def __init__(
         self,
         cas: Cas,
-        file: Hash,
+        wanted: FileRange,
         emit: Emit = ignore,
         *,
-        size: int | None = None,
         limits: Limits = NO_LIMITS,
         hashes: bool = True,
     ) -> None:
         self._cas = cas
-        self._file = file
+        self._wanted = wanted
+        self._file = wanted.file
         self._emit = emit
-        self._size = size
         self._hashes = hashes
         memory = limits.max_memory
         self._most_chunks = MOST_CHUNKS if memory is None else min(MOST_CHUNKS, memory // CHUNK_BYTES)
         self._window_bytes = WINDOW_BYTES if memory is None else min(WINDOW_BYTES, WINDOW_SHARE * memory)
         self._most = sys.maxsize  # bytes that were not refused at once
 
-    def walk(self, start: int = 0, end: int | None = None, window_bytes: int | None = None) -> Walk:
-        """The way through bytes ``[start, end)``. Raises UsageError for a negative or reversed range."""
-        return Walk(self, start, end, window_bytes or self._window_bytes)
+    def walk(self, window_bytes: int | None = None) -> Walk:
+        """The way through the bytes that are wanted."""
+        return Walk(self, self._wanted, window_bytes or self._window_bytes)
 
     def exists(self, start: int) -> None:
         """Raise the error of asking for byte ``start``, if it has one."""
@@ -114,10 +113,9 @@ class Reconstructions:
         reached = covered if limit is None else min(covered, limit)
         if reached <= start and found.terms:
             raise FormatError("reconstruction.length", 0, "the terms end before the requested range")
-        if self._size is not None and covered > self._size:
-            raise FormatError(
-                "reconstruction.size", 0, f"the terms go on to byte {covered} of a file of {self._size} bytes"
-            )
+        size = self._wanted.size
+        if size is not None and covered > size:
+            raise FormatError("reconstruction.size", 0, f"the terms go on to byte {covered} of a file of {size} bytes")
         if skip and aligned:
             raise FormatError("reconstruction.offset", 0, "bytes are to be skipped where a chunk starts")
         parts = parts_of(found, start, reached - start)
@@ -127,14 +125,12 @@ class Reconstructions:
 class Walk:
     """The way through a file, a window at a time; whole chunks each, so that no chunk is in two. Not thread-safe."""
 
-    def __init__(self, asking: Reconstructions, start: int, end: int | None, window_bytes: int) -> None:
-        if start < 0 or (end is not None and end < start):
-            raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
+    def __init__(self, asking: Reconstructions, wanted: FileRange, window_bytes: int) -> None:
         self._asking = asking
-        self._start = start
-        self._end = end
+        self._start = wanted.start
+        self._end = wanted.end
         self._window_bytes = window_bytes
-        self._position = start
+        self._position = wanted.start
         self._window: Window | None = None
 
     @property
