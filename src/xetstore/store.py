@@ -261,7 +261,7 @@ class Store:
         Nothing is written before the first one is asked for; some files are fetched ahead.
         """
         call = self._under_way.begin()
-        return self._get_many(call, _one_by_one(call, files), progress, on_error, fsync)
+        return self._get_many(self._downloader(call), _one_by_one(call, files), progress, on_error, fsync)
 
     def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`, for a file of which nothing is here."""
@@ -354,31 +354,27 @@ class Store:
     ) -> None:
         self.close()
 
-    def _downloader(self) -> Downloader:
+    def _downloader(self, call: OneCall | None = None) -> Downloader:
         """For one call."""
-        call = self._under_way.begin()
-        return Downloader(call, limits=self._limits, cache=self._opened.cache, emit=self._emit)
+        cas = call or self._under_way.begin()
+        return Downloader(cas, limits=self._limits, cache=self._opened.cache, emit=self._emit)
 
     def _get_many(
         self,
-        call: OneCall,
+        downloader: Downloader,
         files: Iterable[tuple[Hash | str, Path | str]],
         progress: Progress | None,
         on_error: Callable[[Path, XetError], None] | None,
         fsync: bool,
     ) -> Generator[GetReport]:
         found = get_files(
-            call,
+            downloader,
             files,
             resolve=self.resolve,
             destination=lambda path, wanted: self._destination(path, wanted, fsync, keep_partial=False),
-            sizes=self._sizes,
             progress=progress,
             on_error=on_error,
-            fsync=fsync,
-            limits=self._limits,
-            cache=self._opened.cache,
-            emit=self._emit,
+            sizes=self._sizes,
         )
         with closing(found):
             for file, done in found:

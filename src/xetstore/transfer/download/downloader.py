@@ -80,6 +80,11 @@ class Downloader:
         self._emit = emit
         self._workers = workers
 
+    @property
+    def is_remote(self) -> bool:
+        """As the Cas is."""
+        return self._cas.is_remote
+
     def download(
         self,
         file: Hash,
@@ -139,7 +144,7 @@ class Downloader:
         when its last window has been. While a window is consumed the next one is fetched.
         """
         wanted = FileRange(file, start, end, size)
-        context = self._context(fills_cache=True)
+        context = self.context(Reuse(self._cache, fills_cache=True, emit=self._emit))
         done_bytes = 0
         with ExitStack() as stack:
             under_way = stack.enter_context(FileDownload(context, wanted, window_bytes or self._stream_window()))
@@ -174,10 +179,10 @@ class Downloader:
         journal: DownloadJournal | None = None,
         base: BaseFile | None = None,
     ) -> Downloaded:
-        context = self._context(fills_cache=not wanted.is_whole, journal=journal, base=base)
+        reuse = Reuse(self._cache, fills_cache=not wanted.is_whole, journal=journal, base=base, emit=self._emit)
         done_bytes = 0
         try:
-            with FileDownload(context, wanted) as under_way:
+            with FileDownload(self.context(reuse), wanted) as under_way:
                 while (window := under_way.load(lambda _: destination)) is not None:
                     done_bytes += window.length
                 under_way.finish(destination)
@@ -185,12 +190,14 @@ class Downloader:
             raise failed.error from failed.error.__cause__
         return _downloaded(done_bytes, under_way)
 
-    def _context(
-        self, *, fills_cache: bool, journal: DownloadJournal | None = None, base: BaseFile | None = None
-    ) -> Context:
-        reuse = Reuse(self._cache, fills_cache=fills_cache, journal=journal, base=base, emit=self._emit)
-        workers = Workers(self._cas, self._limits, self._emit, self._workers)
-        return Context(self._cas, workers, self._limits, self._emit, reuse)
+    def context(self, reuse: Reuse | None = None, *, workers: int | None = None) -> Context:
+        """The context of one download, with threads of its own; ``workers`` of them, if given."""
+        threads = Workers(self._cas, self._limits, self._emit, workers or self._workers)
+        return Context(self._cas, threads, self._limits, self._emit, reuse or Reuse())
+
+    def within(self, limits: Limits) -> Downloader:
+        """Another one of the same settings within other limits."""
+        return Downloader(self._cas, limits=limits, cache=self._cache, emit=self._emit, workers=self._workers)
 
     def _stream_window(self) -> int:
         """Two windows and their copy on the way out are held at a time."""

@@ -17,26 +17,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import InterruptedCallError, NotFoundError, XetError
-from xetstore.events import Emit, ignore
-from xetstore.interfaces import MANY_FILES, Cas
-from xetstore.limits import NO_LIMITS, Limits
+from xetstore.interfaces import MANY_FILES
+from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.transfer.download.batch import Batch, Held
-from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
 from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.parts import Part
-from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
+from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
-    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    pass
 
 AT_A_TIME: Final = 8
 """Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""
@@ -54,31 +52,25 @@ HELD_BYTES: Final = 64 << 20
 
 @forks.bound
 def get_files(
-    cas: Cas,
+    downloader: Downloader,
     files: Iterable[Named],
     *,
     resolve: Callable[[Hash | str], Hash],
     destination: Callable[[Path, FileRange], NewFile] = lambda path, _: NewFile(path),
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
-    fsync: bool = False,
     sizes: Mapping[Hash, int] = MappingProxyType({}),
-    limits: Limits = NO_LIMITS,
-    cache: ChunkCache | None = None,
-    emit: Emit = ignore,
 ) -> Generator[tuple[Hash, Downloaded]]:
     """Write files to their paths, and yield what was done for each, in order, once it is there.
 
-    ``files`` is read to its end first. ``destination`` makes the place of a file that is loaded alone. A file that
-    fails is handed to ``on_error`` and the others go on; without ``on_error`` its error is raised. ``cas`` is
-    interrupted when this ends early, so all of its calls have to belong to this one. ``sizes`` are those of files
-    that were told by another than the Cas.
+    ``files`` is read to its end first. ``destination`` makes the place of a file: of one that is in memory already its
+    range has an end. A file that fails is handed to ``on_error`` and the others go on; without ``on_error`` its error
+    is raised. The Cas is interrupted when this ends early, so all of its calls have to belong to this one. ``sizes``
+    are those of files that were told by another than the Cas.
     """
     places, requests = read_requests(files, resolve, sizes)
     batches = [requests[at : at + MANY_FILES] for at in range(0, len(requests), MANY_FILES)]
-    workers = Workers(cas, limits, emit, AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores()))
-    context = Context(cas, workers, limits, emit)
-    with ManyFiles(context, cache, destination, progress or NoProgress(), fsync) as under_way:
+    with ManyFiles(downloader, destination, progress or NoProgress()) as under_way:
         begun = 0
         for place in places:
             number = 0 if place.request is None else place.request.number
@@ -102,21 +94,17 @@ class ManyFiles:
     """Downloads of some files that are under way. A context manager: when it is left, none is any more."""
 
     def __init__(
-        self,
-        context: Context,
-        cache: ChunkCache | None,
-        destination: Callable[[Path, FileRange], NewFile],
-        progress: Progress,
-        fsync: bool,
+        self, downloader: Downloader, destination: Callable[[Path, FileRange], NewFile], progress: Progress
     ) -> None:
-        self._context = context
+        self._context = downloader.context(
+            workers=AT_A_TIME if downloader.is_remote else min(AT_A_TIME, usable_cores())
+        )
         self._destination = destination
         self._progress = progress
-        self._fsync = fsync
-        held, share, large_share = _shares(context.limits, context.workers.at_a_time)
+        held, share, large_share = _shares(self._context.limits, self._context.workers.at_a_time)
         self._held = Held(held)
-        self._downloader = Downloader(context.cas, limits=share, cache=cache, emit=context.emit)
-        self._large_downloader = Downloader(context.cas, limits=large_share, cache=cache, emit=context.emit)
+        self._downloader = downloader.within(share)
+        self._large_downloader = downloader.within(large_share)
         self._large: deque[FileRequest] = deque()
         self._free_for_large = LARGE_AT_A_TIME
         self._lock = threading.Lock()
@@ -192,9 +180,10 @@ class ManyFiles:
                 self._load_alone([request])
 
     def _write(self, request: FileRequest, data: memoryview) -> None:
+        wanted = FileRange(request.file, 0, request.size)
         for place in request.places:
             try:
-                with NewFile(place.path, fsync=self._fsync) as new:
+                with self._destination(place.path, wanted) as new:
                     new.write_at(0, data)
                     new.commit(len(data))
             except XetError as error:
