@@ -33,8 +33,8 @@ from xetstore.remote.shards import COMMITS
 from xetstore.remote.transport import ANSWER_RATE
 from xetstore.transfer.download.new_file import RESERVE_BYTES, RESERVE_SHARE
 from xetstore.transfer.download.partial_file import KEPT_BYTES
+from xetstore.transfer.download.reconstructions import MOST_CHUNKS, WINDOW_SHARE
 from xetstore.transfer.download.through import READER_SECONDS
-from xetstore.transfer.download.windows import MOST_CHUNKS, WINDOW_SHARE
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "client.md").read_text()

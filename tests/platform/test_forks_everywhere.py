@@ -49,7 +49,7 @@ ALLOWED = {
     "server/sockets.py: listen": SERVER,
     "server/status.py: Status": SERVER,
     "server/suspects.py: Suspects": SERVER,
-    "transfer/cache/folder.py: CacheFolder": UNLOCKED,
+    "transfer/download/reuse/cache_folder.py: CacheFolder": UNLOCKED,
     "transfer/download/reuse/base_file.py: BaseFile": CALL,
     "transfer/download/batch.py: ": CALL,
     "transfer/download/buffers.py: _memory": PRIVATE,

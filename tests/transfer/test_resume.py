@@ -18,7 +18,7 @@ from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableErr
 from xetstore.events import Event, Resumed
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
-from xetstore.transfer.download import buffers, partial_file, windows
+from xetstore.transfer.download import buffers, partial_file, reconstructions
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.partial_file import PartialFile
@@ -350,7 +350,7 @@ def test_any_range_comes_whole_from_whatever_is_there(
 
 @pytest.mark.parametrize("window", [MIB, 2 * MIB + 1])
 def test_windows_go_on_too(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(windows, "WINDOW_BYTES", window)
+    monkeypatch.setattr(reconstructions, "WINDOW_BYTES", window)
     fail(stored, tmp_path / "out", 2_000_000)
     cas = FaultyCas(stored.cas)
     get(cas, stored, tmp_path / "out")

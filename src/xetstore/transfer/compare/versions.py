@@ -14,7 +14,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.windows import Reconstructions
+from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
 

@@ -20,7 +20,7 @@ from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Destination, SinkError
 from xetstore.transfer.download.fetching import PartFetch
 from xetstore.transfer.download.file_request import FileRequest
-from xetstore.transfer.download.parts import Part, Use, parts_of
+from xetstore.transfer.download.plan import Part, Use, parts_of
 
 SMALL_BYTES: Final = 4 << 20
 """Larger files do not come in batches: two requests more are nothing to them, and they are continued after an error."""

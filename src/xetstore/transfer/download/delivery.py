@@ -11,7 +11,7 @@ from typing import Protocol
 from xetstore.errors import IntegrityError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.download.parts import Part, Run, Use
+from xetstore.transfer.download.plan import Part, Run, Use
 from xetstore.transfer.progress import NoProgress, Progress
 
 Put = Callable[[int, memoryview], None]

@@ -26,7 +26,7 @@ from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.new_file import NewFile
-from xetstore.transfer.download.parts import Window
+from xetstore.transfer.download.plan import Window
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.reuse import Reuse
 from xetstore.transfer.download.workers import OTHER_BYTES, Workers
@@ -34,7 +34,7 @@ from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
-    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.download.reuse.journal import DownloadJournal
 
 STREAM_WINDOW_BYTES: Final = 16 << 20

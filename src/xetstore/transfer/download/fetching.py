@@ -15,8 +15,8 @@ from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.buffers import piece_buffers
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Advance, Delivery, Destination, ExpectedHashes
-from xetstore.transfer.download.parts import Part, Run, restrict
-from xetstore.transfer.download.windows import Reconstructions
+from xetstore.transfer.download.plan import Part, Run, restrict
+from xetstore.transfer.download.reconstructions import Reconstructions
 
 
 class Fetched(NamedTuple):

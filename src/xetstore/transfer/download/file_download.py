@@ -13,11 +13,11 @@ from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Destination
 from xetstore.transfer.download.fetching import Fetched, PartFetch
 from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.parts import Part, Run, Span, Window, check_hashes, in_file_order
+from xetstore.transfer.download.plan import Part, Run, Span, Window, check_hashes, in_file_order
+from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.download.reuse.reuse import Left
 from xetstore.transfer.download.second_look import look_again
 from xetstore.transfer.download.verify import FileCheck
-from xetstore.transfer.download.windows import Reconstructions
 from xetstore.transfer.progress import NoProgress
 
 LARGE_SPAN_BYTES: Final = 8 << 20

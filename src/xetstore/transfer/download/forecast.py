@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.windows import Reconstructions
+from xetstore.transfer.download.reconstructions import Reconstructions
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
 from xetstore.transfer.download.new_file import NewFile
-from xetstore.transfer.download.parts import Part
+from xetstore.transfer.download.plan import Part
 from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores

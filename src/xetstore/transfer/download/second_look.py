@@ -10,7 +10,7 @@ from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.context import Context
-from xetstore.transfer.download.parts import Run, Span
+from xetstore.transfer.download.plan import Run, Span
 from xetstore.transfer.download.verify import FileCheck, RunSpool
 
 GROUP_BYTES: Final = 64 << 20

@@ -12,7 +12,7 @@ from xetstore.errors import HashMismatchError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
-from xetstore.transfer.download.parts import Run, Window
+from xetstore.transfer.download.plan import Run, Window
 
 SPOOL_BYTES: Final = 16 << 20
 """Bytes up to which the chunk hashes of a file, which may be looked at again, are in memory; then on disk."""

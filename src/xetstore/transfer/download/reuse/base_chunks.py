@@ -7,10 +7,10 @@ from typing import Final
 
 from xetstore.errors import XetError
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.download.parts import Part, Run, Use
+from xetstore.transfer.download.plan import Part, Run, Use
+from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.hashed import Place, runs_of, verified
-from xetstore.transfer.download.windows import Reconstructions
 
 WORTHWHILE_BYTES: Final = 512 << 10
 """A run of known chunks between unknown ones takes calls to find its place: a shorter one is fetched instead."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import chunk_hash
-from xetstore.transfer.download.parts import Run
+from xetstore.transfer.download.plan import Run
 from xetstore.transfer.download.reuse.hashed import Place, verified
 from xetstore.transfer.download.reuse.journal import DownloadJournal
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from xetstore import _kernel
 from xetstore.events import Emit, Resumed, ignore
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.transfer.download.parts import Part, Run, Span, Window, leave_out
+from xetstore.transfer.download.plan import Part, Run, Span, Window, leave_out
 from xetstore.transfer.download.reuse.base_chunks import of_base_file
 from xetstore.transfer.download.reuse.earlier_attempt import of_journal
 
 if TYPE_CHECKING:
     from xetstore.protocol.chunking import ChunkList
     from xetstore.protocol.reconstruction import FetchRange
-    from xetstore.transfer.cache.chunk_cache import CachedRange, ChunkCache
     from xetstore.transfer.download.delivery import Destination
+    from xetstore.transfer.download.reconstructions import Reconstructions
     from xetstore.transfer.download.reuse.base_file import BaseFile
+    from xetstore.transfer.download.reuse.chunk_cache import CachedRange, ChunkCache
     from xetstore.transfer.download.reuse.journal import DownloadJournal
-    from xetstore.transfer.download.windows import Reconstructions
     from xetstore.transfer.download.workers import Workers
 
 CACHED_BYTES: Final = 16 << 20

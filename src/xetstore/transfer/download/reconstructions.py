@@ -11,7 +11,7 @@ from xetstore.events import Damaged, Emit, ignore
 from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.parts import Window, parts_of
+from xetstore.transfer.download.plan import Window, parts_of
 
 WINDOW_BYTES = 4 << 30
 """Bytes of a file that one reconstruction asks for: bounds the terms held, whatever the size of the file."""
