@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
     from xetstore.opening import GivenToken
 
-__all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_file", "open_store"]
+__all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
 
 T = TypeVar("T")
 
@@ -296,11 +296,13 @@ class Store:
         if hub is None or here is None:
             raise UsageError(
                 f"{file[:200]} is the name of a file on a Hub, and this store is none",
-                hint="xetstore.open_file opens the store that it is in",
+                hint="xetstore.open_locator opens the store that it is in",
             )
         locator = type(here).parse(file)
         if locator.root_name != here.root_name:
-            raise UsageError(f"{file[:200]} is not in {self.location}", hint="xetstore.open_file opens what it is in")
+            raise UsageError(
+                f"{file[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
+            )
         found = hub.resolve(locator)
         if found.size is not None:
             self._sizes[found.hash] = found.size
@@ -461,7 +463,7 @@ def open_store(
     return store
 
 
-def open_file(
+def open_locator(
     locator: str,
     *,
     token: GivenToken = None,
