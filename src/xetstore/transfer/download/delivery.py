@@ -10,6 +10,7 @@ from typing import Protocol
 
 from xetstore.errors import IntegrityError
 from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import xorb_hash
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.plan import Part, Run, Use
 from xetstore.transfer.progress import NoProgress, Progress
@@ -67,7 +68,7 @@ class Advance:
             self._told = self._now
 
 
-class ExpectedHashes:
+class _ExpectedHashes:
     """The hashes that the chunks of a part must have, as far as the Cas told.
 
     ``recorded`` are those of all of its chunks, if they come from the chunk cache.
@@ -111,10 +112,14 @@ class ExpectedHashes:
 
 
 class Delivery:
-    """Hands the chunks of a part over, as they come in order."""
+    """Checks the chunks of a part, as they come in order, and hands them over.
 
-    def __init__(self, part: Part, destination: Destination, advance: Advance) -> None:
+    ``recorded`` are their packed hashes, if they come from the chunk cache.
+    """
+
+    def __init__(self, part: Part, destination: Destination, advance: Advance, recorded: bytes | None = None) -> None:
         self._part = part
+        self._expected = _ExpectedHashes(part, recorded)
         self._put = destination.put
         self._recorder = destination.recorder
         self._advance = advance
@@ -124,13 +129,12 @@ class Delivery:
         self._next_chunk = part.fetch.chunk_start
         self._raw_position = 0
 
-    @property
-    def next_chunk(self) -> int:
-        """Index in the xorb of the chunk that comes next."""
-        return self._next_chunk
-
     def deliver(self, chunks: ChunkList, raw: memoryview) -> None:
-        """The next chunks of the fetch; ``raw`` starts with their bytes. Raises SinkError."""
+        """Compare and hand over the next chunks of the fetch; ``raw`` starts with their bytes.
+
+        Raises IntegrityError before anything is handed over, and SinkError.
+        """
+        self._expected.check(self._next_chunk, chunks.hashes)
         base = self._raw_position
         starts = list(accumulate(chunks.sizes, initial=base))
         first, end = self._next_chunk, self._next_chunk + len(chunks)
@@ -154,9 +158,13 @@ class Delivery:
         self._active = [active for active in self._active if active[0].chunk_end > end]
         self._next_chunk, self._raw_position = end, starts[-1]
 
-    def finish(self, chunks: ChunkList, *, verified: bool) -> list[Run]:
+    def finish(self, chunks: ChunkList) -> list[Run]:
         """The runs of chunks that are in the file now. Raises IntegrityError where they are not as they were told."""
         fetch = self._part.fetch
+        # Known by their own hashes; or as all of a xorb by its name.
+        verified = self._expected.are_complete or (
+            fetch.chunk_start == 0 and xorb_hash(chunks.hashes, chunks.lengths) == fetch.xorb
+        )
         if self._next_chunk != fetch.chunk_end:
             expected = fetch.chunk_end - fetch.chunk_start
             raise IntegrityError(f"xorb {fetch.xorb} gave {len(chunks)} chunks where {expected} belong")

@@ -10,11 +10,10 @@ from xetstore.errors import ForbiddenError, FormatError, IntegrityError, NotFoun
 from xetstore.events import Damaged, RangeFetched
 from xetstore.interfaces import ByteStream
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import xorb_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.buffers import piece_buffers
 from xetstore.transfer.download.context import Context
-from xetstore.transfer.download.delivery import Advance, Delivery, Destination, ExpectedHashes
+from xetstore.transfer.download.delivery import Advance, Delivery, Destination
 from xetstore.transfer.download.plan import Part, Run, restrict
 from xetstore.transfer.download.reconstructions import Reconstructions
 
@@ -97,24 +96,20 @@ class PartFetch:
 
     def _read(self, part: Part, source: ByteStream, nbytes: int, recorded: bytes | None = None) -> list[Run]:
         """Decode, check and deliver. ``recorded`` are the hashes of chunks from the cache, as they were verified."""
-        fetch, reuse = part.fetch, self._context.reuse
-        expected = ExpectedHashes(part, recorded)
-        delivery = Delivery(part, self._destination, self._advance)
+        reuse = self._context.reuse
+        delivery = Delivery(part, self._destination, self._advance, recorded)
         body: list[bytes] | None = [] if recorded is None and reuse.keeps(nbytes) else None
         found: list[ChunkList] = []
         with piece_buffers() as (buffer, raw):
             for chunks, used in self._decoded(part, source, nbytes, buffer, raw, is_cached=recorded is not None):
-                expected.check(delivery.next_chunk, chunks.hashes)
-                found.append(chunks)
                 delivery.deliver(chunks, raw)
+                found.append(chunks)
                 if body is not None:
                     body.append(bytes(buffer[:used]))
         chunks = ChunkList.concat(found)
-        # Known by their own hashes; or as all of a xorb by its name.
-        is_whole_xorb = fetch.chunk_start == 0 and not expected.are_complete and _root(chunks) == fetch.xorb.digest
-        runs = delivery.finish(chunks, verified=expected.are_complete or is_whole_xorb)
+        runs = delivery.finish(chunks)
         if body and runs[0].verified:
-            reuse.keep(fetch, body, chunks)
+            reuse.keep(part.fetch, body, chunks)
         return runs
 
     def _decoded(
@@ -146,7 +141,3 @@ class PartFetch:
         if extra := source.readinto(body[:1]):
             self.fetched_bytes += extra
             raise IntegrityError(f"xorb {fetch.xorb} goes on behind the {nbytes} bytes that were asked for")
-
-
-def _root(chunks: ChunkList) -> bytes:
-    return xorb_hash(chunks.hashes, chunks.lengths).digest
