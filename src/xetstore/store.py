@@ -221,12 +221,14 @@ class Store:
         """
         name = self.resolve(file)
         wanted = FileRange(name, start, end, self._sizes.get(name) if size is None else size)
-        fd = open_through(Path(out), self._under_way.begin().go_on)
+        call = self._under_way.begin()
+        downloader = self._downloader(call)
+        fd = open_through(Path(out), call.go_on)
         if fd is not None:
-            done = pour(fd, Path(out), self._downloader().stream(name, start, end, size=wanted.size), progress)
+            done = pour(fd, Path(out), downloader.stream(name, start, end, size=wanted.size), progress)
         else:
             new = self._destination(Path(out), wanted, fsync, keep_partial)
-            done = self._downloader().write(wanted, new, progress, base=None if base is None else Path(base))
+            done = downloader.write(wanted, new, progress, base=None if base is None else Path(base))
         return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def get_many(
