@@ -24,7 +24,7 @@ _EMBEDDED = ("xetstore.store", "xetstore.cas.service")
 _REMOTE = (
     "xetstore.store",
     "xetstore.remote.http",
-    "xetstore.transfer.cache.chunk_cache",
+    "xetstore.transfer.download.reuse.chunk_cache",
     "xetstore.transfer.upload.known",
 )
 

@@ -75,7 +75,7 @@ def test_every_public_verb_of_the_store_has_a_twin_with_the_same_arguments() -> 
                 "interrupt",
             )
         )
-    for name in ("hash_file", "open", "open_file"):
+    for name in ("hash_file", "open", "open_locator"):
         assert _arguments(getattr(xetstore, name)) == _arguments(getattr(aio, name)), name
 
 
@@ -155,7 +155,7 @@ def test_errors_are_those_of_the_store(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError):
             await aio.open(tmp_path / "nothing", create=False)
         with pytest.raises(UsageError):
-            await aio.open_file("no locator")
+            await aio.open_locator("no locator")
         with pytest.raises(NotFoundError):
             await aio.hash_file(tmp_path / "missing")
 

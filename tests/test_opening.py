@@ -205,14 +205,14 @@ def test_a_repository_is_opened_with_the_hubs_own_tokens(
 def test_a_name_leads_to_a_store_and_a_hash(named: tuple[HubDouble, str], source: Path) -> None:
     hub, locator = named
     hub.token = "hf_mine"
-    store, name = xetstore.open_file(locator, token="hf_mine", cache=False)
+    store, name = xetstore.open_locator(locator, token="hf_mine", cache=False)
     with store, store.open(name) as file:
         assert file.read() == source.read_bytes()
     with pytest.raises(XetError):
-        xetstore.open_file(locator, token="hf_others", cache=False)
+        xetstore.open_locator(locator, token="hf_others", cache=False)
     for wrong in ("ab" * 32, "hf://datasets/ns/name@v1"):
         with pytest.raises(UsageError):
-            xetstore.open_file(wrong, cache=False)
+            xetstore.open_locator(wrong, cache=False)
     with pytest.raises(UsageError, match="gives the tokens"):
         xetstore.open("hf://datasets/ns/name", token=lambda scope: (scope, None), cache=False)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xetstore.errors import XetError
     from xetstore.limits import Limits
     from xetstore.protocol.hashes import Hash
-    from xetstore.store import GetReport, Store, open_file
+    from xetstore.store import GetReport, Store, open_locator
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
     from xetstore.transfer.scan import FileInfo, hash_file
     from xetstore.transfer.upload.pending import PutReport
@@ -38,7 +38,7 @@ __all__ = [
     "__version__",
     "hash_file",
     "open",
-    "open_file",
+    "open_locator",
 ]
 
 # Where each public name lives. Loaded when it is asked for: `xet --help` needs no database.
@@ -52,7 +52,7 @@ _HOMES = {
     "XetError": ("xetstore.errors", "XetError"),
     "hash_file": ("xetstore.transfer.scan", "hash_file"),
     "open": ("xetstore.store", "open_store"),
-    "open_file": ("xetstore.store", "open_file"),
+    "open_locator": ("xetstore.store", "open_locator"),
 }
 
 # Modules that are there as `xetstore.errors` after `import xetstore`.

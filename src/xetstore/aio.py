@@ -27,7 +27,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
 from xetstore.store import GetReport, Store, open_store
-from xetstore.store import open_file as _open_file
+from xetstore.store import open_locator as _open_locator
 from xetstore.transfer.estimate.estimation import CELLS, Estimate
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import FileInfo
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from xetstore.opening import GivenToken
     from xetstore.transfer.download.forecast import GetForecast
 
-__all__ = ["AsyncFile", "AsyncStore", "hash_file", "open", "open_file"]
+__all__ = ["AsyncFile", "AsyncStore", "hash_file", "open", "open_locator"]
 
 _T = TypeVar("_T")
 _LISTED_AT_ONCE: Final = 256
@@ -414,7 +414,7 @@ async def open(  # noqa: A001  # the module's verb, as the package's
     )
 
 
-async def open_file(
+async def open_locator(
     locator: str,
     *,
     token: GivenToken = None,
@@ -425,7 +425,9 @@ async def open_file(
 ) -> tuple[AsyncStore, Hash]:
     """The store that a locator's file is in, to be closed by the caller, and the file's hash."""
     store, file = await _opened(
-        lambda: _open_file(locator, token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event),
+        lambda: _open_locator(
+            locator, token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event
+        ),
         lambda opened: opened[0].close(),
     )
     return AsyncStore(store), file

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xetstore.remote.locators import HubLocator
     from xetstore.remote.tokens import TokenCallback, TokenSource
     from xetstore.remote.transport import Transport
-    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.upload.known import KnownXorbs
 
     GivenToken: TypeAlias = str | TokenCallback | TokenSource | None
@@ -207,7 +207,7 @@ def _open_repository(
 
 def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> None:
     from xetstore.remote.http import HttpCas
-    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.upload.known import KnownXorbs
 
     assert isinstance(opened.cas, HttpCas)

@@ -20,11 +20,12 @@ from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
-from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.files import NewFile, PartialFile
+from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.stored_file import StoredFile, StoredReader
 from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
     from xetstore.opening import GivenToken
 
-__all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_file", "open_store"]
+__all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
 
 T = TypeVar("T")
 
@@ -219,27 +220,15 @@ class Store:
         UnavailableError when patience has ended.
         """
         name = self.resolve(file)
-        size = self._sizes.get(name) if size is None else size
-        fd = open_through(Path(out), self._under_way.begin().go_on)
+        wanted = FileRange(name, start, end, self._sizes.get(name) if size is None else size)
+        call = self._under_way.begin()
+        downloader = self._downloader(call)
+        fd = open_through(Path(out), call.go_on)
         if fd is not None:
-            done = pour(fd, Path(out), self._downloader().stream(name, start, end, size=size), progress)
-            return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
-        with ExitStack() as stack:
-            old = None if base is None else stack.enter_context(OldVersion(Path(base)))
-            is_told = size is not None or end is not None
-            new = stack.enter_context(self._destination(Path(out), name, start, end, fsync, keep_partial, is_told))
-            done = self._downloader().download(
-                name,
-                new.write_at,
-                start,
-                end,
-                progress,
-                base=old,
-                journal=new.journal,
-                size=size,
-                make_room=new.make_room,
-            )
-            new.commit(done.size)
+            done = pour(fd, Path(out), downloader.stream(name, start, end, size=wanted.size), progress)
+        else:
+            new = self._destination(Path(out), wanted, fsync, keep_partial)
+            done = downloader.write(wanted, new, progress, base=None if base is None else Path(base))
         return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def get_many(
@@ -274,7 +263,7 @@ class Store:
         Nothing is written before the first one is asked for; some files are fetched ahead.
         """
         call = self._under_way.begin()
-        return self._get_many(call, _one_by_one(call, files), progress, on_error, fsync)
+        return self._get_many(self._downloader(call), _one_by_one(call, files), progress, on_error, fsync)
 
     def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`, for a file of which nothing is here."""
@@ -309,11 +298,13 @@ class Store:
         if hub is None or here is None:
             raise UsageError(
                 f"{file[:200]} is the name of a file on a Hub, and this store is none",
-                hint="xetstore.open_file opens the store that it is in",
+                hint="xetstore.open_locator opens the store that it is in",
             )
         locator = type(here).parse(file)
         if locator.root_name != here.root_name:
-            raise UsageError(f"{file[:200]} is not in {self.location}", hint="xetstore.open_file opens what it is in")
+            raise UsageError(
+                f"{file[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
+            )
         found = hub.resolve(locator)
         if found.size is not None:
             self._sizes[found.hash] = found.size
@@ -367,49 +358,42 @@ class Store:
     ) -> None:
         self.close()
 
-    def _downloader(self) -> Downloader:
+    def _downloader(self, call: OneCall | None = None) -> Downloader:
         """For one call."""
-        call = self._under_way.begin()
-        return Downloader(call, limits=self._limits, cache=self._opened.cache, emit=self._emit)
+        cas = call or self._under_way.begin()
+        return Downloader(cas, limits=self._limits, cache=self._opened.cache, emit=self._emit)
 
     def _get_many(
         self,
-        call: OneCall,
+        downloader: Downloader,
         files: Iterable[tuple[Hash | str, Path | str]],
         progress: Progress | None,
         on_error: Callable[[Path, XetError], None] | None,
         fsync: bool,
     ) -> Generator[GetReport]:
         found = get_files(
-            call,
+            downloader,
             files,
             resolve=self.resolve,
-            destination=lambda path, file: self._destination(
-                path, file, 0, None, fsync, keep_partial=False, is_told=file in self._sizes
-            ),
-            sizes=self._sizes,
+            destination=lambda path, wanted: self._destination(path, wanted, fsync, keep_partial=False),
             progress=progress,
             on_error=on_error,
-            fsync=fsync,
-            limits=self._limits,
-            cache=self._opened.cache,
-            emit=self._emit,
+            sizes=self._sizes,
         )
         with closing(found):
             for file, done in found:
                 yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
-    def _destination(
-        self, out: Path, file: Hash, start: int, end: int | None, fsync: bool, keep_partial: bool, is_told: bool
-    ) -> NewFile:
+    def _destination(self, out: Path, wanted: FileRange, fsync: bool, keep_partial: bool) -> NewFile:
         """The destination of a file: what is slow to come can be continued, what is here already is copied anew. A part
         of the disk stays free, where how much there will be is not told by another than a server.
         """
+        is_told = wanted.size is not None or wanted.end is not None
         reserve = not (is_told or self._opened.is_local)
-        is_small = end is not None and end - start < RESUMED_FROM_BYTES
+        is_small = wanted.end is not None and wanted.end - wanted.start < RESUMED_FROM_BYTES
         if is_small or (self._opened.is_local and not keep_partial):
             return NewFile(out, fsync=fsync, reserve=reserve)
-        return PartialFile(out, file, start, end, keep=keep_partial, fsync=fsync, reserve=reserve)
+        return PartialFile(out, wanted, keep=keep_partial, fsync=fsync, reserve=reserve)
 
     def _directory(self, what: str) -> EmbeddedCas:
         if self._opened.is_local:
@@ -481,7 +465,7 @@ def open_store(
     return store
 
 
-def open_file(
+def open_locator(
     locator: str,
     *,
     token: GivenToken = None,

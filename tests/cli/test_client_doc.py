@@ -31,10 +31,10 @@ from xetstore.remote.retry import Patience
 from xetstore.remote.server import MAX_REDIRECTS
 from xetstore.remote.shards import COMMITS
 from xetstore.remote.transport import ANSWER_RATE
-from xetstore.transfer.download.downloader import WINDOW_SHARE
-from xetstore.transfer.download.files import KEPT_BYTES, RESERVE_BYTES, RESERVE_SHARE
+from xetstore.transfer.download.new_file import RESERVE_BYTES, RESERVE_SHARE
+from xetstore.transfer.download.partial_file import KEPT_BYTES
+from xetstore.transfer.download.reconstructions import MOST_CHUNKS, WINDOW_SHARE
 from xetstore.transfer.download.through import READER_SECONDS
-from xetstore.transfer.download.windows import MOST_CHUNKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "client.md").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import xetstore
-import xetstore.transfer.cache.chunk_cache
+import xetstore.transfer.download.reuse.chunk_cache
 from tests.faults import worker
 from tests.faults.worker import Says, Wait
 from xetstore.limits import Limits
@@ -21,7 +21,7 @@ from xetstore.remote.transport import Patience, Transport
 from xetstore.transfer.upload import session as upload
 from xetstore.transfer.upload.known import KnownXorbs
 
-assert xetstore.transfer.cache.chunk_cache  # imported when a client opens: here before one is forked
+assert xetstore.transfer.download.reuse.chunk_cache  # imported when a client opens: here before one is forked
 
 PATIENCE = Patience(answer=20, attempts=4, base_delay=0.05)
 

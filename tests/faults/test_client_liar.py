@@ -55,7 +55,7 @@ def test_a_size_that_the_hub_told_is_not_exceeded(
 
     with Scripted(hub) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.url)
-        store, file = xetstore.open_file("hf://models/ns/name/file", token="hf_x", cache=False)
+        store, file = xetstore.open_locator("hf://models/ns/name/file", token="hf_x", cache=False)
         with store:
             with pytest.raises(IntegrityError, match="of a file of 1000 bytes"):
                 store.get(file, tmp_path / "out")

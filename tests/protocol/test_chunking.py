@@ -21,8 +21,8 @@ from tests.strategies import (
     unpacked,
 )
 from xetstore import _kernel
-from xetstore.protocol import chunking, reference
-from xetstore.protocol.chunking import Chunker, ChunkList, chunk_bytes
+from xetstore.protocol import reference
+from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 
 SUITE = XET_GEARHASH_BLAKE3
@@ -155,76 +155,6 @@ def test_the_kernel_refuses_what_is_not_contiguous_bytes() -> None:
     for threads in (0, -1):
         with pytest.raises((ValueError, OverflowError)):
             chunk_bytes(b"x", threads=threads)
-
-
-# --- Streams ---------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=40)
-@given(st.sampled_from(sorted(GENERATORS)), st.integers(0, 4 << 20), st.integers(1, 3), st.data())
-def test_any_split_of_a_stream_into_updates_gives_the_same_chunks(
-    kind: str, size: int, threads: int, more: st.DataObject
-) -> None:
-    data = GENERATORS[kind](size)
-    chunker = Chunker(threads=threads)
-    view = memoryview(data)
-    found = [chunker.update(view[start:end]) for start, end in more.draw(splits(size))]
-    assert ChunkList.concat([*found, chunker.finish()]) == chunk_bytes(data)
-
-
-@given(payloads(max_size=6000), st.sampled_from([1, 64, 300, 512, 1000]), st.data())
-def test_the_seam_of_two_updates_does_not_show(data: bytes, block: int, more: st.DataObject) -> None:
-    # A small block, so that the kernel is called often and an update may lie anywhere around a chunk.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "BLOCK_BYTES", block)
-        chunker = Chunker(TINY_SUITE)
-        found = [chunker.update(data[a:b]) for a, b in more.draw(splits(len(data), max_cuts=30))]
-        assert ChunkList.concat([*found, chunker.finish()]) == chunk_bytes(data, suite=TINY_SUITE)
-
-
-def test_a_stream_of_64_mib_and_a_byte_is_cut_like_the_whole() -> None:
-    data = splitmix64(12, (64 << 20) + 1)
-    chunker = Chunker(threads=2)
-    found = [chunker.update(memoryview(data)[at : at + (8 << 20)]) for at in range(0, len(data), 8 << 20)]
-    chunks = ChunkList.concat([*found, chunker.finish()])
-    assert chunks == chunk_bytes(data, threads=2)
-    assert chunks.total_bytes == len(data)
-
-
-def test_an_update_holds_back_less_than_a_block_and_a_chunk() -> None:
-    chunker = Chunker()
-    data = splitmix64(8, 10 << 20)
-    returned = 0
-    for at in range(0, len(data), 100_000):
-        returned += chunker.update(data[at : at + 100_000]).total_bytes
-        assert at + 100_000 - returned <= chunking.BLOCK_BYTES + SUITE.max_chunk_bytes
-
-
-def test_a_chunker_is_ready_for_the_next_stream_after_finish() -> None:
-    chunker = Chunker()
-    chunker.update(b"Hello ")
-    chunker.update(b"World!")
-    assert chunker.finish() == chunk_bytes(b"Hello World!")
-    assert chunker.finish() == ChunkList.EMPTY
-    chunker.update(b"again")
-    assert chunker.finish() == chunk_bytes(b"again")
-
-
-def test_a_chunker_does_not_keep_the_callers_buffer() -> None:
-    buffer = bytearray(splitmix64(3, 2 << 20))
-    expected = chunk_bytes(bytes(buffer))
-    chunker = Chunker()
-    found = chunker.update(buffer)
-    buffer[:] = bytes(len(buffer))
-    buffer.clear()  # would raise BufferError if a view of it were still held
-    assert ChunkList.concat([found, chunker.finish()]) == expected
-
-
-def test_an_update_may_be_of_any_item_size_or_empty() -> None:
-    chunker = Chunker()
-    chunker.update(memoryview(b"12345678").cast("Q"))
-    assert chunker.update(b"") == ChunkList.EMPTY
-    assert chunker.finish() == chunk_bytes(b"12345678")
 
 
 # --- The list --------------------------------------------------------------------------------------------

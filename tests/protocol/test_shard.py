@@ -331,13 +331,6 @@ def test_an_answer_can_keep_the_order_in_which_it_tells() -> None:
     assert [xorb.hash for xorb in Shard.parse(answer.serialize_with_footer()).xorbs] == [*map(named, (1, 2, 3))]
 
 
-def test_own_hashes_are_brought_into_the_form_of_the_answer() -> None:
-    mine = SAMPLE.xorbs[0].chunks.hashes
-    assert SAMPLE.as_held(mine) == mine
-    answer = SAMPLE.keyed(b"k" * 32, 0, 0)
-    assert answer.as_held(mine) == answer.xorbs[0].chunks.hashes
-
-
 # --- Splitting ------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from xetstore.events import CacheDisabled, Event
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.transfer.cache.chunk_cache import CachedRange, ChunkCache
+from xetstore.transfer.download.reuse.chunk_cache import CachedRange, ChunkCache
 
 ROOT = Path(__file__).parents[2]
 KERNEL = XET_GEARHASH_BLAKE3.kernel
@@ -372,7 +372,7 @@ _ON_A_SMALL_DISK = """
 import sys
 from pathlib import Path
 from tests.transfer.test_cache import Xorb, name_of, verified
-from xetstore.transfer.cache.chunk_cache import ChunkCache
+from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
 folder, events = Path(sys.argv[1]) / "chunks", []
 cache = ChunkCache(folder, 1 << 30, emit=events.append)
 xorb = Xorb(count=8, size=4000)
@@ -499,7 +499,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from tests.transfer.test_cache import Xorb, name_of
-from xetstore.transfer.cache.chunk_cache import ChunkCache
+from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
 cache = ChunkCache(Path(sys.argv[1]), int(sys.argv[2]), emit=lambda event: print(event, flush=True))
 xorb = Xorb(count=8, size=4000)
 print("ready", flush=True)

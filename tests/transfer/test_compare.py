@@ -22,6 +22,7 @@ from xetstore.transfer.compare import versions
 from xetstore.transfer.compare.alignment import UNKNOWN, align, number
 from xetstore.transfer.compare.comparison import Comparison, Side, SpanKind, compare
 from xetstore.transfer.compare.edges import ByteEdges
+from xetstore.transfer.download import reconstructions
 from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
@@ -178,7 +179,7 @@ def test_what_moved_is_shared_and_the_larger_part_stays(tmp_path: Path) -> None:
 def test_a_file_longer_than_a_window_is_asked_for_in_windows(
     tmp_path: Path, cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "WINDOW_BYTES", 300_000)
+    monkeypatch.setattr(reconstructions, "WINDOW_BYTES", 300_000)
     old, new = VERSIONS["a part replaced"]
     paths = write(tmp_path, old, new)
     one, two = stored(cas, *paths)

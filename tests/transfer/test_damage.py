@@ -25,9 +25,9 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import Shard
 from xetstore.testing.samples import entry_of, make_sample
-from xetstore.transfer.download import rebuild
+from xetstore.transfer.download import second_look
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.files import NewFile
+from xetstore.transfer.download.new_file import NewFile
 
 
 def get(cas: FaultyCas, stored: Stored, out: Path, events: list[Event] | None = None) -> bytes:
@@ -248,7 +248,7 @@ def behind() -> Iterator[Stored]:
 def test_without_hashes_a_wrong_file_is_fetched_again_as_far_as_nothing_vouches_for_it(
     behind: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuild, "GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr(second_look, "GROUP_BYTES", 1 << 20)
     cas = FaultyCas(behind.cas, hashes=False, send=once(lambda data: flip(data, len(data) // 2)))
     events: list[Event] = []
     assert get(cas, behind, tmp_path / "out", events) == behind.data

@@ -18,9 +18,9 @@ from xetstore.events import ConcurrencyChanged, Event, RangeFetched
 from xetstore.limits import Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction
-from xetstore.transfer.cache.chunk_cache import ChunkCache
 from xetstore.transfer.download import workers
 from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
 from xetstore.transfer.progress import Progress
 
 MIB = 1 << 20

@@ -10,7 +10,9 @@ import pytest
 
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.download.files import NewFile, PartialFile
+from xetstore.transfer.download.file_range import FileRange
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.partial_file import PartialFile
 
 
 def test_a_new_file_appears_on_commit_only(tmp_path: Path) -> None:
@@ -86,7 +88,9 @@ def test_zeros_beside_data_are_holes_too(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_blocks * 512 < 1 << 20
 
 
-@pytest.mark.parametrize("make", [NewFile, lambda out, **options: PartialFile(out, Hash(bytes(32)), **options)])
+@pytest.mark.parametrize(
+    "make", [NewFile, lambda out, **options: PartialFile(out, FileRange(Hash(bytes(32))), **options)]
+)
 def test_a_flushed_file_is_a_file_like_any_other(tmp_path: Path, make: Callable[..., NewFile]) -> None:
     with make(tmp_path / "out", fsync=True) as new:
         new.write_at(0, memoryview(b"data"))
@@ -95,7 +99,7 @@ def test_a_flushed_file_is_a_file_like_any_other(tmp_path: Path, make: Callable[
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
-@pytest.mark.parametrize("make", [NewFile, lambda out: PartialFile(out, Hash(bytes(32)), 5, 100)])
+@pytest.mark.parametrize("make", [NewFile, lambda out: PartialFile(out, FileRange(Hash(bytes(32)), 5, 100))])
 @pytest.mark.parametrize("name", ["n" * 255, "\N{SNOWMAN}" * 85, "\udcff" * 200])
 def test_any_name_that_a_file_can_have_will_do(tmp_path: Path, make: Callable[[Path], NewFile], name: str) -> None:
     with make(tmp_path / name) as new:
@@ -104,7 +108,7 @@ def test_any_name_that_a_file_can_have_will_do(tmp_path: Path, make: Callable[[P
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"data"]
 
 
-@pytest.mark.parametrize("make", [NewFile, lambda out: PartialFile(out, Hash(bytes(32)))])
+@pytest.mark.parametrize("make", [NewFile, lambda out: PartialFile(out, FileRange(Hash(bytes(32))))])
 def test_who_writes_too_late_is_told_so_and_writes_nowhere(tmp_path: Path, make: Callable[[Path], NewFile]) -> None:
     """The number of the descriptor may be another file's by then."""
     with make(tmp_path / "out") as new:
@@ -139,7 +143,7 @@ def test_a_file_is_closed_when_its_writers_are_done(tmp_path: Path) -> None:
 
 
 def test_damage_says_that_the_destination_was_not_touched(tmp_path: Path) -> None:
-    for make in (NewFile, lambda out: PartialFile(out, Hash(bytes(32)))):
+    for make in (NewFile, lambda out: PartialFile(out, FileRange(Hash(bytes(32))))):
         with pytest.raises(IntegrityError) as caught, make(tmp_path / "out"):
             raise IntegrityError("odd", hint="look")
         assert caught.value.hint == "look; the destination was not touched"

@@ -30,14 +30,15 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
-from xetstore.events import Damaged, Event, RangeFetched
-from xetstore.limits import Limits
+from xetstore.events import Damaged, Emit, Event, RangeFetched, ignore
+from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange
 from xetstore.transfer.download import batch, many
 from xetstore.transfer.download.downloader import Downloaded, Downloader
+from xetstore.transfer.download.file_request import FileRequest, Named
 from xetstore.transfer.download.many import get_files
-from xetstore.transfer.download.wanted import Named, Wanted
+from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.workers import Workers
 from xetstore.transfer.upload.session import put_files
 
@@ -100,10 +101,12 @@ def resolve(file: Hash | str) -> Hash:
     return file if isinstance(file, Hash) else Hash.parse(file)
 
 
-def get(cas: Any, files: Sequence[Hash], out: Path, **options: Any) -> list[tuple[Hash, Downloaded]]:
+def get(
+    cas: Any, files: Sequence[Hash], out: Path, *, limits: Limits = NO_LIMITS, emit: Emit = ignore, **options: Any
+) -> list[tuple[Hash, Downloaded]]:
     """Each file to the path of its number."""
     named = [(file, out / str(number)) for number, file in enumerate(files)]
-    return list(get_files(cas, named, resolve=resolve, **options))
+    return list(get_files(Downloader(cas, limits=limits, emit=emit), named, resolve=resolve, **options))
 
 
 def check(corpus: Corpus, files: Sequence[Hash], out: Path) -> None:
@@ -153,7 +156,7 @@ def test_a_range_that_a_large_file_needs_too_does_not_come_twice(mixed: Corpus, 
     alone = FaultyCas(mixed.cas)
     for file in files[:20]:
         with suppress(NotFoundError):
-            list(get_files(alone, [(file, out / "again")], resolve=resolve))
+            list(get_files(Downloader(alone), [(file, out / "again")], resolve=resolve))
     assert cas.sent <= alone.sent
 
 
@@ -175,7 +178,9 @@ def test_files_may_be_named_by_text_and_replace_what_was_there(small: Corpus, ou
     for number in range(300):
         (out / str(number)).write_text("old")
     named = [(str(file), str(out / str(number))) for number, file in enumerate(small.files)]
-    list(get_files(small.cas, named, resolve=resolve, fsync=True))
+    list(
+        get_files(Downloader(small.cas), named, resolve=resolve, destination=lambda path, _: NewFile(path, fsync=True))
+    )
     check(small, small.files, out)
 
 
@@ -199,7 +204,7 @@ def test_a_list_longer_than_what_is_ahead_comes_to_its_end(
 ) -> None:
     monkeypatch.setattr(many, "BATCHES_AHEAD", 1)
     cas = FaultyCas(small.cas)
-    found = get_files(cas, [(file, out / str(at)) for at, file in enumerate(small.files)], resolve=resolve)
+    found = get_files(Downloader(cas), [(file, out / str(at)) for at, file in enumerate(small.files)], resolve=resolve)
     next(found)
     until(lambda: len(list(out.iterdir())) == 2 * 64)
     assert cas.told == 2, "whoever is busy with the first file is not run away from"
@@ -229,7 +234,7 @@ def test_a_file_that_is_missing_is_reported_and_the_others_come(small: Corpus, o
 
 def test_without_on_error_the_first_error_is_raised_behind_the_files_before(small: Corpus, out: Path) -> None:
     found = get_files(
-        small.cas,
+        Downloader(small.cas),
         [(file, out / str(at)) for at, file in enumerate([*small.files[:5], MISSING, *small.files[5:]])],
         resolve=resolve,
     )
@@ -253,7 +258,7 @@ def test_names_that_are_none_and_paths_given_twice_are_reported(small: Corpus, o
         (first, out / "a"),
         (second, out / "c"),
     ]
-    told = list(get_files(small.cas, named, resolve=resolve, on_error=lambda *error: failed.append(error)))
+    told = list(get_files(Downloader(small.cas), named, resolve=resolve, on_error=lambda *error: failed.append(error)))
     assert [file for file, _ in told] == [first, second]
     assert [(path.name, type(error)) for path, error in failed] == [(name, UsageError) for name in "baa"]
     assert (out / "a").read_bytes() == small.contents[first]
@@ -410,7 +415,7 @@ def test_a_place_that_cannot_be_written_fails_alone(small: Corpus, out: Path) ->
     named[5] = (named[5][0], out / "nowhere" / "5")
     failed: list[tuple[Path, XetError]] = []
     cas = FaultyCas(small.cas)
-    told = list(get_files(cas, named, resolve=resolve, on_error=lambda *error: failed.append(error)))
+    told = list(get_files(Downloader(cas), named, resolve=resolve, on_error=lambda *error: failed.append(error)))
     assert [(path.name, type(error)) for path, error in failed] == [("5", NotFoundError), ("7", UsageError)]
     assert [file for file, _ in told] == [file for at, file in enumerate(small.files) if at not in (5, 7)]
     assert cas.told == 5, "it is not fetched again for that"
@@ -440,7 +445,7 @@ def test_one_of_two_places_of_a_file_may_fail(small: Corpus, out: Path) -> None:
     failed: list[Path] = []
     named = [(first, out / "no" / "a"), (first, out / "b"), (second, out / "c")]
     cas = FaultyCas(small.cas)
-    found = list(get_files(cas, named, resolve=resolve, on_error=lambda path, _: failed.append(path)))
+    found = list(get_files(Downloader(cas), named, resolve=resolve, on_error=lambda path, _: failed.append(path)))
     assert failed == [out / "no" / "a"]
     assert [file for file, _ in found] == [first, second]
     assert sum(done.fetched_bytes for _, done in found) == cas.sent
@@ -453,7 +458,7 @@ def test_one_of_two_places_of_a_file_may_fail(small: Corpus, out: Path) -> None:
 def test_whoever_stops_listening_leaves_no_temporary_files(mixed: Corpus, out: Path) -> None:
     cas = FaultyCas(mixed.cas, remote=True)
     named = [(file, out / str(number)) for number, file in enumerate(mixed.files)]
-    found = get_files(cas, named, resolve=resolve)
+    found = get_files(Downloader(cas), named, resolve=resolve)
     next(found)
     cas.hold()
     cas.waiting.wait(0.2)
@@ -470,7 +475,7 @@ def test_an_error_stops_what_is_under_way(mixed: Corpus, out: Path) -> None:
     named = [(file, out / str(number)) for number, file in enumerate(mixed.files)]
     named[0] = (MISSING, out / "0")
     with pytest.raises(NotFoundError):
-        list(get_files(cas, named, resolve=resolve))
+        list(get_files(Downloader(cas), named, resolve=resolve))
     assert all(path.read_bytes() == b"" for path in out.iterdir())
 
 
@@ -558,21 +563,21 @@ def test_so_many_requests_run_at_a_time_and_no_more(small: Corpus, out: Path, li
 def test_large_files_come_two_at_a_time(large: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many, "LARGE_BYTES", batch.SMALL_BYTES)
     running, most, lock = 0, 0, threading.Lock()
-    load = many._Transfer._load
+    load = many.ManyFiles._load
 
-    def noted(self: many._Transfer, wanted: Wanted, downloader: Downloader) -> None:
+    def noted(self: many.ManyFiles, request: FileRequest, downloader: Downloader) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
             time.sleep(0.02)
-            load(self, wanted, downloader)
+            load(self, request, downloader)
         finally:
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(many._Transfer, "_load", noted)
+    monkeypatch.setattr(many.ManyFiles, "_load", noted)
     get(FaultyCas(large.cas, remote=True), large.files, out)
     check(large, large.files, out)
     assert most == many.LARGE_AT_A_TIME

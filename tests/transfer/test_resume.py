@@ -18,11 +18,12 @@ from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableErr
 from xetstore.events import Event, Resumed
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
-from xetstore.transfer.download import downloader as download
-from xetstore.transfer.download import fetching, files, present
-from xetstore.transfer.download.basis import OldVersion
+from xetstore.transfer.download import buffers, partial_file, reconstructions
 from xetstore.transfer.download.downloader import Downloaded, Downloader
-from xetstore.transfer.download.files import PartialFile
+from xetstore.transfer.download.file_range import FileRange
+from xetstore.transfer.download.partial_file import PartialFile
+from xetstore.transfer.download.reuse import base_chunks
+from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.upload.session import put_files
 
 PIECE = 200_000
@@ -33,8 +34,8 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "KEPT_BYTES", 1)
-    monkeypatch.setattr(fetching, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(partial_file, "KEPT_BYTES", 1)
+    monkeypatch.setattr(buffers, "PIECE_BYTES", PIECE)
 
 
 def get(
@@ -49,13 +50,9 @@ def get(
     keep: bool = False,
 ) -> Downloaded:
     seen = [] if events is None else events
-    with contextlib.ExitStack() as stack:
-        old = stack.enter_context(OldVersion(base)) if base else None
-        new = stack.enter_context(PartialFile(out, stored.file, start, end, keep=keep))
-        downloader = Downloader(cas, emit=seen.append, workers=2)
-        done = downloader.download(stored.file, new.write_at, start, end, base=old, journal=new.journal)
-        new.commit(done.size)
-    return done
+    wanted = FileRange(stored.file, start, end)
+    downloader = Downloader(cas, emit=seen.append, workers=2)
+    return downloader.write(wanted, PartialFile(out, wanted, keep=keep), base=base)
 
 
 class Breaking(FaultyCas):
@@ -155,20 +152,23 @@ def test_damage_leaves_nothing_to_go_on_with(stored: Stored, tmp_path: Path) -> 
 
 
 def test_little_is_not_kept(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "KEPT_BYTES", 8 * MIB)
+    monkeypatch.setattr(partial_file, "KEPT_BYTES", 8 * MIB)
     fail(stored, tmp_path / "out", 2_000_000)
     assert names(tmp_path) == []
 
 
 def test_two_downloads_to_one_destination_do_not_meet(stored: Stored, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with PartialFile(out, stored.file) as one, PartialFile(out, stored.file) as two:
+    wanted, downloader = FileRange(stored.file), Downloader(stored.cas)
+    with PartialFile(out, wanted) as one:
         assert one.journal is not None
+        two = PartialFile(out, wanted)
+        downloader.write(wanted, two)
         assert two.journal is None
-        for new in (one, two):
-            done = Downloader(stored.cas).download(stored.file, new.write_at, journal=new.journal)
-            new.commit(done.size)
-            assert out.read_bytes() == stored.data
+        assert out.read_bytes() == stored.data
+        out.unlink()
+        one.commit(downloader.download(stored.file, one.write_at).size)
+        assert out.read_bytes() == stored.data
     assert names(tmp_path) == ["out"]
 
 
@@ -176,10 +176,10 @@ def test_a_download_that_is_done_leaves_the_next_one_alone(tmp_path: Path) -> No
     """Both use one hidden name: between its commit and its end the first must not remove what the second has begun."""
     out, file = tmp_path / "out", Hash.parse("1" * 64)
     with contextlib.ExitStack() as later:
-        with PartialFile(out, file) as first:
+        with PartialFile(out, FileRange(file)) as first:
             first.write_at(0, memoryview(b"first"))
             first.commit(5)
-            second = later.enter_context(PartialFile(out, file))
+            second = later.enter_context(PartialFile(out, FileRange(file)))
         second.write_at(0, memoryview(b"second"))
         second.commit(6)
     assert out.read_bytes() == b"second"
@@ -273,7 +273,7 @@ def once_as_one_xorb(data: bytes, folder: Path) -> Stored:
 def test_of_an_edited_file_only_the_edits_are_fetched(
     tmp_path: Path, edits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(present, "WORTHWHILE_BYTES", 100_000)
+    monkeypatch.setattr(base_chunks, "WORTHWHILE_BYTES", 100_000)
     old = splitmix64(31, 12 * MIB)
     (tmp_path / "old").write_bytes(old)
     new = once_as_one_xorb(edited(old, random.Random(edits), edits), tmp_path)
@@ -300,7 +300,7 @@ def test_the_destination_may_be_the_old_version(stored: Stored, tmp_path: Path) 
     assert done.fetched_bytes < 400_000
 
 
-class Changing(OldVersion):
+class Changing(BaseFile):
     """Another process writes to the file while it is read."""
 
     def read(self, offset: int, view: memoryview) -> None:
@@ -350,7 +350,7 @@ def test_any_range_comes_whole_from_whatever_is_there(
 
 @pytest.mark.parametrize("window", [MIB, 2 * MIB + 1])
 def test_windows_go_on_too(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(download, "WINDOW_BYTES", window)
+    monkeypatch.setattr(reconstructions, "WINDOW_BYTES", window)
     fail(stored, tmp_path / "out", 2_000_000)
     cas = FaultyCas(stored.cas)
     get(cas, stored, tmp_path / "out")

@@ -18,7 +18,7 @@ from xetstore.errors import NotFoundError, RangeError, SourceChangedError, Usage
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer.download import downloader as download
+from xetstore.transfer.download import reconstructions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_file
 from xetstore.transfer.upload import registry
@@ -222,7 +222,7 @@ def test_windows_meet_without_gap_or_overlap(
     stored: tuple[EmbeddedCas, Hash, bytes], monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
     cas, file, content = stored
-    monkeypatch.setattr(download, "WINDOW_BYTES", window)
+    monkeypatch.setattr(reconstructions, "WINDOW_BYTES", window)
     assert read(cas, file) == content
     assert read(cas, file, 12_345) == content[12_345:]
 

@@ -17,7 +17,9 @@ from tests.strategies import splitmix64
 from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, UsageError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.store import Store, open_store
-from xetstore.transfer.download.files import NewFile, PartialFile
+from xetstore.transfer.download.file_range import FileRange
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.through import open_through
 
 DATA = splitmix64(5, 3_000_000)
@@ -184,7 +186,10 @@ def write_only() -> Iterator[Path]:
         folder.rmdir()
 
 
-@pytest.mark.parametrize("make", [NewFile, lambda out, **options: PartialFile(out, Hash(bytes(32)), **options)])
+EMPTY = FileRange(Hash(bytes(32)))
+
+
+@pytest.mark.parametrize("make", [NewFile, lambda out, **options: PartialFile(out, EMPTY, **options)])
 def test_a_folder_that_cannot_be_flushed_is_told_as_it_is(write_only: Path, make: Callable[..., NewFile]) -> None:
     out = write_only / "out"
     out.write_bytes(b"old")
@@ -203,13 +208,13 @@ def test_without_locks_nothing_is_left(tmp_path: Path, code: int) -> None:
         raise OSError(code, os.strerror(code))
 
     out, file = tmp_path / "out", Hash(bytes(32))
-    with PartialFile(out, file, flock=refuses) as new:
+    with PartialFile(out, FileRange(file), flock=refuses) as new:
         assert new.journal is None
         assert [name for name in _names(tmp_path) if name.endswith(".journal")] == []
         new.write_at(0, memoryview(b"data"))
         new.commit(4)
     assert _names(tmp_path) == ["out"]
-    with suppress(KeyError), PartialFile(out, file, flock=refuses) as new:
+    with suppress(KeyError), PartialFile(out, FileRange(file), flock=refuses) as new:
         new.write_at(0, memoryview(b"other"))
         raise KeyError
     assert _names(tmp_path) == ["out"]

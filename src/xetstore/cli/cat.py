@@ -35,7 +35,7 @@ def copy_to_stdout(settings: Settings, file: Hash | str, span: tuple[int, int | 
     """Stream bytes of a file to stdout."""
     start, end = span
     stdout = sys.stdout.buffer
-    with settings.open_file(file) as (store, name):
+    with settings.store_of(file) as (store, name):
         for block in store.iter_range(name, start, end):
             # With PYTHONUNBUFFERED this is no buffer at all, and a pipe takes a part of a block.
             while block:

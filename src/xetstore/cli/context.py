@@ -91,7 +91,7 @@ class Settings:
         return interruptible(open_store(where, create=create, **self.opening()))
 
     @contextmanager
-    def open_file(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
+    def store_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
         """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is."""
         if not isinstance(file, str):
             with self.open_store() as store:
@@ -99,9 +99,9 @@ class Settings:
             return
         if self.store is not None:
             raise UsageError(f"{file[:200]} says where it is", hint="leave out --store, or name the file by its hash")
-        from xetstore.store import open_file
+        from xetstore.store import open_locator
 
-        store, name = open_file(file, **self.opening())
+        store, name = open_locator(file, **self.opening())
         with interruptible(store):
             yield store, name
 

@@ -68,7 +68,7 @@ class _Sides:
                 raise
             return path  # the reader of it says that it is not there
         if isinstance(file, str):
-            store, name = self._opened.enter_context(self._settings.open_file(file))
+            store, name = self._opened.enter_context(self._settings.store_of(file))
             return store.cas, name
         if self._store is None:
             self._store = self._opened.enter_context(self._settings.open_store())

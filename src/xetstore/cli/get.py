@@ -86,7 +86,7 @@ def get(
     if str(out) == "-":
         copy_to_stdout(settings, file, span)
         return None
-    with settings.open_file(file) as (store, name), output.progress("get") as progress:
+    with settings.store_of(file) as (store, name), output.progress("get") as progress:
         report = store.get(
             name,
             out,
@@ -107,7 +107,7 @@ def get(
 
 
 def _forecast(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
-    with settings.open_file(file) as (store, name):
+    with settings.store_of(file) as (store, name):
         told = store.forecast(name, *span)
     if settings.output.json:
         settings.output.record(

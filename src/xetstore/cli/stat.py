@@ -33,7 +33,7 @@ def stat(settings: Settings, file: Hash | str | None) -> None:
         with settings.open_store() as store:
             _print_totals(settings.output, store.totals())
     else:
-        with settings.open_file(file) as (store, name):
+        with settings.store_of(file) as (store, name):
             _print_file(settings.output, store.stat(name))
 
 

@@ -1,4 +1,4 @@
-"""Content-defined chunks: the packed list of them, and the streaming chunker (draft sections 5 and 6.1)."""
+"""Content-defined chunks: cutting bytes into them, and the packed list of them (draft sections 5 and 6.1)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSu
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-# Updates are gathered to this size before the kernel is called: a small copy costs less than a call.
-BLOCK_BYTES: Final = 1 << 20
 
 _LENGTH_BYTES: Final = 8
 
@@ -84,57 +81,3 @@ ChunkList.EMPTY = ChunkList(b"", b"")
 def chunk_bytes(data: Buffer, *, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3, threads: int = 1) -> ChunkList:
     """Cut and hash data that is there as a whole; nothing for no bytes."""
     return ChunkList(*_kernel.find_chunks(suite.kernel, data, final=True, threads=threads))
-
-
-class Chunker:
-    """Cuts and hashes a stream. However the stream is split into updates, the chunks are the same.
-
-    Give it large blocks (8 MiB): they are cut where they lie, but for the chunk that spans two of them.
-    Not thread-safe; ``threads`` is how many the kernel may use inside a call.
-
-    >>> chunker = Chunker()
-    >>> ChunkList.concat([chunker.update(b"Hello "), chunker.update(b"World!"), chunker.finish()]).total_bytes
-    12
-    """
-
-    def __init__(self, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3, threads: int = 1) -> None:
-        self._suite = suite
-        self._threads = threads
-        # Bytes behind the last chunk returned: an open chunk, or updates too small to be worth a call.
-        self._held = bytearray()
-
-    def update(self, data: Buffer) -> ChunkList:
-        """Take the next bytes; return the chunks that are complete by now and were not returned before."""
-        whole = memoryview(data)
-        if not whole.nbytes:
-            return ChunkList.EMPTY
-        block = whole.cast("B")
-        if len(self._held) + len(block) < BLOCK_BYTES:
-            self._held += block
-            return ChunkList.EMPTY
-        found: list[ChunkList] = []
-        if self._held:
-            # With max_chunk_bytes more, the chunk open at the seam is sure to end inside the block.
-            seam = len(self._held)
-            self._held += block[: self._suite.max_chunk_bytes]
-            found.append(self._cut(self._held))
-            consumed = found[0].total_bytes
-            if consumed < seam:  # only if all of the block is in _held by now
-                del self._held[:consumed]
-                return found[0]
-            block = block[consumed - seam :]
-            self._held.clear()
-        if len(block) >= BLOCK_BYTES:
-            found.append(self._cut(block))
-            block = block[found[-1].total_bytes :]
-        self._held += block
-        return ChunkList.concat(found)
-
-    def finish(self) -> ChunkList:
-        """The chunks that are left. Afterwards the chunker is as new, ready for the next stream."""
-        last = chunk_bytes(self._held, suite=self._suite, threads=self._threads)
-        self._held.clear()
-        return last
-
-    def _cut(self, data: Buffer) -> ChunkList:
-        return ChunkList(*_kernel.find_chunks(self._suite.kernel, data, final=False, threads=self._threads))

@@ -174,13 +174,6 @@ class Shard:
         )
         return Shard((), xorbs, key, created_at, expires_at)
 
-    def as_held(self, hashes: bytes) -> bytes:
-        """Packed raw chunk hashes in the form in which this shard holds them: keyed if it has a key.
-
-        Compare the result with ``xorbs[i].chunks.hashes`` to find chunks of one's own.
-        """
-        return hashes if self.key is None else _kernel.keyed_hashes(self.key, hashes)
-
 
 def split_for_upload(shard: Shard, max_bytes: int = MAX_SHARD_BYTES) -> list[Shard]:
     """``shard`` in parts, in order, none of which serializes above ``max_bytes`` (M44). No block is divided.

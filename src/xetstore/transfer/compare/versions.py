@@ -6,19 +6,17 @@ from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from xetstore.errors import FormatError, RangeError, TooLargeError
+from xetstore.errors import FormatError
 from xetstore.interfaces import Cas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.download.windows import LEAST_BYTES
+from xetstore.transfer.download.file_range import FileRange
+from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
-
-WINDOW_BYTES: Final = 4 << 30
-"""Bytes of a stored file that one reconstruction asks for."""
 
 
 class Version(Protocol):
@@ -88,27 +86,11 @@ class StoredVersion:
         place in a xorb.
         """
         version = cls(cas, file)
-        position, window = 0, WINDOW_BYTES
-        while True:
-            try:
-                found = cas.reconstruct(file, position, position + window, hashes=not by_place)
-            except TooLargeError:
-                if window <= LEAST_BYTES:
-                    raise
-                window //= 4  # the server does not tell as much at once
-                continue
-            except RangeError:
-                if position == 0:
-                    raise
-                break  # the window before ended where the file does
-            if found.offset_into_first_term:
-                raise FormatError("reconstruction.offset", 0, "bytes are to be skipped where a chunk starts")
+        for window in Reconstructions(cas, FileRange(file), hashes=not by_place).walk():
+            found = window.reconstruction
             if not by_place and found.terms and found.term_hashes is None:
                 return None
             version._add(found, by_place=by_place)
-            if version.size < position + window:
-                break
-            position = version.size  # terms end with a whole chunk: the next window starts with one
         return version
 
     def _add(self, found: Reconstruction, *, by_place: bool) -> None:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Collection
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from xetstore.errors import FormatError, IntegrityError, InterruptedCallError, NotFoundError, RangeError, XetError
-from xetstore.events import Damaged, Emit
-from xetstore.interfaces import Cas
+from xetstore.events import Damaged
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash, file_hash, xorb_hash
+from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.protocol.suite import AlgorithmSuite
-from xetstore.transfer.download.delivery import Advance, SinkError
-from xetstore.transfer.download.fetching import PartReader, Tally
-from xetstore.transfer.download.parts import Part, Use, parts_of
-from xetstore.transfer.download.workers import Workers
-from xetstore.transfer.progress import NoProgress
+from xetstore.transfer.download.context import Context
+from xetstore.transfer.download.delivery import Destination, SinkError
+from xetstore.transfer.download.fetching import PartFetch
+from xetstore.transfer.download.file_request import FileRequest
+from xetstore.transfer.download.plan import Part, Use, parts_of
 
 SMALL_BYTES: Final = 4 << 20
 """Larger files do not come in batches: two requests more are nothing to them, and they are continued after an error."""
@@ -30,15 +28,6 @@ SMALL_BYTES: Final = 4 << 20
 
 SMALL_CHUNKS: Final = 4096
 """Nor do those of more chunks: it is eight times as many as a small file can have, unless it was made to be so."""
-
-
-class Ended(NamedTuple):
-    """A small file whose parts were all tried: ``is_written`` if it was whole and right. Bytes fetched are of xorbs."""
-
-    file: Hash
-    size: int
-    is_written: bool
-    fetched_bytes: int
 
 
 class Held:
@@ -62,7 +51,7 @@ class Held:
 
 
 class Batch:
-    """The small files of one answer. Thread-safe: fetch all ``parts``, each once, in any order.
+    """The small ``files`` of one answer. Thread-safe: fetch all ``parts``, each once, in any order.
 
     ``write`` gets each file that is whole and right, and its bytes. Where there is no room in ``held``, a file is
     given up.
@@ -71,57 +60,40 @@ class Batch:
     def __init__(
         self,
         found: BatchReconstruction,
-        cas: Cas,
-        workers: Workers,
+        requests: Sequence[FileRequest],
+        context: Context,
         held: Held,
-        write: Callable[[Hash, memoryview], None],
-        *,
-        emit: Emit,
-        suite: AlgorithmSuite,
+        write: Callable[[FileRequest, memoryview], None],
     ) -> None:
-        self._cas = cas
-        self._workers = workers
+        self._context = context
         self._held = held
         self._write = write
-        self._emit = emit
-        self._suite = suite
         self._lock = threading.Lock()
-        self._files, self.parts = _plan(found)
-        self._positions = [file.position for file in self._files]
-        self.sizes = {file.hash: file.size for file in self._files}
+        self.files, self.parts = _plan(found, {request.file: request for request in requests})
+        self._positions = [file.position for file in self.files]
 
-    def files_of(self, part: Part) -> Collection[Hash]:
-        """The files that need a part."""
-        return {self._at(use.position).hash for use in part.uses}
-
-    def fetch(self, part: Part) -> list[Ended]:
+    def fetch(self, part: Part) -> list[FileRequest]:
         """Fetch a part once: the files of which it was the last. Raises InterruptedCallError and what ``write`` raises.
 
         No other error is: the files that a part does not bring are not written.
         """
-        tally = Tally()
+        fetch = PartFetch(self._context, Destination(self._put, recorder=self), 1)
         files = {file.position: file for file in (self._at(use.position) for use in part.uses)}.values()
         try:
             if any(file.is_coming for file in files):
-                reader = PartReader(self._cas, self._workers, tally, emit=self._emit, suite=self._suite)
-                reader.read(part, self._put, self, Advance(NoProgress()), 1)
+                fetch.once(part)
         except SinkError as failed:
             raise failed.error from failed.error.__cause__
         except InterruptedCallError:
             raise
         except XetError as error:
             if isinstance(error, IntegrityError | NotFoundError | RangeError):
-                self._emit(Damaged(str(error), refetching=True))
+                self._context.emit(Damaged(str(error), refetching=True))
             for file in files:
                 self._drop(file)
-        self._share(part, tally.fetched_bytes)
-        ended = []
+        self._share(part, fetch.fetched_bytes)
         with self._lock:
-            for file in files:
-                file.parts_left -= 1
-                if not file.parts_left:
-                    ended.append(Ended(file.hash, file.size, file.is_written, file.fetched_bytes))
-        return ended
+            return [file for file in files if file.tried()]
 
     def record(self, position: int, chunks: ChunkList, /) -> None:
         """These chunks are in their buffers: of one file, or of some that lie side by side."""
@@ -150,21 +122,20 @@ class Batch:
             at = position - file.position
             buffer[at : at + len(data)] = data
 
-    def _finish(self, file: _SmallFile) -> None:
+    def _finish(self, file: FileRequest) -> None:
         buffer = file.buffer
         if buffer is not None:
-            if file.is_right(self._suite):
-                self._write(file.hash, memoryview(buffer))
+            if file.is_right():
+                self._write(file, memoryview(buffer))
                 file.is_written = True
             else:
-                self._emit(Damaged(f"file {file.hash}", refetching=True))
+                self._context.emit(Damaged(f"file {file.file}", refetching=True))
         self._drop(file)
 
-    def _drop(self, file: _SmallFile) -> None:
-        """Forget what came of a file: it has been handed on, or will not come."""
+    def _drop(self, file: FileRequest) -> None:
+        """Forget the bytes of a file: it has been handed on, or will not come."""
         with self._lock:
-            file.is_coming = False
-            buffer, file.buffer = file.buffer, None
+            buffer = file.give_up()
         if buffer is not None:
             self._held.give_back(file.size)
 
@@ -179,57 +150,13 @@ class Batch:
                 self._at(use.position).fetched_bytes += share
                 given += share
 
-    def _at(self, position: int) -> _SmallFile:
-        return self._files[bisect_right(self._positions, position) - 1]
+    def _at(self, position: int) -> FileRequest:
+        return self.files[bisect_right(self._positions, position) - 1]
 
 
-class _SmallFile:
-    """A file at ``position`` of the virtual one. Nothing in here locks."""
-
-    __slots__ = (
-        "_chunks",
-        "_missing_bytes",
-        "buffer",
-        "fetched_bytes",
-        "hash",
-        "is_coming",
-        "is_written",
-        "parts_left",
-        "position",
-        "size",
-    )
-
-    def __init__(self, file: Hash, position: int, size: int, parts: int) -> None:
-        self.hash = file
-        self.position = position
-        self.size = size
-        self.parts_left = parts
-        self.fetched_bytes = 0
-        self.is_coming = True
-        self.is_written = False
-        self.buffer: bytearray | None = None
-        self._chunks: list[tuple[int, ChunkList]] = []
-        self._missing_bytes = size
-
-    @property
-    def end(self) -> int:
-        """The place where the next one starts."""
-        return self.position + self.size
-
-    def add(self, position: int, chunks: ChunkList, nbytes: int) -> bool:
-        """Take bytes in these chunks that have come. True if they were the last."""
-        self._chunks.append((position, chunks))
-        self._missing_bytes -= nbytes
-        return not self._missing_bytes
-
-    def is_right(self, suite: AlgorithmSuite) -> bool:
-        """True if the chunks are those of the file, once all have come."""
-        self._chunks.sort(key=lambda run: run[0])
-        chunks = ChunkList.concat(run for _, run in self._chunks)
-        return file_hash(xorb_hash(chunks.hashes, chunks.lengths, suite), suite) == self.hash
-
-
-def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...]]:
+def _plan(
+    found: BatchReconstruction, requests: dict[Hash, FileRequest]
+) -> tuple[Sequence[FileRequest], tuple[Part, ...]]:
     """The files to come in this way, and the parts that make them.
 
     A file that shares a range with one that comes in another way does so too, for else its chunks would come twice.
@@ -252,8 +179,8 @@ def _plan(found: BatchReconstruction) -> tuple[list[_SmallFile], tuple[Part, ...
         for file in shared:
             taken.update(part.fetch for part in planned.pop(file)[2])
     uses: dict[FetchRange, list[Use]] = {}
-    for _, _, parts in planned.values():
+    for file, (position, size, parts) in planned.items():
+        requests[file].expect(position, size, len(parts))
         for part in parts:
             uses.setdefault(part.fetch, []).extend(part.uses)
-    files = [_SmallFile(file, at, size, len(parts)) for file, (at, size, parts) in planned.items()]
-    return files, tuple(Part(fetch, tuple(listed)) for fetch, listed in uses.items())
+    return [requests[file] for file in planned], tuple(Part(fetch, tuple(listed)) for fetch, listed in uses.items())

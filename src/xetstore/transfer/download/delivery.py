@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
 from xetstore.errors import IntegrityError
 from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.hashes import xorb_hash
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.download.parts import Part, Run, Use
-from xetstore.transfer.progress import Progress
+from xetstore.transfer.download.plan import Part, Run, Use
+from xetstore.transfer.progress import NoProgress, Progress
 
 Put = Callable[[int, memoryview], None]
 """Takes bytes and their position in the file; called from several threads."""
@@ -22,6 +24,20 @@ class Recorder(Protocol):
 
     def record(self, position: int, chunks: ChunkList, /) -> None:
         """These were written whole from ``position`` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The destination of a file's bytes: where they are put, and what is told of them.
+
+    ``recorder`` takes down which chunks are there. ``make_room`` is told, before each window, how many different bytes
+    of the file there will be, and raises what ends the download.
+    """
+
+    put: Put
+    progress: Progress = field(default_factory=NoProgress)
+    recorder: Recorder | None = None
+    make_room: Callable[[int], None] | None = None
 
 
 class SinkError(Exception):
@@ -52,11 +68,15 @@ class Advance:
             self._told = self._now
 
 
-class ExpectedHashes:
-    """The hashes that the chunks of a part must have, as far as the Cas told."""
+class _ExpectedHashes:
+    """The hashes that the chunks of a part must have, as far as the Cas told.
 
-    def __init__(self, part: Part) -> None:
+    ``recorded`` are those of all of its chunks, if they come from the chunk cache.
+    """
+
+    def __init__(self, part: Part, recorded: bytes | None = None) -> None:
         self._fetch = part.fetch
+        self._recorded = recorded
         count = part.fetch.chunk_end - part.fetch.chunk_start
         self._packed = bytearray()
         self._told = bytearray(count)
@@ -67,15 +87,23 @@ class ExpectedHashes:
             first, end = (index - part.fetch.chunk_start for index in (use.chunk_start, use.chunk_end))
             self._packed[first * HASH_BYTES : end * HASH_BYTES] = use.hashes
             self._told[first:end] = b"\1" * (end - first)
-        self.are_complete = 0 not in self._told
+        self.are_complete = recorded is not None or 0 not in self._told
 
     def check(self, first: int, hashes: bytes) -> None:
         """Compare those of the chunks from index ``first`` of the xorb on. IntegrityError names what differs."""
-        if not self._packed:
-            return
-        at = first - self._fetch.chunk_start
-        if self._packed[at * HASH_BYTES : at * HASH_BYTES + len(hashes)] == hashes:
-            return
+        at, count = first - self._fetch.chunk_start, len(hashes) // HASH_BYTES
+        if at + count > len(self._told):
+            raise IntegrityError(
+                f"xorb {self._fetch.xorb} gave more than the {len(self._told)} chunks that belong there"
+            )
+        place = slice(at * HASH_BYTES, (at + count) * HASH_BYTES)
+        if self._packed and self._packed[place] != hashes:
+            self._name_first(first, at, hashes)
+        if self._recorded is not None and self._recorded[place] != hashes:
+            raise IntegrityError("the chunk cache holds other chunks than were put there")
+
+    def _name_first(self, first: int, at: int, hashes: bytes) -> None:
+        """Raise for the first chunk whose hash was told and is another one, if there is any."""
         for index in range(len(hashes) // HASH_BYTES):
             place = (at + index) * HASH_BYTES
             actual = hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]
@@ -84,12 +112,16 @@ class ExpectedHashes:
 
 
 class Delivery:
-    """Hands the chunks of a part over, as they come in order."""
+    """Checks the chunks of a part, as they come in order, and hands them over.
 
-    def __init__(self, part: Part, put: Put, recorder: Recorder | None, advance: Advance) -> None:
+    ``recorded`` are their packed hashes, if they come from the chunk cache.
+    """
+
+    def __init__(self, part: Part, destination: Destination, advance: Advance, recorded: bytes | None = None) -> None:
         self._part = part
-        self._put = put
-        self._recorder = recorder
+        self._expected = _ExpectedHashes(part, recorded)
+        self._put = destination.put
+        self._recorder = destination.recorder
         self._advance = advance
         self._waiting = deque(sorted(part.uses, key=lambda use: use.chunk_start))
         # Uses under way, each with the raw position in the fetch where its first chunk starts.
@@ -97,13 +129,12 @@ class Delivery:
         self._next_chunk = part.fetch.chunk_start
         self._raw_position = 0
 
-    @property
-    def next_chunk(self) -> int:
-        """Index in the xorb of the chunk that comes next."""
-        return self._next_chunk
-
     def deliver(self, chunks: ChunkList, raw: memoryview) -> None:
-        """The next chunks of the fetch; ``raw`` starts with their bytes. Raises SinkError."""
+        """Compare and hand over the next chunks of the fetch; ``raw`` starts with their bytes.
+
+        Raises IntegrityError before anything is handed over, and SinkError.
+        """
+        self._expected.check(self._next_chunk, chunks.hashes)
         base = self._raw_position
         starts = list(accumulate(chunks.sizes, initial=base))
         first, end = self._next_chunk, self._next_chunk + len(chunks)
@@ -127,9 +158,13 @@ class Delivery:
         self._active = [active for active in self._active if active[0].chunk_end > end]
         self._next_chunk, self._raw_position = end, starts[-1]
 
-    def finish(self, chunks: ChunkList, *, verified: bool) -> list[Run]:
+    def finish(self, chunks: ChunkList) -> list[Run]:
         """The runs of chunks that are in the file now. Raises IntegrityError where they are not as they were told."""
         fetch = self._part.fetch
+        # Known by their own hashes; or as all of a xorb by its name.
+        verified = self._expected.are_complete or (
+            fetch.chunk_start == 0 and xorb_hash(chunks.hashes, chunks.lengths) == fetch.xorb
+        )
         if self._next_chunk != fetch.chunk_end:
             expected = fetch.chunk_end - fetch.chunk_start
             raise IntegrityError(f"xorb {fetch.xorb} gave {len(chunks)} chunks where {expected} belong")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,26 +17,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import InterruptedCallError, NotFoundError, XetError
-from xetstore.events import Emit, ignore
-from xetstore.interfaces import MANY_FILES, Cas
-from xetstore.limits import NO_LIMITS, Limits
+from xetstore.interfaces import MANY_FILES
+from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
-from xetstore.transfer.download.basis import OldVersion
 from xetstore.transfer.download.batch import Batch, Held
 from xetstore.transfer.download.downloader import Downloaded, Downloader
-from xetstore.transfer.download.files import NewFile
-from xetstore.transfer.download.parts import Part
-from xetstore.transfer.download.wanted import Named, Place, Wanted, read_wanted
-from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES, Workers
+from xetstore.transfer.download.file_range import FileRange
+from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
+from xetstore.transfer.download.new_file import NewFile
+from xetstore.transfer.download.plan import Part
+from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
-    from xetstore.transfer.cache.chunk_cache import ChunkCache
+    pass
 
 AT_A_TIME: Final = 8
 """Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""
@@ -55,34 +52,30 @@ HELD_BYTES: Final = 64 << 20
 
 @forks.bound
 def get_files(
-    cas: Cas,
+    downloader: Downloader,
     files: Iterable[Named],
     *,
     resolve: Callable[[Hash | str], Hash],
-    destination: Callable[[Path, Hash], NewFile] = lambda path, _: NewFile(path),
+    destination: Callable[[Path, FileRange], NewFile] = lambda path, _: NewFile(path),
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
-    fsync: bool = False,
     sizes: Mapping[Hash, int] = MappingProxyType({}),
-    limits: Limits = NO_LIMITS,
-    cache: ChunkCache | None = None,
-    emit: Emit = ignore,
-    suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
 ) -> Generator[tuple[Hash, Downloaded]]:
     """Write files to their paths, and yield what was done for each, in order, once it is there.
 
-    ``files`` is read to its end first. ``destination`` makes the place of a file that is loaded alone. A file that
-    fails is handed to ``on_error`` and the others go on; without ``on_error`` its error is raised. ``cas`` is
-    interrupted when this ends early, so all of its calls have to belong to this one. ``sizes`` are those of files
-    that were told by another than the Cas.
+    ``files`` is read to its end first. ``destination`` makes the place of a file: of one that is in memory already its
+    range has an end. A file that fails is handed to ``on_error`` and the others go on; without ``on_error`` its error
+    is raised. The Cas is interrupted when this ends early, so all of its calls have to belong to this one. ``sizes``
+    are those of files that were told by another than the Cas.
     """
-    places, wanted = read_wanted(files, resolve)
-    batches = [wanted[at : at + MANY_FILES] for at in range(0, len(wanted), MANY_FILES)]
-    with _Transfer(cas, destination, progress or NoProgress(), fsync, sizes, limits, cache, emit, suite) as transfer:
+    places, requests = read_requests(files, resolve, sizes)
+    batches = [requests[at : at + MANY_FILES] for at in range(0, len(requests), MANY_FILES)]
+    with ManyFiles(downloader, destination, progress or NoProgress()) as under_way:
         begun = 0
         for place in places:
-            while begun < len(batches) and begun <= place.number // MANY_FILES + BATCHES_AHEAD:
-                transfer.begin(batches[begun])
+            number = 0 if place.request is None else place.request.number
+            while begun < len(batches) and begun <= number // MANY_FILES + BATCHES_AHEAD:
+                under_way.begin(batches[begun])
                 begun += 1
             try:
                 done = result_of(place.done)
@@ -93,104 +86,83 @@ def get_files(
                     raise
                 on_error(place.path, error)
             else:
-                yield place.file, done
+                assert place.request is not None
+                yield place.request.file, done
 
 
-class _Transfer:
+class ManyFiles:
     """Downloads of some files that are under way. A context manager: when it is left, none is any more."""
 
     def __init__(
-        self,
-        cas: Cas,
-        destination: Callable[[Path, Hash], NewFile],
-        progress: Progress,
-        fsync: bool,
-        sizes: Mapping[Hash, int],
-        limits: Limits,
-        cache: ChunkCache | None,
-        emit: Emit,
-        suite: AlgorithmSuite,
+        self, downloader: Downloader, destination: Callable[[Path, FileRange], NewFile], progress: Progress
     ) -> None:
-        self._cas = cas
+        self._context = downloader.context(
+            workers=AT_A_TIME if downloader.is_remote else min(AT_A_TIME, usable_cores())
+        )
         self._destination = destination
         self._progress = progress
-        self._fsync = fsync
-        self._sizes = sizes
-        self._emit = emit
-        self._suite = suite
-        at_a_time = AT_A_TIME if cas.is_remote else min(AT_A_TIME, usable_cores())
-        self._workers = Workers(cas, limits, emit, at_a_time)
-        held, share, large_share = _shares(limits, self._workers.at_a_time)
+        held, share, large_share = _shares(self._context.limits, self._context.workers.at_a_time)
         self._held = Held(held)
-        self._downloader = Downloader(cas, limits=share, cache=cache, emit=emit, suite=suite)
-        self._large_downloader = Downloader(cas, limits=large_share, cache=cache, emit=emit, suite=suite)
-        self._large: deque[Wanted] = deque()
+        self._downloader = downloader.within(share)
+        self._large_downloader = downloader.within(large_share)
+        self._large: deque[FileRequest] = deque()
         self._free_for_large = LARGE_AT_A_TIME
         self._lock = threading.Lock()
         self._asks_for_batches = True
-        self._begun: list[Wanted] = []
+        self._begun: list[FileRequest] = []
         self._failure: BaseException | None = None
 
-    def begin(self, files: Sequence[Wanted]) -> None:
+    def begin(self, files: Sequence[FileRequest]) -> None:
         """Let these files come. Raises what has ended all of them, if anything has."""
         self._begun += files
-        together = [wanted for wanted in files if wanted.file != Hash.ZERO]
+        together = [request for request in files if request.file != Hash.ZERO]
         if len(together) < 2 or not self._asks_for_batches:
             self._load_alone(files)
         else:
             self._start(partial(self._ask, together))
-            self._load_alone([wanted for wanted in files if wanted.file == Hash.ZERO])
+            self._load_alone([request for request in files if request.file == Hash.ZERO])
 
     def _start(self, work: Callable[[], None]) -> None:
         """Do something. It handles the errors of files: any other one is the end of all of them, and soon."""
+        workers = self._context.workers
 
         def guarded() -> None:
             try:
-                self._workers.check()
+                workers.check()
                 work()
             except BaseException as error:
                 # Of those that fail because others were stopped, none says what has ended all of them.
                 failure = self._failure = self._failure or error
-                self._workers.stop(interrupt=False)
-                for wanted in self._begun:
-                    wanted.fail(failure)
+                workers.stop(interrupt=False)
+                for request in self._begun:
+                    request.fail(failure)
 
         try:
-            self._workers.start(guarded)
+            workers.start(guarded)
         except InterruptedCallError as stopped:
             raise self._failure or stopped from None
 
     # Together
 
-    def _ask(self, files: Sequence[Wanted]) -> None:
-        found = self._reconstruct([wanted.file for wanted in files])
+    def _ask(self, files: Sequence[FileRequest]) -> None:
+        found = self._reconstruct([request.file for request in files])
         if found is None:
             self._load_alone(files)
             return
-        by_hash = {wanted.file: wanted for wanted in files}
-        batch = Batch(
-            found,
-            self._cas,
-            self._workers,
-            self._held,
-            lambda file, data: self._write(by_hash[file], data),
-            emit=self._emit,
-            suite=self._suite,
-        )
-        for file, size in batch.sizes.items():
-            by_hash[file].is_announced = True
-            self._progress.total(size * len(by_hash[file].places))
-        others = [wanted for wanted in files if not wanted.is_announced]
-        large = {wanted.file for wanted in others if _size(found.files[wanted.file]) >= LARGE_BYTES}
-        self._load_alone([wanted for wanted in others if wanted.file not in large])
-        self._load_large([wanted for wanted in others if wanted.file in large])
+        batch = Batch(found, files, self._context, self._held, self._write)
+        for request in batch.files:
+            request.is_announced = True
+            self._progress.total(request.size * len(request.places))
+        others = [request for request in files if not request.is_announced]
+        large = {request.file for request in others if _size(found.files[request.file]) >= LARGE_BYTES}
+        self._load_alone([request for request in others if request.file not in large])
+        self._load_large([request for request in others if request.file in large])
         for part in batch.parts:
-            needing = {file: by_hash[file] for file in batch.files_of(part)}
-            self._start(partial(self._fetch, batch, part, needing))
+            self._start(partial(self._fetch, batch, part))
 
     def _reconstruct(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         try:
-            return self._cas.reconstruct_many(files)
+            return self._context.cas.reconstruct_many(files)
         except InterruptedCallError:
             raise
         except NotFoundError:
@@ -200,33 +172,32 @@ class _Transfer:
             self._asks_for_batches = False
             return None
 
-    def _fetch(self, batch: Batch, part: Part, files: dict[Hash, Wanted]) -> None:
-        for ended in batch.fetch(part):
-            wanted = files[ended.file]
-            if ended.is_written:
-                wanted.written(ended.size, ended.fetched_bytes)
+    def _fetch(self, batch: Batch, part: Part) -> None:
+        for request in batch.fetch(part):
+            if request.is_written:
+                request.succeed()
             else:
-                wanted.wasted_bytes = ended.fetched_bytes
-                self._load_alone([wanted])
+                self._load_alone([request])
 
-    def _write(self, wanted: Wanted, data: memoryview) -> None:
-        for place in wanted.places:
+    def _write(self, request: FileRequest, data: memoryview) -> None:
+        wanted = FileRange(request.file, 0, request.size)
+        for place in request.places:
             try:
-                with NewFile(place.path, fsync=self._fsync) as new:
+                with self._destination(place.path, wanted) as new:
                     new.write_at(0, data)
                     new.commit(len(data))
             except XetError as error:
-                place.error = error
+                place.fail(error)
             else:
                 self._progress.advance(logical=len(data))
 
     # One by one
 
-    def _load_alone(self, files: Iterable[Wanted]) -> None:
-        for wanted in files:
-            self._start(partial(self._load, wanted, self._downloader))
+    def _load_alone(self, files: Iterable[FileRequest]) -> None:
+        for request in files:
+            self._start(partial(self._load, request, self._downloader))
 
-    def _load_large(self, files: Iterable[Wanted]) -> None:
+    def _load_large(self, files: Iterable[FileRequest]) -> None:
         with self._lock:
             self._large.extend(files)
             begun = min(self._free_for_large, len(self._large))
@@ -240,46 +211,32 @@ class _Transfer:
                 if not self._large:
                     self._free_for_large += 1
                     return
-                wanted = self._large.popleft()
-            self._load(wanted, self._large_downloader)
+                request = self._large.popleft()
+            self._load(request, self._large_downloader)
 
-    def _load(self, wanted: Wanted, downloader: Downloader) -> None:
+    def _load(self, request: FileRequest, downloader: Downloader) -> None:
+        progress = _Announced(self._progress) if request.is_announced else self._progress
+        wanted = FileRange(request.file, size=request.told_size)
+        # A place where the file is already: from there it is copied, and not fetched again.
         there: Path | None = None
-        for place in wanted.places:
+        for place in request.places:
             try:
-                done = self._download(wanted, place, there, downloader)
+                new = self._destination(place.path, wanted)
+                done = downloader.write(wanted, new, progress, base=there)
             except InterruptedCallError:
                 raise
             except XetError as error:
                 place.fail(error)
                 continue
-            place.done.set_result(replace(done, fetched_bytes=done.fetched_bytes + wanted.wasted_bytes))
-            wanted.wasted_bytes = 0
+            place.done.set_result(replace(done, fetched_bytes=done.fetched_bytes + request.fetched_bytes))
+            request.fetched_bytes = 0
             there = place.path if done.size else None
-
-    def _download(self, wanted: Wanted, place: Place, there: Path | None, downloader: Downloader) -> Downloaded:
-        """``there`` is where the file is already, so that it is copied and not fetched again."""
-        progress = _Announced(self._progress) if wanted.is_announced else self._progress
-        with ExitStack() as stack:
-            old = None if there is None else stack.enter_context(OldVersion(there))
-            new = stack.enter_context(self._destination(place.path, wanted.file))
-            done = downloader.download(
-                wanted.file,
-                new.write_at,
-                progress=progress,
-                base=old,
-                journal=new.journal,
-                size=self._sizes.get(wanted.file),
-                make_room=new.make_room,
-            )
-            new.commit(done.size)
-        return done
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._workers.join()
+        self._context.workers.join()
 
 
 class _Announced:

@@ -11,25 +11,24 @@ from xetstore import _kernel
 from xetstore.errors import HashMismatchError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
-from xetstore.protocol.suite import HASH_BYTES, AlgorithmSuite
-from xetstore.transfer.download.parts import Run, Window
+from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
+from xetstore.transfer.download.plan import Run, Window
 
 SPOOL_BYTES: Final = 16 << 20
 """Bytes up to which the chunk hashes of a file, which may be looked at again, are in memory; then on disk."""
 
 
 class FileCheck:
-    """Collects the chunks of a file in order. Not thread-safe; close it, or use it as a context manager.
+    """Collects the chunks of ``file`` in order. Not thread-safe; close it, or use it as a context manager.
 
     Only of a whole file is the hash known; where the Cas does not tell those of its chunks, they are kept, so that they
     can be compared with what a second look finds.
     """
 
-    def __init__(self, file: Hash, *, is_whole: bool, suite: AlgorithmSuite) -> None:
-        self._file = file
-        self._suite = suite
+    def __init__(self, file: Hash, *, is_whole: bool) -> None:
+        self.file = file
         self._is_whole = is_whole
-        self._tree = _kernel.MerkleTree(suite.kernel)
+        self._tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
         self._hashes_told = True
         self._kept: RunSpool | None = None
 
@@ -49,7 +48,7 @@ class FileCheck:
     @property
     def is_right(self) -> bool:
         """False where a whole file is not what its hash says."""
-        return not self._is_whole or file_hash(Hash(self._tree.root()), self._suite) == self._file
+        return not self._is_whole or file_hash(Hash(self._tree.root())) == self.file
 
     @property
     def is_verified(self) -> bool:
@@ -63,14 +62,14 @@ class FileCheck:
 
     def mismatch(self, hint: str | None = None) -> HashMismatchError:
         """The error of a file that is not right."""
-        actual = file_hash(Hash(self._tree.root()), self._suite)
-        error = HashMismatchError("the file", expected=str(self._file), actual=str(actual))
+        actual = file_hash(Hash(self._tree.root()))
+        error = HashMismatchError("the file", expected=str(self.file), actual=str(actual))
         error.hint = hint
         return error
 
     def start_again(self) -> None:
         """Forget all chunks: they are added anew, by :meth:`add_run`."""
-        self._tree = _kernel.MerkleTree(self._suite.kernel)
+        self._tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
 
     def add_run(self, run: Run) -> None:
         """The next chunks, after :meth:`start_again`."""

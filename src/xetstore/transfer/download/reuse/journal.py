@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
+from xetstore.transfer.download.file_range import FileRange
 
 RECORD_CHUNKS: Final = 256
 """The most chunks of a record: they are lost where it is torn."""
@@ -37,17 +37,15 @@ _READ_BYTES: Final = 1 << 20
 
 
 class DownloadJournal:
-    """The record of what attempts at bytes ``[start, end)`` of ``file`` wrote, earlier ones and this one. Thread-safe.
+    """The record of what attempts at a range of a file wrote, earlier ones and this one. Thread-safe.
 
     ``fd`` is the journal, ``data_fd`` the partial file, both open for reading and writing, and closed by the caller
     after :meth:`close`. Positions are those in the whole file. ``path`` is the destination.
     """
 
-    def __init__(
-        self, fd: int, data_fd: int, path: Path, file: Hash, start: int, end: int | None, *, is_new: bool = False
-    ) -> None:
+    def __init__(self, fd: int, data_fd: int, path: Path, wanted: FileRange, *, is_new: bool = False) -> None:
         self.path = path
-        self.start = start
+        self.start = wanted.start
         self._fd = fd
         self._data_fd = data_fd
         self._lock = threading.Lock()
@@ -55,7 +53,8 @@ class DownloadJournal:
         self._positions = array("Q")
         self._offsets = array("Q")
         self._recorded_bytes = 0
-        head = _HEADER.pack(_MAGIC, file.digest, start, _OPEN_END if end is None else end, 0)
+        end = _OPEN_END if wanted.end is None else wanted.end
+        head = _HEADER.pack(_MAGIC, wanted.file.digest, wanted.start, end, 0)
         self._header = head[:-4] + zlib.crc32(head[:-4]).to_bytes(4, "little")
         if is_new or os.pread(fd, len(self._header), 0) != self._header:
             os.ftruncate(fd, 0)

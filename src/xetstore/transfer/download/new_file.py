@@ -1,10 +1,9 @@
-"""Destinations of downloads: a file that appears whole under its name or not at all."""
+"""NewFile: a destination of a download that appears whole under its name or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -24,14 +23,9 @@ from xetstore.errors import (
     kind_of,
 )
 from xetstore.platform import forks
-from xetstore.platform.locks import Flock, Lock, try_lock
-from xetstore.protocol.hashes import Hash
 from xetstore.sizes import size_text
-from xetstore.transfer.download.journal import DownloadJournal
+from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
-
-KEPT_BYTES: Final = 8 << 20
-"""The least that an interrupted download leaves to be kept: less is fetched again in no time."""
 
 RESERVE_SHARE: Final = 64
 RESERVE_BYTES: Final = 1 << 30
@@ -62,7 +56,7 @@ class NewFile:
         self._reserve = reserve
         self._until_look = FIRST_LOOK_BYTES
         # None once it has its name: from then on the temporary one may be another process's.
-        self._temporary: Path | None = _hidden(self._destination, f"{secrets.token_hex(4)}.incomplete")
+        self._temporary: Path | None = hidden_name(self._destination, f"{secrets.token_hex(4)}.incomplete")
         self._data = _OpenFile()
         self._generation = forks.generation()
 
@@ -138,7 +132,7 @@ class NewFile:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
         if isinstance(error, IntegrityError):
-            _add_hint(error, "the destination was not touched")
+            add_hint(error, "the destination was not touched")
 
     def _open(self) -> None:
         assert self._temporary is not None
@@ -166,111 +160,6 @@ class NewFile:
 
     def _reserve_was_reached(self) -> None:
         """More was written than could be told before, as where one chunk makes all of a file: it is not kept."""
-
-
-class PartialFile(NewFile):
-    """A :class:`NewFile` that goes on with what an earlier attempt at the same destination left.
-
-    It is found by the file's hash and the range; beside it is a :class:`DownloadJournal` of what was written. After an
-    error of the network or the disk both are kept, and the error says so; after an interruption only with ``keep``;
-    after an IntegrityError never. One that finds another at work on the same file writes one of its own, which
-    cannot be continued.
-    """
-
-    def __init__(
-        self,
-        destination: Path,
-        file: Hash,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        keep: bool = False,
-        fsync: bool = False,
-        reserve: bool = False,
-        flock: Flock = fcntl.flock,
-    ) -> None:
-        super().__init__(destination, fsync=fsync, reserve=reserve)
-        span = "" if (start, end) == (0, None) else f"-{start}-{'' if end is None else end}"
-        self._flock = flock
-        self._may_be_kept = True
-        self._shared = _hidden(self._destination, f"{str(file)[:12]}{span}.incomplete")
-        self._journal_path = self._shared.with_name(f"{self._shared.name}.journal")
-        self._request = (file, start, end)
-        self._keep = keep
-        self._journal_fd = -1
-        self._journal: DownloadJournal | None = None
-
-    @property
-    def journal(self) -> DownloadJournal | None:
-        """The journal for the downloader, beside :meth:`write_at`; None where another one is at work."""
-        return self._journal
-
-    def _open(self) -> None:
-        journal_fd = _lock(self._journal_path, self._flock)
-        if journal_fd is None:
-            super()._open()
-            return
-        self._journal_fd = journal_fd
-        try:
-            fd = _open_own(self._shared)
-            if fd is not None:
-                self._temporary = self._shared
-                self._data.open(fd)
-                is_new = os.fstat(fd).st_size == 0
-                self._journal = DownloadJournal(journal_fd, fd, self._destination, *self._request, is_new=is_new)
-                return
-        except OSError:
-            self._close()
-            self._forget_journal()
-            raise
-        self._forget_journal()
-        super()._open()
-
-    def _close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-        super()._close()
-
-    def commit(self, size: int) -> None:
-        """Give the file its size and its name."""
-        super().commit(size)
-        self._forget_journal()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._generation != forks.generation():
-            return
-        if self._journal is None or not self._is_kept(self._journal, error):
-            super().__exit__(kind, error, traceback)
-            self._forget_journal()
-            return
-        self._close()
-        # Closing would not do where a child that was forked meanwhile has a copy.
-        fcntl.flock(self._journal_fd, fcntl.LOCK_UN)
-        os.close(self._journal_fd)
-        self._journal_fd = -1
-        if isinstance(error, XetError):
-            _add_hint(error, "the same command goes on where it stopped")
-
-    def _is_kept(self, journal: DownloadJournal, error: BaseException | None) -> bool:
-        if error is None or isinstance(error, IntegrityError) or not self._may_be_kept:
-            return False
-        if journal.recorded_bytes < KEPT_BYTES:
-            return False
-        given_up = not isinstance(error, Exception) or isinstance(error, InterruptedCallError)
-        return self._keep or not given_up
-
-    def _reserve_was_reached(self) -> None:
-        self._may_be_kept = False
-
-    def _forget_journal(self) -> None:
-        """Remove the journal, and with its descriptor let go of the lock."""
-        if self._journal_fd >= 0:
-            with contextlib.suppress(OSError):
-                self._journal_path.unlink()
-            os.close(self._journal_fd)
-            self._journal_fd = -1
 
 
 class _OpenFile:
@@ -305,7 +194,7 @@ class _OpenFile:
             os.close(fd)
 
 
-def _hidden(destination: Path, suffix: str) -> Path:
+def hidden_name(destination: Path, suffix: str) -> Path:
     """A name beside the destination, of a length that any file system takes."""
     name = os.fsencode(destination.name)[:_NAME_BYTES].decode(errors="ignore")
     return destination.with_name(f".{name}.{suffix}")
@@ -323,46 +212,6 @@ def _regular(path: Path) -> Path:
     except OSError as error:
         raise _destination_error(path, error) from error
     raise UsageError(f"{path} is not a file to write to", hint="give the name of a file")
-
-
-def _lock(path: Path, flock: Flock) -> int | None:
-    """Open a file of our own and lock it; None where another one holds it, or it cannot be locked."""
-    for _ in range(3):
-        fd = _open_own(path)
-        if fd is None:
-            return None
-        try:
-            lock = try_lock(fd, flock=flock)
-            # Its holder may have removed it between our two calls.
-            if lock is Lock.OURS and os.fstat(fd).st_nlink:
-                return fd
-        except OSError:
-            os.close(fd)
-            return None
-        os.close(fd)
-        if lock is Lock.TAKEN:
-            return None
-        if lock is Lock.MISSING:
-            # Without locks nothing can be continued, and no other process writes to it.
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return None
-    return None
-
-
-def _open_own(path: Path) -> int | None:
-    """Open or create a file under a name that others may know; None where it is not a file of this user."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
-            return None
-        raise
-    info = os.fstat(fd)
-    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink <= 1:
-        return fd
-    os.close(fd)
-    return None
 
 
 def _sync_directory(path: Path) -> None:
@@ -399,7 +248,8 @@ def _write_zeros(fd: int, offset: int, zeros: memoryview) -> None:
         _write(fd, start, zeros[start - offset : position - offset])
 
 
-def _add_hint(error: XetError, hint: str) -> None:
+def add_hint(error: XetError, hint: str) -> None:
+    """Add a hint to those that an error has."""
     error.hint = f"{error.hint}; {hint}" if error.hint else hint
 
 

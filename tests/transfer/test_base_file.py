@@ -13,7 +13,7 @@ from tests.strategies import splitmix64
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError
 from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.hashes import chunk_hash
-from xetstore.transfer.download.basis import OldVersion, _Table
+from xetstore.transfer.download.reuse.base_file import BaseFile, _Table
 
 DATA = splitmix64(5, 9 << 20)
 
@@ -25,19 +25,21 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
+def start_of(version: BaseFile, digest: bytes) -> int | None:
+    found = version.locate(digest)
+    return None if found is None else found[0]
+
+
 def test_every_chunk_of_the_old_version_is_found_and_read(old: Path) -> None:
-    with OldVersion(old) as version:
+    with BaseFile(old) as version:
         position = 0
         for digest, length in chunk_bytes(DATA):
-            assert version.find(digest.digest, length) == position
-            assert version.find(digest.digest, None) == position
-            assert version.find(digest.digest, length + 1) is None
             assert version.locate(digest.digest) == (position, length)
             view = memoryview(bytearray(length))
             version.read(position, view)
             assert chunk_hash(view) == digest
             position += length
-        assert version.find(bytes(32), None) is None
+        assert version.locate(bytes(32)) is None
 
 
 def test_of_equal_chunks_the_first_is_found(tmp_path: Path) -> None:
@@ -46,24 +48,24 @@ def test_of_equal_chunks_the_first_is_found(tmp_path: Path) -> None:
         out.write(DATA[:1000])
         out.truncate(20 << 20)
     chunks = chunk_bytes(path.read_bytes())
-    with OldVersion(path) as version:
-        assert version.find(chunks.digest(5), None) == sum(chunks.sizes[:1])
+    with BaseFile(path) as version:
+        assert start_of(version, chunks.digest(5)) == sum(chunks.sizes[:1])
 
 
 def test_an_old_version_that_was_removed_can_still_be_read(old: Path) -> None:
     """So that a new version can be written in place of the old one."""
-    with OldVersion(old) as version:
+    with BaseFile(old) as version:
         old.unlink()
         first = chunk_bytes(DATA)
-        assert version.find(first.digest(3), None) == sum(first.sizes[:3])
+        assert start_of(version, first.digest(3)) == sum(first.sizes[:3])
         view = memoryview(bytearray(100))
         version.read(200, view)
         assert view == DATA[200:300]
 
 
 def test_an_old_version_that_changes_gives_what_is_there_or_an_error(old: Path) -> None:
-    with OldVersion(old) as version:
-        assert version.find(bytes(32), None) is None
+    with BaseFile(old) as version:
+        assert version.locate(bytes(32)) is None
         os.truncate(old, 1000)
         view = memoryview(bytearray(100))
         version.read(900, view)
@@ -73,15 +75,15 @@ def test_an_old_version_that_changes_gives_what_is_there_or_an_error(old: Path) 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="does not exist"):
-        OldVersion(tmp_path / "missing")
+        BaseFile(tmp_path / "missing")
     with pytest.raises(UsageError, match="is a directory"):
-        OldVersion(tmp_path)
+        BaseFile(tmp_path)
 
 
 def test_an_empty_old_version_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    with OldVersion(tmp_path / "empty") as version:
-        assert version.find(bytes(32), None) is None
+    with BaseFile(tmp_path / "empty") as version:
+        assert version.locate(bytes(32)) is None
 
 
 def test_nothing_is_read_that_nobody_asks_for(old: Path) -> None:
@@ -94,18 +96,18 @@ def test_nothing_is_read_that_nobody_asks_for(old: Path) -> None:
         def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
             seen.append(-logical)
 
-    with OldVersion(old, progress=Watch()) as version:
+    with BaseFile(old, progress=Watch()) as version:
         assert seen == []
         for _ in range(3):
-            version.find(bytes(32), None)
+            version.locate(bytes(32))
         assert sum(seen) == 0
         assert max(seen) == len(DATA)
         version.close()
-        assert version.find(bytes(32), None) is None
-    with OldVersion(old) as version:
+        assert version.locate(bytes(32)) is None
+    with BaseFile(old) as version:
         pass
     with pytest.raises(ValueError, match="closed"):
-        version.find(bytes(32), None)
+        version.locate(bytes(32))
 
 
 @settings(max_examples=100)

@@ -1,4 +1,4 @@
-"""Parts of a file to fetch, by position in the file: windows, their fetches, and the rest of these."""
+"""The plan of a window: the parts to fetch, by position in the file, and what is left of them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from xetstore.platform import forks
 from xetstore.platform.locks import Lock, try_lock, unlock
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.cache.files import entry_range
+from xetstore.transfer.download.reuse.cache_entry import entry_range
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

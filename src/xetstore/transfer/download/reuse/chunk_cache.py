@@ -22,8 +22,8 @@ from xetstore.platform import forks
 from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.cache.files import EntryFile, entry_name, entry_range, header
-from xetstore.transfer.cache.folder import CacheFolder
+from xetstore.transfer.download.reuse.cache_entry import EntryFile, entry_name, entry_range, header
+from xetstore.transfer.download.reuse.cache_folder import CacheFolder
 from xetstore.transfer.waiting import wait_all
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A base file, an older version as a rule, as a source of chunks: only the changes are fetched."""
+"""BaseFile: a local file, an older version as a rule, whose chunks are not fetched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from xetstore.errors import SourceChangedError
-from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
+from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan, source_error
 
@@ -19,7 +19,7 @@ _OFFSET_BITS: Final = 44
 _BUCKETS: Final = 256
 
 
-class OldVersion:
+class BaseFile:
     """A local file that is read once, when the first chunk is looked for. Thread-safe; close it, or use ``with``.
 
     Holds 16 bytes a chunk (26 MB for 100 GB), by the first 8 bytes of its hash: the reader compares the whole hash
@@ -33,10 +33,7 @@ class OldVersion:
         *,
         threads: int | None = None,
         progress: Progress | None = None,
-        suite: AlgorithmSuite = XET_GEARHASH_BLAKE3,
     ) -> None:
-        if suite.max_chunk_bytes >> _LENGTH_BITS:
-            raise ValueError(f"chunks of {suite.max_chunk_bytes} bytes are too long for this table")
         self.path = path
         self._lock = threading.Lock()
         self._table: _Table | None = None
@@ -63,11 +60,6 @@ class OldVersion:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def find(self, digest: bytes, length: int | None) -> int | None:
-        """The offset of a chunk with this hash and, unless None, this length; None if there is none."""
-        found = self.locate(digest)
-        return found[0] if found is not None and length in (None, found[1]) else None
 
     def locate(self, digest: bytes) -> tuple[int, int] | None:
         """Offset and length of a chunk with this hash; None if there is none."""

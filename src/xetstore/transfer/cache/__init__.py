@@ -1,1 +1,0 @@
-"""The chunk cache: verified pieces of xorbs in a folder that processes share."""

@@ -1,0 +1,47 @@
+"""Context: all that a download works with, as one value."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from xetstore.errors import XetError
+from xetstore.events import Emit
+from xetstore.interfaces import Cas
+from xetstore.limits import Limits
+from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.reuse.reuse import Reuse
+from xetstore.transfer.download.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The Cas that a download reads, its threads and bounds, and all that is here already."""
+
+    cas: Cas
+    workers: Workers
+    limits: Limits
+    emit: Emit
+    reuse: Reuse = field(default_factory=Reuse)
+
+    def suspect(self, xorb: Hash) -> None:
+        """Say that bytes of a xorb came out wrong, so that its store looks at it, and the next put heals it."""
+        with suppress(XetError):  # the error that led here is the one to tell
+            self.cas.suspect(xorb)
+
+    @property
+    def damage_hint(self) -> str:
+        """The hint for a xorb that came out wrong twice."""
+        if self.cas.is_remote:
+            return (
+                "it came so twice, with fresh addresses: put the file again, or ask the server's operator to check"
+                " its store"
+            )
+        return "put the file again, and what is damaged is stored anew; `xet check --read-data` lists what else is"
+
+    @property
+    def answer_hint(self) -> str:
+        """The hint for answers of a Cas that do not fit together."""
+        if self.cas.is_remote:
+            return "the server, or something before it, gives wrong answers: try again, then tell who runs it"
+        return "`xet check` lists what is damaged"

@@ -1,0 +1,1 @@
+"""Bytes that are here already and need not come again: an earlier attempt, a base file, the chunk cache."""
