@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from xetstore import _kernel
 from xetstore.access.tenant import DedupDomain, Tenant
 from xetstore.cas.cover import cover
 from xetstore.cas.footers import FooterCache
@@ -17,6 +16,7 @@ from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import IntegrityError, StorageFullError, UnavailableError
 from xetstore.interfaces import BlobStore
+from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
@@ -181,7 +181,7 @@ def answer_with(
 
 def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: float) -> Shard:
     # A key of its own for each tenant: what two of them are told cannot be compared.
-    key = _kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
+    key = kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
     return Shard(xorbs=tuple(entries)).keyed(key, int(now), int(now) + ANSWER_SECONDS)
 
 

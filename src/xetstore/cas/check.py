@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
-from xetstore import _kernel
 from xetstore.cas.claims import term_fault
 from xetstore.cas.index import XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -16,6 +15,7 @@ from xetstore.cas.layout import SHARDS, XORBS, named_by, shard_key, xorb_key
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError, NotFoundError
 from xetstore.interfaces import BlobInfo
+from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash, chunk_hash, file_hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
@@ -234,7 +234,7 @@ class _Check:
             edges = reader.edges_of(record.hash)
         if not self.broken.isdisjoint(rows):
             return None  # reported with the xorb
-        tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
+        tree = kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
         first_uses: dict[Hash, int] = {}
         for i, term in enumerate(terms):
             chunks = self.cas.footers.get(rows[term.xorb]).chunks

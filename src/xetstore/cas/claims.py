@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
-from xetstore import _kernel
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.errors import RejectedShardError
 from xetstore.interfaces import MANY_CHUNKS
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash
@@ -88,7 +88,7 @@ class ClaimCheck:
     def _check_file(self, entry: FileEntry, go_on: Callable[[], None]) -> None:
         if entry.verification is None and entry.terms:
             raise _rejected(f"file {entry.hash} has no verification hashes")
-        tree = _kernel.MerkleTree(self._suite.kernel)
+        tree = kernel.MerkleTree(self._suite.kernel)
         done = 0
         for i, (term, verification) in enumerate(zip(entry.terms, entry.verification or (), strict=True)):
             run = self._run(term, f"term {i} of file {entry.hash}")

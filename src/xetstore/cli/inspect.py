@@ -77,10 +77,10 @@ def _parse(data: bytes) -> XorbInfo | Shard:
 
 def _xorb_chunks(xorb: XorbInfo, data: bytes) -> Iterator[tuple[str, int, int, int, str]]:
     """Hash, raw length, start and end in the file, and scheme of each chunk."""
-    from xetstore import _kernel
+    from xetstore.protocol import kernel
     from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 
-    _, _, schemes = _kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, data)
+    _, _, schemes = kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, data)
     start = 0
     for (name, length), end, scheme in zip(xorb.chunks, memoryview(xorb.ends).cast("Q"), schemes, strict=True):
         yield str(name), length, start, end, _SCHEMES[scheme]

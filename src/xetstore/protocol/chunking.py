@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from xetstore import _kernel
+from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
@@ -80,4 +80,4 @@ ChunkList.EMPTY = ChunkList(b"", b"")
 
 def chunk_bytes(data: Buffer, *, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3, threads: int = 1) -> ChunkList:
     """Cut and hash data that is there as a whole; nothing for no bytes."""
-    return ChunkList(*_kernel.find_chunks(suite.kernel, data, final=True, threads=threads))
+    return ChunkList(*kernel.find_chunks(suite.kernel, data, final=True, threads=threads))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from xetstore import _kernel
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, ChunkIndex, KnownXorb, Revision, Run, split_hashes
@@ -217,7 +217,7 @@ class DedupPlanner:
         filling = self._index.filling
         packed = bytes(filling.hashes)
         keyed: dict[bytes | None, list[bytes]] = {
-            key: split_hashes(_kernel.keyed_hashes(key, packed)) for key in self._index.keys if key is not None
+            key: split_hashes(kernel.keyed_hashes(key, packed)) for key in self._index.keys if key is not None
         }
         runs: list[Run] = []
         start = kept = 0  # where a run of what is kept begins, and what is its index from now on
@@ -269,7 +269,7 @@ class DedupPlanner:
         left = dict.fromkeys(digest for digest in split_hashes(chunks.hashes) if digest not in plain)
         for key in self._index.keys:
             if key is not None and left:
-                keyed = split_hashes(_kernel.keyed_hashes(key, b"".join(left)))
+                keyed = split_hashes(kernel.keyed_hashes(key, b"".join(left)))
                 known = [digest for digest, hidden in zip(left, keyed, strict=True) if self._index.find(key, hidden)]
                 for digest in known:
                     del left[digest]
@@ -468,7 +468,7 @@ class _PlannedBlock:
 
 def _as_keyed(key: bytes | None, hashes: bytes) -> bytes:
     """Packed hashes as they are known under a key."""
-    return hashes if key is None else _kernel.keyed_hashes(key, hashes)
+    return hashes if key is None else kernel.keyed_hashes(key, hashes)
 
 
 def _matching(xorb: KnownXorb, index: int, digests: list[bytes], start: int) -> int:

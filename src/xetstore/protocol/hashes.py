@@ -7,8 +7,8 @@ import struct
 from functools import total_ordering
 from typing import TYPE_CHECKING, ClassVar
 
-from xetstore import _kernel
 from xetstore.errors import UsageError
+from xetstore.protocol import kernel
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ Hash.ZERO = Hash(bytes(HASH_BYTES))
 
 def chunk_hash(data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The hash of one chunk's bytes (6.1)."""
-    return Hash(_kernel.keyed_hash(suite.data_key, data))
+    return Hash(kernel.keyed_hash(suite.data_key, data))
 
 
 def xorb_hash(hashes: Buffer, lengths: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The name of a xorb: the merkle root over its chunks, packed 32-byte hashes and u64 lengths (6.2.3)."""
-    return Hash(_kernel.merkle_root(suite.kernel, hashes, lengths))
+    return Hash(kernel.merkle_root(suite.kernel, hashes, lengths))
 
 
 def file_hash(root: Hash, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
@@ -96,9 +96,9 @@ def file_hash(root: Hash, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """
     if root == Hash.ZERO:
         return Hash.ZERO
-    return Hash(_kernel.keyed_hash(suite.file_key, root.digest))
+    return Hash(kernel.keyed_hash(suite.file_key, root.digest))
 
 
 def verification_hash(hashes: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The verification hash of a term: keyed hash over its packed raw chunk hashes (6.4)."""
-    return Hash(_kernel.keyed_hash(suite.verification_key, hashes))
+    return Hash(kernel.keyed_hash(suite.verification_key, hashes))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
-from xetstore import _kernel
 from xetstore.errors import FormatError, UsageError
+from xetstore.protocol import kernel
 from xetstore.protocol.chunk_table import CHUNK_TABLE_ENTRY, chunk_table
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
@@ -169,7 +169,7 @@ class Shard:
         if self.key is not None:
             raise ValueError("the hashes of this shard are keyed already")
         xorbs = tuple(
-            replace(xorb, chunks=ChunkList(_kernel.keyed_hashes(key, xorb.chunks.hashes), xorb.chunks.lengths))
+            replace(xorb, chunks=ChunkList(kernel.keyed_hashes(key, xorb.chunks.hashes), xorb.chunks.lengths))
             for xorb in self.xorbs
         )
         return Shard((), xorbs, key, created_at, expires_at)

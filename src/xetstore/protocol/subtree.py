@@ -31,8 +31,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from xetstore import _kernel
 from xetstore.errors import FormatError, UsageError
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
@@ -272,17 +272,17 @@ def _groups(cuts: Sequence[int], start: int, end: int, suite: AlgorithmSuite) ->
 def _nodes(entries: ChunkList, groups: Iterable[tuple[int, int]], suite: AlgorithmSuite) -> ChunkList:
     hashes: list[bytes] = []
     sizes = array("Q")
-    every, kernel = entries.sizes, suite.kernel
+    every = entries.sizes
     for first, end in groups:
         size = sum(every[first:end])
         if end - first > 1:
             # The root over the children of one node is that node.
             packed = entries.hashes[first * HASH_BYTES : end * HASH_BYTES]
             lengths = entries.lengths[first * _LENGTH_BYTES : end * _LENGTH_BYTES]
-            hashes.append(_kernel.merkle_root(kernel, packed, lengths))
+            hashes.append(kernel.merkle_root(suite.kernel, packed, lengths))
         else:
             line = f"{Hash(entries.digest(first))} : {size}\n"  # 6.2.1
-            hashes.append(_kernel.keyed_hash(suite.node_key, line.encode("ascii")))
+            hashes.append(kernel.keyed_hash(suite.node_key, line.encode("ascii")))
         sizes.append(size)
     return ChunkList(b"".join(hashes), sizes.tobytes())
 

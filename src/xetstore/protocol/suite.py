@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from xetstore import _kernel
+from xetstore.protocol import kernel
 from xetstore.protocol.gear_table import GEAR_TABLE
 
 HASH_BYTES: Final = 32
@@ -60,9 +60,9 @@ class AlgorithmSuite:
         return self.max_xorb_bytes + CHUNK_HEADER_BYTES * self.max_xorb_chunks
 
     @cached_property
-    def kernel(self) -> _kernel.Suite:
+    def kernel(self) -> kernel.Suite:
         """This suite as the kernel's functions take it."""
-        return _kernel.Suite(
+        return kernel.Suite(
             gear_table=struct.pack("<256Q", *self.gear_table),
             min_chunk_bytes=self.min_chunk_bytes,
             max_chunk_bytes=self.max_chunk_bytes,

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from xetstore import _kernel
 from xetstore.errors import FormatError, HashMismatchError
-from xetstore.protocol import hashes
+from xetstore.protocol import hashes, kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import (
@@ -58,8 +57,8 @@ class CompressionPolicy(StrEnum):
 
     @property
     def kernel(self) -> int:
-        """The policy as ``_kernel.encode_chunks`` takes it."""
-        return {"auto": _kernel.AUTO, "none": _kernel.NONE, "lz4": _kernel.LZ4, "bg4-lz4": _kernel.BG4_LZ4}[self.value]
+        """The policy as ``kernel.encode_chunks`` takes it."""
+        return {"auto": kernel.AUTO, "none": kernel.NONE, "lz4": kernel.LZ4, "bg4-lz4": kernel.BG4_LZ4}[self.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +258,7 @@ class XorbVerifier:
     def _verify(self, data: memoryview, *, final: bool) -> int:
         base = self._region_bytes
         try:
-            chunk_hashes, lengths, ends = _kernel.verify_chunks(
+            chunk_hashes, lengths, ends = kernel.verify_chunks(
                 self._suite.kernel,
                 data,
                 final=final,
@@ -332,7 +331,7 @@ class XorbBuilder:
         base = self._end
         with memoryview(self._body) as body, body[base:] as out:
             ends = memoryview(
-                _kernel.encode_chunks(self._suite.kernel, pieces, chunks.lengths, out, policy=policy, threads=threads)
+                kernel.encode_chunks(self._suite.kernel, pieces, chunks.lengths, out, policy=policy, threads=threads)
             ).cast("Q")
         first = self._chunk_count
         if len(ends):

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from xetstore import _kernel
 from xetstore.errors import IntegrityError, NotFoundError, UnavailableError, XetError
 from xetstore.events import FellBack
+from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.calls import Call
 from xetstore.remote.problems import problem_of
@@ -85,7 +85,7 @@ class XorbUpload:
         """Send it by a grant. True if it is new; None if it has to be posted."""
         document = {
             "length": len(self._body),
-            "checksum": {"algo": "crc64nvme", "value": str(_kernel.crc64_nvme(self._body))},
+            "checksum": {"algo": "crc64nvme", "value": str(kernel.crc64_nvme(self._body))},
         }
         asked = msgspec.json.encode(document)
         for _ in range(MAX_GRANTS):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from xetstore import _kernel
 from xetstore.errors import (
     HashMismatchError,
     IntegrityError,
@@ -20,6 +19,7 @@ from xetstore.errors import (
     UsageError,
 )
 from xetstore.interfaces import MANY_CHUNKS, Cas
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import Term
@@ -244,7 +244,7 @@ class CasContract:
         assert answer.expires_at > answer.created_at > 0
         [entry] = answer.xorbs
         assert entry.hash == sample.xorb.hash
-        assert entry.chunks.hashes == _kernel.keyed_hashes(answer.key, sample.xorb.chunks.hashes)
+        assert entry.chunks.hashes == kernel.keyed_hashes(answer.key, sample.xorb.chunks.hashes)
         assert entry.chunks.lengths == sample.xorb.chunks.lengths
 
     def test_several_chunks_can_be_asked_for_at_once(self, cas: Cas) -> None:
@@ -262,7 +262,7 @@ class CasContract:
             assert answer.files == ()
             assert [entry.hash for entry in answer.xorbs[:2]] == [samples[one].xorb.hash, samples[other].xorb.hash]
             for entry, asked in zip(answer.xorbs, (firsts[one], firsts[other]), strict=False):
-                assert entry.chunks.digest(0) == _kernel.keyed_hash(answer.key, asked.digest)
+                assert entry.chunks.digest(0) == kernel.keyed_hash(answer.key, asked.digest)
         assert cas.find_chunks(_OTHER, Hash.ZERO) is None
 
     def test_only_so_many_chunks_can_be_asked_for_at_once(self, cas: Cas) -> None:

@@ -6,8 +6,8 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from xetstore import _kernel
 from xetstore.interfaces import Cas
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash
 from xetstore.protocol.reconstruction import Term, plan_fetches
@@ -53,7 +53,7 @@ def make_sample(data: bytes, *, before: bytes = b"", policy: CompressionPolicy =
 
 def entry_of(parts: list[tuple[Term, ChunkList]], *, sha256: bytes | None = None) -> FileEntry:
     """The entry of a file that is made of these terms, given with the chunks of each."""
-    tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
+    tree = kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
     for _, chunks in parts:
         tree.update(chunks.hashes, chunks.lengths)
     terms = tuple(term for term, _ in parts)
@@ -83,7 +83,7 @@ def read_back(cas: Cas, file: Hash, start: int = 0, end: int | None = None) -> b
             while count := stream.readinto(block):
                 body += block[:count]
         raw = bytearray((fetch.chunk_end - fetch.chunk_start) * XET_GEARHASH_BLAKE3.max_chunk_bytes)
-        _, lengths, _ = _kernel.decode_chunks(XET_GEARHASH_BLAKE3.kernel, body, raw, final=True)
+        _, lengths, _ = kernel.decode_chunks(XET_GEARHASH_BLAKE3.kernel, body, raw, final=True)
         sizes = memoryview(lengths).cast("Q")
         for place in planned.placements:
             at = sum(sizes[: place.chunk_start - fetch.chunk_start]) + place.skip

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xetstore import _kernel
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
 from xetstore.platform.threads import Threads
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
@@ -83,7 +83,7 @@ class FileScan:
         self._threads = threads or usable_cores()
         self._progress = progress or NoProgress()
         self._sha = hashlib.sha256() if sha256 else None
-        self._tree = _kernel.MerkleTree(_SUITE.kernel)
+        self._tree = kernel.MerkleTree(_SUITE.kernel)
         self._chunk_count = 0
         self._done = False
         try:
@@ -196,7 +196,7 @@ class FileScan:
         return filled
 
     def _cut(self, data: memoryview, *, final: bool, readers: list[Future[Any]] | None = None) -> Block:
-        hashes, lengths = _kernel.find_chunks(_SUITE.kernel, data, final=final, threads=self._threads)
+        hashes, lengths = kernel.find_chunks(_SUITE.kernel, data, final=final, threads=self._threads)
         self._tree.update(hashes, lengths)
         chunks = ChunkList(hashes, lengths)
         self._chunk_count += len(chunks)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from xetstore import _kernel
 from xetstore.errors import ForbiddenError, FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.events import Damaged, RangeFetched
 from xetstore.interfaces import ByteStream
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.buffers import piece_buffers
@@ -129,7 +129,7 @@ class PartFetch:
                     workers.arrived(count)
             workers.check()
             try:
-                hashes, lengths, used = _kernel.decode_chunks(
+                hashes, lengths, used = kernel.decode_chunks(
                     XET_GEARHASH_BLAKE3.kernel, body[:filled], raw, final=not left, threads=self._threads
                 )
             except FormatError as error:

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xetstore import _kernel
 from xetstore.errors import HashMismatchError
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
@@ -28,7 +28,7 @@ class FileCheck:
     def __init__(self, file: Hash, *, is_whole: bool) -> None:
         self.file = file
         self._is_whole = is_whole
-        self._tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
+        self._tree = kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
         self._hashes_told = True
         self._kept: RunSpool | None = None
 
@@ -69,7 +69,7 @@ class FileCheck:
 
     def start_again(self) -> None:
         """Forget all chunks: they are added anew, by :meth:`add_run`."""
-        self._tree = _kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
+        self._tree = kernel.MerkleTree(XET_GEARHASH_BLAKE3.kernel)
 
     def add_run(self, run: Run) -> None:
         """The next chunks, after :meth:`start_again`."""

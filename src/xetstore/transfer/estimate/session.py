@@ -10,8 +10,8 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Final
 
-from xetstore import _kernel
 from xetstore.interfaces import Cas
+from xetstore.protocol import kernel
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, KnownXorb, Revision, Run
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.estimate.picture import Kind
@@ -203,8 +203,8 @@ class EstimateSession:
         lengths = b"".join(block.chunks.lengths[8 * i : 8 * (i + 1)] for i in picked)
         raw = sum(map(len, pieces))
         room = bytearray(raw + CHUNK_HEADER_BYTES * len(picked))
-        ends = _kernel.encode_chunks(
-            XET_GEARHASH_BLAKE3.kernel, pieces, lengths, room, policy=_kernel.AUTO, threads=self._threads
+        ends = kernel.encode_chunks(
+            XET_GEARHASH_BLAKE3.kernel, pieces, lengths, room, policy=kernel.AUTO, threads=self._threads
         )
         draft.sampled += raw
         draft.encoded += memoryview(ends).cast("Q")[-1]

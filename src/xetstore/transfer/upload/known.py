@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from xetstore import _kernel
 from xetstore.events import CacheDisabled, Emit, ignore
 from xetstore.platform import forks
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.shard import Shard, XorbEntry
@@ -196,7 +196,7 @@ class KnownXorbs:
         keys: dict[int, bytes | None] = {_PLAIN: None}
         for key_id, key in self._keys:
             keys[key_id] = key
-            wanted.append(_prefixes(_kernel.keyed_hashes(key, hashes)))
+            wanted.append(_prefixes(kernel.keyed_hashes(key, hashes)))
         holders: dict[int, set[int]] = {}
         for prefix, xorb_id in file.holders([prefix for prefixes in wanted for prefix in prefixes]):
             holders.setdefault(xorb_id, set()).add(prefix)

@@ -11,7 +11,7 @@ import time
 from array import array
 from typing import Final
 
-from xetstore import _kernel
+from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES
 
@@ -43,7 +43,7 @@ def entry_range(name: str) -> tuple[int, int] | None:
 def header(xorb: Hash, chunk_start: int, ends: array[int], hashes: bytes) -> bytes:
     """The header before the chunks; ``ends`` are u32 and count from the first byte behind it."""
     head = _HEAD.pack(_MAGIC, _VERSION, xorb.digest, chunk_start, len(ends)) + ends.tobytes() + hashes
-    return head + _CHECKSUM.pack(_kernel.crc64_nvme(head))
+    return head + _CHECKSUM.pack(kernel.crc64_nvme(head))
 
 
 class EntryFile:
@@ -127,7 +127,7 @@ def _is_sound(head: bytes, xorb: Hash, chunk_start: int, count: int, body_bytes:
     return (
         head.startswith(told)
         and last_end == body_bytes
-        and checksum == _kernel.crc64_nvme(memoryview(head)[: -_CHECKSUM.size])
+        and checksum == kernel.crc64_nvme(memoryview(head)[: -_CHECKSUM.size])
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-from xetstore import _kernel
+from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 
@@ -64,7 +64,7 @@ def _checked(
         if not read(batch[first][3], data[start : ends[end - 1]]):
             good[first:end] = [False] * (end - first)
     lengths = array("Q", (length for _, length, _, _ in batch)).tobytes()
-    hashes = _kernel.hash_chunks(XET_GEARHASH_BLAKE3.kernel, data, lengths, threads=threads)
+    hashes = kernel.hash_chunks(XET_GEARHASH_BLAKE3.kernel, data, lengths, threads=threads)
     chunks = ChunkList(hashes, lengths)
     good = [known and chunks.digest(index) == batch[index][2] for index, known in enumerate(good)]
     for first, end in runs_of([True if known else None for known in good]):

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from xetstore import _kernel
 from xetstore.events import Emit, Resumed, ignore
+from xetstore.protocol import kernel
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.plan import Part, Run, Span, Window, leave_out
 from xetstore.transfer.download.reuse.base_chunks import of_base_file
@@ -96,7 +96,7 @@ class Reuse:
         ends: array[int] = array("Q")
         for piece in body:
             start = ends[-1] if ends else 0
-            _, packed, _ = _kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, piece)
+            _, packed, _ = kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, piece)
             ends.extend(start + end for end in memoryview(packed).cast("Q"))
         self._cache.put_later(fetch.xorb, fetch.chunk_start, body, chunks, ends)
 
