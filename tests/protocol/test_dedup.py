@@ -377,6 +377,15 @@ def test_a_stretch_of_copies_is_dropped_where_all_of_it_is_stored_and_only_there
         assert filled.chunk_count == 1 + STRETCH_CHUNKS + 1 - dropped
 
 
+def test_of_a_chunk_that_an_answer_has_several_times_the_longest_stretch_is_found() -> None:
+    planner = DedupPlanner()
+    planner.learn(answer("lone", chunks(1, 2, 3)))
+    planner.learn(answer("stretch", chunks(4, 1, 5, 1, 1, 1, 6, 1, 1)))
+    planner.learn(answer("other", chunks(1, 1)))
+    assert shape(planner.plan(chunks(1, 1, 1, 6))) == [(0, 3, 4, False)]
+    assert shape(planner.plan(chunks(5, 1))) == [(0, 2, 2, False)]
+
+
 def test_of_a_long_answer_what_comes_first_is_remembered() -> None:
     planner = DedupPlanner(max_known=100)
     xorbs = [XorbEntry(hash_of(str(i)), chunks(*range(20 * i, 20 * i + 20))) for i in range(10)]

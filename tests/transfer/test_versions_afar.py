@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.upload import placing
+from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.queries import BackgroundQueries
 from xetstore.transfer.upload.session import put_files
@@ -89,6 +91,23 @@ def test_versions_send_what_is_new_of_them_and_nothing_the_second_time(
         before = far.cas.totals()
         assert [report.new_bytes for report in far.put(write(tmp_path, version))] == [0] * len(version)
         assert far.cas.totals() == before
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_a_stretch_of_copies_is_found_again_beside_a_lone_one(far: FarCas, tmp_path: Path, remembers: bool) -> None:
+    """A file of holes is stored with a stretch of zeros once, though a chunk of zeros was stored alone before."""
+    content = Content(1)
+    lone = content.fresh(300_000) + bytes(400_000) + content.fresh(300_000)
+    holes = bytes(30 * MIB) + content.fresh(300_000)
+    files = {"lone": lone, "holes": holes}
+    with ExitStack() as stack:
+        known = stack.enter_context(KnownXorbs(tmp_path / "known")) if remembers else None
+        *_, first = put_files(far, write(tmp_path, files), known=known)
+        assert first.again_bytes == 64 * 131_072
+        assert [report.new_bytes for report in put_files(far, write(tmp_path, files), known=known)] == [0, 0]
+        files["holes"] += content.fresh(300_000)
+        _, longer = put_files(far, write(tmp_path, files), known=known)
+        assert (longer.again_bytes, longer.new_bytes < 500_000) == (0, True)
 
 
 def slowly(far: FarCas, rng: random.Random, chunks: tuple[Hash, ...]) -> Shard | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
@@ -149,8 +151,10 @@ class ChunkIndex:
                 break
             last = known = KnownXorb(entry.hash, answer.key, bytearray(entry.chunks.hashes), is_hint=True)
             self._answered[answer.key, entry.hash] = known
-            for index, digest in enumerate(split_hashes(entry.chunks.hashes)):
+            digests = split_hashes(entry.chunks.hashes)
+            for index, digest in enumerate(digests):
                 table.setdefault(digest, (known, index))
+            _prefer_stretches(table, known, digests)
             self._order.append(known)
             self._count += known.chunk_count
         if last is not None:
@@ -206,6 +210,21 @@ class ChunkIndex:
                 self._answered.pop((oldest.key, oldest.name), None)
             if oldest.key is not None and not table:
                 del self._tables[oldest.key]
+
+
+def _prefer_stretches(table: dict[bytes, tuple[KnownXorb, int]], xorb: KnownXorb, digests: Sequence[bytes]) -> None:
+    """Let a chunk that a xorb has several times in a row be found where that is longest: a file of nothing else has
+    long terms there.
+    """
+    start = 0
+    for digest, repeated in groupby(digests):
+        count = sum(1 for _ in repeated)
+        if count > 1:
+            held, index = table[digest]
+            known = next(n for n in itertools.count(1) if not held.holds(index + n, digest))
+            if count > known:
+                table[digest] = xorb, start
+        start += count
 
 
 def split_hashes(hashes: bytes) -> list[bytes]:

@@ -111,12 +111,15 @@ class Placer:
     def stored_file(self, file: FileInfo, new_bytes: int) -> Reconstruction | None:
         """A file as it is stored, with its chunk hashes; None if it is not, or the answers have told all of it, or the
         question takes longer than sending what is new of it, or the answer much memory.
+
+        They have not told all where nothing is new but what is stored again on purpose.
         """
         cas = self._cas
-        if cas is None or not self._asks or not self._has_more or file.size > RECOGNISED_BYTES:
+        if cas is None or not self._asks or file.size > RECOGNISED_BYTES:
             return None
         tells_chunks = not cas.is_remote or self._planner.queries.most_at_once > 1  # servers of ours do
-        if not tells_chunks or not self._is_worth_a_call(new_bytes):
+        is_likely = new_bytes == self.again_bytes or (self._has_more and tells_chunks)
+        if not is_likely or not self._is_worth_a_call(new_bytes):
             return None
         try:
             stored = cas.reconstruct(file.hash, hashes=True)
