@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -219,7 +220,10 @@ class ServerProcess:
         if ulimit is not None:
             command = ["sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *command]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, env={**inherited, **(environment or {})}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**inherited, "PYTHONFAULTHANDLER": "1", **(environment or {})},
         )
         try:
             self.started: dict[str, Any] = json.loads(self._first_line())
@@ -257,6 +261,12 @@ class ServerProcess:
         token: str | None = None,
     ) -> Response:
         return request(self.url, method, path, headers=headers, body=body, token=token)
+
+    def end_with_stacks(self) -> str:
+        """End it as a crash does; where each of its threads was, behind all that it has logged."""
+        self._process.send_signal(signal.SIGABRT)
+        self._process.wait(PATIENCE_SECONDS)
+        return self.log
 
     def connect(self) -> socket.socket:
         parts = urlsplit(self.url)
