@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from xetstore.testing import FakeClock
+
 for name, examples in {"brief": 20, "usual": 200, "long": 200_000}.items():
     settings.register_profile(
         name,
@@ -46,3 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("hypothesis_profile") == "long":
         for item in items:
             item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"

@@ -12,16 +12,6 @@ from xetstore.testing import FakeClock, Sample, make_sample, random_bytes
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def cas(root: Path, clock: FakeClock) -> Iterator[EmbeddedCas]:
     with EmbeddedCas.open(root, clock=clock) as cas:
         yield cas
