@@ -17,7 +17,7 @@ from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import IntegrityError, StorageFullError, UnavailableError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol import kernel
-from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
 
@@ -222,7 +222,7 @@ def _held(entry: XorbEntry | None, wanted: Collection[Hash]) -> set[Hash]:
     hashes = entry.chunks.hashes
     if len(wanted) <= _FEW_CHUNKS:
         return {chunk for chunk in wanted if _holds(hashes, chunk.digest)}
-    digests = {hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)}
+    digests = set(split_hashes(hashes))
     return {chunk for chunk in wanted if chunk.digest in digests}
 
 

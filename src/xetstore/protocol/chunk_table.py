@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import starmap
 from typing import Final
 
+from xetstore.protocol.hashes import split_hashes
 from xetstore.protocol.suite import HASH_BYTES
 
 MAX_TABLE_CHUNKS: Final = 32_768
@@ -30,7 +31,7 @@ def chunk_table(xorbs: Sequence[bytes]) -> bytes:
     """
     if sum(map(len, xorbs)) > MAX_TABLE_CHUNKS * HASH_BYTES:
         return b""
-    listed = [[hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)] for hashes in xorbs]
+    listed = [split_hashes(hashes) for hashes in xorbs]
     times = Counter(digest for digests in listed for digest in digests)
     if len(times) == sum(map(len, listed)):
         return b""

@@ -15,8 +15,8 @@ from typing import Final
 
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, ChunkIndex, KnownXorb, Revision, Run, split_hashes
+from xetstore.protocol.hashes import Hash, split_hashes
+from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, ChunkIndex, KnownXorb, Revision, Run
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import (
     DEDUP_QUERY_SPACING_CHUNKS,
@@ -205,9 +205,7 @@ class DedupPlanner:
         return None if all(run.xorb is filling for run in runs) else self._revision(runs)
 
     def _revision(self, runs: list[Run]) -> Revision:
-        sizes = self._index.filling_sizes
-        chunks = ChunkList(bytes(self._index.filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
-        revision = Revision(self._index.filling, chunks, runs, frozenset(self._kept | self._copies))
+        revision = Revision(self._index.filling, self._index.filling_chunks, runs, frozenset(self._kept | self._copies))
         self._index.renumber(runs)
         self._follow(revision)
         return revision
@@ -306,9 +304,7 @@ class DedupPlanner:
 
     def worth_asking_again(self) -> Iterator[Hash]:
         """Chunks of the xorb that is being filled to query: the rule has changed since they were placed."""
-        filling = self._index.filling
-        sizes = self._index.filling_sizes
-        chunks = ChunkList(bytes(filling.hashes), struct.pack(f"={len(sizes)}Q", *sizes))
+        chunks = self._index.filling_chunks
         yield from (Hash(chunks.digest(i)) for i in sorted({*self._starts, *self.queries.selected(chunks)}))
 
     def plan(self, chunks: ChunkList, may_copy: Callable[[int], bool] = lambda _: True) -> list[Run]:

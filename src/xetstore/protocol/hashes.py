@@ -84,6 +84,11 @@ def chunk_hash(data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Has
     return Hash(kernel.keyed_hash(suite.data_key, data))
 
 
+def split_hashes(hashes: bytes) -> list[bytes]:
+    """Packed hashes, one by one."""
+    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+
+
 def xorb_hash(hashes: Buffer, lengths: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The name of a xorb: the merkle root over its chunks, packed 32-byte hashes and u64 lengths (6.2.3)."""
     return Hash(kernel.merkle_root(suite.kernel, hashes, lengths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import HASH_BYTES
 
@@ -111,6 +112,11 @@ class ChunkIndex:
     def keys(self) -> Iterable[bytes | None]:
         """Every key under which hashes are known; None for plain ones."""
         return self._tables.keys()
+
+    @property
+    def filling_chunks(self) -> ChunkList:
+        """The chunks of the xorb that is being filled, so far."""
+        return ChunkList(bytes(self.filling.hashes), struct.pack(f"={len(self.filling_sizes)}Q", *self.filling_sizes))
 
     def open_xorb(self) -> KnownXorb:
         """A new xorb of this session, to be filled with :meth:`add`: :attr:`filling` from now on."""
@@ -225,8 +231,3 @@ def _prefer_stretches(table: dict[bytes, tuple[KnownXorb, int]], xorb: KnownXorb
             if count > known:
                 table[digest] = xorb, start
         start += count
-
-
-def split_hashes(hashes: bytes) -> list[bytes]:
-    """Packed hashes, one by one."""
-    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]

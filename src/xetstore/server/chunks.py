@@ -13,7 +13,7 @@ from xetstore.access.tokens import Scope
 from xetstore.cas.claims import INDEXED_CHUNKS
 from xetstore.errors import TooLargeError, UnavailableError, UsageError, XetError
 from xetstore.interfaces import MANY_CHUNKS
-from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.headers import QUERIES_HEADER, SESSION_HEADER
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server.answers import SMALL_BYTES, LargeAnswer
@@ -154,8 +154,8 @@ class _Query:
         _log.exception("the query for chunk %s%s failed", self.chunks[0], more)
 
 
-def _session(request: Request) -> str | None:
-    return request.headers.get(SESSION_HEADER)
+def _session(request: Request) -> str:
+    return request.headers.get(SESSION_HEADER, "")
 
 
 async def _asked(request: Request) -> tuple[Hash, ...]:
@@ -166,7 +166,7 @@ async def _asked(request: Request) -> tuple[Hash, ...]:
         body = bytearray()
     if not body or len(body) % HASH_BYTES:
         raise UsageError(f"the body is not between 1 and {MANY_CHUNKS} hashes, each of {HASH_BYTES} bytes")
-    return tuple({Hash(bytes(body[at : at + HASH_BYTES])): None for at in range(0, len(body), HASH_BYTES)})
+    return tuple(dict.fromkeys(map(Hash, split_hashes(bytes(body)))))
 
 
 def _unknown(request: Request) -> UnknownChunkError:

@@ -18,21 +18,18 @@ class FirstQueries:
     def __init__(self) -> None:
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    def expects(self, namespace: str, session: str | None) -> bool:
-        """True if the next query of a session is one of its first. ``session`` is what the client calls it."""
-        return self._is_name(session) and self._counts.get((namespace, session or ""), 0) < FIRST_QUERIES
+    def expects(self, namespace: str, session: str) -> bool:
+        """True if the next query of a session is one of its first. ``session`` is its name, empty if it has none."""
+        is_name = 0 < len(session) <= _MAX_NAME_CHARS
+        return is_name and self._counts.get((namespace, session), 0) < FIRST_QUERIES
 
-    def take(self, namespace: str, session: str | None) -> bool:
+    def take(self, namespace: str, session: str) -> bool:
         """Count a query. True if it is one of the first."""
         if not self.expects(namespace, session):
             return False
-        key = namespace, session or ""
+        key = namespace, session
         self._counts[key] = self._counts.get(key, 0) + 1
         self._counts.move_to_end(key)
         if len(self._counts) > MAX_SESSIONS:
             self._counts.popitem(last=False)
         return True
-
-    @staticmethod
-    def _is_name(session: str | None) -> bool:
-        return session is not None and 0 < len(session) <= _MAX_NAME_CHARS

@@ -23,6 +23,7 @@ from xetstore.errors import (
     kind_of,
 )
 from xetstore.platform import forks
+from xetstore.platform.files import sync_folder
 from xetstore.sizes import size_text
 from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
@@ -114,7 +115,7 @@ class NewFile:
             raise _destination_error(self._named, error) from error
         if self._fsync:
             try:
-                _sync_directory(self._destination.parent)
+                sync_folder(self._destination.parent)
             except OSError as error:
                 raise kind_of(error)(
                     f"{self._named} is there, whole and on the disk, but its directory cannot be flushed: "
@@ -212,14 +213,6 @@ def _regular(path: Path) -> Path:
     except OSError as error:
         raise _destination_error(path, error) from error
     raise UsageError(f"{path} is not a file to write to", hint="give the name of a file")
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _is_zero(data: memoryview) -> bool:

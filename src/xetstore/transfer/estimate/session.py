@@ -137,7 +137,7 @@ class EstimateSession:
         draft = Draft(path, max(scan.size, 1), self._cells)
         self._placer.start_file(scan.size)
         for block in scan:
-            for revision in self._look_up(block):
+            if (revision := self._look_up(block)) is not None:
                 self._revise(revision, draft)
             runs = self._placer.place(block)
             offsets = list(accumulate(block.chunks.sizes, initial=0))
@@ -150,7 +150,7 @@ class EstimateSession:
         draft.close(scan.info())
         return draft
 
-    def _look_up(self, block: Block) -> list[Revision]:
+    def _look_up(self, block: Block) -> Revision | None:
         try:
             return self._placer.look_up(block.chunks)
         except BaseException:

@@ -76,8 +76,8 @@ class Placer:
         if size >= QUERY_SPACING_BYTES:
             self._unasked_bytes = QUERY_SPACING_BYTES
 
-    def look_up(self, chunks: ChunkList) -> list[Revision]:
-        """Look for the chunks of the next block; which of those before it are to be dropped, in order."""
+    def look_up(self, chunks: ChunkList) -> Revision | None:
+        """Look for the chunks of the next block; which of those before it are to be dropped."""
         self._has_news = False
         self._take_rule()
         if self._background is not None:
@@ -88,10 +88,7 @@ class Placer:
         is_completed = not self._planner.has_room_for(chunks)
         if is_completed:
             self._settle()
-        revisions = [self._planner.revise(whole_xorb=False)] if self._has_news else []
-        if is_completed:
-            revisions.append(self._planner.revise(whole_xorb=True))
-        return [revision for revision in revisions if revision is not None]
+        return self._planner.revise(whole_xorb=is_completed) if is_completed or self._has_news else None
 
     def place(self, block: Block) -> list[Run]:
         """Places of the chunks of the next block: where they are, or are to be put."""

@@ -116,7 +116,7 @@ class UploadSession:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
-                    for revision in self._placer.look_up(block.chunks):
+                    if (revision := self._placer.look_up(block.chunks)) is not None:
                         self._revise(revision, pending)
                     runs = self._placer.place(block)
                     self._note_owner(pending, runs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from xetstore.errors import XetError
-from xetstore.protocol.suite import HASH_BYTES
+from xetstore.protocol.hashes import split_hashes
 from xetstore.transfer.download.plan import Part, Run, Use
 from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.download.reuse.base_file import BaseFile
@@ -84,7 +84,7 @@ def _places(base: BaseFile, part: Part, use: Use, lookup: _Lookup) -> Iterator[P
     """The chunks of a use that the base file has, where they can be placed, ascending."""
     if use.hashes is None:
         return
-    digests = [use.hashes[at : at + HASH_BYTES] for at in range(0, len(use.hashes), HASH_BYTES)]
+    digests = split_hashes(use.hashes)
     found = [base.locate(digest) for digest in digests]
     count = len(found)
     position = use.position - use.skip
