@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.live import LiveServer, live_server
+from tests.server.live import LiveServer, live_server, until
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnavailableError
 from xetstore.protocol.hashes import Hash
@@ -27,6 +27,8 @@ def samples(text: str) -> dict[str, float]:
 
 
 def scraped(server: LiveServer) -> dict[str, float]:
+    # A client has its answer a moment before the server has counted it.
+    until(lambda: server.site.metrics.in_flight == 0)
     return samples(server.request("GET", "/metrics").body.decode())
 
 

@@ -272,7 +272,7 @@ def test_where_an_answer_may_name_many_chunks_small_files_make_a_few_queries(cas
     cas.before = before
     list(put_files(cas, files))
     assert len(set(cas.asked)) == 1500
-    assert cas.questions <= 4
+    assert cas.questions <= 30, "each takes what has gathered while the one before was on its way"
     sent = len(cas.sent)
     cas.queries = WIRE_QUERIES
     changed = [write(path, splitmix64(10_000 + i, 4096)) if i % 20 == 0 else path for i, path in enumerate(files)]
