@@ -183,25 +183,35 @@ def test_a_store_without_locks_is_known_by_what_the_system_says(tmp_path: Path, 
 
 
 AT_EXIT = """
-import atexit, sys, threading
-import xetstore
-from xetstore.errors import UnavailableError
-
-store = xetstore.open(sys.argv[1], token=sys.argv[2], cache=False)
+import atexit, sys
 
 def late():
     try:
         list(store.get_many([(sys.argv[3], sys.argv[4]), (sys.argv[3], sys.argv[4] + "2")]))
+        print("done")
     except UnavailableError as error:
         print(f"{error}; {error.hint}")
 
-atexit.register(late)
+def register():
+    atexit.register(late)
+
+if sys.argv[5] == "last":  # the last functions are registered first
+    register()
+import xetstore
+from xetstore.errors import UnavailableError
+
+store = xetstore.open(sys.argv[1], token=sys.argv[2], cache=False)
+if sys.argv[5] == "before":
+    register()
 """
 
 
-def test_at_the_end_of_the_program_it_is_said_that_it_ends(server: LiveServer, source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("when", "said"), [("before", "done"), ("last", "the program is ending")])
+def test_a_program_that_ends_has_its_files_still_or_hears_that_it_ends(
+    server: LiveServer, source: Path, tmp_path: Path, when: str, said: str
+) -> None:
     file = Store(server.site.cas).put(source).hash
     command = [sys.executable, "-c", AT_EXIT, server.url, server.token("read"), str(file), str(tmp_path / "out")]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    ran = subprocess.run([*command, when], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.startswith("the program is ending")
+    assert ran.stdout.startswith(said)

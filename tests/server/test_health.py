@@ -19,6 +19,7 @@ from starlette.responses import Response
 from tests.server.in_process import ask
 from tests.server.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
+from xetstore.platform.threads import Threads
 from xetstore.server.app import ROUTES, create_app
 from xetstore.server.edge import Edge, Route, Routes
 from xetstore.server.site import Site
@@ -124,7 +125,7 @@ def test_what_many_ask_for_at_once_is_computed_once() -> None:
         return len(computed)
 
     async def play() -> list[int]:
-        with ThreadPoolExecutor(2) as pool:
+        with Threads(2, "test") as pool:
             shared = Shared(compute, 60, pool)
             asking = [asyncio.create_task(shared.get()) for _ in range(50)]
             await asyncio.sleep(0)
@@ -143,7 +144,7 @@ def test_what_is_too_old_is_computed_again() -> None:
         return len(computed)
 
     async def play() -> list[int]:
-        with ThreadPoolExecutor(1) as pool:
+        with Threads(1, "test") as pool:
             shared = Shared(compute, 0, pool)
             return [await shared.get() for _ in range(3)]
 
@@ -155,7 +156,7 @@ def test_an_error_is_what_all_get_who_asked() -> None:
         raise KeyError("x")
 
     async def play() -> list[object]:
-        with ThreadPoolExecutor(1) as pool:
+        with Threads(1, "test") as pool:
             shared = Shared(compute, 60, pool)
             return list(await asyncio.gather(shared.get(), shared.get(), return_exceptions=True))
 

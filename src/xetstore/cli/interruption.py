@@ -15,6 +15,9 @@ import threading
 from typing import TYPE_CHECKING, Final, NoReturn
 from weakref import WeakSet
 
+from xetstore.errors import UnavailableError
+from xetstore.platform.threads import start_thread
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -59,8 +62,8 @@ def watch() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    with contextlib.suppress(RuntimeError):  # a system that has no thread for it
-        threading.Thread(target=_read, args=(reader,), name="signals", daemon=True).start()
+    with contextlib.suppress(UnavailableError):  # a system that has no thread for it
+        start_thread(_read, reader, name="signals")
 
 
 def finish(code: int) -> int:
@@ -87,8 +90,8 @@ def leave() -> NoReturn:
 def _on_signal(_number: int, _frame: FrameType | None) -> None:
     if not _seen.is_set():
         _seen.set()
-        with contextlib.suppress(RuntimeError):
-            threading.Thread(target=_wake_up, name="interruption", daemon=True).start()
+        with contextlib.suppress(UnavailableError):
+            start_thread(_wake_up, name="interruption")
         raise KeyboardInterrupt
 
 

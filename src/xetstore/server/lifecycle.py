@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
+from xetstore.errors import UnavailableError
+from xetstore.platform.threads import start_thread
 from xetstore.server.connection import Connection, connection_class
 from xetstore.server.places import Places
 from xetstore.server.settings import ServerSettings
@@ -89,9 +92,10 @@ class Server(uvicorn.Server):
         self.drain()
         if self.force_exit:
             # A thread that hangs in a disk cannot be cut off. What it would leave behind, the store expects of a crash.
-            last_word = threading.Timer(FORCED_SECONDS, os._exit, (INTERRUPTED,))
-            last_word.daemon = True
-            last_word.start()
+            try:
+                start_thread(_end_process_later, name="last word")
+            except UnavailableError:
+                os._exit(INTERRUPTED)
 
     async def on_tick(self, counter: int) -> bool:
         """True if it is time to stop listening."""
@@ -166,3 +170,8 @@ def _patience_for_handshakes(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         del loop.create_server
+
+
+def _end_process_later() -> None:
+    time.sleep(FORCED_SECONDS)
+    os._exit(INTERRUPTED)

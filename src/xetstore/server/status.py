@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -15,6 +14,7 @@ from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
 from xetstore.errors import AccessDeniedError
+from xetstore.platform.threads import Threads
 from xetstore.server.metrics import CONTENT_TYPE
 from xetstore.server.page import CONTENT_POLICY, render
 from xetstore.server.settings import is_loopback
@@ -46,7 +46,7 @@ T = TypeVar("T")
 class Shared(Generic[T]):
     """A value that a thread of ``pool`` computes once for all who ask within ``max_age_seconds``. One event loop's."""
 
-    def __init__(self, compute: Callable[[], T], max_age_seconds: float, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, compute: Callable[[], T], max_age_seconds: float, pool: Threads) -> None:
         self._compute = compute
         self._max_age = max_age_seconds
         self._pool = pool
@@ -75,7 +75,7 @@ class Status:
         self.started_at = time.monotonic()
         self._site = site
         # Its own threads: a store that hangs, or a scan that takes long, keeps only each other waiting.
-        self.pool = ThreadPoolExecutor(3, thread_name_prefix="xetstore-status")
+        self.pool = Threads(3, "xetstore-status")
         self.totals = Shared(site.cas.totals, TOTALS_AGE_SECONDS, self.pool)
         self._answers = Shared(self._ping, READY_AGE_SECONDS, self.pool)
         self._was_ready = True

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from xetstore.platform import forks
+from xetstore.platform.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,19 +19,8 @@ MAX_COMMIT_THREADS: Final = 2000
 """As many as there are places, which the limits of a server give: ``commits`` and ``shards``."""
 
 
-class _Pools:
-    """The threads of this process."""
-
-    def __init__(self) -> None:
-        self._begin()
-        forks.renew(self, _Pools._begin)
-
-    def _begin(self) -> None:
-        self.calls = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="xetstore")
-        self.commits = ThreadPoolExecutor(MAX_COMMIT_THREADS, thread_name_prefix="xetstore-commit")
-
-
-_POOLS: Final = _Pools()
+_CALLS: Final = Threads(MAX_THREADS, "xetstore")
+_COMMITS: Final = Threads(MAX_COMMIT_THREADS, "xetstore-commit")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -40,17 +28,17 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     So what a call works with is not in use any more when its caller cleans up, even when the server stops.
     """
-    return await _run(_POOLS.calls, partial(call, *args, **kwargs))
+    return await _run(_CALLS, partial(call, *args, **kwargs))
 
 
 async def in_commit_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The same for calls that write to the index, of which one at a time goes on: those that wait keep no reader
     from a thread.
     """
-    return await _run(_POOLS.commits, partial(call, *args, **kwargs))
+    return await _run(_COMMITS, partial(call, *args, **kwargs))
 
 
-async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+async def _run(pool: Threads, call: Callable[[], T]) -> T:
     running = asyncio.get_running_loop().run_in_executor(pool, call)
     try:
         return await asyncio.shield(running)
