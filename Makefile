@@ -39,7 +39,8 @@ test: setup
 # While you work: the kernel, the protocol and the store; what takes seconds, or needs a network, is left out.
 quick: setup
 	$(BIN)/pytest --numprocesses 2 --hypothesis-profile brief --quiet -m "not slow" \
-		tests/kernel tests/protocol tests/vectors tests/cas tests/access tests/blobs tests/test_conformance.py tests/test_docs.py tests/test_errors.py
+		tests/kernel tests/protocol tests/vectors tests/cas tests/access tests/blobs tests/platform/test_threads.py \
+		tests/test_architecture.py tests/test_conformance.py tests/test_docs.py tests/test_errors.py tests/test_prose.py
 
 # By hand: ten minutes of all kinds of clients at one server that is killed now and then.
 soak: setup
