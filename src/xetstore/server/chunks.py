@@ -17,7 +17,7 @@ from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.headers import QUERIES_HEADER, SESSION_HEADER
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server.answers import SMALL_BYTES, LargeAnswer
-from xetstore.server.edge import Miss
+from xetstore.server.http.router import Miss
 from xetstore.server.problems import UnknownChunkError
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread

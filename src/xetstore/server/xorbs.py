@@ -115,7 +115,7 @@ async def authorize_xorb(request: Request) -> Response:
     site = site_of(request)
     try:
         sent_path, _, query = request.headers.get("x-original-uri", "").partition("?")
-        path, route, parameters = request.app.resolve(sent_path.encode("latin-1"))
+        path, route, parameters = request.app.routes.resolve(sent_path.encode("latin-1"))
         method = request.headers.get("x-original-method", "")
         if method not in ("GET", "HEAD") or route.handlers.get(method) is not get_xorb:
             raise ForbiddenError("this does not read a xorb")
