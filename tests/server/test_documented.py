@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.cli.test_documented import error_classes
 from xetstore.errors import XetError
 from xetstore.server.app import ROUTES
-from xetstore.server.problems import InternalError, MethodNotAllowedError
+from xetstore.server.http.problems import InternalError, MethodNotAllowedError
 
 TEXT = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
 

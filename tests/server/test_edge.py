@@ -28,7 +28,8 @@ from xetstore.errors import (
     UnavailableError,
     XetError,
 )
-from xetstore.server.edge import Edge, new_request_id, peer_key, printable
+from xetstore.server.http.bodies import read_body
+from xetstore.server.http.edge import Edge, new_request_id, peer_key, printable
 from xetstore.server.http.router import Handler, Route
 from xetstore.server.site import Site, site_of
 
@@ -52,12 +53,12 @@ async def values(request: Request) -> Response:
 
 
 async def length(request: Request) -> Response:
-    body = await site_of(request).limits.read_body(request, 100 << 20)
+    body = await read_body(request, site_of(request).limits, 100 << 20)
     return PlainTextResponse(str(len(body)))
 
 
 async def at_most_a_kilobyte(request: Request) -> Response:
-    await site_of(request).limits.read_body(request, 1000)
+    await read_body(request, site_of(request).limits, 1000)
     return PlainTextResponse("read")
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 
+from xetstore.server.http.problems import NoSuchPathError
 from xetstore.server.http.router import Route, Routes
-from xetstore.server.problems import NoSuchPathError
 
 
 async def nothing(request: Request) -> Response:

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
-from xetstore.server.problems import NoSuchPathError
+from xetstore.server.http.problems import NoSuchPathError
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -16,9 +16,9 @@ from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError,
 from xetstore.protocol.headers import SUSPECT_HEADER
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
-from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
-from xetstore.server.receiving import memory_of_body, receive_body
-from xetstore.server.sending import FramedStream, SentStream
+from xetstore.server.http.ranges import Framing, RangeSpec, parse_range, resolve
+from xetstore.server.http.receiving import memory_of_body, receive_body
+from xetstore.server.http.sending import FramedStream, SentStream
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_commit_thread, in_thread
 

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.headers import HASHES_HEADER, SUSPECT_HEADER
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.server import chunks, reconstructions, shards, status, telemetry, xorbs
-from xetstore.server.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
-from xetstore.server.openapi_schemas import SCHEMAS, ref
+from xetstore.server.routes import chunks, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.routes.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
+from xetstore.server.routes.openapi_schemas import SCHEMAS, ref
 
 if TYPE_CHECKING:
     from starlette.requests import Request

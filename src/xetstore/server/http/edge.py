@@ -20,11 +20,11 @@ from starlette.datastructures import State
 from starlette.requests import ClientDisconnect, Request
 
 from xetstore.errors import TimedOutError, TooManyRequestsError
+from xetstore.server.http.bodies import ClientGoneError, discard
+from xetstore.server.http.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem, problem_message
+from xetstore.server.http.receiving import BODY_SOURCE
 from xetstore.server.http.router import Miss, Route, Routes
-from xetstore.server.limits import ClientGoneError
-from xetstore.server.logs import Entry
-from xetstore.server.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem, problem_message
-from xetstore.server.receiving import BODY_SOURCE
+from xetstore.server.ops.logs import Entry
 from xetstore.server.settings import is_loopback
 from xetstore.server.site import peer_address
 
@@ -241,7 +241,7 @@ class _Exchange:
         self._ended_at = perf_counter()
         if self._body_is_pending and self._linger and self._body_asked_for:
             await self._send({**message, "more_body": True})
-            await self._edge.site.limits.discard(self.receive)
+            await discard(self.receive)
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
