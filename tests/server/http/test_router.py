@@ -82,7 +82,10 @@ def test_a_path_that_could_mean_another_or_nothing_is_none(rest: str) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    ["/v1/xorbs/default/%61b", "/v1/xorbs/default/a%2Fb", "/v1/xorbs/%64efault/ab", "/v1/%78orbs/default/ab"],
+    [
+        *("/v1/xorbs/default/%61b", "/v1/xorbs/default/a%2Fb", "/v1/xorbs/%64efault/ab", "/v1/%78orbs/default/ab"),
+        *("/v1/xorbs/default/..", "/v1/xorbs/./ab", "/v1/xorbs/default/", "/v1/xorbs//", "/v1/xorbs/default/ab;c"),
+    ],
 )
 def test_a_plain_parameter_and_a_word_of_the_path_have_one_spelling(sent: str) -> None:
     assert found("/v1/xorbs/default/ab") == ("/v1/xorbs/{prefix}/{hash}", ["default", "ab"])

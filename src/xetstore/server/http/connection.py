@@ -61,15 +61,7 @@ _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: _\r\nConnection: close\r\nTran
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. Made into a class for one server by :func:`connection_class`.
-
-    Beside asyncio's protocol methods this relies on some things of uvicorn: the callbacks of its parser
-    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``, ``on_message_complete``),
-    which may raise to stop the parser; ``connections``, all that are open; ``pipeline``, requests that wait for the
-    answers before theirs; ``flow``, which pauses reading; ``cycle``, the latest request, with its ``body``,
-    ``message_event``, ``more_body``, ``response_started``, ``response_complete``, ``disconnected`` and ``keep_alive``;
-    and ``parser``, which may be replaced. Of asyncio's transport it sets ``max_size``.
-    """
+    """One connection. Made into a class for one server by :func:`connection_class`."""
 
     header_timeout_seconds: float
     stall_seconds: float

@@ -39,9 +39,6 @@ class DrainingServer(uvicorn.Server):
     When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers. Idle
     connections are closed. Once no request is in flight, or after ``drain_seconds``, it stops listening and cuts off
     what is left. Told so again, it does that at once: ``force_exit``. A process then ends within three seconds.
-
-    Of uvicorn it overrides ``startup``, ``handle_exit`` and ``on_tick``, which is called ten times a second, and
-    reads ``server_state``: its ``tasks``, the requests in flight, and its ``connections``.
     """
 
     def __init__(
