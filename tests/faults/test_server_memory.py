@@ -34,7 +34,7 @@ from xetstore.protocol.suite import (
     SHARD_VERSION,
     XET_GEARHASH_BLAKE3,
 )
-from xetstore.server.receiving import DIRECT_BYTES
+from xetstore.server.http.receiving import DIRECT_BYTES
 from xetstore.testing.samples import entry_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="how much memory a process had is read from /proc")

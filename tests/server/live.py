@@ -30,11 +30,11 @@ from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import create_app
-from xetstore.server.lifecycle import Server, make_server
+from xetstore.server.http.lifecycle import DrainingServer, make_server
+from xetstore.server.http.sockets import listen, tls_context, url_of
 from xetstore.server.run import make_site
 from xetstore.server.settings import PREFIX, ServerSettings
 from xetstore.server.site import Site
-from xetstore.server.sockets import listen, tls_context, url_of
 
 PATIENCE_SECONDS = 60
 """How long a test waits for what should come at once, before it fails."""
@@ -81,7 +81,7 @@ class LiveServer:
     url: str
     site: Site
     authority: TokenAuthority | None
-    _server: Server
+    _server: DrainingServer
 
     @property
     def address(self) -> tuple[str, int]:
@@ -148,7 +148,7 @@ def open_sockets() -> int:
 @contextmanager
 def served(
     app: ASGIApp, settings: ServerSettings, draining: threading.Event | None = None
-) -> Iterator[tuple[str, Server]]:
+) -> Iterator[tuple[str, DrainingServer]]:
     """Any application on a socket of 127.0.0.1, as `xet serve` would run it: its URL, and the server itself."""
     listening = listen(settings.host, settings.port)
     url = url_of(settings, listening)

@@ -11,7 +11,7 @@ import pytest
 from tests.server.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import ROUTES
-from xetstore.server.edge import Routes
+from xetstore.server.http.router import Routes
 from xetstore.server.site import names_loopback
 from xetstore.testing import make_sample, upload
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xetstore.errors import UnavailableError
-from xetstore.server.budgets import Budget
+from xetstore.server.ops.budgets import Budget
 
 
 def test_the_budget_is_given_back() -> None:

@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.server.live import PATIENCE_SECONDS, Response, served
-from xetstore.server.connection import MAX_HEAD_BYTES
+from xetstore.server.http.connection import MAX_HEAD_BYTES
 from xetstore.server.settings import ServerSettings
 
 HEAD_SECONDS = 0.3

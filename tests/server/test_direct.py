@@ -12,8 +12,8 @@ import pytest
 
 from tests.strategies import splitmix64
 from xetstore.errors import DamagedError, TimedOutError
-from xetstore.server.direct import TURN_BYTES, BodySender
-from xetstore.server.limits import Pace
+from xetstore.server.http.direct import TURN_BYTES, BodySender
+from xetstore.server.ops.limits import Pace
 
 BLOCK = 64 << 10
 DATA = splitmix64(5, TURN_BYTES + 3 * BLOCK + 7)

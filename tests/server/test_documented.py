@@ -8,14 +8,14 @@ from pathlib import Path
 from tests.cli.test_documented import error_classes
 from xetstore.errors import XetError
 from xetstore.server.app import ROUTES
-from xetstore.server.problems import InternalError, MethodNotAllowedError
+from xetstore.server.http.problems import InternalError, MethodNotAllowedError
 
 TEXT = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
 
 
 def test_every_route_is_listed_and_no_other() -> None:
     listed = re.findall(r"`(/[^`]*)`", TEXT.split("\n## Routes\n")[1].split("\n## ")[0])
-    assert set(listed) == {route.path for route in ROUTES}
+    assert set(listed) == {route.template for route in ROUTES}
 
 
 def test_every_error_a_client_can_get_is_listed_with_its_status() -> None:

@@ -28,7 +28,9 @@ from xetstore.errors import (
     UnavailableError,
     XetError,
 )
-from xetstore.server.edge import Edge, Handler, Route, Routes, new_request_id, peer_key, printable
+from xetstore.server.http.bodies import read_body
+from xetstore.server.http.edge import Edge, new_request_id, peer_key, printable
+from xetstore.server.http.router import Handler, Route
 from xetstore.server.site import Site, site_of
 
 BODY_BYTES = 64 << 20
@@ -46,13 +48,17 @@ async def echo(request: Request) -> Response:
     return PlainTextResponse(" ".join([request.method, request.url.path, *request.path_params.values()]))
 
 
+async def values(request: Request) -> Response:
+    return PlainTextResponse(" | ".join(request.path_params.values()))
+
+
 async def length(request: Request) -> Response:
-    body = await site_of(request).limits.read_body(request, 100 << 20)
+    body = await read_body(request, site_of(request).limits, 100 << 20)
     return PlainTextResponse(str(len(body)))
 
 
 async def at_most_a_kilobyte(request: Request) -> Response:
-    await site_of(request).limits.read_body(request, 1000)
+    await read_body(request, site_of(request).limits, 1000)
     return PlainTextResponse("read")
 
 
@@ -78,6 +84,7 @@ ROUTES = (
     Route("/echo", {"GET": echo, "HEAD": echo, "POST": echo}),
     Route("/echo/{hash}", {"GET": echo}),
     Route("/echo/{prefix}/{hash}", {"GET": echo}),
+    Route("/tree/{rev:text}/{path:path}", {"GET": values}),
     Route("/free", {"GET": echo}, limited=False),
     Route("/length", {"POST": length}),
     Route("/small", {"POST": at_most_a_kilobyte}),
@@ -223,20 +230,14 @@ def test_the_path_of_the_public_url_may_be_there_or_not(cas: EmbeddedCas) -> Non
         assert get(server, b"/echo/echo/ab/cd") == (200, b"GET /echo/ab/cd ab cd")
 
 
-@given(st.binary(max_size=60).filter(lambda text: b"\n" not in text and b"\r" not in text))
-def test_any_path_resolves_to_a_route_or_to_a_404(text: bytes) -> None:
-    routes = Routes(ROUTES)
-    found = routes.find("/" + text.decode("latin-1"))
-    if found is not None:
-        route, parameters = found
-        assert route in ROUTES
-        assert "/".join([route.path.partition("/{")[0], *parameters.values()]) == "/" + text.decode("latin-1")
-
-
-def test_a_route_cannot_be_there_twice_or_have_parameters_in_the_middle() -> None:
-    for paths in (["/a/{x}", "/a/{y}"], ["/{x}/a"], ["/a/{x}/{y}/{z}"]):
-        with pytest.raises(ValueError):
-            Routes(tuple(Route(path, {"GET": echo}) for path in paths))
+def test_a_decoded_parameter_comes_out_and_the_path_is_logged_as_it_was_sent(
+    fresh: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "xetstore.access"):
+        assert get(fresh, b"/tree/refs%2Fpr%2F1/a/b%20c") == (200, b"refs/pr/1 | a/b c")
+    [record] = caplog.records
+    assert "GET /tree/refs%2Fpr%2F1/a/b%20c 200" in record.getMessage()
+    assert 'route="/tree/{rev}/{path}"' in fresh.site.metrics.exposition().decode()
 
 
 # Errors on the wire

@@ -16,7 +16,7 @@ from xetstore.protocol.range_edit import EditPlan
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder
-from xetstore.server import file_chunk_hashes
+from xetstore.server.routes import file_chunk_hashes
 from xetstore.testing.samples import entry_of, make_sample, random_bytes, read_back, upload
 
 FILE_BYTES = 6_000_000

@@ -12,7 +12,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
-from xetstore.server.first_queries import FIRST_QUERIES, MAX_SESSIONS, FirstQueries
+from xetstore.server.ops.first_queries import FIRST_QUERIES, MAX_SESSIONS, FirstQueries
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
 SAMPLE = make_sample(random_bytes(500_000, 1))

@@ -19,7 +19,7 @@ from tests.server import nginx
 from tests.server.live import PATIENCE_SECONDS, live_server, served
 from tests.server.nginx import needs_nginx
 from xetstore.cas.service import EmbeddedCas
-from xetstore.server.framing import RefusedHeadError, body_bytes
+from xetstore.server.http.framing import RefusedHeadError, body_bytes
 from xetstore.server.settings import ServerSettings
 from xetstore.testing.samples import make_sample, random_bytes
 

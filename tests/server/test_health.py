@@ -21,9 +21,10 @@ from tests.server.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.platform.threads import Threads
 from xetstore.server.app import ROUTES, create_app
-from xetstore.server.edge import Edge, Route, Routes
+from xetstore.server.http.edge import Edge
+from xetstore.server.http.router import Route, Routes
+from xetstore.server.routes.status import Shared
 from xetstore.server.site import Site
-from xetstore.server.status import Shared
 
 MORE_THAN_THE_POOL = 60
 

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from xetstore.errors import TimedOutError, TooLargeError, TooManyRequestsError, UsageError
-from xetstore.server.limits import DISCARD_BYTES, ClientGoneError, Limits, Pace, TokenBuckets
+from xetstore.server.http.bodies import DISCARD_BYTES, ClientGoneError, blocks_of, discard, read_body
+from xetstore.server.ops.limits import Pace, ServerLimits, TokenBuckets
 from xetstore.server.settings import ServerSettings
 from xetstore.testing.clock import FakeClock
 
@@ -122,7 +123,7 @@ def test_a_client_that_keeps_moving_but_too_slowly_on_average_has_used_it_up_too
 @pytest.mark.parametrize("bodies_at_once", [1, 4])
 def test_an_honest_client_on_a_bad_line_gets_a_whole_xorb_through(bodies_at_once: int) -> None:
     """50 KiB a second, of four bodies at once too: none of them is cut off."""
-    pace = Limits(ServerSettings()).pace()
+    pace = ServerLimits(ServerSettings()).pace()
     rate = (50 << 10) / bodies_at_once
     sent = 0
     while sent < 64 << 20:
@@ -134,7 +135,7 @@ def test_an_honest_client_on_a_bad_line_gets_a_whole_xorb_through(bodies_at_once
 
 def test_a_client_that_trickles_is_cut_off_long_before_its_xorb_is_there() -> None:
     """64 KiB in every 30 seconds were enough for eight hours."""
-    pace = Limits(ServerSettings()).pace()
+    pace = ServerLimits(ServerSettings()).pace()
     seconds = 0.0
     while pace.patience > 0:
         pace.waited(29)
@@ -170,7 +171,7 @@ def request_of(receive: Callable[[], Awaitable[Message]], **headers: str) -> Req
 
 def read(request: Request, max_bytes: int, **settings: float) -> bytearray:
     async def play() -> bytearray:
-        return await Limits(ServerSettings(**settings)).read_body(request, max_bytes)  # type: ignore[arg-type]
+        return await read_body(request, ServerLimits(ServerSettings(**settings)), max_bytes)  # type: ignore[arg-type]
 
     return asyncio.run(play())
 
@@ -243,7 +244,7 @@ def test_a_client_that_leaves_in_the_middle_is_no_error_of_ours() -> None:
 @given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 60))
 def test_blocks_are_the_body_in_order_and_none_but_the_last_is_small(parts: list[bytes], block_bytes: int) -> None:
     async def play() -> list[list[bytes]]:
-        blocks = Limits(ServerSettings()).blocks(request_of(body_of(parts)), 10_000, block_bytes)
+        blocks = blocks_of(request_of(body_of(parts)), ServerLimits(ServerSettings()), 10_000, block_bytes)
         return [block async for block in blocks]
 
     blocks = asyncio.run(play())
@@ -255,16 +256,16 @@ def test_blocks_are_the_body_in_order_and_none_but_the_last_is_small(parts: list
 # What nobody wants any more
 
 
-def discard(receive: Callable[[], Awaitable[Message]]) -> bool:
-    return asyncio.run(Limits(ServerSettings()).discard(receive))
+def discarded(receive: Callable[[], Awaitable[Message]]) -> bool:
+    return asyncio.run(discard(receive))
 
 
 def test_the_rest_of_a_body_is_discarded_to_its_end() -> None:
-    assert discard(body_of([bytes(1 << 20)] * 60))
+    assert discarded(body_of([bytes(1 << 20)] * 60))
 
 
 def test_discarding_ends_when_the_client_leaves() -> None:
-    assert not discard(body_of([b"a"], then="gone"))
+    assert not discarded(body_of([b"a"], then="gone"))
 
 
 def test_discarding_ends_somewhere() -> None:
@@ -275,7 +276,7 @@ def test_discarding_ends_somewhere() -> None:
         received += 1 << 20
         return {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
 
-    assert not discard(receive)
+    assert not discarded(receive)
     assert DISCARD_BYTES <= received <= DISCARD_BYTES + (1 << 20)
 
 

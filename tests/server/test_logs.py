@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from xetstore.access.keys import KeyRing
 from xetstore.access.signed_urls import UrlSigner
 from xetstore.access.tokens import Scope, TokenAuthority
-from xetstore.server.logs import REPEATS, CountingHandler, JsonFormatter, TextFormatter, logging_to, redact
+from xetstore.server.ops.logs import REPEATS, CountingHandler, JsonFormatter, TextFormatter, logging_to, redact
 
 HOSTILE = 'a\nb\rc\x1b[2J\x00\u2028"d\\'
 FORMATTERS = [TextFormatter(), JsonFormatter()]

@@ -11,8 +11,8 @@ from tests.server.live import LiveServer, live_server, until
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnavailableError
 from xetstore.protocol.hashes import Hash
-from xetstore.server.budgets import Budget
-from xetstore.server.metrics import Metrics
+from xetstore.server.ops.budgets import Budget
+from xetstore.server.ops.metrics import Metrics
 from xetstore.testing import make_sample, random_bytes
 
 

@@ -27,7 +27,7 @@ from xetstore.cas.index.sqlite import glancing_connection
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.server.app import create_app
-from xetstore.server.edge import Edge
+from xetstore.server.http.edge import Edge
 from xetstore.testing.samples import Sample, make_sample, random_bytes, upload
 
 SAMPLES = [make_sample(random_bytes(50_000, seed)) for seed in range(3)]

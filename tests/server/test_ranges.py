@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import splitmix64
-from xetstore.server.ranges import (
+from xetstore.server.http.ranges import (
     MAX_HEADER_CHARS,
     MAX_RANGES,
     Framing,

@@ -14,8 +14,8 @@ import pytest
 from tests.server.live import LiveServer, live_server, open_sockets, until
 from tests.transfer.faulty import flip
 from xetstore.cas.service import EmbeddedCas
-from xetstore.server import receiving
-from xetstore.server.receiving import LEAST_BYTES, WAKE_BYTES
+from xetstore.server.http import receiving
+from xetstore.server.http.receiving import LEAST_BYTES, WAKE_BYTES
 from xetstore.testing.samples import Sample, make_sample, random_bytes
 
 SAMPLE = make_sample(random_bytes(5_000_000, 1))

@@ -17,7 +17,7 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import FileEntry, Shard
-from xetstore.server.reconstructions import MAX_BATCH_BYTES, MAX_BATCH_FILES
+from xetstore.server.routes.reconstructions import MAX_BATCH_BYTES, MAX_BATCH_FILES
 from xetstore.testing.samples import Sample, make_sample, random_bytes, upload
 
 SAMPLE = make_sample(random_bytes(3_000_000, 1), before=random_bytes(200_000, 2))

@@ -27,10 +27,10 @@ from xetstore.access.tokens import Scope as TokenScope
 from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UnavailableError, UsageError
-from xetstore.server.logs import REPEATS
+from xetstore.server.http.sockets import DESCRIPTORS_EACH, DESCRIPTORS_KEPT, listen, url_of
+from xetstore.server.ops.logs import REPEATS
 from xetstore.server.run import provide_admin_token
 from xetstore.server.settings import ServerSettings
-from xetstore.server.sockets import DESCRIPTORS_EACH, DESCRIPTORS_KEPT, listen, url_of
 from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back
 
 # The superuser may listen on any port, unless he gives up his capabilities (capset, version 3 of its header).

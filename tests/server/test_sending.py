@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.strategies import splitmix64
 from xetstore.errors import DamagedError
-from xetstore.server.ranges import Framing
-from xetstore.server.sending import FramedStream
+from xetstore.server.http.ranges import Framing
+from xetstore.server.http.sending import FramedStream
 from xetstore.server.threads import in_thread
 
 DATA = splitmix64(5, 1000)

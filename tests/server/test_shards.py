@@ -22,7 +22,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.suite import MAX_SHARD_BYTES
-from xetstore.server import shards
+from xetstore.server.routes import shards
 from xetstore.testing.samples import Sample, make_sample, random_bytes
 
 SAMPLE = make_sample(random_bytes(1_000_000, 1))

@@ -14,8 +14,8 @@ from tests.server.in_process import ask
 from tests.server.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import create_app
-from xetstore.server.metrics import Metrics
-from xetstore.server.telemetry import EVENTS, MAX_BODY_BYTES, SUMS
+from xetstore.server.ops.metrics import Metrics
+from xetstore.server.routes.telemetry import EVENTS, MAX_BODY_BYTES, SUMS
 
 UPLOAD = {
     "time": "2026-08-22T01:01:41.687Z",

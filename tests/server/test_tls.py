@@ -18,8 +18,8 @@ from tests.server.certificates import Certificate, make_certificate
 from tests.server.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError, UsageError
+from xetstore.server.http.sockets import tls_context
 from xetstore.server.settings import ServerSettings
-from xetstore.server.sockets import tls_context
 
 
 @pytest.fixture(scope="module")

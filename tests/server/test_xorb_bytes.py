@@ -19,7 +19,7 @@ import pytest
 from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, open_sockets, until
 from tests.server.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
-from xetstore.server.direct import BodySocket
+from xetstore.server.http.direct import BodySocket
 from xetstore.testing.clock import FakeClock
 from xetstore.testing.samples import make_sample, random_bytes, upload
 

@@ -19,7 +19,7 @@ from tests.strategies import hashed_chunks, splitmix64
 from xetstore import _kernel
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.xorb import XorbBuilder
-from xetstore.server.xorbs import MAX_BODY_BYTES
+from xetstore.server.routes.xorbs import MAX_BODY_BYTES
 from xetstore.testing.samples import make_sample, random_bytes
 
 SAMPLE = make_sample(random_bytes(3_000_000, 1))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
-from xetstore.server import chunks, openapi, reconstructions, shards, status, telemetry, xorbs
-from xetstore.server.edge import Edge, Handler, Route
-from xetstore.server.file_chunk_hashes import get_file_chunk_hashes
+from xetstore.server.http.edge import Edge
+from xetstore.server.http.router import Handler, Route
+from xetstore.server.routes import chunks, openapi, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.routes.file_chunk_hashes import get_file_chunk_hashes
 
 if TYPE_CHECKING:
     from xetstore.server.site import Site

@@ -21,14 +21,14 @@ from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnauthenticatedError, XetError
 from xetstore.server.app import create_app
-from xetstore.server.lifecycle import make_server
-from xetstore.server.limits import Limits
-from xetstore.server.logs import logging_to
-from xetstore.server.metrics import Metrics
-from xetstore.server.places import Places
+from xetstore.server.http.lifecycle import make_server
+from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
+from xetstore.server.ops.connection_limit import ConnectionLimit
+from xetstore.server.ops.limits import ServerLimits
+from xetstore.server.ops.logs import logging_to
+from xetstore.server.ops.metrics import Metrics
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
-from xetstore.server.sockets import connections_within_descriptors, listen, tls_context, url_of
 
 ADMIN_TOKEN_FILE: Final = "admin-token"
 ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
@@ -64,8 +64,8 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
         authority = TokenAuthority(keys) if settings.auth == "tokens" else None
         token_file = None if authority is None else provide_admin_token(root / ACCESS_FOLDER, authority)
         site = make_site(cas, settings, keys=keys, authority=authority)
-        places = make_places(settings)
-        site.metrics.watch_connections(places)
+        connection_limit = make_connection_limit(settings)
+        site.metrics.watch_connections(connection_limit)
         started = Started(url_of(settings, listening), root, token_file, version("xetstore"))
         server = make_server(
             create_app(site),
@@ -73,7 +73,7 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
             context=context,
             draining=site.draining,
             on_started=lambda: announce(started),
-            places=places,
+            connection_limit=connection_limit,
         )
         _log.info("serving", extra={"url": started.url, "store": str(root)})
         asyncio.run(server.serve_until_stopped(listening))
@@ -97,14 +97,14 @@ def make_site(
         authority=authority,
         signer=UrlSigner(keys, clock),
         settings=settings,
-        limits=Limits(settings),
+        limits=ServerLimits(settings),
         metrics=Metrics(version("xetstore")),
         clock=clock,
     )
 
 
-def make_places(settings: ServerSettings) -> Places:
-    """The places that this process has descriptors for; the log says so if they are fewer than the settings'."""
+def make_connection_limit(settings: ServerSettings) -> ConnectionLimit:
+    """The limit of the settings, or what this process has descriptors for, if that is less: the log says so."""
     most = connections_within_descriptors(settings.max_connections)
     if most < settings.max_connections:
         _log.warning(
@@ -113,7 +113,7 @@ def make_places(settings: ServerSettings) -> Places:
             most,
             settings.max_connections,
         )
-    return Places(most, settings.max_connections_per_address)
+    return ConnectionLimit(most, settings.max_connections_per_address)
 
 
 def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:

@@ -13,9 +13,9 @@ from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import Caller, Scope
 from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
 from xetstore.protocol.hashes import Hash
-from xetstore.server.first_queries import FirstQueries
+from xetstore.server.ops.first_queries import FirstQueries
+from xetstore.server.ops.suspects import Suspects
 from xetstore.server.settings import is_loopback
-from xetstore.server.suspects import Suspects
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from xetstore.access.signed_urls import UrlSigner
     from xetstore.access.tokens import TokenAuthority
     from xetstore.cas.service import EmbeddedCas
-    from xetstore.server.budgets import Holders
-    from xetstore.server.limits import Limits
-    from xetstore.server.metrics import Metrics
+    from xetstore.server.ops.budgets import Holders
+    from xetstore.server.ops.limits import ServerLimits
+    from xetstore.server.ops.metrics import Metrics
     from xetstore.server.settings import ServerSettings
 
 ANONYMOUS: Final = Caller(namespace="default", scope=Scope.WRITE, token_id="anonymous")
@@ -55,7 +55,7 @@ class Site:
     authority: TokenAuthority | None
     signer: UrlSigner
     settings: ServerSettings
-    limits: Limits
+    limits: ServerLimits
     metrics: Metrics
     clock: Callable[[], float] = time.time
     draining: threading.Event = field(default_factory=threading.Event)

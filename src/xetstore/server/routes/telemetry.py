@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
 from xetstore.errors import UsageError
+from xetstore.server.http.bodies import read_body
 from xetstore.server.site import site_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ async def post_telemetry(request: Request) -> Response:
     """Count one report. 204 whatever is in it, as long as it is one."""
     site = site_of(request)
     site.caller(request, Scope.READ)
-    body = await site.limits.read_body(request, MAX_BODY_BYTES)
+    body = await read_body(request, site.limits, MAX_BODY_BYTES)
     try:
         report = msgspec.json.decode(body, type=_Report)
     except (msgspec.MsgspecError, ValueError, RecursionError):

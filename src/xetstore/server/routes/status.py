@@ -15,10 +15,10 @@ from starlette.responses import Response
 from xetstore.access.tokens import Scope
 from xetstore.errors import AccessDeniedError
 from xetstore.platform.threads import Threads
-from xetstore.server.metrics import CONTENT_TYPE
-from xetstore.server.page import CONTENT_POLICY, render
+from xetstore.server.ops.metrics import CONTENT_TYPE
 from xetstore.server.settings import is_loopback
 from xetstore.server.site import names_loopback, peer_address, site_of
+from xetstore.server.web.page import CONTENT_POLICY, render
 
 if TYPE_CHECKING:
     from starlette.requests import Request

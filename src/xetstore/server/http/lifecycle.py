@@ -1,4 +1,4 @@
-"""Server: uvicorn as we run it, from the first connection it accepts to the last one it drains."""
+"""DrainingServer: uvicorn as we run it, from the first connection it accepts to the last one it drains."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import uvicorn
 
 from xetstore.errors import UnavailableError
 from xetstore.platform.threads import start_thread
-from xetstore.server.connection import Connection, connection_class
-from xetstore.server.places import Places
+from xetstore.server.http.connection import Connection, connection_class
+from xetstore.server.http.sockets import ACCEPTED_AT_ONCE, BACKLOG
+from xetstore.server.ops.connection_limit import ConnectionLimit
 from xetstore.server.settings import ServerSettings
-from xetstore.server.sockets import ACCEPTED_AT_ONCE, BACKLOG
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -36,15 +36,12 @@ INTERRUPTED: Final = 130
 _log = logging.getLogger("xetstore.server")
 
 
-class Server(uvicorn.Server):
+class DrainingServer(uvicorn.Server):
     """uvicorn's server, which tells when it accepts connections, and drains before it stops.
 
     When it is told to stop, ``draining`` is set, so that it is no longer ready; it still answers. Idle
     connections are closed. Once no request is in flight, or after ``drain_seconds``, it stops listening and cuts off
     what is left. Told so again, it does that at once: ``force_exit``. A process then ends within three seconds.
-
-    Of uvicorn it overrides ``startup``, ``handle_exit`` and ``on_tick``, which is called ten times a second, and
-    reads ``server_state``: its ``tasks``, the requests in flight, and its ``connections``.
     """
 
     def __init__(
@@ -122,14 +119,17 @@ def make_server(
     context: ssl.SSLContext | None = None,
     draining: threading.Event | None = None,
     on_started: Callable[[], None] = lambda: None,
-    places: Places | None = None,
-) -> Server:
-    """uvicorn in front of an application; with ``context``, it speaks TLS. ``places`` are those of the settings."""
-    if places is None:
-        places = Places(settings.max_connections, settings.max_connections_per_address)
+    connection_limit: ConnectionLimit | None = None,
+) -> DrainingServer:
+    """uvicorn in front of an application, with the limit on connections of the settings or another one.
+
+    With ``context`` it speaks TLS.
+    """
+    if connection_limit is None:
+        connection_limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
     config = uvicorn.Config(
         app,
-        http=connection_class(settings, places),
+        http=connection_class(settings, connection_limit),
         loop="asyncio",
         ws="none",
         lifespan="auto",
@@ -144,7 +144,7 @@ def make_server(
         timeout_graceful_shutdown=CUT_SECONDS,
         ssl_context_factory=None if context is None else lambda *_: context,
     )
-    return Server(
+    return DrainingServer(
         config,
         drain_seconds=settings.drain_seconds,
         draining=draining,

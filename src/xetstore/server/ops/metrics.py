@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
-    from xetstore.server.budgets import Budget
-    from xetstore.server.places import Places
+    from xetstore.server.ops.budgets import Budget
+    from xetstore.server.ops.connection_limit import ConnectionLimit
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -101,18 +101,18 @@ class Metrics:
         for what, value in shown.items():
             self._budgets[what].labels(budget.name).set_function(value)
 
-    def watch_connections(self, places: Places) -> None:
+    def watch_connections(self, limit: ConnectionLimit) -> None:
         """Show how many connections there are, and count those that were closed or refused for want of a place."""
         for name, text, value in (
-            ("xetstore_connections", "Open connections.", lambda: len(places)),
-            ("xetstore_connections_idle", "Those on which no request is being answered.", lambda: places.idle),
-            ("xetstore_connections_max", "Connections that may be open.", lambda: places.most),
+            ("xetstore_connections", "Open connections.", lambda: len(limit)),
+            ("xetstore_connections_idle", "Those on which no request is being answered.", lambda: limit.idle),
+            ("xetstore_connections_max", "Connections that may be open.", lambda: limit.most),
         ):
             Gauge(name, text, registry=self.registry).set_function(value)
         lacking = Counter(
             "xetstore_connections_lacking_room", "Closed while idle, or refused.", ["how"], registry=self.registry
         )
-        places.told = lambda event: lacking.labels(event).inc()
+        limit.told = lambda event: lacking.labels(event).inc()
 
     # HTTP
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from xetstore.access.tokens import Scope
 from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
-from xetstore.server.answers import LargeAnswer, enough_terms, memory_of, require_room
+from xetstore.server.routes.answers import LargeAnswer, enough_terms, memory_of, require_room
 from xetstore.server.site import holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 

@@ -18,8 +18,16 @@ from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, r
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.headers import HASHES_HEADER
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
-from xetstore.server.answers import SMALL, SMALL_WITHOUT_HASHES, LargeAnswer, enough_terms, memory_of, require_room
-from xetstore.server.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
+from xetstore.server.http.bodies import read_body
+from xetstore.server.http.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
+from xetstore.server.routes.answers import (
+    SMALL,
+    SMALL_WITHOUT_HASHES,
+    LargeAnswer,
+    enough_terms,
+    memory_of,
+    require_room,
+)
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
@@ -73,7 +81,7 @@ async def batch_post(request: Request) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
     async with site.limits.receiving.reserve(MAX_BATCH_BYTES, holders_of(request)):
-        body = await site.limits.read_body(request, MAX_BATCH_BYTES)
+        body = await read_body(request, site.limits, MAX_BATCH_BYTES)
     try:
         keys = _KEYS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -16,9 +16,9 @@ from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError,
 from xetstore.protocol.headers import SUSPECT_HEADER
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
-from xetstore.server.ranges import Framing, RangeSpec, parse_range, resolve
-from xetstore.server.receiving import memory_of_body, receive_body
-from xetstore.server.sending import FramedStream, SentStream
+from xetstore.server.http.ranges import Framing, RangeSpec, parse_range, resolve
+from xetstore.server.http.receiving import memory_of_body, receive_body
+from xetstore.server.http.sending import FramedStream, SentStream
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_commit_thread, in_thread
 
@@ -115,7 +115,7 @@ async def authorize_xorb(request: Request) -> Response:
     site = site_of(request)
     try:
         sent_path, _, query = request.headers.get("x-original-uri", "").partition("?")
-        path, route, parameters = request.app.resolve(sent_path.encode("latin-1"))
+        path, route, parameters = request.app.routes.resolve(sent_path.encode("latin-1"))
         method = request.headers.get("x-original-method", "")
         if method not in ("GET", "HEAD") or route.handlers.get(method) is not get_xorb:
             raise ForbiddenError("this does not read a xorb")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from xetstore.errors import NotFoundError, UnauthenticatedError, UnavailableError, UsageError, XetError, kind_of
 from xetstore.protocol.headers import QUERIES_HEADER
-from xetstore.server.ranges import UnsatisfiableRangeError
+from xetstore.server.http.ranges import UnsatisfiableRangeError
 
 if TYPE_CHECKING:
     from starlette.types import Scope

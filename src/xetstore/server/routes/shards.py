@@ -19,10 +19,10 @@ from xetstore.access.tokens import Scope
 from xetstore.errors import RejectedShardError
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import MAX_SHARD_BYTES
-from xetstore.server.limits import ClientGoneError, declared_bytes
-from xetstore.server.problems import as_xet_error, message_of
-from xetstore.server.receiving import memory_of_body, receive_body
-from xetstore.server.sending import until_gone
+from xetstore.server.http.bodies import ClientGoneError, declared_bytes, read_body
+from xetstore.server.http.problems import as_xet_error, message_of
+from xetstore.server.http.receiving import memory_of_body, receive_body
+from xetstore.server.http.sending import until_gone
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_commit_thread, in_thread, settled
 
@@ -99,7 +99,7 @@ async def _shard_of(request: Request) -> AsyncIterator[_Work]:
     async with AsyncExitStack() as until_done:
         async with site.limits.receiving.reserve(memory_of_body(request), holders):
             if (declared_bytes(request) or MAX_SHARD_BYTES) <= IN_MEMORY_BYTES:
-                body: IO[bytes] = BytesIO(await site.limits.read_body(request, IN_MEMORY_BYTES))
+                body: IO[bytes] = BytesIO(await read_body(request, site.limits, IN_MEMORY_BYTES))
             else:
                 body = until_done.enter_context(await in_thread(_on_disk, site.cas))
                 await receive_body(request, lambda *parts: body.writelines(parts), site.limits, MAX_SHARD_BYTES)

@@ -14,14 +14,14 @@ from starlette.responses import Response
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.headers import HASHES_HEADER, SUSPECT_HEADER
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.server import chunks, reconstructions, shards, status, telemetry, xorbs
-from xetstore.server.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
-from xetstore.server.openapi_schemas import SCHEMAS, ref
+from xetstore.server.routes import chunks, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.routes.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
+from xetstore.server.routes.openapi_schemas import SCHEMAS, ref
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from xetstore.server.edge import Handler, Route
+    from xetstore.server.http.router import Handler, Route
     from xetstore.server.settings import ServerSettings
 
 _Json = dict[str, Any]
@@ -64,7 +64,7 @@ class Document:
                 is_alias = (handler, method) in described
                 described.add((handler, method))
                 operation = _operation(OPERATIONS[handler], route, method, is_alias=is_alias)
-                paths.setdefault(route.path, {})[method.lower()] = operation
+                paths.setdefault(route.template, {})[method.lower()] = operation
         security = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
         if settings.auth == "none":
             security = {}
@@ -94,8 +94,8 @@ async def get_openapi(request: Request) -> Response:
 
 def _operation(operation: Operation, route: Route, method: str, *, is_alias: bool) -> _Json:
     path_parameters = [
-        _parameter("path", name, "", ref("Hash") if name == "hash" else _PREFIX, required=True)
-        for name in route.parameters
+        _parameter("path", name, "", ref("Hash") if name == "hash" else _TEXT if kind else _PREFIX, required=True)
+        for name, kind in route.parameters.items()
     ]
     parameters = [*path_parameters, *operation.parameters]
     errors = set(operation.errors)
@@ -116,7 +116,7 @@ def _operation(operation: Operation, route: Route, method: str, *, is_alias: boo
         for response in responses.values():
             del response["content"]
     described: _Json = {
-        "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.path)]),
+        "operationId": "_".join([method.lower(), *re.findall(r"\w+", route.template)]),
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": parameters,

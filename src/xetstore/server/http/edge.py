@@ -12,30 +12,26 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import State
 from starlette.requests import ClientDisconnect, Request
 
-from xetstore.errors import TimedOutError, TooManyRequestsError, XetError
-from xetstore.server.limits import ClientGoneError
-from xetstore.server.logs import Entry
-from xetstore.server.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem, problem_message
-from xetstore.server.receiving import BODY_SOURCE
+from xetstore.errors import TimedOutError, TooManyRequestsError
+from xetstore.server.http.bodies import ClientGoneError, discard
+from xetstore.server.http.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem, problem_message
+from xetstore.server.http.receiving import BODY_SOURCE
+from xetstore.server.http.router import Miss, Route, Routes
+from xetstore.server.ops.logs import Entry
 from xetstore.server.settings import is_loopback
 from xetstore.server.site import peer_address
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
-    from xetstore.access.tokens import Caller
     from xetstore.server.site import Site
-
-Handler = Callable[[Request], Awaitable["Response"]]
 
 KEEP_ALIVE_BYTES: Final = 1 << 20
 """A body that is not wanted, of at most this length, is read to its end, and the connection serves the next request."""
@@ -44,74 +40,13 @@ CLIENT_CLOSED: Final = 499
 UNKNOWN_ROUTE: Final = "unknown"
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-# Every path of ours is made of these. What is percent-encoded, or not ASCII, names nothing here.
-_PATH = re.compile(rb"/[A-Za-z0-9._~/-]*")
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
-_SLASHES = re.compile(rb"/{2,}")
 _WANTED: Final = frozenset(
     (b"x-request-id", b"content-length", b"transfer-encoding", b"expect", b"user-agent", b"x-forwarded-for")
 )
-_MAX_PARAMETERS: Final = 2
 
 _log = logging.getLogger("xetstore.server")
 _access_log = logging.getLogger("xetstore.access")
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """An answer that is known at once: an error, to this caller. ``count`` is called when it is given."""
-
-    error: XetError
-    caller: Caller
-    count: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A path, with its parameters at the end as in ``/v1/xorbs/{prefix}/{hash}``, and a handler for each method.
-
-    A route that is not ``limited`` answers however often it is asked. ``miss_at_once`` is asked first, of a GET, in the
-    event loop: what its handler would say after more work, or None. It counts nothing, and raises an XetError to leave
-    the request to the handler.
-    """
-
-    path: str
-    handlers: Mapping[str, Handler]
-    limited: bool = True
-    miss_at_once: Callable[[Request], Miss | None] | None = None
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The names in braces, in order."""
-        return tuple(re.findall(r"{(\w+)}", self.path))
-
-
-class Routes:
-    """Finds the route of a path by looking it up: there are many, and a client asks thousands of times."""
-
-    def __init__(self, routes: tuple[Route, ...]) -> None:
-        self.all = routes
-        self._found: dict[tuple[str, int], tuple[Route, tuple[str, ...]]] = {}
-        for route in routes:
-            names = route.parameters
-            fixed = route.path.removesuffix("".join(f"/{{{name}}}" for name in names))
-            if "{" in fixed or len(names) > _MAX_PARAMETERS or (fixed, len(names)) in self._found:
-                raise ValueError(f"{route.path} is no route, or there twice")
-            self._found[fixed, len(names)] = route, names
-
-    def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route of a path, and its parameters."""
-        fixed, values = path, list[str]()
-        for count in range(_MAX_PARAMETERS + 1):
-            if count:
-                fixed, _, value = fixed.rpartition("/")
-                if not value or value in (".", ".."):
-                    return None
-                values.insert(0, value)
-            found = self._found.get((fixed, count))
-            if found is not None:
-                return found[0], dict(zip(found[1], values, strict=True))
-        return None
 
 
 class Edge:
@@ -120,9 +55,9 @@ class Edge:
     def __init__(self, site: Site, routes: tuple[Route, ...], on_shutdown: Callable[[], None] | None = None) -> None:
         self.state = State({"site": site})
         self.site = site
-        self.routes = Routes(routes)
         public_url = site.settings.public_url or ""
-        self._prefix = "/" + public_url.partition("://")[2].partition("/")[2] if public_url.count("/") > 2 else ""
+        prefix = "/" + public_url.partition("://")[2].partition("/")[2] if public_url.count("/") > 2 else ""
+        self.routes = Routes(routes, prefix)
         self._on_shutdown = on_shutdown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,22 +68,6 @@ class Edge:
             await self._live(receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
-
-    def resolve(self, raw_path: bytes) -> tuple[str, Route, dict[str, str]]:
-        """A path as sent: as we spell it, its route and parameters. Raises NoSuchPathError.
-
-        A proxy may or may not take off the path of ``public_url`` that leads here; so both forms are known.
-        """
-        if not _PATH.fullmatch(raw_path):
-            raise NoSuchPathError
-        path = (_SLASHES.sub(b"/", raw_path) if b"//" in raw_path else raw_path).decode("ascii")
-        found = self.routes.find(path)
-        if found is None and self._prefix and path.startswith(self._prefix + "/"):
-            path = path.removeprefix(self._prefix)
-            found = self.routes.find(path)
-        if found is None:
-            raise NoSuchPathError
-        return path, *found
 
     def answer_at_once(self, scope: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         """Status, headers and body for a GET without a body that is answered in this call; None: in the ordinary way.
@@ -173,7 +92,7 @@ class Edge:
             self.site,
             scope,
             headers,
-            route=route.path,
+            route=route.template,
             status=miss.error.http_status,
             seconds=perf_counter() - started_at,
             received_bytes=0,
@@ -185,7 +104,7 @@ class Edge:
     def _miss_at_once(self, scope: dict[str, Any], headers: Mapping[bytes, bytes]) -> tuple[Route, Miss] | None:
         """A miss that was counted against the limits, and its route."""
         state = scope.setdefault("state", {})
-        path, route, parameters = self.resolve(scope["raw_path"])
+        path, route, parameters = self.routes.resolve(scope["raw_path"])
         if route.miss_at_once is None:
             return None
         scope["app"], scope["path_params"] = self, parameters
@@ -255,11 +174,12 @@ class _Exchange:
         scope = self._scope
         raw_path = scope.get("raw_path")
         try:
-            path, route, parameters = self._edge.resolve(scope["path"].encode() if raw_path is None else raw_path)
+            raw_path = scope["path"].encode() if raw_path is None else raw_path
+            path, route, parameters = self._edge.routes.resolve(raw_path)
         except NoSuchPathError:
             self._admit()
             raise
-        self._route = route.path
+        self._route = route.template
         scope["path"], scope["raw_path"], scope["path_params"] = path, path.encode(), parameters
         if route.limited:
             self._admit()
@@ -321,7 +241,7 @@ class _Exchange:
         self._ended_at = perf_counter()
         if self._body_is_pending and self._linger and self._body_asked_for:
             await self._send({**message, "more_body": True})
-            await self._edge.site.limits.discard(self.receive)
+            await discard(self.receive)
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
-from xetstore.server.blocks import blocks
-from xetstore.server.limits import SLOW_BODY, ClientGoneError, Limits, Pace, declared_bytes
+from xetstore.server.http.blocks import blocks
+from xetstore.server.http.bodies import SLOW_BODY, ClientGoneError, blocks_of, declared_bytes
+from xetstore.server.ops.limits import Pace, ServerLimits
 from xetstore.server.threads import in_thread, settled
 
 if TYPE_CHECKING:
@@ -152,14 +153,14 @@ def memory_of_body(request: Request) -> int:
     return most if declared is None else min(declared, most)
 
 
-async def receive_body(request: Request, take: Take, limits: Limits, max_bytes: int) -> int:
-    """Hand on a body as it comes in, block by block; how long it was. Errors as :meth:`Limits.blocks`."""
+async def receive_body(request: Request, take: Take, limits: ServerLimits, max_bytes: int) -> int:
+    """Hand on a body as it comes in, block by block; how long it was. Errors as :func:`blocks_of`."""
     source: BodySource | None = request.scope.get(BODY_SOURCE)
     if source is None:
         return await _by_the_loop(request, take, limits, max_bytes)
     received = 0
     pace = limits.pace()
-    async with aclosing(limits.blocks(request, max_bytes, block_bytes=1, pace=pace)) as parsed:
+    async with aclosing(blocks_of(request, limits, max_bytes, block_bytes=1, pace=pace)) as parsed:
         async for parts in parsed:
             received += sum(map(len, parts))
             await in_thread(take, *parts)
@@ -167,12 +168,12 @@ async def receive_body(request: Request, take: Take, limits: Limits, max_bytes: 
     return received + source.received_bytes
 
 
-async def _by_the_loop(request: Request, take: Take, limits: Limits, max_bytes: int) -> int:
+async def _by_the_loop(request: Request, take: Take, limits: ServerLimits, max_bytes: int) -> int:
     """One block is taken while the next one comes in."""
     received = 0
     taking: asyncio.Task[None] | None = None
     try:
-        async for parts in limits.blocks(request, max_bytes):
+        async for parts in blocks_of(request, limits, max_bytes):
             received += sum(map(len, parts))
             if taking is not None:
                 await asyncio.shield(taking)

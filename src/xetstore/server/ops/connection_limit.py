@@ -1,4 +1,4 @@
-"""Places: which connections a server has, how many of them one address may have, and which one goes when all are taken.
+"""ConnectionLimit: how many connections a server has, and one address, and which one goes when all are taken.
 
 A client that comes when there is no place is not sent away because others keep connections that they do not use: of
 those that no request is being answered on, the one that has been so for longest is closed. A client whose connection is
@@ -25,7 +25,7 @@ class Place(Protocol):
         """Close at once: no request is being answered."""
 
 
-class Places:
+class ConnectionLimit:
     """The connections of one server, at most ``most`` and ``most_per_address`` of one address. One event loop's.
 
     ``told`` is called with what happened.

@@ -32,12 +32,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from xetstore.server.direct import BODY_SOCKET, BodySocket
-from xetstore.server.edge import peer_key
-from xetstore.server.framing import RefusedHeadError, body_bytes
-from xetstore.server.limits import PROGRESS_BYTES
-from xetstore.server.places import Places
-from xetstore.server.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
+from xetstore.server.http.direct import BODY_SOCKET, BodySocket
+from xetstore.server.http.edge import peer_key
+from xetstore.server.http.framing import RefusedHeadError, body_bytes
+from xetstore.server.http.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
+from xetstore.server.ops.connection_limit import ConnectionLimit
+from xetstore.server.ops.limits import PROGRESS_BYTES
 from xetstore.server.settings import ServerSettings
 
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -61,19 +61,11 @@ _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: _\r\nConnection: close\r\nTran
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. Made into a class for one server by :func:`connection_class`.
-
-    Beside asyncio's protocol methods this relies on some things of uvicorn: the callbacks of its parser
-    (``on_message_begin``, ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``, ``on_message_complete``),
-    which may raise to stop the parser; ``connections``, all that are open; ``pipeline``, requests that wait for the
-    answers before theirs; ``flow``, which pauses reading; ``cycle``, the latest request, with its ``body``,
-    ``message_event``, ``more_body``, ``response_started``, ``response_complete``, ``disconnected`` and ``keep_alive``;
-    and ``parser``, which may be replaced. Of asyncio's transport it sets ``max_size``.
-    """
+    """One connection. Made into a class for one server by :func:`connection_class`."""
 
     header_timeout_seconds: float
     stall_seconds: float
-    places: Places
+    connection_limit: ConnectionLimit
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -103,7 +95,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find a place for the connection, and give it time for a first request."""
         super().connection_made(cast("asyncio.Transport", transport))
-        if self.places.take(self, peer_key({"client": self.client}, None)):
+        if self.connection_limit.take(self, peer_key({"client": self.client}, None)):
             self._expect_head()
         else:
             # Closed at once: lingering is what a server that is full has no room for.
@@ -178,7 +170,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers, and leave the place."""
-        self.places.leave(self)
+        self.connection_limit.leave(self)
         self._disarm()
         self._stop_expecting()
         super().connection_lost(exc)
@@ -235,7 +227,7 @@ class Connection(HttpToolsProtocol):
         self._has_offer = self.parser.should_upgrade()
         if length == 0 and self._answer_at_once():
             return
-        self.places.set_busy(self)
+        self.connection_limit.set_busy(self)
         self._body_is_chunked = length is None
         self._body_left = length or 0
         if version == "1.0":
@@ -273,7 +265,7 @@ class Connection(HttpToolsProtocol):
         """The answer was handed over; if no other request waits, the connection is idle."""
         super().on_response_complete()
         if not self.is_answering:
-            self.places.set_idle(self)
+            self.connection_limit.set_idle(self)
 
     def _answer_at_once(self) -> bool:
         """Answer a request without a body in this very call, where the application can; False: in the ordinary way.
@@ -306,7 +298,7 @@ class Connection(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._await_next(self.timeout_keep_alive)
-        self.places.set_idle(self)
+        self.connection_limit.set_idle(self)
         return True
 
     def timeout_keep_alive_handler(self) -> None:
@@ -453,12 +445,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-def connection_class(settings: ServerSettings, places: Places) -> type[Connection]:
-    """The protocol class of a server with these settings, whose connections take these places."""
+def connection_class(settings: ServerSettings, limit: ConnectionLimit) -> type[Connection]:
+    """The protocol class of a server with these settings, whose connections are at most as many as ``limit`` says."""
     limits = {
         "header_timeout_seconds": settings.header_timeout_seconds,
         "stall_seconds": settings.stall_seconds,
-        "places": places,
+        "connection_limit": limit,
     }
     return type("Connection", (Connection,), limits)
 

@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from xetstore.server.blocks import blocks
+from xetstore.server.http.blocks import blocks
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from xetstore.server.limits import Pace
+    from xetstore.server.ops.limits import Pace
 
 BODY_SOCKET: Final = "xetstore.body_socket"
 """Under this key an ASGI scope has a BodySocket, where the connection can have one."""

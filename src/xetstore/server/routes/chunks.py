@@ -16,9 +16,10 @@ from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.headers import QUERIES_HEADER, SESSION_HEADER
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.server.answers import SMALL_BYTES, LargeAnswer
-from xetstore.server.edge import Miss
-from xetstore.server.problems import UnknownChunkError
+from xetstore.server.http.bodies import read_body
+from xetstore.server.http.problems import UnknownChunkError
+from xetstore.server.http.router import Miss
+from xetstore.server.routes.answers import SMALL_BYTES, LargeAnswer
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_thread
 
@@ -161,7 +162,7 @@ def _session(request: Request) -> str:
 async def _asked(request: Request) -> tuple[Hash, ...]:
     """The chunks that a body names, each once. Raises UsageError. A body is no longer than the head of a request."""
     try:
-        body = await site_of(request).limits.read_body(request, MANY_CHUNKS * HASH_BYTES)
+        body = await read_body(request, site_of(request).limits, MANY_CHUNKS * HASH_BYTES)
     except TooLargeError:
         body = bytearray()
     if not body or len(body) % HASH_BYTES:

@@ -18,13 +18,13 @@ from starlette.responses import Response
 from xetstore.cas.index import TermCount
 from xetstore.errors import TooLargeError, UnavailableError, XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.server.sending import SentStream
+from xetstore.server.http.sending import SentStream
 from xetstore.server.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from xetstore.server.limits import Limits
+    from xetstore.server.ops.limits import ServerLimits
     from xetstore.server.site import Site
 
 SMALL_BYTES: Final = 256 << 10
@@ -55,7 +55,7 @@ class LargeAnswer(Response):
         make: Callable[[], Response],
         amount: int,
         *,
-        limits: Limits,
+        limits: ServerLimits,
         holders: Sequence[str],
         if_busy: XetError | Response | None = None,
     ) -> None:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 from starlette.responses import Response
 
 from xetstore.errors import DamagedError
-from xetstore.server.direct import BODY_SOCKET, SLOW_ANSWER, BodySender, Source
+from xetstore.server.http.direct import BODY_SOCKET, SLOW_ANSWER, BodySender, Source
 from xetstore.server.threads import in_thread, settled
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from xetstore.interfaces import ByteStream
-    from xetstore.server.direct import BodySocket
-    from xetstore.server.limits import Limits
-    from xetstore.server.ranges import Framing
+    from xetstore.server.http.direct import BodySocket
+    from xetstore.server.http.ranges import Framing
+    from xetstore.server.ops.limits import ServerLimits
 
 BLOCK_BYTES: Final = 512 << 10
 """Bytes that are read at a time. Two such blocks are in memory: one that is read, and one that is sent."""
@@ -96,7 +96,7 @@ class SentStream(Response):
         *,
         status_code: int,
         headers: Mapping[str, str],
-        limits: Limits,
+        limits: ServerLimits,
         holders: Sequence[str] = (),
         amount: int | None = None,
         on_sent: Callable[[int], None] = lambda _: None,
