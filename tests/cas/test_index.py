@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xetstore.access.tenant import Tenant
 from xetstore.cas.index import MIGRATIONS, Index, XorbRow
 from xetstore.cas.index.queries import SEGMENT_TERMS
+from xetstore.database.connection import Connection, Row
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import IntegrityError, UsageError
 from xetstore.protocol.hashes import Hash, chunk_hash
@@ -180,3 +183,43 @@ def test_a_file_is_seen_only_where_it_is_granted(path: Path) -> None:
             assert not writer.add_files([FileEntry(Hash.ZERO, (), ())], {}, namespace="two", now=1.0)
         with index.snapshot() as reader:
             assert reader.file(Hash.ZERO, "two") is not None
+
+
+def test_of_two_writers_that_renew_the_dedup_key_the_first_decides(path: Path) -> None:
+    """Both saw that there is none, or an old one: what each then uses is the same."""
+    with closing(Index(SqliteDatabase(path))) as index:
+        keys = []
+        for now, key in ((1.0, b"1"), (1.0, b"2"), (9.0, b"3"), (9.0, b"4")):
+            with index.transaction() as writer:
+                keys.append(writer.renew_dedup_key(key * 32, now=now, old=now - 5))
+        with index.snapshot() as reader:
+            assert reader.dedup_key() == (b"3" * 32, 9.0)
+    assert keys == [b"1" * 32, b"1" * 32, b"3" * 32, b"3" * 32]
+
+
+def test_a_file_that_another_writer_registers_first_keeps_its_terms(path: Path, sample: Sample) -> None:
+    """On an engine where writers do not take turns: the file appears after it was looked for, before it is inserted."""
+    name = chunk_hash(b"some file")
+    theirs, ours = (FileEntry(name, (Term(sample.xorb.hash, 0, 1, size),)) for size in (5, 7))
+    with closing(Index(SqliteDatabase(path))) as index:
+        with index.transaction() as writer:
+            writer.add_xorb(sample.xorb, namespace="default", now=1.0)
+            rows = writer.require_xorbs([sample.xorb.hash], Tenant())
+            writer.add_files([theirs], rows, namespace="theirs", now=1.0)
+        with index.transaction() as writer:
+
+            class Late(Connection):
+                """A connection whose first look at files is from before the other writer's commit."""
+
+                is_late = False
+
+                def rows_in(self, statement: str, *values: Any) -> Iterator[Row]:
+                    looked, self.is_late = self.is_late, True
+                    return super().rows_in(statement, *values) if looked else iter(())
+
+            writer.connection = Late(writer.connection.driver, writer.connection.dialect)
+            # A grant is new, its terms are not.
+            assert writer.add_files([ours], rows, namespace="ours", now=2.0)
+        with index.snapshot() as reader:
+            assert reader.terms(name, 0, 5)[1] == list(theirs.terms)
+            assert reader.edges_of(name) == {sample.xorb.hash: 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, zip_longest
 from typing import Final
@@ -13,7 +13,7 @@ from xetstore.cas.index.queries.xorbs import XorbQueries
 
 # Of each number that is asked for a limit of its own: one chunk that thousands of xorbs hold would be as many rows.
 _NEWEST_USERS: Final = """
-SELECT edge.xorb_id, edge.file_id, edge.first_byte
+SELECT edge.xorb_id, edge.file_id
 FROM numbers(:asked) AS asked
 JOIN edge ON edge.xorb_id = asked.value
 WHERE edge.file_id IN (
@@ -23,10 +23,18 @@ WHERE edge.file_id IN (
     ORDER BY newest.file_id DESC LIMIT :most
 )
 """
+# Of each file that is asked for, the edges from that on by which it first uses one of some xorbs.
 _FOLLOWING: Final = f"""
-SELECT {XORB} FROM edge JOIN xorb ON xorb.id = edge.xorb_id
-WHERE edge.file_id = :file_id AND edge.first_byte >= :first_byte AND {SOUND}
-ORDER BY edge.first_byte LIMIT :most
+SELECT edge.file_id, edge.first_byte, {XORB}
+FROM numbers(:asked) AS asked JOIN edge ON edge.file_id = asked.value JOIN xorb ON xorb.id = edge.xorb_id
+WHERE {SOUND} AND edge.first_byte IN (
+    SELECT following.first_byte FROM edge AS following
+    WHERE following.file_id = asked.value AND following.first_byte >= (
+        SELECT min(first.first_byte) FROM edge AS first
+        WHERE first.file_id = asked.value AND first.xorb_id IN (:xorb_ids)
+    )
+    ORDER BY following.first_byte LIMIT :most
+)
 """
 _NEWEST_USER: Final = """
 SELECT edge.file_id FROM edge JOIN file_grant ON file_grant.file_id = edge.file_id
@@ -96,21 +104,20 @@ class DedupQueries(XorbQueries):
             found.setdefault(key, []).append(xorb_id)
         return found
 
-    def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
+    def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> list[XorbRow]:
         """Xorbs that come with these in files of a namespace, at most ``files`` of them: the newest of each xorb first.
         Of a file those from the first of these xorbs on, in file order, at most ``xorbs`` of them.
         """
         asked = {"asked": self.connection.numbers(xorb_ids), "namespace": namespace, "most": files}
         users: dict[int, list[int]] = {xorb_id: [] for xorb_id in xorb_ids}
-        begin: dict[int, int] = {}
-        for xorb_id, file_id, first_byte in self.connection.rows(_NEWEST_USERS, asked):
+        for xorb_id, file_id in self.connection.rows(_NEWEST_USERS, asked):
             users[xorb_id].append(file_id)
-            begin[file_id] = min(first_byte, begin.get(file_id, first_byte))
         ranked = zip_longest(*(sorted(found, reverse=True) for found in users.values()))
         chosen = dict.fromkeys(file_id for rank in ranked for file_id in rank if file_id is not None)
-        for file_id in islice(chosen, files):
-            window = {"file_id": file_id, "first_byte": begin[file_id], "most": xorbs}
-            yield from map(xorb_row, self.connection.rows(_FOLLOWING, window))
+        ranks = {file_id: rank for rank, file_id in enumerate(islice(chosen, files))}
+        window = {"asked": self.connection.numbers(ranks), "xorb_ids": [*xorb_ids], "most": xorbs}
+        rows = sorted(self.connection.rows(_FOLLOWING, window), key=lambda row: (ranks[row[0]], row[1]))
+        return [xorb_row(row[2:]) for row in rows]
 
     def newest_user(self, xorb_id: int, namespace: str) -> int | None:
         """The newest file of a namespace that has a xorb, by its id."""
