@@ -21,6 +21,7 @@ from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import Index
 from xetstore.cas.layout import SHARDS, XORBS, named_by
 from xetstore.cli.main import cli
+from xetstore.database.sqlite import SqliteDatabase
 from xetstore.protocol.shard import Shard
 
 ROOT = Path(__file__).parents[1]
@@ -226,7 +227,7 @@ def test_an_index_can_be_rebuilt_from_the_objects_as_the_design_says(store: Path
     (store / "index.sqlite3").unlink()
     blobs = LocalBlobStore(store)
     objects = [blob.key for blob in blobs.list()]
-    with EmbeddedCas(blobs, Index(store / "index.sqlite3")) as cas:
+    with EmbeddedCas(blobs, Index(SqliteDatabase(store / "index.sqlite3"))) as cas:
         for key in (key for key in objects if key.startswith(XORBS)):
             named = named_by(key)
             assert named is not None

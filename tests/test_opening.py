@@ -41,7 +41,7 @@ def loaded_after(program: str, tmp_path: Path) -> set[str]:
 def test_who_opens_a_url_loads_no_database(tmp_path: Path) -> None:
     loaded = loaded_after(f"store = xetstore.open({NOBODY!r}, cache=False)", tmp_path)
     assert "xetstore.remote.http" in loaded
-    assert not loaded & {"sqlalchemy", "xetstore.cas", "click", "rich"}
+    assert not loaded & {"xetstore.database.sqlite", "xetstore.cas", "click", "rich"}
 
 
 def test_who_opens_a_directory_loads_no_http(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas, answers
 from xetstore.cas.answers import ANSWER_SECONDS
-from xetstore.cas.index.database import BUSY_TIMEOUT_SECONDS
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import xorb_key
+from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS
 from xetstore.errors import IntegrityError, UsageError
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.chunking import ChunkList
@@ -336,7 +336,7 @@ def test_a_query_does_not_wait_for_a_writer_to_replace_the_key(
     answers_now = [cas.find_chunks(chunk) for _ in range(2)]
     assert len({answer.key for answer in answers_now if answer is not None}) == 1
     with cas.index.transaction() as writer:
-        assert writer.connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == BUSY_TIMEOUT_SECONDS * 1000
+        assert writer.connection.value("PRAGMA busy_timeout") == BUSY_TIMEOUT_SECONDS * 1000
 
 
 def test_every_store_has_a_key_of_its_own(tmp_path: Path, sample: Sample) -> None:

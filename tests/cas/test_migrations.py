@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 
-from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.index import Index, schema
-from xetstore.cas.index.migrations import refuse_newer
+from xetstore.cas import EmbeddedCas, index, verify_invariants
+from xetstore.cas.index import MIGRATIONS, Index
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import UsageError
-from xetstore.testing import Sample, read_back, upload
+from xetstore.database.migrations import Migrations
+from xetstore.database.sqlite import SqliteDatabase
+from xetstore.errors import StorageFullError
+from xetstore.testing import FaultPlan, Sample, read_back, upload
+from xetstore.testing.faults import CRASH_EXIT_CODE
 
 # What `sqlite3 index.sqlite3 .schema` says of stores that these versions made. Never to be changed.
 
@@ -61,7 +66,10 @@ CREATE TABLE superseded_object ("key" VARCHAR(255) NOT NULL, created_at DOUBLE N
 ALTER TABLE xorb ADD COLUMN generation VARCHAR(32) DEFAULT '' NOT NULL;
 ALTER TABLE xorb ADD COLUMN damaged_at DOUBLE PRECISION;
 """
-SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD}
+FOURTH = """
+CREATE INDEX xorb_holder_by_namespace ON xorb_holder (namespace, xorb_id);
+"""
+SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD, 4: FIRST + SECOND + THIRD + FOURTH}
 
 
 def age(root: Path, version: int) -> None:
@@ -108,38 +116,85 @@ def test_a_store_that_is_migrated_while_it_is_open_elsewhere_goes_on(root: Path,
         assert read_back(one, sample.file.hash) == read_back(two, sample.file.hash) == sample.data
 
 
-def columns_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Of each table its columns, with what is said of them; of each index its columns, in order."""
-    columns: dict[str, list[tuple[object, ...]]] = {}
+def schema_of(path: Path) -> dict[str, str]:
+    """The statements that make the tables and indexes of a database, in one spelling."""
     with closing(sqlite3.connect(path)) as connection:
-        for name, kind in connection.execute("SELECT name, type FROM sqlite_master").fetchall():
-            if kind == "table":
-                rows = connection.execute(f"PRAGMA table_info({name})").fetchall()
-                columns[name] = sorted((row[1], row[3], row[5]) for row in rows)
-            else:
-                columns[name] = [(row[2],) for row in connection.execute(f"PRAGMA index_info({name})")]
-    return columns
+        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {name: re.sub(r"\s*([(),])\s*", r"\1", " ".join(sql.split())).replace('"', "") for name, sql in found}
 
 
-def test_the_steps_lead_to_the_tables_of_this_code(tmp_path: Path) -> None:
-    """The frozen steps, from nothing and from each release, and ``schema.py``: the same columns and keys."""
-    schema.metadata.create_all(create_engine(f"sqlite:///{tmp_path / 'now'}"))
-    now = columns_of(tmp_path / "now")
-    Index(tmp_path / "new").close()
-    assert columns_of(tmp_path / "new") == now
-    for version, statements in SCHEMAS.items():
+def make(path: Path, version: int) -> None:
+    """An empty index of an older release."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(SCHEMAS[version])
+        connection.execute("INSERT INTO schema_version VALUES (?)", (version,))
+
+
+def test_the_steps_lead_from_each_release_to_the_tables_of_this_one(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    Index(SqliteDatabase(new)).close()
+    for version in SCHEMAS:
         path = tmp_path / str(version)
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.executescript(statements)
-            connection.execute("INSERT INTO schema_version VALUES (?)", (version,))
-        Index(path).close()
-        assert columns_of(path) == now
+        make(path, version)
+        Index(SqliteDatabase(path)).close()
+        assert schema_of(path) == schema_of(new)
+
+
+def test_the_released_steps_make_what_the_releases_made(tmp_path: Path) -> None:
+    """They are frozen: a step that is changed would make another table than stores have."""
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    steps = sorted(Path(index.__file__).parent.glob("migrations/*.sql"))
+    for version, step in enumerate(steps[: len(SCHEMAS)], 1):
+        shutil.copy(step, folder)
+        made, released = tmp_path / f"made{version}", tmp_path / f"released{version}"
+        with closing(SqliteDatabase(made)) as database:
+            Migrations(folder, "schema_version", "the index").run(database)
+        make(released, version)
+        assert schema_of(made) == schema_of(released)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_wherever_a_migration_ends_the_next_start_goes_on(tmp_path: Path, crash: bool) -> None:
+    Index(SqliteDatabase(tmp_path / "new")).close()
+    for number in range(200):
+        path = tmp_path / str(number)
+        make(path, 1)
+        if not (fails := _fails(path, number, crash)):
+            break
+        version = int(sqlite3.connect(path).execute("SELECT version FROM schema_version").fetchone()[0])
+        assert version == 1, "all steps or none"
+        Index(SqliteDatabase(path)).close()
+        assert schema_of(path) == schema_of(tmp_path / "new")
+    assert not fails
+    assert number > 8
+
+
+def _fails(path: Path, number: int, crash: bool) -> bool:
+    """True if a migration did not end, because its operation of this number failed, or the process died there."""
+    if not crash:
+        with FaultPlan(fail_at=number).installed() as plan, suppress(StorageFullError):
+            Index(SqliteDatabase(path)).close()
+        return plan.has_failed
+    done = subprocess.run([sys.executable, "-c", CRASH, str(path), str(number)], check=False, timeout=60)
+    assert done.returncode in (0, CRASH_EXIT_CODE)
+    return done.returncode != 0
+
+
+CRASH = """
+import sys
+from pathlib import Path
+from xetstore.cas.index import Index
+from xetstore.database.sqlite import SqliteDatabase
+from xetstore.testing import FaultPlan
+with FaultPlan(fail_at=int(sys.argv[2]), crash=True).installed():
+    Index(SqliteDatabase(Path(sys.argv[1]))).close()
+"""
 
 
 def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
-    """It would not keep the order of what a namespace has uploaded."""
+    """It would not keep which files and xorbs a shard names."""
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
-        [(version,)] = connection.execute("SELECT version FROM schema_version")
-    with pytest.raises(UsageError, match="schema version 4"):
-        refuse_newer(version, known=3)
+        assert connection.execute("SELECT version FROM schema_version").fetchone() == (MIGRATIONS.newest,)
+    assert MIGRATIONS.newest == 4

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
 from xetstore.access.tenant import DedupDomain
@@ -30,30 +29,24 @@ TENANTS: dict[str, dict[str, Any]] = {
 
 
 @contextmanager
-def statements(cas: EmbeddedCas) -> Iterator[dict[str, object]]:
-    """What is asked of the index meanwhile, with parameters of it."""
+def statements(cas: EmbeddedCas) -> Iterator[set[str]]:
+    """The queries of the index meanwhile, with their values in them."""
     with cas.index.snapshot() as reader:
-        engine: Engine = reader.connection.engine
-    seen: dict[str, object] = {}
-
-    def note(_: object, __: object, statement: str, parameters: object, ___: object, many: bool) -> None:
-        if statement.startswith("SELECT") and not many:
-            seen[statement] = parameters
-
-    event.listen(engine, "before_cursor_execute", note)
+        driver = reader.connection.driver  # one call after the other takes the same
+    seen: set[str] = set()
+    driver.set_trace_callback(lambda statement: seen.add(statement) if statement.startswith("SELECT") else None)
     try:
         yield seen
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        driver.set_trace_callback(None)
 
 
-def walks(cas: EmbeddedCas, seen: dict[str, object]) -> dict[str, list[str]]:
+def walks(cas: EmbeddedCas, seen: set[str]) -> dict[str, list[str]]:
     """Each of these statements that walks, with the steps by which it does."""
     found: dict[str, list[str]] = {}
     with cas.index.snapshot() as reader:
-        driver: Any = reader.connection.connection.driver_connection
-        for statement, parameters in seen.items():
-            plan = [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        for statement in seen:
+            plan = [row[3] for row in reader.connection.driver.execute(f"EXPLAIN QUERY PLAN {statement}")]
             if steps := [step for step in plan if WALK.match(step) and not SMALL.match(step)]:
                 found[statement] = steps
     return found

@@ -122,7 +122,7 @@ def test_what_was_begun_before_is_not_committed_after(root: Path, aside: Path) -
 def test_a_transaction_that_was_begun_before_is_not_committed_after(root: Path, aside: Path) -> None:
     with EmbeddedCas.open(root) as cas:
         with pytest.raises(UnavailableError), cas.index.transaction() as writer:
-            writer.replace_dedup_key(bytes(32), now=1)
+            writer.renew_dedup_key(bytes(32), now=1, old=0)
             _replace(root, aside)
         with cas.index.snapshot() as reader:
             assert reader.dedup_key() is None

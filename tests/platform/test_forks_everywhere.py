@@ -15,7 +15,7 @@ MADE = frozenset(
         *("threading.Lock", "threading.RLock", "threading.Condition", "threading.Event", "threading.Semaphore"),
         *("threading.BoundedSemaphore", "threading.Barrier", "threading.Thread", "threading.Timer", "asyncio.Lock"),
         *("ThreadPoolExecutor", "ProcessPoolExecutor", "queue.Queue", "queue.LifoQueue", "queue.SimpleQueue"),
-        *("sqlite3.connect", "create_engine", "urllib3.PoolManager", "urllib3.ProxyManager"),
+        *("sqlite3.connect", "urllib3.PoolManager", "urllib3.ProxyManager"),
         *("start_thread", "try_lock"),
         *("socket.socket", "socket.socketpair", "fcntl.flock", "subprocess.Popen", "mmap.mmap"),
     }
@@ -33,7 +33,7 @@ ALLOWED = {
     "aio.py: _Call": CALL,
     "cli/interruption.py: ": PROGRAM,
     "cli/output.py: Output": PROGRAM,
-    "cas/index/sqlite.py: _connect": "opened and let go of by Index, which is a Section",
+    "database/sqlite_file.py: _connect": "opened and let go of by SqliteDatabase, which is a Section",
     "access/private_files.py: locked": UNLOCKED,
     "fs/file.py: Told": CALL,
     "platform/forks.py: ": "the module itself, whose test is test_forks.py",

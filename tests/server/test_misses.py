@@ -21,10 +21,8 @@ from xetstore.access.tenant import DedupDomain
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.folder import open_directory
 from xetstore.cas.index import Index
-from xetstore.cas.index.glance import Glance
-from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.index.sqlite import glancing_connection
 from xetstore.cas.service import EmbeddedCas
+from xetstore.database.sqlite import SqliteDatabase
 from xetstore.protocol.hashes import Hash
 from xetstore.server.app import create_app
 from xetstore.server.http.edge import Edge
@@ -38,8 +36,8 @@ VARYING = {"x-request-id", "date"}
 
 def opened(root: Path) -> EmbeddedCas:
     """A store that is looked into at once however long a look takes, on a busy machine."""
-    index = Index(open_directory(root, create=True), slow_look_seconds=math.inf)
-    return EmbeddedCas(LocalBlobStore(root), index)
+    database = SqliteDatabase(open_directory(root, create=True), slow_look_seconds=math.inf)
+    return EmbeddedCas(LocalBlobStore(root), Index(database))
 
 
 @pytest.fixture
@@ -258,34 +256,12 @@ def test_what_cannot_be_seen_at_once_is_looked_for(cas: EmbeddedCas) -> None:
     assert not cas.lacks_chunk(Hash.parse(UNKNOWN))
 
 
-def test_a_look_that_takes_long_is_followed_by_none_for_a_while(cas: EmbeddedCas, tmp_path: Path) -> None:
-    [path] = (tmp_path / "store").glob("index.sqlite3")
-    glance = Glance(lambda: glancing_connection(path), slow_seconds=-1, pause_seconds=60)
-    assert glance.lacks_chunk(1, cas.tenant)
-    assert not glance.lacks_chunk(1, cas.tenant)
-    glance.close()
-
-
-def test_a_look_that_would_read_many_rows_is_given_up(cas: EmbeddedCas, tmp_path: Path) -> None:
-    view = cas.in_namespace("ours", private=frozenset({"ours"}))
-    upload(cas.in_namespace("theirs"), SAMPLES[0])
-    key = chunk_key(first(SAMPLES[0]).digest)
-    [path] = (tmp_path / "store").glob("index.sqlite3")
-    hasty = Glance(lambda: glancing_connection(path), slow_seconds=math.inf, most_steps=3)
-    assert not any(hasty.lacks_chunk(key, view.tenant) for _ in range(5))
-    hasty.close()
-    # A step counts for the look it is in alone.
-    careful = Glance(lambda: glancing_connection(path), slow_seconds=math.inf, most_steps=200)
-    assert all(careful.lacks_chunk(key, view.tenant) for _ in range(200))
-    careful.close()
-
-
 def test_a_damaged_index_is_left_to_the_ordinary_way(cas: EmbeddedCas, caplog: pytest.LogCaptureFixture) -> None:
     with serving(cas) as (server, told):
         token = server.token()
         assert server.request("GET", PATH, token=token).status == 404
         with cas.index.transaction() as writer:
-            writer.connection.exec_driver_sql("ALTER TABLE dedup RENAME TO lost")
+            writer.connection.change("ALTER TABLE dedup RENAME TO lost")
         with caplog.at_level(logging.ERROR):
             assert error_of(server.request("GET", PATH, token=token)) == (404, "not_found")
     assert told == [True, False]

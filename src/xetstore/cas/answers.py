@@ -247,8 +247,5 @@ def _current_key(index: Index, now: float) -> bytes:
     if not index.is_writable:
         return fresh
     with contextlib.suppress(UnavailableError, StorageFullError), index.transaction(patience_seconds=0) as writer:
-        found = writer.dedup_key()
-        if found is not None and now - found[1] < ANSWER_SECONDS:
-            return found[0]
-        writer.replace_dedup_key(fresh, now=now)
+        return writer.renew_dedup_key(fresh, now=now, old=now - ANSWER_SECONDS)
     return fresh

@@ -42,6 +42,7 @@ from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import object_name, shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb
+from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
@@ -105,7 +106,7 @@ class EmbeddedCas:
         else, or was written by newer code. A store that cannot be written to can be read.
         """
         root = Path(root)
-        index = Index(open_directory(root, create=create))
+        index = Index(SqliteDatabase(open_directory(root, create=create)))
         return cls(LocalBlobStore(root), index, clock=clock)
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from xetstore.blobs import local
-from xetstore.cas.index import sqlite
+from xetstore.database import sqlite_file
 from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject
 from xetstore.platform import files
 
@@ -88,7 +88,7 @@ class FaultPlan:
         with (
             mock.patch.object(local, "os", _WatchedOs(self)),
             mock.patch.object(files, "os", _WatchedOs(self)),
-            mock.patch.object(sqlite, "sqlite3", _WatchedSqlite(self)),
+            mock.patch.object(sqlite_file, "sqlite3", _WatchedSqlite(self)),
         ):
             yield self
 
@@ -229,6 +229,9 @@ class _WatchedSqlite:
         class WatchedConnection(sqlite3.Connection):
             def cursor(self, factory: Any = WatchedCursor) -> Any:
                 return super().cursor(factory)
+
+            def execute(self, sql: str, *parameters: Any) -> Any:
+                return self.cursor().execute(sql, *parameters)
 
             def commit(self) -> None:
                 if self.in_transaction:

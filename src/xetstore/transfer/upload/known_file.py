@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+from xetstore.database.sqlite_file import enter_wal_mode
 
 _VERSION: Final = 1
 _SCHEMA: Final = (
@@ -53,7 +54,7 @@ class KnownFile:
             self._execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             # After a power cut the last rows may be missing, which costs the bytes of some xorbs.
             self._execute("PRAGMA synchronous = NORMAL")
-            self._use_log()
+            enter_wal_mode(self._connection, _BUSY_SECONDS)
             self._page_bytes: int = self._execute("PRAGMA page_size").fetchone()[0]
             if self._version() != _VERSION:
                 self._make_tables()
@@ -151,18 +152,6 @@ class KnownFile:
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._connection.execute(statement, values)
-
-    def _use_log(self) -> None:
-        # Two that turn the log on at once do not wait for each other as they do elsewhere.
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                self._execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
 
     def _version(self) -> int:
         found: int = self._execute("PRAGMA user_version").fetchone()[0]

@@ -2,152 +2,132 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, zip_longest
-from typing import Any, Final
-
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Select,
-    String,
-    bindparam,
-    column,
-    delete,
-    func,
-    insert,
-    select,
-    true,
-)
+from typing import Final
 
 from xetstore.access.tenant import Tenant
-from xetstore.cas.index.queries.grants import USERS
-from xetstore.cas.index.queries.rows import (
-    SOUND,
-    XORBS_BY_ID,
-    Changes,
-    Questions,
-    XorbRow,
-    usable_by,
-    xorb_row,
-)
-from xetstore.cas.index.schema import (
-    dedup,
-    dedup_key,
-    edge,
-    grant,
-    holder,
-    xorb,
-)
+from xetstore.cas.index.queries.rows import SOUND, XORB, Questions, XorbRow, usable_by, xorb_row
+from xetstore.cas.index.queries.xorbs import XorbQueries
 
-# Numbers that are asked for, a JSON list of them, as a table: what is asked of each can have a limit of its own. In an
-# IN (...) it could not, and one chunk that thousands of xorbs hold would be as many rows.
-_ASKED: Final = func.json_each(bindparam("asked", type_=String)).table_valued(column("value", BigInteger), name="asked")
-_NUMBER: Final[ColumnElement[int]] = _ASKED.c.value
-_USER: Final = edge.alias("user")
-_NEWEST_USERS: Final = select(edge.c.xorb_id, edge.c.file_id, edge.c.first_byte).where(
-    edge.c.xorb_id == _NUMBER,
-    edge.c.file_id.in_(
-        select(_USER.c.file_id)
-        .join(grant, grant.c.file_id == _USER.c.file_id)
-        .where(_USER.c.xorb_id == _NUMBER, grant.c.namespace == bindparam("namespace"))
-        .order_by(_USER.c.file_id.desc())
-        .limit(bindparam("most"))
-        .correlate(_ASKED)
-    ),
+# Of each number that is asked for a limit of its own: one chunk that thousands of xorbs hold would be as many rows.
+_NEWEST_USERS: Final = """
+SELECT edge.xorb_id, edge.file_id
+FROM numbers(:asked) AS asked
+JOIN edge ON edge.xorb_id = asked.value
+WHERE edge.file_id IN (
+    SELECT newest.file_id
+    FROM edge AS newest JOIN file_grant ON file_grant.file_id = newest.file_id
+    WHERE newest.xorb_id = asked.value AND file_grant.namespace = :namespace
+    ORDER BY newest.file_id DESC LIMIT :most
 )
-_FOLLOWING: Final = (
-    select(xorb)
-    .join(edge, edge.c.xorb_id == xorb.c.id)
-    .where(edge.c.file_id == bindparam("file_id"), edge.c.first_byte >= bindparam("first_byte"), SOUND)
-    .order_by(edge.c.first_byte)
-    .limit(bindparam("most"))
+"""
+# Of each file that is asked for, the edges from that on by which it first uses one of some xorbs.
+_FOLLOWING: Final = f"""
+SELECT edge.file_id, edge.first_byte, {XORB}
+FROM numbers(:asked) AS asked JOIN edge ON edge.file_id = asked.value JOIN xorb ON xorb.id = edge.xorb_id
+WHERE {SOUND} AND edge.first_byte IN (
+    SELECT following.first_byte FROM edge AS following
+    WHERE following.file_id = asked.value AND following.first_byte >= (
+        SELECT min(first.first_byte) FROM edge AS first
+        WHERE first.file_id = asked.value AND first.xorb_id IN (:xorb_ids)
+    )
+    ORDER BY following.first_byte LIMIT :most
 )
-_NEWEST_USER: Final = USERS.with_only_columns(edge.c.file_id).limit(1)
-_NEWEST_FILE: Final = (
-    select(grant.c.file_id).where(grant.c.namespace == bindparam("namespace")).order_by(grant.c.file_id.desc()).limit(1)
-)
-_USES: Final = (
-    select(edge.c.file_id, edge.c.first_byte, edge.c.xorb_id)
-    .join(grant, grant.c.file_id == edge.c.file_id)
-    .where(grant.c.namespace == bindparam("namespace"))
-    .limit(bindparam("most"))
-)
-_USES_BEFORE: Final = _USES.where(grant.c.file_id <= bindparam("file_id")).order_by(grant.c.file_id.desc())
-_USES_BEHIND: Final = _USES.where(grant.c.file_id > bindparam("file_id")).order_by(grant.c.file_id)
-_HELD_AFTER: Final = (
-    select(xorb)
-    .join(holder, holder.c.xorb_id == xorb.c.id)
-    .where(holder.c.namespace == bindparam("namespace"), holder.c.xorb_id > bindparam("last_id"), SOUND)
-    .order_by(holder.c.xorb_id)
-    .limit(bindparam("most"))
-)
-_NEWEST_HELD: Final = (
-    select(xorb)
-    .join(holder, holder.c.xorb_id == xorb.c.id)
-    .where(holder.c.namespace == bindparam("namespace"), SOUND)
-    .order_by(holder.c.xorb_id.desc())
-    .limit(bindparam("most"))
-)
-_NEWEST_DEDUP_KEY: Final = select(dedup_key.c.key, dedup_key.c.created_at).order_by(dedup_key.c.id.desc()).limit(1)
+"""
+_NEWEST_USER: Final = """
+SELECT edge.file_id FROM edge JOIN file_grant ON file_grant.file_id = edge.file_id
+WHERE edge.xorb_id = :xorb_id AND file_grant.namespace = :namespace
+ORDER BY edge.file_id DESC LIMIT 1
+"""
+_NEWEST_FILE: Final = "SELECT file_id FROM file_grant WHERE namespace = :namespace ORDER BY file_id DESC LIMIT 1"
+_USES: Final = """
+SELECT edge.file_id, edge.first_byte, edge.xorb_id
+FROM file_grant JOIN edge ON edge.file_id = file_grant.file_id
+WHERE file_grant.namespace = :namespace AND
+"""
+_USES_BEFORE: Final = f"{_USES} file_grant.file_id <= :file_id ORDER BY file_grant.file_id DESC LIMIT :most"
+_USES_BEHIND: Final = f"{_USES} file_grant.file_id > :file_id ORDER BY file_grant.file_id LIMIT :most"
+_HELD: Final = f"""
+SELECT {XORB} FROM xorb_holder JOIN xorb ON xorb.id = xorb_holder.xorb_id
+WHERE xorb_holder.namespace = :namespace AND {SOUND}
+"""
+_HELD_AFTER: Final = f"{_HELD} AND xorb_holder.xorb_id > :last_id ORDER BY xorb_holder.xorb_id LIMIT :most"
+_NEWEST_HELD: Final = f"{_HELD} ORDER BY xorb_holder.xorb_id DESC LIMIT :most"
+_DEDUP_KEY: Final = "SELECT key, created_at FROM dedup_key WHERE id = 1"
+_ADD_DEDUP: Final = """
+INSERT INTO dedup (chunk_key, xorb_id) VALUES (:chunk_key, :xorb_id) ON CONFLICT (chunk_key, xorb_id) DO NOTHING
+"""
+# One row for the store, and one statement for both halves of the question: of two writers at once, the second sees what
+# the first wrote, and leaves it.
+_RENEW_DEDUP_KEY: Final = """
+INSERT INTO dedup_key (id, key, created_at) VALUES (1, :key, :now)
+ON CONFLICT (id) DO UPDATE SET key = excluded.key, created_at = excluded.created_at
+WHERE dedup_key.created_at <= :old
+"""
 
 
-def _holding(tenant: Tenant, chunk_key: ColumnElement[int]) -> Select[Any]:
-    """Ids of the sound xorbs usable by a tenant that hold an eligible chunk."""
-    holding = select(dedup.c.xorb_id).join(xorb, xorb.c.id == dedup.c.xorb_id)
-    return holding.where(dedup.c.chunk_key == chunk_key, usable_by(tenant), SOUND)
+def _holding(usable: str, chunk_key: str) -> str:
+    """From xorbs that hold an eligible chunk, are usable, and sound."""
+    return f"""
+    FROM dedup JOIN xorb ON xorb.id = dedup.xorb_id
+    WHERE dedup.chunk_key = {chunk_key} AND {usable} AND {SOUND}
+    """
 
 
 @lru_cache(maxsize=256)
-def _newest_holders(tenant: Tenant) -> Select[Any]:
-    newest = _holding(tenant, _NUMBER).order_by(dedup.c.xorb_id.desc()).limit(bindparam("most")).correlate(_ASKED)
-    holding = xorb.alias("holding")
-    return select(_NUMBER, holding.c.id).select_from(_ASKED.join(holding, holding.c.id.in_(newest)))
+def _newest_holders(tenant: Tenant) -> tuple[str, dict[str, object]]:
+    usable, values = usable_by(tenant)
+    newest = f"SELECT dedup.xorb_id {_holding(usable, 'asked.value')} ORDER BY dedup.xorb_id DESC LIMIT :most"
+    asked = "FROM numbers(:asked) AS asked JOIN xorb AS holding"
+    return f"SELECT asked.value, holding.id {asked} ON holding.id IN ({newest})", values
 
 
-def any_holder(tenant: Tenant) -> Select[Any]:
+def any_holder(tenant: Tenant) -> tuple[str, dict[str, object]]:
     """The question of :meth:`Reader.holders`, for one row and nothing in it. It has the parameter ``chunk_key``."""
-    return _holding(tenant, bindparam("chunk_key")).with_only_columns(true()).limit(1)
+    usable, values = usable_by(tenant)
+    return f"SELECT 1 {_holding(usable, ':chunk_key')} LIMIT 1", values
 
 
-class DedupQueries(Questions):
+class DedupQueries(XorbQueries):
     """Questions about chunks that can be found, and what goes with them."""
 
     def holders(self, chunk_keys: Iterable[int], tenant: Tenant, *, most: int) -> dict[int, list[int]]:
         """For each of these keys the ids of xorbs usable by ``tenant`` that hold an eligible chunk with it: the newest
         ``most`` of them. Keys that no such xorb holds are left out.
         """
-        asked = {"asked": json.dumps([*set(chunk_keys)]), "most": most}
+        statement, values = _newest_holders(tenant)
+        asked = values | {"asked": self.connection.numbers(set(chunk_keys)), "most": most}
         found: dict[int, list[int]] = {}
-        for key, xorb_id in self.connection.execute(_newest_holders(tenant), asked):
+        for key, xorb_id in self.connection.rows(statement, asked):
             found.setdefault(key, []).append(xorb_id)
         return found
 
-    def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> Iterator[XorbRow]:
+    def companions(self, xorb_ids: Sequence[int], namespace: str, *, files: int, xorbs: int) -> list[XorbRow]:
         """Xorbs that come with these in files of a namespace, at most ``files`` of them: the newest of each xorb first.
         Of a file those from the first of these xorbs on, in file order, at most ``xorbs`` of them.
         """
-        asked = {"asked": json.dumps([*xorb_ids]), "namespace": namespace, "most": files}
+        asked = {"asked": self.connection.numbers(xorb_ids), "namespace": namespace, "most": files}
         users: dict[int, list[int]] = {xorb_id: [] for xorb_id in xorb_ids}
-        begin: dict[int, int] = {}
-        for xorb_id, file_id, first_byte in self.connection.execute(_NEWEST_USERS, asked):
+        for xorb_id, file_id in self.connection.rows(_NEWEST_USERS, asked):
             users[xorb_id].append(file_id)
-            begin[file_id] = min(first_byte, begin.get(file_id, first_byte))
         ranked = zip_longest(*(sorted(found, reverse=True) for found in users.values()))
         chosen = dict.fromkeys(file_id for rank in ranked for file_id in rank if file_id is not None)
-        for file_id in islice(chosen, files):
-            window = {"file_id": file_id, "first_byte": begin[file_id], "most": xorbs}
-            yield from map(xorb_row, self.connection.execute(_FOLLOWING, window))
+        ranks = {file_id: rank for rank, file_id in enumerate(islice(chosen, files))}
+        window = {"asked": self.connection.numbers(ranks), "xorb_ids": [*xorb_ids], "most": xorbs}
+        rows = sorted(self.connection.rows(_FOLLOWING, window), key=lambda row: (ranks[row[0]], row[1]))
+        return [xorb_row(row[2:]) for row in rows]
 
     def newest_user(self, xorb_id: int, namespace: str) -> int | None:
         """The newest file of a namespace that has a xorb, by its id."""
-        return self.connection.execute(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace}).scalar()
+        newest: int | None = self.connection.value(_NEWEST_USER, {"xorb_id": xorb_id, "namespace": namespace})
+        return newest
 
     def newest_file(self, namespace: str) -> int | None:
         """The newest file of a namespace, by its id."""
-        return self.connection.execute(_NEWEST_FILE, {"namespace": namespace}).scalar()
+        newest: int | None = self.connection.value(_NEWEST_FILE, {"namespace": namespace})
+        return newest
 
     def siblings(self, file_id: int, namespace: str, *, uses: int, xorbs: int) -> list[XorbRow]:
         """At most ``xorbs`` xorbs of a file of a namespace and of those that were registered next to it: the nearest
@@ -156,36 +136,37 @@ class DedupQueries(Questions):
         Looked at are ``uses`` of a xorb in a file, in that file and before, and as many in those behind it.
         """
         around = {"namespace": namespace, "file_id": file_id, "most": uses}
-        found = [tuple(use) for side in (_USES_BEFORE, _USES_BEHIND) for use in self.connection.execute(side, around)]
+        found = [use for side in (_USES_BEFORE, _USES_BEHIND) for use in self.connection.rows(side, around)]
         found.sort(key=lambda use: (abs(use[0] - file_id), use))
         ids = list(dict.fromkeys(used for _, _, used in found))[:xorbs]
-        rows = {row.id: xorb_row(row) for row in self.rows_in(XORBS_BY_ID, ids)}
+        rows = self.xorbs_with(ids)
         return [row for used in ids if not (row := rows[used]).is_damaged]
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
         """The xorbs that a namespace uploaded after one, in the order of registration."""
-        page = self.connection.execute(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
+        page = self.connection.rows(_HELD_AFTER, {"last_id": last_id, "namespace": namespace, "most": limit})
         return [xorb_row(row) for row in page]
 
     def newest_held(self, namespace: str, limit: int) -> list[XorbRow]:
         """The xorbs that a namespace uploaded last, the newest first."""
-        page = self.connection.execute(_NEWEST_HELD, {"namespace": namespace, "most": limit})
+        page = self.connection.rows(_NEWEST_HELD, {"namespace": namespace, "most": limit})
         return [xorb_row(row) for row in page]
 
     def dedup_key(self) -> tuple[bytes, float] | None:
-        """The newest key for dedup answers and its age's beginning, or None."""
-        row = self.connection.execute(_NEWEST_DEDUP_KEY).first()
+        """The key for dedup answers and its age's beginning, or None."""
+        row = self.connection.row(_DEDUP_KEY)
         return None if row is None else (row[0], row[1])
 
 
-class DedupChanges(Changes):
+class DedupChanges(Questions):
     """Changes to chunks that can be found, and what goes with them."""
 
     def add_dedup(self, keys: Iterable[tuple[int, int]]) -> None:
         """Let eligible chunks be found: (chunk key, xorb id)."""
-        self.add_new(dedup, [{"chunk_key": key, "xorb_id": xorb_id} for key, xorb_id in keys])
+        self.connection.change_many(_ADD_DEDUP, [{"chunk_key": key, "xorb_id": xorb_id} for key, xorb_id in keys])
 
-    def replace_dedup_key(self, key: bytes, *, now: float) -> None:
-        """Use a new key for dedup answers from now on."""
-        self.connection.execute(delete(dedup_key))
-        self.connection.execute(insert(dedup_key).values(key=key, created_at=now))
+    def renew_dedup_key(self, fresh: bytes, *, now: float, old: float) -> bytes:
+        """Use a new key for dedup answers if the one in use is from ``old`` or before; the one in use from now on."""
+        self.connection.change(_RENEW_DEDUP_KEY, {"key": fresh, "now": now, "old": old})
+        key: bytes = self.connection.value(_DEDUP_KEY)
+        return key

@@ -6,24 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import (
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-
 from xetstore.cas.index.queries.rows import (
+    FILE,
     PAGE_ROWS,
     TERM,
-    VALUES,
-    Changes,
+    XORB,
     PackedTerm,
+    Questions,
     TermCount,
     XorbRow,
-    batches,
     count_terms_in,
     file_record,
     first_uses,
@@ -35,60 +26,64 @@ from xetstore.cas.index.queries.rows import (
     xorb_row,
 )
 from xetstore.cas.index.queries.xorbs import XorbQueries
-from xetstore.cas.index.schema import (
-    edge,
-    file,
-    file_segment,
-    grant,
-    xorb,
-)
+from xetstore.database.connection import batches
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
 
-_FILES_BY_HASH: Final = select(file.c.id, file.c.hash).where(file.c.hash.in_(VALUES))
-_GRANTED_FILES: Final = (
-    select(file).join(grant, grant.c.file_id == file.c.id).where(grant.c.namespace == bindparam("namespace"))
+_FILES_BY_HASH: Final = "SELECT id, hash FROM file WHERE hash IN (:values)"
+_GRANTED: Final = "FROM file JOIN file_grant ON file_grant.file_id = file.id WHERE file_grant.namespace = :namespace"
+_GRANTED_FILE: Final = f"SELECT {FILE} {_GRANTED} AND file.hash = :hash"
+_GRANTED_BEHIND: Final = f"""
+SELECT {FILE} {_GRANTED} AND file_grant.file_id > :last_id ORDER BY file_grant.file_id LIMIT {PAGE_ROWS}
+"""
+_FILES_BEHIND: Final = f"SELECT {FILE} FROM file WHERE id > :last_id ORDER BY id LIMIT {PAGE_ROWS}"
+_XORBS_OF_FILES: Final = f"""
+SELECT file.hash, {XORB}
+FROM file JOIN edge ON edge.file_id = file.id JOIN xorb ON xorb.id = edge.xorb_id
+WHERE file.hash IN (:values)
+"""
+_GRANTED_TO_OTHERS: Final = """
+SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash IN (:values) AND file_grant.namespace <> :namespace
+"""
+_SEGMENTS: Final = """
+SELECT file_segment.first_byte, file_segment.terms
+FROM file JOIN file_segment ON file_segment.file_id = file.id
+WHERE file.hash = :hash AND file_segment.first_byte < :end AND file_segment.first_byte >= (
+    SELECT max(before.first_byte) FROM file_segment AS before
+    WHERE before.file_id = file.id AND before.first_byte <= :start
 )
-_GRANTED_FILE: Final = _GRANTED_FILES.where(file.c.hash == bindparam("hash"))
-_XORBS_OF_FILES: Final = (
-    select(file.c.hash.label("file_hash"), xorb)
-    .join(edge, edge.c.file_id == file.c.id)
-    .join(xorb, xorb.c.id == edge.c.xorb_id)
-    .where(file.c.hash.in_(VALUES))
-)
-_GRANTED_TO_OTHERS: Final = (
-    select(file.c.hash)
-    .join(grant, grant.c.file_id == file.c.id)
-    .where(file.c.hash.in_(VALUES), grant.c.namespace != bindparam("namespace"))
-)
-_SET_SHA256: Final = (
-    update(file).where(file.c.id == bindparam("file_id"), file.c.sha256.is_(None)).values(sha256=bindparam("digest"))
-)
-_FILE_ID: Final = select(file.c.id).where(file.c.hash == bindparam("hash")).scalar_subquery()
-_FIRST_SEGMENT: Final = (
-    select(func.max(file_segment.c.first_byte))
-    .where(file_segment.c.file_id == _FILE_ID, file_segment.c.first_byte <= bindparam("start"))
-    .scalar_subquery()
-)
-_SEGMENTS: Final = (
-    select(file_segment.c.first_byte, file_segment.c.terms)
-    .where(
-        file_segment.c.file_id == _FILE_ID,
-        file_segment.c.first_byte < bindparam("end"),
-        file_segment.c.first_byte >= _FIRST_SEGMENT,
-    )
-    .order_by(file_segment.c.first_byte)
-)
-_SEGMENTS_OF_FILES: Final = (
-    select(file.c.hash, file_segment.c.terms)
-    .join(grant, grant.c.file_id == file.c.id)
-    .outerjoin(file_segment, file_segment.c.file_id == file.c.id)
-    .where(grant.c.namespace == bindparam("namespace"), file.c.hash.in_(VALUES))
-    .order_by(file.c.id, file_segment.c.first_byte)
-)
+ORDER BY file_segment.first_byte
+"""
+_SEGMENTS_OF_FILES: Final = """
+SELECT file.hash, file_segment.terms
+FROM file
+JOIN file_grant ON file_grant.file_id = file.id
+LEFT JOIN file_segment ON file_segment.file_id = file.id
+WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
+ORDER BY file.id, file_segment.first_byte
+"""
+_TOTAL_FILES: Final = "SELECT count(*), sum(size) FROM file"
+_TOTAL_XORBS: Final = "SELECT count(*), sum(raw_bytes), sum(region_bytes), sum(chunk_count) FROM xorb"
+
+_ADD_FILE: Final = """
+INSERT INTO file (hash, size, sha256, term_count, xorb_count, created_at)
+VALUES (:hash, :size, :sha256, :term_count, :xorb_count, :now)
+ON CONFLICT (hash) DO NOTHING
+"""
+_ADD_SEGMENT: Final = "INSERT INTO file_segment (file_id, first_byte, terms) VALUES (:file_id, :first_byte, :terms)"
+_ADD_EDGE: Final = "INSERT INTO edge (file_id, first_byte, xorb_id) VALUES (:file_id, :first_byte, :xorb_id)"
+_SET_SHA256: Final = "UPDATE file SET sha256 = :sha256 WHERE id = :file_id AND sha256 IS NULL"
+_COUNT: Final = "UPDATE file SET term_count = :term_count, xorb_count = :xorb_count WHERE id = :file_id"
+_DROP_SEGMENTS: Final = "DELETE FROM file_segment WHERE file_id IN (:values)"
+_DROP_EDGES: Final = "DELETE FROM edge WHERE file_id IN (:values)"
+_GRANT: Final = """
+INSERT INTO file_grant (namespace, file_id, created_at) SELECT :namespace, id, :now FROM file WHERE hash IN (:values)
+ON CONFLICT (namespace, file_id) DO NOTHING
+"""
 
 
 class FileQueries(XorbQueries):
@@ -96,14 +91,18 @@ class FileQueries(XorbQueries):
 
     def file(self, name: Hash, namespace: str) -> FileRecord | None:
         """The record of a file that ``namespace`` may see, or None."""
-        row = self.connection.execute(_GRANTED_FILE, {"namespace": namespace, "hash": name.digest}).first()
+        row = self.connection.row(_GRANTED_FILE, {"namespace": namespace, "hash": name.digest})
         return None if row is None else file_record(row)
 
     def files_after(self, last_id: int, namespace: str | None) -> list[tuple[int, FileRecord]]:
-        """The next page of all files of a namespace (None: of all) by id, with these ids."""
-        files, file_id = (select(file), file.c.id) if namespace is None else (_GRANTED_FILES, grant.c.file_id)
-        page = files.where(file_id > last_id).order_by(file_id).limit(PAGE_ROWS).params(namespace=namespace)
-        return [(row.id, file_record(row)) for row in self.connection.execute(page)]
+        """The next page of all files of a namespace (None: of all) by id, with these ids.
+
+        Pages have all files that were there when they began. A writer may commit a smaller id than one that was read
+        before, if others write beside it: of files that are registered meanwhile, pages may have some and not others.
+        """
+        statement = _FILES_BEHIND if namespace is None else _GRANTED_BEHIND
+        page = self.connection.rows(statement, {"last_id": last_id, "namespace": namespace})
+        return [(row[0], file_record(row)) for row in page]
 
     def terms(
         self, name: Hash, start: int, end: int, *, most: TermCount | None = None
@@ -139,9 +138,9 @@ class FileQueries(XorbQueries):
         packed: dict[Hash, list[PackedTerm]] = {}
         digests = [name.digest for name in wanted]
         terms = 0
-        for row in self.rows_in(_SEGMENTS_OF_FILES, digests, namespace=namespace):
-            name = name_of(row.hash)
-            payload = row.terms or b""
+        for digest, segment in self.connection.rows_in(_SEGMENTS_OF_FILES, digests, {"namespace": namespace}):
+            name = name_of(digest)
+            payload = segment or b""
             terms += len(payload) // TERM.size
             if most is not None and terms > most.terms:
                 raise too_many(most)
@@ -153,35 +152,36 @@ class FileQueries(XorbQueries):
     def xorbs_of_files(self, names: Collection[Hash]) -> dict[Hash, list[XorbRow]]:
         """The xorbs that those of these files are made of that are registered."""
         found: dict[Hash, list[XorbRow]] = {}
-        for row in self.rows_in(_XORBS_OF_FILES, [name.digest for name in names]):
-            found.setdefault(name_of(row.file_hash), []).append(xorb_row(row))
+        for digest, *row in self.connection.rows_in(_XORBS_OF_FILES, [name.digest for name in names]):
+            found.setdefault(name_of(digest), []).append(xorb_row(tuple(row)))
         return found
 
     def granted_to_others(self, names: Collection[Hash], namespace: str) -> set[Hash]:
         """Those of these files that another namespace may read, too."""
-        found = self.rows_in(_GRANTED_TO_OTHERS, [name.digest for name in names], namespace=namespace)
-        return {name_of(row.hash) for row in found}
+        digests = [name.digest for name in names]
+        found = self.connection.rows_in(_GRANTED_TO_OTHERS, digests, {"namespace": namespace})
+        return {name_of(digest) for (digest,) in found}
 
     def count_terms_of_files(self, wanted: Collection[Hash], namespace: str, *, enough: int | None = None) -> TermCount:
         """The same for all terms of those of these files that ``namespace`` may see."""
-        rows = self.rows_in(_SEGMENTS_OF_FILES, [name.digest for name in wanted], namespace=namespace)
-        terms = (term for row in rows for term in unpack_terms(row.terms or b"", name_of(row.hash)))
+        digests = [name.digest for name in wanted]
+        rows = self.connection.rows_in(_SEGMENTS_OF_FILES, digests, {"namespace": namespace})
+        terms = (term for digest, segment in rows for term in unpack_terms(segment or b"", name_of(digest)))
         return count_terms_in(islice(terms, enough))
 
     def totals(self) -> Totals:
         """Sums over all files and xorbs; looks at each row."""
-        files = self.connection.execute(select(func.count(), func.sum(file.c.size)).select_from(file)).one()
-        columns = (xorb.c.raw_bytes, xorb.c.region_bytes, xorb.c.chunk_count)
-        sums = select(func.count(), *(func.sum(column) for column in columns)).select_from(xorb)
-        xorbs, raw, region, chunks = (int(value or 0) for value in self.connection.execute(sums).one())
+        files, size = (int(value or 0) for value in self.connection.row(_TOTAL_FILES) or (0, 0))
+        sums = self.connection.row(_TOTAL_XORBS) or (0, 0, 0, 0)
+        xorbs, raw, region, chunks = (int(value or 0) for value in sums)
         # A footer is as long as its chunk count says, so the sum needs no row but the sums.
         per_chunk = XorbInfo.footer_bytes(1) - XorbInfo.footer_bytes(0)
         footers = xorbs * XorbInfo.footer_bytes(0) + chunks * per_chunk
-        return Totals(files[0], int(files[1] or 0), raw, region + footers, xorbs, chunks)
+        return Totals(files, size, raw, region + footers, xorbs, chunks)
 
     def _packed_terms(self, name: Hash, start: int, end: int) -> Iterator[tuple[int, PackedTerm]]:
         """The terms of a file that overlap bytes ``[start, end)``, each with the byte at which it begins."""
-        segments = self.connection.execute(_SEGMENTS, {"hash": name.digest, "start": start, "end": end})
+        segments = self.connection.rows(_SEGMENTS, {"hash": name.digest, "start": start, "end": end})
         for position, payload in segments:
             for term in unpack_terms(payload, name):
                 if start < position + term[3] and position < end:
@@ -189,7 +189,7 @@ class FileQueries(XorbQueries):
                 position += term[3]
 
 
-class FileChanges(Changes):
+class FileChanges(Questions):
     """Changes to files and their terms."""
 
     def add_files(
@@ -221,52 +221,54 @@ class FileChanges(Changes):
         now: float,
         rebound: Collection[Hash],
     ) -> bool:
-        by_name = {entry.hash: entry for entry in entries}
-        digests = [name.digest for name in by_name]
-        known = {name_of(row.hash) for row in self.rows_in(_FILES_BY_HASH, digests)}
-        new = [entry for name, entry in by_name.items() if name not in known]
-        again = [entry for name, entry in by_name.items() if name in known and name in rebound]
-        edges = {entry.hash: first_uses(entry) for entry in (*new, *again)}
-        if new:
-            self.connection.execute(
-                insert(file),
-                [
-                    {
-                        "hash": entry.hash.digest,
-                        "size": entry.size,
-                        "sha256": entry.sha256,
-                        "term_count": len(entry.terms),
-                        "xorb_count": len(edges[entry.hash]),
-                        "created_at": now,
-                    }
-                    for entry in new
-                ],
-            )
-        ids = {name_of(row.hash): row.id for row in self.rows_in(_FILES_BY_HASH, digests)}
-        for entry in again:
-            self._drop_terms(ids[entry.hash], len(entry.terms), len(edges[entry.hash]))
+        by_digest = {entry.hash.digest: entry for entry in entries}
+        known = {digest for _, digest in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
+        # A writer beside this one may register a file that was not known just now: then the file has its terms.
+        new = {digest for digest, entry in by_digest.items() if digest not in known and self._add_file(entry, now) == 1}
+        ids = {digest: file_id for file_id, digest in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
+        again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
+        self._drop_terms(again)
+        written = again | {ids[digest]: by_digest[digest] for digest in new}
+        self._add_terms(written, rows)
+        told = [
+            {"file_id": file_id, "sha256": sha256}
+            for digest, file_id in ids.items()
+            if digest not in new and (sha256 := by_digest[digest].sha256)
+        ]
+        self.connection.change_many(_SET_SHA256, told)
+        grants = {"values": [*by_digest], "namespace": namespace, "now": now}
+        return self.connection.change(_GRANT, grants) > 0 or bool(written)
+
+    def _add_file(self, entry: FileEntry, now: float) -> int:
+        """1 if the file is new, else 0."""
+        values = {"hash": entry.hash.digest, "size": entry.size, "sha256": entry.sha256, "now": now}
+        return self.connection.change(_ADD_FILE, values | _counts(entry))
+
+    def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:
+        """The segments and edges of files, by their ids."""
         segments = [
-            {"file_id": ids[entry.hash], "first_byte": first, "terms": payload}
-            for entry in (*new, *again)
+            {"file_id": file_id, "first_byte": first, "terms": payload}
+            for file_id, entry in entries.items()
             for first, payload in pack_terms(entry.terms, rows)
         ]
-        uses = [
-            {"file_id": ids[name], "first_byte": first, "xorb_id": rows[used].id}
-            for name, firsts in edges.items()
-            for used, first in firsts.items()
+        edges = [
+            {"file_id": file_id, "first_byte": first, "xorb_id": rows[used].id}
+            for file_id, entry in entries.items()
+            for used, first in first_uses(entry).items()
         ]
-        for table, values in ((file_segment, segments), (edge, uses)):
-            if values:
-                self.connection.execute(insert(table), values)
-        told = [{"file_id": ids[name], "digest": digest} for name in known if (digest := by_name[name].sha256)]
-        if told:
-            self.connection.execute(_SET_SHA256, told)
-        grants = [{"namespace": namespace, "file_id": ids[name], "created_at": now} for name in by_name]
-        return self.add_new(grant, grants) > 0 or bool(edges)
+        self.connection.change_many(_ADD_SEGMENT, segments)
+        self.connection.change_many(_ADD_EDGE, edges)
 
-    def _drop_terms(self, file_id: int, term_count: int, xorb_count: int) -> None:
-        """Make room for other terms of a file, with their number and that of their xorbs."""
-        for table in (file_segment, edge):
-            self.connection.execute(delete(table).where(table.c.file_id == file_id))
-        counts = {"term_count": term_count, "xorb_count": xorb_count}
-        self.connection.execute(update(file).where(file.c.id == file_id).values(counts))
+    def _drop_terms(self, entries: Mapping[int, FileEntry]) -> None:
+        """Make room for other terms of files, which are known by these ids, and count them."""
+        if not entries:
+            return
+        # Their rows first: a writer beside this one, who drops the same terms, waits there.
+        counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in entries.items()]
+        self.connection.change_many(_COUNT, counts)
+        for statement in (_DROP_SEGMENTS, _DROP_EDGES):
+            self.connection.change(statement, {"values": [*entries]})
+
+
+def _counts(entry: FileEntry) -> dict[str, object]:
+    return {"term_count": len(entry.terms), "xorb_count": len(first_uses(entry))}

@@ -5,32 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final, TypeVar
-
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Insert,
-    Row,
-    Select,
-    Table,
-    bindparam,
-    exists,
-    or_,
-    select,
-    true,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from typing import Final
 
 from xetstore.access.tenant import Tenant
-from xetstore.cas.index.schema import (
-    edge,
-    grant,
-    holder,
-    xorb,
-)
+from xetstore.database.connection import Connection, Row
 from xetstore.errors import DamagedError, TooLargeError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
@@ -41,15 +19,12 @@ from xetstore.records import FileRecord
 
 # Terms kept in one row of file_segment: a range query reads at most this many that it does not need.
 SEGMENT_TERMS: Final = 512
-# Values in one IN (...): SQLite before 3.32 takes 999 variables a statement.
-_BATCH: Final = 500
 # Rows that a listing keeps in memory.
 PAGE_ROWS: Final = 1000
 # A term as it is packed: xorb id, first chunk, end chunk, unpacked bytes.
 TERM: Final = struct.Struct("<QIII")
 XORB_ID: Final = struct.Struct("<Q")  # with which a term begins
 PackedTerm = tuple[int, int, int, int]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +57,24 @@ class TermCount:
     chunks: int
 
 
-VALUES: Final[BindParameter[object]] = bindparam("values", expanding=True)
-SOUND: Final = xorb.c.damaged_at.is_(None)
-XORBS_BY_ID: Final = select(xorb).where(xorb.c.id.in_(VALUES))
+XORB: Final = (
+    "xorb.id, xorb.hash, xorb.region_bytes, xorb.raw_bytes, xorb.chunk_count, xorb.generation, xorb.damaged_at"
+)
+"""The columns of :func:`xorb_row`."""
+FILE: Final = "file.id, file.hash, file.size, file.sha256, file.created_at, file.term_count, file.xorb_count"
+"""The columns of :func:`file_record`."""
+SOUND: Final = "xorb.damaged_at IS NULL"
+VISIBLE: Final = """(
+    EXISTS (SELECT 1 FROM xorb_holder WHERE xorb_holder.xorb_id = xorb.id AND xorb_holder.namespace = :namespace)
+    OR EXISTS (
+        SELECT 1 FROM edge JOIN file_grant ON file_grant.file_id = edge.file_id
+        WHERE edge.xorb_id = xorb.id AND file_grant.namespace = :namespace
+    )
+)"""
+"""Of a xorb: the namespace has uploaded it, or has a file of it."""
+_OFFERED: Final = """EXISTS (
+    SELECT 1 FROM xorb_holder WHERE xorb_holder.xorb_id = xorb.id AND xorb_holder.namespace NOT IN (:private)
+)"""
 
 
 def pack_terms(terms: Sequence[Term], rows: Mapping[Hash, XorbRow]) -> Iterator[tuple[int, bytes]]:
@@ -134,23 +124,14 @@ def first_uses(entry: FileEntry) -> dict[Hash, int]:
     return uses
 
 
-def visible_to(namespace: str) -> ColumnElement[bool]:
-    """Of a xorb: the namespace has uploaded it, or has a file of it."""
-    uploaded = exists().where(holder.c.xorb_id == xorb.c.id, holder.c.namespace == namespace)
-    granted = exists().where(
-        edge.c.xorb_id == xorb.c.id, grant.c.file_id == edge.c.file_id, grant.c.namespace == namespace
-    )
-    return or_(uploaded, granted)
-
-
-def usable_by(tenant: Tenant) -> ColumnElement[bool]:
-    """Of a xorb: shards of the tenant may name it."""
+def usable_by(tenant: Tenant) -> tuple[str, dict[str, object]]:
+    """Of a xorb: shards of the tenant may name it. With the values of its parameters."""
+    namespace: dict[str, object] = {"namespace": tenant.namespace}
     if not tenant.shares:
-        return visible_to(tenant.namespace)
+        return VISIBLE, namespace
     if not tenant.private:
-        return true()
-    offered = exists().where(holder.c.xorb_id == xorb.c.id, holder.c.namespace.not_in(sorted(tenant.private)))
-    return or_(offered, visible_to(tenant.namespace))
+        return "TRUE", {}
+    return f"({_OFFERED} OR {VISIBLE})", namespace | {"private": sorted(tenant.private)}
 
 
 def name_of(digest: object) -> Hash:
@@ -175,30 +156,18 @@ def terms_of(packed: Iterable[PackedTerm], xorbs: Mapping[int, XorbRow], file: H
         raise DamagedError(f"the index names an unknown xorb {error} in file {file}") from None
 
 
-def xorb_row(row: Row[Any]) -> XorbRow:
-    """The value of a row of ``xorb``."""
-    return XorbRow(
-        row.id,
-        name_of(row.hash),
-        row.region_bytes,
-        row.raw_bytes,
-        row.chunk_count,
-        row.generation,
-        row.damaged_at is not None,
+def xorb_row(row: Row) -> XorbRow:
+    """The value of the columns ``XORB``."""
+    xorb_id, digest, region_bytes, raw_bytes, chunk_count, generation, damaged_at = row
+    return XorbRow(xorb_id, name_of(digest), region_bytes, raw_bytes, chunk_count, generation, damaged_at is not None)
+
+
+def file_record(row: Row) -> FileRecord:
+    """The value of the columns ``FILE``."""
+    _, digest, size, sha256, created_at, term_count, xorb_count = row
+    return FileRecord(
+        name_of(digest), size, None if sha256 is None else sha256.hex(), created_at, term_count, xorb_count
     )
-
-
-def file_record(row: Row[Any]) -> FileRecord:
-    """The value of a row of ``file``."""
-    sha256 = None if row.sha256 is None else row.sha256.hex()
-    return FileRecord(name_of(row.hash), row.size, sha256, row.created_at, row.term_count, row.xorb_count)
-
-
-def batches(values: Iterable[_T]) -> Iterator[list[_T]]:
-    """Values in parts that one IN (...) takes."""
-    rest = iter(values)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
 
 
 class Questions:
@@ -206,26 +175,3 @@ class Questions:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-
-    def rows_in(self, statement: Select[Any], values: Iterable[object], **others: object) -> Iterator[Row[Any]]:
-        """The rows of a statement that has ``VALUES``, and perhaps other parameters."""
-        for batch in batches(values):
-            yield from self.connection.execute(statement, {"values": batch, **others})
-
-
-class Changes(Questions):
-    """Additions in one transaction."""
-
-    def add_new(self, table: Table, values: Sequence[Mapping[str, object]]) -> int:
-        """Insert what is not there yet; how many rows that were."""
-        if not values:
-            return 0
-        added = 0
-        for batch in batches(values):
-            added += self.connection.execute(self._insert_new(table), batch).rowcount
-        return added
-
-    def _insert_new(self, table: Table) -> Insert:
-        if self.connection.dialect.name == "postgresql":
-            return postgresql.insert(table).on_conflict_do_nothing()
-        return sqlite.insert(table).on_conflict_do_nothing()

@@ -1,4 +1,4 @@
-"""Glance: one look into the index that takes some microseconds, for callers that must not wait."""
+"""Glance: one look into a SQLite database that takes some microseconds, for callers that must not wait."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from typing import Final
 
-from sqlalchemy.dialects import sqlite as dialects
-
-from xetstore.access.tenant import Tenant
-from xetstore.cas.index.queries import any_holder
-from xetstore.cas.index.sqlite import DatabaseError
+from xetstore.database.connection import Values
+from xetstore.database.sqlite_file import DatabaseError
 from xetstore.errors import UnavailableError
 from xetstore.platform import forks
 
@@ -44,31 +40,22 @@ class Glance:
         self._interruptions = 0
         self._connection: sqlite3.Connection | None = None
         self._turn = forks.lock()
-        # Most looks are for whom the last one was for, and a tenant takes longer to hash than to tell from another.
-        self._asked_for: Tenant | None = None
-        self._question: tuple[str, dict[str, object]] = "", {}
         self._paused_until = 0.0
 
-    def lacks_chunk(self, key: int, tenant: Tenant) -> bool:
-        """True if no sound xorb that ``tenant`` may use holds an eligible chunk with this key.
-
-        False where one does, and where that cannot be seen at once: then ask :meth:`Reader.holders`.
-        """
+    def finds_nothing(self, statement: str, values: Values) -> bool:
+        """True if a query, as the driver takes it, finds no row. False where it does, or cannot be seen at once."""
         if time.monotonic() < self._paused_until or not self._turn.acquire(blocking=False):
             return False
         try:
             if self._connection is None:
                 self._connection = self._connect()
                 self._connection.set_progress_handler(self._is_too_long, self._most_steps)
-            if tenant is not self._asked_for:
-                self._question, self._asked_for = _statement(tenant), tenant
-            statement, values = self._question
             self._interruptions = 0
             start = time.monotonic()
-            found = self._connection.execute(statement, {**values, "chunk_key": key}).fetchone()
+            found = self._connection.execute(statement, values).fetchone()
         except (*DatabaseError, UnavailableError) as error:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
-                self._drop()  # who asks in the ordinary way hears what is wrong
+                self._drop()  # a query in the ordinary way tells what is wrong
             return False
         finally:
             self._turn.release()
@@ -92,10 +79,3 @@ class Glance:
         if connection is not None:
             with suppress(*DatabaseError):
                 connection.close()
-
-
-@lru_cache(maxsize=256)
-def _statement(tenant: Tenant) -> tuple[str, dict[str, object]]:
-    compiled = any_holder(tenant).params(chunk_key=0).compile(dialect=dialects.dialect(paramstyle="named"))
-    expanded = compiled.construct_expanded_state()
-    return expanded.statement, {name: value for name, value in expanded.parameters.items() if name != "chunk_key"}

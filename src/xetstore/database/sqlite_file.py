@@ -1,4 +1,4 @@
-"""The particulars of SQLite: opening connections, and the errors of ours for its codes."""
+"""Files of SQLite: opening connections, their log and their patience, and the errors of ours for its codes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,
     StorageFullError,
     UnavailableError,
+    UsageError,
 )
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+LOWEST_VERSION: Final = (3, 24, 0)
+"""The first version of SQLite that has ``ON CONFLICT``."""
 
 # Extended codes that tell more than their primary code: no room for the shared memory file.
 _NO_ROOM: Final = {sqlite3.SQLITE_IOERR_SHMSIZE}
 _BUSY_RETRY_SECONDS: Final = 0.02
+_CACHED_STATEMENTS: Final = 256
 
 DatabaseError: Final = (sqlite3.Error, UnicodeDecodeError)
 """The error of the driver. It cannot decode the messages of SQLite about some damaged schemas."""
@@ -42,13 +44,23 @@ def is_writable(path: Path) -> bool:
     return os.access(path.parent, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
+def require_version(found: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
+    """Raises UsageError if the SQLite of this Python is too old."""
+    if found < LOWEST_VERSION:
+        has, needs = (".".join(map(str, version)) for version in (found, LOWEST_VERSION))
+        raise UsageError(
+            f"this Python has SQLite {has}; a store needs {needs} or newer",
+            hint="use a Python that was built with a newer SQLite",
+        )
+
+
 def writable_connection(path: Path, busy_timeout_seconds: float) -> Callable[[], sqlite3.Connection]:
     """A function that opens ``path``, creating it if need be. Raises XetError."""
 
     def connect() -> sqlite3.Connection:
         connection = _connect(f"{path.absolute().as_uri()}?mode=rwc", busy_timeout_seconds)
         try:
-            _enter_wal_mode(connection, time.monotonic() + busy_timeout_seconds)
+            enter_wal_mode(connection, busy_timeout_seconds)
             # An acknowledged upload survives a power loss, so every commit reaches the disk.
             connection.execute("PRAGMA synchronous=FULL")
             # Touch the log and its shared memory now: what cannot work should fail here.
@@ -94,19 +106,32 @@ def memory_connection() -> sqlite3.Connection:
     return _connect(":memory:", 0)
 
 
+def enter_wal_mode(connection: sqlite3.Connection, patience_seconds: float) -> None:
+    """Readers and one writer side by side. The mode stays with the file, so this changes it only once."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            # Two processes that both want to change the mode do not wait for each other by themselves.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_RETRY_SECONDS)
+
+
 @contextlib.contextmanager
-def patience(connection: Connection, seconds: float | None) -> Iterator[None]:
+def patience(connection: sqlite3.Connection, seconds: float | None) -> Iterator[None]:
     """While this is open, a connection waits ``seconds`` for others that write; None: as long as ever."""
     if seconds is None:
         yield
         return
-    driver: Any = connection.connection
-    before = driver.execute("PRAGMA busy_timeout").fetchone()[0]
-    driver.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+    [before] = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
     try:
         yield
     finally:
-        driver.execute(f"PRAGMA busy_timeout={before}")
+        connection.execute(f"PRAGMA busy_timeout={before}")
 
 
 def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
@@ -140,9 +165,10 @@ def _connect(target: str, busy_timeout_seconds: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         target,
         timeout=busy_timeout_seconds,
-        # Transactions are begun by Index, one thread at a time uses a connection.
+        # Transactions are begun by SqliteDatabase, one thread at a time uses a connection.
         isolation_level=None,
         check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
         uri=True,
     )
     try:
@@ -160,16 +186,3 @@ def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _enter_wal_mode(connection: sqlite3.Connection, deadline: float) -> None:
-    """Readers and one writer side by side. The mode stays with the file, so this changes it only once."""
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            return
-        except sqlite3.OperationalError as error:
-            # Two processes that both want to change the mode do not wait for each other by themselves.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_BUSY_RETRY_SECONDS)

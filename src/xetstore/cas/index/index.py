@@ -1,0 +1,78 @@
+"""Index: a Reader on a snapshot of the database, a Writer on a transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from xetstore.access.tenant import Tenant
+from xetstore.cas.index.queries import Reader, Writer, any_holder
+from xetstore.database.database import Database
+from xetstore.database.migrations import Migrations
+from xetstore.database.sqlite import SqliteDatabase
+
+MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
+
+
+class Index:
+    """The index in ``database``, which it closes. Thread-safe, and safe between processes.
+
+    The schema is made or migrated on opening; opening takes constant time otherwise.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # Most looks are for whom the last one was for, and a tenant takes longer to hash than to tell from another.
+        self._last_look: tuple[Tenant | None, str, dict[str, object]] = None, "", {}
+        try:
+            MIGRATIONS.run(database)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def in_memory(cls) -> Index:
+        """An index that lives as long as this object."""
+        return cls(SqliteDatabase.in_memory())
+
+    @property
+    def is_writable(self) -> bool:
+        """True if ``transaction()`` can succeed."""
+        return self._database.read_only_because is None
+
+    def require_in_place(self) -> None:
+        """Raises UnavailableError if the database is not the one any more that was opened."""
+        self._database.require_in_place()
+
+    @contextlib.contextmanager
+    def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:
+        """Write, as :meth:`Database.transaction <xetstore.database.database.Database.transaction>` says."""
+        with self._database.transaction(patience_seconds=patience_seconds) as connection:
+            yield Writer(connection)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """Read: all queries in the block see one state of the index. Keep it short."""
+        with self._database.snapshot() as connection:
+            yield Reader(connection)
+
+    def lacks_chunk(self, key: int, tenant: Tenant) -> bool:
+        """True if :meth:`Reader.holders` would find nothing now; False also where that cannot be seen at once.
+
+        For an event loop: it takes some microseconds, and waits for no lock.
+        """
+        asked_for, statement, values = self._last_look
+        if tenant is not asked_for:
+            statement, values = any_holder(tenant)
+            self._last_look = tenant, statement, values
+        return self._database.finds_nothing(statement, {**values, "chunk_key": key})
+
+    def damage(self) -> tuple[str, ...]:
+        """The faults that the database itself finds; empty if there are none. Reads the whole index."""
+        return self._database.damage()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,153 @@
+"""Connection: one SQL text of a statement for every engine, with named parameters. Dialect: where engines differ.
+
+The text is what SQLite 3.24 and PostgreSQL 14 both take: ``ON CONFLICT``, no ``INSERT OR``, no ``rowid``. A parameter
+is ``:name``. Two things are written out for the engine:
+
+- a list as the value of a parameter becomes as many parameters: ``IN (:values)``;
+- ``numbers(:name)`` is a table of the numbers in a list, in a column ``value``: in it each can have a limit of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+Row = tuple[Any, ...]
+Values = Mapping[str, object]
+_T = TypeVar("_T")
+
+BATCH: Final = 512
+"""Values in one list, and rows in one statement. Before SQLite 3.32, 999 parameters fit into a statement."""
+
+_NOTHING: Final[Values] = {}
+_NUMBERS: Final = re.compile(r"\bnumbers\(:(\w+)\)")
+_PARAMETER: Final = re.compile(r":(\w+)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialect:
+    """The words of one engine.
+
+    ``types`` are those of a migration: ``row_id``, ``bytes``, ``double``, and ``clustered`` behind a table whose rows
+    lie in the order of its key. ``numbers`` is the table of the numbers in parameter ``{}``, which ``number_list``
+    gives a value. ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``. ``has_table`` is a query
+    that finds a row if there is a table ``:name``.
+    """
+
+    name: str
+    types: Mapping[str, str]
+    numbers: str
+    number_list: Callable[[Sequence[int]], object]
+    has_table: str
+    parameter: str | None = None
+
+
+class Connection:
+    """A connection in a transaction or a snapshot. Not thread-safe; of no use once the block that gave it has ended.
+
+    ``driver`` is the connection of the driver beneath.
+    """
+
+    def __init__(self, driver: Any, dialect: Dialect) -> None:
+        self.driver = driver
+        self.dialect = dialect
+        self._cursors: list[Any] = []
+
+    def rows(self, statement: str, values: Values = _NOTHING) -> Iterator[Row]:
+        """The rows of a query, as they are asked for."""
+        cursor = self._run(statement, values)
+        self._cursors.append(cursor)
+        rows: Iterator[Row] = cursor
+        return rows
+
+    def row(self, statement: str, values: Values = _NOTHING) -> Row | None:
+        """The first row of a query, or None."""
+        cursor = self._run(statement, values)
+        row: Row | None = cursor.fetchone()
+        cursor.close()
+        return row
+
+    def value(self, statement: str, values: Values = _NOTHING) -> Any:
+        """The first value of the first row of a query, or None."""
+        row = self.row(statement, values)
+        return None if row is None else row[0]
+
+    def rows_in(self, statement: str, values: Iterable[object], others: Values = _NOTHING) -> Iterator[Row]:
+        """The rows of a query with ``IN (:values)``, and perhaps other parameters; of each value once."""
+        for batch in batches(dict.fromkeys(values)):
+            yield from self.rows(statement, {"values": batch, **others})
+
+    def change(self, statement: str, values: Values = _NOTHING) -> int:
+        """Change rows by one statement; how many it were."""
+        changed: int = self._run(statement, values).rowcount
+        return changed
+
+    def change_many(self, statement: str, each: Sequence[Values]) -> None:
+        """Run a statement once for each of these values. How many rows it changed, drivers do not agree to tell."""
+        if each:
+            cursor = self.driver.cursor()
+            cursor.executemany(_written(statement, self.dialect), each)
+            cursor.close()
+
+    def numbers(self, values: Iterable[int]) -> object:
+        """The value of a parameter in ``numbers(:name)``."""
+        return self.dialect.number_list([*values])
+
+    def has_table(self, name: str) -> bool:
+        """True if there is a table of that name."""
+        return self.row(self.dialect.has_table, {"name": name}) is not None
+
+    def end(self) -> None:
+        """Let go of queries that were not read to their end: they would keep the snapshot."""
+        for cursor in self._cursors:
+            cursor.close()
+        self._cursors.clear()
+
+    def _run(self, statement: str, values: Values) -> Any:
+        cursor = self.driver.cursor()
+        cursor.execute(*bound(statement, values, self.dialect))
+        return cursor
+
+
+def bound(statement: str, values: Values, dialect: Dialect) -> tuple[str, Values]:
+    """A statement as the driver takes it, with its values: lists are written out."""
+    lists = [name for name, value in values.items() if type(value) is list]
+    if not lists:
+        return _written(statement, dialect), values
+    flat = {name: value for name, value in values.items() if type(value) is not list}
+    for name in lists:
+        listed: Any = values[name]
+        # Its last value again, up to a power of two: ten texts are prepared, not hundreds, and none finds more rows.
+        count = 1 << (len(listed) - 1).bit_length()
+        statement = _with_list(statement, name, count)
+        flat.update(zip(_names(name, count), [*listed, *listed[-1:] * (count - len(listed))], strict=True))
+    return _written(statement, dialect), flat
+
+
+def batches(values: Iterable[_T]) -> Iterator[list[_T]]:
+    """Values in parts of which one statement takes one."""
+    rest = iter(values)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+@lru_cache(maxsize=1024)
+def _written(statement: str, dialect: Dialect) -> str:
+    statement = _NUMBERS.sub(lambda match: dialect.numbers.format(f":{match[1]}"), statement)
+    if dialect.parameter is None:
+        return statement
+    return _PARAMETER.sub(lambda match: str(dialect.parameter).format(match[1]), statement)
+
+
+@lru_cache(maxsize=1024)
+def _with_list(statement: str, name: str, count: int) -> str:
+    return re.sub(rf":{name}\b", ", ".join(f":{each}" for each in _names(name, count)), statement)
+
+
+@lru_cache(maxsize=64)
+def _names(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}_{number}" for number in range(count))

@@ -1,0 +1,42 @@
+"""Database: the seam between the tables of a room and an engine."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from xetstore.database.connection import Connection, Values
+from xetstore.errors import XetError
+
+
+class Database(Protocol):
+    """A database of one engine. Thread-safe, and safe between processes. Errors of the engine leave as XetErrors."""
+
+    @property
+    def read_only_because(self) -> XetError | None:
+        """The reason for which ``transaction()`` cannot succeed, which it raises; None if it can."""
+
+    def transaction(self, *, patience_seconds: float | None = None) -> AbstractContextManager[Connection]:
+        """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
+
+        UnavailableError if other writers do not get done in time, which is ``patience_seconds`` if given; and if the
+        database is not in its place any more, for then nothing would be durable.
+        """
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """Read: all queries in the block see one state of the database. Keep it short."""
+
+    def finds_nothing(self, statement: str, values: Values) -> bool:
+        """True if a query finds no row now; False where it finds one, and where that cannot be seen at once.
+
+        For an event loop: it takes some microseconds, and waits for no lock.
+        """
+
+    def require_in_place(self) -> None:
+        """Raises UnavailableError if the database is not the one any more that was opened."""
+
+    def damage(self) -> tuple[str, ...]:
+        """The faults that the engine itself finds in its files; empty if there are none. Reads all of them."""
+
+    def close(self) -> None:
+        """Close all connections. May be called again; every other call then raises UsageError."""
