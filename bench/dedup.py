@@ -26,6 +26,7 @@ from bench.delay import delayed
 from bench.server import serving
 from bench.worker import run_worker
 from xetstore.cas import EmbeddedCas
+from xetstore.cas.checksums import END_BYTES, told_section_bytes
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.transfer.scan import hash_report
@@ -255,11 +256,13 @@ class Place:
 def _raw_bytes(path: Path) -> int:
     """Raw bytes of a stored xorb, by its footer, of which the last four bytes tell how long it is."""
     with path.open("rb") as xorb:
-        xorb.seek(-4, os.SEEK_END)
-        end = xorb.tell() + 4
+        size = xorb.seek(0, os.SEEK_END)
+        xorb.seek(size - END_BYTES)
+        end = size - told_section_bytes(xorb.read())
+        xorb.seek(end - 4)
         region_bytes = end - 4 - int.from_bytes(xorb.read(4), "little")
         xorb.seek(region_bytes)
-        return sum(XorbInfo.parse_footer(xorb.read(), offset=region_bytes).chunks.sizes)
+        return XorbInfo.parse_footer(xorb.read(end - region_bytes), offset=region_bytes).raw_bytes
 
 
 def measure(corpus: str, work: Path, ways: Sequence[Way], *, seed: int, scale: float) -> Table:

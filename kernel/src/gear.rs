@@ -23,15 +23,6 @@ type Block = [u8; BLOCK];
 /// Where the data is such that more than one block in this many holds a candidate, streams do not pay.
 const SPARSE: usize = 64;
 
-/// Streams of the wide scan, one in each 64-bit lane, and the bytes of each that it takes at a time.
-pub const LANES: usize = 8;
-pub const ROW: usize = 64;
-
-pub type Row = [u8; ROW];
-
-/// A row in which the lanes whose bits are set hold a candidate.
-pub type Hit = (usize, u8);
-
 /// A gear table and a cut mask, ready to scan with.
 pub struct Gear {
     table: [u64; 256],
@@ -63,18 +54,20 @@ impl Gear {
         range: Range<usize>,
         found: &mut Vec<usize>,
     ) -> Range<usize> {
-        let (starts, stride) = split::<LANES>(&range, ROW);
-        let streams = starts.map(|start| data[start..start + stride].as_chunks::<ROW>().0);
+        let (starts, stride) = split::<{ Wide::LANES }>(&range, Wide::ROW);
+        let streams = starts.map(|start| data[start..start + stride].as_chunks::<{ Wide::ROW }>().0);
         let hashes = starts.map(|start| self.hash_before(data, start));
         let mut hits = Vec::new();
         wide.find_rows(self.cut_mask, streams, hashes, &mut hits);
         for (row, lanes) in hits {
-            for start in (0..LANES).filter(|lane| lanes >> lane & 1 == 1).map(|lane| starts[lane] + row * ROW)
-            {
-                self.scan(data, start..start + ROW, found);
+            for (lane, start) in starts.iter().enumerate() {
+                if lanes >> lane & 1 == 1 {
+                    let start = start + row * Wide::ROW;
+                    self.scan(data, start..start + Wide::ROW, found);
+                }
             }
         }
-        range.start + LANES * stride..range.end
+        range.start + Wide::LANES * stride..range.end
     }
 
     /// Scan with several streams that take turns; returns what is left over at the end.
@@ -157,11 +150,20 @@ enum Wide {}
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Wide {
+    const LANES: usize = 8;
+    const ROW: usize = 64;
+
     fn new(_: &[u64; 256]) -> Option<Self> {
         None
     }
 
-    fn find_rows(&self, _: u64, _: [&[Row]; LANES], _: [u64; LANES], _: &mut Vec<Hit>) {
+    fn find_rows(
+        &self,
+        _: u64,
+        _: [&[[u8; Self::ROW]]; Self::LANES],
+        _: [u64; Self::LANES],
+        _: &mut Vec<(usize, u8)>,
+    ) {
         match *self {}
     }
 }

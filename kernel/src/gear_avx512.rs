@@ -11,12 +11,20 @@
 
 use std::arch::x86_64::*;
 
-use crate::gear::{Hit, LANES, Row};
+/// Streams, one in each 64-bit lane.
+const LANES: usize = 8;
+/// Bytes of each stream that are taken at a time.
+const ROW: usize = 64;
+
+type Row = [u8; ROW];
 
 /// The gear table as eight tables of bytes, and the proof that the processor has what it takes.
 pub struct Wide([[Row; 4]; 8]);
 
 impl Wide {
+    pub const LANES: usize = LANES;
+    pub const ROW: usize = ROW;
+
     pub fn new(table: &[u64; 256]) -> Option<Self> {
         if !(is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -32,13 +40,14 @@ impl Wide {
         })))
     }
 
-    /// Append the rows in which a hash of any stream has no bit of the cut mask. `hashes` are those before the start.
+    /// Append the rows in which a hash of any stream has no bit of the cut mask, each with a bit for every such lane.
+    /// `hashes` are those before the start.
     pub fn find_rows(
         &self,
         cut_mask: u64,
         streams: [&[Row]; LANES],
         hashes: [u64; LANES],
-        hits: &mut Vec<Hit>,
+        hits: &mut Vec<(usize, u8)>,
     ) {
         // SAFETY: `new` has found every feature that `find_rows` is compiled for.
         unsafe { find_rows(&self.0, cut_mask, streams, hashes, hits) }
@@ -52,7 +61,7 @@ fn find_rows(
     cut_mask: u64,
     streams: [&[Row]; LANES],
     hashes: [u64; LANES],
-    hits: &mut Vec<Hit>,
+    hits: &mut Vec<(usize, u8)>,
 ) {
     let rows = streams[0].len();
     let streams = streams.map(|stream| &stream[..rows]);

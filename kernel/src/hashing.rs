@@ -5,7 +5,7 @@ use std::ops::Range;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::buffers::{Input, pack_hashes, zeroed};
+use crate::buffers::{Input, pack_hashes, pack_numbers, zeroed};
 use crate::chunk_hash::ChunkHasher;
 use crate::errors::value_error;
 use crate::suite::Suite;
@@ -56,11 +56,29 @@ pub fn keyed_hashes<'py>(py: Python<'py>, key: Input, hashes: Input) -> PyResult
 #[pyfunction]
 pub fn crc64_nvme(py: Python<'_>, data: Input) -> u64 {
     let bytes = data.bytes();
+    py.detach(|| checksum(bytes))
+}
+
+#[pyfunction]
+pub fn chunk_checksums<'py>(py: Python<'py>, data: Input, lengths: Input) -> PyResult<Bound<'py, PyBytes>> {
+    let mut rest = data.bytes();
+    let mut numbers = lengths.numbers("lengths")?;
+    check_lengths(&numbers, rest.len())?;
     py.detach(|| {
-        let mut digest = crc64fast_nvme::Digest::new();
-        digest.write(bytes);
-        digest.sum64()
-    })
+        for number in &mut numbers {
+            let (chunk, others) = rest.split_at(*number as usize);
+            *number = checksum(chunk);
+            rest = others;
+        }
+    });
+    pack_numbers(py, &numbers)
+}
+
+/// CRC-64/NVME.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    let mut digest = crc64fast_nvme::Digest::new();
+    digest.write(bytes);
+    digest.sum64()
 }
 
 /// Lengths of chunks that lie one behind the other in `total` bytes.

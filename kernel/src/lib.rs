@@ -34,6 +34,7 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(hashing::keyed_hash, module)?)?;
     module.add_function(wrap_pyfunction!(hashing::keyed_hashes, module)?)?;
     module.add_function(wrap_pyfunction!(hashing::crc64_nvme, module)?)?;
+    module.add_function(wrap_pyfunction!(hashing::chunk_checksums, module)?)?;
     module.add_function(wrap_pyfunction!(merkle::merkle_root, module)?)?;
     module.add_function(wrap_pyfunction!(encode::encode_chunks, module)?)?;
     module.add_function(wrap_pyfunction!(xorb::walk_chunks, module)?)?;

@@ -10,8 +10,8 @@ use crate::buffers::{Input, Output, pack_hashes, pack_numbers, scratch};
 use crate::chunk_hash::ChunkHasher;
 use crate::compression::{Codec, NONE};
 use crate::errors::Malformed;
-use crate::hashing::batches;
-use crate::header::{self, Chunk, FOOTER_IDENT, Next};
+use crate::hashing::{batches, checksum};
+use crate::header::{self, Chunk, FOOTER_IDENT, HEADER_BYTES, Next};
 use crate::suite::Suite;
 use crate::threads::{Threads, share};
 
@@ -24,7 +24,8 @@ pub fn walk_chunks<'py>(
     body: Input,
 ) -> PyResult<(Packed<'py>, Packed<'py>, Packed<'py>)> {
     let body = body.bytes();
-    let chunks = py.detach(|| walk(suite, body, true, 0, 0))?;
+    let mut chunks = Vec::new();
+    py.detach(|| walk(suite, body, true, 0, 0, &mut chunks))?;
     let schemes: Vec<u8> = chunks.iter().map(|chunk| chunk.scheme).collect();
     Ok((pack_numbers(py, &lengths(&chunks))?, pack_numbers(py, &ends(&chunks))?, PyBytes::new(py, &schemes)))
 }
@@ -39,14 +40,23 @@ pub fn verify_chunks<'py>(
     chunks_before: usize,
     body_bytes_before: u64,
     threads: Threads,
-) -> PyResult<(Packed<'py>, Packed<'py>, Packed<'py>)> {
+) -> PyResult<(Packed<'py>, Packed<'py>, Packed<'py>, Packed<'py>)> {
     let body = body.bytes();
-    let (chunks, hashes) = py.detach(|| {
-        let chunks = walk(suite, body, r#final, chunks_before, body_bytes_before)?;
-        let hashes = decode(suite, body, &chunks, None, threads)?;
-        Ok::<_, Malformed>((chunks, hashes))
+    let (chunks, hashes, checksums) = py.detach(|| {
+        let mut chunks = Vec::new();
+        let walked = walk(suite, body, r#final, chunks_before, body_bytes_before, &mut chunks);
+        let mut checksums = vec![0; chunks.len()];
+        // A broken chunk comes before a broken header behind it: the first fault is told, however the body is cut.
+        let hashes = decode(suite, body, &chunks, None, Some(&mut checksums), threads)?;
+        walked?;
+        Ok::<_, Malformed>((chunks, hashes, checksums))
     })?;
-    Ok((pack_hashes(py, &hashes)?, pack_numbers(py, &lengths(&chunks))?, pack_numbers(py, &ends(&chunks))?))
+    Ok((
+        pack_hashes(py, &hashes)?,
+        pack_numbers(py, &lengths(&chunks))?,
+        pack_numbers(py, &ends(&chunks))?,
+        pack_numbers(py, &checksums)?,
+    ))
 }
 
 #[pyfunction]
@@ -63,7 +73,7 @@ pub fn decode_chunks<'py>(
     let out = out.bytes_mut(&[body])?;
     let (chunks, hashes) = py.detach(|| {
         let chunks = take(suite, body, out.len(), r#final)?;
-        let hashes = decode(suite, body, &chunks, Some(out), threads)?;
+        let hashes = decode(suite, body, &chunks, Some(out), None, threads)?;
         Ok::<_, Malformed>((chunks, hashes))
     })?;
     let consumed = chunks.last().map_or(0, |chunk| chunk.payload_end);
@@ -78,7 +88,7 @@ fn ends(chunks: &[Chunk]) -> Vec<u64> {
     chunks.iter().map(|chunk| chunk.payload_end as u64).collect()
 }
 
-/// The chunks of a xorb, up to its end or its footer, within the limits of a xorb (draft 7.1). What came before of
+/// Find the chunks of a xorb, up to its end, its footer or an error, within the limits of a xorb (draft 7.1). What came before of
 /// the same xorb counts; unless these are the last bytes of it, a partial chunk at the end is left.
 fn walk(
     suite: &Suite,
@@ -86,8 +96,8 @@ fn walk(
     last: bool,
     chunks_before: usize,
     body_bytes_before: u64,
-) -> Result<Vec<Chunk>, Malformed> {
-    let mut chunks = Vec::new();
+    chunks: &mut Vec<Chunk>,
+) -> Result<(), Malformed> {
     let mut start = 0;
     while start < body.len() && !body[start..].starts_with(FOOTER_IDENT) {
         let chunk = match header::read(suite, body, start)? {
@@ -106,7 +116,7 @@ fn walk(
         start = chunk.payload_end;
         chunks.push(chunk);
     }
-    Ok(chunks)
+    Ok(())
 }
 
 /// The whole chunks that `room` bytes can take.
@@ -128,11 +138,13 @@ fn take(suite: &Suite, body: &[u8], mut room: usize, last: bool) -> Result<Vec<C
 }
 
 /// Decode and hash chunks, into `out` one behind the other if it is given. The first broken chunk is reported.
+/// `checksums`, if given, take that of each chunk as it is stored, while its bytes are in the cache.
 fn decode(
     suite: &Suite,
     body: &[u8],
     chunks: &[Chunk],
     mut out: Option<&mut [u8]>,
+    mut checksums: Option<&mut [u64]>,
     threads: Threads,
 ) -> Result<Vec<[u8; 32]>, Malformed> {
     let mut hashes = vec![[0; 32]; chunks.len()];
@@ -142,7 +154,8 @@ fn decode(
         let chunks = &chunks[batch];
         let bytes = chunks.iter().map(|chunk| chunk.raw_bytes).sum();
         let out = out.as_mut().map(|out| out.split_off_mut(..bytes).unwrap_or_default());
-        jobs.push((chunks, slots.split_off_mut(..chunks.len()).unwrap_or_default(), out));
+        let checksums = checksums.as_mut().and_then(|all| all.split_off_mut(..chunks.len()));
+        jobs.push((chunks, slots.split_off_mut(..chunks.len()).unwrap_or_default(), out, checksums));
     }
     let first_error: Mutex<Option<Malformed>> = Mutex::new(None);
     let broken_at = AtomicUsize::new(usize::MAX);
@@ -150,13 +163,16 @@ fn decode(
         threads,
         jobs,
         || Decoder::new(suite),
-        |decoder, (chunks, hashes, mut out)| {
-            for (chunk, hash) in chunks.iter().zip(hashes) {
+        |decoder, (chunks, hashes, mut out, mut checksums)| {
+            for (index, (chunk, hash)) in chunks.iter().zip(hashes).enumerate() {
                 // What lies behind a broken chunk need not be done; what lies before it must, it may be broken too.
                 if chunk.payload_start > broken_at.load(Ordering::Relaxed) {
                     return;
                 }
                 let out = out.as_mut().map(|out| out.split_off_mut(..chunk.raw_bytes).unwrap_or_default());
+                if let Some(checksums) = &mut checksums {
+                    checksums[index] = checksum(&body[chunk.payload_start - HEADER_BYTES..chunk.payload_end]);
+                }
                 match decoder.decode(body, chunk, out) {
                     Ok(decoded) => *hash = decoded,
                     Err(error) => {

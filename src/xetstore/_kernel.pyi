@@ -101,12 +101,12 @@ def verify_chunks(
     chunks_before: int = 0,
     body_bytes_before: int = 0,
     threads: int = 1,
-) -> tuple[bytes, bytes, bytes]:
+) -> tuple[bytes, bytes, bytes, bytes]:
     """Decode and hash the chunks of a serialized xorb, which may come in pieces; stops at a footer.
 
-    Returns ``(hashes, lengths, ends)``. With ``final``, ``body`` must end behind a chunk or with a footer; without it
-    a partial chunk at the end is left for the next call. The chunks and bytes of the same xorb before ``body`` count
-    for the limits of a xorb.
+    Returns ``(hashes, lengths, ends, checksums)``, these as of :func:`chunk_checksums`. With ``final``, ``body`` must
+    end behind a chunk or with a footer; without it a partial chunk at the end is left for the next call. The chunks and
+    bytes of the same xorb before ``body`` count for the limits of a xorb.
     """
 
 def decode_chunks(
@@ -128,3 +128,9 @@ def byte_ungroup(data: Buffer) -> bytes:
 
 def crc64_nvme(data: Buffer) -> int:
     """CRC-64/NVME (check value of ``b"123456789"``: 0xAE8B14860A799888)."""
+
+def chunk_checksums(data: Buffer, lengths: Buffer) -> bytes:
+    """CRC-64/NVME of each of consecutive chunks as they are stored, headers included: native u64, packed.
+
+    ``lengths`` must add up to ``len(data)``.
+    """

@@ -265,9 +265,13 @@ class AsyncStore:
         """The sums of all that is stored."""
         return await self._once(lambda store, _: store.totals())
 
-    async def check(self, *, read_data: bool = False, progress: Progress | None = None) -> CheckReport:
+    async def check(
+        self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
+    ) -> CheckReport:
         """Look for damage."""
-        return await self._once(lambda store, call: store.check(read_data=read_data, progress=call.progress(progress)))
+        return await self._once(
+            lambda store, call: store.check(read_data=read_data, checksums=checksums, progress=call.progress(progress))
+        )
 
     def interrupt(self) -> None:
         """Let what all other tasks are doing here fail soon, with InterruptedCallError. Waits for nothing."""

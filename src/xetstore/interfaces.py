@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from xetstore.errors import IntegrityError
+from xetstore.errors import DamagedError, IntegrityError, NotFoundError, RangeError
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
@@ -118,6 +118,13 @@ class BlobInfo:
     modified_at: float
 
 
+RangeRequest = tuple[str, int, int]
+"""A key, and the bytes ``[start, end)`` of its object."""
+
+RangeAnswer = bytes | NotFoundError | RangeError | DamagedError
+"""The bytes of one request of several, or what is wrong with its object."""
+
+
 class NewObject(Protocol):
     """An object that is being written. A context manager: without a commit it leaves nothing. Not thread-safe."""
 
@@ -156,8 +163,15 @@ class BlobStore(Protocol):
     def get_range(self, key: str, start: int, end: int) -> ByteStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
 
+    def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
+        """The bytes of several small ranges, in order; all of them are in memory. A store over a network asks at once.
+
+        An object that is absent, too short or damaged is an answer: the others are read all the same. UsageError for a
+        range that is none, and UnavailableError or AccessDeniedError, are raised.
+        """
+
     def stat(self, key: str) -> BlobInfo | None:
-        """Key and size, or None."""
+        """Key, size and time, or None."""
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Remove objects; how many of them were there. Raises as :meth:`put_new`, with some of them removed."""

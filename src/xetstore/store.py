@@ -318,14 +318,16 @@ class Store:
         """The sums of all that is stored: files, unique bytes, compressed bytes. Only of a directory."""
         return self._directory("tell its totals").totals()
 
-    def check(self, *, read_data: bool = False, progress: Progress | None = None) -> CheckReport:
-        """Look for damage: index against objects and, with ``read_data``, every byte against its hash. Only of a
-        directory.
+    def check(
+        self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
+    ) -> CheckReport:
+        """Look for damage: index against objects; with ``checksums`` every stored byte against the checksum of its
+        chunk, with ``read_data`` every chunk against its hash. Only of a directory.
         """
         cas = self._directory("be checked from here")
         from xetstore.cas.check import check
 
-        return check(cas, read_data=read_data, progress=progress)
+        return check(cas, read_data=read_data, checksums=checksums, progress=progress)
 
     def for_one_call(self) -> Store:
         """This store as one call sees it, whose :meth:`interrupt` stops that call alone, for good."""

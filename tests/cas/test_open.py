@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cas.objects import in_format_2
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, NotFoundError, UsageError
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
@@ -31,7 +32,7 @@ def test_a_store_lies_where_the_documentation_says(root: Path, sample: Sample) -
         upload(cas, sample)
     name = str(sample.xorb.hash)
     stored = (root / "xorbs" / name[:2] / name).read_bytes()
-    assert stored == sample.body + sample.xorb.serialize_footer()
+    assert stored == in_format_2(sample)
     assert sorted(path.name for path in root.iterdir()) == ["format", "index.sqlite3", "shards", "tmp", "xorbs"]
     assert list((root / "tmp").iterdir()) == []
 

@@ -27,6 +27,7 @@ def test_a_xorb_of_the_reference_client_is_listed(xet: Xet) -> None:
         "raw_bytes",
         "stored_bytes",
         "footer_bytes",
+        "checksum_bytes",
         "path",
         "size",
     }
@@ -40,13 +41,14 @@ def test_a_xorb_of_the_reference_client_is_listed(xet: Xet) -> None:
     assert set(chunks[0]) == {"index", "hash", "length", "start", "end", "scheme"}
 
 
-def test_a_stored_xorb_has_a_footer(xet: Xet, tmp_path: Path) -> None:
+def test_a_stored_xorb_has_a_footer_and_checksums(xet: Xet, tmp_path: Path) -> None:
     (tmp_path / "original").write_bytes(splitmix64(6, 300_000))
     xet.put(tmp_path / "original")
     [xorb] = xet.xorbs()
     header, *chunks = xet("inspect", "--json", xorb).records
     assert header["hash"] == xorb.name
     assert header["footer_bytes"] == 96 + 40 * len(chunks)
+    assert header["checksum_bytes"] == 20 + 8 * len(chunks)
 
 
 def test_people_see_a_table(xet: Xet) -> None:

@@ -19,6 +19,7 @@ from tests.faults.process import Worker
 from tests.strategies import ramp, splitmix64, text
 from xetstore.cas.check import CheckReport, check
 from xetstore.cas.service import EmbeddedCas
+from xetstore.cas.stored_xorb import read_object
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES
@@ -69,7 +70,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
             files[store.put(folder / "source").hash] = content
     with EmbeddedCas.open(folder / "store") as cas:
         paths = [path for path in (folder / "store" / "xorbs").rglob("*") if path.is_file()]
-        xorbs = {Hash.parse(path.name): XorbInfo.read(path.read_bytes()) for path in paths}
+        xorbs = {Hash.parse(path.name): read_object(path.read_bytes()) for path in paths}
         layout: dict[Hash, list[tuple[Hash, int, int, int]]] = {}
         for file in files:
             at = 0
@@ -220,14 +221,19 @@ def test_a_damaged_footer_is_refused_and_found_without_reading_data(sound: Sound
 
 
 def test_the_nonce_of_a_footer_means_nothing(sound: Sound, tmp_path: Path) -> None:
-    name = next(iter(sound.xorbs))
-    with damaged(sound.path_of(name), lambda data: data.__setitem__(-NONCE_FROM_END, 1)):
+    name, info = next(iter(sound.xorbs.items()))
+
+    def with_nonce_in_format_1(data: bytearray) -> None:
+        del data[info.region_bytes + XorbInfo.footer_bytes(info.chunk_count) :]
+        data[-NONCE_FROM_END] = 1
+
+    with damaged(sound.path_of(name), with_nonce_in_format_1):
         (tmp_path / "out").mkdir()
         expect(sound, set(), tmp_path / "out" / "file")
         assert checked(sound.root, read_data=True).problems == ()
 
 
-@pytest.mark.parametrize("how", ["cut by a byte", "cut in the data", "empty", "a byte more", "another xorb"])
+@pytest.mark.parametrize("how", ["cut in the footer", "cut in the data", "empty", "a byte more", "another xorb"])
 def test_a_xorb_of_another_length_or_content_is_refused(sound: Sound, tmp_path: Path, how: str) -> None:
     (tmp_path / "out").mkdir()
     for name, info in sound.xorbs.items():
@@ -236,8 +242,8 @@ def test_a_xorb_of_another_length_or_content_is_refused(sound: Sound, tmp_path: 
 
         def change(data: bytearray, size: int = info.region_bytes, foreign: bytes = foreign) -> None:
             match how:
-                case "cut by a byte":
-                    del data[-1]
+                case "cut in the footer":
+                    del data[size + 95 :]
                 case "cut in the data":
                     del data[size // 2 :]
                 case "empty":

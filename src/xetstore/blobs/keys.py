@@ -31,9 +31,3 @@ def check_key(key: str) -> str:
             hint="a key is two or more segments of [0-9a-z._-], none of which starts with a dot",
         )
     return key
-
-
-def check_range(start: int, end: int) -> None:
-    """Raises UsageError unless ``0 <= start <= end``."""
-    if not 0 <= start <= end:
-        raise UsageError(f"bytes {start} to {end} are not a range")

@@ -13,14 +13,15 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Self
 
-from xetstore.blobs.keys import RESERVED_FOLDERS, check_key, check_range
+from xetstore.blobs.keys import RESERVED_FOLDERS, check_key
+from xetstore.blobs.ranges import check_range, one_by_one
 from xetstore.errors import (
     DamagedError,
     NotFoundError,
     RangeError,
     XetError,
 )
-from xetstore.interfaces import BlobInfo
+from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
 from xetstore.platform import forks
 from xetstore.platform.files import (
     TEMPORARY_FOLDER,
@@ -112,6 +113,10 @@ class LocalBlobStore:
             os.close(descriptor)
             raise RangeError(f"object {key} has {size} bytes, bytes {start} to {end} are not in it")
         return FileStream(descriptor, start, end, key)
+
+    def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
+        """The bytes of several small ranges, in order, or what is wrong with an object."""
+        return one_by_one(self.get_range, requests)
 
     def stat(self, key: str) -> BlobInfo | None:
         """Key, size and time, or None."""

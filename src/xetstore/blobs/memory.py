@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from xetstore.blobs.keys import check_key, check_range
+from xetstore.blobs.keys import check_key
+from xetstore.blobs.ranges import check_range, one_by_one
 from xetstore.errors import NotFoundError, RangeError
-from xetstore.interfaces import BlobInfo
+from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
 from xetstore.platform import forks
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class MemoryBlobStore:
         if end > len(value):
             raise RangeError(f"object {key} has {len(value)} bytes, bytes {start} to {end} are not in it")
         return MemoryStream(memoryview(value)[start:end])
+
+    def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
+        """The bytes of several small ranges, in order, or what is wrong with an object."""
+        return one_by_one(self.get_range, requests)
 
     def stat(self, key: str) -> BlobInfo | None:
         """Key, size and time, or None."""

@@ -14,12 +14,13 @@ from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.stored_xorb import looks_whole
-from xetstore.errors import IntegrityError, StorageFullError, UnavailableError
+from xetstore.errors import StorageFullError, UnavailableError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
+from xetstore.protocol.xorb import XorbInfo
 
 ANSWER_SECONDS: Final = 7 * 24 * 3600
 """The time for which a client may use an answer, and for which one key serves for answers."""
@@ -97,6 +98,15 @@ def recent_offer(index: Index, tenant: Tenant) -> Offer | None:
     return Offer(rows, 0) if rows else None
 
 
+def uploaded_offer(index: Index, tenant: Tenant, most_chunks: int) -> Offer | None:
+    """The offer for no chunk: the xorbs that the tenant uploaded last, one at least. None if there is nothing."""
+    if tenant.dedup is DedupDomain.OFF:
+        return None
+    with index.snapshot() as reader:
+        rows = reader.newest_held(tenant.namespace, MAX_ANSWER_XORBS)
+    return Offer((rows[0], *_up_to(most_chunks - rows[0].chunk_count, rows[1:])), 0) if rows else None
+
+
 class _Rows:
     """The xorbs of an answer, within its bounds."""
 
@@ -131,19 +141,18 @@ def _take_holders(
     Returns how many of the chunks they hold.
     """
     known = looks = 0
-    while candidates:
-        taken = cover(candidates)[:_MAX_LOOKS]
+    while candidates and looks < _MAX_LOOKS and not answer.is_full:
+        taken = cover(candidates)[: _MAX_LOOKS - looks]
+        looks += len(taken)
         with index.snapshot() as reader:
             rows = reader.xorbs_with([xorb_id for xorb_id, _ in taken])
+        entries = _entries(blobs, footers, rows.values())
         for xorb_id, wanted in taken:
-            if answer.is_full or looks == _MAX_LOOKS:
-                return known
-            row, held = rows.get(xorb_id), set[Hash]()
-            if row is not None and answer.has_room_for(row):
-                looks += 1
-                held = _held(_entry(blobs, footers, row), wanted)
+            held = set[Hash]()
+            if xorb_id in entries and answer.has_room_for(rows[xorb_id]):
+                held = _held(entries[xorb_id], wanted)
                 if held:
-                    answer.take(row)
+                    answer.take(rows[xorb_id])
                     known += len(held)
             for chunk in wanted:
                 candidates[chunk].remove(xorb_id)
@@ -152,37 +161,16 @@ def _take_holders(
     return known
 
 
-def recent_xorbs(
-    index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, most_chunks: int, now: float
-) -> Shard | None:
-    """An answer to no query: what the tenant uploaded last, one xorb at least. None if there is nothing."""
-    if tenant.dedup is DedupDomain.OFF:
-        return None
-    with index.snapshot() as reader:
-        rows = reader.newest_held(tenant.namespace, MAX_ANSWER_XORBS)
-    entries: list[XorbEntry] = []
-    chunks = 0
-    for row in rows:
-        chunks += row.chunk_count
-        if entries and chunks > most_chunks:
-            break
-        if (entry := _entry(blobs, footers, row)) is not None:
-            entries.append(entry)
-    return _keyed(entries, index, tenant, now) if entries else None
-
-
 def answer_with(
     offer: Offer, index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float
 ) -> Shard | None:
     """The dedup answer that tells what is offered; None if all of it was damaged meanwhile."""
-    entries = [entry for row in offer.rows if (entry := _entry(blobs, footers, row)) is not None]
-    return _keyed(entries, index, tenant, now) if entries else None
-
-
-def _keyed(entries: Iterable[XorbEntry], index: Index, tenant: Tenant, now: float) -> Shard:
+    entries = _entries(blobs, footers, offer.rows)
+    if not entries:
+        return None
     # A key of its own for each tenant: what two of them are told cannot be compared.
     key = kernel.keyed_hash(_current_key(index, now), tenant.namespace.encode())
-    return Shard(xorbs=tuple(entries)).keyed(key, int(now), int(now) + ANSWER_SECONDS)
+    return Shard(xorbs=tuple(entries.values())).keyed(key, int(now), int(now) + ANSWER_SECONDS)
 
 
 def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Iterable[XorbRow]:
@@ -199,26 +187,28 @@ def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Ite
 
 def _siblings(file_id: int, reader: Reader, namespace: str, most_chunks: int) -> Iterable[XorbRow]:
     """The xorbs of a file and of those that were put before and after it, at most ``most_chunks`` in all."""
+    return _up_to(most_chunks, reader.siblings(file_id, namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS))
+
+
+def _up_to(most_chunks: int, rows: Iterable[XorbRow]) -> Iterable[XorbRow]:
+    """The first of these xorbs, as far as they have ``most_chunks`` together."""
     chunks = 0
-    for row in reader.siblings(file_id, namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS):
+    for row in rows:
         chunks += row.chunk_count
         if chunks > most_chunks:
             return
         yield row
 
 
-def _entry(blobs: BlobStore, footers: FooterCache, row: XorbRow) -> XorbEntry | None:
-    """None for a xorb that is seen to be damaged: it must not be offered."""
-    try:
-        return XorbEntry(row.hash, footers.get(row).chunks) if looks_whole(row, blobs) else None
-    except IntegrityError:
-        return None
+def _entries(blobs: BlobStore, footers: FooterCache, rows: Iterable[XorbRow]) -> dict[int, XorbEntry]:
+    """The entries of xorbs, by their ids; none of one that is seen to be damaged, which must not be offered."""
+    whole = [row for row in rows if looks_whole(row, blobs)]
+    infos = zip(whole, footers.get_many(whole), strict=True)
+    return {row.id: XorbEntry(row.hash, info.chunks) for row, info in infos if isinstance(info, XorbInfo)}
 
 
-def _held(entry: XorbEntry | None, wanted: Collection[Hash]) -> set[Hash]:
+def _held(entry: XorbEntry, wanted: Collection[Hash]) -> set[Hash]:
     """Those of the wanted chunks that a xorb holds. The key in the index is a part of the hash: the footer tells."""
-    if entry is None:
-        return set()
     hashes = entry.chunks.hashes
     if len(wanted) <= _FEW_CHUNKS:
         return {chunk for chunk in wanted if _holds(hashes, chunk.digest)}

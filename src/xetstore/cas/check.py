@@ -11,8 +11,9 @@ from typing import Final, Protocol
 from xetstore.cas.claims import term_fault
 from xetstore.cas.index import XorbRow
 from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.layout import SHARDS, XORBS, named_by, shard_key, xorb_key
+from xetstore.cas.layout import SHARDS, XORBS, named_by, shard_key
 from xetstore.cas.service import EmbeddedCas
+from xetstore.cas.stored_xorb import compare_checksums, read_tail, verify_object, verify_row, whole_size
 from xetstore.errors import IntegrityError, NotFoundError
 from xetstore.interfaces import BlobInfo
 from xetstore.protocol import kernel
@@ -33,6 +34,7 @@ class CheckProgress(Protocol):
         """Count bytes that were checked since the last call."""
 
 
+_THREADS: Final = os.cpu_count() or 1
 # Objects compared with the index at a time.
 _BATCH: Final = 500
 
@@ -61,19 +63,22 @@ class CheckReport:
     bytes_read: int
 
 
-def check(cas: EmbeddedCas, *, read_data: bool = False, progress: CheckProgress | None = None) -> CheckReport:
+def check(
+    cas: EmbeddedCas, *, read_data: bool = False, checksums: bool = False, progress: CheckProgress | None = None
+) -> CheckReport:
     """Check a store, also while it is in use.
 
     Every registered xorb has an object of the right size with a valid footer of its own name; the terms of
-    every file fit these xorbs and make its hash; every object has a row. With ``read_data`` every chunk is
-    decoded and hashed.
+    every file fit these xorbs and make its hash; every object has a row. With ``checksums`` every
+    stored byte is read and compared with the checksum that it was stored with; with ``read_data``, and in objects that
+    have no checksums, every chunk is decoded and hashed.
 
     What is found damaged is marked in the index, if it can be written to: no put leans on it any more, and one that
-    brings the same bytes again replaces it. A mark is taken back where ``read_data`` finds that all is well. Objects
+    brings the same bytes again replaces it. A mark is taken back where all bytes were read and are well. Objects
     that were replaced more than a day ago are removed.
     """
     cas.healing.sweep()
-    run = _Check(cas, read_data, progress)
+    run = _Check(cas, read_data, checksums, progress)
     run.index()
     run.xorbs()
     run.files()
@@ -93,6 +98,7 @@ def verify_invariants(cas: EmbeddedCas) -> None:
 class _Check:
     cas: EmbeddedCas
     read_data: bool
+    checksums: bool
     progress: CheckProgress | None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -169,16 +175,17 @@ class _Check:
                 name = found[0]
                 if name not in known:
                     self.notes.append(f"shard {name} is stored but not registered: an upload was interrupted")
-                if self.read_data:
+                if self.read_data or self.checksums:
                     self._shard(name)
         last: Hash | None = None
         while True:
             with self.cas.index.snapshot() as reader:
                 page = reader.shards_after(last)
             for name, size in page:
-                blob_info = self.cas.blobs.stat(shard_key(name))
-                if blob_info is None or blob_info.size != size:
-                    self.problems.append(Problem(f"shard {name}", _size_fault(blob_info, size)))
+                info = self.cas.blobs.stat(shard_key(name))
+                if info is None or info.size != size:
+                    fault = "is missing" if info is None else f"has {info.size} bytes instead of {size}"
+                    self.problems.append(Problem(f"shard {name}", f"the object {fault}"))
             if not page:
                 return
             last = page[-1][0]
@@ -188,11 +195,11 @@ class _Check:
             info = self._read(row)
             if info.chunk_count != row.chunk_count or info.raw_bytes != row.raw_bytes:
                 raise IntegrityError("the index tells another number of chunks or bytes than its footer")
-            if row.is_damaged and self.read_data:
+            if row.is_damaged and (self.read_data or self.checksums):
                 self.cas.healing.mark(row, whole=True)
             elif row.is_damaged:
                 raise IntegrityError("it was found damaged before; reading it (--read-data) tells whether it still is")
-        except IntegrityError as error:
+        except (IntegrityError, NotFoundError) as error:
             self.broken.add(row.hash)
             self.cas.healing.mark(row)
             with self.cas.index.snapshot() as reader:
@@ -207,25 +214,18 @@ class _Check:
             self.problems.append(Problem(f"xorb {row.hash}", "dedup is told of a chunk that it does not hold"))
 
     def _read(self, row: XorbRow) -> XorbInfo:
-        key = xorb_key(row.hash, row.generation)
-        found = self.cas.blobs.stat(key)
-        if found is None or found.size != row.stored_bytes:
-            raise IntegrityError(_size_fault(found, row.stored_bytes))
-        if not self.read_data:
-            return self.cas.footers.read(row)
-        data = self._bytes(key)
-        info = XorbInfo.read(data, threads=os.cpu_count() or 1)
-        if info.hash != row.hash or info.region_bytes != row.region_bytes:
-            raise IntegrityError(f"the object holds xorb {info.hash}")
+        blobs = self.cas.blobs
+        size = whole_size(row, blobs)
+        if self.read_data:
+            self.bytes_read += size
+            return verify_row(row, blobs, threads=_THREADS)
+        info, checksums = read_tail(row, size, blobs)
+        if self.checksums:
+            self.bytes_read += size
+            if not checksums:
+                return verify_row(row, blobs, threads=_THREADS)
+            compare_checksums(row, info, checksums, blobs)
         return info
-
-    def _bytes(self, key: str) -> bytes:
-        try:
-            data = self.cas.blobs.get(key)
-        except NotFoundError:
-            raise IntegrityError("the object is missing") from None
-        self.bytes_read += len(data)
-        return data
 
     def _file(self, record: FileRecord) -> str | None:
         """The fault of a file, or None. Raises IntegrityError where the index itself is broken."""
@@ -254,11 +254,8 @@ class _Check:
 
     def _leftover(self, name: Hash, blob: BlobInfo) -> None:
         try:
-            data = self.cas.blobs.get(blob.key)
-            self.bytes_read += len(data)
-            info = XorbInfo.read(data, threads=os.cpu_count() or 1)
-            if info.hash != name:
-                raise IntegrityError(f"the object holds xorb {info.hash}")
+            self.bytes_read += blob.size
+            verify_object(self.cas.blobs, blob.key, name, threads=_THREADS)
         except NotFoundError:
             return  # removed meanwhile
         except IntegrityError as error:
@@ -268,18 +265,15 @@ class _Check:
 
     def _shard(self, name: Hash) -> None:
         try:
-            data = self._bytes(shard_key(name))
+            data = self.cas.blobs.get(shard_key(name))
+            self.bytes_read += len(data)
             if (actual := chunk_hash(data)) != name:
                 raise IntegrityError(f"the object hashes to {actual}")
             Shard.parse(data)
+        except NotFoundError:
+            self.problems.append(Problem(f"shard {name}", "the object is missing"))
         except IntegrityError as error:
             self.problems.append(Problem(f"shard {name}", str(error)))
-
-
-def _size_fault(found: BlobInfo | None, size: int) -> str:
-    if found is None:
-        return "the object is missing"
-    return f"the object has {found.size} bytes instead of {size}"
 
 
 def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:

@@ -8,8 +8,7 @@ from typing import Final
 
 from xetstore.access.tenant import Tenant
 from xetstore.cas.index import Index, XorbRow
-from xetstore.cas.layout import xorb_key
-from xetstore.cas.stored_xorb import looks_whole, verify_object
+from xetstore.cas.stored_xorb import looks_whole, verify_row
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash
@@ -46,12 +45,9 @@ class Healing:
         if row.is_damaged:
             return
         try:
-            info = verify_object(self._blobs, xorb_key(row.hash, row.generation))
+            verify_row(row, self._blobs)
         except (IntegrityError, NotFoundError):
             self.mark(row)
-        else:
-            if (info.hash, info.region_bytes) != (row.hash, row.region_bytes):
-                self.mark(row)
 
     def sound_xorbs(self, names: Sequence[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
         """The rows of all these xorbs. MissingXorbError for the first that a file of ``tenant`` must not be made of."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from xetstore.cas.checksums import with_checksums
 from xetstore.cas.footers import FooterCache, damaged
 from xetstore.cas.index import Index
 from xetstore.cas.layout import new_generation, xorb_key
@@ -117,7 +118,7 @@ class XorbReceiver:
         is under way, or was cut off before it was registered. Its chunks are the same, its compression may not be: so
         it is that object which counts if it is whole, verified as a body is.
         """
-        new.write(sent.serialize_footer())
+        new.write(with_checksums(sent.serialize_footer(), self._verifier.checksums))
         if self._row is None and self._generation:
             with contextlib.suppress(IntegrityError, NotFoundError):
                 info = self._verified()
@@ -136,7 +137,4 @@ class XorbReceiver:
 
     def _verified(self) -> XorbInfo:
         """Verify an object without a row: all of it is read."""
-        info = verify_object(self._blobs, xorb_key(self._xorb))
-        if info.hash != self._xorb:
-            raise IntegrityError(f"the object holds xorb {info.hash}")
-        return info
+        return verify_object(self._blobs, xorb_key(self._xorb), self._xorb)

@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Final, Self
 from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, recent_xorbs
+from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.folder import open_directory
-from xetstore.cas.footers import CACHE_BYTES, FooterCache
+from xetstore.cas.footers import CACHE_BYTES, FooterCache, sound
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -164,9 +164,9 @@ class EmbeddedCas:
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
         with _as_damage(file):
             offset, kept = trim(
-                terms, lambda term: self._chunks(rows, term).sizes, start - first_byte, stop - first_byte
+                terms, lambda term: next(self._chunks_of(rows, [term])).sizes, start - first_byte, stop - first_byte
             )
-            term_hashes = tuple(self._chunks(rows, term).hashes for term in kept) if hashes else None
+            term_hashes = tuple(chunks.hashes for chunks in self._chunks_of(rows, kept)) if hashes else None
             return Reconstruction(offset, kept, self._fetches(rows, kept), term_hashes)
 
     def reconstruct_many(self, files: Iterable[Hash], *, most: TermCount | None = None) -> BatchReconstruction:
@@ -196,7 +196,8 @@ class EmbeddedCas:
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         """A dedup answer of what this namespace uploaded last: at most 64 xorbs, of some ``most_chunks`` chunks."""
-        return recent_xorbs(self.index, self.blobs, self.footers, self.tenant, most_chunks=most_chunks, now=self.now())
+        offer = uploaded_offer(self.index, self.tenant, most_chunks)
+        return None if offer is None else self.answer_with(offer)
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb under its name (11.5). True if it is new. Verified; durable on return.
@@ -342,7 +343,7 @@ class EmbeddedCas:
             record = self._granted(reader, file)
             _, terms, rows = reader.terms(file, 0, record.size)
         with _as_damage(file):
-            return ChunkList.concat(self._chunks(rows, term) for term in terms)
+            return ChunkList.concat(self._chunks_of(rows, terms))
 
     # Beyond the protocol
 
@@ -390,22 +391,25 @@ class EmbeddedCas:
             raise _unknown_file(file)
         return record
 
-    def _chunks(self, rows: dict[Hash, XorbRow], term: Term) -> ChunkList:
-        return self.footers.get(rows[term.xorb]).chunks.slice(term.chunk_start, term.chunk_end)
+    def _chunks_of(self, rows: dict[Hash, XorbRow], terms: Sequence[Term]) -> Iterator[ChunkList]:
+        footers = self.footers.get_many(rows[term.xorb] for term in terms)
+        for term, footer in zip(terms, footers, strict=True):
+            yield sound(footer).chunks.slice(term.chunk_start, term.chunk_end)
 
     def _fetches(self, rows: dict[Hash, XorbRow], terms: Iterable[Term]) -> Fetches:
+        ranges = chunk_ranges(terms)
+        # All of a xorb, as in most files: its footer need not be read.
+        parts = [rows[xorb] for xorb, chunks in ranges.items() if chunks != ((0, rows[xorb].chunk_count),)]
+        spans: dict[Hash, tuple[tuple[int, int], ...]] = {xorb: ((0, rows[xorb].region_bytes),) for xorb in ranges}
+        for row, footer in zip(parts, self.footers.get_many(parts), strict=True):
+            spans[row.hash] = tuple(sound(footer).byte_range(*chunks) for chunks in ranges[row.hash])
         return {
             xorb: tuple(
-                FetchRange(xorb, _url(xorb, rows[xorb].generation), *chunks, *self._byte_range(rows[xorb], *chunks))
-                for chunks in ranges
+                FetchRange(xorb, _url(xorb, rows[xorb].generation), *chunks, *span)
+                for chunks, span in zip(ranges[xorb], spans[xorb], strict=True)
             )
-            for xorb, ranges in chunk_ranges(terms).items()
+            for xorb in ranges
         }
-
-    def _byte_range(self, row: XorbRow, chunk_start: int, chunk_end: int) -> tuple[int, int]:
-        if (chunk_start, chunk_end) == (0, row.chunk_count):
-            return 0, row.region_bytes  # all of a xorb, as in most files: its footer need not be read
-        return self.footers.get(row).byte_range(chunk_start, chunk_end)
 
 
 def _url(xorb: Hash, generation: str) -> str:

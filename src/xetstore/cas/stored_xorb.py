@@ -1,14 +1,19 @@
-"""StoredXorb: the chunk region of one xorb of the store, to be read as often as one likes; and whether it is whole."""
+"""StoredXorb: the chunk region of one xorb of the store, to be read as often as one likes; and checks of its object."""
 
 from __future__ import annotations
 
-import os
+import struct
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.footers import damaged
+from xetstore.blobs.ranges import fill, read_all
+from xetstore.cas.checksums import END_BYTES, parse_checksums, section_bytes, told_section_bytes
+from xetstore.cas.footers import damaged, parse_footer
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import IntegrityError, NotFoundError, RangeError
+from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
+from xetstore.protocol import kernel
+from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from xetstore.interfaces import BlobStore, ByteStream
 
 _BLOCK_BYTES: Final = 2 << 20
+_CHECKED_BYTES: Final = 1 << 20
 
 
 class StoredXorb:
@@ -58,21 +64,101 @@ def looks_whole(row: XorbRow, blobs: BlobStore) -> bool:
     if row.is_damaged:
         return False
     found = blobs.stat(xorb_key(row.hash, row.generation))
-    return found is not None and found.size == row.stored_bytes
+    return found is not None and found.size in _sizes(row)
 
 
-def verify_object(blobs: BlobStore, key: str) -> XorbInfo:
+def whole_size(row: XorbRow, blobs: BlobStore) -> int:
+    """Bytes of a xorb's object. Raises IntegrityError where it is missing, or longer or shorter than its row says."""
+    found = blobs.stat(xorb_key(row.hash, row.generation))
+    if found is None:
+        raise IntegrityError("the object is missing")
+    if found.size not in _sizes(row):
+        raise IntegrityError(f"the object has {found.size} bytes instead of {_sizes(row)[-1]}")
+    return found.size
+
+
+def _sizes(row: XorbRow) -> tuple[int, int]:
+    """Bytes of an object without checksums, and with them."""
+    return row.stored_bytes, row.stored_bytes + section_bytes(row.chunk_count)
+
+
+def verify_object(blobs: BlobStore, key: str, xorb: Hash, threads: int = 1) -> XorbInfo:
     """Decode and hash all of an object, 2 MiB at a time: the xorb that it holds.
 
-    Raises NotFoundError, and IntegrityError where it holds none, or has not the footer that it was stored with.
+    Raises NotFoundError, and IntegrityError where it holds another one, or ends otherwise than it was stored.
     """
     found = blobs.stat(key)
-    verifier = XorbVerifier(threads=os.cpu_count() or 1)
+    size = found.size if found else 0
+    end = read_all(blobs.get_range(key, max(0, size - END_BYTES), size), min(END_BYTES, size))
+    footer_end = size - told_section_bytes(end)
+    verifier = XorbVerifier(threads=threads)
     buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with blobs.get_range(key, 0, found.size if found else 0) as stream:
+    with blobs.get_range(key, 0, max(0, footer_end)) as stream:
         while count := stream.readinto(buffer):
             verifier.update(buffer[:count])
     info = verifier.finish()
-    if found is None or found.size != info.region_bytes + XorbInfo.footer_bytes(info.chunk_count):
+    if info.hash != xorb:
+        raise IntegrityError(f"the object holds xorb {info.hash}")
+    if footer_end != info.region_bytes + XorbInfo.footer_bytes(info.chunk_count):
         raise IntegrityError("the object has another footer than it was stored with")
+    if size > footer_end:
+        tail = read_all(blobs.get_range(key, info.region_bytes, size), size - info.region_bytes)
+        _compare(tail, info, verifier)
     return info
+
+
+def read_object(data: bytes) -> XorbInfo:
+    """The xorb of a whole object, or of the body of an upload. Every chunk is decoded and hashed; a footer, and
+    checksums, are compared where they are there. Raises FormatError or HashMismatchError.
+    """
+    footer_end = len(data) - told_section_bytes(data[-END_BYTES:])
+    verifier = XorbVerifier()
+    verifier.update(memoryview(data)[: max(0, footer_end)])
+    info = verifier.finish()
+    if footer_end < len(data):
+        _compare(data[info.region_bytes :], info, verifier)
+    return info
+
+
+def _compare(tail: bytes, info: XorbInfo, verifier: XorbVerifier) -> None:
+    if parse_checksums(tail, XorbInfo.footer_bytes(info.chunk_count), info.region_bytes) != verifier.checksums:
+        raise FormatError("checksums.chunk", info.region_bytes, "its checksums are those of other chunks")
+
+
+def verify_row(row: XorbRow, blobs: BlobStore, threads: int = 1) -> XorbInfo:
+    """:func:`verify_object`, of the object that counts, which has to be as long as its row says."""
+    info = verify_object(blobs, xorb_key(row.hash, row.generation), row.hash, threads)
+    if info.region_bytes != row.region_bytes:
+        raise IntegrityError(f"it has {info.region_bytes} bytes of chunks, the index says {row.region_bytes}")
+    return info
+
+
+def read_tail(row: XorbRow, size: int, blobs: BlobStore) -> tuple[XorbInfo, bytes]:
+    """The footer of an object of ``size`` bytes, and its checksums, a native u64 a chunk; ``b""`` where it has none.
+
+    One read. Raises NotFoundError or IntegrityError.
+    """
+    start = row.region_bytes
+    tail = read_all(blobs.get_range(xorb_key(row.hash, row.generation), start, size), size - start)
+    footer_bytes = row.stored_bytes - start
+    info = parse_footer(tail[:footer_bytes], row)
+    return info, parse_checksums(tail, footer_bytes, start) if size > row.stored_bytes else b""
+
+
+def compare_checksums(row: XorbRow, info: XorbInfo, checksums: bytes, blobs: BlobStore) -> None:
+    """Read all chunks of an object as they are stored, 1 MiB at a time, and compare their checksums.
+
+    Nothing is decoded. Raises NotFoundError, and IntegrityError at the first that differs.
+    """
+    ends = memoryview(info.ends).cast("Q")
+    lengths = struct.pack(f"={len(ends)}Q", *(end - start for start, end in zip((0, *ends), ends, strict=False)))
+    buffer = memoryview(bytearray(_CHECKED_BYTES))
+    with blobs.get_range(xorb_key(row.hash, row.generation), 0, info.region_bytes) as stream:
+        first = position = 0
+        while first < len(ends):
+            end = bisect_right(ends, position + _CHECKED_BYTES)
+            part, place = buffer[: ends[end - 1] - position], slice(8 * first, 8 * end)
+            fill(stream, part)
+            if kernel.chunk_checksums(part, lengths[place]) != checksums[place]:
+                raise IntegrityError(f"bytes {position} to {ends[end - 1]} are not those that were stored")
+            first, position = end, ends[end - 1]

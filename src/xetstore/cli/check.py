@@ -11,17 +11,18 @@ from xetstore.sizes import size_text
 
 
 @click.command()
+@click.option("--checksums", is_flag=True, help="Read every stored byte too, and compare checksums.")
 @click.option("--read-data", is_flag=True, help="Read, decode and hash every stored byte too.")
 @store_options
 @click.pass_obj
-def check(settings: Settings, read_data: bool) -> None:
+def check(settings: Settings, checksums: bool, read_data: bool) -> None:
     """Look for damage, and note it in the index, so that files that are put again are stored anew.
 
     The index is compared with the stored objects. No object is changed. Exit code 4 if there is any problem.
     """
     output = settings.output
     with settings.open_store() as store, output.progress("check") as progress:
-        report = store.check(read_data=read_data, progress=progress)
+        report = store.check(read_data=read_data, checksums=checksums, progress=progress)
     problems = report.problems
     if output.json:
         for problem in problems:
@@ -39,7 +40,7 @@ def check(settings: Settings, read_data: bool) -> None:
         for problem in problems:
             output.line(str(problem))
         if not problems:
-            read = f", {size_text(report.bytes_read)} read" if read_data else "; stored data not read"
+            read = f", {size_text(report.bytes_read)} read" if read_data or checksums else "; stored data not read"
             output.line(f"no problem: {count_text(report.files, 'file')}, {count_text(report.xorbs, 'xorb')}{read}")
     if problems:
         raise IntegrityError(

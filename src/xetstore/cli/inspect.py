@@ -60,14 +60,14 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(data: bytes) -> XorbInfo | Shard:
+    from xetstore.cas.stored_xorb import read_object
     from xetstore.protocol.shard import Shard
     from xetstore.protocol.suite import SHARD_TAG
-    from xetstore.protocol.xorb import XorbInfo
 
     if data.startswith(SHARD_TAG):
         return Shard.parse(data)
     try:
-        return XorbInfo.read(data)
+        return read_object(data)
     except FormatError as not_xorb:
         try:
             return Shard.parse(data)
@@ -87,6 +87,12 @@ def _xorb_chunks(xorb: XorbInfo, data: bytes) -> Iterator[tuple[str, int, int, i
         start = end
 
 
+def _checksum_bytes(data: bytes) -> int:
+    from xetstore.cas.checksums import END_BYTES, told_section_bytes
+
+    return told_section_bytes(data[-END_BYTES:])
+
+
 def _xorb_records(xorb: XorbInfo, data: bytes) -> Iterator[dict[str, Any]]:
     yield {
         "kind": "xorb",
@@ -94,19 +100,22 @@ def _xorb_records(xorb: XorbInfo, data: bytes) -> Iterator[dict[str, Any]]:
         "chunks": xorb.chunk_count,
         "raw_bytes": xorb.raw_bytes,
         "stored_bytes": xorb.region_bytes,
-        "footer_bytes": len(data) - xorb.region_bytes,
+        "footer_bytes": len(data) - xorb.region_bytes - _checksum_bytes(data),
+        "checksum_bytes": _checksum_bytes(data),
     }
     for index, (name, length, start, end, scheme) in enumerate(_xorb_chunks(xorb, data)):
         yield {"index": index, "hash": name, "length": length, "start": start, "end": end, "scheme": scheme}
 
 
 def _xorb_lines(xorb: XorbInfo, data: bytes) -> Iterator[str]:
-    footer = len(data) - xorb.region_bytes
+    checksums = _checksum_bytes(data)
+    footer = len(data) - xorb.region_bytes - checksums
     yield f"xorb    {xorb.hash}"
     yield f"chunks  {xorb.chunk_count:,}"
     yield f"raw     {xorb.raw_bytes:,} ({size_text(xorb.raw_bytes)})"
     yield f"stored  {xorb.region_bytes:,} ({size_text(xorb.region_bytes)})"
     yield f"footer  {f'{footer:,} bytes' if footer else 'none'}"
+    yield f"sums    {f'{checksums:,} bytes' if checksums else 'none'}"
     yield ""
     yield f"{'chunk':>5}  {'start':>10}  {'stored':>8}  {'raw':>8}  {'scheme':<7}  hash"
     for index, (name, length, start, end, scheme) in enumerate(_xorb_chunks(xorb, data)):

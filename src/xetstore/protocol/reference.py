@@ -220,7 +220,7 @@ def _decode_bg4_lz4(payload: bytes, raw_bytes: int) -> bytes:
 
 _DECODERS: Final = {0: _decode_stored, 1: _decode_lz4, 2: _decode_bg4_lz4}
 
-# --- Checksums (of uploads by grant) ------------------------------------------------------------------
+# --- Checksums (of uploads by grant, and of stored chunks) ----------------------------------------------
 
 
 def crc64_nvme(data: bytes) -> int:

@@ -198,7 +198,7 @@ class XorbInfo:
 class XorbVerifier:
     """Verifies a serialized xorb that arrives in pieces: every chunk is decoded and hashed once (7.2 to 7.4).
 
-    Give it pieces of some MiB. Memory: two open chunks beside the pieces, and 48 bytes a chunk. Not thread-safe;
+    Give it pieces of some MiB. Memory: two open chunks beside the pieces, and 56 bytes a chunk. Not thread-safe;
     ``threads`` is how many the kernel may use inside a call.
     """
 
@@ -207,10 +207,16 @@ class XorbVerifier:
         self._threads = threads
         self._chunks: list[ChunkList] = []
         self._ends: list[bytes] = []
+        self._checksums: list[bytes] = []
         self._chunk_count = 0
         self._region_bytes = 0
         self._held = b""  # behind the last whole chunk: a part of a chunk, or of the footer
         self._in_footer = False
+
+    @property
+    def checksums(self) -> bytes:
+        """CRC-64/NVME of each chunk so far as it is serialized, its header included: a native u64 each."""
+        return b"".join(self._checksums)
 
     def update(self, *parts: Buffer) -> list[memoryview]:
         """Take the next bytes. Returns the part of the region that is verified by now and was not returned before.
@@ -258,7 +264,7 @@ class XorbVerifier:
     def _verify(self, data: memoryview, *, final: bool) -> int:
         base = self._region_bytes
         try:
-            chunk_hashes, lengths, ends = kernel.verify_chunks(
+            chunk_hashes, lengths, ends, checksums = kernel.verify_chunks(
                 self._suite.kernel,
                 data,
                 final=final,
@@ -273,6 +279,7 @@ class XorbVerifier:
         found = ChunkList(chunk_hashes, lengths)
         offsets = memoryview(ends).cast("Q")
         self._chunks.append(found)
+        self._checksums.append(checksums)
         self._ends.append(struct.pack(f"={len(offsets)}Q", *(base + end for end in offsets)) if base else ends)
         self._chunk_count += len(found)
         self._region_bytes += offsets[-1]

@@ -123,6 +123,28 @@ class BlobStoreContract:
         with pytest.raises(RangeError):
             blobs.get_range("a/b", 5, 11)
 
+    def test_ranges_of_several_objects_are_answered_in_order(self, blobs: BlobStore) -> None:
+        """One object may be asked for twice; an object that is absent or too short is an answer of its own."""
+        data = random_bytes(300_000)
+        blobs.put_new("a/b", [data])
+        blobs.put_new("a/c", [b"0123456789"])
+        requests = [("a/c", 2, 5), ("a/none", 0, 1), ("a/b", 70_000, 300_000), ("a/c", 5, 11), ("a/b", 0, 0)]
+        first, absent, second, short, empty = blobs.get_ranges(requests)
+        assert (first, second, empty) == (b"234", data[70_000:], b"")
+        assert isinstance(absent, NotFoundError)
+        assert isinstance(short, RangeError)
+        assert blobs.get_ranges([]) == []
+
+    @pytest.mark.parametrize("request_", [("a/b", 6, 5), ("a/b", -1, 5), ("A/b", 0, 1)])
+    def test_one_wrong_request_of_several_is_the_mistake_of_the_caller(
+        self, blobs: BlobStore, request_: tuple[str, int, int]
+    ) -> None:
+        """It is raised, whatever the others are."""
+        blobs.put_new("a/b", [b"0123456789"])
+        with pytest.raises(UsageError) as caught:
+            blobs.get_ranges([("a/b", 0, 1), request_])
+        assert not isinstance(caught.value, RangeError)
+
     @pytest.mark.parametrize(("start", "end"), [(-1, 5), (6, 5)])
     def test_a_range_that_is_none_is_refused(self, blobs: BlobStore, start: int, end: int) -> None:
         """The caller's mistake is named as such."""

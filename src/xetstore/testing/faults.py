@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
 
 from xetstore.blobs import local
+from xetstore.blobs.ranges import one_by_one
 from xetstore.database import sqlite_file
-from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject
+from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
 from xetstore.platform import files
 
 if TYPE_CHECKING:
@@ -137,6 +138,10 @@ class FaultyBlobStore:
         """As the store inside, if the plan allows."""
         self._ask("get_range", key)
         return self._inner.get_range(key, start, end)
+
+    def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
+        """As the store inside, if the plan allows, which is asked for each range."""
+        return one_by_one(self.get_range, requests)
 
     def stat(self, key: str) -> BlobInfo | None:
         """As the store inside, if the plan allows."""
