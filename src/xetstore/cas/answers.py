@@ -159,7 +159,8 @@ def recent_xorbs(
     if tenant.dedup is DedupDomain.OFF:
         return None
     with index.snapshot() as reader:
-        rows = reader.newest_held(tenant.namespace, MAX_ANSWER_XORBS)
+        newest = reader.newest_held(tenant.namespace, MAX_ANSWER_XORBS)
+    rows = index.offerable(newest, now=now)
     entries: list[XorbEntry] = []
     chunks = 0
     for row in rows:
@@ -175,7 +176,8 @@ def answer_with(
     offer: Offer, index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float
 ) -> Shard | None:
     """The dedup answer that tells what is offered; None if all of it was damaged meanwhile."""
-    entries = [entry for row in offer.rows if (entry := _entry(blobs, footers, row)) is not None]
+    rows = index.offerable(offer.rows, now=now)
+    entries = [entry for row in rows if (entry := _entry(blobs, footers, row)) is not None]
     return _keyed(entries, index, tenant, now) if entries else None
 
 
