@@ -165,7 +165,7 @@ def answer_with(
     offer: Offer, index: Index, blobs: BlobStore, footers: FooterCache, tenant: Tenant, *, now: float
 ) -> Shard | None:
     """The dedup answer that tells what is offered; None if all of it was damaged meanwhile."""
-    entries = _entries(blobs, footers, offer.rows)
+    entries = _entries(blobs, footers, index.offerable(offer.rows, now=now))
     if not entries:
         return None
     # A key of its own for each tenant: what two of them are told cannot be compared.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
 from xetstore.cas.footers import FooterCache, damaged
-from xetstore.cas.index import Index
+from xetstore.cas.index import Index, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
 from xetstore.cas.stored_xorb import looks_whole, verify_object
-from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError, XetError
+from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError, UnavailableError, XetError
 from xetstore.interfaces import BlobStore, NewObject
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
@@ -72,7 +72,8 @@ class XorbReceiver:
         Raises FormatError, or HashMismatchError where the body is another xorb than its name says; a footer that came
         with it is checked, and replaced by ours.
         """
-        if self.is_known:
+        if self._row is not None and self.is_known:
+            self._guard(self._row)
             return False
         info = self._verifier.finish()
         if info.hash != self._xorb:
@@ -110,6 +111,16 @@ class XorbReceiver:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _guard(self, row: XorbRow) -> None:
+        """Keep a xorb that is stored already for as long as one that was stored now."""
+        now = self._now()
+        with self._index.snapshot() as reader:
+            if not reader.unguarded([row.id], now=now):
+                return
+        with self._index.transaction() as writer:
+            if not writer.guard([row.id], now=now):
+                raise UnavailableError(f"xorb {row.hash} was deleted just now", hint="put it again")
 
     def _become_durable(self, new: NewObject, sent: XorbInfo) -> XorbInfo:
         """Commit what was received: what the object holds that counts from now on.

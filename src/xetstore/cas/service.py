@@ -8,7 +8,9 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    file hash recomputed by us from the footers of these xorbs, which we wrote from what we decoded.
 3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes, and
    only where a xorb of the old ones is damaged.
-4. A xorb that an answer of ours offered is not deleted before the grace. Nothing deletes here at all.
+4. A xorb that an answer of ours offered is not deleted before the grace, 22 days. A file that is made of it keeps it;
+   what takes it out of its last file notes the time (``offered_at``), and so does an upload. An answer offers one that
+   no file is made of only if that time is of the last day, or is noted anew before. Nothing deletes here at all.
 5. No caller reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
    it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
@@ -244,7 +246,7 @@ class EmbeddedCas:
             rows = writer.require_xorbs(names, self.tenant)
             is_new = writer.add_files(shard.files, rows, namespace=self.tenant.namespace, now=now, rebound=rebound)
             writer.add_dedup(sorted(claims.eligible))
-            writer.add_shard(shard_name, len(stored), now=now)
+            writer.add_shard(shard_name, len(stored), files=(entry.hash for entry in shard.files), xorbs=names, now=now)
         return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from xetstore.access.tenant import Tenant
-from xetstore.cas.index.queries import Reader, Writer, any_holder
+from xetstore.cas.index.queries import Reader, Writer, XorbRow, any_holder
 from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
+from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError
 
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
 
@@ -68,6 +69,21 @@ class Index:
             statement, values = any_holder(tenant)
             self._last_look = tenant, statement, values
         return self._database.finds_nothing(statement, {**values, "chunk_key": key})
+
+    def offerable(self, rows: Sequence[XorbRow], *, now: float) -> list[XorbRow]:
+        """Those of these xorbs that a client may be told of: none is deleted before the grace has passed from now on.
+
+        Most are part of files, and nothing is written. Of the others a note is made, once a day, without waiting for
+        writers; those that cannot be noted now are left out.
+        """
+        with self.snapshot() as reader:
+            unguarded = reader.unguarded([row.id for row in rows], now=now)
+        if unguarded:
+            refusals = UnavailableError, StorageFullError, AccessDeniedError
+            with contextlib.suppress(*refusals), self.transaction(patience_seconds=0) as writer:
+                if writer.guard(unguarded, now=now):
+                    unguarded = set()
+        return [row for row in rows if row.id not in unguarded]
 
     def damage(self) -> tuple[str, ...]:
         """The faults that the database itself finds; empty if there are none. Reads the whole index."""

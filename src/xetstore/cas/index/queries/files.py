@@ -78,6 +78,9 @@ _ADD_SEGMENT: Final = "INSERT INTO file_segment (file_id, first_byte, terms) VAL
 _ADD_EDGE: Final = "INSERT INTO edge (file_id, first_byte, xorb_id) VALUES (:file_id, :first_byte, :xorb_id)"
 _SET_SHA256: Final = "UPDATE file SET sha256 = :sha256 WHERE id = :file_id AND sha256 IS NULL"
 _COUNT: Final = "UPDATE file SET term_count = :term_count, xorb_count = :xorb_count WHERE id = :file_id"
+_GUARD_XORBS: Final = """
+UPDATE xorb SET offered_at = :now WHERE id IN (SELECT edge.xorb_id FROM edge WHERE edge.file_id IN (:values))
+"""
 _DROP_SEGMENTS: Final = "DELETE FROM file_segment WHERE file_id IN (:values)"
 _DROP_EDGES: Final = "DELETE FROM edge WHERE file_id IN (:values)"
 _GRANT: Final = """
@@ -227,7 +230,7 @@ class FileChanges(Questions):
         new = {digest for digest, entry in by_digest.items() if digest not in known and self._add_file(entry, now) == 1}
         ids = {digest: file_id for file_id, digest in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
         again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
-        self._drop_terms(again)
+        self._drop_terms(again, now)
         written = again | {ids[digest]: by_digest[digest] for digest in new}
         self._add_terms(written, rows)
         told = [
@@ -259,13 +262,15 @@ class FileChanges(Questions):
         self.connection.change_many(_ADD_SEGMENT, segments)
         self.connection.change_many(_ADD_EDGE, edges)
 
-    def _drop_terms(self, entries: Mapping[int, FileEntry]) -> None:
+    def _drop_terms(self, entries: Mapping[int, FileEntry], now: float) -> None:
         """Make room for other terms of files, which are known by these ids, and count them."""
         if not entries:
             return
         # Their rows first: a writer beside this one, who drops the same terms, waits there.
         counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in entries.items()]
         self.connection.change_many(_COUNT, counts)
+        # It may be the last file of their xorbs, of which clients know.
+        self.connection.change(_GUARD_XORBS, {"values": [*entries], "now": now})
         for statement in (_DROP_SEGMENTS, _DROP_EDGES):
             self.connection.change(statement, {"values": [*entries]})
 

@@ -34,9 +34,9 @@ SELECT file.hash FROM edge JOIN file ON file.id = edge.file_id WHERE edge.xorb_i
 _SUPERSEDED: Final = f"SELECT key FROM superseded_object WHERE created_at < :moment LIMIT {PAGE_ROWS}"
 
 _ADD_XORB: Final = """
-INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, generation)
-VALUES (:hash, :region_bytes, :raw_bytes, :chunk_count, :now, :generation)
-ON CONFLICT (hash) DO NOTHING
+INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, generation, offered_at)
+VALUES (:hash, :region_bytes, :raw_bytes, :chunk_count, :now, :generation, :now)
+ON CONFLICT (hash) DO UPDATE SET offered_at = excluded.offered_at
 """
 _ADD_HOLDER: Final = """
 INSERT INTO xorb_holder (xorb_id, namespace) SELECT id, :namespace FROM xorb WHERE hash = :hash
@@ -50,10 +50,20 @@ UPDATE xorb SET generation = :generation, region_bytes = :region_bytes, raw_byte
 WHERE {_THIS_OBJECT}
 """
 _MARK: Final = f"UPDATE xorb SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
+# No file is made of it, and since when that may be so, or who was told of it, was noted too long ago, or never.
+_UNGUARDED: Final = """
+SELECT id FROM xorb
+WHERE id IN (:values) AND (offered_at IS NULL OR offered_at < :old)
+AND NOT EXISTS (SELECT 1 FROM edge WHERE edge.xorb_id = xorb.id)
+"""
+_GUARD: Final = "UPDATE xorb SET offered_at = :now WHERE id IN (:values)"
 _SUPERSEDE: Final = """
 INSERT INTO superseded_object (key, created_at) VALUES (:key, :now) ON CONFLICT (key) DO NOTHING
 """
 _FORGET_SUPERSEDED: Final = "DELETE FROM superseded_object WHERE key IN (:values)"
+
+OFFER_SECONDS: Final = 24 * 3600
+"""The time for which a note of an offer serves: what deletes must add it to the grace."""
 
 
 class XorbQueries(Questions):
@@ -104,6 +114,11 @@ class XorbQueries(Questions):
         """Every file that a xorb is part of."""
         return [name_of(digest) for (digest,) in self.connection.rows(_USERS, {"xorb_id": xorb_id})]
 
+    def unguarded(self, ids: Iterable[int], *, now: float) -> set[int]:
+        """Those of these xorbs that might be deleted before the grace has passed from now on, by their ids."""
+        rows = self.connection.rows_in(_UNGUARDED, ids, {"old": now - OFFER_SECONDS})
+        return {xorb_id for (xorb_id,) in rows}
+
     def superseded_before(self, moment: float) -> list[str]:
         """Keys of objects in whose place others have counted since before ``moment``."""
         return [key for (key,) in self.connection.rows(_SUPERSEDED, {"moment": moment})]
@@ -119,6 +134,10 @@ class XorbChanges(Questions):
         """
         self.connection.change(_ADD_XORB, _object(info, generation) | {"hash": info.hash.digest, "now": now})
         return self.connection.change(_ADD_HOLDER, {"hash": info.hash.digest, "namespace": namespace}) == 1
+
+    def guard(self, ids: Collection[int], *, now: float) -> bool:
+        """Let the grace of these xorbs begin now. False if some of them are not there any more."""
+        return self.connection.change(_GUARD, {"values": [*ids], "now": now}) == len(ids)
 
     def replace_object(self, old: XorbRow, info: XorbInfo, generation: str) -> bool:
         """Let another object of a xorb count, which is whole. False, and nothing changes, if the old one does not."""
