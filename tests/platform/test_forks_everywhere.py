@@ -34,7 +34,7 @@ ALLOWED = {
     "cli/interruption.py: ": PROGRAM,
     "cli/output.py: Output": PROGRAM,
     "cas/index/sqlite.py: _connect": "opened and let go of by Index, which is a Section",
-    "access/private_files.py: locked": UNLOCKED,
+    "access/secrets.py: locked": UNLOCKED,
     "fs/file.py: Told": CALL,
     "fs/filesystem.py: XetFileSystem": CALL,
     "platform/forks.py: ": "the module itself, whose test is test_forks.py",
