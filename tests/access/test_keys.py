@@ -18,9 +18,9 @@ from unittest import mock
 
 import pytest
 
-from xetstore.access import private_files as private_module
+from xetstore.access import secrets as private_module
 from xetstore.access.keys import MAX_OVERLAP_SECONDS, Algorithm, Key, KeyKind, KeyRing
-from xetstore.access.private_files import locked, replace_file
+from xetstore.access.secrets import locked, replace_file
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,

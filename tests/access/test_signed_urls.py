@@ -142,8 +142,8 @@ def test_a_key_for_tokens_signs_no_urls(signer: UrlSigner, keys: KeyRing, query:
     refused(signer, query.replace(keys.signing_key(KeyKind.URL).kid, token_key.kid))
 
 
-def test_without_keys_nothing_is_allowed(signer: UrlSigner, keys: KeyRing, query: str) -> None:
-    (keys.folder / "keys.json").unlink()
+def test_without_keys_nothing_is_allowed(signer: UrlSigner, tmp_path: Path, query: str) -> None:
+    (tmp_path / "access" / "keys.json").unlink()
     with pytest.raises(UnavailableError):
         signer.verify("GET", PATH, query)
     with pytest.raises(UnavailableError):

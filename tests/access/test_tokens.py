@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from xetstore.access import tokens as module
 from xetstore.access.keys import Algorithm, KeyKind, KeyRing
-from xetstore.access.private_files import locked
+from xetstore.access.secrets import FileSecrets, locked
 from xetstore.access.tokens import (
     LEEWAY_SECONDS,
     MAX_TOKEN_BYTES,
@@ -35,7 +35,7 @@ from xetstore.access.tokens import (
     TokenAuthority,
     check_namespace,
 )
-from xetstore.errors import StorageFullError, UnauthenticatedError, UnavailableError, UsageError
+from xetstore.errors import AccessDeniedError, StorageFullError, UnauthenticatedError, UnavailableError, UsageError
 from xetstore.testing import FakeClock
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -51,9 +51,14 @@ def authority(keys: KeyRing) -> TokenAuthority:
     return TokenAuthority(keys)
 
 
+def folder_of(keys: KeyRing) -> Path:
+    assert isinstance(keys.secrets, FileSecrets)
+    return keys.secrets.folder
+
+
 @pytest.fixture
 def revoked(keys: KeyRing) -> Path:
-    return keys.folder / "revoked"
+    return folder_of(keys) / "revoked"
 
 
 @pytest.fixture(params=list(Algorithm), ids=str)
@@ -408,7 +413,7 @@ def test_a_rotation_without_overlap_ends_a_token_that_was_just_verified(
 ) -> None:
     token = issue(authority)
     authority.verify(token)
-    KeyRing.open(keys.folder, clock=keys.clock).rotate(KeyKind.TOKEN, overlap_seconds=0)  # by another process
+    KeyRing.open(folder_of(keys), clock=keys.clock).rotate(KeyKind.TOKEN, overlap_seconds=0)  # by another process
     refused(authority, token)
 
 
@@ -419,7 +424,7 @@ def test_a_rotation_without_overlap_ends_a_token_that_was_just_verified(
 def test_a_revoked_token_is_refused_by_every_authority_at_once(
     authority: TokenAuthority, keys: KeyRing, revoked: Path, by_id: bool
 ) -> None:
-    other = TokenAuthority(KeyRing.open(keys.folder, clock=keys.clock))
+    other = TokenAuthority(KeyRing.open(folder_of(keys), clock=keys.clock))
     token, untouched = issue(authority), issue(authority)
     caller = other.verify(token)
     assert authority.revoke(caller.token_id if by_id else token) == caller.token_id
@@ -546,7 +551,7 @@ def test_a_list_that_others_may_read_is_not_changed_and_what_to_do_is_said(
 ) -> None:
     authority.revoke(issue(authority))
     revoked.chmod(0o644)
-    with pytest.raises(UnavailableError, match="others than its owner") as caught:
+    with pytest.raises(AccessDeniedError, match="others than its owner") as caught:
         authority.revoke(issue(authority))
     assert "chmod 600" in (caught.value.hint or "")
 
@@ -588,7 +593,7 @@ def test_revocations_at_once_are_all_kept(authority: TokenAuthority, keys: KeyRi
 
 def test_verifying_needs_no_lock(authority: TokenAuthority, keys: KeyRing) -> None:
     token = issue(authority)
-    with locked(keys.folder):
+    with locked(folder_of(keys)):
         assert authority.verify(token)
 
 
@@ -638,6 +643,6 @@ def test_no_token_or_secret_is_in_a_repr_an_error_or_a_log_line(
                 texts += traceback.format_exception(error)
                 texts.append(str(error.hint))
     told = "".join(texts) + caplog.text
-    secret = json.loads((keys.folder / "keys.json").read_text())["keys"][0]["secret"]
+    secret = json.loads((folder_of(keys) / "keys.json").read_text())["keys"][0]["secret"]
     for hidden in (token, *token.split("."), secret, repr(keys.signing_key(KeyKind.TOKEN).secret)[2:-1]):
         assert hidden not in told

@@ -1,17 +1,13 @@
-"""KeyRing: the keys that sign a store's tokens and URLs, where they lie, and how they are replaced without a gap.
+"""KeyRing: the keys that sign a store's tokens and URLs, and how they are replaced without a gap.
 
-They lie in ``<store>/access``, a folder that its owner alone may enter.
+They are one document of its :class:`~xetstore.access.secrets.Secrets`.
 """
-
-# ruff: noqa: PTH102, PTH116  # the calls of `os`, in their order, are the promise
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -21,26 +17,9 @@ from typing import Annotated, Final, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from xetstore.access.private_files import (
-    Stamp,
-    access_error,
-    give_to_owner_of,
-    locked,
-    read_private,
-    replace_file,
-    shown,
-    stamp_of,
-)
-from xetstore.errors import (
-    AccessDeniedError,
-    DamagedError,
-    NotFoundError,
-    UnavailableError,
-    UsageError,
-    XetError,
-)
+from xetstore.access.secrets import FileSecrets, Secrets, Version
+from xetstore.errors import DamagedError, NotFoundError, UnavailableError, UsageError
 from xetstore.platform import forks
-from xetstore.platform.files import sync_folder
 
 OVERLAP_SECONDS: Final = 24 * 3600
 """Seconds for which a replaced key still verifies, unless the caller of :meth:`KeyRing.rotate` says otherwise."""
@@ -51,7 +30,6 @@ MAX_OVERLAP_SECONDS: Final = 400 * 24 * 3600
 _FILE: Final = "keys.json"
 _FORMAT_VERSION: Final = 1
 _SECRET_BYTES: Final = 32
-_PRIVATE_FOLDER: Final = 0o700
 
 
 class KeyKind(StrEnum):
@@ -102,7 +80,7 @@ class Key(msgspec.Struct, frozen=True, dict=True, eq=False):
         return f"Key(kid={self.kid!r}, kind={self.kind.value!r}, retired_at={self.retired_at})"
 
 
-class _Version(msgspec.Struct):
+class _Format(msgspec.Struct):
     version: int
 
 
@@ -113,9 +91,9 @@ class _File(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The content of keys.json when it had this stamp. ``signing`` has a key of each kind."""
+    """The keys of one version of the document. ``signing`` has a key of each kind."""
 
-    stamp: Stamp
+    version: Version
     keys: Mapping[str, Key]
     signing: Mapping[KeyKind, Key]
 
@@ -123,7 +101,7 @@ class _Loaded:
 class KeyRing:
     """The keys of one store. Thread-safe, and safe between processes: what one changes, all others see at once.
 
-    ``folder`` is the access folder, ``clock`` gives unix seconds. Every method raises AccessDeniedError if the
+    ``clock`` gives unix seconds. Every method raises AccessDeniedError if the
     keys cannot be read or others may read them, DamagedError if they make no sense, and UnavailableError if they
     are gone: without keys nothing is verified.
 
@@ -135,36 +113,23 @@ class KeyRing:
     (True, True)
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        self.folder = folder
+    def __init__(self, secrets: Secrets, clock: Callable[[], float] = time.time) -> None:
+        self.secrets = secrets
         self.clock = clock
-        self._path = folder / _FILE
-        self._name = os.fspath(self._path)  # looked at for every URL that is signed
         self._lock = forks.lock()
         self._loaded = self._load()
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> Self:
-        """The keys in ``folder``. With ``create``, a folder without keys gets one of each kind.
+        """The keys in the access folder of a store. With ``create``, a folder without keys gets one of each kind.
 
         The directory above must be there. Raises NotFoundError if there are no keys and none are to be created,
         and UsageError if newer code wrote them. Processes that open the same folder at once agree on the keys.
         """
-        try:
-            if create and not folder.is_dir():
-                _make_folder(folder)
-            if folder.is_dir() and folder.stat().st_mode & 0o022:
-                raise AccessDeniedError(
-                    f"others may write to the folder {folder.name}, and so replace the keys in it",
-                    hint=f"chmod 700 {folder.name}, in the store's directory",
-                )
-            if create and not (folder / _FILE).exists():
-                _make_keys(folder, int(clock()))
-        except XetError:
-            raise
-        except OSError as error:
-            raise access_error(error, "the keys of the store cannot be created") from error
-        return cls(folder, clock)
+        kept = FileSecrets.open(folder, create=create)
+        if create:
+            make_keys(kept, int(clock()))
+        return cls(kept, clock)
 
     def signing_key(self, kind: KeyKind) -> Key:
         """The key that signs now."""
@@ -188,69 +153,66 @@ class KeyRing:
             raise UsageError(f"the overlap must be from 0 to {MAX_OVERLAP_SECONDS} seconds")
         if kind is KeyKind.URL and algorithm is Algorithm.EDDSA:
             raise UsageError("URLs are signed with HS256 only")
-        try:
-            with locked(self.folder):
-                loaded = self._load()
-                now = int(self.clock())
-                new = _new_key(kind, algorithm or loaded.signing[kind].algorithm, now)
-                older = [
-                    _retired(key, now + overlap_seconds) if key.kind is kind else key for key in loaded.keys.values()
-                ]
-                _write(self.folder, [*(key for key in older if key.retired_at is None or key.retired_at > now), new])
-        except XetError:
-            raise
-        except OSError as error:
-            raise access_error(error, "the keys of the store cannot be replaced") from error
+        now = int(self.clock())
+        new: Key
+
+        def edit(data: bytes | None) -> bytes:
+            nonlocal new
+            keys, signing = self._parse(data)
+            new = _new_key(kind, algorithm or signing[kind].algorithm, now)
+            older = [_retired(key, now + overlap_seconds) if key.kind is kind else key for key in keys.values()]
+            return _packed([*(key for key in older if key.retired_at is None or key.retired_at > now), new])
+
+        self.secrets.change(_FILE, edit)
         return new
 
     def __repr__(self) -> str:
-        return f"KeyRing({str(self.folder)!r})"
+        return f"KeyRing({self.secrets!r})"
 
     def _current(self) -> _Loaded:
         loaded = self._loaded
         try:
-            if stamp_of(os.stat(self._name)) == loaded.stamp:
+            if self.secrets.version(_FILE) == loaded.version:
                 return loaded
             with self._lock:
                 self._loaded = loaded = self._load()
         except (NotFoundError, UsageError) as error:
             raise UnavailableError(f"the keys of the store can no longer be used: {error}") from error
-        except XetError:
-            raise
-        except OSError as error:
-            raise UnavailableError(f"the keys of the store cannot be read: {error.strerror}") from error
         return loaded
 
     def _load(self) -> _Loaded:
-        try:
-            found = read_private(self._path)
-        except XetError:
-            raise
-        except OSError as error:
-            raise access_error(error, "the keys of the store cannot be read") from error
-        if found is None:
+        found = self.secrets.read(_FILE)
+        data, version = (None, ()) if found is None else found
+        return _Loaded(version, *self._parse(data))
+
+    def _parse(self, data: bytes | None) -> tuple[dict[str, Key], dict[KeyKind, Key]]:
+        """The keys of a document by name, and of each kind the one that signs."""
+        if data is None:
             raise NotFoundError("the store has no keys yet", hint="issue a token, or start a server, to create them")
-        data, stamp = found
-        keys = _parse(self._path, data)
+        label = self.secrets.label(_FILE)
+        try:
+            version = msgspec.json.decode(data, type=_Format).version
+            if version != _FORMAT_VERSION:
+                raise UsageError(
+                    f"{label} has format {version}; this xetstore knows format {_FORMAT_VERSION}",
+                    hint="use the xetstore that wrote it, or a newer one",
+                )
+            keys = msgspec.json.decode(data, type=_File).keys
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _damaged(label, str(error)) from None
         # The last one wins: rotation appends.
         signing = {key.kind: key for key in keys if key.retired_at is None}
         named = {key.kid: key for key in keys}
         if len(named) != len(keys) or set(signing) != set(KeyKind):
-            raise _damaged(self._path, "a key is missing or there twice")
-        return _Loaded(stamp, named, signing)
+            raise _damaged(label, "a key is missing or there twice")
+        return named, signing
 
 
-def _make_folder(folder: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, _PRIVATE_FOLDER)
-        give_to_owner_of(folder.parent, folder)
-    sync_folder(folder.parent)
-
-
-def _make_keys(folder: Path, now: int) -> None:
-    with locked(folder):
-        if not (folder / _FILE).exists():  # another process may have been first
-            _write(folder, [_new_key(KeyKind.TOKEN, Algorithm.EDDSA, now), _new_key(KeyKind.URL, Algorithm.HS256, now)])
+def make_keys(kept: Secrets, now: int) -> None:
+    """A key of each kind for a store that has none. Of several processes that make some at once, one does."""
+    first = [_new_key(KeyKind.TOKEN, Algorithm.EDDSA, now), _new_key(KeyKind.URL, Algorithm.HS256, now)]
+    if kept.version(_FILE) is None:
+        kept.change(_FILE, lambda data: _packed(first) if data is None else None)
 
 
 def _new_key(kind: KeyKind, algorithm: Algorithm, now: int) -> Key:
@@ -261,26 +223,12 @@ def _retired(key: Key, end: int) -> Key:
     return msgspec.structs.replace(key, retired_at=end if key.retired_at is None else min(key.retired_at, end))
 
 
-def _write(folder: Path, keys: Sequence[Key]) -> None:
-    data = msgspec.json.format(msgspec.json.encode(_File(_FORMAT_VERSION, list(keys))), indent=2)
-    replace_file(folder / _FILE, data + b"\n")
+def _packed(keys: list[Key]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(_File(_FORMAT_VERSION, keys)), indent=2) + b"\n"
 
 
-def _parse(path: Path, data: bytes) -> list[Key]:
-    try:
-        version = msgspec.json.decode(data, type=_Version).version
-        if version != _FORMAT_VERSION:
-            raise UsageError(
-                f"{shown(path)} has format {version}; this xetstore knows format {_FORMAT_VERSION}",
-                hint="use the xetstore that wrote it, or a newer one",
-            )
-        return msgspec.json.decode(data, type=_File).keys
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _damaged(path: Path, reason: str) -> DamagedError:
+def _damaged(label: str, reason: str) -> DamagedError:
     return DamagedError(
-        f"{shown(path)} is damaged: {reason}",
+        f"{label} is damaged: {reason}",
         hint="put it back from a backup; or remove it to start with new keys, which ends all tokens and signed URLs",
     )

@@ -8,22 +8,20 @@ All three bite at the next request, for only the signature of a token is remembe
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 import jwt
 import msgspec
 
 from xetstore.access.keys import Algorithm, Key, KeyKind, KeyRing
-from xetstore.access.private_files import Stamp, access_error, locked, read_private, replace_file, stamp_of
-from xetstore.errors import AccessDeniedError, UnauthenticatedError, UnavailableError, UsageError, XetError
+from xetstore.access.secrets import Secrets, Version
+from xetstore.errors import UnauthenticatedError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 
 TTL_SECONDS: Final = 900
@@ -168,7 +166,7 @@ class TokenAuthority:
     def __init__(self, keys: KeyRing, clock: Callable[[], float] | None = None) -> None:
         self._keys = keys
         self._clock = clock or keys.clock
-        self._revocations = _Revocations(keys.folder / _REVOKED)
+        self._revocations = _Revocations(keys.secrets)
         # By SHA-256, so that no token can be read out of this table.
         self._remembered: dict[bytes, _Signed] = {}
         self._lock = forks.lock()
@@ -309,63 +307,48 @@ def _is_canonical(text: str) -> bool:
 
 
 class _Revocations:
-    """The file ``revoked``: a line ``ID EXPIRES_AT`` for each revoked token that would still be valid."""
+    """The document ``revoked``: a line ``ID EXPIRES_AT`` for each revoked token that would still be valid."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._name = os.fspath(path)  # looked at for every request
+    def __init__(self, kept: Secrets) -> None:
+        self._kept = kept
         self._lock = forks.lock()
-        self._loaded: tuple[Stamp | None, Mapping[str, int]] = (None, {})
+        self._loaded: tuple[Version | None, Mapping[str, int]] = (None, {})
 
     def current(self) -> Mapping[str, int]:
         """Ids of revoked tokens, and when each expires. UnavailableError if that cannot be known."""
-        stamp, entries = self._loaded
+        version, entries = self._loaded
         try:
-            found: Stamp | None = stamp_of(os.stat(self._name))  # noqa: PTH116
-        except FileNotFoundError:
-            found = None
-        except OSError as error:
-            raise self._unreadable(str(error.strerror)) from error
-        if found != stamp:
+            if self._kept.version(_REVOKED) == version:
+                return entries
             with self._lock:
-                self._loaded = self._read()
-                entries = self._loaded[1]
-        return entries
+                found = self._kept.read(_REVOKED)
+                self._loaded = (None, {}) if found is None else (found[1], self._parse(found[0]))
+                return self._loaded[1]
+        except XetError as error:
+            raise UnavailableError(f"which tokens are revoked cannot be known: {error}", hint=error.hint) from error
 
     def add(self, token_id: str, until: int, now: int) -> None:
         """Add an entry, and drop those of tokens that have expired."""
-        try:
-            with locked(self._path.parent):
-                entries = dict(self._read()[1])
-                entries[token_id] = max(until, entries.get(token_id, 0))
-                lines = (f"{name} {min(end, now + MAX_TTL_SECONDS)}\n" for name, end in entries.items() if end > now)
-                replace_file(self._path, "".join(lines).encode())
-        except XetError:
-            raise
-        except OSError as error:
-            raise access_error(error, "the token cannot be revoked") from error
 
-    def _read(self) -> tuple[Stamp | None, Mapping[str, int]]:
-        try:
-            found = read_private(self._path)
-        except AccessDeniedError as error:
-            raise self._unreadable(str(error), error.hint) from error
-        except OSError as error:
-            raise self._unreadable(str(error.strerror)) from error
-        if found is None:
-            return None, {}
-        data, stamp = found
+        def edit(data: bytes | None) -> bytes:
+            entries = self._parse(data or b"")
+            entries[token_id] = max(until, entries.get(token_id, 0))
+            lines = (f"{name} {min(end, now + MAX_TTL_SECONDS)}\n" for name, end in entries.items() if end > now)
+            return "".join(lines).encode()
+
+        self._kept.change(_REVOKED, edit)
+
+    def _parse(self, data: bytes) -> dict[str, int]:
         *lines, rest = data.decode("ascii", "replace").split("\n")
         entries = {}
         for number, line in enumerate(lines, 1):
             match = _ENTRY.fullmatch(line)
             if match is None:
-                raise self._unreadable(f"line {number} of access/revoked is damaged", "mend or remove that line")
+                raise UnavailableError(
+                    f"line {number} of {self._kept.label(_REVOKED)} is damaged", hint="mend or remove that line"
+                )
             entries[match[1]] = int(match[2])
         # A last line that was cut off may have lost digits of its time: it counts for as long as any token lives.
         if match := _CUT_ENTRY.fullmatch(rest):
             entries[match[1]] = 10**15
-        return stamp, entries
-
-    def _unreadable(self, reason: str, hint: str | None = None) -> UnavailableError:
-        return UnavailableError(f"which tokens are revoked cannot be known: {reason}", hint=hint)
+        return entries

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from xetstore.access.tenant import DedupDomain, Tenant
-from xetstore.cas.cover import cover
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -17,6 +16,7 @@ from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import StorageFullError, UnavailableError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol import kernel
+from xetstore.protocol.cover import cover
 from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
@@ -142,7 +142,7 @@ def _take_holders(
     """
     known = looks = 0
     while candidates and looks < _MAX_LOOKS and not answer.is_full:
-        taken = cover(candidates)[: _MAX_LOOKS - looks]
+        taken = cover(candidates, _MAX_LOOKS - looks)
         looks += len(taken)
         with index.snapshot() as reader:
             rows = reader.xorbs_with([xorb_id for xorb_id, _ in taken])

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from xetstore.access.keys import KeyRing
-from xetstore.access.private_files import access_error, locked, read_private, replace_file
+from xetstore.access.secrets import FileSecrets
 from xetstore.access.signed_urls import UrlSigner
 from xetstore.access.tenant import DEFAULT_NAMESPACE
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import UnauthenticatedError, XetError
+from xetstore.errors import UnauthenticatedError
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -121,24 +121,21 @@ def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:
 
     One that is missing or no longer valid is issued. Raises AccessDeniedError if others may read the file.
     """
-    path = folder / ADMIN_TOKEN_FILE
-    try:
-        with locked(folder):
-            if not _is_admin_token(path, authority):
-                token = authority.issue(
-                    scope=Scope.ADMIN, namespace=DEFAULT_NAMESPACE, ttl_seconds=ADMIN_TTL_SECONDS, subject="admin"
-                )
-                replace_file(path, token.encode() + b"\n")
-    except XetError:
-        raise
-    except OSError as error:
-        raise access_error(error, f"the admin's token cannot be kept in {folder}") from error
-    return path
+
+    def edit(data: bytes | None) -> bytes | None:
+        if data is not None and _is_admin_token(data, authority):
+            return None
+        token = authority.issue(
+            scope=Scope.ADMIN, namespace=DEFAULT_NAMESPACE, ttl_seconds=ADMIN_TTL_SECONDS, subject="admin"
+        )
+        return token.encode() + b"\n"
+
+    FileSecrets(folder).change(ADMIN_TOKEN_FILE, edit)
+    return folder / ADMIN_TOKEN_FILE
 
 
-def _is_admin_token(path: Path, authority: TokenAuthority) -> bool:
-    found = read_private(path)
+def _is_admin_token(data: bytes, authority: TokenAuthority) -> bool:
     try:
-        return found is not None and authority.verify(found[0].decode("ascii", "replace").strip()).scope is Scope.ADMIN
+        return authority.verify(data.decode("ascii", "replace").strip()).scope is Scope.ADMIN
     except UnauthenticatedError:
         return False

@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from xetstore.events import CacheDisabled, Emit, ignore
 from xetstore.platform import forks
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
+from xetstore.protocol.cover import cover
 from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.transfer.upload.known_file import KnownFile, is_damage
@@ -199,9 +200,9 @@ class KnownXorbs:
             wanted.append(_prefixes(kernel.keyed_hashes(key, hashes)))
         holders: dict[int, set[int]] = {}
         for prefix, xorb_id in file.holders([prefix for prefixes in wanted for prefix in prefixes]):
-            holders.setdefault(xorb_id, set()).add(prefix)
+            holders.setdefault(prefix, set()).add(xorb_id)
         found = []
-        for xorb_id in _cover(holders):
+        for xorb_id, _ in cover(holders, MAX_FOUND_XORBS):
             row = file.row("SELECT * FROM xorb WHERE id = ? AND expires_at > ?", (xorb_id, now))
             if row is not None and row["key_id"] in keys:
                 found.append(Shard(xorbs=(_entry(row),), key=keys[row["key_id"]], expires_at=row["expires_at"]))
@@ -279,19 +280,6 @@ def _prefixes(hashes: bytes) -> list[int]:
 
 def _weight(chunk_count: int) -> int:
     return _XORB_BYTES + _CHUNK_BYTES * chunk_count
-
-
-def _cover(holders: dict[int, set[int]]) -> Iterator[int]:
-    """Xorbs that hold all of what any of them holds: always the one next that holds most of what is left."""
-    for _ in range(min(MAX_FOUND_XORBS, len(holders))):
-        # The newer one of two that hold as much: it is likelier to be there still.
-        best = max(holders, key=lambda xorb_id: (len(holders[xorb_id]), xorb_id))
-        covered = holders.pop(best)
-        if not covered:
-            return
-        yield best
-        for others in holders.values():
-            others -= covered
 
 
 def _entry(row: Any) -> XorbEntry:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xetstore.cas.cover import cover
+from xetstore.protocol.cover import cover
 from xetstore.protocol.hashes import chunk_hash
 
 CHUNKS = [chunk_hash(b"%d" % number) for number in range(12)]
 
 
-def covered(holders: dict[int, list[int]]) -> dict[int, list[int]]:
+def covered(holders: dict[int, list[int]], most: int = 99) -> dict[int, list[int]]:
     """The cover of chunks, each with the numbers of the xorbs that hold it."""
-    taken = cover({CHUNKS[chunk]: ids for chunk, ids in holders.items()})
+    taken = cover({CHUNKS[chunk]: ids for chunk, ids in holders.items()}, most)
     return {xorb_id: [CHUNKS.index(chunk) for chunk in chunks] for xorb_id, chunks in taken}
 
 
@@ -35,7 +35,17 @@ def test_they_are_in_the_order_of_the_chunks() -> None:
 
 
 def test_nothing_is_covered_by_nothing() -> None:
-    assert cover({}) == []
+    assert cover({}, 5) == []
+
+
+def test_of_many_the_best_are_taken() -> None:
+    holders = {0: [1], 1: [2], 2: [2], 3: [3], 4: [3], 5: [3]}
+    assert [covered(holders, most) for most in range(4)] == [
+        {},
+        {3: [3, 4, 5]},
+        {2: [1, 2], 3: [3, 4, 5]},
+        {1: [0], 2: [1, 2], 3: [3, 4, 5]},
+    ]
 
 
 @given(st.dictionaries(st.integers(0, 11), st.sets(st.integers(1, 8), min_size=1, max_size=4).map(list)))
