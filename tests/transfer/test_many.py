@@ -311,7 +311,7 @@ def test_what_is_damaged_for_good_fails_alone_and_leaves_its_place_as_it_was(sma
 
 
 def test_expired_urls_are_replaced(small: Corpus, out: Path) -> None:
-    get(FaultyCas(small.cas, expired=3), small.files, out)
+    get(FaultyCas(small.cas, expired=1), small.files, out)
     check(small, small.files, out)
 
 

@@ -29,6 +29,7 @@ LITTER_SECONDS: Final = 3600
 _TEMPORARY: Final = "tmp"
 _BLOCK_BYTES: Final = 4096
 _MOST_BUFFERS: Final = 512
+_RENAMES: Final = 50
 _TAG: Final = b"Signature: 8a477f597d28d172789f06886806bc55\n# The chunk cache of xetstore: no need to back it up.\n"
 _FANOUT: Final = re.compile(r"[0-9a-f]{2}")
 _XORB: Final = re.compile(r"[0-9a-f]{62}")
@@ -98,12 +99,13 @@ class CacheFolder:
             return os.open(path, flags, 0o600)
 
     def _rename(self, temporary: str, folder: str, name: str) -> None:
-        for attempt in range(3):
+        for attempt in range(_RENAMES):
             try:
                 os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105
             except FileNotFoundError:
-                # No folder of this xorb yet, or it was empty and another process removed it.
-                if attempt == 2:
+                # No folder of this xorb yet, or it was empty and another process removed it: on a busy machine more
+                # than once.
+                if attempt == _RENAMES - 1:
                     raise
                 Path(folder).parent.mkdir(mode=0o700, exist_ok=True)
                 Path(folder).mkdir(mode=0o700, exist_ok=True)
