@@ -11,7 +11,7 @@ from xetstore.cas import EmbeddedCas
 from xetstore.cas.index.queries.xorbs import OFFER_SECONDS
 from xetstore.cas.layout import xorb_key
 from xetstore.protocol.hashes import Hash
-from xetstore.testing import FakeClock, Sample, make_sample, upload
+from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, upload
 
 
 def noted(cas: EmbeddedCas, sample: Sample) -> float | None:
@@ -129,12 +129,13 @@ def test_a_xorb_that_is_put_again_is_kept_as_if_it_were_new(cas: EmbeddedCas, sa
         assert noted(cas, sample) == clock()
 
 
-def test_a_xorb_that_loses_its_last_file_is_kept_from_then_on(
-    cas: EmbeddedCas, root: Path, sample: Sample, clock: FakeClock
-) -> None:
+def test_a_xorb_that_loses_its_last_file_is_kept_from_then_on(cas: EmbeddedCas, root: Path, clock: FakeClock) -> None:
     """A healed file gets other terms: clients may have been told of what it was made of, and nothing was noted then."""
+    sample = make_sample(random_bytes(100_000, 1), before=random_bytes(50_000, 2))
+    alone = make_sample(sample.data)
     upload(cas, sample)
     (root / xorb_key(sample.xorb.hash)).unlink()
     clock.advance(50 * OFFER_SECONDS)
-    upload(cas, make_sample(sample.data))
+    upload(cas, alone)
+    assert alone.xorb.hash != sample.xorb.hash
     assert noted(cas, sample) == clock()

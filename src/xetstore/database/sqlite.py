@@ -90,6 +90,8 @@ class SqliteDatabase:
         self._most_idle = 0
         self._connect = sqlite_file.read_only_connection(path, busy_timeout_seconds)
         self._look_at_places(path)
+        if not path.stat().st_size:
+            raise self._read_only_because  # it was made just now, and cannot be filled: there is nothing to read
 
     @classmethod
     def in_memory(cls) -> SqliteDatabase:
