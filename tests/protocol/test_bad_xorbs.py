@@ -341,6 +341,17 @@ def test_any_bytes_verified_in_pieces_give_what_they_give_at_once(data: bytes, c
     assert outcome(in_pieces) == outcome(lambda: XorbInfo.read(data))
 
 
+def test_of_two_faults_the_first_is_told_however_the_body_is_cut() -> None:
+    no_lz4 = bytes([0, 4, 0, 0, 1, 10, 0, 0]) + b"none"
+    no_header = b"\x09" * 8
+    assert refused_at(no_lz4 + no_header) == ("chunk.payload", 8)
+    assert refused_at(no_header + no_lz4) == ("chunk.version", 0)
+    verifier = XorbVerifier()
+    with pytest.raises(FormatError) as caught:
+        verifier.update(no_lz4, no_header)
+    assert (caught.value.rule, caught.value.offset) == ("chunk.payload", 8)
+
+
 @given(any_xorbs(), st.sampled_from([0, 1, 100, 600, 140_000]), st.booleans())
 def test_any_bytes_decoded_fill_no_more_than_their_room_or_give_a_format_error(
     data: bytes, room: int, final: bool

@@ -18,7 +18,7 @@ from xetstore.blobs.ranges import check_range, one_by_one
 from xetstore.errors import (
     DamagedError,
     NotFoundError,
-    RangeError,
+    UsageError,
     XetError,
 )
 from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
@@ -103,15 +103,15 @@ class LocalBlobStore:
 
     def get_range(self, key: str, start: int, end: int) -> FileStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
-        check_range(start, end)
         try:
             descriptor, found = open_regular(self._path(key))
         except OSError as error:
             raise _read_error(error, key) from error
-        size = found.st_size
-        if end > size:
+        try:
+            check_range(key, found.st_size, start, end)
+        except UsageError:
             os.close(descriptor)
-            raise RangeError(f"object {key} has {size} bytes, bytes {start} to {end} are not in it")
+            raise
         return FileStream(descriptor, start, end, key)
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:

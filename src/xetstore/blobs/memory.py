@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from xetstore.blobs.keys import check_key
 from xetstore.blobs.ranges import check_range, one_by_one
-from xetstore.errors import NotFoundError, RangeError
+from xetstore.errors import NotFoundError
 from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
 from xetstore.platform import forks
 
@@ -50,10 +50,8 @@ class MemoryBlobStore:
 
     def get_range(self, key: str, start: int, end: int) -> MemoryStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
-        check_range(start, end)
         value = self.get(key)
-        if end > len(value):
-            raise RangeError(f"object {key} has {len(value)} bytes, bytes {start} to {end} are not in it")
+        check_range(key, len(value), start, end)
         return MemoryStream(memoryview(value)[start:end])
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:

@@ -8,10 +8,12 @@ from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError
 from xetstore.interfaces import ByteStream, RangeAnswer, RangeRequest
 
 
-def check_range(start: int, end: int) -> None:
-    """Raises UsageError unless ``0 <= start <= end``."""
+def check_range(key: str, size: int, start: int, end: int) -> None:
+    """Raises UsageError unless ``0 <= start <= end``, and RangeError if the object of ``size`` bytes ends before."""
     if not 0 <= start <= end:
         raise UsageError(f"bytes {start} to {end} are not a range")
+    if end > size:
+        raise RangeError(f"object {key} has {size} bytes, bytes {start} to {end} are not in it")
 
 
 def fill(stream: ByteStream, buffer: memoryview) -> None:

@@ -23,25 +23,25 @@ xorb takes up, and a temporary file, which is swept a day later.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
+from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
 from xetstore.cas.folder import open_directory
-from xetstore.cas.footers import CACHE_BYTES, FooterCache, sound
+from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, XorbRow
 from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.layout import object_name, shard_key, xorb_key
+from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.database.sqlite import SqliteDatabase
@@ -51,7 +51,6 @@ from xetstore.errors import (
     NotFoundError,
     RangeError,
     UsageError,
-    XetError,
 )
 from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
@@ -61,8 +60,6 @@ from xetstore.protocol.reconstruction import (
     BatchReconstruction,
     FetchRange,
     Reconstruction,
-    Term,
-    chunk_ranges,
     trim,
 )
 from xetstore.protocol.shard import Shard
@@ -72,10 +69,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["EmbeddedCas", "FileRecord", "Totals"]
-
-Fetches = dict[Hash, tuple[FetchRange, ...]]
-
-_SCHEME: Final = "xorb:"
 
 
 class EmbeddedCas:
@@ -164,12 +157,15 @@ class EmbeddedCas:
             if start >= stop:
                 raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
-        with _as_damage(file):
+        with as_damage(file):
             offset, kept = trim(
-                terms, lambda term: next(self._chunks_of(rows, [term])).sizes, start - first_byte, stop - first_byte
+                terms,
+                lambda term: next(chunks_of(self.footers, rows, [term])).sizes,
+                start - first_byte,
+                stop - first_byte,
             )
-            term_hashes = tuple(chunks.hashes for chunks in self._chunks_of(rows, kept)) if hashes else None
-            return Reconstruction(offset, kept, self._fetches(rows, kept), term_hashes)
+            term_hashes = tuple(chunks.hashes for chunks in chunks_of(self.footers, rows, kept)) if hashes else None
+            return Reconstruction(offset, kept, fetches_of(self.footers, rows, kept), term_hashes)
 
     def reconstruct_many(self, files: Iterable[Hash], *, most: TermCount | None = None) -> BatchReconstruction:
         """The terms of several whole files, and the ranges that hold them all, coalesced over all files.
@@ -183,8 +179,8 @@ class EmbeddedCas:
             raise _unknown_file(missing)
         terms = {file: tuple(found[file]) for file in wanted}
         every = [term for listed in terms.values() for term in listed]
-        with _as_damage(*terms):
-            return BatchReconstruction(terms, self._fetches(rows, every))
+        with as_damage(*terms):
+            return BatchReconstruction(terms, fetches_of(self.footers, rows, every))
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if all are unknown.
@@ -252,7 +248,7 @@ class EmbeddedCas:
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
         stored = self.stored_xorb(fetch.xorb, visible=False)
-        if fetch.url.startswith(_SCHEME) and fetch.url != _url(fetch.xorb, stored.generation):
+        if fetch.url.startswith(SCHEME) and fetch.url != object_url(fetch.xorb, stored.generation):
             raise ForbiddenError(f"xorb {fetch.xorb} was stored anew", hint="ask for a new reconstruction")
         return stored.read(fetch.byte_start, fetch.byte_end)
 
@@ -344,8 +340,8 @@ class EmbeddedCas:
         with self.index.snapshot() as reader:
             record = self._granted(reader, file)
             _, terms, rows = reader.terms(file, 0, record.size)
-        with _as_damage(file):
-            return ChunkList.concat(self._chunks_of(rows, terms))
+        with as_damage(file):
+            return ChunkList.concat(chunks_of(self.footers, rows, terms))
 
     # Beyond the protocol
 
@@ -393,31 +389,6 @@ class EmbeddedCas:
             raise _unknown_file(file)
         return record
 
-    def _chunks_of(self, rows: dict[Hash, XorbRow], terms: Sequence[Term]) -> Iterator[ChunkList]:
-        footers = self.footers.get_many(rows[term.xorb] for term in terms)
-        for term, footer in zip(terms, footers, strict=True):
-            yield sound(footer).chunks.slice(term.chunk_start, term.chunk_end)
-
-    def _fetches(self, rows: dict[Hash, XorbRow], terms: Iterable[Term]) -> Fetches:
-        ranges = chunk_ranges(terms)
-        # All of a xorb, as in most files: its footer need not be read.
-        parts = [rows[xorb] for xorb, chunks in ranges.items() if chunks != ((0, rows[xorb].chunk_count),)]
-        spans: dict[Hash, tuple[tuple[int, int], ...]] = {xorb: ((0, rows[xorb].region_bytes),) for xorb in ranges}
-        for row, footer in zip(parts, self.footers.get_many(parts), strict=True):
-            spans[row.hash] = tuple(sound(footer).byte_range(*chunks) for chunks in ranges[row.hash])
-        return {
-            xorb: tuple(
-                FetchRange(xorb, _url(xorb, rows[xorb].generation), *chunks, *span)
-                for chunks, span in zip(ranges[xorb], spans[xorb], strict=True)
-            )
-            for xorb in ranges
-        }
-
-
-def _url(xorb: Hash, generation: str) -> str:
-    """The name of an object in a reconstruction: byte ranges of one are nothing to another."""
-    return f"{_SCHEME}{object_name(xorb, generation)}"
-
 
 def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
     """The stored form of a shard: each file and xorb once, in order, our sizes, no times; so it has one name."""
@@ -432,16 +403,3 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
 
 def _unknown_file(file: Hash) -> NotFoundError:
     return NotFoundError(f"there is no file {file}", hint="the hash is that of `xet put` or `xet hash`")
-
-
-@contextlib.contextmanager
-def _as_damage(*files: Hash) -> Iterator[None]:
-    """Take an error for damage: the terms of a file were checked when it was registered, so if they do not hold now,
-    the store is damaged.
-    """
-    try:
-        yield
-    except XetError:
-        raise
-    except (KeyError, ValueError) as error:
-        raise DamagedError(f"the index and the xorbs of file {', '.join(map(str, files))} differ: {error}") from error
