@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import threading
 import time
@@ -183,3 +184,22 @@ def peer_address(scope: ConnectionScope) -> str:
     client = scope.get("client")
     # On a socket for both, an IPv4 address is written as an IPv6 one.
     return str(client[0]).removeprefix("::ffff:") if client else "127.0.0.1"
+
+
+def peer_key(scope: ConnectionScope, forwarded_for: bytes | None) -> str:
+    """By what the requests of one client are counted: its address, of which an IPv6 network is one.
+
+    A proxy on this machine speaks for many. It puts the address it was called from last in X-Forwarded-For.
+    """
+    address = peer_address(scope)
+    if forwarded_for and is_loopback(address):
+        address = forwarded_for.rpartition(b",")[2].strip().decode("latin-1")
+    elif ":" not in address or is_loopback(address):
+        return address
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))

@@ -33,12 +33,12 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xetstore.server.http.direct import BODY_SOCKET, BodySocket
-from xetstore.server.http.edge import peer_key
 from xetstore.server.http.framing import RefusedHeadError, body_bytes
 from xetstore.server.http.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
 from xetstore.server.ops.connection_limit import ConnectionLimit
 from xetstore.server.ops.limits import PROGRESS_BYTES
 from xetstore.server.settings import ServerSettings
+from xetstore.server.site import peer_key
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """Most bytes that the request line and the headers of one request may have together."""

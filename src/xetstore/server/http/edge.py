@@ -7,7 +7,6 @@ fails after its first byte.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import secrets
@@ -25,8 +24,7 @@ from xetstore.server.http.problems import MethodNotAllowedError, NoSuchPathError
 from xetstore.server.http.receiving import BODY_SOURCE
 from xetstore.server.http.router import Miss, Route, Routes
 from xetstore.server.ops.logs import Entry
-from xetstore.server.settings import is_loopback
-from xetstore.server.site import peer_address
+from xetstore.server.site import peer_address, peer_key
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -328,25 +326,6 @@ _ACCESS_LINE: Final = (
 def new_request_id() -> str:
     """A name for a request: 32 hexadecimal digits that start with the time, so that they sort by it."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
-
-
-def peer_key(scope: Scope, forwarded_for: bytes | None) -> str:
-    """By what the requests of one client are counted: its address, of which an IPv6 network is one.
-
-    A proxy on this machine speaks for many. It puts the address it was called from last in X-Forwarded-For.
-    """
-    address = peer_address(scope)
-    if forwarded_for and is_loopback(address):
-        address = forwarded_for.rpartition(b",")[2].strip().decode("latin-1")
-    elif ":" not in address or is_loopback(address):
-        return address
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
 
 
 def printable(data: bytes, most: int) -> str:

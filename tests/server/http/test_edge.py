@@ -29,9 +29,9 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.server.http.bodies import read_body
-from xetstore.server.http.edge import Edge, new_request_id, peer_key, printable
+from xetstore.server.http.edge import Edge, new_request_id, printable
 from xetstore.server.http.router import Handler, Route
-from xetstore.server.site import Site, site_of
+from xetstore.server.site import Site, peer_key, site_of
 
 BODY_BYTES = 64 << 20
 """What a client sends as a xorb, before it looks at the answer, if it is one of those that do not look before."""
