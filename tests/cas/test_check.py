@@ -134,7 +134,7 @@ _TAMPERINGS = {
     "a miscounted xorb": ("UPDATE xorb SET raw_bytes = 7 WHERE id = 2", "another number"),
     "a chunk it does not hold": ("UPDATE dedup SET chunk_key = 7 WHERE xorb_id = 2", "dedup"),
     "a shard of another size": ("UPDATE shard SET size = size + 1 WHERE rowid = 2", "instead of"),
-    "a shard that is not stored": ("INSERT INTO shard VALUES (zeroblob(32), 1, 0)", "missing"),
+    "a shard that is not stored": ("INSERT INTO shard (hash, size, created_at) VALUES (zeroblob(32), 1, 0)", "missing"),
 }
 
 

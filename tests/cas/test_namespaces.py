@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from tests.cas.objects import in_format_2
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
+from tests.cas.test_migrations import age
 from tests.server.stored import file_of, scattered
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
@@ -283,12 +282,7 @@ def test_what_is_not_committed_leaves_nothing(cas: EmbeddedCas, root: Path, samp
 def test_a_store_from_before_there_were_namespaces_opens_with_all_of_it(root: Path, sample: Sample) -> None:
     with EmbeddedCas.open(root) as cas:
         upload(cas, sample)
-    with closing(sqlite3.connect(root / "index.sqlite3")) as connection, connection:
-        connection.execute("DROP TABLE xorb_holder")
-        connection.execute("DROP TABLE superseded_object")
-        connection.execute("ALTER TABLE xorb DROP COLUMN generation")
-        connection.execute("ALTER TABLE xorb DROP COLUMN damaged_at")
-        connection.execute("UPDATE schema_version SET version = 1")
+    age(root, 1)
     with EmbeddedCas.open(root) as cas:
         assert read_back(cas, sample.file.hash) == sample.data
         assert not cas.put_xorb(sample.xorb.hash, sample.body)

@@ -26,7 +26,7 @@ BEGIN_SECONDS: Final = 2.0
 """The longest wait for a thread to begin: an event loop may be what waits."""
 
 PAUSE_SECONDS: Final = 5.0
-"""A pool that was refused a thread asks for the next one after this time."""
+"""A pool that was refused a thread, and has others, asks for the next one after this time."""
 
 
 class _Begun(threading.Event):
@@ -163,9 +163,9 @@ class Threads(Executor):
             raise _ending()
 
     def _add_thread(self, work: _Work) -> None:
-        """Start a thread, unless one was refused just now. Raises where there is none at all."""
+        """Start a thread, unless one was refused just now and there are others. Raises where there is none at all."""
         try:
-            if time.monotonic() < self._paused_until:
+            if self._threads and time.monotonic() < self._paused_until:
                 raise _refused()
             thread = start_thread(work.run, name=f"{self._name}_{len(self._threads)}")
         except BaseException as error:
