@@ -77,10 +77,17 @@ class _Work:
 
     def run(self) -> None:
         """Do calls until the end of the pool."""
-        while (call := self.calls.get()) is not None:
+        while (call := self._next()) is not None:
             call()
             del call
         self.calls.put(None)
+
+    def _next(self) -> _Call | None:
+        while True:
+            try:
+                return self.calls.get()
+            except MemoryError:  # the pool counts on this thread
+                time.sleep(0.01)
 
     def drain(self) -> Iterator[_Call]:
         """The calls that have not begun, which are taken out."""
@@ -152,8 +159,12 @@ class Threads(Executor):
         if is_short:
             self._add_thread(work)
         with work.turn:
-            self._require_open()
-            work.calls.put(call)
+            try:
+                self._require_open()
+                work.calls.put(call)
+            except BaseException:
+                work.unfinished -= 1
+                raise
         return call.future
 
     def _require_open(self) -> None:

@@ -45,6 +45,8 @@ async def _run(pool: Threads, call: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await settled(running)
         raise
+    finally:
+        del running  # or an error has it, by its traceback, and it the error: what the call was about would stay
 
 
 async def settled(running: asyncio.Future[Any]) -> None:
