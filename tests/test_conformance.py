@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.strategies import splitmix64
+from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError
 from xetstore.interfaces import ByteStream
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard
+from xetstore.records import FileRecord
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.upload.session import put_files
 
@@ -120,8 +122,14 @@ class Liar:
     def put_shard(self, shard: Shard) -> bool:
         return self.cas.put_shard(shard)
 
-    def interrupt(self) -> None:
-        self.cas.interrupt()
+    def stat(self, file: Hash) -> FileRecord:
+        return self.cas.stat(file)
+
+    def under(self, cancellation: Cancellation) -> Liar:
+        return self
+
+    def close(self) -> None:
+        self.cas.close()
 
 
 def lengths_moved(by: int) -> Callable[[Reconstruction], Reconstruction]:

@@ -10,7 +10,6 @@ import asyncio
 import contextvars
 import io
 import os
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import islice
@@ -18,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from xetstore.errors import InterruptedCallError, XetError
+from xetstore.cancellation import Cancellation
+from xetstore.errors import XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
@@ -29,7 +29,7 @@ from xetstore.records import FileRecord, Totals
 from xetstore.store import GetReport, Store, open_store
 from xetstore.store import open_locator as _open_locator
 from xetstore.transfer.estimate.estimation import CELLS, Estimate
-from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import FileInfo
 from xetstore.transfer.scan import hash_file as _hash_file
 from xetstore.transfer.upload.pending import PutReport
@@ -48,9 +48,8 @@ _LISTED_AT_ONCE: Final = 256
 class _Call:
     """A thread for one call, or for the steps of one; a context manager that lets the thread end."""
 
-    def __init__(self, give_up: Callable[[], None] | None = None) -> None:
-        self._given_up = threading.Event()
-        self._give_up = give_up
+    def __init__(self, stop: Callable[[], None] = lambda: None) -> None:
+        self._stop = stop
         self._executor = Threads(1, "xetstore-aio")
         self._running: Future[Any] | None = None
         self._generation = forks.generation()
@@ -77,10 +76,6 @@ class _Call:
             raise cancelled
         return done.result()
 
-    def progress(self, watching: Progress | None) -> Progress:
-        """A progress that ends the work which tells it, once that is to give up."""
-        return _Stopping(watching or NoProgress(), self._given_up)
-
     def __enter__(self) -> Self:
         return self
 
@@ -90,25 +85,6 @@ class _Call:
         if self._running is not None and not self._running.done():
             self._stop()  # the event loop itself was broken off
         self._executor.shutdown()
-
-    def _stop(self) -> None:
-        self._given_up.set()
-        if self._give_up is not None:
-            self._give_up()
-
-
-class _Stopping:
-    def __init__(self, watching: Progress, given_up: threading.Event) -> None:
-        self._watching = watching
-        self._given_up = given_up
-
-    def total(self, nbytes: int) -> None:
-        self._watching.total(nbytes)
-
-    def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
-        if self._given_up.is_set():
-            raise InterruptedCallError("interrupted")
-        self._watching.advance(logical=logical, new=new, deduped=deduped)
 
 
 class AsyncStore:
@@ -135,7 +111,7 @@ class AsyncStore:
         self, path: Path | str, *, policy: CompressionPolicy | str = "auto", progress: Progress | None = None
     ) -> FileInfo:
         """Store a file."""
-        return await self._once(lambda store, _: store.put(path, policy=policy, progress=progress))
+        return await self._once(lambda store: store.put(path, policy=policy, progress=progress))
 
     async def put_many(
         self,
@@ -149,7 +125,7 @@ class AsyncStore:
     ) -> list[PutReport]:
         """Store files that share xorbs; their reports."""
         return await self._once(
-            lambda store, _: store.put_many(
+            lambda store: store.put_many(
                 paths, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
             )
         )
@@ -177,9 +153,7 @@ class AsyncStore:
         cells: int = CELLS,
     ) -> Estimate:
         """Estimate the saving of storing these files."""
-        return await self._once(
-            lambda store, call: store.estimate(paths, progress=call.progress(progress), on_error=on_error, cells=cells)
-        )
+        return await self._once(lambda store: store.estimate(paths, progress=progress, on_error=on_error, cells=cells))
 
     async def get(
         self,
@@ -196,7 +170,7 @@ class AsyncStore:
     ) -> GetReport:
         """Write a file, or its bytes ``[start, end)``, to ``out``."""
         return await self._once(
-            lambda store, _: store.get(
+            lambda store: store.get(
                 file,
                 out,
                 start=start,
@@ -220,9 +194,7 @@ class AsyncStore:
     ) -> list[GetReport]:
         """Write files to their paths; their reports."""
         return await self._once(
-            lambda store, _: store.get_many(
-                files, progress=progress, on_report=on_report, on_error=on_error, fsync=fsync
-            )
+            lambda store: store.get_many(files, progress=progress, on_report=on_report, on_error=on_error, fsync=fsync)
         )
 
     def iter_get(
@@ -238,7 +210,7 @@ class AsyncStore:
 
     async def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`."""
-        return await self._once(lambda store, _: store.forecast(file, start, end))
+        return await self._once(lambda store: store.forecast(file, start, end))
 
     async def open(self, file: Hash | str) -> AsyncFile:
         """A stored file to read from, at any place of it."""
@@ -251,11 +223,11 @@ class AsyncStore:
 
     async def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file."""
-        return await self._once(lambda store, _: store.stat(file))
+        return await self._once(lambda store: store.stat(file))
 
     async def resolve(self, file: Hash | str) -> Hash:
         """The hash of a file that is named by it or by a locator."""
-        return await self._once(lambda store, _: store.resolve(file))
+        return await self._once(lambda store: store.resolve(file))
 
     def files(self) -> AsyncGenerator[FileRecord]:
         """Every stored file: an asynchronous iterator."""
@@ -263,15 +235,13 @@ class AsyncStore:
 
     async def totals(self) -> Totals:
         """The sums of all that is stored."""
-        return await self._once(lambda store, _: store.totals())
+        return await self._once(lambda store: store.totals())
 
     async def check(
         self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
     ) -> CheckReport:
         """Look for damage."""
-        return await self._once(
-            lambda store, call: store.check(read_data=read_data, checksums=checksums, progress=call.progress(progress))
-        )
+        return await self._once(lambda store: store.check(read_data=read_data, checksums=checksums, progress=progress))
 
     def interrupt(self) -> None:
         """Let what all other tasks are doing here fail soon, with InterruptedCallError. Waits for nothing."""
@@ -290,11 +260,11 @@ class AsyncStore:
     ) -> None:
         await self.close()
 
-    async def _once(self, work: Callable[[Store, _Call], _T]) -> _T:
+    async def _once(self, work: Callable[[Store], _T]) -> _T:
         """One call on a view of the store that can be given up alone."""
         view = self._store.for_one_call()
         with _Call(view.interrupt) as call:
-            return await call.run(lambda: work(view, call))
+            return await call.run(lambda: work(view))
 
     async def _each(self, make: Callable[[Store], Iterator[_T]], at_once: int = 1) -> AsyncGenerator[_T]:
         """Yield from an iterator that is made, asked and closed in one thread."""
@@ -441,10 +411,10 @@ async def hash_file(
     path: Path | str, *, sha256: bool = False, threads: int | None = None, progress: Progress | None = None
 ) -> FileInfo:
     """The Xet hash and size of a file, as :func:`xetstore.hash_file` gives them."""
-    with _Call() as call:
-        return await call.run(
-            lambda: _hash_file(path, sha256=sha256, threads=threads, progress=call.progress(progress))
-        )
+    cancellation = Cancellation()
+    told = Stoppable(progress, cancellation)
+    with _Call(cancellation.cancel) as call:
+        return await call.run(lambda: _hash_file(path, sha256=sha256, threads=threads, progress=told))
 
 
 async def _opened(work: Callable[[], _T], close: Callable[[_T], None]) -> _T:

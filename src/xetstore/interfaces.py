@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, RangeError
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
+from xetstore.records import FileRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -102,11 +104,17 @@ class Cas(Protocol):
         It is believed only what it sees itself. Raises XetError where it could not be told.
         """
 
-    def interrupt(self) -> None:
-        """Let the calls that other threads have under way here fail soon, with InterruptedCallError.
+    def stat(self, file: Hash, /) -> FileRecord:
+        """The record of a file. Raises NotFoundError."""
 
-        For those who give up: Ctrl-C must not wait for a network. Calls made afterwards are not affected.
+    def under(self, cancellation: Cancellation) -> Cas:
+        """This Cas, for calls that end soon once ``cancellation`` is cancelled: Ctrl-C must not wait for a network.
+
+        They raise InterruptedCallError then, those that are under way and those that are made later; no other does.
         """
+
+    def close(self) -> None:
+        """Let go of files and connections. What is made by :meth:`under` need not be closed."""
 
 
 @dataclass(frozen=True, slots=True)

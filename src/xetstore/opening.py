@@ -20,7 +20,7 @@ from xetstore.limits import Limits
 from xetstore.places import cache_folder, chunks_folder, known_file
 
 if TYPE_CHECKING:
-    from xetstore.one_call import StoreCas
+    from xetstore.interfaces import Cas
     from xetstore.remote.hub import Hub
     from xetstore.remote.locators import HubLocator
     from xetstore.remote.tokens import TokenCallback, TokenSource
@@ -40,7 +40,7 @@ _HINT: Final = "a store is a directory, the http:// or https:// URL of a server,
 class Opened:
     """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret."""
 
-    cas: StoreCas
+    cas: Cas
     location: str
     is_local: bool = False
     cache: ChunkCache | None = None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.errors import NotPicklableError, UsageError, XetError
+from xetstore.cancellation import Cancellation
+from xetstore.errors import InterruptedCallError, NotPicklableError, UsageError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.one_call import OneCall, StoreCas, UnderWay
 from xetstore.opening import HUB_SCHEME, Opened, Way, open_cas
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
@@ -29,7 +29,7 @@ from xetstore.transfer.download.partial_file import PartialFile
 from xetstore.transfer.download.stored_file import StoredFile, StoredReader
 from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
-from xetstore.transfer.progress import Progress
+from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
@@ -81,7 +81,7 @@ class Store:
     ('a9dae0ad88b060bd', 'Hello World!')
     """
 
-    def __init__(self, cas: StoreCas | Opened, *, limits: Limits = NO_LIMITS, on_event: Emit = ignore) -> None:
+    def __init__(self, cas: Cas | Opened, *, limits: Limits = NO_LIMITS, on_event: Emit = ignore) -> None:
         if isinstance(cas, Opened):
             opened = cas
         else:
@@ -94,9 +94,18 @@ class Store:
         self.location = opened.location
         # How long files are, as a Hub tells: a server that says otherwise is not believed.
         self._sizes: dict[Hash, int] = {}
-        self._under_way = UnderWay(opened.cas)
+        # What is open as long as the store is; and below it the calls under way, which can be interrupted alone.
+        self._open = Cancellation()
+        self._calls = self._open.child()
         self._is_one_call = False
         self._way: Way | None = None
+        forks.renew(self, Store._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """In a child no call is under way."""
+        if "_open" in self.__dict__ and not self._open.is_cancelled:
+            self._open = Cancellation()
+            self._calls = self._open.child()
 
     def __reduce__(self) -> tuple[Callable[[Way], Store], tuple[Way]]:
         if self._way is None:
@@ -168,10 +177,9 @@ class Store:
 
         Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
-        call = self._under_way.begin()
         return put_files(
-            call,
-            _one_by_one(call, map(Path, paths)),
+            self._cas,
+            map(Path, paths),
             policy=CompressionPolicy(policy),
             progress=progress,
             on_error=on_error,
@@ -179,6 +187,7 @@ class Store:
             known=self._opened.known,
             emit=self._emit,
             dry_run=dry_run,
+            cancellation=self._calls.child(),
         )
 
     def estimate(
@@ -190,8 +199,9 @@ class Store:
         cells: int = CELLS,
     ) -> Estimate:
         """Estimate the saving of deduplication and compression; see :mod:`xetstore.transfer.estimate`."""
-        call = self._under_way.begin()
-        return estimate(_one_by_one(call, map(Path, paths)), call, progress=progress, on_error=on_error, cells=cells)
+        call = self._calls.child()
+        told = Stoppable(progress, call)
+        return estimate(map(Path, paths), self._cas.under(call), progress=told, on_error=on_error, cells=cells)
 
     def get(
         self,
@@ -221,9 +231,9 @@ class Store:
         """
         name = self.resolve(file)
         wanted = FileRange(name, start, end, self._sizes.get(name) if size is None else size)
-        call = self._under_way.begin()
+        call = self._calls.child()
         downloader = self._downloader(call)
-        fd = open_through(Path(out), call.go_on)
+        fd = open_through(Path(out), call)
         if fd is not None:
             done = pour(fd, Path(out), downloader.stream(name, start, end, size=wanted.size), progress)
         else:
@@ -262,12 +272,11 @@ class Store:
 
         Nothing is written before the first one is asked for; some files are fetched ahead.
         """
-        call = self._under_way.begin()
-        return self._get_many(self._downloader(call), _one_by_one(call, files), progress, on_error, fsync)
+        return self._get_many(self._downloader(self._calls.child()), files, progress, on_error, fsync)
 
     def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`, for a file of which nothing is here."""
-        return forecast(self._under_way.begin(), self.resolve(file), start, end)
+        return forecast(self._cas.under(self._calls.child()), self.resolve(file), start, end)
 
     def open(self, file: Hash | str) -> io.BufferedReader:
         """A stored file as a seekable binary file object; every chunk read is verified."""
@@ -275,18 +284,18 @@ class Store:
         size = self.stat(name).size
 
         def stream(start: int, end: int) -> Iterator[memoryview]:
-            return self._downloader().stream(name, start, end)
+            return self._downloader(self._calls.child()).stream(name, start, end)
 
         return StoredReader(StoredFile(size, stream))
 
     def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
         name = self.resolve(file)
-        return self._downloader().stream(name, start, end, size=self._sizes.get(name))
+        return self._downloader(self._calls.child()).stream(name, start, end, size=self._sizes.get(name))
 
     def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""
-        return self._under_way.begin().stat(self.resolve(file))
+        return self._cas.under(self._calls.child()).stat(self.resolve(file))
 
     def resolve(self, file: Hash | str) -> Hash:
         """The hash of a file that is named by it, or by an ``hf://`` locator in the repository that this store is."""
@@ -327,12 +336,13 @@ class Store:
         cas = self._directory("be checked from here")
         from xetstore.cas.check import check
 
+        progress = Stoppable(progress, self._calls.child())
         return check(cas, read_data=read_data, checksums=checksums, progress=progress)
 
     def for_one_call(self) -> Store:
         """This store as one call sees it, whose :meth:`interrupt` stops that call alone, for good."""
         view = Store(replace(self._opened, closing=ExitStack()), limits=self._limits, on_event=self._emit)
-        view._under_way = self._under_way.view()
+        view._open = view._calls = self._calls.child()
         view._is_one_call = True
         view._sizes = self._sizes
         view._way = self._way
@@ -340,13 +350,18 @@ class Store:
 
     def interrupt(self) -> None:
         """Let calls of other threads fail soon, with InterruptedCallError."""
-        self._under_way.interrupt(for_good=self._is_one_call)
-        if self._opened.hub is not None and not self._is_one_call:
+        if self._is_one_call:
+            self._open.cancel()
+            return
+        self._calls.cancel()
+        with suppress(InterruptedCallError):  # it is closed
+            self._calls = self._open.child()
+        if self._opened.hub is not None:
             self._opened.hub.interrupt()
 
     def close(self) -> None:
         """Let go of the store; calls under way fail."""
-        self._under_way.interrupt(for_good=True)
+        self._open.cancel()
         self._opened.closing.close()
 
     def __repr__(self) -> str:
@@ -360,10 +375,9 @@ class Store:
     ) -> None:
         self.close()
 
-    def _downloader(self, call: OneCall | None = None) -> Downloader:
-        """For one call."""
-        cas = call or self._under_way.begin()
-        return Downloader(cas, limits=self._limits, cache=self._opened.cache, emit=self._emit)
+    def _downloader(self, call: Cancellation) -> Downloader:
+        opened = self._opened
+        return Downloader(self._cas, limits=self._limits, cache=opened.cache, emit=self._emit, cancellation=call)
 
     def _get_many(
         self,
@@ -416,6 +430,7 @@ _ARRIVING: Final = forks.rlock()
 def _arrived(way: Way) -> Store:
     store = object.__new__(Store)
     store._way, store.location = way, way.location
+    forks.renew(store, Store._begin_anew)
     return store
 
 
@@ -428,13 +443,6 @@ def _gathered(reports: Generator[T], on_report: Callable[[T], None] | None) -> l
             if on_report is not None:
                 on_report(report)
     return gathered
-
-
-def _one_by_one(call: OneCall, items: Iterable[T]) -> Iterator[T]:
-    """The items, as long as the call is not given up."""
-    for item in items:
-        call.go_on()
-        yield item
 
 
 def open_store(

@@ -77,6 +77,7 @@ def test_a_lock_that_another_thread_holds_is_free_in_a_child(held: Callable[[thr
 
 
 def test_what_was_made_anew_is_forgotten_with_its_owner() -> None:
+    gc.collect()
     before = len(forks._renewed)
     locks = [forks.lock() for _ in range(100)]
     assert len(forks._renewed) >= before + 100

@@ -11,6 +11,7 @@ import pytest
 import xetstore
 from tests.remote.scripted import Connection, Scripted, Seen
 from tests.server.live import LiveServer, live_server
+from xetstore.cancellation import Cancellation
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError
 from xetstore.events import Event, Retrying
@@ -117,10 +118,10 @@ class TestAnswers:
             ask(way.cas, way.files)
 
     def test_views_of_a_store_learn_together(self, way: Way, ask) -> None:  # type: ignore[no-untyped-def]
-        way.cas.view().stat(way.files[1])
+        way.cas.under(Cancellation()).stat(way.files[1])
         way.proxy.drops = BINDING_HEADER.lower()
         with pytest.raises(IntegrityError):
-            ask(way.cas.view(), way.files)
+            ask(way.cas.under(Cancellation()), way.files)
 
 
 def test_another_range_is_refused(way: Way) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.remote.scripted import Connection, Scripted, Seen, Step, head, raw, reply
 from tests.server.certificates import make_certificate
+from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     ForbiddenError,
     IntegrityError,
@@ -413,10 +414,11 @@ def test_both_connections_fall_silent_and_it_goes_on(client: Make) -> None:
 
 def test_a_stream_that_is_closed_while_hedged_leaves_nothing(client: Make) -> None:
     made = client(breaks_after(1000, "stall"), raw(then="stall"), patience=HEDGING)
-    stream = made.cas.fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY)))
+    call = Cancellation()
+    stream = made.cas.under(call).fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY)))
     view = memoryview(bytearray(1000))
     assert stream.readinto(view) > 0
-    timer = threading.Timer(0.3, made.cas.interrupt)
+    timer = threading.Timer(0.3, call.cancel)
     timer.start()
     with pytest.raises(InterruptedCallError):
         while True:
@@ -429,8 +431,9 @@ def test_a_stream_that_is_closed_while_hedged_leaves_nothing(client: Make) -> No
 
 def test_the_answer_to_a_hedge_can_be_interrupted(client: Make) -> None:
     made = client(raw(then="stall"), breaks_after(1000, "stall"), patience=HEDGING)
-    with made.cas.fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY))) as stream:
-        timer = threading.Timer(0.2, made.cas.interrupt)
+    call = Cancellation()
+    with made.cas.under(call).fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY))) as stream:
+        timer = threading.Timer(0.2, call.cancel)
         timer.start()
         view = memoryview(bytearray(1000))
         with pytest.raises(InterruptedCallError):
@@ -522,21 +525,26 @@ def test_a_redirect_to_plain_http_elsewhere_is_refused(client: Make) -> None:
 
 def test_an_interruption_ends_a_read(client: Make) -> None:
     made = client(breaks_after(1000, "stall"))
-    with made.cas.fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY))) as stream:
-        made.cas.interrupt()
+    call = Cancellation()
+    with made.cas.under(call).fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY))) as stream:
+        call.cancel()
         with pytest.raises(InterruptedCallError):
             stream.readinto(memoryview(bytearray(10)))
 
 
-def test_an_interruption_of_one_view_is_none_of_another(client: Make) -> None:
+def test_an_interruption_of_one_call_is_none_of_another(client: Make) -> None:
     made = client(serve)
-    view = made.cas.view()
-    with view.fetch_xorb(FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY))) as stream:
-        made.cas.interrupt()
+    fetch = FetchRange(XORB, f"{made.server.url}/x", 0, 9, 0, len(BODY))
+    one, other = Cancellation(), Cancellation()
+    with made.cas.under(one).fetch_xorb(fetch) as stream, made.cas.fetch_xorb(fetch) as third:
+        other.cancel()
+        with pytest.raises(InterruptedCallError):
+            made.cas.under(other).fetch_xorb(fetch)
         assert stream.readinto(memoryview(bytearray(10))) == 10
-        view.interrupt()
+        one.cancel()
         with pytest.raises(InterruptedCallError):
             stream.readinto(memoryview(bytearray(10)))
+        assert third.readinto(memoryview(bytearray(10))) == 10
 
 
 def test_a_stream_that_is_closed_cannot_be_read(client: Make) -> None:

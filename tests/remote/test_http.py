@@ -15,6 +15,7 @@ import pytest
 
 from tests.remote.scripted import Scripted, Seen, Step, head, raw, reply
 from tests.server.live import live_server
+from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.errors import (
     ForbiddenError,
@@ -107,7 +108,7 @@ def test_many_threads_share_a_client(tmp_path: Path) -> None:
 
         def read() -> None:
             for _ in range(5):
-                if read_back(cas.view(), file) != sample.data:
+                if read_back(cas.under(Cancellation()), file) != sample.data:
                     wrong.append(file)
 
         threads = [threading.Thread(target=read) for _ in range(8)]
@@ -205,7 +206,7 @@ def test_a_compressed_answer_is_read(client: Make) -> None:
 def test_a_server_without_v2_is_asked_by_v1_from_then_on(client: Make, status: int) -> None:
     made = client({V2: [reply(status)], V1: [reply(200, FOUND.to_v1_json())]})
     assert made.cas.reconstruct(FILE) == FOUND
-    assert made.cas.view().reconstruct(FILE) == FOUND
+    assert made.cas.under(Cancellation()).reconstruct(FILE) == FOUND
     assert made.calls == [V2, V1, V1]
     assert made.events == [FellBack(V2, V1)]
 
@@ -243,7 +244,7 @@ def test_what_is_missing_of_several_files_nobody_can_tell(client: Make) -> None:
 def test_a_server_that_takes_one_file_at_a_time_is_remembered(client: Make, status: int) -> None:
     made = client({V1: [reply(status)]})
     assert made.cas.reconstruct_many([FILE]) is None
-    assert made.cas.view().reconstruct_many([FILE]) is None
+    assert made.cas.under(Cancellation()).reconstruct_many([FILE]) is None
     assert made.calls == [V1]
     assert made.events == [FellBack("GET /v1/reconstructions?file_id", V2)]
 
@@ -500,7 +501,7 @@ def test_whatever_else_comes_is_no(client: Make, step: Step) -> None:
 def test_after_three_failures_there_are_no_queries_for_a_while(client: Make) -> None:
     made = client({"GET /v1/chunks": [reply(500)]})
     for _ in range(5):
-        assert made.cas.view().find_chunks(FILE) is None
+        assert made.cas.under(Cancellation()).find_chunks(FILE) is None
     assert len(made.calls) == 3
 
 
@@ -764,7 +765,8 @@ def test_a_silent_commit_is_given_its_time() -> None:
 def test_every_call_can_be_interrupted(work: Callable[[HttpCas], object]) -> None:
     errors: list[XetError] = []
     with Scripted(lambda _: raw(then="stall")) as server, Transport() as transport:
-        cas = HttpCas(server.url, transport=transport)
+        call = Cancellation()
+        cas = HttpCas(server.url, transport=transport).under(call)
 
         def run() -> None:
             try:
@@ -777,7 +779,7 @@ def test_every_call_can_be_interrupted(work: Callable[[HttpCas], object]) -> Non
         deadline = time.monotonic() + 20
         while not server.requests and time.monotonic() < deadline:
             time.sleep(0.005)
-        cas.interrupt()
+        call.cancel()
         thread.join(20)
         assert not thread.is_alive()
         assert [type(error) for error in errors] == [InterruptedCallError]
@@ -787,7 +789,7 @@ def test_a_client_closes_what_it_opened_and_nothing_else() -> None:
     with Scripted(lambda _: reply(200, FOUND.to_v2_json())) as server, Transport() as transport:
         for cas in (HttpCas(server.url), HttpCas(server.url, transport=transport)):
             cas.reconstruct(FILE)
-            cas.view().close()
+            cas.under(Cancellation()).close()
             cas.reconstruct(FILE)
             cas.close()
         with pytest.raises(UsageError, match="closed"):

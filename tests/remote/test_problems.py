@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.remote.scripted import head, raw, reply, scripted
+from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,
@@ -28,7 +29,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.remote.problems import problem_of
-from xetstore.remote.transport import Calls, Transport
+from xetstore.remote.transport import Transport
 
 HASH = "ab" * 32
 OTHER = "cd" * 32
@@ -38,7 +39,7 @@ def problem(
     status: int, body: bytes = b"", headers: dict[str, str] | None = None, **more: type[XetError] | tuple[str, ...]
 ) -> XetError:
     with scripted(reply(status, body, headers)) as server, Transport() as transport:
-        answer = transport.request("GET", f"{server.url}/x?signature=s3cret", calls=Calls())
+        answer = transport.request("GET", f"{server.url}/x?signature=s3cret", cancellation=Cancellation())
         return problem_of(answer, "file x at host", **more)  # type: ignore[arg-type]
 
 
@@ -171,5 +172,5 @@ def test_the_words_are_made_fit_for_a_line(body: bytes, headers: dict[str, str],
 
 def test_an_answer_that_breaks_off_still_has_its_status() -> None:
     with scripted(raw(head(404, {"Content-Length": "100"}), b"short")) as server, Transport() as transport:
-        answer = transport.request("GET", server.url, calls=Calls())
+        answer = transport.request("GET", server.url, cancellation=Cancellation())
         assert type(problem_of(answer, "file x")) is NotFoundError

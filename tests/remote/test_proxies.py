@@ -16,9 +16,10 @@ import pytest
 
 from tests.remote.scripted import Scripted, reply, scripted
 from tests.server.certificates import make_certificate
+from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError
 from xetstore.remote.network import CA_VARIABLES, Origin, is_excepted
-from xetstore.remote.transport import Calls, Patience, Transport
+from xetstore.remote.transport import Patience, Transport
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ def test_no_proxy_counts_in_either_case(name: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv(name, "192.0.2.0/24")
         with pytest.raises(UnavailableError):  # it is no host's address
-            transport.request("GET", "http://192.0.2.7/", calls=Calls())
+            transport.request("GET", "http://192.0.2.7/", cancellation=Cancellation())
         assert proxy.connections == 0
 
 
@@ -192,7 +193,7 @@ def server() -> Iterator[Scripted]:
 def get(url: str, patience: Patience = Patience()) -> bytes:  # noqa: B008  # it is immutable
     with (
         Transport(allow_http=True, patience=patience) as transport,
-        transport.request("GET", url, calls=Calls()) as answer,
+        transport.request("GET", url, cancellation=Cancellation()) as answer,
     ):
         return answer.read(1 << 20)
 
@@ -214,7 +215,7 @@ def test_a_connection_through_socks_is_used_again(server: Scripted, monkeypatch:
     with Socks(server.port) as proxy, Transport(allow_http=True) as transport:
         monkeypatch.setenv("all_proxy", f"socks5h://127.0.0.1:{proxy.port}")
         for _ in range(3):
-            with transport.request("GET", "http://cas.example/", calls=Calls()) as answer:
+            with transport.request("GET", "http://cas.example/", cancellation=Cancellation()) as answer:
                 assert len(answer.read(1 << 20)) == 100_000
         assert proxy.connections == 1
 

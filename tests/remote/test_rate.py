@@ -7,9 +7,10 @@ import time
 import pytest
 
 from tests.remote.scripted import reply, scripted
+from xetstore.cancellation import Cancellation
 from xetstore.errors import InterruptedCallError
 from xetstore.remote.rate import MAX_SLICE_BYTES, MIN_SLICE_BYTES, RateLimit
-from xetstore.remote.transport import Calls, Transport
+from xetstore.remote.transport import Transport
 
 
 class _Turns:
@@ -76,7 +77,7 @@ def test_bodies_of_both_directions_are_limited() -> None:
     """By a clock of its own nothing takes less time than the rate allows."""
     with scripted(reply(200, bytes(20_000))) as server, Transport(rate=200_000) as transport:
         before = time.monotonic()
-        with transport.request("POST", server.url, body=bytes(20_000), calls=Calls()) as answer:
+        with transport.request("POST", server.url, body=bytes(20_000), cancellation=Cancellation()) as answer:
             assert len(answer.read(20_000)) == 20_000
         # 40,000 bytes, of which a slice each way is free.
         assert time.monotonic() - before >= 2 * (20_000 - 4_000) / 200_000

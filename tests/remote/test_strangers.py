@@ -12,13 +12,14 @@ from contextlib import suppress
 import pytest
 
 from tests.remote.scripted import Connection, Scripted, Seen, Step, head, raw, reply
+from xetstore.cancellation import Cancellation
 from xetstore.errors import FormatError, IntegrityError, TimedOutError, UnavailableError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange
 from xetstore.remote.http import HttpCas
 from xetstore.remote.hub import Hub
 from xetstore.remote.locators import HubLocator
-from xetstore.remote.transport import Calls, Patience, Transport
+from xetstore.remote.transport import Patience, Transport
 from xetstore.testing.samples import make_sample, random_bytes
 
 FILE = Hash(bytes(range(32)))
@@ -235,7 +236,7 @@ def test_interim_answers_are_passed_over(status: int) -> None:
     steps = [raw(interim * 3, head(200, {"Content-Length": "2"}), number, then="keep") for number in (b"01", b"02")]
     with Scripted(lambda seen: steps[int(seen.path[1:])]) as server, Transport(patience=HASTY) as transport:
         for number in (0, 1):
-            with transport.request("GET", f"{server.url}/{number}", calls=Calls()) as answer:
+            with transport.request("GET", f"{server.url}/{number}", cancellation=Cancellation()) as answer:
                 assert (answer.status, answer.read(10)) == (200, b"0%d" % (number + 1))
         assert server.connections == 1
 
@@ -275,7 +276,7 @@ def test_a_body_that_is_hardly_taken_is_given_up() -> None:
         Transport(patience=patience) as transport,
         pytest.raises(TimedOutError, match="took less than"),
     ):
-        transport.request("POST", server.url, body=bytes(64 << 20), calls=Calls())
+        transport.request("POST", server.url, body=bytes(64 << 20), cancellation=Cancellation())
 
 
 # Answers of no end, and those that become large

@@ -18,6 +18,7 @@ import urllib3
 
 from tests.remote.scripted import Connection, Scripted, Seen, head, in_turn, raw, reply, scripted
 from tests.server.certificates import Certificate, make_certificate
+from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     AccessDeniedError,
     IntegrityError,
@@ -29,7 +30,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.remote.network import CA_VARIABLES
-from xetstore.remote.transport import Answer, Calls, Patience, Transport
+from xetstore.remote.transport import Answer, Patience, Transport
 
 CALM = Patience(connect=10, answer=20, idle=20)
 HASTY = Patience(connect=5, answer=0.2, idle=0.2)
@@ -59,7 +60,7 @@ def hasty() -> Iterator[Transport]:
 
 
 def get(transport: Transport, url: str, **more: object) -> bytes:
-    with transport.request("GET", url, calls=Calls(), **more) as answer:  # type: ignore[arg-type]
+    with transport.request("GET", url, cancellation=Cancellation(), **more) as answer:  # type: ignore[arg-type]
         return answer.read(LIMIT)
 
 
@@ -68,7 +69,9 @@ def get(transport: Transport, url: str, **more: object) -> bytes:
 
 def test_an_answer_has_status_headers_and_body(transport: Transport) -> None:
     with scripted(reply(418, b"body", {"X-Some-Thing": "1"})) as server:
-        with transport.request("GET", f"{server.url}/a?b=c#d", headers={"x-mine": "2"}, calls=Calls()) as answer:
+        with transport.request(
+            "GET", f"{server.url}/a?b=c#d", headers={"x-mine": "2"}, cancellation=Cancellation()
+        ) as answer:
             assert (answer.status, answer.headers.get("x-some-thing"), answer.read(LIMIT)) == (418, "1", b"body")
         [seen] = server.requests
         assert (seen.method, seen.target, seen.headers["x-mine"]) == ("GET", "/a?b=c", "2")
@@ -79,21 +82,21 @@ def test_a_connection_serves_one_request_after_the_other(transport: Transport) -
     with scripted(reply(200, b"x" * 100_000)) as server:
         for _ in range(5):
             get(transport, server.url)
-        transport.request("HEAD", server.url, calls=Calls()).close()
+        transport.request("HEAD", server.url, cancellation=Cancellation()).close()
         get(transport, server.url)
         assert server.connections == 1
 
 
 def test_a_connection_whose_answer_was_not_read_is_not_used_again(transport: Transport) -> None:
     with scripted(reply(200, b"x" * 1_000_000)) as server:
-        transport.request("GET", server.url, calls=Calls()).close()
+        transport.request("GET", server.url, cancellation=Cancellation()).close()
         assert len(get(transport, server.url)) == 1_000_000
         assert server.connections == 2
 
 
 def test_more_calls_than_pooled_connections_are_no_problem(transport: Transport) -> None:
     with scripted(reply(200, b"x")) as server:
-        answers = [transport.request("GET", server.url, calls=Calls()) for _ in range(40)]
+        answers = [transport.request("GET", server.url, cancellation=Cancellation()) for _ in range(40)]
         for answer in answers:
             assert answer.read(LIMIT) == b"x"
             answer.close()
@@ -108,7 +111,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(transport: Tr
 
     with scripted(reply(200, b"1"), close_before_answering, reply(200, b"2")) as server:
         assert get(transport, server.url) == b"1"
-        with transport.request("POST", server.url, body=b"again", calls=Calls()) as answer:
+        with transport.request("POST", server.url, body=b"again", cancellation=Cancellation()) as answer:
             assert answer.read(LIMIT) == b"2"
         assert [seen.body for seen in server.requests] == [b"", b"again", b"again"]
 
@@ -176,8 +179,8 @@ def test_no_more_than_the_limit_is_read(transport: Transport) -> None:
 def test_a_body_is_sent_with_its_length(transport: Transport) -> None:
     body = os.urandom(3_000_000)
     with scripted(reply(200)) as server:
-        transport.request("POST", server.url, body=memoryview(body), calls=Calls()).close()
-        transport.request("POST", server.url, calls=Calls()).close()
+        transport.request("POST", server.url, body=memoryview(body), cancellation=Cancellation()).close()
+        transport.request("POST", server.url, cancellation=Cancellation()).close()
         assert [seen.body for seen in server.requests] == [body, b""]
         assert [seen.headers["content-length"] for seen in server.requests] == ["3000000", "0"]
         assert not any("expect" in seen.headers or "transfer-encoding" in seen.headers for seen in server.requests)
@@ -191,10 +194,10 @@ def _early(status: int, *, then: str) -> Callable[[Connection, Seen], bool]:
 @pytest.mark.parametrize("status", [413, 401, 503])
 def test_an_answer_that_comes_before_the_body_was_sent_is_heard(transport: Transport, status: int, then: str) -> None:
     with Scripted(in_turn(_early(status, then=then)), reads_bodies=False) as server:
-        with transport.request("POST", server.url, body=bytes(50 << 20), calls=Calls()) as answer:
+        with transport.request("POST", server.url, body=bytes(50 << 20), cancellation=Cancellation()) as answer:
             assert (answer.status, answer.read(LIMIT)) == (status, b"early")
         # That connection is full of what nobody reads.
-        with transport.request("POST", server.url, body=b"next", calls=Calls()) as answer:
+        with transport.request("POST", server.url, body=b"next", cancellation=Cancellation()) as answer:
             assert answer.status == status
         assert server.connections == 2
 
@@ -204,7 +207,7 @@ def test_a_server_that_stops_reading_is_not_waited_for(hasty: Transport) -> None
         Scripted(in_turn(lambda connection, _: not connection.over.wait(20)), reads_bodies=False) as server,
         pytest.raises(TimedOutError, match=r"took no byte for 0\.2 s") as caught,
     ):
-        hasty.request("POST", server.url, body=bytes(50 << 20), calls=Calls())
+        hasty.request("POST", server.url, body=bytes(50 << 20), cancellation=Cancellation())
     assert caught.value.hint
 
 
@@ -263,7 +266,7 @@ def test_a_connection_that_is_not_taken_is_given_up() -> None:
 # Interruption
 
 
-def _interrupted(calls: Calls, work: Callable[[], object], when: Callable[[], bool]) -> XetError:
+def _interrupted(call: Cancellation, work: Callable[[], object], when: Callable[[], bool]) -> XetError:
     """What ``work`` raises if it is interrupted as soon as ``when``."""
     errors: list[XetError] = []
 
@@ -279,7 +282,7 @@ def _interrupted(calls: Calls, work: Callable[[], object], when: Callable[[], bo
     while not when() and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(0.02)
-    calls.interrupt()
+    call.cancel()
     thread.join(20)
     assert not thread.is_alive()
     [error] = errors
@@ -300,15 +303,15 @@ PATIENT = Patience(connect=60, answer=60, idle=60)
     ],
 )
 def test_an_interruption_ends_a_call_that_waits(answer: Callable[..., bool]) -> None:
-    calls = Calls()
+    call = Cancellation()
 
     def read() -> None:
-        with transport.request("GET", server.url, calls=calls) as coming:
+        with transport.request("GET", server.url, cancellation=call) as coming:
             coming.read(LIMIT)
 
     with scripted(answer) as server, Transport(patience=PATIENT) as transport:
         error = _interrupted(
-            calls,
+            call,
             read,
             lambda: bool(server.requests),
         )
@@ -316,7 +319,7 @@ def test_an_interruption_ends_a_call_that_waits(answer: Callable[..., bool]) -> 
 
 
 def test_an_interruption_ends_a_call_that_sends() -> None:
-    calls = Calls()
+    call = Cancellation()
     held = threading.Event()
 
     def hold(connection: Connection, seen: Seen) -> bool:
@@ -325,8 +328,8 @@ def test_an_interruption_ends_a_call_that_sends() -> None:
 
     with Scripted(in_turn(hold), reads_bodies=False) as server, Transport(patience=PATIENT) as transport:
         error = _interrupted(
-            calls,
-            lambda: transport.request("POST", server.url, body=bytes(50 << 20), calls=calls),
+            call,
+            lambda: transport.request("POST", server.url, body=bytes(50 << 20), cancellation=call),
             lambda: bool(server.requests),
         )
         held.set()
@@ -334,35 +337,35 @@ def test_an_interruption_ends_a_call_that_sends() -> None:
 
 
 def test_an_interruption_ends_a_call_that_connects() -> None:
-    calls = Calls()
+    call = Cancellation()
     with socket.create_server(("127.0.0.1", 0)) as silent, Transport(patience=PATIENT) as transport:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"  # accepted, but TLS never begins
         accepted = threading.Event()
         threading.Timer(0.1, accepted.set).start()
-        error = _interrupted(calls, lambda: transport.request("GET", url, calls=calls), accepted.is_set)
+        error = _interrupted(call, lambda: transport.request("GET", url, cancellation=call), accepted.is_set)
         assert type(error) is InterruptedCallError
 
 
-def test_calls_of_others_and_later_ones_are_not_interrupted(transport: Transport) -> None:
-    mine, others = Calls(), Calls()
+def test_calls_of_others_are_not_interrupted_and_later_ones_are_refused(transport: Transport) -> None:
+    mine, others = Cancellation(), Cancellation()
     with scripted(reply(200, b"x" * 500_000)) as server:
-        before, other = (transport.request("GET", server.url, calls=calls) for calls in (mine, others))
-        mine.interrupt()
+        before, other = (transport.request("GET", server.url, cancellation=call) for call in (mine, others))
+        mine.cancel()
         with before, pytest.raises(InterruptedCallError):
             before.read(LIMIT)
         with other:
             assert len(other.read(LIMIT)) == 500_000
-        with transport.request("GET", server.url, calls=mine) as answer:
-            assert len(answer.read(LIMIT)) == 500_000
+        with pytest.raises(InterruptedCallError):
+            transport.request("GET", server.url, cancellation=mine)
 
 
 def test_a_connection_that_is_back_in_the_pool_is_not_shut_down(transport: Transport) -> None:
-    calls = Calls()
     with scripted(reply(200, b"x")) as server:
         for _ in range(3):
-            with transport.request("GET", server.url, calls=calls) as answer:
+            call = Cancellation()
+            with transport.request("GET", server.url, cancellation=call) as answer:
                 answer.read(LIMIT)
-            calls.interrupt()
+            call.cancel()
         assert server.connections == 1
 
 
@@ -398,7 +401,7 @@ def test_plain_http_to_this_machine_is_not(transport: Transport, host: str) -> N
 
 def test_a_malformed_header_is_refused(transport: Transport) -> None:
     with scripted(reply(200)) as server, pytest.raises(UsageError, match="malformed"):
-        transport.request("GET", server.url, headers={"x-a": "1\r\nx-b: 2"}, calls=Calls())
+        transport.request("GET", server.url, headers={"x-a": "1\r\nx-b: 2"}, cancellation=Cancellation())
 
 
 def test_a_closed_transport_is_no_use() -> None:
@@ -565,7 +568,7 @@ def test_certificates_that_the_environment_names_are_trusted(
     with tls_server(certificate, reply(200, b"x" * 300_000)) as server:
         for _ in range(2):
             assert len(get(transport, server.url)) == 300_000
-        with transport.request("POST", server.url, body=bytes(2_000_000), calls=Calls()) as answer:
+        with transport.request("POST", server.url, body=bytes(2_000_000), cancellation=Cancellation()) as answer:
             assert len(answer.read(LIMIT)) == 300_000
         assert len(server.requests[-1].body) == 2_000_000
         assert server.connections == 1
@@ -632,7 +635,7 @@ def test_an_early_answer_is_heard_through_tls(
     early = _early(413, then="close")
     with (
         tls_server(certificate, early, reads_bodies=False) as server,
-        transport.request("POST", server.url, body=bytes(50 << 20), calls=Calls()) as answer,
+        transport.request("POST", server.url, body=bytes(50 << 20), cancellation=Cancellation()) as answer,
     ):
         assert (answer.status, answer.read(LIMIT)) == (413, b"early")
 
@@ -663,6 +666,9 @@ def test_an_answer_can_be_read_piece_by_piece(transport: Transport) -> None:
         return got
 
     body = os.urandom(100_000)
-    with scripted(reply(200, body)) as server, transport.request("GET", server.url, calls=Calls()) as answer:
+    with (
+        scripted(reply(200, body)) as server,
+        transport.request("GET", server.url, cancellation=Cancellation()) as answer,
+    ):
         assert read(answer) == body
         assert answer.readinto(memoryview(bytearray(1))) == 0

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
-from xetstore.errors import ForbiddenError, InterruptedCallError
+from xetstore.errors import ForbiddenError
 from xetstore.interfaces import ByteStream
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
+from xetstore.records import FileRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -41,12 +43,13 @@ Send = Callable[[int, FetchRange, bytes], bytes]
 class Body:
     """Bytes as a ByteStream, some at a time."""
 
-    def __init__(self, cas: FaultyCas, data: bytes) -> None:
+    def __init__(self, cas: FaultyCas, data: bytes, call: Cancellation) -> None:
         self._cas = cas
+        self._call = call
         self._data = memoryview(data)
 
     def readinto(self, buffer: memoryview, /) -> int:
-        self._cas.wait()
+        self._cas.wait(self._call)
         count = min(len(buffer), len(self._data), 65_536)
         buffer[:count] = self._data[:count]
         self._data = self._data[count:]
@@ -66,7 +69,7 @@ class Body:
 
 class FaultyCas:
     """Counts bodies and bytes. The URLs of the first ``expired`` reconstructions are refused; ``hold()`` lets readers
-    wait until they are interrupted, as one call is: readers that come after that fail at once.
+    wait until their call is cancelled.
     """
 
     def __init__(
@@ -90,10 +93,9 @@ class FaultyCas:
         )
         self.tell_many = tell_many
         self.lock = threading.Lock()
-        self.told = self.bodies = self.sent = self.interrupts = 0
+        self.told = self.bodies = self.sent = 0
         self.fetches: list[FetchRange] = []
         self.waiting = threading.Event()
-        self._before_held = 0
         self._held = threading.Event()
         self._held.set()
 
@@ -120,6 +122,9 @@ class FaultyCas:
         return None if told is None else told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
+        return self.fetch(fetch, Cancellation())
+
+    def fetch(self, fetch: FetchRange, call: Cancellation) -> ByteStream:
         with self.lock:
             number, self.bodies = self.bodies, self.bodies + 1
             self.fetches.append(fetch)
@@ -130,23 +135,21 @@ class FaultyCas:
             view = memoryview(data)
             while view and (count := source.readinto(view)):
                 view = view[count:]
-        return Body(self, self.send(number, fetch, bytes(data)))
+        return Body(self, self.send(number, fetch, bytes(data)), call)
 
     def hold(self) -> None:
         """Send nothing from now on."""
-        self._before_held = self.interrupts
         self._held.clear()
 
     def release(self) -> None:
         """Send again."""
         self._held.set()
 
-    def wait(self) -> None:
+    def wait(self, call: Cancellation) -> None:
         if not self._held.is_set():
             self.waiting.set()
             while not self._held.wait(0.005):
-                if self.interrupts != self._before_held:
-                    raise InterruptedCallError("interrupted")
+                call.check()
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         return self.cas.find_chunks(*chunks)
@@ -160,8 +163,27 @@ class FaultyCas:
     def put_shard(self, shard: Shard) -> bool:
         return self.cas.put_shard(shard)
 
-    def interrupt(self) -> None:
-        self.interrupts += 1
+    def stat(self, file: Hash) -> FileRecord:
+        return self.cas.stat(file)
+
+    def under(self, cancellation: Cancellation) -> Any:
+        return _Under(self, cancellation)
+
+    def close(self) -> None:
+        self.cas.close()
+
+
+class _Under:
+    """A FaultyCas whose bodies are those of one call."""
+
+    def __init__(self, cas: FaultyCas, call: Cancellation) -> None:
+        self._cas, self._call = cas, call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cas, name)
+
+    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
+        return self._cas.fetch(fetch, self._call)
 
 
 def flip(data: bytes, at: int) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.transfer.faulty import FaultyCas, Stored, flip
+from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, IntegrityError, InterruptedCallError, NotFoundError
 from xetstore.events import ConcurrencyChanged, Event, RangeFetched
 from xetstore.limits import Limits
@@ -225,31 +226,32 @@ def test_control_c_does_not_wait_for_a_server_that_hangs(stored: Stored, held: F
     with pytest.raises(KeyboardInterrupt):
         Downloader(held).download(stored.file, nowhere)
     key.join()
-    assert held.interrupts
     until(lambda: not fetchers())
 
 
-def test_whoever_interrupts_the_cas_ends_its_downloads(stored: Stored, held: FaultyCas) -> None:
+def test_a_cancellation_ends_a_download(stored: Stored, held: FaultyCas) -> None:
     held.hold()
+    call = Cancellation()
 
     def interrupt() -> None:
         held.waiting.wait()
-        held.interrupt()
+        call.cancel()
 
     other = threading.Thread(target=interrupt)
     other.start()
     with pytest.raises(InterruptedCallError):
-        Downloader(held).download(stored.file, nowhere)
+        Downloader(held, cancellation=call).download(stored.file, nowhere)
     other.join()
 
 
 def test_a_closed_stream_stops_and_interrupts_nobody_else(stored: Stored, held: FaultyCas) -> None:
-    stream = Downloader(held).stream(stored.file, 0, None, MIB)
+    call = Cancellation()
+    stream = Downloader(held, cancellation=call).stream(stored.file, 0, None, MIB)
     next(stream)
     held.hold()
     held.waiting.wait(0.2)
     stream.close()
-    assert held.interrupts == 0
+    assert not call.is_cancelled
     sent = held.sent
     held.release()
     until(lambda: not fetchers())
@@ -278,11 +280,12 @@ def most_at_once(stored: Stored, expected: int, limits: Limits, requests: int | 
     """How many fetches of a remote Cas that hangs are under way, once the ``expected`` ones are."""
     cas = FaultyCas(stored.cas, remote=True)
     cas.hold()
+    call = Cancellation()
     with_errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            Downloader(cas, limits=limits, workers=requests).download(stored.file, nowhere)
+            Downloader(cas, limits=limits, workers=requests, cancellation=call).download(stored.file, nowhere)
         except InterruptedCallError as error:
             with_errors.append(error)
 
@@ -291,7 +294,7 @@ def most_at_once(stored: Stored, expected: int, limits: Limits, requests: int | 
     until(lambda: cas.bodies >= expected)
     time.sleep(0.02)
     under_way = cas.bodies
-    cas.interrupt()
+    call.cancel()
     cas.release()
     thread.join()
     return under_way
@@ -305,7 +308,7 @@ def test_fetches_over_a_network_start_with_four(stored: Stored) -> None:
 
 def test_memory_bounds_how_many_fetches_there_are(stored: Stored) -> None:
     def threads(limits: Limits) -> int:
-        with workers.Workers(FaultyCas(stored.cas, remote=True), limits, lambda _event: None) as made:
+        with workers.Workers(Cancellation(), limits, lambda _event: None, is_remote=True) as made:
             return made._threads
 
     assert threads(Limits()) == 32

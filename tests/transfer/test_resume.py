@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import splitmix64
 from tests.transfer.faulty import FaultyCas, Stored, flip
+from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableError, XetError
 from xetstore.events import Event, Resumed
@@ -62,7 +63,7 @@ class Breaking(FaultyCas):
         super().__init__(cas, hashes=hashes)
         self.after, self.error = after, error
 
-    def wait(self) -> None:
+    def wait(self, call: Cancellation) -> None:
         if self.sent >= self.after:
             raise self.error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.strategies import splitmix64
+from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, UsageError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.store import Store, open_store
@@ -143,13 +144,12 @@ def test_an_open_file_of_this_process_is_written_to_where_it_is(store: Store, fi
 def test_a_pipe_that_nothing_reads_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UnavailableError, match="nothing reads from the pipe"):
-        open_through(tmp_path / "pipe", lambda: None, reader_seconds=0.2)
+        open_through(tmp_path / "pipe", Cancellation(), reader_seconds=0.2)
 
-    def give_up() -> None:
-        raise InterruptedCallError("given up")
-
+    call = Cancellation()
+    threading.Timer(0.1, call.cancel).start()
     with pytest.raises(InterruptedCallError):
-        open_through(tmp_path / "pipe", give_up)
+        open_through(tmp_path / "pipe", call)
 
 
 def test_a_reader_that_leaves_is_told(store: Store, file: Hash, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.strategies import splitmix64
 from tests.transfer.watched import PATIENCE_SECONDS, WatchedCas
+from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
 from xetstore.errors import (
@@ -247,7 +248,6 @@ def test_an_upload_that_is_given_up_does_not_wait_for_the_network(
     cas.before = before
     with pytest.raises(type(error) if isinstance(error, Exception) else error):  # type: ignore[arg-type]
         list(put_files(cas, files()))
-    assert cas.interrupts
     assert cas.sent == []
 
 
@@ -259,11 +259,12 @@ def test_an_upload_that_nobody_takes_the_reports_of_any_more_ends(cas: WatchedCa
     assert len(cas.registered) == 3
 
 
-def test_where_nothing_is_under_way_nobody_else_is_interrupted(cas: WatchedCas, tmp_path: Path) -> None:
+def test_an_upload_that_fails_cancels_no_other(cas: WatchedCas, tmp_path: Path) -> None:
+    call = Cancellation()
     with pytest.raises(NotFoundError):
-        list(put_files(cas, [write(tmp_path / "good", b"good"), tmp_path / "missing"]))
+        list(put_files(cas, [write(tmp_path / "good", b"good"), tmp_path / "missing"], cancellation=call))
     assert len(cas.registered) == 1
-    assert cas.interrupts == 0
+    assert not call.is_cancelled
 
 
 def test_an_error_of_any_xorb_in_flight_ends_the_upload(cas: WatchedCas, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import InterruptedCallError
 from xetstore.interfaces import ByteStream
@@ -15,6 +16,7 @@ from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
+from xetstore.records import FileRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -34,7 +36,6 @@ class WatchedCas:
         self.shards: list[Shard] = []
         self.asked: list[Hash] = []
         self.questions = 0
-        self.interrupts = 0
         self.before: Callable[[str], None] = lambda _: None
         self._interrupted = threading.Event()
 
@@ -81,9 +82,16 @@ class WatchedCas:
         self.shards.append(shard)
         return is_new
 
-    def interrupt(self) -> None:
-        self.interrupts += 1
-        self._interrupted.set()
+    def stat(self, file: Hash) -> FileRecord:
+        return self.cas.stat(file)
+
+    def under(self, cancellation: Cancellation) -> WatchedCas:
+        """The same: the calls of all are interrupted with those of one."""
+        cancellation.on_cancel(self._interrupted.set)
+        return self
+
+    def close(self) -> None:
+        self.cas.close()
 
     @contextmanager
     def settled(self) -> Iterator[None]:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Self
 from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
+from xetstore.cancellation import Cancellation
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
@@ -259,8 +260,9 @@ class EmbeddedCas:
         if row is not None:
             self.healing.look(row)
 
-    def interrupt(self) -> None:
-        """Nothing here waits for anybody."""
+    def under(self, cancellation: Cancellation) -> EmbeddedCas:  # noqa: ARG002  # of the interface
+        """Itself: nothing here waits for another machine."""
+        return self
 
     # What a server serves beyond that
 

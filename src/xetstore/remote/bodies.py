@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol, Self
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     ForbiddenError,
     IntegrityError,
@@ -22,7 +23,6 @@ from xetstore.errors import (
 from xetstore.events import Emit, Hedged, Retrying
 from xetstore.platform import forks
 from xetstore.platform.threads import start_thread
-from xetstore.remote.calls import Call, Calls
 from xetstore.remote.exchange import ready
 from xetstore.remote.multipart import Part, open_part
 from xetstore.remote.problems import problem_of
@@ -47,7 +47,7 @@ Wait = Callable[[socket.socket], None]
 class Request(Protocol):
     """Asks for the bytes from ``first`` on to the end of the range; any answer that is no redirect."""
 
-    def __call__(self, first: int, call: Call, wait: Wait | None) -> Answer:
+    def __call__(self, first: int, cancellation: Cancellation, wait: Wait | None) -> Answer:
         """``wait`` is what :meth:`Transport.request` takes."""
 
 
@@ -118,7 +118,7 @@ class RangeStream:
         name: str,
         host: str,
         patience: Patience,
-        call: Call,
+        cancellation: Cancellation,
         emit: Emit,
         pace: Pace | None = None,
         is_limited: bool = False,
@@ -135,9 +135,9 @@ class RangeStream:
         self._name = name
         self._host = host
         self._patience = patience
-        self._call = call
+        self._cancellation = cancellation
         self._emit = emit
-        self._backoff = Backoff(CALL, patience=patience, calls=call, emit=emit)
+        self._backoff = Backoff(CALL, patience=patience, cancellation=cancellation, emit=emit)
         self._given = 0
         self._progress_from = 0
         self._whole_only = False
@@ -163,7 +163,7 @@ class RangeStream:
         view = memoryview(buffer).cast("B")[: self._length - self._given]
         if self._is_closed:
             raise ValueError("the stream is closed")
-        self._call.check()
+        self._cancellation.check()
         self._last_byte_at = time.monotonic()  # what the reader did meanwhile is not the network's silence
         self._hedge_after = self._patience.hedge
         got = 0
@@ -215,24 +215,24 @@ class RangeStream:
         """Have a source, by one attempt."""
         self._last_byte_at = time.monotonic()
         try:
-            self._source = self._open(self._call, self._wait)
+            self._source = self._open(self._cancellation, self._wait)
         except _HedgeCameFirstError:
             self._switch()
         self._window = self._given, self._waited
 
-    def _open(self, call: Call, wait: Wait | None) -> _Source:
+    def _open(self, cancellation: Cancellation, wait: Wait | None) -> _Source:
         """Ask for what is missing; or for all of it, where the URL is for nothing else."""
         given = self._given
         if given and not self._whole_only:
-            answer = self._request(self._start + given, call, wait)
+            answer = self._request(self._start + given, cancellation, wait)
             if answer.status not in (400, 403, 416):
                 return self._checked(answer, self._start + given, given)
             # It may be that the signature is for the whole range alone.
             answer.close()
-            source = self._checked(self._request(self._start, call, wait), self._start, given)
+            source = self._checked(self._request(self._start, cancellation, wait), self._start, given)
             self._whole_only = True
             return source
-        return self._checked(self._request(self._start, call, wait), self._start, given)
+        return self._checked(self._request(self._start, cancellation, wait), self._start, given)
 
     def _checked(self, answer: Answer, first: int, given: int) -> _Source:
         try:
@@ -360,7 +360,7 @@ class RangeStream:
             before = time.monotonic()
             rung = ready([sock, *bell], [], next_look - silent)
             self._waited += time.monotonic() - before
-            self._call.check()
+            self._cancellation.check()
             if sock.fileno() in rung:
                 return
             if self._second is not None and rung:
@@ -374,7 +374,8 @@ class RangeStream:
             return
         self._is_hedged = True
         self._emit(Hedged(CALL, silent))
-        self._second = _Second(lambda call: self._open(call, None))
+        second = self._cancellation.child()
+        self._second = _Second(second, lambda: self._open(second, None))
 
     def _switch(self) -> None:
         """Go on with the second answer instead of the first."""
@@ -386,7 +387,7 @@ class RangeStream:
             self._source = None
         self._source = second.take()
         self._last_byte_at = time.monotonic()
-        self._source.answer.move_to(self._call)
+        self._source.answer.move_to(self._cancellation)
 
     def _cancel_second(self) -> None:
         second, self._second = self._second, None
@@ -410,14 +411,13 @@ class _Second:
     ``bell`` can be read once it is answered, or has failed.
     """
 
-    def __init__(self, open_source: Callable[[Call], _Source]) -> None:
+    def __init__(self, cancellation: Cancellation, open_source: Callable[[], _Source]) -> None:
+        self._cancellation = cancellation
         self._open_source = open_source
-        self._calls = Calls()
         self._lock = threading.Lock()
         self._source: _Source | None = None
         self._is_cancelled = False
         self.bell, self._rings = socket.socketpair()
-        self._call = self._calls.begin()
         try:
             start_thread(self._run, name="xetstore hedge")
         except UnavailableError:
@@ -442,7 +442,7 @@ class _Second:
         with self._lock:
             self._is_cancelled = True
             source, self._source = self._source, None
-        self._calls.interrupt()
+        self._cancellation.cancel()
         if source is not None:
             source.answer.close()
         self.bell.close()
@@ -450,7 +450,7 @@ class _Second:
     def _run(self) -> None:
         with self._rings:
             try:
-                source = self._open_source(self._call)
+                source = self._open_source()
             except (XetError, InterruptedCallError):
                 return  # the first request is still there
             with self._lock:

@@ -26,9 +26,9 @@ import urllib3.connectionpool
 import urllib3.exceptions
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, TimedOutError, UnreachableError, UsageError, XetError
 from xetstore.platform import forks
-from xetstore.remote.calls import Call
 from xetstore.remote.chunked import ChunkedBody
 from xetstore.remote.exchange import Exchange, current, is_ours, ready
 from xetstore.remote.lookup import addresses
@@ -197,11 +197,11 @@ class _Carrier(urllib3.connection.HTTPConnection):
             )
             return self._opened(exchange, sock, timeout)
         try:
-            found = addresses(self._dns_host, self.port, exchange.call, deadline)
+            found = addresses(self._dns_host, self.port, exchange.cancellation, deadline)
         except XetError:
             raise
         except (OSError, UnicodeError) as error:
-            exchange.call.check()
+            exchange.cancellation.check()
             reason = error.strerror or error if isinstance(error, OSError) else "not a host name"
             raise UnreachableError(
                 f"{who} cannot be found: {reason}", hint="check the address and the connection to the network"
@@ -213,12 +213,12 @@ class _Carrier(urllib3.connection.HTTPConnection):
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 exchange.watch(sock)
-                _connect(sock, address, deadline, exchange.call)
+                _connect(sock, address, deadline, exchange.cancellation)
                 return self._opened(exchange, sock, timeout)
             except OSError as error:
                 sock.close()
                 failure = error
-                exchange.call.check()
+                exchange.cancellation.check()
             except BaseException:
                 sock.close()
                 raise
@@ -256,7 +256,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         except CertificateError as error:
             raise _untrusted(exchange.peer, str(error)) from None
         except (ssl.SSLError, urllib3.exceptions.SSLError) as error:
-            exchange.call.check()
+            exchange.cancellation.check()
             raise _tls_failure(exchange.peer, error) from None
         except TimeoutError:
             raise TimedOutError(
@@ -264,7 +264,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
                 hint="check the address and the connection",
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            exchange.call.check()
+            exchange.cancellation.check()
             raise self._tunnel_failure(exchange.peer, error) from None
         finally:
             exchange.forget()
@@ -318,10 +318,10 @@ class _Carrier(urllib3.connection.HTTPConnection):
         limit = exchange.upload if exchange.in_body else None
         size = SLICE_BYTES if limit is None else limit.slice_bytes
         while view:
-            exchange.call.check()
+            exchange.cancellation.check()
             piece = view[:size]
             if limit is not None:
-                limit.take(len(piece), exchange.call.sleep)
+                limit.take(len(piece), exchange.cancellation.wait)
             self._send_slice(exchange, sock, piece)
             view = view[len(piece) :]
 
@@ -345,7 +345,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
                     before_wait = time.monotonic()
                     is_ready = ready([sock] if listens else [], [sock], exchange.sending_seconds)
                     is_slow = exchange.floor.waited(time.monotonic() - before_wait)
-                    exchange.call.check()
+                    exchange.cancellation.check()
                     if not is_ready or is_slow:
                         silence = f"no byte for {exchange.sending_seconds:g} s"
                         raise TimedOutError(
@@ -374,7 +374,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         except XetError:
             raise
         except (OSError, http.client.HTTPException) as error:
-            exchange.call.check()
+            exchange.cancellation.check()
             gone = isinstance(error, ConnectionError | http.client.RemoteDisconnected | ssl.SSLEOFError)
             if gone and exchange.is_reused:
                 raise StaleConnectionError from None
@@ -437,16 +437,16 @@ def _listen(exchange: Exchange, sock: socket.socket) -> None:
     raise AnsweredEarlyError(errno.EPIPE, "the server has answered already")
 
 
-def _connect(sock: socket.socket, address: Any, deadline: float, call: Call) -> None:
+def _connect(sock: socket.socket, address: Any, deadline: float, cancellation: Cancellation) -> None:
     sock.setblocking(False)
     code = sock.connect_ex(address)
     if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
         raise OSError(code, os.strerror(code))
     while code and not ready([], [sock], CONNECT_TICK_SECONDS):
-        call.check()
+        cancellation.check()
         if time.monotonic() >= deadline:
             raise TimeoutError
-    call.check()
+    cancellation.check()
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))

@@ -12,16 +12,27 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import TimedOutError
-from xetstore.remote.calls import Call
 from xetstore.remote.floor import Floor
 from xetstore.remote.rate import RateLimit
 
 if TYPE_CHECKING:
     from xetstore.remote.network import Proxy
+
+
+_SHUTDOWN: Final = socket.socket.shutdown
+"""That of a TLS socket first forgets its TLS state, which another thread may be using."""
+
+
+def _shut_down(sock: socket.socket) -> None:
+    """Let what waits for a socket in another thread end."""
+    with suppress(OSError):
+        _SHUTDOWN(sock, socket.SHUT_RDWR)
 
 
 def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout: float) -> set[int]:
@@ -58,7 +69,7 @@ class Exchange:
 
     def __init__(
         self,
-        call: Call,
+        cancellation: Cancellation,
         *,
         peer: str,
         sending_seconds: float,
@@ -68,7 +79,8 @@ class Exchange:
         floor: Floor,
         socks: Proxy | None = None,
     ) -> None:
-        self.call = call
+        self.cancellation = cancellation
+        self._unwatch: Callable[[], None] | None = None
         self.peer = peer
         self.sending_seconds = sending_seconds
         self.answer_seconds = answer_seconds
@@ -88,16 +100,16 @@ class Exchange:
         self.heard = b""
 
     def watch(self, sock: socket.socket) -> None:
-        """Have ``sock`` interrupted with the call, instead of the one before."""
+        """Have ``sock`` shut down when the call is cancelled, instead of the one before."""
         self.forget()
-        self.call.watch(sock)
+        self._unwatch = self.cancellation.on_cancel(partial(_shut_down, sock))
         self.sock = sock
 
     def forget(self) -> None:
         """The exchange is over."""
-        if self.sock is not None:
-            self.call.forget(self.sock)
-            self.sock = None
+        if self._unwatch is not None:
+            self._unwatch()
+        self._unwatch = self.sock = None
 
     def begin_head(self, seconds: float, *, is_connecting: bool) -> None:
         """Set the time that the next head has to come."""
@@ -145,7 +157,7 @@ class Exchange:
         while not ready([sock], [], self.deadline - time.monotonic()):
             if self.is_late:
                 raise self.timed_out()
-        self.call.check()
+        self.cancellation.check()
 
 
 class _Here(threading.local):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     FormatError,
     IntegrityError,
@@ -15,6 +16,7 @@ from xetstore.errors import (
 )
 from xetstore.events import Emit, Retrying, ignore
 from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, ByteStream
+from xetstore.platform import forks
 from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
@@ -24,7 +26,6 @@ from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import FileRecord
 from xetstore.remote.bodies import RangeStream, Wait
-from xetstore.remote.calls import Call, Calls
 from xetstore.remote.network import origin_of
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
@@ -80,7 +81,11 @@ class HttpCas:
         self._server = Server(url, tokens, used, emit)
         self._owned = used if transport is None else None
         self._dedup_prefix = dedup_prefix
-        self._calls = Calls()
+        forks.renew(self, HttpCas._begin)
+
+    def _begin(self) -> None:
+        """Have no call under way. In a child those of its parent have ended."""
+        self._server = self._server.under(Cancellation())
 
     @property
     def url(self) -> str:
@@ -113,7 +118,6 @@ class HttpCas:
             if start:
                 raise RangeError(f"file {file} is empty: byte {start} is not in it", hint="start at byte 0")
             return Reconstruction(0, (), {}, () if hashes else None)
-        call = self._calls.begin()
         credentials = self._server.credentials(write=False)
         headers = {"accept-encoding": "gzip"}
         if start or end is not None:
@@ -127,9 +131,7 @@ class HttpCas:
         )
 
         def ask() -> Reconstruction:
-            return self._server.retrying(
-                _V2, lambda: self._reconstruct(file, question, headers, call, credentials), call
-            )
+            return self._server.retrying(_V2, lambda: self._reconstruct(file, question, headers, credentials))
 
         return self._asked_twice(_V2, ask)
 
@@ -142,11 +144,10 @@ class HttpCas:
             raise UsageError(f"between 1 and {MANY_FILES} files can be asked for at once, not {len(files)}")
         if self._server.lacks(_BATCH):
             return None
-        call = self._calls.begin()
         credentials = self._server.credentials(write=False)
 
         def ask() -> BatchReconstruction | None:
-            return self._server.retrying(_BATCH, lambda: self._reconstruct_many(files, call, credentials), call)
+            return self._server.retrying(_BATCH, lambda: self._reconstruct_many(files, credentials))
 
         return self._asked_twice(_BATCH, ask)
 
@@ -161,10 +162,9 @@ class HttpCas:
             raise UsageError(f"between 1 and {MANY_CHUNKS} chunks can be asked for at once, not {len(chunks)}")
         if queries.are_paused:
             return None
-        call = self._calls.begin()
         seconds = self._server.transport.patience.query
         try:
-            with self._ask_for(chunks, call, seconds) as answer:
+            with self._ask_for(chunks, seconds) as answer:
                 announced = answer.headers.get(QUERIES_HEADER)
                 if answer.status == 204:
                     shard = None
@@ -185,7 +185,7 @@ class HttpCas:
         queries.succeeded(announced)
         return shard
 
-    def _ask_for(self, chunks: Sequence[Hash], call: Call, seconds: float) -> Answer:
+    def _ask_for(self, chunks: Sequence[Hash], seconds: float) -> Answer:
         """The protocol's own query for one chunk, ours for several."""
         method, path, body = "GET", f"/v1/chunks/{self._dedup_prefix}/{chunks[0]}", None
         # Part of no session: the first queries of one are answered at length, for clients that ask for less than this.
@@ -194,9 +194,7 @@ class HttpCas:
             method, path, body = "POST", "/v1/chunks", b"".join(chunk.digest for chunk in chunks)
             headers["content-type"] = "application/octet-stream"
         credentials = self._server.credentials(write=False)
-        return self._server.send(
-            method, path, call=call, credentials=credentials, headers=headers, body=body, timeout=seconds
-        )
+        return self._server.send(method, path, credentials=credentials, headers=headers, body=body, timeout=seconds)
 
     def find_recent(self, most_chunks: int) -> Shard | None:  # noqa: ARG002  # of the interface
         """None: what this machine has uploaded it remembers itself."""
@@ -204,11 +202,11 @@ class HttpCas:
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         """Store a serialized xorb (11.5), by a grant where the server gives grants. True if it is new."""
-        return XorbUpload(self._server, xorb, body, self._calls.begin()).run()
+        return XorbUpload(self._server, xorb, body).run()
 
     def put_shard(self, shard: Shard) -> bool:
         """Register files (11.6). True if anything in it is new. It has to be small enough for one request."""
-        return put_shard(self._server, shard, self._calls.begin())
+        return put_shard(self._server, shard)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`.
@@ -220,12 +218,11 @@ class HttpCas:
         except UsageError as error:
             raise FormatError("fetch.url", 0, f"{error}: it is where xorb {fetch.xorb} should be") from None
 
-        def request(first: int, call: Call, wait: Wait | None) -> Answer:
+        def request(first: int, cancellation: Cancellation, wait: Wait | None) -> Answer:
             headers = {"range": f"bytes={first}-{fetch.byte_end - 1}"}
-            return self._server.follow(
+            return self._server.under(cancellation).follow(
                 "GET",
                 fetch.url.partition("#")[0],
-                call=call,
                 credentials=self._server.credentials(write=False),
                 headers=headers,
                 timeout=self._server.transport.patience.idle,
@@ -240,7 +237,7 @@ class HttpCas:
             name=f"xorb {fetch.xorb}",
             host=host,
             patience=self._server.transport.patience,
-            call=self._calls.begin(),
+            cancellation=self._server.cancellation,
             emit=self._server.emit,
             pace=self._server.pace_of(host),
             is_limited=self._server.transport.is_limited,
@@ -251,18 +248,17 @@ class HttpCas:
         headers = {SUSPECT_HEADER: "true"}
         credentials = self._server.credentials(write=False)
         path = f"/v1/xorbs/default/{xorb}"
-        self._server.send("HEAD", path, call=self._calls.begin(), credentials=credentials, headers=headers).close()
+        self._server.send("HEAD", path, credentials=credentials, headers=headers).close()
 
     def stat(self, file: Hash) -> FileRecord:
         """Hash and size of a file. Raises NotFoundError."""
         if file == Hash.ZERO:
             return FileRecord(file, 0)
-        call = self._calls.begin()
         if not self._server.lacks(_HEAD_FILE):
             credentials = self._server.credentials(write=False)
             size = self._asked_twice(
                 _HEAD_FILE,
-                lambda: self._server.retrying(_HEAD_FILE, lambda: self._head(file, call, credentials), call),
+                lambda: self._server.retrying(_HEAD_FILE, lambda: self._head(file, credentials)),
             )
             if size is not None:
                 return FileRecord(file, size)
@@ -271,22 +267,17 @@ class HttpCas:
             self._server.fall_back(_HEAD_FILE, _V2)
         return FileRecord(file, found.unpacked_bytes - found.offset_into_first_term)
 
-    def interrupt(self) -> None:
-        """End the calls under way, those of views apart."""
-        self._calls.interrupt()
-
-    def view(self) -> HttpCas:
-        """The same server, connections and tokens, with calls of its own to interrupt."""
-        view = object.__new__(HttpCas)
-        view._owned = None
-        view._server = self._server
-        view._dedup_prefix = self._dedup_prefix
-        view._calls = Calls()
-        return view
+    def under(self, cancellation: Cancellation) -> HttpCas:
+        """The same server, connections and tokens, for calls that end with ``cancellation``."""
+        cas = object.__new__(HttpCas)
+        cas._owned, cas._dedup_prefix = None, self._dedup_prefix
+        cas._server = self._server.under(cancellation)
+        return cas
 
     def close(self) -> None:
         """End the calls under way, and close the connections unless another client has them, too."""
-        self._calls.interrupt()
+        self._server.cancellation.cancel()
+        self._begin()
         if self._owned is not None:
             self._owned.close()
 
@@ -306,12 +297,12 @@ class HttpCas:
                 raise
 
     def _reconstruct(
-        self, file: Hash, question: str, headers: dict[str, str], call: Call, credentials: Credentials
+        self, file: Hash, question: str, headers: dict[str, str], credentials: Credentials
     ) -> Reconstruction:
         server = self._server
         for version in (1,) if server.lacks(_V2) else (2, 1):
             path = f"/v{version}/reconstructions/{file}"
-            with server.send("GET", path, call=call, credentials=credentials, headers=headers) as answer:
+            with server.send("GET", path, credentials=credentials, headers=headers) as answer:
                 if version == 2 and answer.status in (404, 501):
                     continue
                 if not answer.is_success:
@@ -322,13 +313,11 @@ class HttpCas:
             return found
         raise AssertionError("unreachable")
 
-    def _reconstruct_many(
-        self, files: Sequence[Hash], call: Call, credentials: Credentials
-    ) -> BatchReconstruction | None:
+    def _reconstruct_many(self, files: Sequence[Hash], credentials: Credentials) -> BatchReconstruction | None:
         server = self._server
         path = "/v1/reconstructions?" + "&".join(f"file_id={file}" for file in files)
         headers = {"accept-encoding": "gzip"}
-        with server.send("GET", path, call=call, credentials=credentials, headers=headers) as answer:
+        with server.send("GET", path, credentials=credentials, headers=headers) as answer:
             if answer.status == 404:
                 return None
             if answer.status in (405, 501):
@@ -339,10 +328,10 @@ class HttpCas:
             body = server.read_bound(answer, MAX_BATCH_BYTES, batch_question(files))
             return BatchReconstruction.from_json(body, files)
 
-    def _head(self, file: Hash, call: Call, credentials: Credentials) -> int | None:
+    def _head(self, file: Hash, credentials: Credentials) -> int | None:
         """The size; None if it has to be found out in another way."""
         path = f"/v1/files/{file}"
-        with self._server.send("HEAD", path, call=call, credentials=credentials) as answer:
+        with self._server.send("HEAD", path, credentials=credentials) as answer:
             if answer.status in (404, 405, 501):
                 return None
             declared = answer.headers.get("content-length") or ""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import FormatError, NotFoundError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.calls import Calls
 from xetstore.remote.hub_answers import (
     TreeEntry,
     entries_of,
@@ -73,10 +73,15 @@ class Hub:
         self._own_transport = transport is None
         self._transport = transport or Transport(allow_http=allow_http)
         self._emit = emit
-        self._calls = Calls()
+        self._begin()
+        forks.renew(self, Hub._begin)
         self._guard = forks.lock()
         self._tokens: dict[HubLocator, RouteTokens] = {}
         self._read_routes: dict[HubLocator, str] = {}
+
+    def _begin(self) -> None:
+        """Have no call under way. In a child those of its parent have ended."""
+        self._cancellation = Cancellation()
 
     def resolve(self, locator: HubLocator) -> HubFile:
         """Which file a name stands for. The redirect to its bytes is not followed: a renamed repository's is.
@@ -135,12 +140,14 @@ class Hub:
             raise NotFoundError(f"the repository {locator.root_name} has no {locator.path!r}")
 
     def interrupt(self) -> None:
-        """Let the calls that other threads have under way fail soon, with InterruptedCallError."""
-        self._calls.interrupt()
+        """Let the calls that other threads have under way fail soon, with InterruptedCallError. Later ones do not."""
+        under_way = self._cancellation
+        self._begin()
+        under_way.cancel()
 
     def close(self) -> None:
         """End what is under way, and let go of the connections unless they were given."""
-        self._calls.interrupt()
+        self.interrupt()
         if self._own_transport:
             self._transport.close()
 
@@ -200,6 +207,7 @@ class Hub:
         """Ask, with the token, until there is an answer that is no redirect within the Hub; raise what it stands for
         if it is an error. A redirect to elsewhere is the answer to a HEAD.
         """
+        cancellation = self._cancellation
         headers: dict[str, str] = {}
         secrets: tuple[str, ...] = ()
         if self._secret is not None:
@@ -207,7 +215,7 @@ class Hub:
             headers["Authorization"] = f"Bearer {self._secret.reveal()}"
 
         def once() -> tuple[str, None] | tuple[None, T]:
-            with self._transport.request(method, url, headers=headers, calls=self._calls) as answer:
+            with self._transport.request(method, url, headers=headers, cancellation=cancellation) as answer:
                 redirects = answer.status in _REDIRECTS
                 if redirects and hash_of(answer.headers) is None:
                     target = same_origin(answer.headers.get("location") or "", url)
@@ -219,7 +227,7 @@ class Hub:
 
         name = f"{method} {url.removeprefix(self.endpoint).partition('?')[0]}"
         for _ in range(_MAX_REDIRECTS + 1):
-            found = retrying(name, once, patience=self._transport.patience, calls=self._calls, emit=self._emit)
+            found = retrying(name, once, patience=self._transport.patience, cancellation=cancellation, emit=self._emit)
             if found[0] is None:
                 return found[1]
             url = found[0]

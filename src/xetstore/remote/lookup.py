@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from xetstore.cancellation import Cancellation
 from xetstore.platform.threads import start_thread
-from xetstore.remote.calls import Call
 
 TICK_SECONDS: Final = 0.05
 """Seconds after which a lookup looks whether it is still wanted."""
@@ -17,7 +17,7 @@ TICK_SECONDS: Final = 0.05
 Found: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 
-def addresses(host: str, port: int, call: Call, deadline: float) -> Found:
+def addresses(host: str, port: int, cancellation: Cancellation, deadline: float) -> Found:
     """The addresses of a host for TCP, as socket.getaddrinfo gives them; ``deadline`` is a monotonic time.
 
     Nothing ends a lookup that is under way: one that takes too long is left to a thread that is not waited for. Raises
@@ -37,7 +37,7 @@ def addresses(host: str, port: int, call: Call, deadline: float) -> Found:
 
     start_thread(look, name="lookup")
     while True:
-        call.check()
+        cancellation.check()
         try:
             found = told.get(timeout=TICK_SECONDS)
         except queue.Empty:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import StorageFullError, UnavailableError, XetError
 from xetstore.events import Emit, Retrying
-from xetstore.remote.calls import Call, Calls
 
 T = TypeVar("T")
 
@@ -81,13 +81,13 @@ class Backoff:
         name: str,
         *,
         patience: Patience,
-        calls: Call | Calls,
+        cancellation: Cancellation,
         emit: Emit,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._name = name
         self._patience = patience
-        self._call = calls.begin()
+        self._cancellation = cancellation
         self._emit = emit
         self._chance = chance
         self._failures = 0
@@ -98,7 +98,7 @@ class Backoff:
 
         Raises InterruptedCallError if the call is interrupted meanwhile.
         """
-        self._call.check()
+        self._cancellation.check()
         self._failures += 1
         self._made += 1
         if not may_pass(error):
@@ -115,7 +115,7 @@ class Backoff:
         # What was asked for is the least, and jitter on top of it keeps those who were told the same apart.
         delay = max(self._chance() * bound, asked + self._chance() * bound * 0.1 if asked else 0.0)
         self._emit(Retrying(self._name, str(error), self._made, delay))
-        self._call.sleep(delay)
+        self._cancellation.wait(delay)
 
     def progressed(self) -> None:
         """Count anew: what was tried before did get somewhere."""
@@ -132,7 +132,7 @@ def retrying(
     work: Callable[[], T],
     *,
     patience: Patience,
-    calls: Call | Calls,
+    cancellation: Cancellation,
     emit: Emit,
     chance: Callable[[], float] = random.random,
 ) -> T:
@@ -140,7 +140,7 @@ def retrying(
 
     Raises the last error, of the same kind, with the number of attempts in its message.
     """
-    backoff = Backoff(name, patience=patience, calls=calls, emit=emit, chance=chance)
+    backoff = Backoff(name, patience=patience, cancellation=cancellation, emit=emit, chance=chance)
     while True:
         try:
             return work()

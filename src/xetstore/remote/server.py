@@ -7,10 +7,12 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import IntegrityError, UnavailableError, UsageError, XetError
 from xetstore.events import Emit, FellBack
 from xetstore.interfaces import MANY_CHUNKS
@@ -18,7 +20,6 @@ from xetstore.platform import forks
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.headers import SESSION_HEADER
 from xetstore.remote.bodies import Pace
-from xetstore.remote.calls import Call
 from xetstore.remote.network import origin_of
 from xetstore.remote.problems import problem_of
 from xetstore.remote.retry import retrying
@@ -36,6 +37,7 @@ QUERY_PAUSE_SECONDS: Final = 60.0
 MAX_REDIRECTS: Final = 10
 _ANNOUNCED: Final = re.compile(r"modulus=([0-9]{1,9}), most=([0-9]{1,9})")
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_BINDS: Final = "answers say what they answer"
 _SAME_METHOD: Final = frozenset((307, 308))
 """Those by which a body is sent again (RFC 9110, 15.4.8 and 15.4.9)."""
 
@@ -123,12 +125,13 @@ def _announced_rule(announced: str) -> QueryRule:
 
 
 class Server:
-    """A server, shared by all views of a client. Thread-safe.
+    """A server, as the calls under one cancellation see it: what is learnt of it they share. Thread-safe.
 
     Raises UsageError for a URL that cannot be one, and for plain http where that is not allowed.
     """
 
     def __init__(self, url: str, tokens: TokenSource | None, transport: Transport, emit: Emit) -> None:
+        self.cancellation = Cancellation()
         self.origin = origin_of(url)
         if "?" in url or "#" in url:
             raise UsageError("the URL of a server has no query and no fragment", hint="give it without ? and #")
@@ -138,11 +141,16 @@ class Server:
         self.transport = transport
         self.emit = emit
         self.queries = Queries()
-        # Whether its answers say what they answer, once one has: from then on all do.
-        self._binds = False
         self._session = str(uuid.uuid4())
-        self._absent: set[str] = set()
+        # Calls that do not exist there; and BINDS once an answer says what it answers: from then on all do.
+        self._learnt: set[str] = set()
         self._paces: dict[str, Pace] = {}
+
+    def under(self, cancellation: Cancellation) -> Server:
+        """The same server, whose calls end with another cancellation."""
+        server = copy(self)
+        server.cancellation = cancellation
+        return server
 
     def credentials(self, *, write: bool) -> Credentials:
         """Those of a call that begins now."""
@@ -154,12 +162,12 @@ class Server:
 
     def lacks(self, name: str) -> bool:
         """True if a call turned out not to exist here."""
-        return name in self._absent
+        return name in self._learnt
 
     def fall_back(self, name: str, used: str) -> None:
         """Remember that a call does not exist here, and tell so the first time."""
-        if name not in self._absent:
-            self._absent.add(name)
+        if name not in self._learnt:
+            self._learnt.add(name)
             self.emit(FellBack(name, used))
 
     def send(
@@ -167,7 +175,6 @@ class Server:
         method: str,
         path: str,
         *,
-        call: Call,
         credentials: Credentials,
         headers: Mapping[str, str] = {},
         body: Buffer | None = None,
@@ -180,7 +187,6 @@ class Server:
         return self.follow(
             method,
             f"{self.url}{path}",
-            call=call,
             credentials=credentials,
             headers=headers,
             body=body,
@@ -193,7 +199,6 @@ class Server:
         method: str,
         url: str,
         *,
-        call: Call,
         credentials: Credentials,
         headers: Mapping[str, str],
         body: Buffer | None = None,
@@ -208,7 +213,6 @@ class Server:
             answer = self.send_to(
                 method,
                 url,
-                call=call,
                 headers={**headers, **(credentials.headers() if has_token else {})},
                 body=body,
                 timeout=timeout,
@@ -237,7 +241,6 @@ class Server:
         method: str,
         url: str,
         *,
-        call: Call,
         headers: Mapping[str, str],
         body: Buffer | None = None,
         timeout: float | None = None,
@@ -246,17 +249,26 @@ class Server:
         """A request to any URL, with no token but one that ``headers`` has. A header with no value is left out."""
         named = {"accept": "*/*", SESSION_HEADER: self._session, **headers}
         sent = {name: value for name, value in named.items() if value}
-        return self.transport.request(method, url, headers=sent, body=body, timeout=timeout, calls=call, wait=wait)
+        return self.transport.request(
+            method,
+            url,
+            headers=sent,
+            body=body,
+            timeout=timeout,
+            cancellation=self.cancellation,
+            wait=wait,
+        )
 
-    def retrying(self, name: str, work: Callable[[], T], call: Call) -> T:
+    def retrying(self, name: str, work: Callable[[], T]) -> T:
         """Do ``work``, with as many attempts as it takes and patience allows; return its result."""
-        return retrying(name, work, patience=self.transport.patience, calls=call, emit=self.emit)
+        return retrying(name, work, patience=self.transport.patience, cancellation=self.cancellation, emit=self.emit)
 
     def read_bound(self, answer: Answer, limit: int, question: str) -> bytes:
         """The body of the answer to ``question``. Raises IntegrityError as :meth:`expect_binding`, and as a read."""
         self.expect_binding(answer)
         body = answer.read(limit, question)
-        self._binds = self._binds or answer.is_bound
+        if answer.is_bound:
+            self._learnt.add(_BINDS)
         return body
 
     def check_bound(self, answer: Answer, question: str, content: bytes) -> None:
@@ -264,11 +276,11 @@ class Server:
         self.expect_binding(answer)
         if answer.is_bound:
             answer.check_binding(question, hashlib.sha256(content).digest())
-            self._binds = True
+            self._learnt.add(_BINDS)
 
     def expect_binding(self, answer: Answer) -> None:
         """Raise IntegrityError if an answer does not say what it answers, and others of this server did."""
-        if self._binds and not answer.is_bound:
+        if _BINDS in self._learnt and not answer.is_bound:
             raise IntegrityError(
                 f"the answer of {answer.peer} does not say what it answers, as others did", hint="try again"
             )

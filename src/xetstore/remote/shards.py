@@ -10,7 +10,6 @@ import msgspec
 
 from xetstore.errors import RejectedShardError, TimedOutError, UnavailableError, XetError
 from xetstore.protocol.shard import Shard
-from xetstore.remote.calls import Call
 from xetstore.remote.problems import refusal, tidy
 from xetstore.remote.server import Credentials, Server
 from xetstore.remote.transport import Answer
@@ -46,7 +45,7 @@ _FRAMES: Final = msgspec.json.Decoder(_Frame)
 _V1_ANSWERS: Final = msgspec.json.Decoder(_Registered)
 
 
-def put_shard(server: Server, shard: Shard, call: Call) -> bool:
+def put_shard(server: Server, shard: Shard) -> bool:
     """Register what ``shard`` names; True if anything of it is new. As :meth:`interfaces.Cas.put_shard`."""
     try:
         body = shard.serialize()
@@ -56,21 +55,19 @@ def put_shard(server: Server, shard: Shard, call: Call) -> bool:
 
     def post() -> bool:
         if not server.lacks(V2):
-            with _post(server, "/v2/shards", body, credentials, call) as answer:
+            with _post(server, "/v2/shards", body, credentials) as answer:
                 if answer.status not in (404, 501):
                     return _v2_outcome(server, answer, credentials)
             server.fall_back(V2, V1)
-        with _post(server, "/v1/shards", body, credentials, call) as answer:
+        with _post(server, "/v1/shards", body, credentials) as answer:
             return _v1_outcome(server, answer, credentials)
 
-    return server.retrying(V2, post, call)
+    return server.retrying(V2, post)
 
 
-def _post(server: Server, path: str, body: bytes, credentials: Credentials, call: Call) -> Answer:
+def _post(server: Server, path: str, body: bytes, credentials: Credentials) -> Answer:
     # A server may be silent while it commits: the patience for that is longer than for other calls.
-    return server.send(
-        "POST", path, call=call, credentials=credentials, body=body, timeout=server.transport.patience.shard
-    )
+    return server.send("POST", path, credentials=credentials, body=body, timeout=server.transport.patience.shard)
 
 
 def _v1_outcome(server: Server, answer: Answer, credentials: Credentials) -> bool:

@@ -42,12 +42,12 @@ def connect_through(
     name, _, password = (proxy.login or "").partition(":")
     try:
         if scheme == "socks5":  # by socks5h the proxy looks the name up
-            host = addresses(host, port, exchange.call, deadline)[0][4][0]
-        family, kind, protocol, _, address = addresses(where, proxy_port, exchange.call, deadline)[0]
+            host = addresses(host, port, exchange.cancellation, deadline)[0][4][0]
+        family, kind, protocol, _, address = addresses(where, proxy_port, exchange.cancellation, deadline)[0]
     except XetError:
         raise
     except (OSError, UnicodeError) as error:
-        exchange.call.check()
+        exchange.cancellation.check()
         reason = getattr(error, "strerror", None) or error
         raise UnreachableError(
             f"{exchange.peer}, or the proxy {proxy.address}, cannot be found: {reason}",
@@ -69,7 +69,7 @@ def connect_through(
         exchange.forget()
         if isinstance(error, XetError):
             raise
-        exchange.call.check()
+        exchange.cancellation.check()
         raise _problem(error, proxy, exchange.peer, socks) from None
     except BaseException:
         sock.close()

@@ -19,11 +19,11 @@ import urllib3
 import urllib3.exceptions
 from urllib3.util import make_headers
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import IntegrityError, TimedOutError, UnreachableError, UsageError
 from xetstore.interfaces import AnswerTooLongError
 from xetstore.platform import forks
 from xetstore.protocol.binding import BINDING_HEADER, binding
-from xetstore.remote.calls import Call, Calls
 from xetstore.remote.connections import POOLS, CarriedError, Reply, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, carrying, ready
 from xetstore.remote.floor import Floor
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["Answer", "Call", "Calls", "Patience", "Transport"]
+__all__ = ["Answer", "Patience", "Transport"]
 
 POOLED_CONNECTIONS: Final = 64
 """Idle connections to one host that are kept; there may be more in use."""
@@ -113,24 +113,24 @@ class Answer:
         """
         if self.is_at_end or not view:
             return 0
-        call = self._exchange.call
-        call.check()
+        cancellation = self._exchange.cancellation
+        cancellation.check()
         limit = self._download
         if limit is not None:
             view = view[: limit.slice_bytes]
-            limit.take(len(view), call.sleep)
+            limit.take(len(view), cancellation.wait)
         count: int | None = None
         try:
             count = self._reply.take(view)
         except TimeoutError:
             raise self._silent() from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            call.check()
+            cancellation.check()
             raise broken(self.peer, error) from None
         finally:
             if limit is not None:
                 limit.give_back(len(view) - (count or 0))
-        call.check()
+        cancellation.check()
         return count
 
     def readinto(self, view: memoryview, /, *, has_floor: bool = True) -> int:
@@ -147,7 +147,7 @@ class Answer:
             if has_floor:
                 self.moved(0, time.monotonic() - before)
             if not is_there:
-                self._exchange.call.check()
+                self._exchange.cancellation.check()
                 raise self._silent()
 
     @property
@@ -232,10 +232,10 @@ class Answer:
             hint="no such answer is right: check the address of the server",
         )
 
-    def move_to(self, call: Call) -> None:
-        """Make it a part of ``call``: that is what interrupts it from now on."""
+    def move_to(self, cancellation: Cancellation) -> None:
+        """Have it cancelled by another one from now on."""
         self._exchange.forget()
-        self._exchange.call = call
+        self._exchange.cancellation = cancellation
         self._exchange.watch(self._sock)
 
     def close(self) -> None:
@@ -244,7 +244,7 @@ class Answer:
             return
         self._is_open = False
         self._exchange.forget()
-        if self.is_at_end and not self._exchange.is_cut_short and not self._exchange.call.is_interrupted:
+        if self.is_at_end and not self._exchange.is_cut_short and not self._exchange.cancellation.is_cancelled:
             self._response.release_conn()
             return
         self._reply.close()
@@ -311,7 +311,7 @@ class Transport:
         headers: Mapping[str, str] = {},
         body: Buffer | None = None,
         timeout: float | None = None,
-        calls: Calls | Call,
+        cancellation: Cancellation,
         wait: Callable[[socket.socket], None] | None = None,
     ) -> Answer:
         """Send a request and wait for the head of its answer, whatever its status; redirects are not followed.
@@ -323,7 +323,6 @@ class Transport:
         """
         origin = origin_of(url)
         self.check_scheme(url)
-        call = calls.begin()
         answer_seconds = self.patience.answer if timeout is None else timeout
         sent = {"user-agent": self.user_agent, "accept-encoding": "identity", **headers}
         if body is not None or method in ("POST", "PUT"):
@@ -332,9 +331,9 @@ class Transport:
         proxy = proxy_for(origin)
         manager = self._manager(proxy, origin.scheme)
         for left in reversed(range(STALE_TRIES)):
-            call.check()
+            cancellation.check()
             exchange = Exchange(
-                call,
+                cancellation,
                 peer=origin.address,
                 sending_seconds=self.patience.idle,
                 answer_seconds=answer_seconds,
@@ -416,7 +415,7 @@ class Transport:
                         hint="check the address, and what is sent with it",
                     ) from None
                 if isinstance(error, urllib3.exceptions.HTTPError | OSError | http.client.HTTPException):
-                    exchange.call.check()
+                    exchange.cancellation.check()
                     raise broken(exchange.peer, error) from None
                 raise
 

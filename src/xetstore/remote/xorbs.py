@@ -13,7 +13,6 @@ from xetstore.errors import IntegrityError, NotFoundError, UnavailableError, Xet
 from xetstore.events import FellBack
 from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.calls import Call
 from xetstore.remote.problems import problem_of
 from xetstore.remote.server import Credentials, Server
 
@@ -50,11 +49,10 @@ _POST_ANSWERS: Final = msgspec.json.Decoder(_Inserted)
 class XorbUpload:
     """One xorb on its way up."""
 
-    def __init__(self, server: Server, xorb: Hash, body: Buffer, call: Call) -> None:
+    def __init__(self, server: Server, xorb: Hash, body: Buffer) -> None:
         self._server = server
         self._xorb = xorb
         self._body = memoryview(body).cast("B")
-        self._call = call
         self._credentials: Credentials = server.credentials(write=True)
 
     def run(self) -> bool:
@@ -63,13 +61,12 @@ class XorbUpload:
             stored = self._by_grant()
             if stored is not None:
                 return stored
-        return self._server.retrying(POST, self._post, self._call)
+        return self._server.retrying(POST, self._post)
 
     def _post(self) -> bool:
         answer = self._server.send(
             "POST",
             f"/v1/xorbs/{PREFIX}/{self._xorb}",
-            call=self._call,
             credentials=self._credentials,
             body=self._body,
         )
@@ -89,19 +86,19 @@ class XorbUpload:
         }
         asked = msgspec.json.encode(document)
         for _ in range(MAX_GRANTS):
-            grant = self._server.retrying(GRANTS, partial(self._ask, asked), self._call)
+            grant = self._server.retrying(GRANTS, partial(self._ask, asked))
             if grant is None:
                 self._server.fall_back(GRANTS, POST)
                 return None
             if isinstance(grant, bool):
                 return False
             try:
-                is_new = self._server.retrying(PUT, partial(self._put, grant), self._call)
+                is_new = self._server.retrying(PUT, partial(self._put, grant))
             except UnavailableError:
                 break
             if is_new is None:
                 continue
-            if self._server.retrying(COMMITS, partial(self._commit, grant), self._call):
+            if self._server.retrying(COMMITS, partial(self._commit, grant)):
                 return is_new
         self._server.emit(FellBack(PUT, POST))
         return None
@@ -111,7 +108,6 @@ class XorbUpload:
         answer = self._server.send(
             "POST",
             f"/v1/xorb-grants/{PREFIX}/{self._xorb}",
-            call=self._call,
             credentials=self._credentials,
             headers={"content-type": "application/json"},
             body=asked,
@@ -135,7 +131,7 @@ class XorbUpload:
     def _put(self, grant: _Grant) -> bool | None:
         """Put the bytes. True if they were not there before; None if the grant was refused."""
         headers = {name: value for name, value in grant.headers.items() if name.lower() not in _OURS}
-        with self._server.send_to(grant.method, grant.url, call=self._call, headers=headers, body=self._body) as answer:
+        with self._server.send_to(grant.method, grant.url, headers=headers, body=self._body) as answer:
             if answer.status == 412:
                 return False
             if answer.is_success:
@@ -154,7 +150,6 @@ class XorbUpload:
         answer = self._server.send(
             "POST",
             f"/v1/xorb-commits/{PREFIX}/{self._xorb}/grant/{quote(grant.id, safe='')}",
-            call=self._call,
             credentials=self._credentials,
         )
         with answer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from xetstore.cancellation import Cancellation
+
 
 class Progress(Protocol):
     """Receives byte counts from worker threads; must be quick and thread-safe."""
@@ -23,3 +25,17 @@ class NoProgress:
 
     def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
         """Ignore."""
+
+
+class Stoppable:
+    """Another progress, which ends the work that tells it: for work that asks no Cas for anything."""
+
+    def __init__(self, progress: Progress | None, cancellation: Cancellation) -> None:
+        self._cancellation = cancellation
+        self._progress = progress or NoProgress()
+        self.total = self._progress.total
+
+    def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
+        """Tell it. Raises InterruptedCallError."""
+        self._cancellation.check()
+        self._progress.advance(logical=logical, new=new, deduped=deduped)

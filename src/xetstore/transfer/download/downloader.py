@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
@@ -62,7 +64,8 @@ class Downloader:
     """Reads files of one Cas. Thread-safe; holds no state but its settings.
 
     ``workers`` fixes how many fetches run at a time: without it the processor, or over a network the goodput, decides
-    within ``limits``. What ``cache`` holds is not fetched; streams and ranges are put there.
+    within ``limits``. What ``cache`` holds is not fetched; streams and ranges are put there. What is under way ends
+    with ``cancellation``.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class Downloader:
         cache: ChunkCache | None = None,
         emit: Emit = ignore,
         workers: int | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         self._cas = cas
+        self._cancellation = cancellation
         self._limits = limits
         self._cache = cache
         self._emit = emit
@@ -192,12 +197,16 @@ class Downloader:
 
     def context(self, reuse: Reuse | None = None, *, workers: int | None = None) -> Context:
         """The context of one download, with threads of its own; ``workers`` of them, if given."""
-        threads = Workers(self._cas, self._limits, self._emit, workers or self._workers)
-        return Context(self._cas, threads, self._limits, self._emit, reuse or Reuse())
+        own = Cancellation() if self._cancellation is None else self._cancellation.child()
+        fixed = workers or self._workers
+        threads = Workers(own, self._limits, self._emit, is_remote=self._cas.is_remote, fixed=fixed)
+        return Context(self._cas.under(own), threads, self._limits, self._emit, reuse or Reuse())
 
-    def within(self, limits: Limits) -> Downloader:
-        """Another one of the same settings within other limits."""
-        return Downloader(self._cas, limits=limits, cache=self._cache, emit=self._emit, workers=self._workers)
+    def within(self, limits: Limits, cancellation: Cancellation) -> Downloader:
+        """Another one of the same settings within other limits, as a part of another transfer."""
+        within = copy(self)
+        within._limits, within._cancellation = limits, cancellation
+        return within
 
     def _stream_window(self) -> int:
         """Two windows and their copy on the way out are held at a time."""

@@ -56,6 +56,7 @@ class FileDownload:
         If they are not, all of it is asked for and fetched once more, and nothing that was here is taken for granted.
         The window is the one that was believed in the end.
         """
+        self._context.workers.check()
         window = self._walk.next()
         if window is None:
             return None

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from xetstore.errors import InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import MANY_FILES
@@ -32,9 +32,6 @@ from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKE
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import result_of
-
-if TYPE_CHECKING:
-    pass
 
 AT_A_TIME: Final = 8
 """Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""
@@ -65,12 +62,11 @@ def get_files(
 
     ``files`` is read to its end first. ``destination`` makes the place of a file: of one that is in memory already its
     range has an end. A file that fails is handed to ``on_error`` and the others go on; without ``on_error`` its error
-    is raised. The Cas is interrupted when this ends early, so all of its calls have to belong to this one. ``sizes``
-    are those of files that were told by another than the Cas.
+    is raised. ``sizes`` are those of files that were told by another than the Cas.
     """
-    places, requests = read_requests(files, resolve, sizes)
-    batches = [requests[at : at + MANY_FILES] for at in range(0, len(requests), MANY_FILES)]
     with ManyFiles(downloader, destination, progress or NoProgress()) as under_way:
+        places, requests = read_requests(under_way.as_wanted(files), resolve, sizes)
+        batches = [requests[at : at + MANY_FILES] for at in range(0, len(requests), MANY_FILES)]
         begun = 0
         for place in places:
             number = 0 if place.request is None else place.request.number
@@ -103,14 +99,20 @@ class ManyFiles:
         self._progress = progress
         held, share, large_share = _shares(self._context.limits, self._context.workers.at_a_time)
         self._held = Held(held)
-        self._downloader = downloader.within(share)
-        self._large_downloader = downloader.within(large_share)
+        self._downloader = downloader.within(share, self._context.workers.cancellation)
+        self._large_downloader = downloader.within(large_share, self._context.workers.cancellation)
         self._large: deque[FileRequest] = deque()
         self._free_for_large = LARGE_AT_A_TIME
         self._lock = threading.Lock()
         self._asks_for_batches = True
         self._begun: list[FileRequest] = []
         self._failure: BaseException | None = None
+
+    def as_wanted(self, files: Iterable[Named]) -> Iterator[Named]:
+        """Yield the files, as long as they are wanted."""
+        for file in files:
+            self._context.workers.check()
+            yield file
 
     def begin(self, files: Sequence[FileRequest]) -> None:
         """Let these files come. Raises what has ended all of them, if anything has."""
@@ -133,7 +135,7 @@ class ManyFiles:
             except BaseException as error:
                 # Of those that fail because others were stopped, none says what has ended all of them.
                 failure = self._failure = self._failure or error
-                workers.stop(interrupt=False)
+                workers.stop()
                 for request in self._begun:
                     request.fail(failure)
 

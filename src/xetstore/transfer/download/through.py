@@ -9,11 +9,12 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeVar
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import UnavailableError, UsageError, XetError, kind_of
 from xetstore.transfer.progress import NoProgress, Progress
 
@@ -41,22 +42,22 @@ def followed(path: Path) -> Path | int:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
 
 
-def open_through(path: Path, go_on: Callable[[], None], *, reader_seconds: float = READER_SECONDS) -> int | None:
+def open_through(path: Path, cancellation: Cancellation, *, reader_seconds: float = READER_SECONDS) -> int | None:
     """A descriptor to write a stream to, where ``path`` leads to a pipe, a terminal or another character device, or to
     an open file of this process; None where it leads to a regular file or to none.
 
-    Calls ``go_on``, which may raise, while it waits for a reader of a pipe. Raises UsageError for a directory and for
+    The wait for a reader of a pipe ends with ``cancellation``. Raises UsageError for a directory and for
     what is neither, UnavailableError where a pipe has no reader, AccessDeniedError.
     """
     try:
-        return _open_through(path, go_on, reader_seconds)
+        return _open_through(path, cancellation, reader_seconds)
     except XetError:
         raise
     except OSError as error:
         raise kind_of(error)(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _open_through(path: Path, go_on: Callable[[], None], reader_seconds: float) -> int | None:
+def _open_through(path: Path, cancellation: Cancellation, reader_seconds: float) -> int | None:
     target = followed(path)
     if isinstance(target, int):
         return os.dup(target)
@@ -79,8 +80,7 @@ def _open_through(path: Path, go_on: Callable[[], None], reader_seconds: float) 
                 raise UnavailableError(
                     f"nothing reads from the pipe {path}", hint="start what reads it, then run the same command again"
                 ) from None
-            go_on()
-            time.sleep(_TICK_SECONDS)
+            cancellation.wait(_TICK_SECONDS)
             continue
         os.set_blocking(fd, True)
         return fd

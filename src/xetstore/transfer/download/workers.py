@@ -9,9 +9,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, TypeVar
 
-from xetstore.errors import InterruptedCallError
+from xetstore.cancellation import Cancellation
 from xetstore.events import ConcurrencyChanged, Emit
-from xetstore.interfaces import Cas
 from xetstore.limits import Limits
 from xetstore.platform.threads import Threads
 from xetstore.transfer.goodput import Goodput
@@ -24,33 +23,32 @@ WORKER_BYTES: Final = 4 << 20
 OTHER_BYTES: Final = 64 << 20
 """Memory: of one fetch under way (two buffers and its connection), and of everything else."""
 
-_INTERRUPTS: Final = 5
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Workers:
-    """Runs the fetches of one transfer. A context manager: left with an error, whatever still runs is told to stop and
-    not waited for.
+    """Runs the fetches of one transfer. A context manager: when it is left, ``cancellation`` is cancelled, so that
+    whatever still runs ends soon; it is not waited for.
 
     In this process a fetch waits for the processor: there is one a core. Over a network it waits for the other side:
     their number follows the goodput.
     """
 
-    def __init__(self, cas: Cas, limits: Limits, emit: Emit, fixed: int | None = None) -> None:
-        self._cas = cas
+    def __init__(
+        self, cancellation: Cancellation, limits: Limits, emit: Emit, *, is_remote: bool, fixed: int | None = None
+    ) -> None:
+        self.cancellation = cancellation
         self._emit = emit
         most = min(MOST_REQUESTS, limits.jobs or MOST_REQUESTS)
         if limits.max_memory is not None:
             most = max(1, min(most, (limits.max_memory - OTHER_BYTES) // WORKER_BYTES))
         self.cores = usable_cores()
         self._goodput: Goodput | None = None
-        if fixed is None and cas.is_remote:
+        if fixed is None and is_remote:
             self._goodput = Goodput(FIRST_REQUESTS, most)
         self._threads = most if self._goodput else min(most, fixed or self.cores)
         self._executor = Threads(self._threads, "fetch")
-        self._stop = threading.Event()
         self._running = 0
         self._changed = threading.Condition()
 
@@ -67,8 +65,7 @@ class Workers:
 
     def check(self) -> None:
         """Raises InterruptedCallError where no more are wanted."""
-        if self._stop.is_set():
-            raise InterruptedCallError("the transfer was given up")
+        self.cancellation.check()
 
     def map(self, work: Callable[[T, int], R], items: Sequence[T]) -> list[R]:
         """The results of ``work(item, threads)`` for all items, in any order; ``threads`` are for the kernel.
@@ -113,7 +110,8 @@ class Workers:
         try:
             self._executor.submit(self._run, run, None, 1)
         except RuntimeError:  # it was shut down
-            raise InterruptedCallError("the transfer was given up") from None
+            self.check()
+            raise
 
     def _run(self, work: Callable[[T, int], R], item: T, threads: int) -> R:
         with self._changed:
@@ -131,29 +129,14 @@ class Workers:
             if rate is not None:
                 self._emit(ConcurrencyChanged(self._goodput.requests, rate))
 
-    def stop(self, *, interrupt: bool) -> None:
-        """Tell whatever runs to stop at the next piece, or with ``interrupt`` while it waits for a server.
-
-        It is not waited for, but for the fraction of a second in which calls end that are interrupted.
-        """
-        self._stop.set()
+    def stop(self) -> None:
+        """End what runs, and begin nothing any more. It is not waited for."""
+        self.cancellation.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
-        if not interrupt:
-            return
-        for _ in range(_INTERRUPTS):  # a call that was just about to be made is not ended by the first
-            self._cas.interrupt()
-            with self._changed:
-                if self._changed.wait_for(lambda: not self._running, TICK_SECONDS / _INTERRUPTS):
-                    return
 
     def join(self) -> None:
-        """Stop whatever runs, and wait until nothing does. For a Cas all of whose calls belong to this download."""
-        self._stop.set()
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        with self._changed:
-            while self._running:
-                self._cas.interrupt()
-                self._changed.wait(TICK_SECONDS / _INTERRUPTS)
+        """Stop, and wait until nothing runs."""
+        self.stop()
         self._executor.shutdown()
 
     def __enter__(self) -> Workers:
@@ -162,5 +145,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A reader that was closed early, or an error of one file, must not end the calls of others on the same Cas.
-        self.stop(interrupt=error is not None and not isinstance(error, Exception | GeneratorExit))
+        self.stop()
+        if not isinstance(error, Exception | GeneratorExit | None):
+            with self._changed:  # Ctrl-C: a moment, in which calls end that are interrupted
+                self._changed.wait_for(lambda: not self._running, TICK_SECONDS)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, groupby
 from pathlib import Path
-from types import TracebackType
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, Forgotten, ignore
 from xetstore.interfaces import Cas
@@ -41,8 +41,8 @@ FLUSH_FILES = 10_000
 class UploadSession:
     """Files that share xorbs and shards. Not thread-safe; a context manager that abandons what was not flushed.
 
-    What was still to be sent when it is left by an exception is interrupted. ``known`` is what this machine remembers
-    of the server; every xorb stored is added to it. With ``dry_run`` nothing is stored or remembered.
+    What was still to be sent when it is left is given up, and it ends with ``cancellation``. ``known`` is what this
+    machine remembers of the server; every xorb stored is added to it. With ``dry_run`` nothing is stored or remembered.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class UploadSession:
         emit: Emit = ignore,
         dry_run: bool = False,
         xorb_bytes: int | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
-        self._cas = cas
+        self._cancellation = Cancellation() if cancellation is None else cancellation.child()
+        cas = cas.under(self._cancellation)
         self._dry_run = dry_run
         # Beside the threads that read, hash and send: with a server to feed, fewer of them do as much with less.
         remote = cas.is_remote
@@ -72,6 +74,7 @@ class UploadSession:
         self._writer = XorbWriter(
             cas,
             self._registry,
+            self._cancellation,
             policy=policy,
             threads=self._threads,
             in_flight=sizes.in_flight,
@@ -99,11 +102,9 @@ class UploadSession:
     def __enter__(self) -> UploadSession:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._placer.close()
-        self._writer.close(abandon=error is not None)
+        self._writer.close()
 
     def add(self, path: Path) -> None:
         """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
@@ -116,6 +117,7 @@ class UploadSession:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
+                    self._cancellation.check()
                     if (revision := self._placer.look_up(block.chunks)) is not None:
                         self._revise(revision, pending)
                     runs = self._placer.place(block)
@@ -275,6 +277,7 @@ def put_files(
     emit: Emit = ignore,
     dry_run: bool = False,
     xorb_bytes: int | None = None,
+    cancellation: Cancellation | None = None,
 ) -> Generator[PutReport]:
     """Store files; yield a report for each, in order, once it is durable and registered.
 
@@ -292,6 +295,7 @@ def put_files(
         emit=emit,
         dry_run=dry_run,
         xorb_bytes=xorb_bytes,
+        cancellation=cancellation,
     ) as session:
         for path in paths:
             yield from _add(session, path, on_error)

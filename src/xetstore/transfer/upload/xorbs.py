@@ -9,10 +9,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
-from xetstore.errors import InterruptedCallError, UnavailableError
+from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
-from xetstore.platform.threads import Threads, start_thread
+from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
@@ -29,8 +29,6 @@ BATCH_PIECES: Final = 256
 
 HELD_BYTES: Final = 8 << 20
 """The most bytes of them that wait to be encoded."""
-
-_INTERRUPT_SECONDS: Final = 0.02
 
 
 class Owner(Protocol):
@@ -106,6 +104,7 @@ class XorbWriter:
         self,
         cas: Cas,
         registry: Registry,
+        cancellation: Cancellation,
         *,
         policy: CompressionPolicy,
         threads: int,
@@ -122,32 +121,17 @@ class XorbWriter:
         self._batch: _Batch | None = None
         self._held: deque[tuple[Future[None], int]] = deque()
         self._held_bytes = 0
-        self._is_abandoned = False
+        self._cancellation = cancellation
         self._failure: BaseException | None = None
         self._seconds_per_byte = 0.0
         # From here on, what only the encoding thread touches.
         self._open: _OpenXorb | None = None
         self._storing: list[Future[None]] = []
 
-    def close(self, *, abandon: bool = False) -> None:
-        """Let go of the threads; what was not finished is given up. With ``abandon``, calls under way are, too."""
+    def close(self) -> None:
+        """Let go of the threads; what was not finished is given up, and calls under way end with it."""
         # What is queued still comes to its turn, and then fails at once: no caller waits for a future that never ends.
-        self._is_abandoned = True
-        if abandon:
-            try:
-                ending = start_thread(self._end, name="abandon", daemon=False)
-            except UnavailableError:
-                self._cas.interrupt()
-                self._end()
-                return
-            ending.join(_INTERRUPT_SECONDS)
-            while ending.is_alive():
-                # More than once: a call may have been about to begin.
-                self._cas.interrupt()
-                ending.join(_INTERRUPT_SECONDS)
-        self._end()
-
-    def _end(self) -> None:
+        self._cancellation.cancel()
         for pool in (self._encoder, self._storer):
             pool.shutdown(wait=True)
 
@@ -214,8 +198,7 @@ class XorbWriter:
         """Raise what has gone wrong in one of the threads."""
         if self._failure is not None:
             raise self._failure
-        if self._is_abandoned:
-            raise InterruptedCallError("the upload was given up")
+        self._cancellation.check()
 
     def _append(self, batch: _Batch) -> None:
         if self._open is not None and self._open.known is not batch.xorb:
