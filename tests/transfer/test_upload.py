@@ -267,6 +267,28 @@ def test_an_upload_that_fails_cancels_no_other(cas: WatchedCas, tmp_path: Path) 
     assert not call.is_cancelled
 
 
+def test_a_query_that_outlasts_an_upload_is_left_alone(cas: WatchedCas, tmp_path: Path) -> None:
+    """A query that hangs is to fail, so that the server is not asked by the uploads that follow."""
+    asked, release = threading.Event(), threading.Event()
+    outlasted: list[bool] = []
+
+    def before(verb: str) -> None:
+        if verb == "find_chunks":
+            asked.set()
+            assert release.wait(PATIENCE_SECONDS)
+            outlasted.append(cas.calls[0].is_cancelled)
+
+    cas.before = before
+    list(put_files(cas, [write(tmp_path / "file", splitmix64(1, 4 * MIB))]))
+    assert asked.is_set()
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "find_chunks":
+            thread.join(PATIENCE_SECONDS)
+    assert outlasted
+    assert not any(outlasted)
+
+
 def test_an_error_of_any_xorb_in_flight_ends_the_upload(cas: WatchedCas, tmp_path: Path) -> None:
     cas.before = failing("put_xorb", 2, UnavailableError("gone"))
     path = write(tmp_path / "file", splitmix64(1, 40 * MIB))

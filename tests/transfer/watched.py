@@ -37,6 +37,7 @@ class WatchedCas:
         self.asked: list[Hash] = []
         self.questions = 0
         self.before: Callable[[str], None] = lambda _: None
+        self.calls: list[Cancellation] = []
         self._interrupted = threading.Event()
 
     @property
@@ -87,6 +88,7 @@ class WatchedCas:
 
     def under(self, cancellation: Cancellation) -> WatchedCas:
         """The same: the calls of all are interrupted with those of one."""
+        self.calls.append(cancellation)
         cancellation.on_cancel(self._interrupted.set)
         return self
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, groupby
 from pathlib import Path
+from types import TracebackType
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
@@ -102,7 +103,11 @@ class UploadSession:
     def __enter__(self) -> UploadSession:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:  # else a query that is under way may end: how it does is remembered for the next upload
+            self._cancellation.cancel()
         self._placer.close()
         self._writer.close()
 

@@ -111,7 +111,8 @@ class XorbWriter:
         in_flight: int,
         emit: Emit = ignore,
     ) -> None:
-        self._cas = cas
+        self._cancellation = cancellation.child()
+        self._cas = cas.under(self._cancellation)
         self._policy = policy.kernel
         self._threads = threads
         self._registry = registry
@@ -121,7 +122,6 @@ class XorbWriter:
         self._batch: _Batch | None = None
         self._held: deque[tuple[Future[None], int]] = deque()
         self._held_bytes = 0
-        self._cancellation = cancellation
         self._failure: BaseException | None = None
         self._seconds_per_byte = 0.0
         # From here on, what only the encoding thread touches.
