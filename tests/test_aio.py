@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore import aio
 from xetstore.errors import InterruptedCallError, NotFoundError, UsageError
 from xetstore.protocol.hashes import Hash

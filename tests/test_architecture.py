@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore import _kernel, interfaces
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import Index

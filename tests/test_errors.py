@@ -19,7 +19,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import xetstore
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore import errors, events
 from xetstore.errors import XetError
 from xetstore.protocol.hashes import Hash

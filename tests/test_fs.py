@@ -23,8 +23,8 @@ from fsspec.caching import caches
 from fsspec.spec import AbstractFileSystem
 
 import xetstore
-from tests.remote.hub_double import HubDouble, hub_double
-from tests.server.live import LiveServer, live_server
+from tests.support.hub_double import HubDouble, hub_double
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError, NotFoundError, UnauthenticatedError, UsageError
 from xetstore.fs import DamagedFileError, StoreError, XetFileSystem

@@ -12,8 +12,8 @@ pytest.importorskip("fsspec", reason="needs fsspec: pip install 'xetstore[fs]'")
 
 from fsspec.tests import abstract
 
-from tests.remote.hub_double import HubDouble, hub_double
-from tests.server.live import live_server
+from tests.support.hub_double import HubDouble, hub_double
+from tests.support.live import live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.fs import XetFileSystem
 from xetstore.protocol.hashes import Hash

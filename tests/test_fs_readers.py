@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.live import live_server
+from tests.support.live import live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.testing import make_sample, upload
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.remote.hub_double import HubDouble, hub_double
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support.hub_double import HubDouble, hub_double
+from tests.support.live import LiveServer, live_server
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import ForbiddenError, UnauthenticatedError, UsageError, XetError
 from xetstore.events import CacheDisabled, Event, RangeFetched, TokenRenewed

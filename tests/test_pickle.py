@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.server.live import ServerProcess
+from tests.support.live import ServerProcess
 from xetstore import aio
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError, NotPicklableError

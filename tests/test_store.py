@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.server.live import live_server
-from tests.strategies import splitmix64
+from tests.support.live import live_server
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, RangeError, UsageError
 from xetstore.events import Event, RangeFetched, XorbStored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.server.stored import file_of, scattered
+from tests.support.stored import file_of, scattered
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 

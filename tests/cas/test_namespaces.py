@@ -12,7 +12,7 @@ import pytest
 from tests.cas.objects import in_format_2
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
 from tests.cas.test_migrations import age
-from tests.server.stored import file_of, scattered
+from tests.support.stored import file_of, scattered
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import MissingXorbError, NotFoundError, RejectedShardError

@@ -108,7 +108,7 @@ def test_a_closed_store_says_so(root: Path, sample: Sample) -> None:
 _READ_WITHOUT_RIGHTS = """
 import sys
 from pathlib import Path
-from tests import rights
+from tests.support import rights
 from xetstore.cas import EmbeddedCas, check
 from xetstore.errors import AccessDeniedError
 from xetstore.testing import make_sample, random_bytes, read_back, upload

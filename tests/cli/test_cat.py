@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import COMMAND, Xet, flip_byte
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 DATA = splitmix64(3, 3_000_000)
 

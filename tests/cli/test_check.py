@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet, flip_byte
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 DATA = splitmix64(5, 500_000)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 OLD = splitmix64(5, 800_000)
 NEW = OLD[:400_000] + b"put in" + OLD[400_000:]

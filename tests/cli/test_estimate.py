@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.runner import Xet
 from tests.cli.test_output import Terminal
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 DATA = splitmix64(6, 700_000)
 

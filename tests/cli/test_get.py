@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.runner import Xet, flip_byte
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 DATA = splitmix64(2, 700_000)
 UNKNOWN = "ab" * 32

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import COMMAND, Xet
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 DATA = splitmix64(2, 700_000)
 

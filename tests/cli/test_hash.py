@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet
-from tests.strategies import GOLDEN, splitmix64, text
+from tests.support.strategies import GOLDEN, splitmix64, text
 
 MANIFEST = json.loads((GOLDEN / "hf_xet" / "manifest.json").read_text())
 HASHES = {entry["name"]: entry["file_hash"] for entry in MANIFEST["files"]}

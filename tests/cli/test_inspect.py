@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet, flip_byte
-from tests.strategies import GOLDEN, splitmix64
+from tests.support.strategies import GOLDEN, splitmix64
 
 MANIFEST = json.loads((GOLDEN / "hf_xet" / "manifest.json").read_text())
 XORB = GOLDEN / "hf_xet" / "upload.xorb"

@@ -17,8 +17,8 @@ import pytest
 
 from tests.cli.runner import Xet
 from tests.cli.test_output import Terminal
-from tests.server.live import live_server, until
-from tests.strategies import splitmix64
+from tests.support.live import live_server, until
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 
 # A shell may have made this process, and so its children, deaf to Ctrl-C.

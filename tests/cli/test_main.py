@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cli.runner import Ran, Xet
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore import errors
 from xetstore.cli.context import Settings, as_xet_error
 from xetstore.cli.main import cli

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.runner import Xet
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.cli.names import printable
 from xetstore.cli.output import count_text
 from xetstore.sizes import parse_size, size_text

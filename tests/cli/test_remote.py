@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet, flip_byte
-from tests.remote.hub_double import HubDouble, hub_double
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support.hub_double import HubDouble, hub_double
+from tests.support.live import LiveServer, live_server
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 
 DATA = splitmix64(21, 900_000)

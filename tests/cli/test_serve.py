@@ -18,7 +18,7 @@ import click
 import pytest
 
 from tests.cli.runner import COMMAND, Ran, Xet
-from tests.server.live import ServerProcess, request
+from tests.support.live import ServerProcess, request
 from xetstore.cli.main import cli
 from xetstore.server.settings import PREFIX, ServerSettings, choices_of, flag_of
 

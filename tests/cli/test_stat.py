@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.cli.runner import Xet
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 
 DATA = splitmix64(4, 400_000)
 

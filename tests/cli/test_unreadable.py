@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests import rights
 from tests.cli.runner import Ran, Xet
+from tests.support import rights
 from xetstore.cli.context import Settings
 from xetstore.cli.put import files_of
 from xetstore.errors import XetError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.process import Worker
+from tests.support.process import Worker
 
 
 @pytest.fixture(scope="session")

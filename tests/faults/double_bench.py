@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.faults import double_faults as faults
-from tests.faults.double import Double, Fault, Kind
-from tests.server.live import LiveServer, live_server
-from tests.strategies import float32, splitmix64, text
+from tests.support import double_faults as faults
+from tests.support.double import Double, Fault, Kind
+from tests.support.live import LiveServer, live_server
+from tests.support.strategies import float32, splitmix64, text
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import XetError

@@ -13,7 +13,7 @@ import threading
 import time
 from functools import partial
 
-from tests.faults.children import failures, in_child
+from tests.support.children import failures, in_child
 
 
 def use(where: str, file: str, size: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import xetstore
-from tests.faults.children import CHILD_SECONDS, failures, in_child
+from tests.support.children import CHILD_SECONDS, failures, in_child
 from xetstore import aio
 
 

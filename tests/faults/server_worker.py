@@ -21,8 +21,8 @@ import uvicorn.lifespan.on
 import uvicorn.protocols.http.httptools_impl
 
 import xetstore.server.app
-from tests import rights
 from tests.faults import worker
+from tests.support import rights
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.server.run import Started, serve

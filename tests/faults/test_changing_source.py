@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.faults.process import Worker
-from tests.strategies import splitmix64
+from tests.support.process import Worker
+from tests.support.strategies import splitmix64
 from xetstore.cas.check import verify_invariants
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import SourceChangedError, XetError

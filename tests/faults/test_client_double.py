@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.faults import double_faults as faults
-from tests.faults.double import Kind
 from tests.faults.double_bench import (
     AWAY,
     DENIED,
@@ -32,6 +30,8 @@ from tests.faults.double_bench import (
     row,
     transient,
 )
+from tests.support import double_faults as faults
+from tests.support.double import Kind
 from xetstore.errors import IntegrityError, XetError
 from xetstore.remote.http import HttpCas
 from xetstore.remote.hub import Hub

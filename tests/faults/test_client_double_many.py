@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.faults import double_faults as faults
-from tests.faults.double import Double, Kind
 from tests.faults.double_bench import (
     AWAY,
     DENIED,
@@ -26,8 +24,10 @@ from tests.faults.double_bench import (
     row,
 )
 from tests.faults.test_client_double import damage_rows, xorb_rows
-from tests.server.live import live_server
-from tests.strategies import float32, splitmix64, text
+from tests.support import double_faults as faults
+from tests.support.double import Double, Kind
+from tests.support.live import live_server
+from tests.support.strategies import float32, splitmix64, text
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import XetError
 from xetstore.limits import Limits

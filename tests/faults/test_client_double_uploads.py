@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import double_faults as faults
-from tests.faults.double import Kind
 from tests.faults.double_bench import (
     AWAY,
     INTEGRITY,
@@ -25,7 +23,9 @@ from tests.faults.double_bench import (
     of_any_call,
     row,
 )
-from tests.strategies import splitmix64, text
+from tests.support import double_faults as faults
+from tests.support.double import Kind
+from tests.support.strategies import splitmix64, text
 from xetstore.store import Store
 from xetstore.transfer.upload.session import put_files
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.double import Double
-from tests.faults.liar import liar
-from tests.faults.process import Worker, WorkerFailedError
 from tests.faults.test_client_two import Machine
 from tests.faults.test_full_disk import MOUNT
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support.double import Double
+from tests.support.liar import liar
+from tests.support.live import LiveServer, live_server
+from tests.support.process import Worker, WorkerFailedError
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.store import Store
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import double_faults as faults
-from tests.faults.double import Double, Fault, Kind
-from tests.server.live import PATIENCE_SECONDS, LiveServer, live_server, until
-from tests.strategies import splitmix64
+from tests.support import double_faults as faults
+from tests.support.double import Double, Fault, Kind
+from tests.support.live import PATIENCE_SECONDS, LiveServer, live_server, until
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.store import Store
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.faults.liar import file_name, liar
-from tests.faults.process import ROOT
 from tests.faults.test_client_memory import COMMAND
-from tests.remote.scripted import Scripted, Seen, Step, reply
+from tests.support.liar import file_name, liar
+from tests.support.process import ROOT
+from tests.support.scripted import Scripted, Seen, Step, reply
 from xetstore.errors import FormatError, IntegrityError
 from xetstore.protocol.reconstruction import Reconstruction, Term
 

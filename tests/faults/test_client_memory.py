@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.process import ROOT
-from tests.server.live import ServerProcess
-from tests.strategies import splitmix64
+from tests.support.live import ServerProcess
+from tests.support.process import ROOT
+from tests.support.strategies import splitmix64
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="how much memory a process had is read from /proc")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.process import ROOT
 from tests.faults.refused import UNSUPPORTED
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support.live import LiveServer, live_server
+from tests.support.process import ROOT
+from tests.support.strategies import splitmix64
 from xetstore.cas.folder import open_directory
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnavailableError
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 
 STRANGE = f"""
 import os, sys
-from tests import rights
+from tests.support import rights
 os.chdir(sys.argv.pop(1))
 rights.become({STRANGER})
 from xetstore.cli.main import run

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.faults import double_faults as faults
-from tests.faults.double import Double, Fault, Kind
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support import double_faults as faults
+from tests.support.double import Double, Fault, Kind
+from tests.support.live import LiveServer, live_server
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import XetError
 from xetstore.events import Event

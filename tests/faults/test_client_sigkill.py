@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.double import Double, Kind
-from tests.faults.forked import ForkedServer, ServerWorker
-from tests.faults.process import Ended, Worker
-from tests.strategies import ramp, splitmix64
+from tests.support.double import Double, Kind
+from tests.support.forked import ForkedServer, ServerWorker
+from tests.support.process import Ended, Worker
+from tests.support.strategies import ramp, splitmix64
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.store import Store

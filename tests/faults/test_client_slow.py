@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.server.live import live_server
-from tests.strategies import splitmix64
+from tests.support.live import live_server
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.limits import Limits
 from xetstore.opening import Opened

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.double import Double, Kind
-from tests.faults.process import Ended, Worker
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support.double import Double, Kind
+from tests.support.live import LiveServer, live_server
+from tests.support.process import Ended, Worker
+from tests.support.strategies import splitmix64
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.store import Store

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.faults.process import Worker
-from tests.strategies import ramp, splitmix64, text
+from tests.support.process import Worker
+from tests.support.strategies import ramp, splitmix64, text
 from xetstore.cas.check import CheckReport, check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.stored_xorb import read_object

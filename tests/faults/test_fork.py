@@ -13,8 +13,8 @@ import pytest
 
 import xetstore
 from tests.faults.fork_worker import content
-from tests.remote.hub_double import hub_double
-from tests.server.live import ServerProcess
+from tests.support.hub_double import hub_double
+from tests.support.live import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 100

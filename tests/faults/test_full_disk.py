@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.process import Worker, WorkerFailedError
-from tests.strategies import splitmix64
+from tests.support.process import Worker, WorkerFailedError
+from tests.support.strategies import splitmix64
 
 KIB, MIB = 1 << 10, 1 << 20
 

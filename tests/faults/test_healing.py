@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.faults.process import Worker
-from tests.server.live import ServerProcess
-from tests.strategies import ramp, splitmix64, text
+from tests.support.live import ServerProcess
+from tests.support.process import Worker
+from tests.support.strategies import ramp, splitmix64, text
 from xetstore import Store
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.layout import xorb_key

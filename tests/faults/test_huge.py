@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import xetstore
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.cas.check import verify_invariants
 from xetstore.cas.service import EmbeddedCas
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.faults.process import Ended, Worker
-from tests.strategies import splitmix64
+from tests.support.process import Ended, Worker
+from tests.support.strategies import splitmix64
 
 Run = Callable[..., Ended]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import ServerProcess, until
+from tests.support.live import ServerProcess, until
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.errors import NotFoundError, UnavailableError
 from xetstore.protocol.hashes import Hash

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.clients import Client, result_of
-from tests.faults.forked import ForkedServer, ServerWorker, ServerWorkerError
 from tests.faults.test_full_disk import MOUNT
-from tests.server.live import Response
-from tests.strategies import splitmix64
+from tests.support.clients import Client, result_of
+from tests.support.forked import ForkedServer, ServerWorker, ServerWorkerError
+from tests.support.live import Response
+from tests.support.strategies import splitmix64
 from xetstore.testing.samples import Sample, make_sample
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import Client, at_once, result_of
-from tests.faults.forked import ForkedServer, ServerWorker
-from tests.server.live import PATIENCE_SECONDS, Response
-from tests.strategies import splitmix64
+from tests.support.clients import Client, at_once, result_of
+from tests.support.forked import ForkedServer, ServerWorker
+from tests.support.live import PATIENCE_SECONDS, Response
+from tests.support.strategies import splitmix64
 from xetstore.testing.samples import Sample, make_sample
 
 KIB, MIB = 1 << 10, 1 << 20

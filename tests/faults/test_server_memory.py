@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import Client, at_once, result_of
-from tests.server.live import PATIENCE_SECONDS, ServerProcess
-from tests.strategies import encode, hashed_chunks, splitmix64, unpacked
+from tests.support.clients import Client, at_once, result_of
+from tests.support.live import PATIENCE_SECONDS, ServerProcess
+from tests.support.strategies import encode, hashed_chunks, splitmix64, unpacked
 from xetstore import _kernel
 from xetstore.cas.claims import INDEXED_CHUNKS
 from xetstore.interfaces import MANY_CHUNKS

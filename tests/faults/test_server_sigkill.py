@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import Client, result_of
-from tests.faults.forked import ForkedServer, ServerWorker
-from tests.strategies import splitmix64
+from tests.support.clients import Client, result_of
+from tests.support.forked import ForkedServer, ServerWorker
+from tests.support.strategies import splitmix64
 from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.service import EmbeddedCas
 from xetstore.testing.samples import Sample, make_sample

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.faults.process import Worker
-from tests.strategies import ramp, splitmix64
+from tests.support.process import Worker
+from tests.support.strategies import ramp, splitmix64
 from xetstore import Store
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import xetstore
-from tests import rights
+from tests.support import rights
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.hf import HfClient
-from tests.strategies import few_values, float32, ramp, splitmix64, text
+from tests.support.strategies import few_values, float32, ramp, splitmix64, text
 
 
 @pytest.fixture(scope="session")

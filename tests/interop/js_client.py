@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.interop.hf_process import Wanted
-from tests.interop.proxy import Seen
-from tests.interop.servers import Server
+from tests.support.hf_process import Wanted
+from tests.support.proxy import Seen
+from tests.support.servers import Server
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.scan import FileInfo
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.interop.hf_process import Connection, HfProcess, Wanted
-from tests.interop.proxy import Proxy, proxy
-from tests.interop.servers import Server, free_port
 from tests.interop.test_server_hf import DOWNLOADS, UPLOADS, bf16, edited, patchwork, write
-from tests.server.certificates import make_certificate
-from tests.strategies import splitmix64, text
+from tests.support.certificates import make_certificate
+from tests.support.hf_process import Connection, HfProcess, Wanted
+from tests.support.proxy import Proxy, proxy
+from tests.support.servers import Server, free_port
+from tests.support.strategies import splitmix64, text
 from xetstore.errors import AccessDeniedError
 from xetstore.store import Store
 from xetstore.transfer.scan import FileInfo

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.hf import HfClient
-from tests.strategies import GENERATORS, constant, gear_window, splitmix64
+from tests.support.strategies import GENERATORS, constant, gear_window, splitmix64
 from xetstore import hash_file
 from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3

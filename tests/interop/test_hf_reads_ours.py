@@ -16,7 +16,17 @@ import numpy as np
 import pytest
 
 from tests.interop.hf import HfClient, HfStore
-from tests.strategies import GENERATORS, constant, few_values, float32, hashed_chunks, ramp, splitmix64, text, unpacked
+from tests.support.strategies import (
+    GENERATORS,
+    constant,
+    few_values,
+    float32,
+    hashed_chunks,
+    ramp,
+    splitmix64,
+    text,
+    unpacked,
+)
 from xetstore import Store, _kernel
 from xetstore.cas.checksums import END_BYTES, told_section_bytes
 from xetstore.cas.service import EmbeddedCas

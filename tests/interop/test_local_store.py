@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.hf import HfClient, HfStore
-from tests.strategies import ramp, splitmix64, text
+from tests.support.strategies import ramp, splitmix64, text
 from xetstore import Store, _kernel, hash_file
 from xetstore.cas.check import verify_invariants
 from xetstore.cas.service import EmbeddedCas

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import xetstore
-from tests.interop.hf_process import HfProcess, Wanted
-from tests.interop.proxy import Proxy, proxy
-from tests.interop.servers import Server
-from tests.strategies import float32, splitmix64, text
+from tests.support.hf_process import HfProcess, Wanted
+from tests.support.proxy import Proxy, proxy
+from tests.support.servers import Server
+from tests.support.strategies import float32, splitmix64, text
 
 UPLOADS = ["upload_session", "upload_stream", "upload_files", "upload_bytes"]
 DOWNLOADS = ["download_session", "download_files", "stream", "stream_unordered"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.hf_process import Connection, HfError, HfProcess
-from tests.interop.proxy import proxy
-from tests.interop.servers import Server, token_hub
-from tests.server.live import live_server
-from tests.strategies import splitmix64
+from tests.support.hf_process import Connection, HfError, HfProcess
+from tests.support.live import live_server
+from tests.support.proxy import proxy
+from tests.support.servers import Server, token_hub
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.testing.clock import FakeClock
 

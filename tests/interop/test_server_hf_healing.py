@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_healing import CONTENT, DAMAGES, objects
-from tests.interop.hf_process import HfError, HfProcess
-from tests.interop.servers import Server
+from tests.support.hf_process import HfError, HfProcess
+from tests.support.servers import Server
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 
 Damage = Callable[[Path], None]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.hf_process import HfProcess, Uploaded
-from tests.interop.servers import Server
-from tests.transfer.versions import (
+from tests.support.hf_process import HfProcess, Uploaded
+from tests.support.servers import Server
+from tests.support.versions import (
     MIB,
     Content,
     Ideal,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.interop.hf_process import HfProcess, Wanted
 from tests.interop.js_client import MODEL, SCRIPT, JsClient, JsError
-from tests.interop.servers import Server
-from tests.strategies import splitmix64, text
+from tests.support.hf_process import HfProcess, Wanted
+from tests.support.servers import Server
+from tests.support.strategies import splitmix64, text
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.scan import FileInfo
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.interop.hf_process import Connection, HfError, HfProcess
 from tests.interop.old_clients import COMMAND, VERSIONS, path_of
-from tests.interop.proxy import proxy
-from tests.interop.servers import Server
-from tests.strategies import splitmix64
+from tests.support.hf_process import Connection, HfError, HfProcess
+from tests.support.proxy import proxy
+from tests.support.servers import Server
+from tests.support.strategies import splitmix64
 
 MIB = 1 << 20
 ROUTES = {

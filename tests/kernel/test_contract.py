@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.strategies import splitmix64, text, unpacked
+from tests.support.strategies import splitmix64, text, unpacked
 from xetstore import _kernel
 from xetstore.errors import FormatError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.faults.children import failures, in_child
-from tests.server.live import ServerProcess
+from tests.support.children import failures, in_child
+from tests.support.live import ServerProcess
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import InterruptedCallError, UsageError
 from xetstore.platform import forks

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.test_xorb import old_footer
-from tests.strategies import encode, hashed_chunks, mutations, small_xorb, splitmix64, text, unpacked
+from tests.support.strategies import encode, hashed_chunks, mutations, small_xorb, splitmix64, text, unpacked
 from xetstore import _kernel
 from xetstore.errors import FormatError, HashMismatchError, IntegrityError
 from xetstore.protocol import reference

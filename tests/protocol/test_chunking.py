@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import (
+from tests.support.strategies import (
     GENERATORS,
     TINY_SUITE,
     chunk_lists,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import chunk_lists, hashes, packed, payloads, splitmix64, splits
+from tests.support.strategies import chunk_lists, hashes, packed, payloads, splitmix64, splits
 from xetstore import _kernel
 from xetstore.errors import UsageError
 from xetstore.protocol import reference

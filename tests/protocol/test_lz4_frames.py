@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import GENERATORS, encode, mutations, payloads, ramp, splitmix64, text
+from tests.support.strategies import GENERATORS, encode, mutations, payloads, ramp, splitmix64, text
 from xetstore import _kernel
 from xetstore.errors import FormatError
 from xetstore.protocol import reference, reference_lz4

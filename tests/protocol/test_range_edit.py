@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import TINY_SUITE, chunk_list, splitmix64
+from tests.support.strategies import TINY_SUITE, chunk_list, splitmix64
 from xetstore.errors import FormatError, UsageError
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.hashes import Hash, chunk_hash, file_hash, verification_hash, xorb_hash

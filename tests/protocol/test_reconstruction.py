@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import mutations, splitmix64
+from tests.support.strategies import mutations, splitmix64
 from xetstore.errors import FormatError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import payloads, small_xorb, splitmix64, text
+from tests.support.strategies import payloads, small_xorb, splitmix64, text
 from xetstore.errors import FormatError
 from xetstore.protocol import reference, reference_blake3, reference_lz4
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3

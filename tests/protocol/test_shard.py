@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import chunk_list, chunk_lists, hashes, mutations
+from tests.support.strategies import chunk_list, chunk_lists, hashes, mutations
 from xetstore import _kernel
 from xetstore.errors import FormatError, UsageError
 from xetstore.protocol.chunking import ChunkList

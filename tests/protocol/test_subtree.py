@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import chunk_list, chunk_lists, hashes, splitmix64, splits
+from tests.support.strategies import chunk_list, chunk_lists, hashes, splitmix64, splits
 from xetstore.errors import FormatError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, chunk_hash, xorb_hash

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.strategies import TINY_SUITE
+from tests.support.strategies import TINY_SUITE
 from xetstore import _kernel
 from xetstore.protocol import suite as constants
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.remote.scripted import Connection, Scripted, Seen
-from tests.server.live import LiveServer, live_server
+from tests.support.live import LiveServer, live_server
+from tests.support.scripted import Connection, Scripted, Seen
 from xetstore.cancellation import Cancellation
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.scripted import Connection, Scripted, Seen, Step, head, raw, reply
-from tests.server.certificates import make_certificate
+from tests.support.certificates import make_certificate
+from tests.support.scripted import Connection, Scripted, Seen, Step, head, raw, reply
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     ForbiddenError,

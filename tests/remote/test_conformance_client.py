@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.interop.proxy import Proxy, proxy
-from tests.server.live import LiveServer, live_server
-from tests.strategies import splitmix64
+from tests.support.live import LiveServer, live_server
+from tests.support.proxy import Proxy, proxy
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError, UsageError, XetError
 from xetstore.remote.http import HttpCas

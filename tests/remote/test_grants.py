@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.remote.scripted import Scripted, Seen, Step, raw, reply
+from tests.support.scripted import Scripted, Seen, Step, raw, reply
 from xetstore.cancellation import Cancellation
 from xetstore.errors import ForbiddenError, IntegrityError, StorageFullError, UnavailableError, UsageError, XetError
 from xetstore.events import Event, FellBack, Retrying

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.remote.scripted import Scripted, Seen, Step, head, raw, reply
-from tests.server.live import live_server
+from tests.support.live import live_server
+from tests.support.scripted import Scripted, Seen, Step, head, raw, reply
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.errors import (

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.remote.hub_double import HubDouble, hub_double
-from tests.server.live import LiveServer, live_server
+from tests.support.hub_double import HubDouble, hub_double
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
     ForbiddenError,

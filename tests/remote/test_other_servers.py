@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import xetstore
-from tests.remote.scripted import Connection, Scripted, Seen, Step, head, raw, reply
+from tests.support.scripted import Connection, Scripted, Seen, Step, head, raw, reply
 from xetstore.errors import HashMismatchError, IntegrityError, UnavailableError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.remote.scripted import head, raw, reply, scripted
+from tests.support.scripted import head, raw, reply, scripted
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     AccessDeniedError,

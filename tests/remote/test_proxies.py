@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.scripted import Scripted, reply, scripted
-from tests.server.certificates import make_certificate
+from tests.support.certificates import make_certificate
+from tests.support.scripted import Scripted, reply, scripted
 from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError
 from xetstore.remote.network import CA_VARIABLES, Origin, is_excepted

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.remote.scripted import reply, scripted
+from tests.support.scripted import reply, scripted
 from xetstore.cancellation import Cancellation
 from xetstore.errors import InterruptedCallError
 from xetstore.remote.rate import MAX_SLICE_BYTES, MIN_SLICE_BYTES, RateLimit

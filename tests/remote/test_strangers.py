@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.remote.scripted import Connection, Scripted, Seen, Step, head, raw, reply
+from tests.support.scripted import Connection, Scripted, Seen, Step, head, raw, reply
 from xetstore.cancellation import Cancellation
 from xetstore.errors import FormatError, IntegrityError, TimedOutError, UnavailableError, XetError
 from xetstore.protocol.hashes import Hash

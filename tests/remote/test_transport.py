@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from tests.remote.scripted import Connection, Scripted, Seen, head, in_turn, raw, reply, scripted
-from tests.server.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate, make_certificate
+from tests.support.scripted import Connection, Scripted, Seen, head, in_turn, raw, reply, scripted
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     AccessDeniedError,

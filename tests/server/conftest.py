@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import LiveServer, live_server
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS
+from tests.support.live import PATIENCE_SECONDS
 
 NGINX = shutil.which("nginx")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx")

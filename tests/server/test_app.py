@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.live import LiveServer, live_server
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import ROUTES
 from xetstore.server.http.router import Routes

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from tests.server import nginx
-from tests.server.certificates import make_certificate
-from tests.server.live import PATIENCE_SECONDS, Response, ServerProcess, until
 from tests.server.nginx import needs_nginx
-from tests.server.stored import scattered
+from tests.support.certificates import make_certificate
+from tests.support.live import PATIENCE_SECONDS, Response, ServerProcess, until
+from tests.support.stored import scattered
 from xetstore.cli.main import cli
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.server.settings import PREFIX, ServerSettings, flag_of, load_settings

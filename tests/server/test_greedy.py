@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.server.live import LiveServer, Response, ServerProcess, live_server, until
-from tests.server.stored import download, file_of, get_range, scattered, urls_of
+from tests.support.live import LiveServer, Response, ServerProcess, live_server, until
+from tests.support.stored import download, file_of, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import verification_hash
 from xetstore.protocol.suite import FILE_WITH_VERIFICATION, MAX_SHARD_BYTES, SHARD_BOOKEND, SHARD_TAG, SHARD_VERSION

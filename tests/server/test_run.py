@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, request, served, until
+from tests.support.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, request, served, until
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope as TokenScope
 from xetstore.access.tokens import TokenAuthority

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.server.live import Response, ServerProcess, request
-from tests.strategies import splitmix64
+from tests.support.live import Response, ServerProcess, request
+from tests.support.strategies import splitmix64
 from xetstore.access.keys import KeyRing
 from xetstore.access.signed_urls import UrlSigner
 from xetstore.access.tokens import Scope, TokenAuthority

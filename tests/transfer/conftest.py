@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.strategies import splitmix64
-from tests.transfer.faulty import Stored
+from tests.support.faulty import Stored
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.transfer.upload.session import put_files
 

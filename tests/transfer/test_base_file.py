@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError
 from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.hashes import chunk_hash

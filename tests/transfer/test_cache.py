@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import encode, hashed_chunks, mutations, splitmix64, unpacked
+from tests.support.strategies import encode, hashed_chunks, mutations, splitmix64, unpacked
 from xetstore import _kernel
 from xetstore.errors import FormatError
 from xetstore.events import CacheDisabled, Event

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import FormatError, NotFoundError, SourceChangedError, UsageError
 from xetstore.protocol.hashes import Hash

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies import splitmix64
-from tests.transfer.faulty import FaultyCas, Send, Stored, Tell, flip
+from tests.support.faulty import FaultyCas, Send, Stored, Tell, flip
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import (
     ForbiddenError,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transfer.faulty import FaultyCas, Stored, flip
+from tests.support.faulty import FaultyCas, Stored, flip
 from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, IntegrityError, InterruptedCallError, NotFoundError
 from xetstore.events import ConcurrencyChanged, Event, RangeFetched

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.strategies import splitmix64, text
+from tests.support.strategies import splitmix64, text
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError, UnavailableError, XetError
 from xetstore.protocol.hashes import Hash

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore import _kernel
 from xetstore.events import CacheDisabled, Event
 from xetstore.protocol.chunking import ChunkList

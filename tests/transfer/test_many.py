@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.strategies import splitmix64, text
+from tests.support.faulty import FaultyCas, Send, TellMany, flip
+from tests.support.strategies import splitmix64, text
 from tests.transfer.conftest import SMALL_XORBS
-from tests.transfer.faulty import FaultyCas, Send, TellMany, flip
 from tests.transfer.test_download import Sums, fetchers, until
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from tests.transfer.watched import PATIENCE_SECONDS, WatchedCas
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import FormatError, UnavailableError, UsageError

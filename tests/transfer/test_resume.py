@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import splitmix64
-from tests.transfer.faulty import FaultyCas, Stored, flip
+from tests.support.faulty import FaultyCas, Stored, flip
+from tests.support.strategies import splitmix64
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableError, XetError

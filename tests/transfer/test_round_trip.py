@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import GENERATORS, splitmix64
+from tests.support.strategies import GENERATORS, splitmix64
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError, RangeError, SourceChangedError, UsageError, XetError

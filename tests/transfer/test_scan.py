@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies import GENERATORS, splitmix64
+from tests.support.strategies import GENERATORS, splitmix64
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.hashes import Hash, file_hash, xorb_hash

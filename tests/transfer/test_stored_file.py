@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.errors import UnavailableError
 from xetstore.transfer.download.stored_file import READ_AHEAD_BYTES, StoredFile
 

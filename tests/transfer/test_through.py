@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, UsageError, XetError
 from xetstore.protocol.hashes import Hash

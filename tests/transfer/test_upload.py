@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from tests.transfer.watched import PATIENCE_SECONDS, WatchedCas
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas

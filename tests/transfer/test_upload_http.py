@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.live import live_server
-from tests.strategies import splitmix64
+from tests.support.live import live_server
+from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
 from xetstore.errors import UnavailableError

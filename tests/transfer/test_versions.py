@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transfer.versions import CORPORA, MIB, Content, Ideal, Version, a_sparse_file, write, zeros
+from tests.support.versions import CORPORA, MIB, Content, Ideal, Version, a_sparse_file, write, zeros
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
 from xetstore.cas.claims import INDEXED_CHUNKS

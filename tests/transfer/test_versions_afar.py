@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transfer.versions import CORPORA, MIB, Content, Ideal, Version, a_sparse_file, write, zeros
+from tests.support.versions import CORPORA, MIB, Content, Ideal, Version, a_sparse_file, write, zeros
 from tests.transfer.watched import PATIENCE_SECONDS, WatchedCas
 from xetstore import _kernel
 from xetstore.cas import EmbeddedCas

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.server.live import LiveServer, live_server
-from tests.server.stored import file_of, scattered
+from tests.support.live import LiveServer, live_server
+from tests.support.stored import file_of, scattered
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import TooLargeError
 from xetstore.protocol.hashes import Hash

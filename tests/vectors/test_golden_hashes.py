@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.strategies import GOLDEN, constant, float32, hashed_chunks, packed, splitmix64, text
+from tests.support.strategies import GOLDEN, constant, float32, hashed_chunks, packed, splitmix64, text
 from xetstore import _kernel
 from xetstore.protocol import reference
 from xetstore.protocol.chunking import ChunkList, chunk_bytes

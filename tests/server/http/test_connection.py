@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.server.live import PATIENCE_SECONDS, Response, served
+from tests.support.live import PATIENCE_SECONDS, Response, served
 from xetstore.server.http.connection import MAX_HEAD_BYTES
 from xetstore.server.settings import ServerSettings
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.errors import DamagedError, TimedOutError
 from xetstore.server.http.direct import TURN_BYTES, BodySender
 from xetstore.server.ops.limits import Pace

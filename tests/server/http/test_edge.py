@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from tests.server.live import LiveServer, live_server
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
     AccessDeniedError,

@@ -16,8 +16,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.server import nginx
-from tests.server.live import PATIENCE_SECONDS, live_server, served
 from tests.server.nginx import needs_nginx
+from tests.support.live import PATIENCE_SECONDS, live_server, served
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.http.framing import RefusedHeadError, body_bytes
 from xetstore.server.settings import ServerSettings

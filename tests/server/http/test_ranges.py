@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.server.http.ranges import (
     MAX_HEADER_CHARS,
     MAX_RANGES,

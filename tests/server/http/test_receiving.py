@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import pytest
 
-from tests.server.live import LiveServer, live_server, open_sockets, until
-from tests.transfer.faulty import flip
+from tests.support.faulty import flip
+from tests.support.live import LiveServer, live_server, open_sockets, until
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.http import receiving
 from xetstore.server.http.receiving import LEAST_BYTES, WAKE_BYTES

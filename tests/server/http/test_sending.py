@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import splitmix64
+from tests.support.strategies import splitmix64
 from xetstore.errors import DamagedError
 from xetstore.server.http.ranges import Framing
 from xetstore.server.http.sending import FramedStream

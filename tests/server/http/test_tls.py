@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from tests.server.certificates import Certificate, make_certificate
-from tests.server.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, live_server
+from tests.support.certificates import Certificate, make_certificate
+from tests.support.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError, UsageError
 from xetstore.server.http.sockets import tls_context

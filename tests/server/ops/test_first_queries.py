@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.live import LiveServer, Response, live_server
+from tests.support.live import LiveServer, Response, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard

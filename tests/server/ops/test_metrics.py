@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.live import LiveServer, live_server, until
+from tests.support.live import LiveServer, live_server, until
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnavailableError
 from xetstore.protocol.hashes import Hash

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.live import LiveServer, Response, live_server
-from tests.server.stored import error_of, exchange, scattered
+from tests.support.live import LiveServer, Response, live_server
+from tests.support.stored import error_of, exchange, scattered
 from xetstore import _kernel
 from xetstore.cas.claims import INDEXED_CHUNKS
 from xetstore.cas.service import EmbeddedCas

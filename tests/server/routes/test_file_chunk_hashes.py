@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.server.live import LiveServer, live_server, until
+from tests.support.live import LiveServer, live_server, until
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash, xorb_hash

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.live import LiveServer, live_server
-from tests.server.stored import error_of
+from tests.support.live import LiveServer, live_server
+from tests.support.stored import error_of
 from xetstore.access.tenant import DedupDomain
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.folder import open_directory

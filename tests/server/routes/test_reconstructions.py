@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.live import LiveServer, live_server
-from tests.server.stored import NO_FILE, download, error_of, exchange, file_of, scattered, urls_of, without_urls
+from tests.support.live import LiveServer, live_server
+from tests.support.stored import NO_FILE, download, error_of, exchange, file_of, scattered, urls_of, without_urls
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction

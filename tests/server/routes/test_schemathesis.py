@@ -15,9 +15,9 @@ from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
-from tests.server.live import LiveServer, live_server
-from tests.server.stored import urls_of
-from tests.strategies import splitmix64
+from tests.support.live import LiveServer, live_server
+from tests.support.stored import urls_of
+from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.testing.samples import Sample, make_sample, upload

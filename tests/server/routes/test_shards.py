@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.live import LiveServer, Response, live_server, until
-from tests.server.stored import download, error_of, exchange, file_of, scattered
+from tests.support.live import LiveServer, Response, live_server, until
+from tests.support.stored import download, error_of, exchange, file_of, scattered
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas.index import Index
 from xetstore.cas.service import EmbeddedCas

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.server.in_process import Answer, ask
-from tests.server.live import LiveServer, live_server
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import create_app
 from xetstore.testing import make_sample, upload

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.in_process import ask
-from tests.server.live import LiveServer, live_server
+from tests.support.live import LiveServer, live_server
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import create_app
 from xetstore.server.ops.metrics import Metrics

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, open_sockets, until
-from tests.server.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
+from tests.support.live import PATIENCE_SECONDS, LiveServer, Response, live_server, open_sockets, until
+from tests.support.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.http.direct import BodySocket
 from xetstore.testing.clock import FakeClock

@@ -13,9 +13,9 @@ from threading import Barrier
 
 import pytest
 
-from tests.server.live import PATIENCE_SECONDS, LiveServer, Response, live_server, until
-from tests.server.stored import download, error_of, exchange
-from tests.strategies import hashed_chunks, splitmix64
+from tests.support.live import PATIENCE_SECONDS, LiveServer, Response, live_server, until
+from tests.support.stored import download, error_of, exchange
+from tests.support.strategies import hashed_chunks, splitmix64
 from xetstore import _kernel
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.xorb import XorbBuilder

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import xetstore
-from tests.interop.hf_process import Connection, Token
-from tests.server.live import ServerProcess
+from tests.support.hf_process import Connection, Token
+from tests.support.live import ServerProcess
 from xetstore.store import Totals
 
 

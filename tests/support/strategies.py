@@ -16,7 +16,7 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 from xetstore.protocol.xorb import XorbBuilder, XorbInfo
 
-GOLDEN = Path(__file__).parent / "vectors" / "golden"
+GOLDEN = Path(__file__).parents[1] / "vectors" / "golden"
 
 # The same algorithm with small numbers: many chunks and all limits within reach of the slow twin.
 TINY_SUITE: AlgorithmSuite = replace(

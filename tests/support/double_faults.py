@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tests.faults.double import Answer, Call, Fault
+from tests.support.double import Answer, Call, Fault
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-from tests.server.live import LiveServer, Response
-from tests.strategies import hashed_chunks, splitmix64, unpacked
+from tests.support.live import LiveServer, Response
+from tests.support.strategies import hashed_chunks, splitmix64, unpacked
 from xetstore import _kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash

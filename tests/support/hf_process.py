@@ -14,7 +14,7 @@ from typing import Any
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.scan import FileInfo
 
-WORKER = Path(__file__).with_name("hf_worker.py")
+WORKER = Path(__file__).parents[1] / "interop" / "hf_worker.py"
 TIMEOUT_SECONDS = 120
 
 Token = tuple[str, int]

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
-from tests.server.live import PATIENCE_SECONDS, Response
+from tests.support.live import PATIENCE_SECONDS, Response
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction
 from xetstore.testing.samples import Sample

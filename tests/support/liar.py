@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tests.remote.scripted import Scripted, Seen, Step, head, raw, reply
+from tests.support.scripted import Scripted, Seen, Step, head, raw, reply
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term
 from xetstore.testing.samples import make_sample, random_bytes
