@@ -100,8 +100,9 @@ class TestStores:
         given: dict[str, Any] = {"limits": limits, "cache": tmp_path / "cache", "allow_http": True, "on_event": told}
         with xetstore.open(server.url, **given) as store:
             twice = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(store))))
-        assert (twice._way.limits, twice._way.cache, twice._way.allow_http) == (limits, tmp_path / "cache", True)
-        assert twice._way.emit is told
+        options = twice._way.options
+        assert (options.limits, options.cache, options.allow_http) == (limits, tmp_path / "cache", True)
+        assert options.on_event is told
         with twice:
             assert twice._limits == limits
             assert twice.cas.url == server.url

@@ -298,6 +298,7 @@ def test_what_is_under_way_ends_with_the_store(place: Place, source: Path) -> No
         view.stat(info.hash)
     with pytest.raises(InterruptedCallError):
         store.get(info.hash, source)
+    store.interrupt()  # as from another thread, which does not know
 
 
 def test_an_interruption_is_over_when_the_next_call_begins(place: Place, tmp_path: Path, source: Path) -> None:

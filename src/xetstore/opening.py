@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import pickle
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from xetstore.errors import NotPicklableError, UsageError
-from xetstore.events import Emit
-from xetstore.limits import Limits
+from xetstore.events import Emit, ignore
+from xetstore.limits import NO_LIMITS, Limits
 from xetstore.places import cache_folder, chunks_folder, known_file
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ ALLOW_HTTP_VARIABLE: Final = "XET_ALLOW_HTTP"
 _HINT: Final = "a store is a directory, the http:// or https:// URL of a server, or hf://models/NAMESPACE/NAME"
 
 
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """The arguments of :func:`xetstore.open`, which says what they mean, but the place of the store."""
+
+    create: bool = True
+    token: GivenToken = field(default=None, repr=False)
+    limits: Limits = NO_LIMITS
+    cache: Path | bool | None = None
+    allow_http: bool = False
+    on_event: Emit = ignore
+
+
 @dataclass(slots=True)
 class Opened:
     """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret."""
@@ -52,46 +64,23 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The arguments by which a store is opened, for another process that opens it too.
+    """The place and the options by which a store is opened, for another process that opens it too.
 
-    ``location`` is absolute, and holds no secret.
+    ``location`` and the folder of the cache are absolute, and there is no secret in it. A directory has to be there: it
+    was, when it was opened first.
     """
 
     location: str
-    limits: Limits
-    cache: Path | bool | None
-    allow_http: bool
-    emit: Emit
+    options: OpenOptions
     has_token: bool
     """True if a token was given, beside those of the environment. It does not travel."""
 
     @classmethod
-    def of(
-        cls,
-        opened: Opened,
-        *,
-        token: GivenToken,
-        limits: Limits,
-        cache: Path | bool | None,
-        allow_http: bool,
-        emit: Emit,
-    ) -> Way:
-        """That of a store that was opened with these arguments."""
+    def of(cls, opened: Opened, options: OpenOptions) -> Way:
+        """That of a store that was opened with these options."""
         location = os.path.abspath(opened.location) if opened.is_local else opened.location  # noqa: PTH100
-        folder = cache.absolute() if isinstance(cache, Path) else cache
-        return cls(location, limits, folder, allow_http, emit, token is not None)
-
-    def open(self) -> Opened:
-        """Open it. A directory has to be there: it was, when it was opened first."""
-        return open_cas(
-            self.location,
-            create=False,
-            token=None,
-            limits=self.limits,
-            cache=self.cache,
-            allow_http=self.allow_http,
-            emit=self.emit,
-        )
+        cache = options.cache.absolute() if isinstance(options.cache, Path) else options.cache
+        return cls(location, replace(options, create=False, token=None, cache=cache), options.token is not None)
 
     def check(self) -> None:
         """Raise NotPicklableError, which says what to do, for what does not travel."""
@@ -102,7 +91,7 @@ class Way:
                 " store without it; or open the store in the worker",
             )
         try:
-            pickle.dumps(self.emit)
+            pickle.dumps(self.options.on_event)
         except Exception:
             raise NotPicklableError(
                 f"the store at {self.location} tells its events to a function that does not travel to another process",
@@ -120,24 +109,15 @@ def scheme_of(where: Path | str) -> str:
     return scheme.lower() if separator and scheme.isascii() and scheme[:1].isalpha() and "/" not in scheme else ""
 
 
-def open_cas(
-    where: Path | str,
-    *,
-    create: bool,
-    token: GivenToken,
-    limits: Limits,
-    cache: Path | bool | None,
-    allow_http: bool,
-    emit: Emit,
-) -> Opened:
+def open_cas(where: Path | str, options: OpenOptions) -> Opened:
     """Open the store that ``where`` names; see :func:`xetstore.store.open_store`."""
     scheme = scheme_of(where)
     if not scheme:
-        return _open_directory(Path(where), create, token)
+        return _open_directory(Path(where), options)
     if scheme not in ("http", "https", "hf"):
         raise UsageError(f"{scheme}:// is no kind of store", hint=_HINT)
-    allow_http = _http_allowed(allow_http)
-    folder = cache_folder(cache, emit)
+    limits, emit = options.limits, options.on_event
+    folder = cache_folder(options.cache, emit)
     with ExitStack() as closing:
         from xetstore.remote.http import HttpCas
         from xetstore.remote.transport import Patience, Transport
@@ -146,14 +126,14 @@ def open_cas(
             patience=Patience(floor=limits.min_rate, commit=limits.commit_seconds),
             rate=limits.rate,
             most_bytes=limits.answer_bytes,
-            allow_http=allow_http,
+            allow_http=_http_allowed(options.allow_http),
         )
         closing.callback(transport.close)
         if scheme == "hf":
-            opened = _open_repository(str(where), token, transport, allow_http, emit, closing)
+            opened = _open_repository(str(where), options, transport, closing)
         else:
             url = _server_url(str(where))
-            opened = Opened(HttpCas(url, tokens=_tokens(token, emit), transport=transport, emit=emit), url)
+            opened = Opened(HttpCas(url, tokens=_tokens(options.token, emit), transport=transport, emit=emit), url)
             closing.callback(opened.cas.close)
         if folder is not None:
             _add_cache(opened, folder, emit, closing)
@@ -172,23 +152,21 @@ def _http_allowed(allow_http: bool) -> bool:
     return allow_http or os.environ.get(ALLOW_HTTP_VARIABLE, "").lower() in ("1", "true", "yes", "on")
 
 
-def _open_directory(path: Path, create: bool, token: GivenToken) -> Opened:
-    if token is not None:
+def _open_directory(path: Path, options: OpenOptions) -> Opened:
+    if options.token is not None:
         raise UsageError(
             f"{path} is a directory, which asks for no token",
             hint="leave the token out, or give the URL of a server",
         )
     from xetstore.cas.service import EmbeddedCas
 
-    cas = EmbeddedCas.open(path, create=create)
+    cas = EmbeddedCas.open(path, create=options.create)
     opened = Opened(cas, str(path), is_local=True)
     opened.closing.callback(cas.close)
     return opened
 
 
-def _open_repository(
-    where: str, token: GivenToken, transport: Transport, allow_http: bool, emit: Emit, closing: ExitStack
-) -> Opened:
+def _open_repository(where: str, options: OpenOptions, transport: Transport, closing: ExitStack) -> Opened:
     from xetstore.remote.http import HttpCas
     from xetstore.remote.hub import Hub
     from xetstore.remote.locators import HubLocator
@@ -198,7 +176,8 @@ def _open_repository(
         raise UsageError(
             f"{where[:200]} is a file or folder, and no store", hint=f"the store of it is {locator.at('')}"
         )
-    hub = Hub(token=_hub_token(token), transport=transport, emit=emit, allow_http=allow_http)
+    emit = options.on_event
+    hub = Hub(token=_hub_token(options.token), transport=transport, emit=emit)
     closing.callback(hub.close)
     cas = HttpCas(hub.cas_url(locator), tokens=hub.tokens(locator), transport=transport, emit=emit)
     closing.callback(cas.close)

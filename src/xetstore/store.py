@@ -15,7 +15,7 @@ from xetstore.errors import InterruptedCallError, NotPicklableError, UsageError,
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.opening import HUB_SCHEME, Opened, Way, open_cas
+from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Way, open_cas
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
@@ -124,7 +124,9 @@ class Store:
             if way is not None and not name.startswith("__"):
                 with _ARRIVING:
                     if "_opened" not in self.__dict__:
-                        store = Store(way.open(), limits=way.limits, on_event=way.emit)
+                        options = way.options
+                        opened = open_cas(way.location, options)
+                        store = Store(opened, limits=options.limits, on_event=options.on_event)
                         self.__dict__.update({**store.__dict__, "_way": way})
                 if name in self.__dict__:
                     return self.__dict__[name]
@@ -467,11 +469,12 @@ def open_store(
     Raises NotFoundError (missing, or not a store), AccessDeniedError, and UsageError for a newer format, for a token
     where none belongs, and for what names no store; for a repository what the Hub answers.
     """
-    opened = open_cas(
-        where, create=create, token=token, limits=limits, cache=cache, allow_http=allow_http, emit=on_event
+    options = OpenOptions(
+        create=create, token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event
     )
+    opened = open_cas(where, options)
     store = Store(opened, limits=limits, on_event=on_event)
-    store._way = Way.of(opened, token=token, limits=limits, cache=cache, allow_http=allow_http, emit=on_event)
+    store._way = Way.of(opened, options)
     return store
 
 

@@ -1,4 +1,10 @@
-"""The number of requests at a time: more of them as long as that brings more bytes per second."""
+"""The number of requests at a time: more of them as long as that brings more bytes per second.
+
+:class:`Climb` decides, for downloads and uploads alike. The two measure in different ways, and so are two classes:
+:class:`Goodput` counts the bytes of all fetches that arrive, because they arrive piece by piece; the slots of an upload
+(``upload/slots.py``) look at how fast each xorb was sent, because a xorb is acknowledged as a whole, and a xorb on its
+way is memory. The bytes of small files that wait (``download/batch.py``, ``Room``) are a bound, and are not measured.
+"""
 
 from __future__ import annotations
 

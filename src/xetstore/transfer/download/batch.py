@@ -30,7 +30,7 @@ SMALL_CHUNKS: Final = 4096
 """Nor do those of more chunks: it is eight times as many as a small file can have, unless it was made to be so."""
 
 
-class Held:
+class Room:
     """Room for the bytes of files that are not complete yet. Thread-safe."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -53,7 +53,7 @@ class Held:
 class Batch:
     """The small ``files`` of one answer. Thread-safe: fetch all ``parts``, each once, in any order.
 
-    ``write`` gets each file that is whole and right, and its bytes. Where there is no room in ``held``, a file is
+    ``write`` gets each file that is whole and right, and its bytes. Where there is no ``room``, a file is
     given up.
     """
 
@@ -62,11 +62,11 @@ class Batch:
         found: BatchReconstruction,
         requests: Sequence[FileRequest],
         context: Context,
-        held: Held,
+        room: Room,
         write: Callable[[FileRequest, memoryview], None],
     ) -> None:
         self._context = context
-        self._held = held
+        self._room = room
         self._write = write
         self._lock = threading.Lock()
         self.files, self.parts = _plan(found, {request.file: request for request in requests})
@@ -113,7 +113,7 @@ class Batch:
         file = self._at(position)
         with self._lock:
             if file.is_coming and file.buffer is None:
-                if self._held.take(file.size):
+                if self._room.take(file.size):
                     file.buffer = bytearray(file.size)
                 else:
                     file.is_coming = False
@@ -137,7 +137,7 @@ class Batch:
         with self._lock:
             buffer = file.give_up()
         if buffer is not None:
-            self._held.give_back(file.size)
+            self._room.give_back(file.size)
 
     def _share(self, part: Part, fetched_bytes: int) -> None:
         """Give each file its share of what a part took, by how much of it goes there: all shares add up to it."""

@@ -22,7 +22,7 @@ from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
-from xetstore.transfer.download.batch import Batch, Held
+from xetstore.transfer.download.batch import Batch, Room
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
@@ -98,7 +98,7 @@ class ManyFiles:
         self._destination = destination
         self._progress = progress
         held, share, large_share = _shares(self._context.limits, self._context.workers.at_a_time)
-        self._held = Held(held)
+        self._room = Room(held)
         self._downloader = downloader.within(share, self._context.workers.cancellation)
         self._large_downloader = downloader.within(large_share, self._context.workers.cancellation)
         self._large: deque[FileRequest] = deque()
@@ -151,7 +151,7 @@ class ManyFiles:
         if found is None:
             self._load_alone(files)
             return
-        batch = Batch(found, files, self._context, self._held, self._write)
+        batch = Batch(found, files, self._context, self._room, self._write)
         for request in batch.files:
             request.is_announced = True
             self._progress.total(request.size * len(request.places))
