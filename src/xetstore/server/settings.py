@@ -13,18 +13,13 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from xetstore.errors import NotFoundError, UsageError
+from xetstore.sizes import parse_size
 
 PREFIX: Final = "XETSTORE_"
 CONFIG_VARIABLE: Final = "XETSTORE_CONFIG"
 """Names the TOML file; the one variable with the prefix that is no setting itself."""
 
-_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|[KMGT]i?B)?")
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
-_SIZE_UNITS: Final = {
-    "B": 1,
-    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
-    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
-}
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _WHOLE: Final = re.compile(r"([0-9]{1,15})()")
 _NUMBER: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)()")
@@ -195,14 +190,18 @@ def _boolean(_: Field[Any], value: object, source: str) -> bool:
 
 def _number(knob: Field[Any], value: object, source: str) -> float:
     is_whole = _KINDS[knob.name] is int
+    pattern = _WHOLE if is_whole else _NUMBER
     units: Mapping[str, float] = {}
     wanted = "a whole number" if is_whole else "a number"
     if "bytes" in knob.name:
-        pattern, units, wanted = _SIZE, _SIZE_UNITS, "a size, such as 512MiB"
+        wanted = "a size, such as 512MiB"
+        if isinstance(value, str):
+            try:
+                value = parse_size(value)
+            except ValueError:
+                raise _refusal(source, value, wanted) from None
     elif knob.name.endswith("_seconds"):
         pattern, units, wanted = _DURATION, _DURATION_UNITS, "seconds, or a time such as 15m"
-    else:
-        pattern = _WHOLE if is_whole else _NUMBER
     if isinstance(value, str):
         match = pattern.fullmatch(value.strip())
         if match is None:
