@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xetstore.access.tenant import DedupDomain
-from xetstore.cas import EmbeddedCas, answers
-from xetstore.cas.answers import ANSWER_SECONDS
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.answers import ANSWER_SECONDS, OfferBounds, find_offer
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import xorb_key
 from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS
@@ -46,7 +46,12 @@ def first_chunk(sample: Sample) -> Hash:
     return Hash(sample.xorb.chunks.digest(0))
 
 
-def offered(cas: EmbeddedCas, *samples: Sample) -> list[Hash]:
+def offered(cas: EmbeddedCas, *samples: Sample, bounds: OfferBounds | None = None) -> list[Hash]:
+    if bounds is not None:
+        chunks = [first_chunk(sample) for sample in samples]
+        offer = find_offer(cas.index, cas.blobs, cas.footers, chunks, cas.tenant, bounds)
+        assert offer is not None
+        return [row.hash for row in offer.rows]
     answer = cas.find_chunks(*map(first_chunk, samples))
     assert answer is not None
     return [entry.hash for entry in answer.xorbs]
@@ -72,18 +77,16 @@ def test_the_newest_files_come_first(cas: EmbeddedCas) -> None:
     assert offered(cas, shared) == names([shared, *new, *middle, *old])
 
 
-def test_an_answer_is_bounded_in_xorbs(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_bounded_in_xorbs(cas: EmbeddedCas) -> None:
     samples = one_chunk_samples(12)
     put_file_of(cas, samples)
-    monkeypatch.setattr(answers, "MAX_ANSWER_XORBS", 5)
-    assert offered(cas, samples[0]) == names(samples[:5])
+    assert offered(cas, samples[0], bounds=OfferBounds(xorbs=5)) == names(samples[:5])
 
 
-def test_an_answer_is_bounded_in_chunks(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_bounded_in_chunks(cas: EmbeddedCas) -> None:
     samples = one_chunk_samples(12)
     put_file_of(cas, samples)
-    monkeypatch.setattr(answers, "MAX_ANSWER_CHUNKS", 3)
-    assert offered(cas, samples[0]) == names(samples[:3])
+    assert offered(cas, samples[0], bounds=OfferBounds(chunks=3)) == names(samples[:3])
 
 
 def test_a_chunk_inside_a_file_is_found_if_its_hash_is_eligible_and_else_not(cas: EmbeddedCas) -> None:
@@ -107,24 +110,22 @@ def test_what_a_file_was_put_with_is_offered_behind_what_it_is_made_of(cas: Embe
     assert offered(cas, first) == names([first, others[2], *others[:2], *others[3:]])
 
 
-def test_what_the_newest_version_of_a_file_was_put_with_is_offered_and_not_what_the_oldest_was(
-    cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
+def test_what_the_newest_version_of_a_file_was_put_with_is_offered_not_what_the_oldest_was(
+    cas: EmbeddedCas,
 ) -> None:
-    monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
-    monkeypatch.setattr(answers, "_MAX_USES", 3)
     first, *others = one_chunk_samples(8)
     for files in ([others[0]], [first], [others[1]], [others[2]], [others[3]], [first, others[4]], [others[5]]):
         put_file_of(cas, files)
-    assert offered(cas, first) == names([first, others[4], others[3], others[5]])
+    bounds = OfferBounds(neighbours=0, uses=3)
+    assert offered(cas, first, bounds=bounds) == names([first, others[4], others[3], others[5]])
 
 
-def test_what_a_file_was_put_with_is_bounded_in_chunks(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_file_was_put_with_is_bounded_in_chunks(cas: EmbeddedCas) -> None:
     samples = one_chunk_samples(9)
     for sample in samples:
         put_file_of(cas, [sample])
-    monkeypatch.setattr(answers, "MAX_ANSWER_NEIGHBOURS", 0)
-    monkeypatch.setattr(answers, "MAX_SIBLING_CHUNKS", 3)
-    assert offered(cas, samples[4]) == names([samples[4], samples[3], samples[5]])
+    bounds = OfferBounds(neighbours=0, sibling_chunks=3)
+    assert offered(cas, samples[4], bounds=bounds) == names([samples[4], samples[3], samples[5]])
 
 
 def test_what_others_put_is_no_sibling(cas: EmbeddedCas) -> None:
@@ -231,19 +232,15 @@ def test_in_place_of_a_damaged_xorb_others_that_hold_the_chunks_are_told(
         assert offer.known == 2
 
 
-def test_where_not_all_fit_the_chunks_that_were_asked_for_first_count_most(
-    cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_not_all_fit_the_chunks_that_were_asked_for_first_count_most(cas: EmbeddedCas) -> None:
     samples = one_chunk_samples(8)
     for sample in samples[:4]:
         upload(cas, sample)
     put_xorb_of(cas, *samples[4:])
-    monkeypatch.setattr(answers, "MAX_ANSWER_XORBS", 3)
-    assert offered(cas, *samples) == names(samples[:3])
-    monkeypatch.setattr(answers, "MAX_ANSWER_XORBS", 64)
-    monkeypatch.setattr(answers, "MAX_ANSWER_CHUNKS", 4)
+    assert offered(cas, *samples, bounds=OfferBounds(xorbs=3)) == names(samples[:3])
     # The xorb of four chunks has no room behind the first one; those of one chunk have.
-    assert offered(cas, samples[3], samples[7], samples[2], samples[1]) == names([samples[3], samples[2], samples[1]])
+    asked = samples[3], samples[7], samples[2], samples[1]
+    assert offered(cas, *asked, bounds=OfferBounds(chunks=4)) == names([samples[3], samples[2], samples[1]])
 
 
 def test_a_chunk_that_many_xorbs_hold_is_a_few_rows(cas: EmbeddedCas) -> None:

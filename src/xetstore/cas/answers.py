@@ -25,23 +25,33 @@ from xetstore.protocol.xorb import XorbInfo
 ANSWER_SECONDS: Final = 7 * 24 * 3600
 """The time for which a client may use an answer, and for which one key serves for answers."""
 
-MAX_ANSWER_XORBS: Final = 64
-MAX_ANSWER_CHUNKS: Final = 100_000
-MAX_SIBLING_CHUNKS: Final = 32_768
-"""Of these chunks, 2 GiB of content, how many are offered only for being of files that were put at the same time."""
 MAX_RECENT_CHUNKS: Final = 16_384
 """Of an answer to a query for something that is not known: 1 GiB of content, 0.8 MB. A session gets few of them."""
-MAX_ANSWER_NEIGHBOURS: Final = 4
-"""Of these xorbs, how many are offered only for having been uploaded next: good for small files, else a guess."""
 
-# Xorbs considered for one chunk, objects looked at for one answer, files that may add what else they are made of, and
-# uses of xorbs in files that were put before and after the newest of these.
+# Xorbs considered for one chunk, objects looked at for one answer, and files that may add what else they are made of.
 _MAX_HOLDERS: Final = 4
-_MAX_LOOKS: Final = 2 * MAX_ANSWER_XORBS
+_MAX_LOOKS: Final = 128
 _MAX_FILES: Final = 16
-_MAX_USES: Final = 256
 # Up to 40 chunks are looked for one by one: taking all hashes of a xorb apart takes as long as 40 searches.
 _FEW_CHUNKS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class OfferBounds:
+    """The most of an offer: xorbs, and their chunks.
+
+    ``sibling_chunks`` of these, 2 GiB of content, are only of files that were put at the same time, for which ``uses``
+    of xorbs are looked at; ``neighbours`` are xorbs that were uploaded next: good for small files, else a guess.
+    """
+
+    xorbs: int = 64
+    chunks: int = 100_000
+    sibling_chunks: int = 32_768
+    uses: int = 256
+    neighbours: int = 4
+
+
+BOUNDS: Final = OfferBounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,12 @@ class Offer:
 
 
 def find_offer(
-    index: Index, blobs: BlobStore, footers: FooterCache, chunks: Iterable[Hash], tenant: Tenant
+    index: Index,
+    blobs: BlobStore,
+    footers: FooterCache,
+    chunks: Iterable[Hash],
+    tenant: Tenant,
+    bounds: OfferBounds = BOUNDS,
 ) -> Offer | None:
     """The offer for chunks, or None if none of them is in the index of eligible chunks.
 
@@ -77,12 +92,12 @@ def find_offer(
     with index.snapshot() as reader:
         holders = reader.holders(keys.values(), tenant, most=_MAX_HOLDERS)
     candidates = {chunk: [*holders[key]] for chunk, key in keys.items() if key in holders}
-    answer = _Rows()
+    answer = _Rows(bounds)
     known = _take_holders(answer, candidates, index, blobs, footers)
     if not known:
         return None
     with index.snapshot() as reader:
-        for row in _companions(tuple(answer.by_id.values()), reader, tenant.namespace):
+        for row in _companions(tuple(answer.by_id.values()), reader, tenant.namespace, bounds):
             if not answer.take(row):
                 break
     return Offer(tuple(answer.by_id.values()), known)
@@ -94,7 +109,7 @@ def recent_offer(index: Index, tenant: Tenant) -> Offer | None:
         return None
     with index.snapshot() as reader:
         newest = reader.newest_file(tenant.namespace)
-        rows = () if newest is None else tuple(_siblings(newest, reader, tenant.namespace, MAX_RECENT_CHUNKS))
+        rows = () if newest is None else tuple(_siblings(newest, reader, tenant.namespace, MAX_RECENT_CHUNKS, BOUNDS))
     return Offer(rows, 0) if rows else None
 
 
@@ -103,24 +118,25 @@ def uploaded_offer(index: Index, tenant: Tenant, most_chunks: int) -> Offer | No
     if tenant.dedup is DedupDomain.OFF:
         return None
     with index.snapshot() as reader:
-        rows = reader.newest_held(tenant.namespace, MAX_ANSWER_XORBS)
+        rows = reader.newest_held(tenant.namespace, BOUNDS.xorbs)
     return Offer((rows[0], *_up_to(most_chunks - rows[0].chunk_count, rows[1:])), 0) if rows else None
 
 
 class _Rows:
     """The xorbs of an answer, within its bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: OfferBounds) -> None:
+        self._bounds = bounds
         self.by_id: dict[int, XorbRow] = {}
         self._chunks = 0
 
     @property
     def is_full(self) -> bool:
-        return len(self.by_id) >= MAX_ANSWER_XORBS
+        return len(self.by_id) >= self._bounds.xorbs
 
     def has_room_for(self, row: XorbRow) -> bool:
         """True for the first, however many chunks it has."""
-        return not self.is_full and (not self.by_id or self._chunks + row.chunk_count <= MAX_ANSWER_CHUNKS)
+        return not self.is_full and (not self.by_id or self._chunks + row.chunk_count <= self._bounds.chunks)
 
     def take(self, row: XorbRow) -> bool:
         """False if there is no room for it."""
@@ -173,21 +189,21 @@ def answer_with(
     return Shard(xorbs=tuple(entries.values())).keyed(key, int(now), int(now) + ANSWER_SECONDS)
 
 
-def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str) -> Iterable[XorbRow]:
+def _companions(found: Sequence[XorbRow], reader: Reader, namespace: str, bounds: OfferBounds) -> Iterable[XorbRow]:
     """The xorbs that go with these in files, those that the newest of the files was put with, and those stored next.
 
     A client that puts a file again puts the others again, too, and of some of them the index can find nothing.
     """
     ids = [row.id for row in found]
-    yield from reader.companions(ids, namespace, files=_MAX_FILES, xorbs=MAX_ANSWER_XORBS)
+    yield from reader.companions(ids, namespace, files=_MAX_FILES, xorbs=bounds.xorbs)
     if (newest := reader.newest_user(max(ids), namespace)) is not None:
-        yield from _siblings(newest, reader, namespace, MAX_SIBLING_CHUNKS)
-    yield from reader.held_after(max(ids), namespace, MAX_ANSWER_NEIGHBOURS)
+        yield from _siblings(newest, reader, namespace, bounds.sibling_chunks, bounds)
+    yield from reader.held_after(max(ids), namespace, bounds.neighbours)
 
 
-def _siblings(file_id: int, reader: Reader, namespace: str, most_chunks: int) -> Iterable[XorbRow]:
+def _siblings(file_id: int, reader: Reader, namespace: str, most_chunks: int, bounds: OfferBounds) -> Iterable[XorbRow]:
     """The xorbs of a file and of those that were put before and after it, at most ``most_chunks`` in all."""
-    return _up_to(most_chunks, reader.siblings(file_id, namespace, uses=_MAX_USES, xorbs=MAX_ANSWER_XORBS))
+    return _up_to(most_chunks, reader.siblings(file_id, namespace, uses=bounds.uses, xorbs=bounds.xorbs))
 
 
 def _up_to(most_chunks: int, rows: Iterable[XorbRow]) -> Iterable[XorbRow]:
