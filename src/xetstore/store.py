@@ -351,7 +351,7 @@ class Store:
         return view
 
     def interrupt(self) -> None:
-        """Let calls of other threads fail soon, with InterruptedCallError."""
+        """Let calls of other threads fail soon, with InterruptedCallError; also those :meth:`for_one_call`."""
         if self._is_one_call:
             self._open.cancel()
             return
