@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 
-.PHONY: setup demo check docs test quick soak bench bench-quick bench-growth bench-dedup fuzz clean
+.PHONY: setup demo check docs test quick coverage soak bench bench-quick bench-growth bench-dedup fuzz clean
 
 setup: .venv/installed
 
@@ -41,6 +41,10 @@ quick: setup
 	$(BIN)/pytest --numprocesses 2 --hypothesis-profile brief --quiet -m "not slow" \
 		tests/kernel tests/protocol tests/vectors tests/cas tests/access tests/blobs tests/platform/test_threads.py \
 		tests/test_architecture.py tests/test_conformance.py tests/test_docs.py tests/test_errors.py tests/test_prose.py
+
+# By hand: all tests, and the part of the code that they run. The floor is in pyproject.toml, and only rises.
+coverage: setup
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 # By hand: ten minutes of all kinds of clients at one server that is killed now and then.
 soak: setup
