@@ -6,7 +6,7 @@ import ast
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.around import AroundCas
 from tests.support.strategies import splitmix64
-from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError
-from xetstore.interfaces import ByteStream
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction, Term
+from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard
-from xetstore.records import FileRecord
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.upload.session import put_files
 
@@ -88,48 +86,18 @@ def cas() -> Iterator[EmbeddedCas]:
         yield cas
 
 
-class Liar:
+class Liar(AroundCas):
     """A Cas whose reconstructions are not so. With ``hashes`` it tells chunk hashes too, all of them right."""
 
     def __init__(self, cas: EmbeddedCas, lie: Callable[[Reconstruction], Reconstruction], *, hashes: bool) -> None:
-        self.cas, self.lie, self.hashes = cas, lie, hashes
-        self.queries, self.is_remote = cas.queries, cas.is_remote
+        super().__init__(cas)
+        self.lie, self.hashes = lie, hashes
 
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
     ) -> Reconstruction:
         told = self.lie(self.cas.reconstruct(file, start, end, hashes=hashes))
         return told if self.hashes else replace(told, term_hashes=None)
-
-    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
-        return self.cas.fetch_xorb(fetch)
-
-    def suspect(self, xorb: Hash) -> None:
-        self.cas.suspect(xorb)
-
-    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
-        return self.cas.reconstruct_many(files)
-
-    def find_chunks(self, *chunks: Hash) -> Shard | None:
-        return self.cas.find_chunks(*chunks)
-
-    def find_recent(self, most_chunks: int) -> Shard | None:
-        return None
-
-    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
-        return self.cas.put_xorb(xorb, body)
-
-    def put_shard(self, shard: Shard) -> bool:
-        return self.cas.put_shard(shard)
-
-    def stat(self, file: Hash) -> FileRecord:
-        return self.cas.stat(file)
-
-    def under(self, cancellation: Cancellation) -> Liar:
-        return self
-
-    def close(self) -> None:
-        self.cas.close()
 
 
 def lengths_moved(by: int) -> Callable[[Reconstruction], Reconstruction]:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from tests.support.around import AroundCas
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import ForbiddenError
 from xetstore.interfaces import ByteStream
-from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
+from xetstore.protocol.dedup import WIRE_QUERIES
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.protocol.shard import Shard
-from xetstore.records import FileRecord
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Body:
         pass
 
 
-class FaultyCas:
+class FaultyCas(AroundCas):
     """Counts bodies and bytes. The URLs of the first ``expired`` reconstructions are refused; ``hold()`` lets readers
     wait until their call is cancelled.
     """
@@ -83,25 +79,18 @@ class FaultyCas:
         send: Send = lambda _, _fetch, data: data,
         expired: int = 0,
     ) -> None:
-        self.cas, self.hashes, self.is_remote, self.tell, self.send, self.expired = (
-            cas,
-            hashes,
-            remote,
-            tell,
-            send,
-            expired,
-        )
-        self.tell_many = tell_many
+        super().__init__(cas)
+        self.is_remote = remote
+        if remote:
+            self.queries = WIRE_QUERIES
+        self.hashes, self.expired = hashes, expired
+        self.tell, self.tell_many, self.send = tell, tell_many, send
         self.lock = threading.Lock()
         self.told = self.bodies = self.sent = 0
         self.fetches: list[FetchRange] = []
         self.waiting = threading.Event()
         self._held = threading.Event()
         self._held.set()
-
-    @property
-    def queries(self) -> QueryRule:
-        return WIRE_QUERIES if self.is_remote else self.cas.queries
 
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
@@ -111,9 +100,6 @@ class FaultyCas:
         told = self.tell(number, self.cas.reconstruct(file, start, end, hashes=hashes))
         told = told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
         return told if self.hashes else replace(told, term_hashes=None)
-
-    def suspect(self, xorb: Hash) -> None:
-        self.cas.suspect(xorb)
 
     def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         with self.lock:
@@ -151,26 +137,8 @@ class FaultyCas:
             while not self._held.wait(0.005):
                 call.check()
 
-    def find_chunks(self, *chunks: Hash) -> Shard | None:
-        return self.cas.find_chunks(*chunks)
-
-    def find_recent(self, most_chunks: int) -> Shard | None:
-        return None
-
-    def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
-        return self.cas.put_xorb(xorb, body)
-
-    def put_shard(self, shard: Shard) -> bool:
-        return self.cas.put_shard(shard)
-
-    def stat(self, file: Hash) -> FileRecord:
-        return self.cas.stat(file)
-
     def under(self, cancellation: Cancellation) -> Any:
         return _Under(self, cancellation)
-
-    def close(self) -> None:
-        self.cas.close()
 
 
 class _Under:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tests.support.around import AroundCas
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import InterruptedCallError
-from xetstore.interfaces import ByteStream
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.records import FileRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -24,11 +22,11 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 60
 
 
-class WatchedCas:
+class WatchedCas(AroundCas):
     """``before`` is called with the name of a verb before it is done, in the thread that calls it; it may raise."""
 
     def __init__(self, cas: EmbeddedCas, queries: QueryRule | None = None) -> None:
-        self.cas = cas
+        super().__init__(cas)
         # The index of an embedded store knows more chunks than a server tells of.
         self.queries = queries or replace(WIRE_QUERIES, modulus=64, spacing_chunks=0)
         self.is_remote = True
@@ -48,28 +46,11 @@ class WatchedCas:
     def registered(self) -> list[Hash]:
         return [file.hash for shard in self.shards for file in shard.files]
 
-    def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
-    ) -> Reconstruction:
-        return self.cas.reconstruct(file, start, end, hashes=hashes)
-
-    def suspect(self, xorb: Hash) -> None:
-        self.cas.suspect(xorb)
-
-    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
-        return self.cas.reconstruct_many(files)
-
-    def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
-        return self.cas.fetch_xorb(fetch)
-
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         self.asked += chunks
         self.questions += 1
         self.before("find_chunks")
         return self.cas.find_chunks(*chunks)
-
-    def find_recent(self, most_chunks: int) -> Shard | None:
-        return None
 
     def put_xorb(self, xorb: Hash, body: Buffer) -> bool:
         self.before("put_xorb")
@@ -83,17 +64,11 @@ class WatchedCas:
         self.shards.append(shard)
         return is_new
 
-    def stat(self, file: Hash) -> FileRecord:
-        return self.cas.stat(file)
-
     def under(self, cancellation: Cancellation) -> WatchedCas:
         """The same: the calls of all are interrupted with those of one."""
         self.calls.append(cancellation)
         cancellation.on_cancel(self._interrupted.set)
         return self
-
-    def close(self) -> None:
-        self.cas.close()
 
     @contextmanager
     def settled(self) -> Iterator[None]:
