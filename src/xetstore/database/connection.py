@@ -32,10 +32,10 @@ _PARAMETER: Final = re.compile(r":(\w+)")
 class Dialect:
     """The words of one engine.
 
-    ``types`` are those of a migration: ``row_id``, ``bytes``, ``double``, and ``clustered`` behind a table whose rows
-    lie in the order of its key. ``numbers`` is the table of the numbers in parameter ``{}``, which ``number_list``
-    gives a value. ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``. ``has_table`` is a query
-    that finds a row if there is a table ``:name``.
+    ``types`` are those of a migration: ``row_id``, ``number``, ``bytes``, ``double``, and ``clustered`` behind a table
+    whose rows lie in the order of its key. ``numbers`` is the table of the numbers in parameter ``{}``, which
+    ``number_list`` gives a value. ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``.
+    ``has_table`` is a query that finds a row if there is a table ``:name``.
     """
 
     name: str

@@ -97,7 +97,7 @@ class _Work:
                     yield call
 
     def finished(self) -> None:
-        """Count a call that is done."""
+        """Count a call that is done, or was not taken."""
         with self.turn:
             self.unfinished -= 1
 
@@ -156,15 +156,15 @@ class Threads(Executor):
             work.unfinished += 1
             is_short = work.unfinished > work.threads < self._most
             work.threads += is_short
-        if is_short:
-            self._add_thread(work)
-        with work.turn:
-            try:
+        try:
+            if is_short:
+                self._add_thread(work)
+            with work.turn:
                 self._require_open()
                 work.calls.put(call)
-            except BaseException:
-                work.unfinished -= 1
-                raise
+        except BaseException:
+            work.finished()
+            raise
         return call.future
 
     def _require_open(self) -> None:
@@ -185,9 +185,8 @@ class Threads(Executor):
                 self._paused_until = time.monotonic() + PAUSE_SECONDS
             with work.turn:
                 work.threads -= 1
-                if is_refused and self._threads:
-                    return
-                work.unfinished -= 1
+            if is_refused and self._threads:
+                return
             raise
         self._threads.append(thread)
         _workers.add(thread)
