@@ -11,7 +11,7 @@ setup: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xetstore needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable '.[server,fs]' --group dev
+	$(BIN)/pip install --quiet --editable '.[server,fs,s3,postgres]' --group dev
 	touch $@
 
 demo: setup
