@@ -25,6 +25,7 @@ from tests.support.live import PATIENCE_SECONDS, Response, ServerProcess, until
 from tests.support.stored import scattered
 from xetstore.cli.main import cli
 from xetstore.protocol.reconstruction import Reconstruction
+from xetstore.server.app import ROUTES
 from xetstore.server.settings import PREFIX, ServerSettings, flag_of, load_settings
 from xetstore.testing.samples import Sample
 
@@ -142,6 +143,61 @@ def test_the_image_runs_as_nobody_special_and_tells_whether_it_is_ready() -> Non
     for source in copied:
         assert (ROOT / source).exists()
         assert f"!{source}" in ignored
+
+
+# A cluster
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    return list(yaml.safe_load_all((DEPLOY / "cluster" / name).read_text()))
+
+
+def test_the_replicas_of_the_compose_file_are_one_store_behind_nginx() -> None:
+    [compose] = documents("compose.yaml")
+    services = compose["services"]
+    replicas = {name: service for name, service in services.items() if service.get("image") == "xetstore"}
+    upstreams = re.findall(r"^    server (\S+):8080", (DEPLOY / "cluster" / "nginx.conf").read_text(), re.MULTILINE)
+    assert sorted(replicas) == sorted(upstreams) == ["xetstore-1", "xetstore-2"]
+    assert services["nginx"]["ports"] == ["127.0.0.1:8080:80"], "tokens pass in clear: on this machine only"
+    [network] = compose["networks"]["default"]["ipam"]["config"]
+    for replica in replicas.values():
+        assert "ports" not in replica
+        settings = load_settings({}, {k: v for k, v in replica["environment"].items() if k.startswith(PREFIX)}, None)
+        assert settings.trusted_proxies == (network["subnet"],)
+        assert int(replica["stop_grace_period"].removesuffix("s")) > settings.drain_seconds + 5
+        build = DEPLOY / "cluster" / replica["build"]["context"]
+        assert (build / replica["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
+        assert set(replica["depends_on"]) <= set(services)
+    assert {word.partition(":")[0] for service in services.values() for word in service.get("volumes", ())} == {
+        "./store.toml", "./nginx.conf", "./s3.json", *compose["volumes"]
+    }  # fmt: skip
+
+
+def test_the_manifests_roll_out_without_a_moment_in_which_no_replica_answers() -> None:
+    parts = {document["kind"]: document for document in documents("kubernetes.yaml")}
+    spec = parts["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    [container] = pod["containers"]
+    settings = load_settings({}, {entry["name"]: entry["value"] for entry in container["env"]}, None)
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert 0 < parts["PodDisruptionBudget"]["spec"]["minAvailable"] < spec["replicas"]
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause + settings.drain_seconds + 5
+    assert pod["enableServiceLinks"] is False
+    routes = {route.template for route in ROUTES}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] in routes
+    assert container["livenessProbe"]["httpGet"]["path"] != "/health/ready", "a database that is away restarts nothing"
+    [port] = container["ports"]
+    assert port["containerPort"] == settings.port
+    assert {parts[kind]["spec"]["selector"]["app.kubernetes.io/name"] for kind in ("Service",)} == {"xetstore"}
+    for selected in (spec["selector"], parts["PodDisruptionBudget"]["spec"]["selector"]):
+        assert selected["matchLabels"] == spec["template"]["metadata"]["labels"]
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+    assert container["args"][1] == "/etc/xetstore/store.toml"
+    assert list(parts["ConfigMap"]["data"]) == ["store.toml"]
 
 
 def test_the_readme_speaks_of_settings_and_files_that_exist() -> None:

@@ -27,6 +27,7 @@ from xetstore.server.ops.connection_limit import ConnectionLimit
 from xetstore.server.ops.limits import ServerLimits
 from xetstore.server.ops.logs import logging_to
 from xetstore.server.ops.metrics import Metrics
+from xetstore.server.ops.peers import Peers
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
 
@@ -113,7 +114,7 @@ def make_connection_limit(settings: ServerSettings) -> ConnectionLimit:
             most,
             settings.max_connections,
         )
-    return ConnectionLimit(most, settings.max_connections_per_address)
+    return ConnectionLimit(most, settings.max_connections_per_address, peers=Peers(settings.trusted_proxies))
 
 
 def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:

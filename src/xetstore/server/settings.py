@@ -75,7 +75,7 @@ class ServerSettings:
     rate_per_address: float = _setting(4000.0, "Requests a second of one address; 0 is no limit.")
     burst_seconds: float = _setting(10.0, "How many seconds' worth of requests may come at once.")
     max_connections: int = _setting(2000, "Connections at once.", at_least=1)
-    max_connections_per_address: int = _setting(500, "Connections of one address, a proxy's here apart.", at_least=1)
+    max_connections_per_address: int = _setting(500, "Connections of one address, a proxy's apart.", at_least=1)
     header_timeout_seconds: float = _setting(10.0, "How long the head of a request may take.", at_least=0.01)
     stall_seconds: float = _setting(30.0, "How long a body may stand still.", at_least=0.01)
     keep_alive_seconds: int = _setting(75, "How long an idle connection is kept.")
@@ -84,6 +84,9 @@ class ServerSettings:
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "What is logged.")
     status: Literal["local", "open", "token"] = _setting(
         "local", "Who sees the status page and /metrics: this machine, anyone, an admin token."
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (), "Networks of proxies whose X-Forwarded-For is believed, with commas; this machine always is."
     )
 
     def __post_init__(self) -> None:
@@ -153,6 +156,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_together(settings: ServerSettings) -> None:
+    for proxy in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            raise UsageError(f"trusted_proxies: {error}", hint="name an address or a network: 10.1.0.0/16") from None
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise UsageError("tls_cert and tls_key go together: one of them is missing")
     if is_loopback(settings.host):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tenant import DedupDomain
@@ -15,12 +15,12 @@ from xetstore.access.tokens import Caller, Scope
 from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.ops.first_queries import FirstQueries
+from xetstore.server.ops.peers import Peers
 from xetstore.server.ops.suspects import Suspects
 from xetstore.server.settings import is_loopback
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import Scope as ConnectionScope
 
     from xetstore.access.signed_urls import UrlSigner
     from xetstore.access.tokens import TokenAuthority
@@ -63,6 +63,11 @@ class Site:
     suspects: Suspects = field(default_factory=Suspects)
     first_queries: FirstQueries = field(default_factory=FirstQueries)
     _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def peers(self) -> Peers:
+        """The proxies that are believed."""
+        return Peers(self.settings.trusted_proxies)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """The caller of a request that needs ``scope``; also counts it against the rate of its token.
@@ -177,29 +182,3 @@ def names_loopback(host: str | None) -> bool:
     """True if a Host header names this machine as only itself can: localhost, 127.0.0.0/8 or ::1."""
     found = _HOST.fullmatch(host or "")
     return found is not None and is_loopback(found["name"].lower().strip("[]"))
-
-
-def peer_address(scope: ConnectionScope) -> str:
-    """The IP address at the other end of the connection."""
-    client = scope.get("client")
-    # On a socket for both, an IPv4 address is written as an IPv6 one.
-    return str(client[0]).removeprefix("::ffff:") if client else "127.0.0.1"
-
-
-def peer_key(scope: ConnectionScope, forwarded_for: bytes | None) -> str:
-    """By what the requests of one client are counted: its address, of which an IPv6 network is one.
-
-    A proxy on this machine speaks for many. It puts the address it was called from last in X-Forwarded-For.
-    """
-    address = peer_address(scope)
-    if forwarded_for and is_loopback(address):
-        address = forwarded_for.rpartition(b",")[2].strip().decode("latin-1")
-    elif ":" not in address or is_loopback(address):
-        return address
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))

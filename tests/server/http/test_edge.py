@@ -31,7 +31,7 @@ from xetstore.errors import (
 from xetstore.server.http.bodies import read_body
 from xetstore.server.http.edge import Edge, new_request_id, printable
 from xetstore.server.http.router import Handler, Route
-from xetstore.server.site import Site, peer_key, site_of
+from xetstore.server.site import Site, site_of
 
 BODY_BYTES = 64 << 20
 """What a client sends as a xorb, before it looks at the answer, if it is one of those that do not look before."""
@@ -444,14 +444,14 @@ def test_clients_behind_a_proxy_on_this_machine_are_counted_apart(cas: EmbeddedC
         assert status("192.0.2.9, 192.0.2.2") == 429, "what the client itself says does not count"
 
 
-def test_an_ipv6_network_is_one_client() -> None:
-    def key(address: str, forwarded_for: bytes | None = None) -> str:
-        return peer_key({"client": (address, 1)}, forwarded_for)
+def test_clients_behind_a_proxy_elsewhere_are_counted_apart_if_it_is_trusted(cas: EmbeddedCas) -> None:
+    with edge_with(cas, rate_per_address=0.01, burst_seconds=100, trusted_proxies=("192.0.2.0/24",)) as server:
 
-    assert key("2001:db8::1") == key("2001:db8::2:3:4:5") != key("2001:db8:0:1::1")
-    assert key("::ffff:192.0.2.1") == key("127.0.0.1", b" 10.0.0.1 ,192.0.2.1") != key("192.0.2.2")
-    assert key("192.0.2.1", b"10.0.0.1") == "192.0.2.1", "others than a proxy of ours are not believed"
-    assert key("127.0.0.1", b"nonsense") == key("127.0.0.1", b"\xff")
+        def status(forwarded_for: str) -> int:
+            return server.request("GET", "/echo", headers={"X-Forwarded-For": forwarded_for}).status
+
+        assert [status("198.51.100.1, 192.0.2.7"), status("198.51.100.2, 192.0.2.7")] == [200, 200]
+        assert status("203.0.113.9, 198.51.100.2, 192.0.2.8") == 429, "the last one that is no proxy counts"
 
 
 # Logs and metrics

@@ -37,8 +37,8 @@ from xetstore.server.http.framing import RefusedHeadError, body_bytes
 from xetstore.server.http.receiving import BODY_SOURCE, LEAST_BYTES, BodySource
 from xetstore.server.ops.connection_limit import ConnectionLimit
 from xetstore.server.ops.limits import PROGRESS_BYTES
+from xetstore.server.ops.peers import address_of
 from xetstore.server.settings import ServerSettings
-from xetstore.server.site import peer_key
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """Most bytes that the request line and the headers of one request may have together."""
@@ -95,7 +95,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find a place for the connection, and give it time for a first request."""
         super().connection_made(cast("asyncio.Transport", transport))
-        if self.connection_limit.take(self, peer_key({"client": self.client}, None)):
+        if self.connection_limit.take(self, address_of({"client": self.client})):
             self._expect_head()
         else:
             # Closed at once: lingering is what a server that is full has no room for.

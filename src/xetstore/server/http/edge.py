@@ -24,7 +24,7 @@ from xetstore.server.http.problems import MethodNotAllowedError, NoSuchPathError
 from xetstore.server.http.receiving import BODY_SOURCE
 from xetstore.server.http.router import Miss, Route, Routes
 from xetstore.server.ops.logs import Entry
-from xetstore.server.site import peer_address, peer_key
+from xetstore.server.ops.peers import address_of
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -99,6 +99,10 @@ class Edge:
         )
         return miss.error.http_status, head, body
 
+    def client(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+        """The client by whose address a request is counted."""
+        return self.site.peers.key(address_of(scope), headers.get(b"x-forwarded-for"))
+
     def _miss_at_once(self, scope: dict[str, Any], headers: Mapping[bytes, bytes]) -> tuple[Route, Miss] | None:
         """A miss that was counted against the limits, and its route."""
         state = scope.setdefault("state", {})
@@ -109,7 +113,7 @@ class Edge:
         miss = route.miss_at_once(Request(scope))
         if miss is None:
             return None
-        limits = [(self.site.limits.addresses, peer_key(scope, headers.get(b"x-forwarded-for")))]
+        limits = [(self.site.limits.addresses, self.client(scope, headers))]
         if self.site.authority is not None:
             limits.append((self.site.limits.tokens, miss.caller.token_id))
         if not all(buckets.has_room(key) for buckets, key in limits):
@@ -188,7 +192,7 @@ class _Exchange:
         await response(scope, self.receive, self.send)
 
     def _admit(self) -> None:
-        address = self._scope["state"]["address"] = peer_key(self._scope, self._headers.get(b"x-forwarded-for"))
+        address = self._scope["state"]["address"] = self._edge.client(self._scope, self._headers)
         try:
             self._edge.site.limits.addresses.admit(address)
         except TooManyRequestsError:
@@ -302,7 +306,7 @@ def record(
         "request_id": request_id,
         "namespace": caller.namespace if caller else "-",
         "token_id": caller.token_id if caller else "-",
-        "peer": peer_address(scope),
+        "peer": address_of(scope),
         "user_agent": printable(headers.get(b"user-agent", b"-"), 128),
     }
     _access_log.handle(Entry(_access_log.name, _ACCESS_LINE, fields))

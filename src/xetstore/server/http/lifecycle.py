@@ -22,6 +22,7 @@ from xetstore.platform.threads import start_thread
 from xetstore.server.http.connection import Connection, connection_class
 from xetstore.server.http.sockets import ACCEPTED_AT_ONCE, BACKLOG
 from xetstore.server.ops.connection_limit import ConnectionLimit
+from xetstore.server.ops.peers import Peers
 from xetstore.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ def make_server(
     With ``context`` it speaks TLS.
     """
     if connection_limit is None:
-        connection_limit = ConnectionLimit(settings.max_connections, settings.max_connections_per_address)
+        connection_limit = ConnectionLimit(
+            settings.max_connections, settings.max_connections_per_address, peers=Peers(settings.trusted_proxies)
+        )
     config = uvicorn.Config(
         app,
         http=connection_class(settings, connection_limit),

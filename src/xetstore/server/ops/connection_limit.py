@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
-PROXY_ADDRESSES: Final = frozenset({"127.0.0.1", "::1"})
-"""A proxy on this machine calls from one of these, and speaks for many: its connections count for no one address."""
+from xetstore.server.ops.peers import Peers, network_of
 
 Event = Literal["idle_closed", "refused", "refused_address"]
 """A connection was closed to make room; one was refused because all places, or all of its address, are in use."""
@@ -28,13 +27,21 @@ class Place(Protocol):
 class ConnectionLimit:
     """The connections of one server, at most ``most`` and ``most_per_address`` of one address. One event loop's.
 
-    ``told`` is called with what happened.
+    ``told`` is called with what happened. A proxy speaks for many: its connections count for no one address.
     """
 
-    def __init__(self, most: int, most_per_address: int, told: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        most: int,
+        most_per_address: int,
+        told: Callable[[Event], None] = lambda _: None,
+        *,
+        peers: Peers | None = None,
+    ) -> None:
         self.most = most
         self.told = told
         self._most_per_address = most_per_address
+        self._peers = peers or Peers()
         # None for those of a proxy.
         self._address_of: dict[Place, str | None] = {}
         self._count_of: Counter[str] = Counter()
@@ -51,7 +58,7 @@ class ConnectionLimit:
 
     def take(self, place: Place, address: str) -> bool:
         """Take a place for a new connection, which is idle; False if there is none."""
-        key = None if address in PROXY_ADDRESSES else address
+        key = None if self._peers.is_proxy(address) else network_of(address)
         if key is not None and self._count_of[key] >= self._most_per_address and not self._make_room(key):
             self.told("refused_address")
             return False

@@ -16,8 +16,9 @@ from xetstore.access.tokens import Scope
 from xetstore.errors import AccessDeniedError
 from xetstore.platform.threads import Threads
 from xetstore.server.ops.metrics import CONTENT_TYPE
+from xetstore.server.ops.peers import address_of
 from xetstore.server.settings import is_loopback
-from xetstore.server.site import names_loopback, peer_address, site_of
+from xetstore.server.site import names_loopback, site_of
 from xetstore.server.web.page import CONTENT_POLICY, render
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _require_insight(request: Request) -> None:
 
 def _is_local(request: Request) -> bool:
     """True if a client on this machine asks directly: no proxy for another, no page in a browser."""
-    if not is_loopback(peer_address(request.scope)):
+    if not is_loopback(address_of(request.scope)):
         return False
     headers = request.headers
     is_forwarded = "x-forwarded-for" in headers or "forwarded" in headers
