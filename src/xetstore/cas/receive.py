@@ -107,7 +107,6 @@ class XorbReceiver:
     def _store(self, new: NewObject, info: XorbInfo) -> bool:
         """Make what was received an object, and register it."""
         new.write(with_checksums(info.serialize_footer(), self._verifier.checksums))
-        new.commit()
         now, generation = self._now(), self._generation
 
         def add(writer: Writer, damaged: XorbRow | None) -> tuple[bool, XorbRow]:
@@ -116,7 +115,12 @@ class XorbReceiver:
             return is_new or is_healed, writer.xorbs([self._xorb])[self._xorb]
 
         is_new, counts = register(
-            xorb_key(self._xorb, generation), add, damaged=self._row, blobs=self._blobs, index=self._index
+            xorb_key(self._xorb, generation),
+            new.commit,
+            add,
+            damaged=self._row,
+            blobs=self._blobs,
+            index=self._index,
         )
         if counts:
             self._footers.remember(info, generation)

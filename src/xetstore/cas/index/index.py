@@ -59,7 +59,7 @@ class Index:
         """Run ``work`` in a transaction; what it returned, once that is durable.
 
         It may be run more than once, because another writer was in the way: so it does nothing but ask and change by
-        its Writer, and waits for no network and no file. Raises as :meth:`transaction`, and what ``work`` raises, upon
+        its Writer, and waits for no network and no file. Raises as :meth:`transaction`, and as ``work`` does, upon
         which nothing was changed.
         """
         with self.transaction(patience_seconds=patience_seconds) as writer:
