@@ -21,7 +21,7 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 class Credentials:
     """The key of an S3 store; ``token`` belongs to keys that were lent for a while."""
 
-    access_key: str
+    access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
 
