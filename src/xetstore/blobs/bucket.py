@@ -147,7 +147,7 @@ class BucketBlobStore:
         return self._list(prefix.rpartition("/")[0], prefix, after)
 
     def sweep(self, older_than_seconds: float = UNFINISHED_SECONDS) -> int:
-        """Abort the uploads of this place that began so long ago and were never completed; how many these were.
+        """Abort the uploads of this place that began so long ago and were never completed; the number of these.
 
         Of a store that signs with keys of its own: there is none to sweep elsewhere, and 0 is the answer. Raises
         AccessDeniedError or UnavailableError.
