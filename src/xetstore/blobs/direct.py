@@ -64,6 +64,11 @@ class RangeUrls:
         headers = {"range": f"bytes={start}-{end - 1}"}
         return self._bucket.sign("GET", self._prefix + key, seconds=seconds, headers=headers, now=now)
 
+    @property
+    def url_bytes(self) -> int:
+        """The length of a URL, of a key of 100 bytes."""
+        return len(self.sign("x" * 100, 0, 1 << 26, seconds=_PROBE_SECONDS))
+
     def fault(self, key: str, certificates: str | None = None) -> str | None:
         """The reason why a store is not to be trusted with such URLs, or None. Asks for the object of a probe.
 

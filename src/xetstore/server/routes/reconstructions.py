@@ -118,7 +118,11 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
     return await _answer(
         request,
         lambda most: encode(_reconstruct(cas, file, wanted, hashes=hashes, most=most)),
-        lambda: memory_of(cas.count_terms(file, *_span(cas, file, wanted), enough=enough_terms(site)), hashes=hashes),
+        lambda: memory_of(
+            cas.count_terms(file, *_span(cas, file, wanted), enough=enough_terms(site)),
+            hashes=hashes,
+            url_bytes=0 if site.direct is None else site.direct.url_bytes,
+        ),
         question,
         gzip=gzip,
         small=SMALL if hashes else SMALL_WITHOUT_HASHES,
@@ -134,7 +138,11 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
     return await _answer(
         request,
         lambda most: cas.reconstruct_many(files, most=most).with_urls(url_of, 1).to_json(),
-        lambda: memory_of(cas.count_terms_of(files, enough=enough_terms(site)), hashes=False),
+        lambda: memory_of(
+            cas.count_terms_of(files, enough=enough_terms(site)),
+            hashes=False,
+            url_bytes=0 if site.direct is None else site.direct.url_bytes,
+        ),
         batch_question(files),
         gzip=_accepts_gzip(request),
         small=SMALL_WITHOUT_HASHES,
