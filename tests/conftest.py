@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import seaweed as s3_server
 from xetstore.testing import FakeClock
 
 for name, examples in {"brief": 20, "usual": 200, "long": 200_000}.items():
@@ -48,6 +49,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("hypothesis_profile") == "long":
         for item in items:
             item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[s3_server.Seaweed]:
+    """A real S3 server, SeaweedFS: started once, if a test asks for it. A test that kills it starts it again."""
+    with s3_server.running() as server:
+        yield server
 
 
 @pytest.fixture

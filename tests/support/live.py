@@ -28,6 +28,7 @@ from starlette.types import ASGIApp
 
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
+from xetstore.blobs.direct import RangeUrls
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import DrainingServer, make_server
@@ -186,6 +187,7 @@ def live_server(
     authority: TokenAuthority | None = None,
     clock: Callable[[], float] = time.time,
     app: Callable[[Site], ASGIApp] | None = None,
+    direct: RangeUrls | None = None,
     **settings: Any,
 ) -> Iterator[LiveServer]:
     """A server over ``cas`` with these settings, on a free port unless they name one.
@@ -198,7 +200,7 @@ def live_server(
         keys = keys or KeyRing.open(Path(folder, "access"), clock=clock)
         if chosen.auth == "tokens":
             authority = authority or TokenAuthority(keys, clock)
-        site = make_site(cas, chosen, keys=keys, authority=authority, clock=clock)
+        site = make_site(cas, chosen, keys=keys, authority=authority, clock=clock, direct=direct)
         with served((app or create_app)(site), chosen, site.draining) as (url, server):
             yield LiveServer(url, site, authority, server)
 

@@ -1,1 +1,1 @@
-"""Objects by key: one contract, kept in a directory or in memory."""
+"""Objects by key: one contract, kept in a directory, in memory, or in a bucket of an object store."""

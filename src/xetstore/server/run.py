@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.access.keys import KeyRing
 from xetstore.access.secrets import FileSecrets
@@ -19,7 +19,7 @@ from xetstore.access.tenant import DEFAULT_NAMESPACE
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import UnauthenticatedError
+from xetstore.errors import UnauthenticatedError, UsageError
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -30,6 +30,9 @@ from xetstore.server.ops.metrics import Metrics
 from xetstore.server.ops.peers import Peers
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
+
+if TYPE_CHECKING:
+    from xetstore.blobs.direct import RangeUrls
 
 ADMIN_TOKEN_FILE: Final = "admin-token"
 ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
@@ -91,8 +94,16 @@ def make_site(
     keys: KeyRing,
     authority: TokenAuthority | None,
     clock: Callable[[], float] = time.time,
+    direct: RangeUrls | None = None,
 ) -> Site:
-    """Make what the handlers of a server need. ``clock`` gives unix seconds."""
+    """Make what the handlers of a server need. ``clock`` gives unix seconds.
+
+    ``direct`` are the URLs of the object store. Raises UsageError without them where the settings ask for such URLs.
+    """
+    if settings.xorb_urls == "direct" and direct is None:
+        raise UsageError(
+            "xorb_urls direct is for a store whose objects are in S3", hint="use signed, or --objects s3://bucket"
+        )
     return Site(
         cas=cas,
         authority=authority,
@@ -101,6 +112,7 @@ def make_site(
         limits=ServerLimits(settings),
         metrics=Metrics(version("xetstore")),
         clock=clock,
+        direct=direct if settings.xorb_urls == "direct" else None,
     )
 
 

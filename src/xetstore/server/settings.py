@@ -50,8 +50,8 @@ class ServerSettings:
     tls_cert: str | None = _setting(None, "The certificate, with its chain, as a PEM file.")
     tls_key: str | None = _setting(None, "The key of the certificate, as a PEM file.")
     auth: Literal["tokens", "none"] = _setting("tokens", "Ask for tokens, or for none: on this machine only.")
-    xorb_urls: Literal["signed", "edge"] = _setting(
-        "signed", "URLs of xorbs: signed, or plain ones that need a token or a proxy that asks."
+    xorb_urls: Literal["signed", "edge", "direct"] = _setting(
+        "signed", "URLs of xorbs: signed, plain ones that need a token or a proxy that asks, or of the object store."
     )
     url_ttl_seconds: int = _setting(900, "How long a signed URL is valid.", at_least=10, at_most=86400)
     dedup: Literal["store", "namespace", "off"] = _setting("store", "Who shares chunks: all, each namespace, none.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from xetstore.access.signed_urls import UrlSigner
     from xetstore.access.tokens import TokenAuthority
+    from xetstore.blobs.direct import RangeUrls
     from xetstore.cas.service import EmbeddedCas
     from xetstore.server.ops.budgets import Holders
     from xetstore.server.ops.limits import ServerLimits
@@ -50,6 +51,7 @@ class Site:
     """One server: the store behind it, who may call, the limits. ``authority`` is None where no token is asked for.
 
     ``clock`` gives unix seconds. ``draining`` is set once the server is told to stop: it is not ready any more.
+    ``direct`` signs URLs of the object store, where clients read xorbs from that (``xorb_urls`` is direct).
     """
 
     cas: EmbeddedCas
@@ -62,6 +64,7 @@ class Site:
     draining: threading.Event = field(default_factory=threading.Event)
     suspects: Suspects = field(default_factory=Suspects)
     first_queries: FirstQueries = field(default_factory=FirstQueries)
+    direct: RangeUrls | None = None
     _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

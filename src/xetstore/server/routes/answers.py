@@ -33,6 +33,8 @@ TERM_BYTES: Final = 480
 """Memory for each term of a reconstruction, measured; 131 of these are JSON."""
 RANGE_BYTES: Final = 2200
 """Memory for each range with a URL of its own, measured; some 500 of these are JSON."""
+USUAL_URL_BYTES: Final = 600
+"""URLs that are no longer are in this. Each byte more is there twice; a session token may be 1,200 bytes of a URL."""
 HASH_BYTES: Final = 80
 """Memory for each chunk hash: packed, and in JSON."""
 _RANGES_OF_A_XORB: Final = 4096
@@ -87,10 +89,11 @@ class LargeAnswer(Response):
             await answer(scope, receive, send)
 
 
-def memory_of(count: TermCount, *, hashes: bool) -> int:
-    """The memory that a reconstruction takes at most."""
+def memory_of(count: TermCount, *, hashes: bool, url_bytes: int = 0) -> int:
+    """The memory that a reconstruction takes at most, with URLs of ``url_bytes``."""
     ranges = min(count.terms, count.xorbs * _RANGES_OF_A_XORB)
-    return count.terms * TERM_BYTES + ranges * RANGE_BYTES + count.chunks * HASH_BYTES * hashes
+    range_bytes = RANGE_BYTES + 2 * max(0, url_bytes - USUAL_URL_BYTES)
+    return count.terms * TERM_BYTES + ranges * range_bytes + count.chunks * HASH_BYTES * hashes
 
 
 def enough_terms(site: Site) -> int:

@@ -13,6 +13,7 @@ import msgspec
 from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
+from xetstore.cas.layout import parse_object_name, xorb_key
 from xetstore.errors import RangeError, TooLargeError, UsageError
 from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
 from xetstore.protocol.hashes import Hash
@@ -34,6 +35,7 @@ from xetstore.server.threads import in_thread
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from xetstore.blobs.direct import RangeUrls
     from xetstore.cas.index import TermCount
     from xetstore.cas.service import EmbeddedCas
 
@@ -64,9 +66,11 @@ async def get_v1(request: Request) -> Response:
 
 
 async def get_v2(request: Request) -> Response:
-    """GET /v2/reconstructions/{hash}: the same, the ranges of a xorb together under one URL."""
-    url_of = _url_maker(site_of(request), request)
-    return await _reconstruction(request, lambda found: found.with_urls(url_of, MAX_URL_RANGES).to_v2_json())
+    """GET /v2/reconstructions/{hash}: the same, the ranges of a xorb together under one URL if that is our own."""
+    site = site_of(request)
+    url_of = _url_maker(site, request)
+    most = MAX_URL_RANGES if site.direct is None else 1
+    return await _reconstruction(request, lambda found: found.with_urls(url_of, most).to_v2_json())
 
 
 async def batch_get(request: Request) -> Response:
@@ -114,7 +118,11 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
     return await _answer(
         request,
         lambda most: encode(_reconstruct(cas, file, wanted, hashes=hashes, most=most)),
-        lambda: memory_of(cas.count_terms(file, *_span(cas, file, wanted), enough=enough_terms(site)), hashes=hashes),
+        lambda: memory_of(
+            cas.count_terms(file, *_span(cas, file, wanted), enough=enough_terms(site)),
+            hashes=hashes,
+            url_bytes=0 if site.direct is None else site.direct.url_bytes,
+        ),
         question,
         gzip=gzip,
         small=SMALL if hashes else SMALL_WITHOUT_HASHES,
@@ -130,7 +138,11 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
     return await _answer(
         request,
         lambda most: cas.reconstruct_many(files, most=most).with_urls(url_of, 1).to_json(),
-        lambda: memory_of(cas.count_terms_of(files, enough=enough_terms(site)), hashes=False),
+        lambda: memory_of(
+            cas.count_terms_of(files, enough=enough_terms(site)),
+            hashes=False,
+            url_bytes=0 if site.direct is None else site.direct.url_bytes,
+        ),
         batch_question(files),
         gzip=_accepts_gzip(request),
         small=SMALL_WITHOUT_HASHES,
@@ -176,6 +188,8 @@ def _span(cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None) -> tuple[int, 
 
 def _url_maker(site: Site, request: Request) -> UrlMaker:
     """Makes the URLs of an answer (14.7.1): signed for their ranges and some time, or bare, for an edge that asks."""
+    if site.direct is not None:
+        return _direct_url_maker(site, site.direct)
     base = site.base_url(request)
     if site.settings.xorb_urls == "edge":
         return lambda xorb, ranges: f"{base}{XORB_PATH}{_object(xorb, ranges)}"
@@ -187,6 +201,19 @@ def _url_maker(site: Site, request: Request) -> UrlMaker:
         return f"{base}{path}?{site.signer.sign(path, spans, expires_at=expires_at)}"
 
     return signed
+
+
+def _direct_url_maker(site: Site, urls: RangeUrls) -> UrlMaker:
+    """Makes URLs of the object store, each for one range: more than that no store binds."""
+    now, seconds = site.clock(), site.settings.url_ttl_seconds
+
+    def presigned(xorb: Hash, ranges: Sequence[FetchRange]) -> str:
+        [fetch] = ranges
+        named = parse_object_name(_object(xorb, ranges))
+        assert named is not None
+        return urls.sign(xorb_key(*named), fetch.byte_start, fetch.byte_end, seconds=seconds, now=now)
+
+    return presigned
 
 
 def _object(xorb: Hash, ranges: Sequence[FetchRange]) -> str:

@@ -1,0 +1,379 @@
+"""BucketBlobStore: objects in an object store, S3 above all, by obstore."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from xetstore.blobs.bucket_errors import left_by_fork, translate
+from xetstore.blobs.bucket_options import BucketPlace
+from xetstore.blobs.bucket_requests import sweep
+from xetstore.blobs.bucket_upload import PART_BYTES, NewBucketObject
+from xetstore.blobs.keys import RESERVED_FOLDERS, check_key
+from xetstore.blobs.ranges import check_range
+from xetstore.errors import DamagedError, NotFoundError, RangeError, UnreachableError, UsageError, XetError
+from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
+from xetstore.platform.threads import Threads
+
+if TYPE_CHECKING:
+    import obstore
+    from obstore.store import ObjectStore
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CONNECT_SECONDS: Final = 3
+ANSWER_SECONDS: Final = 10
+"""The longest wait for the next bytes of an answer, and for a part of an upload to be taken."""
+RETRY_SECONDS: Final = 8
+"""A request that failed is made again at most this long after the first time. So none takes more than 18 s."""
+MOST_RETRIES: Final = 4
+MOST_REQUESTS: Final = 16
+"""Requests at once of one call that needs many."""
+
+UNFINISHED_SECONDS: Final = 24 * 3600.0
+"""Age at which an upload that is not completed is taken for the remains of a process that died."""
+
+_used_by: int | None = None
+"""The process whose threads of obstore run: those of a parent do not in its children."""
+
+
+class BucketBlobStore:
+    """A BlobStore over a bucket, or the part of one below a prefix. Thread-safe, also between processes.
+
+    A read is one request, which is streamed. A write is sent while it comes, and is seen once it is committed. A
+    request is made again for some seconds where that may help, and an answer waited for at most 18 s: then the call
+    raises UnavailableError, or AccessDeniedError, which says where the trouble is.
+
+    A process that was forked after its parent had used a bucket can use none: it is told so by UsageError.
+    """
+
+    def __init__(self, place: BucketPlace, *, part_bytes: int = PART_BYTES) -> None:
+        self._place = place
+        self._part_bytes = part_bytes
+        self._threads = Threads(MOST_REQUESTS, "objects")
+        self._obstore, self._store = _client(place)
+        self._next_sweep = 0.0
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, object] | None = None) -> Self:
+        """The objects at ``s3://bucket/prefix``, with the options of the table ``[s3]``; gs:// and az:// take none.
+
+        Nothing is asked of the store yet. Raises UsageError for a URL or an option that cannot be, or without obstore.
+        """
+        return cls(BucketPlace.parse(url, options or {}))
+
+    def __repr__(self) -> str:
+        return f"BucketBlobStore({self._place.url!r})"
+
+    @property
+    def place(self) -> BucketPlace:
+        """The bucket, and how it is asked."""
+        return self._place
+
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Create an object from the parts in order. Durable on return.
+
+        Where the last answer is lost, a whole object may stay, not acknowledged.
+        """
+        with self.create(key) as new:
+            for part in parts:
+                new.write(part)
+            new.commit()
+
+    def create(self, key: str) -> NewBucketObject:
+        """An object to be written piece by piece; nothing can be seen of it until it is committed."""
+        check_key(key)
+        return NewBucketObject(self._put, key, self._part_bytes)
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises NotFoundError."""
+        check_key(key)
+
+        def read() -> bytes:
+            found = self._obstore.get(self._store, key)
+            data = found.bytes()
+            if len(data) != found.meta["size"]:
+                raise self._cut(key)
+            return bytes(data)
+
+        return self._ask(f"object {key} could not be read", read)
+
+    def get_range(self, key: str, start: int, end: int) -> BucketStream | EmptyStream:
+        """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
+        found = self._get_range(key, start, end)
+        if found is None:
+            return EmptyStream()
+        stream = self._ask(f"object {key} could not be read", lambda: found.stream(min_chunk_size=1))
+        return BucketStream(self, stream, key, end - start)
+
+    def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
+        """The bytes of several small ranges, in order, or what is wrong with an object; 16 requests at a time."""
+        for key, start, end in requests:
+            check_key(key)
+            check_range(key, end, start, end)
+        return [*self._at_once(self._read_range, requests)]
+
+    def stat(self, key: str) -> BlobInfo | None:
+        """Key, size and time, or None."""
+        check_key(key)
+        try:
+            found = self._ask(f"object {key} could not be looked at", lambda: self._obstore.head(self._store, key))
+        except NotFoundError:
+            self._require_bucket(key)
+            return None
+        return _info(found, key)
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Remove objects; how many of them were there."""
+        found = [check_key(key) for key in keys]
+        infos = self._at_once(self.stat, found)  # a store does not say which of the objects were there
+        there = [info.key for info in infos if info is not None]
+        if there:
+            self._ask("objects could not be removed", lambda: self._obstore.delete(self._store, there))
+        return len(there)
+
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[BlobInfo]:
+        """Objects whose key starts with ``prefix`` and comes after ``after``, in key order.
+
+        One folder is held in memory at a time, and asked for by a request of its own: stores differ in the order of
+        keys that begin alike, and in what comes after a key that is not there.
+        """
+        return self._list(prefix.rpartition("/")[0], prefix, after)
+
+    def sweep(self, older_than_seconds: float = UNFINISHED_SECONDS) -> int:
+        """Abort the uploads of this place that began so long ago and were never completed; the number of these.
+
+        Of a store that signs with keys of its own: there is none to sweep elsewhere, and 0 is the answer. Raises
+        AccessDeniedError or UnavailableError.
+        """
+        bucket, prefix = self._place.signing(), self._place.prefix
+        if bucket is None:
+            return 0
+        return sweep(bucket, prefix and f"{prefix}/", time.time() - older_than_seconds, self._place.certificates)
+
+    def ask(self, task: str, call: Callable[[], T]) -> T:
+        """Do what needs the store. Raises the error of ours that says which ``task`` could not be done."""
+        return self._ask(task, call)
+
+    def _ask(self, task: str, call: Callable[[], T]) -> T:
+        require_own_process()
+        try:
+            return call()
+        except XetError:
+            raise
+        except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
+            raise translate(error, self._place.url, task) from error
+
+    def _put(self, key: str, body: Any, part_bytes: int) -> None:
+        """Put an object of one body, or, with ``part_bytes``, of parts that come one after the other."""
+        is_long = part_bytes > 0
+        self._ask(
+            f"object {key} could not be stored",
+            lambda: self._obstore.put(
+                self._store,
+                key,
+                body,
+                use_multipart=is_long,
+                chunk_size=part_bytes or PART_BYTES,
+                max_concurrency=2,
+            ),
+        )
+        if is_long:
+            self._sweep_sometimes()
+
+    def _sweep_sometimes(self) -> None:
+        """Sweep beside the next calls, after the first long upload and once a day. A failure is of no account."""
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + UNFINISHED_SECONDS
+        with suppress(XetError, RuntimeError):
+            self._threads.submit(self.sweep)
+
+    def _get_range(self, key: str, start: int, end: int) -> obstore.GetResult | None:
+        """The answer for a range, of which the body has not been read. None for no bytes."""
+        check_key(key)
+        check_range(key, end, start, end)
+        if start == end:
+            info = self.stat(key)
+            if info is None:
+                raise NotFoundError(f"there is no object {key}")
+            check_range(key, info.size, start, end)
+            return None
+        found: obstore.GetResult = self._ask(
+            f"object {key} could not be read",
+            lambda: self._obstore.get(self._store, key, options={"range": (start, end)}),
+        )
+        check_range(key, found.meta["size"], start, end)
+        return found
+
+    def _read_range(self, request: RangeRequest) -> RangeAnswer:
+        key, start, end = request
+        try:
+            found = self._get_range(key, start, end)
+            data = b"" if found is None else self._ask(f"object {key} could not be read", lambda: bytes(found.bytes()))
+        except (NotFoundError, RangeError, DamagedError) as error:
+            return error
+        if len(data) != end - start:
+            raise self._cut(key)
+        return data
+
+    def _at_once(self, call: Callable[[T], R], items: Sequence[T]) -> Sequence[R]:
+        """The results of a call for each item, in order, some calls at once. Raises the first error."""
+        if len(items) < 2:
+            return [call(item) for item in items]
+        require_own_process()
+        futures = [self._threads.submit(call, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _require_bucket(self, key: str) -> None:
+        """Raises UnavailableError if there is no bucket: the answer to HEAD says only that there is no object."""
+        try:
+            self._ask(f"object {key} could not be looked at", lambda: self._obstore.get(self._store, key))
+        except NotFoundError:
+            return
+
+    def _list(self, folder: str, prefix: str, after: str) -> Iterator[BlobInfo]:
+        """Objects in a folder, and in folders of it that can hold some that are asked for."""
+        found = self._ask(
+            f"folder {folder or '/'} could not be listed",
+            lambda: self._obstore.list_with_delimiter(self._store, folder or None),
+        )
+        # With its slash a folder sorts where its keys do: behind "a.b", before "a0".
+        entries: list[tuple[str, Any]] = [(f"{name}/", None) for name in found["common_prefixes"]]
+        entries += [(meta["path"], meta) for meta in found["objects"]]
+        for name, meta in sorted(entries, key=lambda entry: entry[0]):
+            if meta is not None:
+                if name.startswith(prefix) and name > after and "/" in name:
+                    yield _info(meta, name)
+            elif name.rstrip("/") in RESERVED_FOLDERS or (name < after and not after.startswith(name)):
+                continue
+            elif name.startswith(prefix) or prefix.startswith(name):
+                yield from self._list(name[:-1], prefix, after)
+
+    def _cut(self, key: str) -> UnreachableError:
+        return UnreachableError(f"object {key} could not be read: {self._place.url} broke off")
+
+
+class EmptyStream:
+    """A ByteStream of no bytes."""
+
+    def readinto(self, buffer: memoryview, /) -> int:  # noqa: ARG002
+        """0: the stream is at its end."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is to be let go of."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+class BucketStream(EmptyStream):
+    """A ByteStream over the body of an answer, which may come to its end only when all of it is there."""
+
+    def __init__(self, blobs: BucketBlobStore, stream: Iterator[Any], key: str, size: int) -> None:
+        self._blobs = blobs
+        self._stream: Iterator[Any] | None = stream
+        self._key = key
+        self._left = size
+        self._piece = memoryview(b"")
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill ``buffer``, or read up to the end. One copy; a piece of the network's is held, some 100 KB as a rule."""
+        count = 0
+        while count < len(buffer) and self._left:
+            if not self._piece:
+                self._piece = self._next()
+            taken = min(len(self._piece), len(buffer) - count)
+            buffer[count : count + taken] = self._piece[:taken]
+            self._piece = self._piece[taken:]
+            self._left -= taken
+            count += taken
+        return count
+
+    def _next(self) -> memoryview:
+        stream = self._stream
+        if stream is None:
+            raise UsageError("the stream is closed")
+        piece = self._blobs.ask(f"object {self._key} could not be read", lambda: next(stream, None))
+        if piece is None:
+            raise self._blobs._cut(self._key)
+        return memoryview(piece)
+
+    def close(self) -> None:
+        """Leave the rest unread. May be called again."""
+        self._stream = None
+        self._piece = memoryview(b"")
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def require_own_process() -> None:
+    """Raises UsageError in a child of a process that had used obstore: its threads are not there, and it would hang."""
+    global _used_by
+    here = os.getpid()
+    if _used_by is None:
+        _used_by = here
+    elif _used_by != here:
+        raise left_by_fork()
+
+
+def _info(meta: Any, key: str) -> BlobInfo:
+    # HTTP knows whole seconds, some listings more.
+    return BlobInfo(key, meta["size"], float(int(meta["last_modified"].timestamp())))
+
+
+def _client(place: BucketPlace) -> tuple[Any, ObjectStore]:
+    """obstore, and its store for a place."""
+    try:
+        import obstore.exceptions
+        from obstore import store as stores
+    except ModuleNotFoundError:
+        raise UsageError(
+            "an object store needs obstore, which is not installed", hint="pip install 'xetstore[s3]'"
+        ) from None
+    client: dict[str, Any] = {
+        "allow_http": place.allow_http,
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=ANSWER_SECONDS),
+        "timeout": timedelta(days=1),  # a reader may be slow
+        "user_agent": "xetstore",
+    }
+    if place.certificates is not None:
+        client["root_certificate"] = place.certificates
+    common: dict[str, Any] = {
+        "prefix": place.prefix or None,
+        "client_options": client,
+        "retry_config": {"max_retries": MOST_RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+    }
+    if place.scheme == "gs":
+        return obstore, stores.GCSStore(place.bucket, **common)
+    if place.scheme == "az":
+        return obstore, stores.AzureStore(place.bucket, **common)
+    config: dict[str, Any] = {"region": place.region, "virtual_hosted_style_request": place.virtual_host}
+    if place.endpoint is not None:
+        config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
+    if place.credentials is not None:
+        keys = place.credentials
+        # Not as options: variables that are not of these keys would be taken beside them.
+        common["credential_provider"] = lambda: {
+            "access_key_id": keys.access_key,
+            "secret_access_key": keys.secret_key,
+            "token": keys.token,
+            "expires_at": None,
+        }
+    return obstore, stores.S3Store(place.bucket, config=config, **common)  # type: ignore[arg-type]

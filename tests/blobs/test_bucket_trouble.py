@@ -1,0 +1,273 @@
+"""An S3 store that is away, slow, cut off or refuses: what a caller is told, and that it is told in time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.children import failures, in_child
+from tests.support.seaweed import Seaweed, running
+from tests.support.wire import Wire, wire
+from xetstore.blobs.bucket import BucketBlobStore
+from xetstore.blobs.bucket_options import BucketPlace
+from xetstore.blobs.ranges import read_all
+from xetstore.errors import (
+    AccessDeniedError,
+    InterruptedCallError,
+    NotFoundError,
+    UnavailableError,
+    UnreachableError,
+    UsageError,
+    XetError,
+)
+from xetstore.testing import random_bytes
+
+MIB = 1 << 20
+PART = 5 * MIB
+
+
+def opened(place: str, options: dict[str, object]) -> BucketBlobStore:
+    return BucketBlobStore(BucketPlace.parse(place, options), part_bytes=PART)
+
+
+@pytest.fixture
+def line(seaweed: Seaweed) -> Iterator[Wire]:
+    with wire(seaweed.port) as running:
+        yield running
+
+
+@pytest.fixture
+def place(seaweed: Seaweed) -> str:
+    return seaweed.prefix()
+
+
+@pytest.fixture
+def direct(seaweed: Seaweed, place: str) -> BucketBlobStore:
+    return opened(place, seaweed.options)
+
+
+@pytest.fixture
+def blobs(seaweed: Seaweed, place: str, line: Wire) -> BucketBlobStore:
+    """A store at the other end of the line."""
+    return opened(place, {**seaweed.options, "endpoint": line.endpoint})
+
+
+VERBS: dict[str, Callable[[BucketBlobStore], object]] = {
+    "put_new": lambda blobs: blobs.put_new("a/b", [b"x"]),
+    "a long put_new": lambda blobs: blobs.put_new("a/b", [bytes(PART + 1)]),
+    "get": lambda blobs: blobs.get("a/b"),
+    "get_range": lambda blobs: blobs.get_range("a/b", 0, 1),
+    "get_ranges": lambda blobs: blobs.get_ranges([("a/b", 0, 1), ("a/c", 0, 1)]),
+    "stat": lambda blobs: blobs.stat("a/b"),
+    "delete_many": lambda blobs: blobs.delete_many(["a/b", "a/c"]),
+    "list": lambda blobs: list(blobs.list()),
+    "sweep": lambda blobs: blobs.sweep(),
+}
+
+
+def refusal(verb: str, blobs: BucketBlobStore) -> XetError:
+    with pytest.raises(XetError) as caught:
+        VERBS[verb](blobs)
+    text = f"{caught.value} {caught.value.hint}"
+    assert "testsecret123" not in text
+    assert "Signature=" not in text
+    return caught.value
+
+
+@pytest.mark.parametrize("verb", VERBS)
+class TestEveryVerb:
+    """What is wrong is told in the same way, whichever is called."""
+
+    def test_where_nothing_listens(self, seaweed: Seaweed, place: str, verb: str) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            error = refusal(verb, opened(place, {**seaweed.options, "endpoint": endpoint}))
+        assert isinstance(error, UnreachableError)
+
+    @pytest.mark.parametrize("key", ["access_key_id", "secret_access_key"])
+    def test_with_a_wrong_key(self, seaweed: Seaweed, place: str, verb: str, key: str) -> None:
+        error = refusal(verb, opened(place, {**seaweed.options, key: "wrong"}))
+        assert isinstance(error, AccessDeniedError)
+        assert error.hint or verb == "sweep"
+
+    def test_without_the_bucket(self, seaweed: Seaweed, verb: str) -> None:
+        # Objects of it are not missing: a store must not take them for lost.
+        error = refusal(verb, opened("s3://never-made/prefix", seaweed.options))
+        assert isinstance(error, UnavailableError)
+        assert verb == "sweep" or "there is no bucket" in str(error)
+
+
+@pytest.mark.slow
+def test_a_store_that_stalls_is_given_up(blobs: BucketBlobStore, line: Wire) -> None:
+    line.flows.clear()
+    found: dict[str, BaseException] = {}
+
+    def ask(verb: str) -> None:
+        try:
+            VERBS[verb](blobs)
+        except BaseException as error:
+            found[verb] = error
+
+    threads = [threading.Thread(target=ask, args=(verb,)) for verb in VERBS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert {verb: type(error) for verb, error in found.items()} == dict.fromkeys(VERBS, UnreachableError)
+    line.flows.set()
+    blobs.put_new("a/later", [b"x"])
+    assert blobs.get("a/later") == b"x"
+
+
+def test_a_body_that_is_cut_once_is_whole_in_the_end(
+    blobs: BucketBlobStore, direct: BucketBlobStore, line: Wire
+) -> None:
+    data = random_bytes(20 * MIB)
+    direct.put_new("a/b", [data])
+    line.cuts[:] = [3 * MIB]
+    assert read_all(blobs.get_range("a/b", 5, len(data)), len(data) - 5) == data[5:]
+    assert line.connections == 2
+
+
+def test_a_body_that_is_always_cut_is_never_taken_for_whole(
+    blobs: BucketBlobStore, direct: BucketBlobStore, line: Wire
+) -> None:
+    data = random_bytes(20 * MIB)
+    direct.put_new("a/b", [data])
+    for read in (
+        lambda: read_all(blobs.get_range("a/b", 0, len(data)), len(data)),
+        lambda: blobs.get("a/b"),
+        lambda: blobs.get_ranges([("a/b", 0, len(data)), ("a/b", 1, len(data))]),
+    ):
+        line.cuts[:] = [1000] * 100
+        with pytest.raises(UnavailableError):
+            read()
+        line.break_all()
+
+
+def test_no_request_is_made_for_nothing(blobs: BucketBlobStore, direct: BucketBlobStore, line: Wire) -> None:
+    """A range is one request, of which what is not read is not sent."""
+    direct.put_new("a/b", [random_bytes(60 * MIB)])
+    with blobs.get_range("a/b", 0, 60 * MIB) as stream:
+        stream.readinto(memoryview(bytearray(1000)))
+    assert line.connections == 1
+    assert blobs.get_ranges([("a/b", 5, 10)] * 40) == [direct.get("a/b")[5:10]] * 40
+    assert line.down_bytes < 20 * MIB  # the buffers of two sockets, and of the wire
+    assert line.connections <= 1 + 16
+
+
+@pytest.mark.slow
+def test_an_upload_holds_no_more_than_five_parts(blobs: BucketBlobStore, line: Wire) -> None:
+    line.flows.clear()
+    taken = 0
+    with blobs.create("a/b") as new:
+        try:
+            for _ in range(100):
+                new.write(bytes(MIB))
+                taken += MIB
+        except UnavailableError:
+            pass
+    assert PART < taken <= 5 * PART
+    line.flows.set()
+
+
+def test_an_upload_that_is_cut_is_told_and_leaves_nothing(
+    blobs: BucketBlobStore, direct: BucketBlobStore, line: Wire
+) -> None:
+    with pytest.raises(UnavailableError), blobs.create("a/b") as new:
+        new.write(random_bytes(2 * PART))
+        line.cuts[:] = [0] * 1000
+        line.break_all()
+        for _ in range(20):
+            new.write(random_bytes(PART))
+        new.commit()
+    assert direct.stat("a/b") is None
+    line.cuts.clear()
+    blobs.sweep(-60)  # what could not be aborted
+    assert blobs.sweep(-60) == 0
+    blobs.put_new("a/b", [b"x"])
+    assert direct.get("a/b") == b"x"
+
+
+def test_one_answer_of_a_store_in_trouble_is_survived(blobs: BucketBlobStore, line: Wire) -> None:
+    line.cuts[:] = [0]
+    blobs.put_new("a/b", [b"x"])
+    line.break_all()
+    line.cuts[:] = [0]
+    assert blobs.get("a/b") == b"x"
+
+
+@pytest.mark.slow
+def test_a_store_that_was_killed_is_used_again_as_soon_as_it_is_back() -> None:
+    with running() as server:
+        blobs = opened(server.prefix(), server.options)
+        data = random_bytes(3 * PART)
+        blobs.put_new("a/b", [data])
+        reading = blobs.get_range("a/b", 0, len(data))
+        writing = blobs.create("a/c")
+        writing.write(random_bytes(2 * PART + 1))
+        server.kill()
+        with pytest.raises(UnavailableError), writing:
+            writing.commit()
+        with pytest.raises(UnavailableError):
+            blobs.get("a/b")
+        with reading, pytest.raises(UnavailableError):
+            read_all(reading, len(data))
+        server.start()
+        assert blobs.get("a/b") == data
+        assert blobs.stat("a/c") is None
+        blobs.put_new("a/c", [data])
+
+
+def test_a_child_is_told_where_its_parent_used_a_store(direct: BucketBlobStore, place: str, seaweed: Seaweed) -> None:
+    direct.put_new("a/b", [b"0123456789"])
+    stream, new = direct.get_range("a/b", 0, 10), direct.create("a/c")
+    new.write(bytes(PART + 1))
+    listing = direct.list()
+
+    def use() -> None:
+        for blobs in (direct, opened(place, seaweed.options)):
+            for verb in VERBS:
+                if verb != "sweep":  # which needs no thread
+                    with pytest.raises(UsageError, match="fork"):
+                        VERBS[verb](blobs)
+        with pytest.raises(UsageError, match="fork"), stream:
+            stream.readinto(memoryview(bytearray(10)))
+        with pytest.raises(UsageError, match="fork"):
+            next(iter(listing))
+        with pytest.raises(InterruptedCallError), new:
+            new.commit()
+
+    assert failures([in_child(use)]) == []
+    new.commit()
+    assert direct.get("a/c") == bytes(PART + 1)
+    with stream:
+        assert read_all(stream, 10) == b"0123456789"
+
+
+def test_a_child_may_open_a_store_that_its_parent_has_not_used(place: str, seaweed: Seaweed) -> None:
+    program = (
+        "import os, sys\n"
+        "from tests.support.children import failures, in_child\n"
+        "from xetstore.blobs.bucket import BucketBlobStore\n"
+        "blobs = BucketBlobStore.open(sys.argv[1])\n"
+        "def use():\n"
+        "    blobs.put_new('a/b', [b'x'])\n"
+        "    assert blobs.get_ranges([('a/b', 0, 1)] * 3) == [b'x'] * 3\n"
+        "assert failures([in_child(use), in_child(use)]) == []\n"
+        "use()\n"
+    )
+    environment = {**os.environ, **seaweed.environment}
+    subprocess.run([sys.executable, "-c", program, place], env=environment, check=True, timeout=120)
+
+
+def test_what_is_missing_is_missing(direct: BucketBlobStore) -> None:
+    with pytest.raises(NotFoundError):
+        direct.get("a/none")

@@ -1,0 +1,116 @@
+"""A wire between client and server that stalls, cuts and counts: a TCP proxy, which knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+_BLOCK_BYTES = 1 << 16
+
+
+@dataclass
+class Wire:
+    """The port of the proxy, and what passed.
+
+    ``cuts`` has, for each connection from the next one on, after how many bytes of answers it is reset; a connection
+    for which it has none left is not. While ``flows`` is not set nothing passes in either direction, and connections
+    are accepted all the same.
+    """
+
+    target: tuple[str, int]
+    port: int = 0
+    cuts: list[int] = field(default_factory=list)
+    flows: threading.Event = field(default_factory=threading.Event)
+    connections: int = 0
+    up_bytes: int = 0
+    down_bytes: int = 0
+    _open: set[socket.socket] = field(default_factory=set)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def break_all(self) -> None:
+        """Reset every connection that is open."""
+        for one in list(self._open):
+            _reset(one)
+
+    def carry(self, client: socket.socket) -> None:
+        """Carry one connection until one side ends it."""
+        self.connections += 1
+        most = self.cuts.pop(0) if self.cuts else None
+        try:
+            server = socket.create_connection(self.target, timeout=60)
+        except OSError:
+            _reset(client)
+            return
+        self._open |= {client, server}
+        back = threading.Thread(target=self._pump, args=(server, client, most), daemon=True)
+        back.start()
+        self._pump(client, server, None, up=True)
+        back.join()
+        self._open -= {client, server}
+        client.close()
+        server.close()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, most: int | None, *, up: bool = False) -> None:
+        passed = 0
+        with suppress(OSError):
+            while True:
+                self.flows.wait()
+                block = source.recv(_BLOCK_BYTES)
+                self.flows.wait()
+                if most is not None and passed + len(block) > most:
+                    sink.sendall(block[: most - passed])
+                    _reset(sink)
+                    _reset(source)
+                    return
+                if not block:
+                    break
+                passed += len(block)
+                if up:
+                    self.up_bytes += len(block)
+                else:
+                    self.down_bytes += len(block)
+                sink.sendall(block)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _reset(one: socket.socket) -> None:
+    """End a connection as a crash does: the other side gets a reset."""
+    with suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def wire(port: int) -> Iterator[Wire]:
+    """A wire to a port of this machine."""
+    running = Wire(("127.0.0.1", port))
+    running.flows.set()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running.port = listening.getsockname()[1]
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listening.accept()
+                    threading.Thread(target=running.carry, args=(client,), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield running
+        finally:
+            running.flows.set()
+            with suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            listening.close()
+            thread.join()
+            running.break_all()
