@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantQueries
@@ -9,12 +10,24 @@ from xetstore.cas.index.queries.rows import SEGMENT_TERMS, TermCount, XorbRow, c
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
-__all__ = ["SEGMENT_TERMS", "Reader", "TermCount", "Writer", "XorbRow", "any_holder", "chunk_key"]
+__all__ = [
+    "SEGMENT_TERMS",
+    "Granted",
+    "Held",
+    "LastIds",
+    "NewRows",
+    "Reader",
+    "TermCount",
+    "Writer",
+    "XorbRow",
+    "any_holder",
+    "chunk_key",
+]
 
 
-class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries):
+class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, CopyQueries):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges):
+class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, CopyChanges):
     """Additions in one transaction, beside all that a Reader can ask."""
