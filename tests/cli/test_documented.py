@@ -57,7 +57,7 @@ def test_the_options_of_xet_itself_are_documented() -> None:
 def test_no_command_or_option_is_documented_that_is_not_there() -> None:
     known = options(cli).union(*(options(command) for command in cli.commands.values()))
     assert set(re.findall(r"--[a-z][a-z0-9-]+", TEXT)) <= known
-    assert set(re.findall(r"\n## `xet (\w+)`", TEXT)) == set(cli.commands)
+    assert set(re.findall(r"\n## `xet ([\w-]+)`", TEXT)) == set(cli.commands)
 
 
 def test_every_exit_code_is_documented_with_the_errors_that_end_in_it() -> None:

@@ -48,7 +48,7 @@ ALLOWED = {
     "server/site.py: Site": SERVER,
     "server/http/sockets.py: listen": SERVER,
     "server/ops/suspects.py: Suspects": SERVER,
-    "transfer/download/reuse/cache_folder.py: CacheFolder": UNLOCKED,
+    "platform/cache_folder.py: CacheFolder": UNLOCKED,
     "transfer/download/reuse/base_file.py: BaseFile": CALL,
     "transfer/download/batch.py: ": CALL,
     "transfer/download/buffers.py: _memory": PRIVATE,

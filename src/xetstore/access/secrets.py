@@ -23,6 +23,9 @@ from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 LOCK_SECONDS: Final = 10.0
 """The wait for another process that changes the same folder. A change takes milliseconds."""
 
+DOCUMENTS: Final = ("keys.json", "revoked", "admin-token")
+"""The names of all documents of a store."""
+
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 

@@ -14,6 +14,7 @@ import click
 from xetstore.cli.cat import cat
 from xetstore.cli.check import check
 from xetstore.cli.context import Settings, as_xet_error, store_options
+from xetstore.cli.copy_store import copy_store
 from xetstore.cli.diff import diff
 from xetstore.cli.estimate import estimate
 from xetstore.cli.get import get
@@ -84,7 +85,7 @@ def cli() -> None:
     """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
 
 
-for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check, serve, token):
+for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check, copy_store, serve, token):
     cli.add_command(_command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantQueries
@@ -13,6 +14,10 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
     "SEGMENT_TERMS",
+    "Granted",
+    "Held",
+    "LastIds",
+    "NewRows",
     "ObjectRow",
     "Reader",
     "ShardRow",
@@ -24,9 +29,9 @@ __all__ = [
 ]
 
 
-class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries):
+class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries, CopyQueries):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreChanges):
+class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreChanges, CopyChanges):
     """Additions in one transaction, beside all that a Reader can ask."""

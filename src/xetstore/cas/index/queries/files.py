@@ -200,11 +200,11 @@ class FileChanges(Questions):
         entries: Sequence[FileEntry],
         rows: Mapping[Hash, XorbRow],
         *,
-        namespace: str,
+        namespace: str | None,
         now: float,
         rebound: Collection[Hash] = (),
     ) -> bool:
-        """Register files and grant them to a namespace. True if a file, its terms or a grant is new.
+        """Register files and grant them to a namespace, or to none yet. True if a file, its terms or a grant is new.
 
         A file that is known keeps the terms it has, but for those in ``rebound``, which get these ones: they make the
         same bytes. It takes a SHA-256 if it had none.
@@ -220,7 +220,7 @@ class FileChanges(Questions):
         self,
         entries: Sequence[FileEntry],
         rows: Mapping[Hash, XorbRow],
-        namespace: str,
+        namespace: str | None,
         now: float,
         rebound: Collection[Hash],
     ) -> bool:
@@ -239,6 +239,8 @@ class FileChanges(Questions):
             if digest not in new and (sha256 := by_digest[digest].sha256)
         ]
         self.connection.change_many(_SET_SHA256, told)
+        if namespace is None:
+            return bool(written)
         grants = {"values": [*by_digest], "namespace": namespace, "now": now}
         return self.connection.change(_GRANT, grants) > 0 or bool(written)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
 import struct
-import time
 from array import array
 from typing import Final
 
+from xetstore.platform.cache_folder import mark_used, remove_if_same
 from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES
@@ -78,7 +77,7 @@ class EntryFile:
             if len(head) == size and _is_sound(head, xorb, chunk_start, count, info.st_size - size):
                 file = cls(path, fd, info, chunk_start, head, count)
             else:
-                _remove(path, (info.st_dev, info.st_ino))
+                remove_if_same(path, (info.st_dev, info.st_ino))
         except OSError:
             pass
         finally:
@@ -105,13 +104,11 @@ class EntryFile:
 
     def mark_used(self, seconds: float) -> None:
         """Let it be the one used last, unless that was said within ``seconds``."""
-        if abs(time.time() - self._used) > seconds:
-            with contextlib.suppress(OSError):
-                os.utime(self._fd if os.utime in os.supports_fd else self._path)
+        mark_used(self._fd if os.utime in os.supports_fd else self._path, self._used, seconds)
 
     def remove(self) -> None:
         """Remove it, if it is still the one under its name."""
-        _remove(self._path, self._identity)
+        remove_if_same(self._path, self._identity)
 
     def close(self) -> None:
         """Close the file. May be called again."""
@@ -129,10 +126,3 @@ def _is_sound(head: bytes, xorb: Hash, chunk_start: int, count: int, body_bytes:
         and last_end == body_bytes
         and checksum == kernel.crc64_nvme(memoryview(head)[: -_CHECKSUM.size])
     )
-
-
-def _remove(path: str, identity: tuple[int, int]) -> None:
-    with contextlib.suppress(OSError):
-        now = os.lstat(path)
-        if (now.st_dev, now.st_ino) == identity:
-            os.unlink(path)  # noqa: PTH108

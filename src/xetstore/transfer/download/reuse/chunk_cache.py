@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final, Self
 from xetstore.errors import UnavailableError
 from xetstore.events import CacheDisabled, Emit, ignore
 from xetstore.platform import forks
+from xetstore.platform.cache_folder import CacheFolder
 from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.reuse.cache_entry import EntryFile, entry_name, entry_range, header
-from xetstore.transfer.download.reuse.cache_folder import CacheFolder
 from xetstore.transfer.waiting import wait_all
 
 if TYPE_CHECKING:
@@ -85,13 +85,13 @@ class CachedRange:
 class ChunkCache:
     """Verified chunks in a folder of the user's own, at most ``max_bytes`` of them; what was used least recently goes.
 
-    Thread-safe, and safe between processes, which keep one cap together: each may pass it by a sixteenth before it
-    looks. No error of the file system gets out: reading then misses, and writing ends for this object, with one
-    CacheDisabled event. With ``max_bytes=0`` nothing is read or written. The folder is made by the first write.
+    Thread-safe, and safe between processes, which keep one cap together. No error of the file system gets out: reading
+    then misses, and writing ends for this object, with one CacheDisabled event. With ``max_bytes=0`` nothing is read or
+    written. The folder is made by the first write.
     """
 
     def __init__(self, folder: Path, max_bytes: int = DEFAULT_MAX_BYTES, *, emit: Emit = ignore) -> None:
-        self._folder = CacheFolder(folder, max_bytes)
+        self._folder = CacheFolder(folder, max_bytes, lambda name: entry_range(name) is not None)
         self._max_bytes = max_bytes
         self._emit = emit
         self._writing = max_bytes > 0
@@ -108,8 +108,8 @@ class ChunkCache:
         if not self._max_bytes or chunk_start >= chunk_end:
             return None
         self.settle()
-        folder = self._folder.of_xorb(xorb)
-        ranges = _ranges_in(folder)
+        folder = self._folder.of(str(xorb))
+        ranges = _ranges_in(self._folder.names(str(xorb)))
         parts: list[tuple[EntryFile, int, int]] = []
         position = chunk_start
         while position < chunk_end:
@@ -151,19 +151,19 @@ class ChunkCache:
             return
         chunk_end = chunk_start + len(chunks)
         try:
-            ranges = _ranges_in(self._folder.of_xorb(xorb))
+            ranges = _ranges_in(self._folder.names(str(xorb)))
             if any(start <= chunk_start and chunk_end <= end for start, end in ranges):
                 return
             if not self._folder.make_room(len(head) + nbytes):
                 return
-            self._folder.write(xorb, entry_name(chunk_start, chunk_end), [head, *body])
+            self._folder.write(str(xorb), entry_name(chunk_start, chunk_end), [head, *body])
         except OSError as error:
             self._disable(error)
             return
         for start, end in ranges:
             if chunk_start <= start and end <= chunk_end:
                 with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(self._folder.of_xorb(xorb), entry_name(start, end)))  # noqa: PTH108, PTH118
+                    os.unlink(os.path.join(self._folder.of(str(xorb)), entry_name(start, end)))  # noqa: PTH108, PTH118
 
     def put_later(
         self, xorb: Hash, chunk_start: int, body: Sequence[Buffer], chunks: ChunkList, ends: Sequence[int] | bytes
@@ -202,12 +202,8 @@ class ChunkCache:
             self._emit(CacheDisabled(f"{self._folder.path} cannot be written to: {error.strerror or error}"))
 
 
-def _ranges_in(folder: str) -> list[tuple[int, int]]:
-    """The chunk ranges of the entries of a xorb; none where there is no such folder, or it cannot be read."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        return []
+def _ranges_in(names: Iterable[str]) -> list[tuple[int, int]]:
+    """The chunk ranges of the entries of a xorb, by their names."""
     return [found for name in names if (found := entry_range(name)) is not None]
 
 

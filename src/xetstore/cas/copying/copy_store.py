@@ -1,0 +1,98 @@
+"""copy_store(): everything that a store has acknowledged, into another store, verified on the way in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from xetstore.access.secrets import Secrets
+from xetstore.cancellation import Cancellation
+from xetstore.cas.check import Problem
+from xetstore.cas.copying.files import FileCopier
+from xetstore.cas.copying.position import Position, read_position, write_position
+from xetstore.cas.copying.run import CopyProgress, CopyTally, Run
+from xetstore.cas.copying.secrets import copy_secrets
+from xetstore.cas.copying.xorbs import XorbCopier
+from xetstore.cas.index.queries import NewRows
+from xetstore.cas.service import EmbeddedCas
+from xetstore.platform.threads import Threads
+from xetstore.protocol.hashes import chunk_hash
+
+DEFAULT_JOBS: Final = max(4, os.cpu_count() or 1)
+"""The xorbs that are copied at a time, 1 MiB of each in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """The outcome of a copy: what was added to the target, or would be, and what could not be copied.
+
+    ``compared`` rows of the source were read, of its xorbs, files and shards; ``compared_all`` is False if these were
+    only the ones that are new since the last copy.
+    """
+
+    added: CopyTally
+    problems: tuple[Problem, ...]
+    compared: int
+    compared_all: bool
+
+
+def copy_store(
+    source: EmbeddedCas,
+    target: EmbeddedCas,
+    *,
+    since_last: bool = False,
+    dry_run: bool = False,
+    jobs: int = DEFAULT_JOBS,
+    secrets: tuple[Secrets, Secrets] | None = None,
+    progress: CopyProgress | None = None,
+    cancellation: Cancellation | None = None,
+) -> CopyReport:
+    """Copy a store into another one, which keeps all that it has: afterwards it has both.
+
+    The copy is of the source as it was when the call began, and it may be in use meanwhile; so may the target. Xorbs
+    are decoded and hashed as they come in, each file's hash is recomputed, and a file is registered after all its
+    xorbs are durable: killed at any moment, the target is in order, and the same call goes on where this one was. Of
+    that which the target has, rows are compared and nothing is read.
+
+    What is damaged in the source is a problem of the report, with the files that need it; all else is copied. With
+    ``since_last`` only rows are read that are new since the last copy that had no problem. ``secrets`` are those of
+    both stores, to be copied too. Raises what the two stores raise, and InterruptedCallError.
+    """
+    run = Run(
+        source, target, Threads(jobs, "copy-store"), cancellation or Cancellation(), is_dry=dry_run, progress=progress
+    )
+    started_at = source.now()
+    source_id = source_id_of(source)
+    with source.index.snapshot() as reader:
+        last = reader.last_ids()
+    with target.index.snapshot() as reader:
+        target_last = reader.last_ids()
+    earlier = read_position(target.blobs, source_id)
+    new = NewRows(last)
+    if since_last and earlier is not None:
+        new = earlier.rows_behind(last, target=target_last, now=started_at)
+    try:
+        copied_secrets = dict(earlier.secrets) if earlier is not None else {}
+        if secrets is not None and not dry_run:
+            copied_secrets = copy_secrets(*secrets, copied_secrets)
+        xorbs = XorbCopier(run)
+        files = FileCopier(run, xorbs)
+        xorbs.copy_marked()
+        xorbs.copy_new(new)
+        files.copy_new_shards(new)
+        files.copy_new(new)
+    finally:
+        run.threads.shutdown(wait=False, cancel_futures=True)
+    if not run.problems and not dry_run:
+        with target.index.snapshot() as reader:
+            target_last = reader.last_ids()
+        write_position(target.blobs, source_id, Position(started_at, last, target_last, copied_secrets))
+    return CopyReport(run.tally, tuple(run.problems.values()), run.compared, compared_all=new == NewRows(last))
+
+
+def source_id_of(source: EmbeddedCas) -> str:
+    """The name of a store among the sources of a target."""
+    with source.index.snapshot() as reader:
+        page = reader.files_after(0, None)
+    return str(chunk_hash(repr(page[:1]).encode()))[:16]

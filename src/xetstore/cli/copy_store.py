@@ -1,0 +1,134 @@
+"""``xet copy-store``: all of one store into another one; a backup, and the way back."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xetstore.cli.context import Settings, common_options, parse_where
+from xetstore.cli.interruption import watch
+from xetstore.cli.output import count_text
+from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError
+from xetstore.sizes import size_text
+
+if TYPE_CHECKING:
+    from xetstore.access.secrets import Secrets
+    from xetstore.cas.copying.copy_store import CopyReport
+    from xetstore.cas.service import EmbeddedCas
+
+
+@click.command("copy-store")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--since-last", is_flag=True, help="Read only the rows that are new since the last copy to TO.")
+@click.option("--secrets", is_flag=True, help="Copy keys, revocations and the admin's token, too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Copy no more than N xorbs at a time.")
+@common_options
+@click.pass_obj
+def copy_store(
+    settings: Settings, source: str, target: str, since_last: bool, secrets: bool, dry_run: bool, jobs: int | None
+) -> None:
+    """Copy everything in store FROM into store TO, which keeps all that it has.
+
+    Every chunk is decoded and hashed on the way in, and every file's hash recomputed. Run again, also after it was
+    interrupted, the command copies what is missing. Both stores may be in use. Exit code 4 if anything in FROM is
+    damaged; the rest is copied.
+    """
+    output = settings.output
+    watch()
+    places = _place(source), _place(target)
+    if _is_same(*places):
+        raise UsageError(f"{source} and {target} are one store", hint="name two stores")
+    from xetstore.cas.copying.copy_store import DEFAULT_JOBS, copy_store
+
+    with ExitStack() as closing, output.progress("copy") as progress:
+        stores = closing.enter_context(_open(places[0])), closing.enter_context(_open_target(places[1], dry_run))
+        try:
+            report = copy_store(
+                *stores,
+                since_last=since_last,
+                dry_run=dry_run,
+                jobs=jobs or DEFAULT_JOBS,
+                secrets=(_secrets(places[0]), _secrets(places[1], create=True)) if secrets and not dry_run else None,
+                progress=progress,
+            )
+        except (KeyboardInterrupt, InterruptedCallError):
+            output.note("nothing is lost: run the same command again, and it goes on from here")
+            raise
+    _tell(settings, report, dry_run)
+    if report.problems:
+        raise IntegrityError(
+            f"{count_text(len(report.problems), 'problem')} in {source}: what needs the damaged objects was not copied",
+            hint="put the files that are named again, into either store, and run the same command again",
+        )
+
+
+def _tell(settings: Settings, report: CopyReport, dry_run: bool) -> None:
+    output, added = settings.output, report.added
+    if output.json:
+        for problem in report.problems:
+            output.record(object=problem.name, problem=problem.what, files=[str(file) for file in problem.files])
+        output.record(
+            **asdict(added),
+            problems=len(report.problems),
+            compared=report.compared,
+            compared_all=report.compared_all,
+            dry_run=dry_run,
+        )
+        return
+    for problem in report.problems:
+        output.line(str(problem))
+    counts = f"{count_text(added.xorbs, 'xorb')} ({size_text(added.bytes)}), {count_text(added.files, 'file')}"
+    others = f"{count_text(added.grants, 'grant')}, {count_text(added.shards, 'shard')}"
+    output.line(f"{'to copy' if dry_run else 'copied'}: {counts}, {others}")
+    rows = "" if report.compared_all else " that are new since the last copy"
+    output.note(f"{count_text(report.compared, 'row')}{rows} compared")
+
+
+def _place(text: str) -> Path:
+    where = parse_where(text)
+    if isinstance(where, Path):
+        return where
+    raise UsageError(
+        f"{text[:200]} is a server, and copy-store takes stores that this machine opens itself",
+        hint="run it where the store is",
+    )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there yet
+        return False
+
+
+def _open(place: Path, *, create: bool = False) -> EmbeddedCas:
+    from xetstore.cas.service import EmbeddedCas
+
+    return EmbeddedCas.open(place, create=create)
+
+
+def _open_target(place: Path, dry_run: bool) -> EmbeddedCas:
+    """The target, which is made if nothing is there; for a dry run an empty one in memory instead."""
+    if not dry_run:
+        return _open(place, create=True)
+    try:
+        return _open(place)
+    except NotFoundError:
+        if place.exists():
+            raise
+    from xetstore.cas.service import EmbeddedCas
+
+    return EmbeddedCas.in_memory()
+
+
+def _secrets(place: Path, *, create: bool = False) -> Secrets:
+    from xetstore.access.secrets import FileSecrets
+    from xetstore.blobs.keys import ACCESS_FOLDER
+
+    return FileSecrets.open(place / ACCESS_FOLDER, create=create)
