@@ -49,7 +49,8 @@ _BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
 class Site:
     """One server: the store behind it, who may call, the limits. ``authority`` is None where no token is asked for.
 
-    ``clock`` gives unix seconds. ``draining`` is set once the server is told to stop: it is not ready any more.
+    ``clock`` gives unix seconds, ``exposition`` the metrics of all workers. ``draining`` is set once the server is told
+    to stop: it is not ready any more.
     """
 
     cas: EmbeddedCas
@@ -58,6 +59,7 @@ class Site:
     settings: ServerSettings
     limits: ServerLimits
     metrics: Metrics
+    exposition: Callable[[], bytes]
     clock: Callable[[], float] = time.time
     draining: threading.Event = field(default_factory=threading.Event)
     suspects: Suspects = field(default_factory=Suspects)

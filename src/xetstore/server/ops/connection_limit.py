@@ -11,6 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
+from xetstore.server.ops.shared import Shared
+
 PROXY_ADDRESSES: Final = frozenset({"127.0.0.1", "::1"})
 """A proxy on this machine calls from one of these, and speaks for many: its connections count for no one address."""
 
@@ -28,10 +30,18 @@ class Place(Protocol):
 class ConnectionLimit:
     """The connections of one server, at most ``most`` and ``most_per_address`` of one address. One event loop's.
 
+    Those of other workers, by ``shared``, count as well. A worker can make room by closing one of its own only.
     ``told`` is called with what happened.
     """
 
-    def __init__(self, most: int, most_per_address: int, told: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        most: int,
+        most_per_address: int,
+        told: Callable[[Event], None] = lambda _: None,
+        shared: Shared | None = None,
+    ) -> None:
+        self._shared = shared or Shared.alone()
         self.most = most
         self.told = told
         self._most_per_address = most_per_address
@@ -52,17 +62,21 @@ class ConnectionLimit:
     def take(self, place: Place, address: str) -> bool:
         """Take a place for a new connection, which is idle; False if there is none."""
         key = None if address in PROXY_ADDRESSES else address
-        if key is not None and self._count_of[key] >= self._most_per_address and not self._make_room(key):
+        if key is not None and self._is_full_for(key) and not self._make_room(key):
             self.told("refused_address")
             return False
-        if len(self) >= self.most and not self._make_room(None):
+        if len(self) + self._shared.connections_of_others() >= self.most and not self._make_room(None):
             self.told("refused")
             return False
         self._address_of[place] = key
         if key is not None:
             self._count_of[key] += 1
         self._idle[place] = None
+        self._shared.count(key, 1)
         return True
+
+    def _is_full_for(self, key: str) -> bool:
+        return self._count_of[key] + self._shared.connections_of_others_from(key) >= self._most_per_address
 
     def set_busy(self, place: Place) -> None:
         """A request is being answered."""
@@ -76,7 +90,10 @@ class ConnectionLimit:
 
     def leave(self, place: Place) -> None:
         """The connection is closed. May be told again, and of one that had no place."""
-        key = self._address_of.pop(place, None)
+        if place not in self._address_of:
+            return
+        key = self._address_of.pop(place)
+        self._shared.count(key, -1)
         self._idle.pop(place, None)
         if key is not None:
             self._count_of[key] -= 1
