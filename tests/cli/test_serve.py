@@ -191,7 +191,7 @@ def test_the_other_commands_do_not_load_a_server() -> None:
 
 def test_a_store_whose_name_needs_quotes_is_quoted() -> None:
     from xetstore.cli.serve import things_to_try
-    from xetstore.server.run import Started
+    from xetstore.server.started import Started
 
     store = Path("/a b/it's")
     _, second, _ = things_to_try(Started("http://127.0.0.1:1", store, store / "token", "1"))

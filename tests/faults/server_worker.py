@@ -25,8 +25,9 @@ from tests.faults import worker
 from tests.support import rights
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
-from xetstore.server.run import Started, serve
+from xetstore.server.run import serve
 from xetstore.server.settings import ServerSettings
+from xetstore.server.started import Started
 
 assert encodings.idna
 assert uvicorn.lifespan.on

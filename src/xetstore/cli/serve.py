@@ -18,7 +18,7 @@ from xetstore.errors import UsageError
 from xetstore.server.settings import CONFIG_VARIABLE, ServerSettings, choices_of, flag_of, load_settings
 
 if TYPE_CHECKING:
-    from xetstore.server.run import Started
+    from xetstore.server.started import Started
 
 _METAVARS: Final = (
     ("bytes", "SIZE"),
@@ -69,12 +69,23 @@ def serve(settings: Settings, /, directory: Path | None, config: Path | None, **
         config = Path(named)
     chosen = load_settings(flags, os.environ, config)
     try:
-        from xetstore.server import run
+        run = _runner(chosen)
     except ImportError as error:
         raise UsageError(
             f"a server needs {error.name}, which is not installed", hint="pip install 'xetstore[server]'"
         ) from error
-    return run.serve(directory or settings.store_path(), chosen, lambda started: _announce(settings, chosen, started))
+    return run(directory or settings.store_path(), chosen, lambda started: _announce(settings, chosen, started))
+
+
+def _runner(chosen: ServerSettings) -> Callable[[Path, ServerSettings, Callable[[Started], None]], int]:
+    """The function that serves: in this process, or in several, of which this one only watches the others."""
+    if chosen.worker_count > 1:
+        from xetstore.server import workers
+
+        return workers.serve
+    from xetstore.server import run
+
+    return run.serve
 
 
 def _announce(settings: Settings, chosen: ServerSettings, started: Started) -> None:

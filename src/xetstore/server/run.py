@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,17 +20,24 @@ from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UnauthenticatedError, UsageError
 from xetstore.server.app import create_app
-from xetstore.server.http.lifecycle import make_server
+from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
 from xetstore.server.ops.connection_limit import ConnectionLimit
+from xetstore.server.ops.crew import REPORT, Crew
 from xetstore.server.ops.limits import ServerLimits
 from xetstore.server.ops.logs import logging_to
 from xetstore.server.ops.metrics import Metrics
 from xetstore.server.ops.peers import Peers
+from xetstore.server.ops.shared import Shared
+from xetstore.server.ops.suspects import Suspects
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
+from xetstore.server.started import Started
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
+
     from xetstore.blobs.direct import RangeUrls
 
 ADMIN_TOKEN_FILE: Final = "admin-token"
@@ -40,35 +46,48 @@ ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
 _log = logging.getLogger("xetstore.server")
 
 
-@dataclass(frozen=True)
-class Started:
-    """A server that accepts connections at ``url``. ``token_file`` holds a token for its admin; None without tokens."""
-
-    url: str
-    store: Path
-    token_file: Path | None
-    version: str
-
-
 def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
     """Serve the store in ``root``, which is made if nothing is there, until SIGTERM or SIGINT. Returns the exit code.
 
-    ``announce`` is called once connections are accepted. Call it in the main thread. Raises what opening a store
-    raises; UsageError, NotFoundError or AccessDeniedError for a certificate or an address that cannot be used;
-    UnavailableError if the port is in use; KeyboardInterrupt if it was told to stop a second time.
+    All in this process; ``workers.serve`` does the same in several. ``announce`` is called once connections are
+    accepted. Call it in the main thread. Raises what opening a store raises; UsageError, NotFoundError or
+    AccessDeniedError for a certificate or an address that cannot be used; UnavailableError if the port is in use;
+    KeyboardInterrupt if it was told to stop a second time.
     """
     root = root.absolute()
     context = tls_context(settings)
     with (
         closing(listen(settings.host, settings.port)) as listening,
         logging_to(log_format=settings.log_format, level=settings.log_level),
-        EmbeddedCas.open(root) as cas,
     ):
+
+        def started(found: Started) -> None:
+            _log.info("serving", extra={"url": found.url, "store": str(root)})
+            announce(found)
+
+        server = serve_on(listening, root, settings, started, context=context)
+        _log.info("stopped")
+    if server.force_exit:
+        raise KeyboardInterrupt
+    return 0
+
+
+def serve_on(
+    listening: socket.socket,
+    root: Path,
+    settings: ServerSettings,
+    announce: Callable[[Started], None],
+    *,
+    context: ssl.SSLContext | None,
+    crew: Crew | None = None,
+) -> DrainingServer:
+    """Serve the store in ``root`` on a listening socket, until it is told to stop: by a signal, or by its crew."""
+    with EmbeddedCas.open(root) as cas:
         keys = KeyRing.open(root / ACCESS_FOLDER)
         authority = TokenAuthority(keys) if settings.auth == "tokens" else None
         token_file = None if authority is None else provide_admin_token(root / ACCESS_FOLDER, authority)
-        site = make_site(cas, settings, keys=keys, authority=authority)
-        connection_limit = make_connection_limit(settings)
+        site = make_site(cas, settings, keys=keys, authority=authority, crew=crew)
+        connection_limit = make_connection_limit(settings, site.limits.shared)
         site.metrics.watch_connections(connection_limit)
         started = Started(url_of(settings, listening), root, token_file, version("xetstore"))
         server = make_server(
@@ -79,12 +98,12 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
             on_started=lambda: announce(started),
             connection_limit=connection_limit,
         )
-        _log.info("serving", extra={"url": started.url, "store": str(root)})
+        if crew is not None:
+            crew.obey(stop=server.stop, abandon=server.abandon, report=site.metrics.exposition)
         asyncio.run(server.serve_until_stopped(listening))
-        _log.info("stopped")
-    if server.force_exit:
-        raise KeyboardInterrupt
-    return 0
+        if crew is not None:
+            crew.say(REPORT, site.metrics.exposition())
+    return server
 
 
 def make_site(
@@ -95,8 +114,9 @@ def make_site(
     authority: TokenAuthority | None,
     clock: Callable[[], float] = time.time,
     direct: RangeUrls | None = None,
+    crew: Crew | None = None,
 ) -> Site:
-    """Make what the handlers of a server need. ``clock`` gives unix seconds.
+    """Make what the handlers of a server need. ``clock`` gives unix seconds; ``crew`` is that of a worker.
 
     ``direct`` are the URLs of the object store. Raises UsageError without them where the settings ask for such URLs.
     """
@@ -104,29 +124,35 @@ def make_site(
         raise UsageError(
             "xorb_urls direct is for a store whose objects are in S3", hint="use signed, or --objects s3://bucket"
         )
+    limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
+    metrics = Metrics(version("xetstore"))
     return Site(
         cas=cas,
         authority=authority,
         signer=UrlSigner(keys, clock),
         settings=settings,
-        limits=ServerLimits(settings),
-        metrics=Metrics(version("xetstore")),
+        limits=limits,
+        metrics=metrics,
+        exposition=metrics.exposition if crew is None else lambda: crew.scrape(metrics.exposition()),
+        suspects=Suspects(limits.shared),
         clock=clock,
         direct=direct if settings.xorb_urls == "direct" else None,
     )
 
 
-def make_connection_limit(settings: ServerSettings) -> ConnectionLimit:
+def make_connection_limit(settings: ServerSettings, shared: Shared) -> ConnectionLimit:
     """The limit of the settings, or what this process has descriptors for, if that is less: the log says so."""
     most = connections_within_descriptors(settings.max_connections)
-    if most < settings.max_connections:
+    if most < settings.max_connections and shared.number == 0:
         _log.warning(
             "at most %d connections instead of %d: the system gives this process too few descriptors (ulimit -n,"
             " LimitNOFILE=)",
             most,
             settings.max_connections,
         )
-    return ConnectionLimit(most, settings.max_connections_per_address, peers=Peers(settings.trusted_proxies))
+    return ConnectionLimit(
+        most, settings.max_connections_per_address, shared=shared, peers=Peers(settings.trusted_proxies)
+    )
 
 
 def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:

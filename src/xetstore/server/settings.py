@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -18,6 +19,9 @@ from xetstore.sizes import parse_size
 PREFIX: Final = "XETSTORE_"
 CONFIG_VARIABLE: Final = "XETSTORE_CONFIG"
 """Names the TOML file; the one variable with the prefix that is no setting itself."""
+
+MOST_WORKERS: Final = 4
+"""Workers where none are asked for: more have to be wished for, because each takes memory of its own."""
 
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -88,6 +92,9 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = _setting(
         (), "Networks of proxies whose X-Forwarded-For is believed, with commas; this machine always is."
     )
+    workers: int | None = _setting(
+        None, "Processes that serve, which share all limits; the cores if not said, at most 4.", at_least=1, at_most=64
+    )
 
     def __post_init__(self) -> None:
         for knob in fields(self):
@@ -98,6 +105,16 @@ class ServerSettings:
     def scheme(self) -> str:
         """``https`` if this server speaks TLS itself, else ``http``."""
         return "https" if self.tls_cert else "http"
+
+    @property
+    def worker_count(self) -> int:
+        """``workers``, or if it is not said the cores that this process may use, at most four.
+
+        Each worker has a part of every budget, so there are no more of them than places.
+        """
+        if self.workers is not None:
+            return self.workers
+        return min(_cores(), MOST_WORKERS, self.max_commits, self.max_shards)
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], config: Path | None) -> ServerSettings:
@@ -163,6 +180,12 @@ def _check_together(settings: ServerSettings) -> None:
             raise UsageError(f"trusted_proxies: {error}", hint="name an address or a network: 10.1.0.0/16") from None
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise UsageError("tls_cert and tls_key go together: one of them is missing")
+    for name in ("max_commits", "max_shards"):
+        if settings.workers is not None and settings.workers > (places := getattr(settings, name)):
+            raise UsageError(
+                f"{settings.workers} workers are more than {name}, {places}: each has a part of these places",
+                hint=f"take fewer workers, or a higher {name}",
+            )
     if is_loopback(settings.host):
         return
     if settings.auth == "none":
@@ -197,7 +220,7 @@ def _boolean(_: Field[Any], value: object, source: str) -> bool:
 
 
 def _number(knob: Field[Any], value: object, source: str) -> float:
-    is_whole = _KINDS[knob.name] is int
+    is_whole = _KINDS[knob.name] in (int, int | None)
     pattern = _WHOLE if is_whole else _NUMBER
     units: Mapping[str, float] = {}
     wanted = "a whole number" if is_whole else "a number"
@@ -258,7 +281,20 @@ def _url(text: str, source: str) -> str:
 
 _Coercion = Callable[[Field[Any], object, str], object]
 _KINDS: Final[dict[str, Any]] = typing.get_type_hints(ServerSettings)
-_COERCIONS: Final[dict[Any, _Coercion]] = {bool: _boolean, int: _number, float: _number, tuple[str, ...]: _names}
+_COERCIONS: Final[dict[Any, _Coercion]] = {
+    bool: _boolean,
+    int: _number,
+    int | None: _number,
+    float: _number,
+    tuple[str, ...]: _names,
+}
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux has it
+        return os.cpu_count() or 1
 
 
 def _refusal(source: str, value: object, wanted: str) -> UsageError:

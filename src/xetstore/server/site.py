@@ -50,8 +50,9 @@ _BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
 class Site:
     """One server: the store behind it, who may call, the limits. ``authority`` is None where no token is asked for.
 
-    ``clock`` gives unix seconds. ``draining`` is set once the server is told to stop: it is not ready any more.
-    ``direct`` signs URLs of the object store, where clients read xorbs from that (``xorb_urls`` is direct).
+    ``clock`` gives unix seconds, ``exposition`` the metrics of all workers. ``draining`` is set once the server is told
+    to stop: it is not ready any more. ``direct`` signs URLs of the object store, where clients read xorbs from that
+    (``xorb_urls`` is direct).
     """
 
     cas: EmbeddedCas
@@ -60,6 +61,7 @@ class Site:
     settings: ServerSettings
     limits: ServerLimits
     metrics: Metrics
+    exposition: Callable[[], bytes]
     clock: Callable[[], float] = time.time
     draining: threading.Event = field(default_factory=threading.Event)
     suspects: Suspects = field(default_factory=Suspects)

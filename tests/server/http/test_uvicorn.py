@@ -26,7 +26,7 @@ RELIED_ON: dict[object, str] = {
     " keep_alive waiting_for_100_continue expected_content_length",
     flow_control.FlowControl: "pause_reading resume_reading write_paused",
     ServerState: "default_headers total_requests tasks connections",
-    uvicorn.Server: "startup handle_exit on_tick serve config server_state should_exit force_exit",
+    uvicorn.Server: "startup handle_exit on_tick serve servers config server_state should_exit force_exit",
     httptools.HttpRequestParser: "feed_data get_method get_http_version should_keep_alive should_upgrade"
     " set_dangerous_leniencies",
     httptools_impl: "STATUS_LINE",

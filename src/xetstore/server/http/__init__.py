@@ -30,7 +30,10 @@ works with a duplicate of the socket's descriptor. asyncio's transport has ``max
 time, unless it speaks TLS: there, and for chunked bodies, all goes by ASGI.
 
 *Start and stop* (lifecycle.py). Our class is ``uvicorn.Server`` with ``startup``, ``handle_exit`` and ``on_tick`` (ten
-times a second), and ``serve``, ``config``, ``should_exit``, ``force_exit``; of ``server_state`` it reads ``tasks``, the
-requests in flight, and ``connections``. While ``startup`` runs the loop's ``create_server`` has the patience with a TLS
-handshake, for which uvicorn has no setting.
+times a second), and ``serve``, ``servers`` (of asyncio, which listen), ``config``, ``should_exit``, ``force_exit``; of
+``server_state`` it reads ``tasks``, the requests in flight, and ``connections``. While ``startup`` runs the loop's
+``create_server`` has the patience with a TLS handshake, for which uvicorn has no setting.
+
+*Accepting* (listening.py). asyncio calls ``accept`` of the socket that it is given, and comes back after a
+BlockingIOError as long as a connection waits; it calls ``close`` of what was accepted.
 """

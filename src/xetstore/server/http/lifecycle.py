@@ -60,6 +60,7 @@ class DrainingServer(uvicorn.Server):
         self._drain_seconds = drain_seconds
         self._on_started = on_started
         self._drain_until: float | None = None
+        self._is_abandoned = False
 
     async def serve_until_stopped(self, listening: socket.socket) -> None:
         """Serve on a listening socket, which is closed at the end. No connection is left open either."""
@@ -85,8 +86,17 @@ class DrainingServer(uvicorn.Server):
             listening.listen(BACKLOG)  # to asyncio both are one number
         self._on_started()
 
+    def abandon(self) -> None:
+        """Drain, and let go of the port at once: what would take its place is another server."""
+        self._is_abandoned = True
+        self.drain()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """SIGTERM or SIGINT came."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Drain; told so again, be gone within three seconds. May be called from another thread."""
         self.drain()
         if self.force_exit:
             # A thread that hangs in a disk cannot be cut off. What it would leave behind, the store expects of a crash.
@@ -98,6 +108,9 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """True if it is time to stop listening."""
         stop = await super().on_tick(counter)
+        if self._is_abandoned:
+            for listening in self.servers:
+                listening.close()
         return stop or (self.draining.is_set() and self._is_drained())
 
     def _is_drained(self) -> bool:

@@ -16,6 +16,10 @@ A request with a place waits for no client, so it ends.
 *Larger than a share.* One such reservation at a time is admitted, if its holders hold nothing else, and it leaves a
 share to others: else the biggest shard could not be taken in at all. It waits until there is room, and lets all others
 pass meanwhile, because otherwise one request in ``queue_seconds`` could stop the server.
+
+*Several workers.* Each has a part of the budget, and no more than the budget is held in all. What takes more than can
+be counted in a part has the turn of all workers, too: so what is beyond the budget is that of one request, as with one
+worker. It is asked for last, and its holder waits for nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +29,18 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import UnavailableError
 
+if TYPE_CHECKING:
+    from xetstore.server.ops.shared import Turn
+
 RETRY_SECONDS: Final = 5.0
 """The wait that a client is told when all of the budget stayed in use."""
+
+TURN_SECONDS: Final = 0.05
+"""The pause before the turn of all workers is asked for again."""
 
 Holders = tuple[str, ...]
 
@@ -53,10 +63,13 @@ class _Line:
 class Budget:
     """``total`` of something, of which each holder has at most ``share`` (0 to 1). For one event loop.
 
-    ``on_refused`` is called when a request got no part of it within ``queue_seconds``.
+    ``on_refused`` is called when a request got no part of it within ``queue_seconds``. ``turn`` is that of the workers
+    of a server, of whose budget this is the part of one.
     """
 
-    def __init__(self, name: str, total: int, *, queue_seconds: float, share: float = 1.0) -> None:
+    def __init__(
+        self, name: str, total: int, *, queue_seconds: float, share: float = 1.0, turn: Turn | None = None
+    ) -> None:
         self.name = name
         self.total = total
         self.most = max(1, min(total, int(total * share)))
@@ -64,6 +77,7 @@ class Budget:
         self.used = 0
         self.on_refused: Callable[[], None] = lambda: None
         self._queue_seconds = queue_seconds
+        self._turn = turn
         self._held: Counter[str] = Counter()
         self._lines: dict[Holders, _Line] = {}
         self._large_is_held = False
@@ -88,7 +102,7 @@ class Budget:
             yield
             return
         names = tuple(holders)
-        amount = min(amount, self.total)
+        wanted, amount = amount, min(amount, self.total)
         if amount > self.most and self.most < self.total:
             amount = max(self.most + 1, min(amount, self.total - self.most))
         if self._lines or not self._fits(amount, names) or self.used + amount > self.total:
@@ -96,9 +110,33 @@ class Budget:
         else:
             self._take(amount, names)
         try:
-            yield
+            if wanted > amount and self._turn is not None:
+                async with self._having(self._turn):
+                    yield
+            else:
+                yield
         finally:
             self._give_back(amount, names)
+
+    @asynccontextmanager
+    async def _having(self, turn: Turn) -> AsyncIterator[None]:
+        """Have the turn of all workers while the context is open."""
+        try:
+            async with asyncio.timeout(self._queue_seconds):
+                while not turn.try_take():
+                    await asyncio.sleep(TURN_SECONDS)
+        except TimeoutError:
+            raise self._refusal() from None
+        try:
+            yield
+        finally:
+            turn.give_back()
+
+    def _refusal(self) -> UnavailableError:
+        self.on_refused()
+        busy = UnavailableError("the server is busy with other transfers", hint="try again in a moment")
+        busy.retry_after = RETRY_SECONDS
+        return busy
 
     def _fits(self, amount: int, holders: Holders) -> bool:
         """True if no holder has more than its share with it; of one that is larger, if it could be let in now."""
@@ -142,10 +180,7 @@ class Budget:
             elif waiter.granted.done() and not waiter.granted.cancelled():
                 self._give_back(amount, holders)  # it came in the very moment in which we gave up
             if isinstance(error, TimeoutError):
-                self.on_refused()
-                busy = UnavailableError("the server is busy with other transfers", hint="try again in a moment")
-                busy.retry_after = RETRY_SECONDS
-                raise busy from None
+                raise self._refusal() from None
             raise
 
     def _grant(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from xetstore.server.ops.peers import Peers, network_of
+from xetstore.server.ops.shared import Shared
 
 Event = Literal["idle_closed", "refused", "refused_address"]
 """A connection was closed to make room; one was refused because all places, or all of its address, are in use."""
@@ -27,6 +28,7 @@ class Place(Protocol):
 class ConnectionLimit:
     """The connections of one server, at most ``most`` and ``most_per_address`` of one address. One event loop's.
 
+    Those of other workers, by ``shared``, count as well. A worker can make room by closing one of its own only.
     ``told`` is called with what happened. A proxy speaks for many: its connections count for no one address.
     """
 
@@ -35,9 +37,11 @@ class ConnectionLimit:
         most: int,
         most_per_address: int,
         told: Callable[[Event], None] = lambda _: None,
+        shared: Shared | None = None,
         *,
         peers: Peers | None = None,
     ) -> None:
+        self._shared = shared or Shared.alone()
         self.most = most
         self.told = told
         self._most_per_address = most_per_address
@@ -59,17 +63,21 @@ class ConnectionLimit:
     def take(self, place: Place, address: str) -> bool:
         """Take a place for a new connection, which is idle; False if there is none."""
         key = None if self._peers.is_proxy(address) else network_of(address)
-        if key is not None and self._count_of[key] >= self._most_per_address and not self._make_room(key):
+        if key is not None and self._is_full_for(key) and not self._make_room(key):
             self.told("refused_address")
             return False
-        if len(self) >= self.most and not self._make_room(None):
+        if len(self) + self._shared.connections_of_others() >= self.most and not self._make_room(None):
             self.told("refused")
             return False
         self._address_of[place] = key
         if key is not None:
             self._count_of[key] += 1
         self._idle[place] = None
+        self._shared.count(key, 1)
         return True
+
+    def _is_full_for(self, key: str) -> bool:
+        return self._count_of[key] + self._shared.connections_of_others_from(key) >= self._most_per_address
 
     def set_busy(self, place: Place) -> None:
         """A request is being answered."""
@@ -83,7 +91,10 @@ class ConnectionLimit:
 
     def leave(self, place: Place) -> None:
         """The connection is closed. May be told again, and of one that had no place."""
-        key = self._address_of.pop(place, None)
+        if place not in self._address_of:
+            return
+        key = self._address_of.pop(place)
+        self._shared.count(key, -1)
         self._idle.pop(place, None)
         if key is not None:
             self._count_of[key] -= 1

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import TimedOutError, TooManyRequestsError
 from xetstore.server.ops.budgets import Budget
+from xetstore.server.ops.shared import Shared
 
 if TYPE_CHECKING:
     from xetstore.server.settings import ServerSettings
 
-MAX_KEYS: Final = 1 << 16
-"""Most clients a TokenBuckets remembers."""
 PROGRESS_BYTES: Final = 64 << 10
 """A sender slower than this in every ``stall_seconds`` is cut off."""
 
@@ -23,7 +21,9 @@ PROGRESS_BYTES: Final = 64 << 10
 class TokenBuckets:
     """One token bucket for each key: ``per_second`` on the long run, ``burst_seconds`` of it at once; 0 is no limit.
 
-    Of the keys only the last ``max_keys`` used are remembered. ``clock`` gives seconds that never go back.
+    The buckets are slots of ``table``, one of the two in ``shared``, and so of all workers together. A key has a slot
+    in each of two rows, and its bucket is the emptier of them: it waits for another only where that has both slots.
+    ``clock`` gives seconds that never go back, and are the same in all processes.
     """
 
     def __init__(
@@ -31,39 +31,39 @@ class TokenBuckets:
         per_second: float,
         burst_seconds: float,
         *,
+        shared: Shared | None = None,
+        table: int = 0,
         clock: Callable[[], float] = time.monotonic,
-        max_keys: int = MAX_KEYS,
     ) -> None:
         self._interval = 1 / per_second if per_second > 0 else 0.0
         # Less than one request at a time would be none at all.
         self._burst = max(burst_seconds, self._interval)
         self._clock = clock
-        self._max_keys = max_keys
-        # When the bucket of a key is full again: all that has to be known of it.
-        self._full_at: OrderedDict[str, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._full_at)
+        self._shared = shared or Shared.alone()
+        # When a bucket is full again: all that has to be known of it.
+        self._full_at = self._shared.rates[table]
 
     def has_room(self, key: str) -> bool:
         """True if :meth:`admit` would count one request now."""
-        now = self._clock()
-        return max(0.0, self._full_at.get(key, now) - now) + self._interval <= self._burst * (1 + 1e-9)
+        first, second, _ = self._shared.places(key)
+        left = min(self._full_at[first], self._full_at[second]) - self._clock()
+        return max(0.0, left) + self._interval <= self._burst * (1 + 1e-9)
 
     def admit(self, key: str) -> None:
         """Count one request. Raises TooManyRequestsError, which says when to ask again, if it is one too many."""
         if not self._interval:
             return
         now = self._clock()
-        full_at = max(now, self._full_at.get(key, now)) + self._interval
+        table = self._full_at
+        first, second, _ = self._shared.places(key)
+        full_at = max(now, min(table[first], table[second])) + self._interval
         if full_at - now > self._burst * (1 + 1e-9):
             error = TooManyRequestsError("too many requests")
             error.retry_after = full_at - now - self._burst
             raise error
-        self._full_at[key] = full_at
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > self._max_keys:
-            self._full_at.popitem(last=False)
+        for place in (first, second):
+            if table[place] < full_at:
+                table[place] = full_at
 
 
 class Pace:
@@ -106,27 +106,37 @@ class Pace:
 
 
 class ServerLimits:
-    """The limits of one server, by its settings.
+    """The limits of one server, by its settings, as one of its workers keeps them.
 
     There is a budget of its own for each kind of work, so that none of them keeps another from going on: bytes that
     are ``reading`` (answers and downloads), ``receiving`` (bodies that come in) and ``committing`` (shards that are
-    parsed, verified and registered); and places, for ``commits`` of xorbs and for ``shards``.
+    parsed, verified and registered); and places, for ``commits`` of xorbs and for ``shards``. A worker has its part of
+    each.
     """
 
-    def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic, shared: Shared | None = None
+    ) -> None:
+        self.shared = shared = shared or Shared.alone()
         burst = settings.burst_seconds
         in_flight = settings.max_bytes_in_flight
 
         def budget(name: str, total: int) -> Budget:
-            return Budget(name, total, queue_seconds=settings.queue_seconds, share=settings.max_share)
+            return Budget(
+                name,
+                shared.part(total),
+                queue_seconds=settings.queue_seconds,
+                share=settings.max_share,
+                turn=shared.turn(name) if shared.workers > 1 else None,
+            )
 
         self.reading = budget("reading", in_flight)
         self.receiving = budget("receiving", in_flight)
         self.committing = budget("committing", in_flight)
         self.commits = budget("commits", settings.max_commits)
         self.shards = budget("shards", settings.max_shards)
-        self.tokens = TokenBuckets(settings.rate_per_token, burst, clock=clock)
-        self.addresses = TokenBuckets(settings.rate_per_address, burst, clock=clock)
+        self.tokens = TokenBuckets(settings.rate_per_token, burst, shared=shared, table=0, clock=clock)
+        self.addresses = TokenBuckets(settings.rate_per_address, burst, shared=shared, table=1, clock=clock)
         self._stall_seconds = settings.stall_seconds
         self._rate, self._grace = settings.min_rate_bytes, settings.rate_grace_seconds
 

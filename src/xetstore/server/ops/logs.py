@@ -107,17 +107,22 @@ _blanks: Final[dict[tuple[str, int, int], dict[str, Any]]] = {}
 class TextFormatter(logging.Formatter):
     """``TIME LEVEL LOGGER: MESSAGE NAME=VALUE …``, in UTC.
 
-    A traceback follows in lines that are indented: none of what an entry says can look like another entry.
+    A traceback follows in lines that are indented: none of what an entry says can look like another entry. ``worker``
+    is the number of this process among several.
     """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._end = "" if worker is None else f" worker={worker}"
 
     def format(self, record: logging.LogRecord) -> str:
         """One entry."""
         if type(record) is Entry:
-            return redact(f"{_time(record)} info    {record.name}: {escape(record.getMessage())}")
+            return redact(f"{_time(record)} info    {record.name}: {escape(record.getMessage())}{self._end}")
         given = {name: value for name, value in _extra(record).items() if name != FIELDS}
         fields = "".join(f" {escape(name)}={_value(value)}" for name, value in given.items())
         message = escape(record.getMessage().rstrip())
-        line = redact(f"{_time(record)} {record.levelname.lower():<7} {record.name}: {message}{fields}")
+        line = redact(f"{_time(record)} {record.levelname.lower():<7} {record.name}: {message}{fields}{self._end}")
         traceback = _traceback(record)
         if not traceback:
             return line
@@ -125,7 +130,14 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: time (UTC), level, logger, message, what else was given, the request's id first; traceback."""
+    """One JSON object: time (UTC), level, logger, message, what else was given, the request's id first; traceback.
+
+    ``worker`` is the number of this process among several, and then stands behind the logger.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """One entry. Plain ASCII; control characters are JSON escapes."""
@@ -133,6 +145,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._worker,
             "message": redact(record.getMessage().rstrip()),
         }
         given = _extra(record)
@@ -227,15 +240,21 @@ class _Kind:
 
 @contextmanager
 def logging_to(
-    stream: TextIO | None = None, *, log_format: Literal["text", "json"] = "text", level: str = "info"
+    stream: TextIO | None = None,
+    *,
+    log_format: Literal["text", "json"] = "text",
+    level: str = "info",
+    worker: int | None = None,
 ) -> Iterator[None]:
     """While this is open, everything that is logged goes to ``stream`` (stderr), from ``level`` on.
+
+    Each entry says the number of the ``worker``, if there is one.
 
     Others than this package, uvicorn among them, are heard from warnings on, or from ``level``, if that is higher or
     ``debug``.
     """
     handler = CountingHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(worker))
     ours = logging.getLevelNamesMapping()[level.upper()]
     others = ours if ours == logging.DEBUG else max(ours, logging.WARNING)
     levels: Mapping[str, int] = {"": others, "xetstore": ours, "uvicorn": others, "uvicorn.error": others}

@@ -73,7 +73,7 @@ class Status:
 
     def __init__(self, site: Site, version: str) -> None:
         self.version = version
-        self.started_at = time.monotonic()
+        self.started_at = site.limits.shared.started_at
         self._site = site
         # Its own threads: a store that hangs, or a scan that takes long, keeps only each other waiting.
         self.pool = Threads(3, "xetstore-status")
@@ -124,7 +124,7 @@ async def metrics(request: Request) -> Response:
     """All metrics, for Prometheus. Who may see them is a setting."""
     _require_insight(request)
     site, status = site_of(request), _status_of(request)
-    text = await asyncio.get_running_loop().run_in_executor(status.pool, site.metrics.exposition)
+    text = await asyncio.get_running_loop().run_in_executor(status.pool, site.exposition)
     return Response(text, 200, {**_FRESH, "Content-Type": CONTENT_TYPE})
 
 

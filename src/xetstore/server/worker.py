@@ -1,0 +1,53 @@
+"""A worker: the process that `workers` starts, which opens the store itself and serves it until its parent says so."""
+
+from __future__ import annotations
+
+import logging
+from multiprocessing.connection import Connection
+
+from xetstore.errors import UsageError, XetError
+from xetstore.server.ops.crew import FAILED, READY, Crew, Orders
+from xetstore.server.ops.logs import logging_to
+
+_log = logging.getLogger("xetstore.server")
+
+
+def main(line: Connection) -> int:
+    """Do what comes over the line, and return the exit code. What goes wrong at the start is told to the parent."""
+    orders: Orders = line.recv()
+    settings = orders.settings
+    crew = Crew(line, orders)
+    with logging_to(log_format=settings.log_format, level=settings.log_level, worker=orders.number + 1):
+        try:
+            return _serve(crew, orders)
+        except XetError as error:
+            crew.say(FAILED, error)
+            return error.exit_code
+        except ImportError as error:
+            crew.say(FAILED, lacking(error))
+            return UsageError.exit_code
+        except Exception:
+            _log.exception("this worker failed")
+            return 1
+
+
+def lacking(error: ImportError) -> UsageError:
+    """The error of ours where a package is not installed."""
+    return UsageError(f"a server needs {error.name}, which is not installed", hint="pip install 'xetstore[server]'")
+
+
+def _serve(crew: Crew, orders: Orders) -> int:
+    from xetstore.server.http.listening import SharedListening
+    from xetstore.server.http.sockets import tls_context
+    from xetstore.server.run import serve_on
+
+    settings = orders.settings
+    server = serve_on(
+        SharedListening(orders.listening, crew.shared),
+        orders.store,
+        settings,
+        lambda started: crew.say(READY, started),
+        context=tls_context(settings),
+        crew=crew,
+    )
+    return 130 if server.force_exit else 0
