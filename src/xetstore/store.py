@@ -31,6 +31,7 @@ from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
 
@@ -182,13 +183,11 @@ class Store:
         return put_files(
             self._cas,
             map(Path, paths),
-            policy=CompressionPolicy(policy),
+            UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
             progress=progress,
             on_error=on_error,
-            limits=self._limits,
             known=self._opened.known,
             emit=self._emit,
-            dry_run=dry_run,
             cancellation=self._calls.child(),
         )
 

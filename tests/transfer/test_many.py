@@ -41,6 +41,7 @@ from xetstore.transfer.download.file_request import FileRequest, Named
 from xetstore.transfer.download.many import get_files
 from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.workers import Workers
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
@@ -56,11 +57,11 @@ class Corpus:
     contents: dict[Hash, bytes]
 
 
-def stored(cas: EmbeddedCas, folder: Path, contents: Sequence[bytes], **options: Any) -> Corpus:
+def stored(cas: EmbeddedCas, folder: Path, contents: Sequence[bytes], *options: UploadOptions) -> Corpus:
     paths = [folder / f"{number:05}" for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    files = [report.info.hash for report in put_files(cas, paths, **options)]
+    files = [report.info.hash for report in put_files(cas, paths, *options)]
     return Corpus(cas, files, dict(zip(files, contents, strict=True)))
 
 
@@ -81,7 +82,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     contents[40:40] = [big[3 * MIB : 4 * MIB], splitmix64(2, MIB) + b"and more", splitmix64(3, 3 * MIB), contents[3]]
     contents += [big[: 5 * MIB] + b"the end", b""]
     with EmbeddedCas.in_memory() as cas:
-        yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, xorb_bytes=SMALL_XORBS)
+        yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, SMALL_XORBS)
 
 
 @pytest.fixture(scope="module")

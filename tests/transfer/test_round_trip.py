@@ -21,9 +21,9 @@ from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.download import reconstructions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_file
-from xetstore.transfer.upload import registry
-from xetstore.transfer.upload import session as upload
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 MIB = 1 << 20
 
@@ -59,7 +59,7 @@ def test_every_kind_of_file_comes_back_under_every_policy(
     cas: EmbeddedCas, tmp_path: Path, kind: str, policy: CompressionPolicy
 ) -> None:
     data = GENERATORS[kind](9 * MIB + 5)
-    [report] = put_files(cas, [write(tmp_path / "file", data)], policy=policy)
+    [report] = put_files(cas, [write(tmp_path / "file", data)], UploadOptions(policy))
     assert report.info.hash == hash_file(tmp_path / "file").hash
     assert report.info.sha256 == hashlib.sha256(data).hexdigest()
     assert report.new_bytes + report.deduped_bytes == len(data)
@@ -69,7 +69,8 @@ def test_every_kind_of_file_comes_back_under_every_policy(
 @pytest.mark.slow
 def test_a_file_larger_than_a_xorb_spans_several(cas: EmbeddedCas, tmp_path: Path) -> None:
     data = splitmix64(1, 140 * MIB)
-    [report] = put_files(cas, [write(tmp_path / "file", data)])
+    few = UploadOptions(sizes=UploadSizes(shard_chunks=500))
+    [report] = put_files(cas, [write(tmp_path / "file", data)], few)
     assert cas.totals().xorbs == 3
     assert read(cas, report.info.hash) == data
 
@@ -117,10 +118,7 @@ def test_two_equal_files_of_one_upload_are_stored_once(cas: EmbeddedCas, tmp_pat
     assert (one.new_bytes, two.new_bytes) == (len(data), 0)
 
 
-def test_shards_are_sent_whenever_enough_has_gathered(
-    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upload, "FLUSH_FILES", 3)
+def test_shards_are_sent_whenever_enough_has_gathered(cas: EmbeddedCas, tmp_path: Path) -> None:
     seen: list[str] = []
 
     def files() -> Iterator[Path]:
@@ -128,7 +126,7 @@ def test_shards_are_sent_whenever_enough_has_gathered(
             seen.append(f"read {i}")
             yield write(tmp_path / str(i), splitmix64(i, 100_000))
 
-    for report in put_files(cas, files()):
+    for report in put_files(cas, files(), UploadOptions(sizes=UploadSizes(files=3))):
         seen.append(f"stored {report.path.name}")
     assert seen[:6] == ["read 0", "read 1", "read 2", "stored 0", "stored 1", "stored 2"]
     assert seen[-1] == "stored 6"
@@ -138,7 +136,6 @@ def test_shards_are_sent_whenever_enough_has_gathered(
 def test_xorbs_of_a_long_file_are_told_before_its_end(
     cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "SHARD_CHUNKS", 500)
     told: list[tuple[int, int]] = []
     real = cas.put_shard
 
@@ -148,7 +145,8 @@ def test_xorbs_of_a_long_file_are_told_before_its_end(
 
     monkeypatch.setattr(cas, "put_shard", put_shard)
     data = splitmix64(1, 140 * MIB)
-    [report] = put_files(cas, [write(tmp_path / "file", data)])
+    few = UploadOptions(sizes=UploadSizes(shard_chunks=500))
+    [report] = put_files(cas, [write(tmp_path / "file", data)], few)
     *before, (files, _) = told
     assert before
     assert all(shard_files == 0 for shard_files, _ in before)
