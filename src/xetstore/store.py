@@ -20,6 +20,7 @@ from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.forecast import GetForecast, forecast
@@ -378,7 +379,8 @@ class Store:
 
     def _downloader(self, call: Cancellation) -> Downloader:
         opened = self._opened
-        return Downloader(self._cas, limits=self._limits, cache=opened.cache, emit=self._emit, cancellation=call)
+        options = DownloadOptions(self._limits)
+        return Downloader(self._cas, options, cache=opened.cache, emit=self._emit, cancellation=call)
 
     def _get_many(
         self,
@@ -388,17 +390,17 @@ class Store:
         on_error: Callable[[Path, XetError], None] | None,
         fsync: bool,
     ) -> Generator[GetReport]:
-        found = get_files(
+        downloads = get_files(
             downloader,
             files,
             resolve=self.resolve,
             destination=lambda path, wanted: self._destination(path, wanted, fsync, keep_partial=False),
             progress=progress,
             on_error=on_error,
-            sizes=self._sizes,
+            told_sizes=self._sizes,
         )
-        with closing(found):
-            for file, done in found:
+        with closing(downloads):
+            for file, done in downloads:
                 yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def _destination(self, out: Path, wanted: FileRange, fsync: bool, keep_partial: bool) -> NewFile:
