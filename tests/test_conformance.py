@@ -22,7 +22,9 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.transfer.download.downloader import Downloader
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -180,7 +182,7 @@ class SlowCas(Liar):
 def test_every_xorb_is_acknowledged_before_the_shard_that_names_it(cas: EmbeddedCas, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(splitmix64(3, 2_000_000))
     slow = SlowCas(cas)
-    list(put_files(slow, [tmp_path / "file"], xorb_bytes=400_000))
+    list(put_files(slow, [tmp_path / "file"], UploadOptions(sizes=UploadSizes(400_000))))
     assert len(slow.stored) > 4
     assert slow.shards == 1
     assert not slow.missed

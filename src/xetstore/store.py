@@ -20,6 +20,7 @@ from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import FileRecord, Totals
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.forecast import GetForecast, forecast
@@ -31,6 +32,7 @@ from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
 from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
 
@@ -182,13 +184,11 @@ class Store:
         return put_files(
             self._cas,
             map(Path, paths),
-            policy=CompressionPolicy(policy),
+            UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
             progress=progress,
             on_error=on_error,
-            limits=self._limits,
             known=self._opened.known,
             emit=self._emit,
-            dry_run=dry_run,
             cancellation=self._calls.child(),
         )
 
@@ -379,7 +379,8 @@ class Store:
 
     def _downloader(self, call: Cancellation) -> Downloader:
         opened = self._opened
-        return Downloader(self._cas, limits=self._limits, cache=opened.cache, emit=self._emit, cancellation=call)
+        options = DownloadOptions(self._limits)
+        return Downloader(self._cas, options, cache=opened.cache, emit=self._emit, cancellation=call)
 
     def _get_many(
         self,
@@ -389,17 +390,17 @@ class Store:
         on_error: Callable[[Path, XetError], None] | None,
         fsync: bool,
     ) -> Generator[GetReport]:
-        found = get_files(
+        downloads = get_files(
             downloader,
             files,
             resolve=self.resolve,
             destination=lambda path, wanted: self._destination(path, wanted, fsync, keep_partial=False),
             progress=progress,
             on_error=on_error,
-            sizes=self._sizes,
+            told_sizes=self._sizes,
         )
-        with closing(found):
-            for file, done in found:
+        with closing(downloads):
+            for file, done in downloads:
                 yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
 
     def _destination(self, out: Path, wanted: FileRange, fsync: bool, keep_partial: bool) -> NewFile:

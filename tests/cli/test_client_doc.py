@@ -18,12 +18,7 @@ from xetstore.limits import ANSWER_SHARE
 from xetstore.opening import ALLOW_HTTP_VARIABLE
 from xetstore.protocol.hashes import Hash
 from xetstore.remote import tokens
-from xetstore.remote.http import (
-    MAX_BATCH_BYTES,
-    MAX_DEDUP_ANSWER_BYTES,
-    MAX_RECONSTRUCTION_BYTES,
-    QUERY_BODY,
-)
+from xetstore.remote.http import ANSWER_SIZES, QUERY_BODY
 from xetstore.remote.hub import MAX_EMPTY_PAGES, MAX_PAGE_BYTES, MAX_PAGES, MAX_TOKEN_BYTES
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.reply_head import MAX_HEAD_BYTES
@@ -84,7 +79,7 @@ def test_the_patience_is_as_long_as_it_is_said_to_be() -> None:
 
 def test_answers_and_disks_are_bounded_as_it_is_said() -> None:
     section = SECTIONS["Limits"]
-    sizes = (MAX_RECONSTRUCTION_BYTES, MAX_DEDUP_ANSWER_BYTES, MAX_BATCH_BYTES, MAX_PAGE_BYTES)
+    sizes = (ANSWER_SIZES.reconstruction, ANSWER_SIZES.chunks, ANSWER_SIZES.batch, MAX_PAGE_BYTES)
     assert [size >> 20 for size in sizes] == [256, 64, 32, 16]
     for text in ("256 MiB of a reconstruction", "64 MiB of a dedup", "32 MiB for several", "16 MiB of"):
         assert text in section

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from xetstore.limits import Limits
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
 from xetstore.remote.transport import Patience, Transport
-from xetstore.transfer.upload import session as upload
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import upload_sizes
 
 assert xetstore.transfer.download.reuse.chunk_cache  # imported when a client opens: here before one is forked
 
@@ -45,17 +48,17 @@ def upload_files(
     pid_file: str | None = None,
 ) -> Says:
     """Store files in small xorbs and shards over HTTP; tell of each one that is acknowledged."""
-    upload.FLUSH_FILES = files_a_shard
+    limits = Limits(jobs=jobs)
+    sizes = replace(upload_sizes(limits, remote=True), xorb_bytes=xorb_bytes, files=files_a_shard)
     events: list[Any] = []
     announce(pid_file)
     known_xorbs = KnownXorbs(Path(known))
     with Transport(patience=PATIENCE) as transport:
         cas = HttpCas(url, tokens=FixedToken(token), transport=transport)
-        reports = upload.put_files(
+        reports = put_files(
             cas,
             map(Path, paths),
-            xorb_bytes=xorb_bytes,
-            limits=Limits(jobs=jobs),
+            UploadOptions(limits=limits, sizes=sizes),
             known=known_xorbs,
             emit=events.append,
         )

@@ -24,7 +24,9 @@ from xetstore.protocol.hashes import Hash
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
 from xetstore.remote.transport import Patience, Transport
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 KIB = 1 << 10
 PATIENCE = Patience(
@@ -304,7 +306,7 @@ def bench_with_files(contents: Sequence[bytes]) -> Iterator[Bench]:
         sources = [Path(folder, f"source{number}") for number in range(len(contents))]
         for source, content in zip(sources, contents, strict=True):
             source.write_bytes(content)
-        files = [report.info.hash for report in put_files(cas, sources, xorb_bytes=XORB_BYTES)]
+        files = [report.info.hash for report in put_files(cas, sources, UploadOptions(sizes=UploadSizes(XORB_BYTES)))]
         made = Bench(server, contents, files, Path(folder))
         try:
             yield made

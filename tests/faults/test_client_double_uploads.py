@@ -27,7 +27,11 @@ from tests.support import double_faults as faults
 from tests.support.double import Kind
 from tests.support.strategies import splitmix64, text
 from xetstore.store import Store
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
+
+SMALL_XORBS = UploadOptions(sizes=UploadSizes(XORB_BYTES, in_flight=20))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,9 @@ def put(bench: Bench, sources: Sources, kib: int = 100) -> Transfer:
     def transfer(trying: Try) -> None:
         path, content = sources.new(kib)
         with trying.cas() as cas:
-            [report] = put_files(cas, [path], xorb_bytes=XORB_BYTES, emit=trying.events.append)
+            [report] = put_files(
+                cas, [path], UploadOptions(sizes=UploadSizes(XORB_BYTES, in_flight=20)), emit=trying.events.append
+            )
         path.unlink()
         assert b"".join(Store(bench.server.site.cas).iter_range(report.info.hash)) == content, "it is stored wrong"
 

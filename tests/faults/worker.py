@@ -26,7 +26,9 @@ from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
 from xetstore.errors import XetError
-from xetstore.transfer.upload import session as upload
+from xetstore.transfer.upload.context import UploadOptions
+from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -59,12 +61,11 @@ def put(
     files_a_shard: int = 0,
 ) -> Says:
     """Store files, in smaller xorbs and shards than usual if asked to; tell of each one that is acknowledged."""
-    if files_a_shard:
-        upload.FLUSH_FILES = files_a_shard
+    sizes = UploadSizes(xorb_bytes or UploadSizes().xorb_bytes, files=files_a_shard or UploadSizes().files)
     with PunctualCas.open(store) as cas:
         assert isinstance(cas, PunctualCas)
         cas.wait = wait if together else None
-        for report in upload.put_files(cas, map(Path, paths), xorb_bytes=xorb_bytes):
+        for report in put_files(cas, map(Path, paths), UploadOptions(sizes=sizes)):
             yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}
 
 

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ from xetstore.errors import (
 from xetstore.events import Event, Hedged, Retrying
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange
-from xetstore.remote.bodies import MAX_HEDGES, TRICKLE_SECONDS, Pace
 from xetstore.remote.http import HttpCas
+from xetstore.remote.pace import MAX_HEDGES, Pace
 from xetstore.remote.tokens import FixedToken
 from xetstore.remote.transport import Patience, Transport
 
@@ -447,19 +448,16 @@ def test_the_answer_to_a_hedge_can_be_interrupted(client: Make) -> None:
 
 def test_a_trickle_is_what_is_ten_times_slower_than_the_host_was() -> None:
     pace = Pace()
-    assert not pace.is_trickle(0, TRICKLE_SECONDS)  # nothing is known of the host
+    assert not pace.is_trickle(0, 10)  # nothing is known of the host
     pace.finished(10 << 20, 10)
-    assert pace.is_trickle(1000, TRICKLE_SECONDS)
-    assert not pace.is_trickle(1000, TRICKLE_SECONDS - 1)
-    assert not pace.is_trickle(64 << 20, TRICKLE_SECONDS)
+    assert pace.is_trickle(1000, 10)
+    assert not pace.is_trickle(64 << 20, 10)
     pace = Pace()
     pace.finished(1 << 20, 1000)
-    assert not pace.is_trickle(2000, TRICKLE_SECONDS)  # it was never faster
+    assert not pace.is_trickle(2000, 10)  # it was never faster
 
 
-def test_a_trickle_is_replaced_once(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xetstore.remote.bodies.TRICKLE_SECONDS", 0.1)
-
+def test_a_trickle_is_replaced_once(client: Make) -> None:
     def trickle(connection: Connection, seen: Seen) -> bool:
         start, _ = part(connection, seen, 0)
         for at in range(start, start + 1000):
@@ -468,7 +466,7 @@ def test_a_trickle_is_replaced_once(client: Make, monkeypatch: pytest.MonkeyPatc
             connection.write(BODY[at : at + 1])
         return False
 
-    made = client(serve, trickle, serve)
+    made = client(serve, trickle, serve, patience=replace(QUICK, trickle=0.1))
     assert made.fetch() == BODY[1000:]
     assert made.fetch() == BODY[1000:]
     [reason] = made.reasons

@@ -25,15 +25,23 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, Term
 from xetstore.protocol.shard import Shard
 from xetstore.testing.samples import entry_of, make_sample
-from xetstore.transfer.download import second_look
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.new_file import NewFile
 
+ONE_AT_A_TIME = DownloadOptions(workers=1)
 
-def get(cas: FaultyCas, stored: Stored, out: Path, events: list[Event] | None = None) -> bytes:
+
+def get(
+    cas: FaultyCas,
+    stored: Stored,
+    out: Path,
+    events: list[Event] | None = None,
+    options: DownloadOptions = DownloadOptions(),  # noqa: B008  # it is immutable
+) -> bytes:
     seen = [] if events is None else events
     with NewFile(out) as new:
-        done = Downloader(cas, emit=seen.append).download(stored.file, new.write_at)
+        done = Downloader(cas, options, emit=seen.append).download(stored.file, new.write_at)
         new.commit(done.size)
     assert done.verified
     assert done.fetched_bytes == cas.sent
@@ -246,12 +254,12 @@ def behind() -> Iterator[Stored]:
 
 
 def test_without_hashes_a_wrong_file_is_fetched_again_as_far_as_nothing_vouches_for_it(
-    behind: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    behind: Stored, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(second_look, "GROUP_BYTES", 1 << 20)
     cas = FaultyCas(behind.cas, hashes=False, send=once(lambda data: flip(data, len(data) // 2)))
     events: list[Event] = []
-    assert get(cas, behind, tmp_path / "out", events) == behind.data
+    groups = DownloadOptions(group_bytes=1 << 20)
+    assert get(cas, behind, tmp_path / "out", events, groups) == behind.data
     assert damages(events) == [Damaged(f"file {behind.file}", refetching=True)]
     assert cas.bodies == 6
 
@@ -279,7 +287,7 @@ def test_an_error_of_the_destination_is_raised_as_it_is_and_nothing_fetched_agai
         raise error
 
     with pytest.raises(type(error)) as caught:
-        Downloader(cas, workers=1, emit=events.append).download(stored.file, sink)
+        Downloader(cas, ONE_AT_A_TIME, emit=events.append).download(stored.file, sink)
     assert caught.value is error
     assert not damages(events)
     assert cas.told == 1

@@ -6,25 +6,33 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.faulty import FaultyCas, Stored, flip
+from tests.support.live import until
+from tests.support.strategies import splitmix64
 from xetstore.cancellation import Cancellation
+from xetstore.cas import EmbeddedCas
 from xetstore.errors import AccessDeniedError, IntegrityError, InterruptedCallError, NotFoundError
 from xetstore.events import ConcurrencyChanged, Event, RangeFetched
 from xetstore.limits import Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction
 from xetstore.transfer.download import workers
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
 from xetstore.transfer.progress import Progress
+from xetstore.transfer.upload.context import UploadOptions
+from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 MIB = 1 << 20
+ONE_AT_A_TIME = DownloadOptions(workers=1)
 
 
 def total(stored: Stored) -> int:
@@ -72,7 +80,7 @@ def test_a_download_reports_what_it_did(stored: Stored, remote: bool) -> None:
 def test_progress_counts_bytes_once_however_often_they_are_fetched(stored: Stored) -> None:
     progress = Sums()
     cas = FaultyCas(stored.cas, send=lambda number, _, data: flip(data, -1) if number % 2 == 0 else data)
-    Downloader(cas, workers=1).download(stored.file, nowhere, progress=progress)
+    Downloader(cas, ONE_AT_A_TIME).download(stored.file, nowhere, progress=progress)
     assert progress.moved == progress.expected == len(stored.data)
 
 
@@ -169,7 +177,7 @@ def test_a_stream_fetches_one_window_ahead_and_no_more(stored: Stored) -> None:
 
 
 def test_memory_bounds_the_window_of_a_stream(stored: Stored) -> None:
-    small = Downloader(stored.cas, limits=Limits(max_memory=128 << 20))
+    small = Downloader(stored.cas, DownloadOptions(Limits(max_memory=128 << 20)))
     assert [len(part) for part in small.stream(stored.file)] == [len(stored.data)]
     assert small._stream_window() == 8 * MIB
 
@@ -191,14 +199,6 @@ def test_a_file_that_is_not_there_is_missed_at_the_first_byte(stored: Stored) ->
 
 
 # Stopping
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2_000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never came to be")
 
 
 def fetchers() -> list[threading.Thread]:
@@ -285,7 +285,7 @@ def most_at_once(stored: Stored, expected: int, limits: Limits, requests: int | 
 
     def run() -> None:
         try:
-            Downloader(cas, limits=limits, workers=requests, cancellation=call).download(stored.file, nowhere)
+            Downloader(cas, DownloadOptions(limits, requests), cancellation=call).download(stored.file, nowhere)
         except InterruptedCallError as error:
             with_errors.append(error)
 
@@ -316,18 +316,24 @@ def test_memory_bounds_how_many_fetches_there_are(stored: Stored) -> None:
     assert threads(Limits(jobs=5)) == 5
 
 
-def test_their_number_follows_the_goodput(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xetstore.transfer.goodput.INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr("xetstore.transfer.goodput.INTERVAL_BYTES", 1)
+def test_their_number_follows_the_goodput(tmp_path: Path) -> None:
+    """It takes half a second, and four fetches of each that run at a time, until a rate is believed."""
+    data = splitmix64(5, 12 * MIB)
+    (tmp_path / "file").write_bytes(data)
     events: list[Event] = []
-    cas = FaultyCas(stored.cas, remote=True)
-    content = bytearray(len(stored.data))
+    content = bytearray(len(data))
 
     def sink(offset: int, data: memoryview) -> None:
         content[offset : offset + len(data)] = data
 
-    Downloader(cas, emit=events.append).download(stored.file, sink)
-    assert content == stored.data
+    def slowly(_: int, _fetch: FetchRange, data: bytes) -> bytes:
+        time.sleep(0.04)
+        return data
+
+    with EmbeddedCas.in_memory() as cas:
+        [report] = put_files(cas, [tmp_path / "file"], UploadOptions(sizes=UploadSizes(xorb_bytes=150_000)))
+        Downloader(FaultyCas(cas, remote=True, send=slowly), emit=events.append).download(report.info.hash, sink)
+    assert content == data
     changes = [event for event in events if isinstance(event, ConcurrencyChanged)]
     assert changes
     assert changes[0].requests == 6

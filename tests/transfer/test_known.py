@@ -291,12 +291,9 @@ def test_a_folder_that_may_not_be_written_to_is_told_once(tmp_path: Path) -> Non
     assert len(told.reasons()) == 1
 
 
-def test_a_file_that_another_process_keeps_locked_is_not_waited_for_twice(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("xetstore.transfer.upload.known_file._BUSY_SECONDS", 0.05)
+def test_a_file_that_another_process_keeps_locked_is_not_waited_for_twice(path: Path) -> None:
     told = Told()
-    with KnownXorbs(path, emit=told) as known:
+    with KnownXorbs(path, busy_seconds=0.05, emit=told) as known:
         known.uploaded(xorb(1))
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -11,14 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from tests.support.faulty import FaultyCas, Send, TellMany, flip
+from tests.support.live import until
 from tests.support.strategies import splitmix64, text
 from tests.transfer.conftest import SMALL_XORBS
-from tests.transfer.test_download import Sums, fetchers, until
+from tests.transfer.test_download import Sums, fetchers
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import (
@@ -35,12 +36,13 @@ from xetstore.events import Damaged, Emit, Event, RangeFetched, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange
-from xetstore.transfer.download import batch, many
+from xetstore.transfer.download import many
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloaded, Downloader
-from xetstore.transfer.download.file_request import FileRequest, Named
-from xetstore.transfer.download.many import get_files
+from xetstore.transfer.download.file_request import Named
+from xetstore.transfer.download.many import ManySizes, get_files
 from xetstore.transfer.download.new_file import NewFile
-from xetstore.transfer.download.workers import Workers
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
 
 MIB = 1 << 20
@@ -56,11 +58,11 @@ class Corpus:
     contents: dict[Hash, bytes]
 
 
-def stored(cas: EmbeddedCas, folder: Path, contents: Sequence[bytes], **options: Any) -> Corpus:
+def stored(cas: EmbeddedCas, folder: Path, contents: Sequence[bytes], *options: UploadOptions) -> Corpus:
     paths = [folder / f"{number:05}" for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    files = [report.info.hash for report in put_files(cas, paths, **options)]
+    files = [report.info.hash for report in put_files(cas, paths, *options)]
     return Corpus(cas, files, dict(zip(files, contents, strict=True)))
 
 
@@ -81,13 +83,13 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     contents[40:40] = [big[3 * MIB : 4 * MIB], splitmix64(2, MIB) + b"and more", splitmix64(3, 3 * MIB), contents[3]]
     contents += [big[: 5 * MIB] + b"the end", b""]
     with EmbeddedCas.in_memory() as cas:
-        yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, xorb_bytes=SMALL_XORBS)
+        yield stored(cas, tmp_path_factory.mktemp("mixed"), contents, SMALL_XORBS)
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     """Files that are too large for a batch."""
-    contents = [splitmix64(3000 + number, batch.SMALL_BYTES + 1000 * number + 1) for number in range(5)]
+    contents = [splitmix64(3000 + number, ManySizes().small_bytes + 1000 * number + 1) for number in range(5)]
     with EmbeddedCas.in_memory() as cas:
         yield stored(cas, tmp_path_factory.mktemp("large"), contents)
 
@@ -114,7 +116,7 @@ def get(
 ) -> list[tuple[Hash, Downloaded]]:
     """Each file to the path of its number."""
     named = [(file, out / str(number)) for number, file in enumerate(files)]
-    downloader = Downloader(cas, limits=limits, emit=emit, cancellation=cancellation)
+    downloader = Downloader(cas, DownloadOptions(limits), emit=emit, cancellation=cancellation)
     return list(get_files(downloader, named, resolve=resolve, **options))
 
 
@@ -200,20 +202,15 @@ def test_no_files_are_no_work(small: Corpus, out: Path) -> None:
     assert cas.told == 1, "one file alone is asked for as always"
 
 
-def test_what_does_not_fit_into_memory_comes_another_way(
-    mixed: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(many, "HELD_BYTES", 100_000)
-    get(FaultyCas(mixed.cas, remote=True), mixed.files, out)
+def test_what_does_not_fit_into_memory_comes_another_way(mixed: Corpus, out: Path) -> None:
+    get(FaultyCas(mixed.cas, remote=True), mixed.files, out, sizes=ManySizes(held_bytes=100_000))
     check(mixed, mixed.files, out)
 
 
-def test_a_list_longer_than_what_is_ahead_comes_to_its_end(
-    small: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(many, "BATCHES_AHEAD", 1)
+def test_a_list_longer_than_what_is_ahead_comes_to_its_end(small: Corpus, out: Path) -> None:
     cas = FaultyCas(small.cas)
-    found = get_files(Downloader(cas), [(file, out / str(at)) for at, file in enumerate(small.files)], resolve=resolve)
+    named = [(file, out / str(at)) for at, file in enumerate(small.files)]
+    found = get_files(Downloader(cas), named, resolve=resolve, sizes=ManySizes(batches_ahead=1))
     next(found)
     until(lambda: len(list(out.iterdir())) == 2 * 64)
     assert cas.told == 2, "whoever is busy with the first file is not run away from"
@@ -341,12 +338,9 @@ def garble(_number: int, _told: BatchReconstruction) -> BatchReconstruction:
 
 
 @pytest.mark.parametrize("tell", [refuse, garble])
-def test_a_call_that_fails_is_not_made_for_each_batch(
-    small: Corpus, out: Path, tell: TellMany, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(many, "BATCHES_AHEAD", 0)
+def test_a_call_that_fails_is_not_made_for_each_batch(small: Corpus, out: Path, tell: TellMany) -> None:
     cas = FaultyCas(small.cas, tell_many=tell)
-    get(cas, small.files, out)
+    get(cas, small.files, out, sizes=ManySizes(batches_ahead=0))
     check(small, small.files, out)
     assert cas.told == 1 + 300
 
@@ -524,29 +518,30 @@ def test_an_interruption_is_no_files_error(mixed: Corpus, out: Path) -> None:
     assert all(path.read_bytes() == b"" for path in out.iterdir())
 
 
-def test_what_a_progress_raises_is_raised(small: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_progress_raises_is_raised(small: Corpus, out: Path) -> None:
     """And not what those threads raise that are stopped because of it, however soon they do."""
-    fetches, stops, stopped = count(), count(), threading.Event()
-    real = Workers.stop
+    fetches, stopped = count(), threading.Event()
 
     class Broken(Sums):
         def advance(self, **_: int) -> None:
             raise ZeroDivisionError
 
-    def stop(self: Workers) -> None:
-        real(self)
+    class Stopping(FaultyCas):
+        def under(self, cancellation: Cancellation) -> Any:
+            cancellation.on_cancel(wake)
+            return super().under(cancellation)
+
+    def wake() -> None:
         stopped.set()
-        if next(stops) == 0:
-            time.sleep(0.2)  # those that were stopped are done first
+        time.sleep(0.2)  # those that were stopped are done first
 
     def send(_: int, _fetch: FetchRange, data: bytes) -> bytes:
         if next(fetches):
             assert stopped.wait(60)
         return data
 
-    monkeypatch.setattr(Workers, "stop", stop)
     with pytest.raises(ZeroDivisionError):
-        get(FaultyCas(small.cas, remote=True, send=send), small.files, out, progress=Broken())
+        get(Stopping(small.cas, remote=True, send=send), small.files, out, progress=Broken())
     assert not incomplete(out)
 
 
@@ -571,39 +566,39 @@ def test_so_many_requests_run_at_a_time_and_no_more(small: Corpus, out: Path, li
     check(small, small.files, out)
 
 
-def test_large_files_come_two_at_a_time(large: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "LARGE_BYTES", batch.SMALL_BYTES)
+def test_large_files_come_two_at_a_time(large: Corpus, out: Path) -> None:
     running, most, lock = 0, 0, threading.Lock()
-    load = many.ManyFiles._load
 
-    def noted(self: many.ManyFiles, request: FileRequest, downloader: Downloader) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        try:
+    class Noted(NewFile):
+        def __enter__(self) -> Self:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
             time.sleep(0.02)
-            load(self, request, downloader)
-        finally:
+            return super().__enter__()
+
+        def __exit__(self, *exc: Any) -> None:
+            nonlocal running
+            super().__exit__(*exc)
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(many.ManyFiles, "_load", noted)
-    get(FaultyCas(large.cas, remote=True), large.files, out)
+    sizes = ManySizes(large_bytes=ManySizes().small_bytes)
+    get(FaultyCas(large.cas, remote=True), large.files, out, destination=lambda path, _: Noted(path), sizes=sizes)
     check(large, large.files, out)
     assert most == many.LARGE_AT_A_TIME
 
 
 def test_what_one_file_takes_is_a_share_of_the_limits() -> None:
-    assert many._shares(Limits(), 8) == (64 * MIB, Limits(jobs=4), Limits(jobs=16))
-    assert many._shares(Limits(jobs=32), 8) == (64 * MIB, Limits(jobs=4), Limits(jobs=4))
-    assert many._shares(Limits(max_memory=128 * MIB), 8)[1].jobs == 1
-    assert many._shares(Limits(max_memory=128 * MIB), 8)[0] == 32 * MIB
+    assert many._shares(Limits(), 8, 64 * MIB) == (64 * MIB, Limits(jobs=4), Limits(jobs=16))
+    assert many._shares(Limits(jobs=32), 8, 64 * MIB) == (64 * MIB, Limits(jobs=4), Limits(jobs=4))
+    assert many._shares(Limits(max_memory=128 * MIB), 8, 64 * MIB)[1].jobs == 1
+    assert many._shares(Limits(max_memory=128 * MIB), 8, 64 * MIB)[0] == 32 * MIB
 
 
-def test_small_is_what_is_said_to_be_small(mixed: Corpus, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "SMALL_BYTES", 10)
+def test_small_is_what_is_said_to_be_small(mixed: Corpus, out: Path) -> None:
     cas = FaultyCas(mixed.cas)
-    get(cas, mixed.files, out)
+    get(cas, mixed.files, out, sizes=ManySizes(small_bytes=10))
     check(mixed, mixed.files, out)
     assert cas.told >= len(set(mixed.files)) - 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +19,12 @@ from xetstore.events import Event
 from xetstore.protocol.dedup import WIRE_QUERIES
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.upload import placing, sizing
+from xetstore.transfer.upload import session
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
-from xetstore.transfer.upload.queries import MAX_FAILURES, MAX_WAITING, THREADS, BackgroundQueries
-from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.pending import PutReport
+from xetstore.transfer.upload.queries import MAX_FAILURES, MAX_WAITING, THREADS, BackgroundQueries, QueryPatience
+from xetstore.transfer.upload.sizing import UploadSizes
 
 MIB = 1 << 20
 
@@ -35,16 +37,17 @@ def cas() -> Iterator[WatchedCas]:
             yield watched
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers come in time, however slow the machine is."""
-    patient = partial(BackgroundQueries, patience_seconds=PATIENCE_SECONDS, vain_seconds=PATIENCE_SECONDS)
-    monkeypatch.setattr(placing, "BackgroundQueries", patient)
+PATIENT = UploadOptions(query_patience=QueryPatience(PATIENCE_SECONDS, PATIENCE_SECONDS))
+"""Answers come in time, however slow the machine is."""
+
+DRY_RUN = replace(PATIENT, dry_run=True)
+SMALL_XORBS = replace(PATIENT, sizes=UploadSizes(2 * MIB, in_flight=20))
 
 
-@pytest.fixture
-def small_xorbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "REMOTE_XORB_BYTES", 2 * MIB)
+def put_files(
+    cas: WatchedCas, paths: Iterable[Path], options: UploadOptions = PATIENT, **others: Any
+) -> Generator[PutReport]:
+    return session.put_files(cas, paths, options, **others)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -73,13 +76,12 @@ def waiting_for(event: threading.Event) -> Callable[[str], None]:
     return before
 
 
-@pytest.mark.usefixtures("small_xorbs")
 def test_a_large_file_that_the_server_has_is_not_sent_again(cas: WatchedCas, tmp_path: Path) -> None:
     path = write(tmp_path / "file", splitmix64(1, 20 * MIB))
-    list(put_files(cas, [path]))
+    list(put_files(cas, [path], SMALL_XORBS))
     first = cas.sent_bytes
     assert first > 20 * MIB
-    [report] = put_files(cas, [path])
+    [report] = put_files(cas, [path], SMALL_XORBS)
     assert cas.sent_bytes == first
     assert (report.new_bytes, report.deduped_bytes) == (0, 20 * MIB)
 
@@ -121,18 +123,13 @@ def test_every_file_worth_a_query_makes_one(cas: WatchedCas, tmp_path: Path) -> 
     assert len(cas.asked) >= 2
 
 
-@pytest.mark.usefixtures("small_xorbs")
-def test_an_endpoint_that_hangs_fails_no_upload(
-    cas: WatchedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endpoint_that_hangs_fails_no_upload(cas: WatchedCas, tmp_path: Path) -> None:
     never = threading.Event()
     cas.before = waiting_for(never)
-    monkeypatch.setattr(
-        placing, "BackgroundQueries", partial(BackgroundQueries, patience_seconds=0.05, vain_seconds=0.12)
-    )
+    hasty = replace(SMALL_XORBS, query_patience=QueryPatience(0.05, 0.12))
     try:
         files = [write(tmp_path / str(i), splitmix64(i, 5 * MIB)) for i in range(4)]
-        reports = list(put_files(cas, files))
+        reports = list(put_files(cas, files, hasty))
     finally:
         never.set()
     assert [report.new_bytes for report in reports] == [5 * MIB] * 4
@@ -142,7 +139,7 @@ def test_an_endpoint_that_hangs_fails_no_upload(
 def test_an_endpoint_that_hangs_is_waited_for_a_bounded_time(cas: WatchedCas) -> None:
     never = threading.Event()
     cas.before = waiting_for(never)
-    asking = BackgroundQueries(cas, lambda _: None, patience_seconds=0.02, vain_seconds=0.1)
+    asking = BackgroundQueries(cas, lambda _: None, QueryPatience(0.02, 0.1))
     try:
         asking.ask([Hash.ZERO])
         for _ in range(5):
@@ -156,7 +153,6 @@ def test_an_endpoint_that_hangs_is_waited_for_a_bounded_time(cas: WatchedCas) ->
         never.set()
 
 
-@pytest.mark.usefixtures("small_xorbs")
 @pytest.mark.parametrize(
     "error", [UnavailableError("busy"), FormatError("shard.tag", 0, "rubbish"), UsageError("what?")]
 )
@@ -165,17 +161,16 @@ def test_an_endpoint_that_fails_is_given_up_and_fails_no_upload(
 ) -> None:
     cas.before = failing(error)
     files = [write(tmp_path / str(i), splitmix64(i, 5 * MIB)) for i in range(4)]
-    assert len(list(put_files(cas, files))) == 4
+    assert len(list(put_files(cas, files, SMALL_XORBS))) == 4
     assert len(cas.asked) <= MAX_FAILURES + THREADS
 
 
-@pytest.mark.usefixtures("small_xorbs")
 def test_answers_are_remembered_for_the_next_session(cas: WatchedCas, tmp_path: Path) -> None:
     path = write(tmp_path / "file", splitmix64(1, 20 * MIB))
-    list(put_files(cas, [path]))
+    list(put_files(cas, [path], SMALL_XORBS))
     cas.sent.clear()
     with KnownXorbs(tmp_path / "known") as known:
-        list(put_files(cas, [path], known=known))
+        list(put_files(cas, [path], SMALL_XORBS, known=known))
         assert cas.sent == []
         # Answers are written down by the threads that got them.
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -183,7 +178,7 @@ def test_answers_are_remembered_for_the_next_session(cas: WatchedCas, tmp_path: 
             assert time.monotonic() < deadline
             time.sleep(0.01)
         cas.before = failing(UnavailableError("no more answers"))
-        [report] = put_files(cas, [path], known=known)
+        [report] = put_files(cas, [path], SMALL_XORBS, known=known)
     assert cas.sent == []
     assert report.new_bytes == 0
 
@@ -207,7 +202,7 @@ def test_a_dry_run_asks_waits_and_remembers_nothing(cas: WatchedCas, tmp_path: P
     sent, shards, events = list(cas.sent), list(cas.shards), list[Event]()
     with KnownXorbs(tmp_path / "known") as known:
         files = [write(tmp_path / "new", data + b"more"), write(tmp_path / "other", splitmix64(9, 3000))]
-        one, other = put_files(cas, files, known=known, dry_run=True, emit=events.append)
+        one, other = put_files(cas, files, DRY_RUN, known=known, emit=events.append)
     assert one.new_bytes < MIB
     assert one.info.size == one.new_bytes + one.deduped_bytes == 9 * MIB + 4
     assert (other.new_bytes, other.stored_bytes) == (3000, 0)
@@ -218,7 +213,7 @@ def test_a_dry_run_asks_waits_and_remembers_nothing(cas: WatchedCas, tmp_path: P
 def test_a_dry_run_does_without_answers_where_none_come(cas: WatchedCas, tmp_path: Path) -> None:
     cas.before = failing(UnavailableError("busy"))
     files = [write(tmp_path / str(i), splitmix64(i, 5 * MIB)) for i in range(3)]
-    reports = list(put_files(cas, files, dry_run=True))
+    reports = list(put_files(cas, files, DRY_RUN))
     assert [report.new_bytes for report in reports] == [5 * MIB] * 3
     assert len(cas.asked) == 1
 
@@ -242,7 +237,7 @@ def test_only_time_waited_in_vain_counts_and_after_a_failure_there_is_no_waiting
         return asking._vain_seconds
 
     cas.before = before
-    asking = BackgroundQueries(cas, lambda _: None, patience_seconds=PATIENCE_SECONDS, vain_seconds=1000)
+    asking = BackgroundQueries(cas, lambda _: None, QueryPatience(PATIENCE_SECONDS, 1000))
     assert left_after(stored) == 1000, "it told of something"
     assert left_after(Hash(b"1" * 32), sending_seconds=PATIENCE_SECONDS) == 1000, "sending would have taken longer"
     assert 0 < (left := left_after(Hash(b"2" * 32))) < 1000

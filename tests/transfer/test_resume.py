@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,10 @@ from xetstore.errors import IntegrityError, InterruptedCallError, UnavailableErr
 from xetstore.events import Event, Resumed
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Reconstruction, Term
-from xetstore.transfer.download import buffers, partial_file, reconstructions
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.partial_file import PartialFile
-from xetstore.transfer.download.reuse import base_chunks
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.upload.session import put_files
 
@@ -33,10 +33,7 @@ PIECE = 200_000
 MIB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial_file, "KEPT_BYTES", 1)
-    monkeypatch.setattr(buffers, "PIECE_BYTES", PIECE)
+SMALL_PIECES = DownloadOptions(workers=2, piece_bytes=PIECE)
 
 
 def get(
@@ -49,11 +46,13 @@ def get(
     events: list[Event] | None = None,
     base: Path | None = None,
     keep: bool = False,
+    kept_bytes: int = 1,
+    options: DownloadOptions = SMALL_PIECES,
 ) -> Downloaded:
     seen = [] if events is None else events
     wanted = FileRange(stored.file, start, end)
-    downloader = Downloader(cas, emit=seen.append, workers=2)
-    return downloader.write(wanted, PartialFile(out, wanted, keep=keep), base=base)
+    downloader = Downloader(cas, options, emit=seen.append)
+    return downloader.write(wanted, PartialFile(out, wanted, keep=keep, kept_bytes=kept_bytes), base=base)
 
 
 class Breaking(FaultyCas):
@@ -152,9 +151,8 @@ def test_damage_leaves_nothing_to_go_on_with(stored: Stored, tmp_path: Path) -> 
     assert names(tmp_path) == []
 
 
-def test_little_is_not_kept(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial_file, "KEPT_BYTES", 8 * MIB)
-    fail(stored, tmp_path / "out", 2_000_000)
+def test_little_is_not_kept(stored: Stored, tmp_path: Path) -> None:
+    fail(stored, tmp_path / "out", 2_000_000, kept_bytes=8 * MIB)
     assert names(tmp_path) == []
 
 
@@ -271,13 +269,14 @@ def once_as_one_xorb(data: bytes, folder: Path) -> Stored:
 
 
 @pytest.mark.parametrize("edits", [0, 1, 3, 8])
-def test_of_an_edited_file_only_the_edits_are_fetched(
-    tmp_path: Path, edits: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(base_chunks, "WORTHWHILE_BYTES", 100_000)
+def test_of_an_edited_file_only_the_edits_are_fetched(tmp_path: Path, edits: int) -> None:
+    """What lies between two edits is long enough to be worth a question where it is."""
     old = splitmix64(31, 12 * MIB)
     (tmp_path / "old").write_bytes(old)
-    new = once_as_one_xorb(edited(old, random.Random(edits), edits), tmp_path)
+    chance = random.Random(edits)
+    size = len(old) // (edits + 1)
+    changed = [edited(old[at : at + size], chance, 1) for at in range(0, edits * size, size)]
+    new = once_as_one_xorb(b"".join(changed) + old[edits * size :], tmp_path)
     cas = FaultyCas(new.cas)
     done = get(cas, new, tmp_path / "out", base=tmp_path / "old")
     assert (tmp_path / "out").read_bytes() == new.data
@@ -350,11 +349,11 @@ def test_any_range_comes_whole_from_whatever_is_there(
 
 
 @pytest.mark.parametrize("window", [MIB, 2 * MIB + 1])
-def test_windows_go_on_too(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(reconstructions, "WINDOW_BYTES", window)
-    fail(stored, tmp_path / "out", 2_000_000)
+def test_windows_go_on_too(stored: Stored, tmp_path: Path, window: int) -> None:
+    options = replace(SMALL_PIECES, window_bytes=window)
+    fail(stored, tmp_path / "out", 2_000_000, options=options)
     cas = FaultyCas(stored.cas)
-    get(cas, stored, tmp_path / "out")
+    get(cas, stored, tmp_path / "out", options=options)
     assert (tmp_path / "out").read_bytes() == stored.data
     assert cas.sent <= total(stored.cas, stored) - 2_000_000 + 2 * (PIECE + 200_000) + 400_000
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.around import AroundCas
 from tests.support.strategies import GENERATORS, splitmix64
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
@@ -18,12 +19,12 @@ from xetstore.errors import NotFoundError, RangeError, SourceChangedError, Usage
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer.download import reconstructions
+from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_file
-from xetstore.transfer.upload import registry
-from xetstore.transfer.upload import session as upload
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 MIB = 1 << 20
 
@@ -41,15 +42,23 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def read(cas: EmbeddedCas, file: Hash, start: int = 0, end: int | None = None) -> bytes:
+def read(
+    cas: EmbeddedCas,
+    file: Hash,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    options: DownloadOptions = DownloadOptions(),  # noqa: B008  # it is immutable
+) -> bytes:
     parts: dict[int, bytes] = {}
-    done = Downloader(cas).download(file, lambda at, data: parts.update({at: bytes(data)}), start, end)
+    downloader = Downloader(cas, options)
+    done = downloader.download(file, lambda at, data: parts.update({at: bytes(data)}), start, end)
     assert done.verified
     whole = bytearray(done.size)
     for at, data in parts.items():
         whole[at : at + len(data)] = data
     assert sum(map(len, parts.values())) == done.size
-    assert b"".join(map(bytes, Downloader(cas).stream(file, start, end, 3 * MIB))) == whole
+    assert b"".join(map(bytes, downloader.stream(file, start, end, 3 * MIB))) == whole
     return bytes(whole)
 
 
@@ -59,7 +68,7 @@ def test_every_kind_of_file_comes_back_under_every_policy(
     cas: EmbeddedCas, tmp_path: Path, kind: str, policy: CompressionPolicy
 ) -> None:
     data = GENERATORS[kind](9 * MIB + 5)
-    [report] = put_files(cas, [write(tmp_path / "file", data)], policy=policy)
+    [report] = put_files(cas, [write(tmp_path / "file", data)], UploadOptions(policy))
     assert report.info.hash == hash_file(tmp_path / "file").hash
     assert report.info.sha256 == hashlib.sha256(data).hexdigest()
     assert report.new_bytes + report.deduped_bytes == len(data)
@@ -117,10 +126,7 @@ def test_two_equal_files_of_one_upload_are_stored_once(cas: EmbeddedCas, tmp_pat
     assert (one.new_bytes, two.new_bytes) == (len(data), 0)
 
 
-def test_shards_are_sent_whenever_enough_has_gathered(
-    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upload, "FLUSH_FILES", 3)
+def test_shards_are_sent_whenever_enough_has_gathered(cas: EmbeddedCas, tmp_path: Path) -> None:
     seen: list[str] = []
 
     def files() -> Iterator[Path]:
@@ -128,27 +134,24 @@ def test_shards_are_sent_whenever_enough_has_gathered(
             seen.append(f"read {i}")
             yield write(tmp_path / str(i), splitmix64(i, 100_000))
 
-    for report in put_files(cas, files()):
+    for report in put_files(cas, files(), UploadOptions(sizes=UploadSizes(files=3))):
         seen.append(f"stored {report.path.name}")
     assert seen[:6] == ["read 0", "read 1", "read 2", "stored 0", "stored 1", "stored 2"]
     assert seen[-1] == "stored 6"
 
 
 @pytest.mark.slow
-def test_xorbs_of_a_long_file_are_told_before_its_end(
-    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "SHARD_CHUNKS", 500)
+def test_xorbs_of_a_long_file_are_told_before_its_end(cas: EmbeddedCas, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    real = cas.put_shard
 
-    def put_shard(shard: Shard) -> bool:
-        told.append((len(shard.files), len(shard.xorbs)))
-        return real(shard)
+    class Listening(AroundCas):
+        def put_shard(self, shard: Shard) -> bool:
+            told.append((len(shard.files), len(shard.xorbs)))
+            return super().put_shard(shard)
 
-    monkeypatch.setattr(cas, "put_shard", put_shard)
     data = splitmix64(1, 140 * MIB)
-    [report] = put_files(cas, [write(tmp_path / "file", data)])
+    few = UploadOptions(sizes=UploadSizes(shard_chunks=500))
+    [report] = put_files(Listening(cas), [write(tmp_path / "file", data)], few)
     *before, (files, _) = told
     assert before
     assert all(shard_files == 0 for shard_files, _ in before)
@@ -178,19 +181,16 @@ def test_without_a_handler_what_came_before_is_stored_and_the_error_raised(cas: 
     assert [read(cas, r.info.hash) for r in done] == [b"good"]
 
 
-def test_a_file_that_changes_while_it_is_stored_is_not_registered(
-    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_changes_while_it_is_stored_is_not_registered(cas: EmbeddedCas, tmp_path: Path) -> None:
     path = write(tmp_path / "file", splitmix64(6, 9 * MIB))
-    real = cas.find_chunks
 
-    def find_chunks_and_change(*chunks: Hash) -> object:
-        os.utime(path, ns=(1, 1))
-        return real(*chunks)
+    class Meddling(AroundCas):
+        def find_chunks(self, *chunks: Hash) -> Shard | None:
+            os.utime(path, ns=(1, 1))
+            return super().find_chunks(*chunks)
 
-    monkeypatch.setattr(cas, "find_chunks", find_chunks_and_change)
     with pytest.raises(SourceChangedError):
-        list(put_files(cas, [path]))
+        list(put_files(Meddling(cas), [path]))
     assert list(cas.files()) == []
 
 
@@ -218,13 +218,11 @@ def test_any_range_is_the_files(stored: tuple[EmbeddedCas, Hash, bytes], data: s
 
 
 @pytest.mark.parametrize("window", [MIB, 2 * MIB + 1])
-def test_windows_meet_without_gap_or_overlap(
-    stored: tuple[EmbeddedCas, Hash, bytes], monkeypatch: pytest.MonkeyPatch, window: int
-) -> None:
+def test_windows_meet_without_gap_or_overlap(stored: tuple[EmbeddedCas, Hash, bytes], window: int) -> None:
     cas, file, content = stored
-    monkeypatch.setattr(reconstructions, "WINDOW_BYTES", window)
-    assert read(cas, file) == content
-    assert read(cas, file, 12_345) == content[12_345:]
+    windows = DownloadOptions(window_bytes=window)
+    assert read(cas, file, options=windows) == content
+    assert read(cas, file, 12_345, options=windows) == content[12_345:]
 
 
 def test_ranges_outside_the_file_are_refused(stored: tuple[EmbeddedCas, Hash, bytes]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,10 +30,10 @@ from xetstore.protocol.hashes import Hash
 from xetstore.testing.clock import FakeClock
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.progress import NoProgress
-from xetstore.transfer.upload import session as upload
-from xetstore.transfer.upload import xorbs
+from xetstore.transfer.upload import session, xorbs
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import UPLOADED_SECONDS, KnownXorbs
-from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.sizing import UploadSizes, upload_sizes
 
 MIB = 1 << 20
@@ -54,9 +55,11 @@ def known(tmp_path: Path) -> Iterator[KnownXorbs]:
         yield known
 
 
-@pytest.fixture(autouse=True)
-def small_xorbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "upload_sizes", lambda *_, **__: SMALL)
+def put_files(
+    cas: WatchedCas, paths: Iterable[Path], sizes: UploadSizes = SMALL, **others: Any
+) -> Generator[PutReport]:
+    """Put files in small xorbs."""
+    return session.put_files(cas, paths, UploadOptions(sizes=sizes), **others)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -151,18 +154,17 @@ def test_every_xorb_and_every_shard_is_told(cas: WatchedCas, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("wiped", ["before", "between two flushes"])
 def test_a_server_that_has_lost_everything_gets_everything_again(
-    cas: WatchedCas, known: KnownXorbs, tmp_path: Path, wiped: str, monkeypatch: pytest.MonkeyPatch
+    cas: WatchedCas, known: KnownXorbs, tmp_path: Path, wiped: str
 ) -> None:
     contents = [splitmix64(i, 3 * MIB) for i in range(4)]
     files = [write(tmp_path / str(i), data) for i, data in enumerate(contents)]
     list(put_files(cas, files, known=known))
-    monkeypatch.setattr(upload, "FLUSH_FILES", 2)
     events: list[Event] = []
     with EmbeddedCas.in_memory() as empty:
         if wiped == "before":
             cas.cas = empty
         reports = []
-        for report in put_files(cas, files, known=known, emit=events.append):
+        for report in put_files(cas, files, replace(SMALL, files=2), known=known, emit=events.append):
             reports.append(report)
             if len(reports) == 2 and cas.cas is not empty:
                 # What the first two files are of is gone with them.
@@ -334,10 +336,8 @@ def test_several_xorbs_are_sent_at_a_time(cas: WatchedCas, tmp_path: Path) -> No
     assert together.n_waiting == 0
 
 
-def test_small_files_are_not_read_much_faster_than_they_are_sent(
-    cas: WatchedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(xorbs, "HELD_BYTES", 2 * MIB)
+def test_small_files_are_not_read_much_faster_than_they_are_sent(cas: WatchedCas, tmp_path: Path) -> None:
+    sizes = replace(SMALL, held_bytes=2 * MIB)
     read_bytes = [0]
     stalled_at: list[int] = []
 
@@ -355,9 +355,9 @@ def test_small_files_are_not_read_much_faster_than_they_are_sent(
             read_bytes[0] += 50_000
 
     cas.before = before
-    assert len(list(put_files(cas, files()))) == 400
-    filled = (SMALL.in_flight + 1) * SMALL.xorb_bytes
-    assert stalled_at[0] < filled + 2 * MIB + 2 * xorbs.BATCH_BYTES + MIB < 400 * 50_000
+    assert len(list(put_files(cas, files(), sizes))) == 400
+    filled = (sizes.in_flight + 1) * sizes.xorb_bytes
+    assert stalled_at[0] < filled + sizes.held_bytes + 2 * xorbs.BATCH_BYTES + MIB < 400 * 50_000
 
 
 MEMORY = [128 << 20, 160 << 20, 256 << 20, 512 << 20, 4 << 30]

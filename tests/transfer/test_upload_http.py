@@ -18,18 +18,15 @@ from xetstore.events import Event, FilesRegistered, Forgotten, XorbStored
 from xetstore.remote.http import HttpCas
 from xetstore.remote.transport import Patience, Transport
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.upload import sizing
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.sizing import UploadSizes
 
 MIB = 1 << 20
 PATIENCE_SECONDS = 60
-
-
-@pytest.fixture(autouse=True)
-def small_xorbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "REMOTE_XORB_BYTES", 2 * MIB)
+SMALL_XORBS = UploadOptions(sizes=UploadSizes(2 * MIB, in_flight=20))
 
 
 @pytest.fixture
@@ -42,7 +39,7 @@ def put(url: str, path: Path, known: KnownXorbs) -> tuple[PutReport, list[Event]
     events: list[Event] = []
     cas = HttpCas(url)
     try:
-        [report] = put_files(cas, [path], known=known, emit=events.append)
+        [report] = put_files(cas, [path], SMALL_XORBS, known=known, emit=events.append)
     finally:
         cas.close()
     return report, events
@@ -79,7 +76,7 @@ def test_an_upload_to_a_server_that_takes_nothing_can_be_given_up(tmp_path: Path
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            list(put_files(cas, files(), known=known))
+            list(put_files(cas, files(), SMALL_XORBS, known=known))
         cas.close()
 
 
@@ -90,6 +87,6 @@ def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, known: KnownXorb
     transport = Transport(patience=Patience(attempts=1))
     cas = HttpCas(url, transport=transport)
     with pytest.raises(UnavailableError):
-        list(put_files(cas, [tmp_path / "file"], known=known))
+        list(put_files(cas, [tmp_path / "file"], SMALL_XORBS, known=known))
     cas.close()
     transport.close()

@@ -15,7 +15,7 @@ from xetstore.cas.claims import INDEXED_CHUNKS
 from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.upload import session as upload
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
 from xetstore.transfer.upload.sizing import UploadSizes
@@ -28,8 +28,8 @@ def cas(tmp_path: Path) -> Iterator[EmbeddedCas]:
         assert check(opened, read_data=True).problems == ()
 
 
-def put(cas: EmbeddedCas, paths: list[Path]) -> list[PutReport]:
-    reports = list(put_files(cas, paths))
+def put(cas: EmbeddedCas, paths: list[Path], sizes: UploadSizes | None = None) -> list[PutReport]:
+    reports = list(put_files(cas, paths, UploadOptions(sizes=sizes)))
     for report in reports:
         assert report.new_bytes + report.deduped_bytes == report.info.size
         assert read(cas, report.info.hash) == report.path.read_bytes()
@@ -82,14 +82,15 @@ def test_files_put_again_in_any_order_add_nothing(cas: EmbeddedCas, tmp_path: Pa
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_file_of_more_chunks_than_are_remembered_is_found_all_the_same(
-    cas: EmbeddedCas, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    cas: EmbeddedCas, tmp_path: Path, seed: int
 ) -> None:
-    monkeypatch.setattr(upload, "upload_sizes", lambda *_, **__: UploadSizes(24 * MIB, 1, known_chunks=900))
+    sizes = UploadSizes(24 * MIB, 1, known_chunks=900)
     content = Content(seed)
     large = content.fresh(96 * MIB)
-    put(cas, write(tmp_path, {"large": large}))
+    put(cas, write(tmp_path, {"large": large}), sizes)
     for other in (b"", content.fresh(6 * MIB)):
-        reports = put(cas, write(tmp_path, {"other": other, "large": large, "inserted": content.inserted(large, 1000)}))
+        version = {"other": other, "large": large, "inserted": content.inserted(large, 1000)}
+        reports = put(cas, write(tmp_path, version), sizes)
         assert [report.new_bytes for report in reports[:2]] == [len(other), 0]
         assert reports[2].new_bytes < 300_000
 
@@ -112,12 +113,10 @@ def test_a_version_of_which_the_index_can_find_nothing_is_found_among_what_was_s
 
 
 @pytest.mark.parametrize("damage", ["seen", "marked"])
-def test_of_a_file_that_is_damaged_what_is_lost_is_stored_again(
-    cas: EmbeddedCas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    monkeypatch.setattr(upload, "upload_sizes", lambda *_, **__: UploadSizes(8 * MIB, 1))
+def test_of_a_file_that_is_damaged_what_is_lost_is_stored_again(cas: EmbeddedCas, tmp_path: Path, damage: str) -> None:
+    sizes = UploadSizes(8 * MIB, 1)
     paths = write(tmp_path, {"file": Content(1).fresh(30 * MIB)})
-    [report] = put(cas, paths)
+    [report] = put(cas, paths, sizes)
     _, lost, *_ = cas.reconstruct(report.info.hash).terms
     with cas.index.snapshot() as reader:
         row = reader.xorb(lost.xorb)
@@ -126,6 +125,6 @@ def test_of_a_file_that_is_damaged_what_is_lost_is_stored_again(
         cas.healing.mark(row)
     else:
         (tmp_path / "store" / row.key).unlink()
-    [again] = put(cas, paths)
+    [again] = put(cas, paths, sizes)
     assert again.new_bytes <= 1.02 * row.raw_bytes
-    assert put(cas, paths)[0].new_bytes == 0
+    assert put(cas, paths, sizes)[0].new_bytes == 0

@@ -24,13 +24,15 @@ from xetstore.protocol.dedup import WIRE_QUERIES
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.upload import placing
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PutReport
-from xetstore.transfer.upload.queries import BackgroundQueries
+from xetstore.transfer.upload.queries import QueryPatience
 from xetstore.transfer.upload.session import put_files
 
 ANNOUNCED = replace(WIRE_QUERIES, modulus=64, spacing_chunks=0, spacing_bytes=0, most_at_once=MANY_CHUNKS)
+PATIENT = UploadOptions(query_patience=QueryPatience(PATIENCE_SECONDS, PATIENCE_SECONDS))
+"""Answers come in time, however slow the machine is."""
 
 
 class FarCas(WatchedCas):
@@ -50,7 +52,7 @@ class FarCas(WatchedCas):
     def put(self, paths: list[Path]) -> list[PutReport]:
         """Put files from a machine that has never done so."""
         self.queries = WIRE_QUERIES
-        reports = list(put_files(self, paths))
+        reports = list(put_files(self, paths, PATIENT))
         for report in reports:
             assert report.new_bytes + report.deduped_bytes == report.info.size
             assert b"".join(map(bytes, Downloader(self.cas).stream(report.info.hash))) == report.path.read_bytes()
@@ -58,10 +60,7 @@ class FarCas(WatchedCas):
 
 
 @pytest.fixture
-def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarCas]:
-    # However slow the machine is, answers come in time.
-    patient = partial(BackgroundQueries, patience_seconds=PATIENCE_SECONDS, vain_seconds=PATIENCE_SECONDS)
-    monkeypatch.setattr(placing, "BackgroundQueries", patient)
+def far(tmp_path: Path) -> Iterator[FarCas]:
     with EmbeddedCas.open(tmp_path / "store") as opened:
         watched = FarCas(opened)
         with watched.settled():
@@ -102,11 +101,11 @@ def test_a_stretch_of_copies_is_found_again_beside_a_lone_one(far: FarCas, tmp_p
     files = {"lone": lone, "holes": holes}
     with ExitStack() as stack:
         known = stack.enter_context(KnownXorbs(tmp_path / "known")) if remembers else None
-        *_, first = put_files(far, write(tmp_path, files), known=known)
+        *_, first = put_files(far, write(tmp_path, files), PATIENT, known=known)
         assert first.again_bytes == 64 * 131_072
-        assert [report.new_bytes for report in put_files(far, write(tmp_path, files), known=known)] == [0, 0]
+        assert [report.new_bytes for report in put_files(far, write(tmp_path, files), PATIENT, known=known)] == [0, 0]
         files["holes"] += content.fresh(300_000)
-        _, longer = put_files(far, write(tmp_path, files), known=known)
+        _, longer = put_files(far, write(tmp_path, files), PATIENT, known=known)
         assert (longer.again_bytes, longer.new_bytes < 500_000) == (0, True)
 
 

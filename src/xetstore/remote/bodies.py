@@ -8,81 +8,40 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     ForbiddenError,
+    FormatError,
     IntegrityError,
     InterruptedCallError,
     TimedOutError,
     UnavailableError,
     UnreachableError,
+    UsageError,
     XetError,
 )
-from xetstore.events import Emit, Hedged, Retrying
-from xetstore.platform import forks
+from xetstore.events import Hedged, Retrying
 from xetstore.platform.threads import start_thread
-from xetstore.remote.exchange import ready
+from xetstore.remote.exchange import Wait, ready
 from xetstore.remote.multipart import Part, open_part
+from xetstore.remote.network import origin_of
 from xetstore.remote.problems import problem_of
-from xetstore.remote.retry import Backoff, Patience
+from xetstore.remote.retry import Backoff
 from xetstore.remote.transport import Answer
 from xetstore.sizes import size_text
+
+if TYPE_CHECKING:
+    from xetstore.protocol.reconstruction import FetchRange
+    from xetstore.remote.server import Server
 
 CALL: Final = "GET xorb"
 PROGRESS_BYTES: Final = 1 << 20
 """Bytes after which attempts are counted anew."""
 SKIP_BYTES: Final = 256 << 10
-MAX_HEDGES: Final = 2
-TRICKLE_SECONDS: Final = 10.0
-TRICKLE_RATE: Final = 64 << 10
-"""Bytes per second below which a range is a trickle, if its host has been ten times faster."""
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/(?:[0-9]{1,20}|\*)", re.IGNORECASE)
-
-Wait = Callable[[socket.socket], None]
-
-
-class Request(Protocol):
-    """Asks for the bytes from ``first`` on to the end of the range; any answer that is no redirect."""
-
-    def __call__(self, first: int, cancellation: Cancellation, wait: Wait | None) -> Answer:
-        """``wait`` is what :meth:`Transport.request` takes."""
-
-
-class Pace:
-    """The state that all ranges from one host share: how fast they came, and how many are hedged. Thread-safe.
-
-    ``best`` is the most that a single range got, in bytes per second of waiting for it. Only some ranges are hedged
-    at a time: where all of them are silent it is the network, and asking for everything twice makes it worse.
-    """
-
-    def __init__(self, max_hedges: int = MAX_HEDGES) -> None:
-        self.best = 0.0
-        self._max_hedges = max_hedges
-        self._begin()
-        forks.renew(self, Pace._begin)
-
-    def _begin(self) -> None:
-        self._hedges = threading.BoundedSemaphore(self._max_hedges)
-
-    def begin_hedge(self) -> bool:
-        """True if one more range may be hedged; then :meth:`end_hedge` has to follow."""
-        return self._hedges.acquire(blocking=False)
-
-    def end_hedge(self) -> None:
-        """It is decided which answer goes on."""
-        self._hedges.release()
-
-    def finished(self, n_bytes: int, seconds: float) -> None:
-        """Take in how long a range took."""
-        if n_bytes >= PROGRESS_BYTES:
-            self.best = max(self.best, n_bytes / max(seconds, 0.01))
-
-    def is_trickle(self, n_bytes: int, seconds: float) -> bool:
-        """True if a connection is so slow that another one is worth its cost."""
-        return seconds >= TRICKLE_SECONDS and n_bytes / seconds < min(TRICKLE_RATE, self.best / 10)
 
 
 class _HedgeCameFirstError(Exception):
@@ -101,43 +60,35 @@ class _Source:
 
 
 class RangeStream:
-    """A ByteStream of the bytes ``[start, end)`` of a URL, which ``name`` names and ``host`` serves. Not thread-safe.
+    """A ByteStream of the range that ``fetch`` names, wherever ``server`` has put it. Not thread-safe.
 
     A connection that breaks or falls silent is replaced by another one, which goes on where it ended. A range that is
     silent for ``patience.hedge`` is asked for a second time, once. Raises UnavailableError and TimedOutError after
     ``patience.attempts``, IntegrityError for another range or size than was asked for, ForbiddenError for a URL that
-    has expired, NotFoundError, InterruptedCallError.
+    has expired, NotFoundError, InterruptedCallError, and FormatError for what is no URL.
+
+    The token goes with a request only if the URL is the server's own and has no query that could authorize it.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        start: int,
-        end: int,
-        *,
-        name: str,
-        host: str,
-        patience: Patience,
-        cancellation: Cancellation,
-        emit: Emit,
-        pace: Pace | None = None,
-        is_limited: bool = False,
-    ) -> None:
-        self._pace = pace or Pace()
-        self._is_limited = is_limited
+    def __init__(self, server: Server, fetch: FetchRange) -> None:
+        self._name = f"xorb {fetch.xorb}"
+        try:
+            self._host = origin_of(fetch.url).address
+        except UsageError as error:
+            raise FormatError("fetch.url", 0, f"{error}: it is where {self._name} should be") from None
+        self._server = server
+        self._url = fetch.url.partition("#")[0]
+        self._start, self._end = fetch.byte_start, fetch.byte_end
+        self._length = self._end - self._start
+        self._patience = patience = server.transport.patience
+        self._is_limited = server.transport.is_limited
+        self._cancellation = server.cancellation
+        self._pace = server.pace_of(self._host)
         self._hedge_after = patience.hedge
         self._waited = 0.0
         self._window = (0, 0.0)
         self._is_replaced = False
-        self._request = request
-        self._start = start
-        self._length = end - start
-        self._name = name
-        self._host = host
-        self._patience = patience
-        self._cancellation = cancellation
-        self._emit = emit
-        self._backoff = Backoff(CALL, patience=patience, cancellation=cancellation, emit=emit)
+        self._backoff = Backoff(CALL, patience=patience, cancellation=self._cancellation, emit=server.emit)
         self._given = 0
         self._progress_from = 0
         self._whole_only = False
@@ -234,6 +185,18 @@ class RangeStream:
             return source
         return self._checked(self._request(self._start, cancellation, wait), self._start, given)
 
+    def _request(self, first: int, cancellation: Cancellation, wait: Wait | None) -> Answer:
+        """Ask for the bytes from ``first`` on to the end of the range; any answer that is no redirect."""
+        return self._server.under(cancellation).follow(
+            "GET",
+            self._url,
+            credentials=self._server.credentials(write=False),
+            headers={"range": f"bytes={first}-{self._end - 1}"},
+            timeout=self._patience.idle,
+            wait=wait,
+            takes_token=lambda url: "?" not in url and origin_of(url) == self._server.origin,
+        )
+
     def _checked(self, answer: Answer, first: int, given: int) -> _Source:
         try:
             return self._source_of(answer, first, given)
@@ -246,7 +209,7 @@ class RangeStream:
 
         One that does not say which bytes it is is known by its length alone; the hashes of its chunks decide.
         """
-        end = self._start + self._length
+        end = self._end
         if answer.is_success:
             part = open_part(answer)
             span = _CONTENT_RANGE.fullmatch(part.content_range if part else answer.headers.get("content-range") or "")
@@ -315,11 +278,13 @@ class RangeStream:
     def _watch_pace(self, count: int) -> None:
         """Ask anew, once, where the range has become a trickle."""
         given, waited = self._given + count - self._window[0], self._waited - self._window[1]
-        if self._is_limited or waited < TRICKLE_SECONDS:
+        if self._is_limited or waited < self._patience.trickle:
             return
         if self._pace.is_trickle(given, waited) and not self._is_replaced:
             self._is_replaced = True
-            self._emit(Retrying(CALL, f"{size_text(given)} in {waited:.0f} s from {self._host} are a trickle", 1, 0.0))
+            self._server.emit(
+                Retrying(CALL, f"{size_text(given)} in {waited:.0f} s from {self._host} are a trickle", 1, 0.0)
+            )
             self._drop()
         self._window = self._given + count, self._waited
 
@@ -373,7 +338,7 @@ class RangeStream:
             self._hedge_after = silent + self._patience.hedge
             return
         self._is_hedged = True
-        self._emit(Hedged(CALL, silent))
+        self._server.emit(Hedged(CALL, silent))
         second = self._cancellation.child()
         self._second = _Second(second, lambda: self._open(second, None))
 

@@ -191,10 +191,8 @@ class _Carrier(urllib3.connection.HTTPConnection):
         who = exchange.peer if self.proxy is None else f"the proxy {self.host}"
         timeout = float(self.timeout or 10)
         deadline = time.monotonic() + timeout
-        if exchange.socks is not None:
-            sock = connect_through(
-                exchange.socks, self._dns_host, self.port, exchange, deadline, self.socket_options or ()
-            )
+        if (socks := exchange.route.socks) is not None:
+            sock = connect_through(socks, self._dns_host, self.port, exchange, deadline, self.socket_options or ())
             return self._opened(exchange, sock, timeout)
         try:
             found = addresses(self._dns_host, self.port, exchange.cancellation, deadline)
@@ -327,7 +325,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
 
     def _send_slice(self, exchange: Exchange, sock: socket.socket, piece: memoryview) -> None:
         if not isinstance(sock, socket.socket):  # TLS through a proxy that speaks TLS itself
-            sock.settimeout(exchange.sending_seconds)
+            sock.settimeout(exchange.patience.idle)
             sock.sendall(piece)
             return
         listens = exchange.in_body
@@ -343,11 +341,11 @@ class _Carrier(urllib3.connection.HTTPConnection):
                     exchange.floor.moved(count)
                 except _WOULD_BLOCK:
                     before_wait = time.monotonic()
-                    is_ready = ready([sock] if listens else [], [sock], exchange.sending_seconds)
+                    is_ready = ready([sock] if listens else [], [sock], exchange.patience.idle)
                     is_slow = exchange.floor.waited(time.monotonic() - before_wait)
                     exchange.cancellation.check()
                     if not is_ready or is_slow:
-                        silence = f"no byte for {exchange.sending_seconds:g} s"
+                        silence = f"no byte for {exchange.patience.idle:g} s"
                         raise TimedOutError(
                             f"{exchange.peer} took {f'less than {exchange.floor.text}' if is_slow else silence}",
                             hint="the server is too busy or the connection is dead: try again later",
@@ -362,7 +360,7 @@ class _Carrier(urllib3.connection.HTTPConnection):
         """The answer, once its head is there."""
         exchange = current()
         exchange.in_body = False
-        exchange.begin_head(exchange.answer_seconds, is_connecting=False)
+        exchange.begin_head(exchange.patience.answer, is_connecting=False)
         with _carried():
             response = self._getresponse_as_ours(exchange)
         exchange.reply = response._original_response  # made by response_class

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import TimedOutError
@@ -22,8 +22,11 @@ from xetstore.remote.floor import Floor
 from xetstore.remote.rate import RateLimit
 
 if TYPE_CHECKING:
-    from xetstore.remote.network import Proxy
+    from xetstore.remote.network import Route
+    from xetstore.remote.retry import Patience
 
+Wait: TypeAlias = Callable[[socket.socket], None]
+"""Waits until a socket can be read, or raises."""
 
 _SHUTDOWN: Final = socket.socket.shutdown
 """That of a TLS socket first forgets its TLS state, which another thread may be using."""
@@ -62,32 +65,28 @@ def _unsent_bytes(sock: socket.socket | None) -> int:
 class Exchange:
     """One request and its answer, as the connection that carries it has to know it.
 
-    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise. ``deadline`` is the monotonic
-    time by which the head has to be there: of a proxy's answer while ``is_connecting``, else of the answer. The way
-    there leads through the SOCKS proxy ``socks``, if any.
+    ``wait`` waits until a socket can be read; it raises what ends the wait otherwise. A body is sent at the rate of
+    ``upload``. ``deadline`` is the monotonic time by which the head has to be there: of a proxy's answer while
+    ``is_connecting``, else of the answer.
     """
 
     def __init__(
         self,
         cancellation: Cancellation,
+        route: Route,
+        patience: Patience,
         *,
-        peer: str,
-        sending_seconds: float,
-        answer_seconds: float,
         upload: RateLimit | None,
-        wait: Callable[[socket.socket], None] | None,
-        floor: Floor,
-        socks: Proxy | None = None,
+        wait: Wait | None,
     ) -> None:
         self.cancellation = cancellation
         self._unwatch: Callable[[], None] | None = None
-        self.peer = peer
-        self.sending_seconds = sending_seconds
-        self.answer_seconds = answer_seconds
+        self.route = route
+        self.peer = route.origin.address
+        self.patience = patience
         self.upload = upload
         self.wait = wait or self._wait
-        self.floor = floor
-        self.socks = socks
+        self.floor = Floor(patience.floor, patience.floor_seconds)
         self.deadline = float("inf")
         self.is_connecting = False
         self.has_begun = False
@@ -124,11 +123,11 @@ class Exchange:
         if time.monotonic() < self.deadline:
             return False
         left = _unsent_bytes(self.sock)
-        if self.is_connecting or self._unsent - left <= self.floor.rate * self.answer_seconds:
+        if self.is_connecting or self._unsent - left <= self.floor.rate * self.patience.answer:
             return True
         # A body that the system has taken may need longer than an answer to get through a slow network.
         self._unsent = left
-        self.deadline = time.monotonic() + self.answer_seconds
+        self.deadline = time.monotonic() + self.patience.answer
         return False
 
     def wait_for_head(self, sock: socket.socket) -> None:
@@ -148,10 +147,10 @@ class Exchange:
             )
         if self.has_begun:
             return TimedOutError(
-                f"{self.peer} is still in the middle of the head of its answer after {self.answer_seconds:g} s",
+                f"{self.peer} is still in the middle of the head of its answer after {self.patience.answer:g} s",
                 hint=hint,
             )
-        return TimedOutError(f"{self.peer} gave no answer for {self.answer_seconds:g} s", hint=hint)
+        return TimedOutError(f"{self.peer} gave no answer for {self.patience.answer:g} s", hint=hint)
 
     def _wait(self, sock: socket.socket) -> None:
         while not ready([sock], [], self.deadline - time.monotonic()):

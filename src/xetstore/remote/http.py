@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import (
-    FormatError,
-    IntegrityError,
-    InterruptedCallError,
-    RangeError,
-    UsageError,
-    XetError,
-)
+from xetstore.errors import IntegrityError, InterruptedCallError, RangeError, UsageError, XetError
 from xetstore.events import Emit, Retrying, ignore
 from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, ByteStream
 from xetstore.platform import forks
@@ -25,8 +18,7 @@ from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Re
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import FileRecord
-from xetstore.remote.bodies import RangeStream, Wait
-from xetstore.remote.network import origin_of
+from xetstore.remote.bodies import RangeStream
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
 from xetstore.remote.server import Credentials, Server
@@ -43,10 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_RECONSTRUCTION_BYTES: Final = 256 << 20
-MAX_BATCH_BYTES: Final = 32 << 20
-"""Several files are asked for at once where they are small, and so is the answer."""
-MAX_DEDUP_ANSWER_BYTES: Final = 64 << 20
 QUERY_BODY: Final = 3
 """The body of a dedup answer may take three times as long as its head: what comes later saves nothing."""
 _V1: Final = "GET /v1/reconstructions"
@@ -55,7 +43,21 @@ _BATCH: Final = "GET /v1/reconstructions?file_id"
 _HEAD_FILE: Final = "HEAD /v1/files"
 _NO_SUCH_CALL: Final = (405, 501)
 """As a 404 is, it may be the answer to a query for several chunks."""
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
+_PREFIX: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSizes:
+    """The most bytes of an answer by its kind. Several files are asked for at once where they are small, and so is the
+    answer of a ``batch``.
+    """
+
+    reconstruction: int = 256 << 20
+    batch: int = 32 << 20
+    chunks: int = 64 << 20
+
+
+ANSWER_SIZES: Final = AnswerSizes()
 
 
 class HttpCas:
@@ -63,7 +65,7 @@ class HttpCas:
 
     ``url`` may have a path, which comes before that of every call. ``tokens`` gives what callers prove themselves
     by: it is sent to the server alone. Without ``transport`` it makes one, and closes it.
-    ``dedup_prefix`` is the namespace of dedup queries. Raises UsageError for a URL that cannot be used.
+    Raises UsageError for a URL that cannot be used.
     """
 
     def __init__(
@@ -73,14 +75,12 @@ class HttpCas:
         tokens: TokenSource | None = None,
         transport: Transport | None = None,
         emit: Emit = ignore,
-        dedup_prefix: str = "default",
+        answer_sizes: AnswerSizes = ANSWER_SIZES,
     ) -> None:
-        if not _PREFIX.fullmatch(dedup_prefix):
-            raise UsageError(f"{dedup_prefix!r} is no prefix", hint="it has letters, digits, dots and dashes")
         used = transport or Transport()
         self._server = Server(url, tokens, used, emit)
         self._owned = used if transport is None else None
-        self._dedup_prefix = dedup_prefix
+        self._answer_sizes = answer_sizes
         forks.renew(self, HttpCas._begin)
 
     def _begin(self) -> None:
@@ -169,7 +169,7 @@ class HttpCas:
                 if answer.status == 204:
                     shard = None
                 elif answer.is_success:
-                    body = answer.read(MAX_DEDUP_ANSWER_BYTES, within=QUERY_BODY * seconds)
+                    body = answer.read(self._answer_sizes.chunks, within=QUERY_BODY * seconds)
                     shard = Shard.parse(body) if _has_footer(body) else None
                 elif answer.status in (403, 404) or (len(chunks) > 1 and answer.status in _NO_SUCH_CALL):
                     answer.read(MAX_PROBLEM_BYTES, within=QUERY_BODY * seconds)
@@ -187,7 +187,7 @@ class HttpCas:
 
     def _ask_for(self, chunks: Sequence[Hash], seconds: float) -> Answer:
         """The protocol's own query for one chunk, ours for several."""
-        method, path, body = "GET", f"/v1/chunks/{self._dedup_prefix}/{chunks[0]}", None
+        method, path, body = "GET", f"/v1/chunks/{_PREFIX}/{chunks[0]}", None
         # Part of no session: the first queries of one are answered at length, for clients that ask for less than this.
         headers = {SESSION_HEADER: ""}
         if len(chunks) > 1:
@@ -209,45 +209,14 @@ class HttpCas:
         return put_shard(self._server, shard)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
-        """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`.
-
-        The token is sent with it only if its URL is the server's own and has no query that could authorize it.
-        """
-        try:
-            host = origin_of(fetch.url).address
-        except UsageError as error:
-            raise FormatError("fetch.url", 0, f"{error}: it is where xorb {fetch.xorb} should be") from None
-
-        def request(first: int, cancellation: Cancellation, wait: Wait | None) -> Answer:
-            headers = {"range": f"bytes={first}-{fetch.byte_end - 1}"}
-            return self._server.under(cancellation).follow(
-                "GET",
-                fetch.url.partition("#")[0],
-                credentials=self._server.credentials(write=False),
-                headers=headers,
-                timeout=self._server.transport.patience.idle,
-                wait=wait,
-                takes_token=lambda url: "?" not in url and origin_of(url) == self._server.origin,
-            )
-
-        return RangeStream(
-            request,
-            fetch.byte_start,
-            fetch.byte_end,
-            name=f"xorb {fetch.xorb}",
-            host=host,
-            patience=self._server.transport.patience,
-            cancellation=self._server.cancellation,
-            emit=self._server.emit,
-            pace=self._server.pace_of(host),
-            is_limited=self._server.transport.is_limited,
-        )
+        """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`."""
+        return RangeStream(self._server, fetch)
 
     def suspect(self, xorb: Hash) -> None:
         """Ask the server to look at a xorb, once. A server that does not know of this tells its size, or nothing."""
         headers = {SUSPECT_HEADER: "true"}
         credentials = self._server.credentials(write=False)
-        path = f"/v1/xorbs/default/{xorb}"
+        path = f"/v1/xorbs/{_PREFIX}/{xorb}"
         self._server.send("HEAD", path, credentials=credentials, headers=headers).close()
 
     def stat(self, file: Hash) -> FileRecord:
@@ -262,15 +231,15 @@ class HttpCas:
             )
             if size is not None:
                 return FileRecord(file, size)
-        found = self.reconstruct(file)
+        whole = self.reconstruct(file)
         if not self._server.lacks(_HEAD_FILE):
             self._server.fall_back(_HEAD_FILE, _V2)
-        return FileRecord(file, found.unpacked_bytes - found.offset_into_first_term)
+        return FileRecord(file, whole.unpacked_bytes - whole.offset_into_first_term)
 
     def under(self, cancellation: Cancellation) -> HttpCas:
         """The same server, connections and tokens, for calls that end with ``cancellation``."""
         cas = object.__new__(HttpCas)
-        cas._owned, cas._dedup_prefix = None, self._dedup_prefix
+        cas._owned, cas._answer_sizes = None, self._answer_sizes
         cas._server = self._server.under(cancellation)
         return cas
 
@@ -307,10 +276,11 @@ class HttpCas:
                     continue
                 if not answer.is_success:
                     raise server.refused(answer, f"file {file}", credentials)
-                found = Reconstruction.from_json(server.read_bound(answer, MAX_RECONSTRUCTION_BYTES, question))
+                body = server.read_bound(answer, self._answer_sizes.reconstruction, question)
+                reconstruction = Reconstruction.from_json(body)
             if version == 1:
                 server.fall_back(_V2, _V1)
-            return found
+            return reconstruction
         raise AssertionError("unreachable")
 
     def _reconstruct_many(self, files: Sequence[Hash], credentials: Credentials) -> BatchReconstruction | None:
@@ -325,7 +295,7 @@ class HttpCas:
                 return None
             if not answer.is_success:
                 raise server.refused(answer, f"{len(files)} files", credentials)
-            body = server.read_bound(answer, MAX_BATCH_BYTES, batch_question(files))
+            body = server.read_bound(answer, self._answer_sizes.batch, batch_question(files))
             return BatchReconstruction.from_json(body, files)
 
     def _head(self, file: Hash, credentials: Credentials) -> int | None:

@@ -58,6 +58,24 @@ class Origin(NamedTuple):
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
+class Route(NamedTuple):
+    """The way to a server: its origin, and the proxy before it, if any."""
+
+    origin: Origin
+    proxy: Proxy | None
+
+    @classmethod
+    def to(cls, url: str) -> Route:
+        """The route to a URL. Raises UsageError as :func:`origin_of` and :func:`proxy_for`."""
+        origin = origin_of(url)
+        return cls(origin, proxy_for(origin))
+
+    @property
+    def socks(self) -> Proxy | None:
+        """The proxy, if it speaks SOCKS."""
+        return self.proxy if self.proxy is not None and self.proxy.is_socks else None
+
+
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _SERVERS: Final = ("http", "https")
 

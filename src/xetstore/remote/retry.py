@@ -25,19 +25,21 @@ T = TypeVar("T")
 class Patience:
     """The length of each wait, in seconds, and the number of attempts.
 
-    ``connect`` for a connection, and as long for TLS and a proxy; ``answer`` for the head of an answer after a request
-    was sent; ``idle`` for the next byte while a body is moved; ``hedge`` until a silent range is asked for a second
-    time; ``query`` for the answer to a dedup query, and three times that for its body; ``shard`` for the next sign of
-    life while a server commits a shard, ``commit`` until it gets further with it, and ten times that for all of it. A
-    body that moves less than ``floor`` bytes per second, as the mean of ``floor_seconds`` of waiting for it, is given
-    up. A call is made ``attempts`` times at most, with waits as described above, between ``base_delay`` and
-    ``max_delay``; a server that says to come back after more than ``max_retry_after`` is not waited for.
+    ``connect`` for a connection, and as long for TLS and a proxy; ``answer`` for the head of an answer after a
+    request was sent; ``idle`` for the next byte while a body is moved; ``hedge`` until a silent range is asked for a
+    second time; ``trickle`` before a range that comes slowly is asked for anew; ``query`` for the answer to a dedup
+    query, and three times that for its body; ``shard`` for the next sign of life while a server commits a shard,
+    ``commit`` until it gets further with it, and ten times that for all of it. A body that moves less than ``floor``
+    bytes per second, as the mean of ``floor_seconds`` of waiting for it, is given up. A call is made ``attempts``
+    times at most, with waits as described above, between ``base_delay`` and ``max_delay``; a server that says to come
+    back after more than ``max_retry_after`` is not waited for.
     """
 
     connect: float = 10
     answer: float = 60
     idle: float = 20
     hedge: float = 4
+    trickle: float = 10
     query: float = 5
     shard: float = 300
     commit: float = 600

@@ -19,8 +19,9 @@ from xetstore.interfaces import MANY_CHUNKS
 from xetstore.platform import forks
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.headers import SESSION_HEADER
-from xetstore.remote.bodies import Pace
+from xetstore.remote.exchange import Wait
 from xetstore.remote.network import origin_of
+from xetstore.remote.pace import Pace
 from xetstore.remote.problems import problem_of
 from xetstore.remote.retry import retrying
 from xetstore.remote.transport import Answer, Transport
@@ -203,7 +204,7 @@ class Server:
         headers: Mapping[str, str],
         body: Buffer | None = None,
         timeout: float | None = None,
-        wait: Callable[..., None] | None = None,
+        wait: Wait | None = None,
         takes_token: Callable[[str], bool],
     ) -> Answer:
         """The answer of wherever redirects lead to. A URL gets the token if ``takes_token`` says so."""
@@ -244,7 +245,7 @@ class Server:
         headers: Mapping[str, str],
         body: Buffer | None = None,
         timeout: float | None = None,
-        wait: Callable[..., None] | None = None,
+        wait: Wait | None = None,
     ) -> Answer:
         """A request to any URL, with no token but one that ``headers`` has. A header with no value is left out."""
         named = {"accept": "*/*", SESSION_HEADER: self._session, **headers}

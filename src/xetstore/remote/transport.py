@@ -10,8 +10,9 @@ import threading
 import time
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,9 +26,8 @@ from xetstore.interfaces import AnswerTooLongError
 from xetstore.platform import forks
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.connections import POOLS, CarriedError, Reply, StaleConnectionError, broken
-from xetstore.remote.exchange import Exchange, carrying, ready
-from xetstore.remote.floor import Floor
-from xetstore.remote.network import Proxy, is_loopback, origin_of, proxy_for, tls_context
+from xetstore.remote.exchange import Exchange, Wait, carrying, ready
+from xetstore.remote.network import Proxy, Route, is_loopback, origin_of, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience
 
@@ -62,28 +62,28 @@ class Answer:
         self,
         response: urllib3.BaseHTTPResponse,
         exchange: Exchange,
-        sock: socket.socket,
-        reply: Reply,
         download: RateLimit | None,
-        most_bytes: int | None = None,
+        most_bytes: int | None,
     ) -> None:
+        assert exchange.sock is not None
+        assert isinstance(exchange.reply, Reply)
         self._most_bytes = most_bytes
         self._waited = 0.0
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._exchange = exchange
-        self._sock = sock
-        self._reply = reply
+        self._sock = exchange.sock
+        self._reply = exchange.reply
         self._download = download
         self._is_open = True
         self.peer = exchange.peer
         # TLS in TLS has no socket of its own to wait for: it waits where it is read.
-        self.can_wait = isinstance(sock, socket.socket)
+        self.can_wait = isinstance(self._sock, socket.socket)
         with suppress(OSError):
-            sock.settimeout(0 if self.can_wait else exchange.answer_seconds)
-        if reply.length == 0 and not reply.chunked:
-            reply.close()
+            self._sock.settimeout(0 if self.can_wait else exchange.patience.answer)
+        if self._reply.length == 0 and not self._reply.chunked:
+            self._reply.close()
 
     @property
     def sock(self) -> socket.socket:
@@ -143,7 +143,7 @@ class Answer:
                     self.moved(count, 0.0 if self.can_wait else time.monotonic() - before)
                 return count
             before = time.monotonic()
-            is_there = not self.can_wait or bool(ready([self._sock], [], self._exchange.answer_seconds))
+            is_there = not self.can_wait or bool(ready([self._sock], [], self._exchange.patience.answer))
             if has_floor:
                 self.moved(0, time.monotonic() - before)
             if not is_there:
@@ -180,7 +180,7 @@ class Answer:
         """
         is_bound = question is not None and self.is_bound
         limit = limit if self._most_bytes is None else min(limit, self._most_bytes)
-        seconds = self._exchange.answer_seconds + limit / ANSWER_RATE if within is None else within
+        seconds = self._exchange.patience.answer + limit / ANSWER_RATE if within is None else within
         digest = _DIGEST.search(self.headers.get("content-digest") or "")
         hasher = hashlib.sha256()
         encoding = (self.headers.get("content-encoding") or "").strip().lower()
@@ -258,7 +258,7 @@ class Answer:
 
     def _silent(self) -> TimedOutError:
         return TimedOutError(
-            f"{self.peer} sent no byte for {self._exchange.answer_seconds:g} s in the middle of an answer",
+            f"{self.peer} sent no byte for {self._exchange.patience.answer:g} s in the middle of an answer",
             hint="the server is too busy or the connection is dead: try again later",
         )
 
@@ -312,7 +312,7 @@ class Transport:
         body: Buffer | None = None,
         timeout: float | None = None,
         cancellation: Cancellation,
-        wait: Callable[[socket.socket], None] | None = None,
+        wait: Wait | None = None,
     ) -> Answer:
         """Send a request and wait for the head of its answer, whatever its status; redirects are not followed.
 
@@ -321,32 +321,22 @@ class Transport:
         UnavailableError and TimedOutError where there is no connection or answer, AccessDeniedError for certificates,
         InterruptedCallError.
         """
-        origin = origin_of(url)
         self.check_scheme(url)
-        answer_seconds = self.patience.answer if timeout is None else timeout
+        route = Route.to(url)
+        patience = self.patience if timeout is None else replace(self.patience, answer=timeout)
         sent = {"user-agent": self.user_agent, "accept-encoding": "identity", **headers}
         if body is not None or method in ("POST", "PUT"):
             body = memoryview(b"" if body is None else body).cast("B")
             sent["content-length"] = str(len(body))
-        proxy = proxy_for(origin)
-        manager = self._manager(proxy, origin.scheme)
+        manager = self._manager(route)
         for left in reversed(range(STALE_TRIES)):
             cancellation.check()
-            exchange = Exchange(
-                cancellation,
-                peer=origin.address,
-                sending_seconds=self.patience.idle,
-                answer_seconds=answer_seconds,
-                upload=self._upload,
-                wait=wait,
-                floor=Floor(self.patience.floor, self.patience.floor_seconds),
-                socks=proxy if proxy is not None and proxy.is_socks else None,
-            )
+            exchange = Exchange(cancellation, route, patience, upload=self._upload, wait=wait)
             try:
                 return self._exchange(manager, method, url, sent, body, exchange)
             except StaleConnectionError:
                 if not left:
-                    raise broken(origin.address, http.client.RemoteDisconnected("")) from None
+                    raise broken(exchange.peer, http.client.RemoteDisconnected("")) from None
         raise AssertionError("unreachable")
 
     @property
@@ -386,6 +376,7 @@ class Transport:
         body: memoryview | None,
         exchange: Exchange,
     ) -> Answer:
+        patience = exchange.patience
         with carrying(exchange):
             try:
                 response = manager.urlopen(
@@ -393,18 +384,13 @@ class Transport:
                     url.partition("#")[0],
                     body=None if body is None else _parts(body, exchange),
                     headers=dict(headers),
-                    timeout=urllib3.Timeout(
-                        connect=min(self.patience.connect, exchange.answer_seconds), read=exchange.answer_seconds
-                    ),
+                    timeout=urllib3.Timeout(connect=min(patience.connect, patience.answer), read=patience.answer),
                     retries=False,
                     redirect=False,
                     preload_content=False,
                     decode_content=False,
                 )
-                sock, reply = exchange.sock, exchange.reply
-                assert sock is not None
-                assert isinstance(reply, Reply)
-                return Answer(response, exchange, sock, reply, self._download, self._most_bytes)
+                return Answer(response, exchange, self._download, self._most_bytes)
             except BaseException as error:
                 exchange.forget()
                 if isinstance(error, CarriedError):
@@ -419,12 +405,13 @@ class Transport:
                     raise broken(exchange.peer, error) from None
                 raise
 
-    def _manager(self, proxy: Proxy | None, scheme: str) -> urllib3.PoolManager:
+    def _manager(self, route: Route) -> urllib3.PoolManager:
+        proxy = route.proxy
         with self._lock:
             if self._is_closed:
                 raise UsageError("the connections of this client have been closed", hint="open the store again")
             # Certificates take some time to load: who needs none does not wait for them.
-            has_tls = scheme == "https" or (proxy is not None and proxy.url.startswith("https"))
+            has_tls = route.origin.scheme == "https" or (proxy is not None and proxy.url.startswith("https"))
             found = self._managers.get((proxy, has_tls))
             if found is None:
                 if has_tls and self._trust is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from xetstore.errors import FormatError, IntegrityError, InterruptedCallError, NotFoundError, RangeError, XetError
 from xetstore.events import Damaged
@@ -22,12 +22,8 @@ from xetstore.transfer.download.fetching import PartFetch
 from xetstore.transfer.download.file_request import FileRequest
 from xetstore.transfer.download.plan import Part, Use, parts_of
 
-SMALL_BYTES: Final = 4 << 20
-"""Larger files do not come in batches: two requests more are nothing to them, and they are continued after an error."""
-
-
 SMALL_CHUNKS: Final = 4096
-"""Nor do those of more chunks: it is eight times as many as a small file can have, unless it was made to be so."""
+"""Files of more chunks do not come in batches: eight times as many as a small one has, unless it was made to be so."""
 
 
 class Room:
@@ -50,26 +46,60 @@ class Room:
             self._left += nbytes
 
 
+class BatchPlan(NamedTuple):
+    """The files that come in a batch, and the parts that make them."""
+
+    files: Sequence[FileRequest]
+    parts: Sequence[Part]
+
+    @classmethod
+    def of(cls, answer: BatchReconstruction, requests: Sequence[FileRequest], small_bytes: int) -> BatchPlan:
+        """Plan a batch of all files that are no larger than ``small_bytes``.
+
+        A file that shares a range with one that comes in another way does so too, for else its chunks would come twice.
+        """
+        requested = {request.file: request for request in requests}
+        planned: dict[Hash, tuple[int, int, tuple[Part, ...]]] = {}
+        taken: set[FetchRange] = set()
+        position = 0
+        for file, terms in answer.files.items():
+            size = sum(term.unpacked_bytes for term in terms)
+            try:
+                parts = parts_of(Reconstruction(0, terms, answer.fetches), position, size)
+            except FormatError:
+                continue  # the download of this file alone will see
+            if size > small_bytes or sum(term.chunk_end - term.chunk_start for term in terms) > SMALL_CHUNKS:
+                taken.update(part.fetch for part in parts)
+            elif parts:
+                planned[file] = position, size, parts
+                position += size
+        while shared := [file for file, (_, _, parts) in planned.items() if any(part.fetch in taken for part in parts)]:
+            for file in shared:
+                taken.update(part.fetch for part in planned.pop(file)[2])
+        uses: dict[FetchRange, list[Use]] = {}
+        for file, (position, size, parts) in planned.items():
+            requested[file].expect(position, size, len(parts))
+            for part in parts:
+                uses.setdefault(part.fetch, []).extend(part.uses)
+        parts = tuple(Part(fetch, tuple(listed)) for fetch, listed in uses.items())
+        return cls([requested[file] for file in planned], parts)
+
+
 class Batch:
-    """The small ``files`` of one answer. Thread-safe: fetch all ``parts``, each once, in any order.
+    """The small ``files`` of a plan. Thread-safe: fetch all ``parts``, each once, in any order.
 
     ``write`` gets each file that is whole and right, and its bytes. Where there is no ``room``, a file is
     given up.
     """
 
     def __init__(
-        self,
-        found: BatchReconstruction,
-        requests: Sequence[FileRequest],
-        context: Context,
-        room: Room,
-        write: Callable[[FileRequest, memoryview], None],
+        self, plan: BatchPlan, context: Context, room: Room, write: Callable[[FileRequest, memoryview], None]
     ) -> None:
         self._context = context
         self._room = room
         self._write = write
         self._lock = threading.Lock()
-        self.files, self.parts = _plan(found, {request.file: request for request in requests})
+        self.files, self.parts = plan
         self._positions = [file.position for file in self.files]
 
     def fetch(self, part: Part) -> list[FileRequest]:
@@ -152,35 +182,3 @@ class Batch:
 
     def _at(self, position: int) -> FileRequest:
         return self.files[bisect_right(self._positions, position) - 1]
-
-
-def _plan(
-    found: BatchReconstruction, requests: dict[Hash, FileRequest]
-) -> tuple[Sequence[FileRequest], tuple[Part, ...]]:
-    """The files to come in this way, and the parts that make them.
-
-    A file that shares a range with one that comes in another way does so too, for else its chunks would come twice.
-    """
-    planned: dict[Hash, tuple[int, int, tuple[Part, ...]]] = {}
-    taken: set[FetchRange] = set()
-    position = 0
-    for file, terms in found.files.items():
-        size = sum(term.unpacked_bytes for term in terms)
-        try:
-            parts = parts_of(Reconstruction(0, terms, found.fetches), position, size)
-        except FormatError:
-            continue  # the download of this file alone will see
-        if size > SMALL_BYTES or sum(term.chunk_end - term.chunk_start for term in terms) > SMALL_CHUNKS:
-            taken.update(part.fetch for part in parts)
-        elif parts:
-            planned[file] = position, size, parts
-            position += size
-    while shared := [file for file, (_, _, parts) in planned.items() if any(part.fetch in taken for part in parts)]:
-        for file in shared:
-            taken.update(part.fetch for part in planned.pop(file)[2])
-    uses: dict[FetchRange, list[Use]] = {}
-    for file, (position, size, parts) in planned.items():
-        requests[file].expect(position, size, len(parts))
-        for part in parts:
-            uses.setdefault(part.fetch, []).extend(part.uses)
-    return [requests[file] for file in planned], tuple(Part(fetch, tuple(listed)) for fetch, listed in uses.items())

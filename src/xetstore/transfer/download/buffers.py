@@ -10,17 +10,14 @@ from typing import Final
 
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 
-PIECE_BYTES: Final = 1 << 20
-"""Bytes of a xorb that a worker reads and decodes at a time: small enough to stay in the processor's cache."""
-
 _SPARE: Final[deque[tuple[memoryview, memoryview]]] = deque(maxlen=4)
 
 
 @contextmanager
-def piece_buffers() -> Iterator[tuple[memoryview, memoryview]]:
+def piece_buffers(piece_bytes: int) -> Iterator[tuple[memoryview, memoryview]]:
     """Memory for a piece as it comes and as it is decoded: new memory costs as much as to decode a small fetch."""
-    body_bytes = PIECE_BYTES + XET_GEARHASH_BLAKE3.max_chunk_bytes + CHUNK_HEADER_BYTES
-    raw_bytes = 2 * PIECE_BYTES
+    body_bytes = piece_bytes + XET_GEARHASH_BLAKE3.max_chunk_bytes + CHUNK_HEADER_BYTES
+    raw_bytes = 2 * piece_bytes
     try:
         body, raw = _SPARE.pop()
     except IndexError:

@@ -8,10 +8,28 @@ from dataclasses import dataclass, field
 from xetstore.errors import XetError
 from xetstore.events import Emit
 from xetstore.interfaces import Cas
-from xetstore.limits import Limits
+from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
+from xetstore.transfer.download.reconstructions import WINDOW_BYTES
 from xetstore.transfer.download.reuse.reuse import Reuse
 from xetstore.transfer.download.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOptions:
+    """Options of downloads.
+
+    ``workers`` fixes the number of fetches at a time: without it the processor, or over a network the goodput, decides
+    within ``limits``. One reconstruction asks for at most ``window_bytes`` of a file. A worker reads and decodes
+    ``piece_bytes`` of a xorb at a time: few enough to stay in the processor's cache. A second look asks for
+    ``group_bytes`` at a time.
+    """
+
+    limits: Limits = NO_LIMITS
+    workers: int | None = None
+    window_bytes: int = WINDOW_BYTES
+    piece_bytes: int = 1 << 20
+    group_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +38,7 @@ class Context:
 
     cas: Cas
     workers: Workers
-    limits: Limits
+    options: DownloadOptions
     emit: Emit
     reuse: Reuse = field(default_factory=Reuse)
 

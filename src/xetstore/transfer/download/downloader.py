@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
-from xetstore.limits import NO_LIMITS, Limits
+from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.download.context import Context
+from xetstore.transfer.download.context import Context, DownloadOptions
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
 from xetstore.transfer.download.file_range import FileRange
@@ -63,27 +63,23 @@ class Downloaded:
 class Downloader:
     """Reads files of one Cas. Thread-safe; holds no state but its settings.
 
-    ``workers`` fixes how many fetches run at a time: without it the processor, or over a network the goodput, decides
-    within ``limits``. What ``cache`` holds is not fetched; streams and ranges are put there. What is under way ends
-    with ``cancellation``.
+    What ``cache`` holds is not fetched; streams and ranges are put there. What is under way ends with ``cancellation``.
     """
 
     def __init__(
         self,
         cas: Cas,
+        options: DownloadOptions = DownloadOptions(),  # noqa: B008  # it is immutable
         *,
-        limits: Limits = NO_LIMITS,
         cache: ChunkCache | None = None,
         emit: Emit = ignore,
-        workers: int | None = None,
         cancellation: Cancellation | None = None,
     ) -> None:
         self._cas = cas
-        self._cancellation = cancellation
-        self._limits = limits
+        self._options = options
         self._cache = cache
         self._emit = emit
-        self._workers = workers
+        self._cancellation = cancellation
 
     @property
     def is_remote(self) -> bool:
@@ -198,21 +194,23 @@ class Downloader:
     def context(self, reuse: Reuse | None = None, *, workers: int | None = None) -> Context:
         """The context of one download, with threads of its own; ``workers`` of them, if given."""
         own = Cancellation() if self._cancellation is None else self._cancellation.child()
-        fixed = workers or self._workers
-        threads = Workers(own, self._limits, self._emit, is_remote=self._cas.is_remote, fixed=fixed)
-        return Context(self._cas.under(own), threads, self._limits, self._emit, reuse or Reuse())
+        options = self._options
+        fixed = workers or options.workers
+        threads = Workers(own, options.limits, self._emit, is_remote=self._cas.is_remote, fixed=fixed)
+        return Context(self._cas.under(own), threads, options, self._emit, reuse or Reuse())
 
     def within(self, limits: Limits, cancellation: Cancellation) -> Downloader:
         """Another one of the same settings within other limits, as a part of another transfer."""
         within = copy(self)
-        within._limits, within._cancellation = limits, cancellation
+        within._options, within._cancellation = replace(self._options, limits=limits), cancellation
         return within
 
     def _stream_window(self) -> int:
         """Two windows and their copy on the way out are held at a time."""
-        if self._limits.max_memory is None:
+        memory = self._options.limits.max_memory
+        if memory is None:
             return STREAM_WINDOW_BYTES
-        return max(1 << 20, min(STREAM_WINDOW_BYTES, (self._limits.max_memory - OTHER_BYTES) // 8))
+        return max(1 << 20, min(STREAM_WINDOW_BYTES, (memory - OTHER_BYTES) // 8))
 
 
 def _downloaded(size: int, download: FileDownload) -> Downloaded:

@@ -100,7 +100,7 @@ class PartFetch:
         delivery = Delivery(part, self._destination, self._advance, recorded)
         body: list[bytes] | None = [] if recorded is None and reuse.keeps(nbytes) else None
         found: list[ChunkList] = []
-        with piece_buffers() as (buffer, raw):
+        with piece_buffers(self._context.options.piece_bytes) as (buffer, raw):
             for chunks, used in self._decoded(part, source, nbytes, buffer, raw, is_cached=recorded is not None):
                 delivery.deliver(chunks, raw)
                 found.append(chunks)

@@ -33,8 +33,9 @@ class FileDownload:
     def __init__(self, context: Context, wanted: FileRange, window_bytes: int | None = None) -> None:
         self._context = context
         self._file = wanted.file
-        self._asking = Reconstructions(context.cas, wanted, context.emit, limits=context.limits)
-        self._walk = self._asking.walk(window_bytes)
+        options = context.options
+        self._asking = Reconstructions(context.cas, wanted, context.emit, limits=options.limits)
+        self._walk = self._asking.walk(window_bytes or options.window_bytes)
         self._check = FileCheck(wanted.file, is_whole=wanted.is_whole)
         self._distinct_bytes = 0
         self.fetched_bytes = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
-from xetstore.transfer.download.batch import Batch, Room
+from xetstore.transfer.download.batch import Batch, BatchPlan, Room
 from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
@@ -36,15 +36,24 @@ from xetstore.transfer.waiting import result_of
 AT_A_TIME: Final = 8
 """Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""
 
-LARGE_BYTES: Final = 64 << 20
 LARGE_AT_A_TIME: Final = 2
-"""Of files of this size a few fill the network, and the processor: more of them get in each other's way."""
+"""Of large files a few fill the network, and the processor: more of them get in each other's way."""
 
-BATCHES_AHEAD: Final = 16
-"""The number of files fetched ahead while the caller is busy with one."""
 
-HELD_BYTES: Final = 64 << 20
-"""Memory for small files that are not complete yet."""
+@dataclass(frozen=True, slots=True)
+class ManySizes:
+    """Sizes of a download of many files.
+
+    Files of at most ``small_bytes`` come in batches: to a larger one two requests more are nothing, and it is continued
+    after an error. Files of ``large_bytes`` or more come two at a time. Small files that are not complete yet take at
+    most ``held_bytes`` of memory. While the caller is busy with a file, ``batches_ahead`` of the batches behind it are
+    fetched.
+    """
+
+    small_bytes: int = 4 << 20
+    large_bytes: int = 64 << 20
+    held_bytes: int = 64 << 20
+    batches_ahead: int = 16
 
 
 @forks.bound
@@ -56,21 +65,22 @@ def get_files(
     destination: Callable[[Path, FileRange], NewFile] = lambda path, _: NewFile(path),
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
-    sizes: Mapping[Hash, int] = MappingProxyType({}),
+    told_sizes: Mapping[Hash, int] = MappingProxyType({}),
+    sizes: ManySizes = ManySizes(),
 ) -> Generator[tuple[Hash, Downloaded]]:
     """Write files to their paths, and yield what was done for each, in order, once it is there.
 
     ``files`` is read to its end first. ``destination`` makes the place of a file: of one that is in memory already its
     range has an end. A file that fails is handed to ``on_error`` and the others go on; without ``on_error`` its error
-    is raised. ``sizes`` are those of files that were told by another than the Cas.
+    is raised. ``told_sizes`` are those of files that were told by another than the Cas.
     """
-    with ManyFiles(downloader, destination, progress or NoProgress()) as under_way:
-        places, requests = read_requests(under_way.as_wanted(files), resolve, sizes)
+    with ManyFiles(downloader, destination, progress or NoProgress(), sizes) as under_way:
+        places, requests = read_requests(under_way.as_wanted(files), resolve, told_sizes)
         batches = [requests[at : at + MANY_FILES] for at in range(0, len(requests), MANY_FILES)]
         begun = 0
         for place in places:
             number = 0 if place.request is None else place.request.number
-            while begun < len(batches) and begun <= number // MANY_FILES + BATCHES_AHEAD:
+            while begun < len(batches) and begun <= number // MANY_FILES + sizes.batches_ahead:
                 under_way.begin(batches[begun])
                 begun += 1
             try:
@@ -90,15 +100,21 @@ class ManyFiles:
     """Downloads of some files that are under way. A context manager: when it is left, none is any more."""
 
     def __init__(
-        self, downloader: Downloader, destination: Callable[[Path, FileRange], NewFile], progress: Progress
+        self,
+        downloader: Downloader,
+        destination: Callable[[Path, FileRange], NewFile],
+        progress: Progress,
+        sizes: ManySizes,
     ) -> None:
         self._context = downloader.context(
             workers=AT_A_TIME if downloader.is_remote else min(AT_A_TIME, usable_cores())
         )
         self._destination = destination
         self._progress = progress
-        held, share, large_share = _shares(self._context.limits, self._context.workers.at_a_time)
+        limits = self._context.options.limits
+        held, share, large_share = _shares(limits, self._context.workers.at_a_time, sizes.held_bytes)
         self._room = Room(held)
+        self._sizes = sizes
         self._downloader = downloader.within(share, self._context.workers.cancellation)
         self._large_downloader = downloader.within(large_share, self._context.workers.cancellation)
         self._large: deque[FileRequest] = deque()
@@ -147,16 +163,17 @@ class ManyFiles:
     # Together
 
     def _ask(self, files: Sequence[FileRequest]) -> None:
-        found = self._reconstruct([request.file for request in files])
-        if found is None:
+        answer = self._reconstruct([request.file for request in files])
+        if answer is None:
             self._load_alone(files)
             return
-        batch = Batch(found, files, self._context, self._room, self._write)
+        plan = BatchPlan.of(answer, files, self._sizes.small_bytes)
+        batch = Batch(plan, self._context, self._room, self._write)
         for request in batch.files:
             request.is_announced = True
             self._progress.total(request.size * len(request.places))
         others = [request for request in files if not request.is_announced]
-        large = {request.file for request in others if _size(found.files[request.file]) >= LARGE_BYTES}
+        large = {request.file for request in others if _size(answer.files[request.file]) >= self._sizes.large_bytes}
         self._load_alone([request for request in others if request.file not in large])
         self._load_large([request for request in others if request.file in large])
         for part in batch.parts:
@@ -255,9 +272,9 @@ def _size(terms: Iterable[Term]) -> int:
     return sum(term.unpacked_bytes for term in terms)
 
 
-def _shares(limits: Limits, at_a_time: int) -> tuple[int, Limits, Limits]:
+def _shares(limits: Limits, at_a_time: int, held_bytes: int) -> tuple[int, Limits, Limits]:
     """Bytes that may be held, the limits of each file that is loaded alone, and those of a large one."""
-    held, most = HELD_BYTES, limits.jobs or MOST_REQUESTS
+    held, most = held_bytes, limits.jobs or MOST_REQUESTS
     if limits.max_memory is not None:
         half = (limits.max_memory - OTHER_BYTES) // 2
         held, most = min(held, half), min(most, half // WORKER_BYTES)

@@ -26,9 +26,9 @@ class PartialFile(NewFile):
     """A :class:`NewFile` that goes on with what an earlier attempt at the same destination left.
 
     It is found by the file's hash and the range; beside it is a :class:`DownloadJournal` of what was written. After an
-    error of the network or the disk both are kept, and the error says so; after an interruption only with ``keep``;
-    after an IntegrityError never. One that finds another at work on the same file writes one of its own, which
-    cannot be continued.
+    error of the network or the disk both are kept, if they are ``kept_bytes`` or more, and the error says so; after an
+    interruption only with ``keep``; after an IntegrityError never. One that finds another at work on the same file
+    writes one of its own, which cannot be continued.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class PartialFile(NewFile):
         keep: bool = False,
         fsync: bool = False,
         reserve: bool = False,
+        kept_bytes: int = KEPT_BYTES,
         flock: Flock = fcntl.flock,
     ) -> None:
         super().__init__(destination, fsync=fsync, reserve=reserve)
@@ -49,6 +50,7 @@ class PartialFile(NewFile):
         self._journal_path = self._shared.with_name(f"{self._shared.name}.journal")
         self._wanted = wanted
         self._keep = keep
+        self._kept_bytes = kept_bytes
         self._journal_fd = -1
         self._journal: DownloadJournal | None = None
 
@@ -108,7 +110,7 @@ class PartialFile(NewFile):
     def _is_kept(self, journal: DownloadJournal, error: BaseException | None) -> bool:
         if error is None or isinstance(error, IntegrityError) or not self._may_be_kept:
             return False
-        if journal.recorded_bytes < KEPT_BYTES:
+        if journal.recorded_bytes < self._kept_bytes:
             return False
         given_up = not isinstance(error, Exception) or isinstance(error, InterruptedCallError)
         return self._keep or not given_up

@@ -13,11 +13,11 @@ from xetstore.limits import NO_LIMITS, Limits
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.plan import Window, parts_of
 
-WINDOW_BYTES = 4 << 30
+WINDOW_BYTES: Final = 4 << 30
 """Bytes of a file that one reconstruction asks for: bounds the terms held, whatever the size of the file."""
 
 WINDOW_SHARE: Final = 4
-"""The window with a cap on memory, in times of the cap: a chunk of 64 KiB takes some hundred bytes."""
+"""The largest window with a cap on memory, in times of the cap: a chunk of 64 KiB takes some hundred bytes."""
 
 LEAST_WINDOW_BYTES: Final = 8 << 20
 """The smallest window: where the answer about so little does not fit, none will."""
@@ -56,12 +56,12 @@ class Reconstructions:
         self._hashes = hashes
         memory = limits.max_memory
         self._most_chunks = MOST_CHUNKS if memory is None else min(MOST_CHUNKS, memory // CHUNK_BYTES)
-        self._window_bytes = WINDOW_BYTES if memory is None else min(WINDOW_BYTES, WINDOW_SHARE * memory)
+        self._max_window_bytes = sys.maxsize if memory is None else WINDOW_SHARE * memory
         self._most = sys.maxsize  # bytes that were not refused at once
 
-    def walk(self, window_bytes: int | None = None) -> Walk:
-        """The way through the bytes that are wanted."""
-        return Walk(self, self._wanted, window_bytes or self._window_bytes)
+    def walk(self, window_bytes: int = WINDOW_BYTES) -> Walk:
+        """The way through the bytes that are wanted, in windows of at most ``window_bytes``."""
+        return Walk(self, self._wanted, min(window_bytes, self._max_window_bytes))
 
     def exists(self, start: int) -> None:
         """Raise the error of asking for byte ``start``, if it has one."""
@@ -104,22 +104,22 @@ class Reconstructions:
             return self._ask(start, end, limit, aligned)
 
     def _ask(self, start: int, end: int, limit: int | None, aligned: bool) -> Window:
-        found = self._cas.reconstruct(self._file, start, end, hashes=self._hashes)
-        chunks = sum(term.chunk_end - term.chunk_start for term in found.terms)
+        answer = self._cas.reconstruct(self._file, start, end, hashes=self._hashes)
+        chunks = sum(term.chunk_end - term.chunk_start for term in answer.terms)
         if chunks > self._most_chunks:
             raise FormatError("reconstruction.chunks", 0, f"{chunks} chunks are said to make one part of the file")
-        skip = found.offset_into_first_term
-        covered = start - skip + found.unpacked_bytes
+        skip = answer.offset_into_first_term
+        covered = start - skip + answer.unpacked_bytes
         reached = covered if limit is None else min(covered, limit)
-        if reached <= start and found.terms:
+        if reached <= start and answer.terms:
             raise FormatError("reconstruction.length", 0, "the terms end before the requested range")
         size = self._wanted.size
         if size is not None and covered > size:
             raise FormatError("reconstruction.size", 0, f"the terms go on to byte {covered} of a file of {size} bytes")
         if skip and aligned:
             raise FormatError("reconstruction.offset", 0, "bytes are to be skipped where a chunk starts")
-        parts = parts_of(found, start, reached - start)
-        return Window(start, reached - start, found, parts, is_last=covered < end)
+        parts = parts_of(answer, start, reached - start)
+        return Window(start, reached - start, answer, parts, is_last=covered < end)
 
 
 class Walk:

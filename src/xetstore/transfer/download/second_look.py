@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
 from xetstore.events import Damaged
 from xetstore.protocol.chunking import ChunkList
@@ -12,9 +11,6 @@ from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.plan import Run, Span
 from xetstore.transfer.download.verify import FileCheck, RunSpool
-
-GROUP_BYTES: Final = 64 << 20
-"""Bytes that a second look asks for at a time."""
 
 
 def look_again(context: Context, check: FileCheck, doubtful: RunSpool, fetch: Callable[[Span], list[Run]]) -> None:
@@ -25,7 +21,7 @@ def look_again(context: Context, check: FileCheck, doubtful: RunSpool, fetch: Ca
     check.start_again()
     differ: list[str] = []
     suspects: dict[Hash, None] = {}
-    for group in _groups(doubtful):
+    for group in _groups(doubtful, context.options.group_bytes):
         if group[0].verified:
             check.add_run(group[0])
             continue
@@ -49,11 +45,11 @@ def look_again(context: Context, check: FileCheck, doubtful: RunSpool, fetch: Ca
     raise check.mismatch(f"it was fetched twice and came out the same: look at {listed}")
 
 
-def _groups(runs: RunSpool) -> Iterator[list[Run]]:
+def _groups(runs: RunSpool, group_bytes: int) -> Iterator[list[Run]]:
     """Yield the runs in order: each verified one alone, the others in groups of neighbours."""
     group: list[Run] = []
     for run in runs:
-        if group and (run.verified or group[-1].end - group[0].position >= GROUP_BYTES):
+        if group and (run.verified or group[-1].end - group[0].position >= group_bytes):
             yield group
             group = []
         if run.verified:

@@ -17,7 +17,9 @@ from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import Block, FileInfo, FileScan
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.placing import Placer
+from xetstore.transfer.upload.sizing import UploadSizes
 
 SAMPLED: Final = 16
 """The share of new chunks that are compressed, as a divisor; and the first one of each file is."""
@@ -116,7 +118,7 @@ class EstimateSession:
         self._threads = threads
         self._progress = progress
         self._cells = cells
-        self._placer = Placer(cas, None, max_known_chunks=most, dry_run=True)
+        self._placer = Placer(cas, None, UploadOptions(dry_run=True, sizes=UploadSizes(known_chunks=most)))
         self._origins = _Origins(2 * most)
         self._file = -1
         # For each new chunk of this file in the xorb that is being filled, where in the file it is.

@@ -30,6 +30,9 @@ from xetstore.transfer.upload.known_file import KnownFile, is_damage
 MAX_BYTES: Final = 2 << 30
 """The largest size of the file; the oldest xorbs are forgotten first. A chunk takes 60 bytes, 64 KiB of content."""
 
+BUSY_SECONDS: Final = 2.0
+"""The longest wait for another process that has the file locked."""
+
 UPLOADED_SECONDS: Final = 21 * 24 * 3600
 """The time for which an own xorb is remembered: that for which servers keep one that nothing refers to yet."""
 
@@ -64,11 +67,13 @@ class KnownXorbs:
         path: Path,
         *,
         max_bytes: int = MAX_BYTES,
+        busy_seconds: float = BUSY_SECONDS,
         clock: Callable[[], float] = time.time,
         emit: Emit = ignore,
     ) -> None:
         self.path = path
         self._max_bytes = max_bytes
+        self._busy_seconds = busy_seconds
         self._clock = clock
         self._emit = emit
         self._lock = forks.lock()
@@ -153,7 +158,7 @@ class KnownXorbs:
             if self._is_off:
                 return None
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = KnownFile(self.path)
+            file = KnownFile(self.path, self._busy_seconds)
             try:
                 self._drop_expired(file, _DROPPED_AT_OPEN)
                 self._keys = self._live_keys(file)

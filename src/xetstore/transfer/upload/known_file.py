@@ -28,7 +28,6 @@ _SCHEMA: Final = (
     f"PRAGMA user_version = {_VERSION}",
 )
 
-_BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 4096
 # Every xorb changes many pages, most of them again and again: they are written back for many xorbs at once.
 _CHECKPOINT_PAGES: Final = 4000
@@ -41,11 +40,13 @@ _PARAMETERS: Final = MappingProxyType({count: ",".join("?" * count) for count in
 
 
 class KnownFile:
-    """One connection. Not thread-safe, but may move between threads. Raises sqlite3.Error and OSError."""
+    """One connection. Not thread-safe, but may move between threads. Raises sqlite3.Error and OSError, also where
+    another process keeps the file locked for more than ``busy_seconds``.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_seconds: float) -> None:
         self._connection = sqlite3.connect(
-            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
+            path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, cached_statements=32
         )
         try:
             self._connection.row_factory = sqlite3.Row
@@ -54,7 +55,7 @@ class KnownFile:
             self._execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             # After a power cut the last rows may be missing, which costs the bytes of some xorbs.
             self._execute("PRAGMA synchronous = NORMAL")
-            enter_wal_mode(self._connection, _BUSY_SECONDS)
+            enter_wal_mode(self._connection, busy_seconds)
             self._page_bytes: int = self._execute("PRAGMA page_size").fetchone()[0]
             if self._version() != _VERSION:
                 self._make_tables()

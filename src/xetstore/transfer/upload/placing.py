@@ -15,6 +15,7 @@ from xetstore.protocol.known_chunks import Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.transfer.scan import Block, FileInfo
+from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries, DirectQueries
 
@@ -34,31 +35,29 @@ class Placer:
     For each block: :meth:`look_up`, then :meth:`place`. What is learned of a block may show that chunks before it are
     stored already: they are dropped from their xorb again as long as it is being filled, and before it is complete all
     answers about it are waited for. ``sending_seconds`` tells how long it takes to send some bytes, 0 if that is not
-    known yet. Without a ``cas`` nothing is asked. With ``dry_run`` every answer is waited for at once, and none of them
-    is remembered. Not thread-safe. Raises what the Cas raises, where it is waited for.
+    known yet. Without a ``cas`` nothing is asked. In a dry run every answer is waited for at once, and none of them is
+    remembered. Not thread-safe. Raises what the Cas raises, where it is waited for.
     """
 
     def __init__(
         self,
         cas: Cas | None,
         known: KnownXorbs | None,
-        *,
-        max_xorb_bytes: int | None = None,
-        max_known_chunks: int,
+        options: UploadOptions,
         sending_seconds: Callable[[int], float] = lambda _: 0.0,
-        dry_run: bool = False,
     ) -> None:
         self._cas = cas
         self._known = known
         rule = WIRE_QUERIES if cas is None else cas.queries
-        self._new_planner = partial(DedupPlanner, rule, max_known_chunks, max_xorb_bytes)
+        sizes = options.sizes_for(remote=cas is not None and cas.is_remote)
+        self._new_planner = partial(DedupPlanner, rule, sizes.known_chunks, sizes.xorb_bytes)
         self._planner = self._new_planner()
         self._sending_seconds = sending_seconds
-        self._remembering = None if dry_run else known
+        self._remembering = None if options.dry_run else known
         self._background: BackgroundQueries | None = None
         self._direct: DirectQueries | None = None
-        if cas is not None and cas.is_remote and not dry_run:
-            self._background = BackgroundQueries(cas, self._remember)
+        if cas is not None and cas.is_remote and not options.dry_run:
+            self._background = BackgroundQueries(cas, self._remember, options.query_patience)
         elif cas is not None:
             self._direct = DirectQueries(cas)
         # What is to be asked for with the next query that names many chunks, and how much was read since the last one.

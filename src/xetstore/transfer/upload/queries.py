@@ -2,9 +2,9 @@
 
 Files are read, cut and packed while answers are on their way; what they tell of is dropped from the xorb that is being
 filled. Before that xorb is complete the upload waits for them (:meth:`BackgroundQueries.answers`): for as long as
-sending it would take where answers come within that time, else for :data:`PATIENCE_SECONDS`. The time that is waited
-beyond that and in vain, because no answer comes or none tells of anything, is at most :data:`VAIN_SECONDS` in a row;
-after a failure there is no waiting. So a dedup service that is slow or broken costs a bounded time once.
+sending it would take where answers come within that time, else as :class:`QueryPatience` says. The time that is waited
+beyond that and in vain, because no answer comes or none tells of anything, is bounded in a row; after a failure there
+is no waiting. So a dedup service that is slow or broken costs a bounded time once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, XetError
@@ -22,8 +23,6 @@ from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
-PATIENCE_SECONDS: Final = 2.0
-VAIN_SECONDS: Final = 5.0
 THREADS: Final = 8
 """Queries on their way at a time, where one names one chunk. Two are enough where it names many."""
 
@@ -39,6 +38,17 @@ MAX_FAILURES: Final = 3
 """After three failures, one after the other, nothing is asked any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueryPatience:
+    """Seconds of one wait for answers, and of all waits in a row that were in vain."""
+
+    seconds: float = 2.0
+    vain_seconds: float = 5.0
+
+
+QUERY_PATIENCE: Final = QueryPatience()
+
+
 class BackgroundQueries:
     """Asks in threads of its own, which end with the process however long an answer takes.
 
@@ -49,13 +59,11 @@ class BackgroundQueries:
         self,
         cas: Cas,
         on_answer: Callable[[Shard], None],
-        *,
-        patience_seconds: float = PATIENCE_SECONDS,
-        vain_seconds: float = VAIN_SECONDS,
+        patience: QueryPatience = QUERY_PATIENCE,
     ) -> None:
         self._cas = cas
         self._on_answer = on_answer
-        self._patience_seconds = patience_seconds
+        self._patience = patience
         self._changed = threading.Condition()
         # All of it is touched under the condition.
         self._waiting: deque[Hash] = deque()
@@ -64,7 +72,7 @@ class BackgroundQueries:
         self._threads: list[threading.Thread] = []
         self._failures = 0
         self._is_closed = False
-        self._vain_seconds = self._most_vain_seconds = vain_seconds
+        self._vain_seconds = patience.vain_seconds
         self._seconds = 0.0
 
     @property
@@ -107,14 +115,14 @@ class BackgroundQueries:
         start = time.monotonic()
         with self._changed:
             worth = sending_seconds if 0 < self._seconds <= sending_seconds else 0.0
-            deadline = start + max(worth, min(self._patience_seconds, self._vain_seconds))
+            deadline = start + max(worth, min(self._patience.seconds, self._vain_seconds))
             while not self._failures and (self._waiting or self._asking):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             if self._answers:
-                self._vain_seconds = self._most_vain_seconds
+                self._vain_seconds = self._patience.vain_seconds
             else:
                 self._vain_seconds -= max(0.0, time.monotonic() - start - sending_seconds)
             return self._take_answers()

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
 
-from xetstore.events import Emit, FilesRegistered, XorbStored, ignore
-from xetstore.interfaces import Cas
+from xetstore.events import FilesRegistered, XorbStored
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
 from xetstore.protocol.xorb import XorbInfo
-from xetstore.transfer.upload.known import KnownXorbs
-
-SHARD_CHUNKS: Final = 100_000
-"""A shard of xorbs alone is sent when 100,000 new chunks have gathered: memory must not grow with a file."""
+from xetstore.transfer.upload.context import Context
 
 
 class Registry:
     """Sends every shard of an upload, each after the xorbs that it names (draft 12.7).
 
-    ``known`` is told what the server has acknowledged. :meth:`stored` may be called in any thread, the others in one at
-    a time.
+    This machine remembers what the server has acknowledged. :meth:`stored` may be called in any thread, the others in
+    one at a time.
     """
 
-    def __init__(self, cas: Cas, known: KnownXorbs | None = None, emit: Emit = ignore) -> None:
-        self._cas = cas
-        self._known = known
-        self._emit = emit
+    def __init__(self, context: Context) -> None:
+        self._cas = context.cas
+        self._known = context.known
+        self._emit = context.emit
+        self._max_chunks = context.sizes.shard_chunks
         self._untold: deque[XorbEntry] = deque()
 
     def stored(self, info: XorbInfo, sent_bytes: int, *, is_new: bool) -> None:
@@ -39,7 +35,7 @@ class Registry:
 
     def relieve(self) -> None:
         """Send a shard of xorbs alone if there are many of them. Raises what :meth:`Cas.put_shard` raises."""
-        if sum(len(entry.chunks) for entry in list(self._untold)) >= SHARD_CHUNKS:
+        if sum(len(entry.chunks) for entry in list(self._untold)) >= self._max_chunks:
             self._send(Shard(xorbs=tuple(self._take())))
 
     def register(self, files: Sequence[FileEntry]) -> None:

@@ -20,75 +20,33 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, Forgotten, ignore
 from xetstore.interfaces import Cas
-from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
-from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import Block, FileScan, usable_cores
+from xetstore.transfer.scan import Block, FileScan
+from xetstore.transfer.upload.context import Context, UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.registry import Registry
-from xetstore.transfer.upload.sizing import upload_sizes
 from xetstore.transfer.upload.xorbs import Owners, XorbWriter
-
-FLUSH_RAW_BYTES = 8 << 30
-FLUSH_FILES = 10_000
-"""Files are registered when 8 GiB or 10,000 have gathered, at the end of a file; fewer where memory is scarce."""
 
 
 class UploadSession:
     """Files that share xorbs and shards. Not thread-safe; a context manager that abandons what was not flushed.
 
-    What was still to be sent when it is left is given up, and it ends with ``cancellation``. ``known`` is what this
-    machine remembers of the server; every xorb stored is added to it. With ``dry_run`` nothing is stored or remembered.
+    What was still to be sent when it is left is given up. Every xorb that is stored is remembered in ``context.known``.
     """
 
-    def __init__(
-        self,
-        cas: Cas,
-        *,
-        policy: CompressionPolicy = CompressionPolicy.AUTO,
-        threads: int | None = None,
-        progress: Progress | None = None,
-        limits: Limits = NO_LIMITS,
-        known: KnownXorbs | None = None,
-        emit: Emit = ignore,
-        dry_run: bool = False,
-        xorb_bytes: int | None = None,
-        cancellation: Cancellation | None = None,
-    ) -> None:
-        self._cancellation = Cancellation() if cancellation is None else cancellation.child()
-        cas = cas.under(self._cancellation)
-        self._dry_run = dry_run
-        # Beside the threads that read, hash and send: with a server to feed, fewer of them do as much with less.
-        remote = cas.is_remote
-        self._threads = threads or max(1, usable_cores() // (2 if remote else 1))
-        self._progress = progress or NoProgress()
-        self._known = known
-        self._emit = emit
-        sizes = upload_sizes(limits, remote=remote)
-        self._max_files = sizes.files
-        self._registry = Registry(cas, known, emit)
-        self._writer = XorbWriter(
-            cas,
-            self._registry,
-            self._cancellation,
-            policy=policy,
-            threads=self._threads,
-            in_flight=sizes.in_flight,
-            emit=emit,
-        )
-        self._placer = Placer(
-            cas,
-            known,
-            max_xorb_bytes=xorb_bytes or sizes.xorb_bytes,
-            max_known_chunks=sizes.known_chunks,
-            sending_seconds=self._writer.sending_seconds,
-            dry_run=dry_run,
-        )
+    def __init__(self, context: Context, progress: Progress) -> None:
+        self._context = context
+        self._progress = progress
+        self._dry_run = context.options.dry_run
+        self._sizes = context.sizes
+        self._registry = Registry(context)
+        self._writer = XorbWriter(context, self._registry)
+        self._placer = Placer(context.cas, context.known, context.options, self._writer.sending_seconds)
         self._files: list[PendingFile] = []
         # Of the xorb that is being filled: whose its chunks are, and the first file that may name it.
         self._filling: KnownXorb | None = None
@@ -107,7 +65,7 @@ class UploadSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None:  # else a query that is under way may end: how it does is remembered for the next upload
-            self._cancellation.cancel()
+            self._context.cancellation.cancel()
         self._placer.close()
         self._writer.close()
 
@@ -118,11 +76,11 @@ class UploadSession:
         the session is :attr:`broken`.
         """
         pending = PendingFile(path)
-        with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
+        with FileScan(path, sha256=True, threads=self._context.threads, progress=self._progress) as scan:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
-                    self._cancellation.check()
+                    self._context.cancellation.check()
                     if (revision := self._placer.look_up(block.chunks)) is not None:
                         self._revise(revision, pending)
                     runs = self._placer.place(block)
@@ -146,7 +104,7 @@ class UploadSession:
     @property
     def full(self) -> bool:
         """True if it is time to flush."""
-        return self._gathered_bytes >= FLUSH_RAW_BYTES or len(self._files) >= min(FLUSH_FILES, self._max_files)
+        return self._gathered_bytes >= self._sizes.file_bytes or len(self._files) >= self._sizes.files
 
     def flush(self) -> list[PutReport]:
         """Make everything added so far durable: cut the open xorb, wait for all, register the files.
@@ -183,9 +141,9 @@ class UploadSession:
             self._has_recognised = self._recognises = False
         elif refused:
             self._placer.forget()
-            if self._known is not None:
-                self._known.forget_all()
-            self._emit(Forgotten(str(refusal)))
+            if self._context.known is not None:
+                self._context.known.forget_all()
+            self._context.emit(Forgotten(str(refusal)))
         return refused
 
     def _recognise(self, file: PendingFile) -> None:
@@ -272,36 +230,24 @@ class UploadSession:
 def put_files(
     cas: Cas,
     paths: Iterable[Path],
+    options: UploadOptions = UploadOptions(),  # noqa: B008  # it is immutable
     *,
-    policy: CompressionPolicy = CompressionPolicy.AUTO,
-    threads: int | None = None,
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
-    limits: Limits = NO_LIMITS,
     known: KnownXorbs | None = None,
     emit: Emit = ignore,
-    dry_run: bool = False,
-    xorb_bytes: int | None = None,
     cancellation: Cancellation | None = None,
 ) -> Generator[PutReport]:
     """Store files; yield a report for each, in order, once it is durable and registered.
 
     A file that cannot be read, or changes meanwhile, is handed to ``on_error`` and the others go on; without
-    ``on_error`` its error ends the upload, after what was read before it has been registered. With ``dry_run`` nothing
-    is sent or written, and the reports tell what would be new; ``stored_bytes`` is 0 then.
+    ``on_error`` its error ends the upload, after what was read before it has been registered. The reports of a dry run
+    tell what would be new; ``stored_bytes`` is 0 then. ``known`` is what this machine remembers of the Cas. The upload
+    ends with ``cancellation``.
     """
-    with UploadSession(
-        cas,
-        policy=policy,
-        threads=threads,
-        progress=progress,
-        limits=limits,
-        known=known,
-        emit=emit,
-        dry_run=dry_run,
-        xorb_bytes=xorb_bytes,
-        cancellation=cancellation,
-    ) as session:
+    own = Cancellation() if cancellation is None else cancellation.child()
+    context = Context(cas.under(own), own, options, known, emit)
+    with UploadSession(context, progress or NoProgress()) as session:
         for path in paths:
             yield from _add(session, path, on_error)
             if session.full:

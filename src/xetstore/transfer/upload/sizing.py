@@ -35,14 +35,20 @@ MAX_XORBS_BYTES: Final = 512 * _MIB
 
 @dataclass(frozen=True, slots=True)
 class UploadSizes:
-    """``xorb_bytes`` are raw ones, ``in_flight`` the most at a time. A session remembers at most ``known_chunks``, and
-    lets ``files`` wait.
+    """``xorb_bytes`` are raw ones, ``in_flight`` the most at a time. A session remembers at most ``known_chunks``.
+
+    At the end of a file, all are registered where ``files`` or ``file_bytes`` have gathered. A shard of xorbs alone is
+    sent as soon as there are ``shard_chunks`` new chunks: memory must not grow with a file. Of small files, at most
+    ``held_bytes`` wait to be encoded.
     """
 
-    xorb_bytes: int
-    in_flight: int
+    xorb_bytes: int = XET_GEARHASH_BLAKE3.max_xorb_bytes
+    in_flight: int = 1
     known_chunks: int = MAX_KNOWN_CHUNKS
     files: int = _MAX_FILES
+    file_bytes: int = 8 << 30
+    shard_chunks: int = 100_000
+    held_bytes: int = 8 * _MIB
 
 
 def upload_sizes(limits: Limits, *, remote: bool) -> UploadSizes:

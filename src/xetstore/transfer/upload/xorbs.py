@@ -9,13 +9,11 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
-from xetstore.cancellation import Cancellation
-from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
 from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb
-from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
+from xetstore.protocol.xorb import XorbBuilder, XorbInfo
+from xetstore.transfer.upload.context import Context
 from xetstore.transfer.upload.registry import Registry
 from xetstore.transfer.upload.slots import XorbSlots
 from xetstore.transfer.waiting import result_of
@@ -26,9 +24,6 @@ OwnerT = TypeVar("OwnerT")
 BATCH_BYTES: Final = 1 << 20
 BATCH_PIECES: Final = 256
 """Chunks of small files are handed to the encoding thread together, in batches of such a size."""
-
-HELD_BYTES: Final = 8 << 20
-"""The most bytes of them that wait to be encoded."""
 
 
 class Owner(Protocol):
@@ -94,31 +89,23 @@ class _OpenXorb:
 
 
 class XorbWriter:
-    """Encodes in one thread and stores in others, at most ``in_flight`` xorbs at a time. To be closed.
+    """Encodes in one thread and stores in others, as many xorbs at a time as the sizes allow. To be closed.
 
     Each xorb takes up to as much memory as the caller puts in: those in flight and the one that is filled. Not
     thread-safe: one caller. After an error every further call raises it.
     """
 
-    def __init__(
-        self,
-        cas: Cas,
-        registry: Registry,
-        cancellation: Cancellation,
-        *,
-        policy: CompressionPolicy,
-        threads: int,
-        in_flight: int,
-        emit: Emit = ignore,
-    ) -> None:
-        self._cancellation = cancellation.child()
-        self._cas = cas.under(self._cancellation)
-        self._policy = policy.kernel
-        self._threads = threads
+    def __init__(self, context: Context, registry: Registry) -> None:
+        self._cancellation = context.cancellation.child()
+        self._cas = context.cas.under(self._cancellation)
+        self._policy = context.options.policy.kernel
+        self._threads = context.threads
         self._registry = registry
-        self._slots = XorbSlots(XorbBuilder, in_flight, emit=emit)
+        sizes = context.sizes
+        self._slots = XorbSlots(XorbBuilder, sizes.in_flight, emit=context.emit)
         self._encoder = Threads(1, "encode")
-        self._storer = Threads(in_flight, "put_xorb")
+        self._storer = Threads(sizes.in_flight, "put_xorb")
+        self._max_held_bytes = sizes.held_bytes
         self._batch: _Batch | None = None
         self._held: deque[tuple[Future[None], int]] = deque()
         self._held_bytes = 0
@@ -178,7 +165,7 @@ class XorbWriter:
         batch, self._batch = self._batch, None
         self._held.append((self._encode(batch), batch.raw_bytes))
         self._held_bytes += batch.raw_bytes
-        while self._held and (self._held_bytes > HELD_BYTES or self._held[0][0].done()):
+        while self._held and (self._held_bytes > self._max_held_bytes or self._held[0][0].done()):
             encoding, nbytes = self._held.popleft()
             self._held_bytes -= nbytes
             result_of(encoding)
