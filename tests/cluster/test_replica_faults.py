@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -25,8 +27,11 @@ from tests.support.seaweed import Seaweed
 from tests.support.strategies import splitmix64
 from xetstore.cas.check import verify_invariants
 from xetstore.errors import XetError
+from xetstore.testing.samples import make_sample
 
 pytestmark = pytest.mark.slow
+
+T = TypeVar("T")
 
 CLIENTS = 3
 
@@ -103,6 +108,10 @@ def ready(cluster: Cluster, number: int) -> bool:
         return False
 
 
+def is_away(cluster: Cluster, number: int) -> bool:
+    return not ready(cluster, number)
+
+
 def all_ready(cluster: Cluster) -> None:
     """Wait until every replica says that it is ready."""
     until(lambda: ready(cluster, 0) and ready(cluster, 1))
@@ -153,7 +162,7 @@ def test_a_part_that_is_away_is_named_and_answers_say_when_to_come_again(
     stop()
     try:
         for number in range(2):
-            until(lambda number=number: not ready(cluster, number))
+            until(partial(is_away, cluster, number))
             answer = cluster.replica(number).request("GET", "/health/ready")
             assert f"the {part} do" in answer.json()["reason"]
             assert answer.headers["Retry-After"]
@@ -163,8 +172,6 @@ def test_a_part_that_is_away_is_named_and_answers_say_when_to_come_again(
             assert answer.status == 503, answer.body
             assert int(answer.headers["Retry-After"]) >= 1
         else:
-            from xetstore.testing.samples import make_sample
-
             sample = make_sample(content)
             answer = cluster.request("POST", f"/v1/xorbs/default/{sample.xorb.hash}", body=sample.body, token=token)
             assert answer.status == 503, answer.body
@@ -204,7 +211,7 @@ def test_hf_xet_goes_on_while_replicas_are_killed(cluster: Cluster, tmp_path: Pa
     assert contents == [path.read_bytes() for path in paths]
 
 
-def attempt(call: Callable[[], object]) -> object:
+def attempt(call: Callable[[], T]) -> T:
     """A call of hf_xet, which gives up after its own retries: a user would start it again."""
     deadline = time.monotonic() + 200
     while True:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import xetstore
@@ -30,6 +31,10 @@ def asked(cluster: Cluster) -> list[int]:
         lines = [line for line in text.splitlines() if line.startswith("xetstore_http_requests_total")]
         counts.append(int(sum(float(line.rpartition(" ")[2]) for line in lines)))
     return counts
+
+
+def all_answer(cluster: Cluster, path: str, token: str, status: int) -> bool:
+    return all(cluster.replica(number).request("GET", path, token=token).status == status for number in range(2))
 
 
 def test_hf_xet_reads_from_one_replica_what_it_put_to_the_other(cluster: Cluster, tmp_path: Path) -> None:
@@ -86,15 +91,11 @@ def test_of_many_clients_that_put_the_same_xorb_and_shard_one_puts_it(cluster: C
 def test_a_token_that_was_revoked_is_refused_by_all(cluster: Cluster) -> None:
     token = cluster.token("read")
     path = f"/v2/reconstructions/{'0' * 64}"
-    statuses = [cluster.replica(number).request("GET", path, token=token).status for number in range(2)]
-    assert statuses == [200, 200]
+    assert all_answer(cluster, path, token, 200)
     with cluster.cas() as cas:
         TokenAuthority(KeyRing.of(cas.secrets())).revoke(token)
 
-    def refused() -> bool:
-        return all(cluster.replica(number).request("GET", path, token=token).status == 401 for number in range(2))
-
-    until(refused)
+    until(partial(all_answer, cluster, path, token, 401))
 
 
 def test_a_key_that_was_replaced_serves_both_at_once(cluster: Cluster) -> None:
@@ -104,9 +105,7 @@ def test_a_key_that_was_replaced_serves_both_at_once(cluster: Cluster) -> None:
     new = cluster.token("read")
     path = f"/v2/reconstructions/{'0' * 64}"
     for token in (old, new):
-        until(lambda token=token: all(
-            cluster.replica(number).request("GET", path, token=token).status == 200 for number in range(2)
-        ))  # fmt: skip
+        until(partial(all_answer, cluster, path, token, 200))
 
 
 def test_a_url_that_one_replica_signed_is_good_for_the_other(cluster: Cluster, tmp_path: Path) -> None:
@@ -124,6 +123,10 @@ def test_a_url_that_one_replica_signed_is_good_for_the_other(cluster: Cluster, t
             answers = [cluster.replica(number).request("GET", path, headers=headers) for number in range(2)]
             assert [each.status for each in answers] == [206, 206]
             assert answers[0].body == answers[1].body
+
+
+def has_gone_on(moved: list[int], enough: int, running: list[Future[None]]) -> bool:
+    return len(moved) >= enough or any(each.done() for each in running)
 
 
 def test_a_rolling_restart_fails_no_transfer(cluster: Cluster, tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_rolling_restart_fails_no_transfer(cluster: Cluster, tmp_path: Path) -
         try:
             for number in (0, 1):
                 enough = len(moved) + 4
-                until(lambda enough=enough: len(moved) >= enough or any(each.done() for each in running))
+                until(partial(has_gone_on, moved, enough, running))
                 assert cluster.terminate(number) == 0
                 cluster.start(number)
         finally:
