@@ -1,6 +1,7 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
-Then the figures of the server, see bench.server, and those of the client, see bench.client. `make bench-growth`: how
+Then the figures of the server, see bench.server, those of the client, see bench.client, and those of replicas over S3 and
+PostgreSQL, see bench.cluster. `make bench-growth`: how
 they grow, see bench.growth.
 """
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import client, corpora, growth, server
+from bench import client, cluster, corpora, growth, server
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -150,7 +151,7 @@ def main() -> None:
     server.options(parser)
     growth.options(parser)
     parser.add_argument("--small-files", type=int, default=10_000, help="files of 4 KB")
-    parser.add_argument("--only", choices=["embedded", "server", "client", "growth"], help="one part alone")
+    parser.add_argument("--only", choices=["embedded", "server", "client", "cluster", "growth"], help="one part alone")
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
     parser.add_argument("--json", action="store_true", help="print that table as JSON on stdout, all else on stderr")
     chosen = parser.parse_args()
@@ -169,7 +170,13 @@ def measure(chosen: Any) -> dict[str, Any]:
     where = shared_memory if shared_memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="xetstore-bench-", dir=where) as folder:
         work = Path(folder)
-        parts = {"embedded": embedded, "server": server.run, "client": client.run, "growth": growth.run}
+        parts = {
+            "embedded": embedded,
+            "server": server.run,
+            "client": client.run,
+            "cluster": cluster.run,
+            "growth": growth.run,
+        }
         for name, part in parts.items():
             # How figures grow takes as long as all the others together, and few changes change it.
             if chosen.only == name or (chosen.only is None and name != "growth"):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,10 @@ class Server:
 
 
 @contextmanager
-def serving(store: Path, auth: str = "none", environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    command = [sys.executable, "-m", "xetstore", "serve", str(store), "--port", "0", "--auth", auth, "--json"]
+def serving(
+    store: Path, auth: str = "none", environment: Mapping[str, str] | None = None, options: Sequence[str] = ()
+) -> Iterator[Server]:
+    command = [sys.executable, "-m", "xetstore", "serve", str(store), "--port", "0", "--auth", auth, "--json", *options]
     start = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(environment or {})}

@@ -116,12 +116,20 @@ def write_store_file(path: Path, *, objects: str, index: str, s3: Mapping[str, o
 
 @contextmanager
 def running(
-    folder: Path, seaweed: Seaweed, postgres: PostgresServer, *options: str, replicas: int = 2
+    folder: Path,
+    seaweed: Seaweed,
+    postgres: PostgresServer,
+    *options: str,
+    replicas: int = 2,
+    s3: Mapping[str, object] | None = None,
 ) -> Iterator[Cluster]:
-    """A cluster with a store of its own, once all of it answers. It ends with the block."""
+    """A cluster with a store of its own, once all of it answers. It ends with the block.
+
+    ``s3`` are other options for the objects than those of ``seaweed``: they lead there through a proxy.
+    """
     with ExitStack() as stack:
         index = stack.enter_context(postgres.database())
-        store = write_store_file(folder / "store.toml", objects=seaweed.prefix(), index=index, s3=seaweed.options)
+        store = write_store_file(folder / "store.toml", objects=seaweed.prefix(), index=index, s3=s3 or seaweed.options)
         front, *ports = free_ports(replicas + 1)
         cluster = Cluster(folder, store, options, ports, f"http://127.0.0.1:{front}", [None] * replicas)
         for number in range(replicas):
