@@ -1,8 +1,7 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
-Then the figures of the server, see bench.server, those of the client, see bench.client, and those of replicas over S3 and
-PostgreSQL, see bench.cluster. `make bench-growth`: how
-they grow, see bench.growth.
+Then the figures of the server, see bench.server, those of the client, see bench.client, and those of replicas over S3
+and PostgreSQL, see bench.cluster. `make bench-growth`: how they grow, see bench.growth.
 """
 
 from __future__ import annotations

@@ -21,15 +21,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from bench import corpora
-from bench.server import fill, percentiles, serving
-from bench.worker import run_worker
 from tests.support import cluster as clusters
 from tests.support import postgres as postgres_server
 from tests.support import seaweed as s3_server
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import proxy
 from tests.support.seaweed import Seaweed
+
+from bench import corpora
+from bench.server import fill, percentiles, serving
+from bench.worker import run_worker
 from xetstore.protocol.hashes import chunk_hash, file_hash
 
 ROOT = Path(__file__).parent
