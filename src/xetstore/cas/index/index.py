@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries import Reader, Writer, XorbRow, any_holder
 from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
-from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError
+from xetstore.errors import AccessDeniedError, ConflictError, StorageFullError, UnavailableError
 
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
+ATTEMPTS: Final = 5
+"""Times that one change is tried, as long as another writer is first."""
+_PAUSE_SECONDS: Final = 0.02
+
+T = TypeVar("T")
 
 
 class Index:
@@ -46,6 +53,30 @@ class Index:
     def require_in_place(self) -> None:
         """Raises UnavailableError if the database is not the one any more that was opened."""
         self._database.require_in_place()
+
+    def clock(self) -> float:
+        """Unix seconds by the clock of the database. Asks nothing."""
+        return self._database.clock()
+
+    def change(self, work: Callable[[Writer], T], *, patience_seconds: float | None = None) -> T:
+        """Write: what ``work`` returns, once all that it did is durable. It runs in a :meth:`transaction`.
+
+        After a conflict with another writer, of which nothing is left, it runs again, at most :data:`ATTEMPTS` times in
+        all: so it changes nothing but the index. Then, and at once where ``patience_seconds`` is 0, UnavailableError.
+        """
+        attempt = 1
+        while True:
+            try:
+                with self.transaction(patience_seconds=patience_seconds) as writer:
+                    return work(writer)
+            except ConflictError as conflict:
+                if attempt == ATTEMPTS or patience_seconds == 0:
+                    error = UnavailableError(f"too many writers at once: {conflict}", hint="try again")
+                    error.retry_after = 1.0
+                    raise error from conflict
+            # The longer, the more of them met here; and not all at the same moment again.
+            time.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))
+            attempt += 1
 
     @contextlib.contextmanager
     def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions, name_of
-from xetstore.database.connection import batches
 from xetstore.protocol.hashes import Hash
 
 _EDGES: Final = """
@@ -89,5 +88,4 @@ class ShardChanges(Questions):
         """Record a stored shard, and the registered files and xorbs that it names."""
         self.connection.change(_ADD_SHARD, {"hash": name.digest, "size": size, "now": now})
         for statement, named in ((_LINK_FILES, files), (_LINK_XORBS, xorbs)):
-            for batch in batches(one.digest for one in named):
-                self.connection.change(statement, {"shard": name.digest, "values": batch})
+            self.connection.change_in(statement, (one.digest for one in named), {"shard": name.digest})

@@ -17,7 +17,6 @@ from xetstore.cas.index.queries.rows import (
     usable_by,
     xorb_row,
 )
-from xetstore.database.connection import batches
 from xetstore.errors import MissingXorbError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
@@ -154,8 +153,7 @@ class XorbChanges(Questions):
 
     def forget_superseded(self, keys: Iterable[str]) -> None:
         """These objects are gone."""
-        for batch in batches(keys):
-            self.connection.change(_FORGET_SUPERSEDED, {"values": batch})
+        self.connection.change_in(_FORGET_SUPERSEDED, keys)
 
 
 def _object(info: XorbInfo, generation: str) -> dict[str, object]:
