@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import postgres as postgres_server
 from tests.support import seaweed as s3_server
 from xetstore.testing import FakeClock
 
@@ -66,3 +67,21 @@ def clock() -> FakeClock:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "store"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.PostgresServer]:
+    """A PostgreSQL server for all tests of a session, started for the first one that asks."""
+    if postgres_server.find_programs() is None:
+        pytest.skip(postgres_server.MISSING)
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: postgres_server.PostgresServer) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, of this test alone."""
+    if not postgres.is_running:
+        postgres.start()
+    with postgres.database() as url:
+        yield url

@@ -36,6 +36,8 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.ForbiddenError: (PermissionError, errno.EACCES),
     errors.UnavailableError: (OSError, None),
     errors.UnreachableError: (ConnectionError, None),
+    errors.ConflictError: (OSError, None),
+    errors.UnknownOutcomeError: (OSError, None),
     errors.StorageFullError: (OSError, errno.ENOSPC),
     errors.TimedOutError: (TimeoutError, errno.ETIMEDOUT),
     errors.TooManyRequestsError: (OSError, None),

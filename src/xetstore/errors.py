@@ -17,6 +17,8 @@ XetError                     code                 HTTP  exit  retryable
 │   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
 │   ├── UnreachableError     unavailable           503     6  yes   no connection, or a broken one (ConnectionError)
+│   ├── ConflictError        unavailable          503     6  yes   another writer was first; nothing was changed
+│   ├── UnknownOutcomeError  unavailable          503     6  yes   it may have been changed, or not
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
@@ -197,6 +199,18 @@ class UnavailableError(XetError, OSError):
 
 class UnreachableError(UnavailableError, ConnectionError):
     """There is no connection to a server, or it broke."""
+
+
+class ConflictError(UnavailableError):
+    """Another writer changed the same rows at the same time, and this one gave way: nothing of it was changed."""
+
+
+class UnknownOutcomeError(UnavailableError):
+    """The connection broke while a change was being committed: all of it is durable, or nothing is.
+
+    What would be wrong in one of the two cases must not be done, such as removing an object that a row may name. The
+    same call again does no harm, and tells.
+    """
 
 
 class StorageFullError(UnavailableError):

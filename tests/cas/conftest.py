@@ -7,13 +7,38 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import engines
 from xetstore.cas import EmbeddedCas
 from xetstore.testing import FakeClock, Sample, make_sample, random_bytes
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    engines.engines_of(metafunc)
+
+
 @pytest.fixture
-def cas(root: Path, clock: FakeClock) -> Iterator[EmbeddedCas]:
-    with EmbeddedCas.open(root, clock=clock) as cas:
+def opening(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> engines.Opening:
+    """Open the database of this test."""
+    return engines.opening(engine, tmp_path, request)
+
+
+@pytest.fixture
+def open_store(engine: str, root: Path, request: pytest.FixtureRequest) -> engines.OpenStore:
+    """Open the store of this test: with its objects in ``root``, and its index in a database of the engine."""
+    if engine == engines.SQLITE:
+        return lambda **options: EmbeddedCas.open(root, **options)
+    url: str = request.getfixturevalue("postgres_url")
+    return lambda **options: engines.open_on_postgres(root, url, **options)
+
+
+@pytest.fixture
+def on_sqlite() -> None:
+    """The test is about SQLite alone, or its file."""
+
+
+@pytest.fixture
+def cas(open_store: engines.OpenStore, clock: FakeClock) -> Iterator[EmbeddedCas]:
+    with open_store(clock=clock) as cas:
         yield cas
 
 

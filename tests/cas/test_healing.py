@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cas.test_faults import CRASHES
+from tests.support import engines
 from tests.support.objects import xorb_object, xorb_row
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas, check, verify_invariants
@@ -25,6 +26,8 @@ from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.testing import FakeClock, FaultPlan, Sample, make_sample, random_bytes, read_back, upload
 from xetstore.testing.faults import CRASH_EXIT_CODE
+
+ENGINES = engines.BOTH
 
 Damage = Callable[[Path], None]
 
@@ -124,22 +127,26 @@ READS: dict[str, tuple[Damage, Callable[[EmbeddedCas, Sample], object]]] = {
 
 
 @pytest.mark.parametrize("which", READS)
-def test_a_read_that_fails_leaves_a_mark(cas: EmbeddedCas, root: Path, sample: Sample, which: str) -> None:
+def test_a_read_that_fails_leaves_a_mark(
+    cas: EmbeddedCas, root: Path, sample: Sample, which: str, open_store: engines.OpenStore
+) -> None:
     damage, read = READS[which]
     upload(cas, sample)
     damage(object_of(cas, root, sample.xorb.hash))
-    with EmbeddedCas.open(root) as other, pytest.raises(DamagedError) as caught:  # which remembers no footer
+    with open_store() as other, pytest.raises(DamagedError) as caught:  # which remembers no footer
         read(other, sample)
     assert "put the file again" in str(caught.value.hint)
     assert is_marked(cas, sample.xorb.hash)
 
 
-def test_a_footer_that_is_wrong_is_found_by_the_shard_that_leans_on_it(root: Path, sample: Sample) -> None:
-    with EmbeddedCas.open(root) as cas:
+def test_a_footer_that_is_wrong_is_found_by_the_shard_that_leans_on_it(
+    root: Path, sample: Sample, open_store: engines.OpenStore
+) -> None:
+    with open_store() as cas:
         upload(cas, sample)
         path = object_of(cas, root, sample.xorb.hash)
     flip(path, path.stat().st_size - 200)
-    with EmbeddedCas.open(root) as cas:  # which has not read it yet
+    with open_store() as cas:  # which has not read it yet
         with pytest.raises(MissingXorbError):
             cas.put_shard(sample.shard)
         assert read_back(cas, upload(cas, sample)) == sample.data
@@ -221,11 +228,13 @@ def test_another_compression_moves_the_ranges_and_nobody_reads_the_old_ones(cas:
         cas.fetch_xorb(fetches[0])
 
 
-def test_a_healed_xorb_is_not_answered_from_the_old_footer_in_another_process(root: Path) -> None:
+def test_a_healed_xorb_is_not_answered_from_the_old_footer_in_another_process(
+    root: Path, open_store: engines.OpenStore
+) -> None:
     """The footers that a process has read are those of an object, not of a xorb."""
     data = b"compressible " * 40_000
     packed, plain = make_sample(data), make_sample(data, policy=CompressionPolicy.NONE)
-    with EmbeddedCas.open(root) as one, EmbeddedCas.open(root) as other:
+    with open_store() as one, open_store() as other:
         upload(one, packed)
         assert read_back(other, packed.file.hash, 100_000, 300_000) == data[100_000:300_000]
         object_of(one, root, packed.xorb.hash).unlink()
@@ -233,9 +242,11 @@ def test_a_healed_xorb_is_not_answered_from_the_old_footer_in_another_process(ro
         assert read_back(other, packed.file.hash, 100_000, 300_000) == data[100_000:300_000]
 
 
-def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(root: Path, sample: Sample) -> None:
+def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(
+    root: Path, sample: Sample, open_store: engines.OpenStore
+) -> None:
     clock = FakeClock()
-    with EmbeddedCas.open(root, clock=clock) as cas:
+    with open_store(clock=clock) as cas:
         upload(cas, sample)
         old = object_of(cas, root, sample.xorb.hash)
         flip(old)
@@ -245,11 +256,11 @@ def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(root: Path, s
         [note] = check(cas).notes
         assert "is not used" in note
     clock.advance(SUPERSEDED_SECONDS - 1)
-    with EmbeddedCas.open(root, clock=clock) as cas:
+    with open_store(clock=clock) as cas:
         check(cas)
         assert old.exists()
     clock.advance(2)
-    with EmbeddedCas.open(root, clock=clock) as cas:
+    with open_store(clock=clock) as cas:
         assert check(cas, read_data=True).notes == ()
         assert not old.exists()
         assert read_back(cas, sample.file.hash) == sample.data
@@ -257,8 +268,8 @@ def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(root: Path, s
             assert reader.superseded_before(clock() + 1) == []
 
 
-def test_of_two_who_heal_at_once_one_object_stays(root: Path, sample: Sample) -> None:
-    with EmbeddedCas.open(root) as one, EmbeddedCas.open(root) as other:
+def test_of_two_who_heal_at_once_one_object_stays(root: Path, sample: Sample, open_store: engines.OpenStore) -> None:
+    with open_store() as one, open_store() as other:
         upload(one, sample)
         old = object_of(one, root, sample.xorb.hash)
         old.unlink()
@@ -273,8 +284,10 @@ def test_of_two_who_heal_at_once_one_object_stays(root: Path, sample: Sample) ->
             verify_invariants(cas)
 
 
-def test_a_heal_does_not_lean_on_another_one_that_was_damaged_since(root: Path, sample: Sample) -> None:
-    with EmbeddedCas.open(root) as one, EmbeddedCas.open(root) as other:
+def test_a_heal_does_not_lean_on_another_one_that_was_damaged_since(
+    root: Path, sample: Sample, open_store: engines.OpenStore
+) -> None:
+    with open_store() as one, open_store() as other:
         upload(one, sample)
         object_of(one, root, sample.xorb.hash).unlink()
         with one.receive_xorb(sample.xorb.hash) as first, other.receive_xorb(sample.xorb.hash) as second:
@@ -287,15 +300,15 @@ def test_a_heal_does_not_lean_on_another_one_that_was_damaged_since(root: Path, 
         verify_invariants(one)
 
 
-def test_readers_and_healers_side_by_side(root: Path, sample: Sample) -> None:
+def test_readers_and_healers_side_by_side(root: Path, sample: Sample, open_store: engines.OpenStore) -> None:
     """Whoever reads gets the file or an IntegrityError while it is damaged, and the file ever after."""
-    with EmbeddedCas.open(root) as cas:
+    with open_store() as cas:
         upload(cas, sample)
     done = threading.Event()
     wrong: list[object] = []
 
     def read() -> None:
-        with EmbeddedCas.open(root) as cas:
+        with open_store() as cas:
             while not done.is_set():
                 try:
                     data = read_back(cas, sample.file.hash)
@@ -305,7 +318,7 @@ def test_readers_and_healers_side_by_side(root: Path, sample: Sample) -> None:
                     wrong.append(data)
 
     def heal() -> None:
-        with EmbeddedCas.open(root) as cas:
+        with open_store() as cas:
             for _ in range(20):
                 cas.put_xorb(sample.xorb.hash, sample.body)
 
@@ -313,7 +326,7 @@ def test_readers_and_healers_side_by_side(root: Path, sample: Sample) -> None:
     for thread in readers:
         thread.start()
     try:
-        with EmbeddedCas.open(root) as cas:
+        with open_store() as cas:
             for _ in range(10):
                 object_of(cas, root, sample.xorb.hash).unlink()
                 healers = [threading.Thread(target=heal) for _ in range(2)]

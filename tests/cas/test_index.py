@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.support import engines
 from xetstore.access.tenant import Tenant
 from xetstore.cas.index import MIGRATIONS, Index, XorbRow
 from xetstore.cas.index.queries import SEGMENT_TERMS
-from xetstore.database.connection import Connection, Row
+from xetstore.database.connection import Row
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import IntegrityError, UsageError
 from xetstore.protocol.hashes import Hash, chunk_hash
@@ -21,14 +22,16 @@ from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
 from xetstore.testing import Sample
 
+ENGINES = engines.BOTH
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "index.sqlite3"
 
 
-def test_what_a_transaction_did_before_an_error_is_undone(path: Path, sample: Sample) -> None:
-    index = Index(SqliteDatabase(path))
+def test_what_a_transaction_did_before_an_error_is_undone(opening: engines.Opening, sample: Sample) -> None:
+    index = Index(opening())
     with pytest.raises(ZeroDivisionError), index.transaction() as writer:
         assert writer.add_xorb(sample.xorb, namespace="default", now=1.0)
         raise ZeroDivisionError
@@ -37,17 +40,17 @@ def test_what_a_transaction_did_before_an_error_is_undone(path: Path, sample: Sa
     index.close()
 
 
-def test_what_a_transaction_did_is_there_after_reopening(path: Path, sample: Sample) -> None:
-    with closing(Index(SqliteDatabase(path))) as index, index.transaction() as writer:
+def test_what_a_transaction_did_is_there_after_reopening(opening: engines.Opening, sample: Sample) -> None:
+    with closing(Index(opening())) as index, index.transaction() as writer:
         assert writer.add_xorb(sample.xorb, namespace="default", now=1.0)
         assert not writer.add_xorb(sample.xorb, namespace="default", now=2.0)
-    with closing(Index(SqliteDatabase(path))) as index, index.snapshot() as reader:
+    with closing(Index(opening())) as index, index.snapshot() as reader:
         row = reader.xorb(sample.xorb.hash)
     assert row == XorbRow(1, sample.xorb.hash, len(sample.body), sample.xorb.raw_bytes, sample.xorb.chunk_count)
 
 
-def test_a_snapshot_sees_one_state_while_others_write(path: Path, sample: Sample) -> None:
-    with closing(Index(SqliteDatabase(path))) as index:
+def test_a_snapshot_sees_one_state_while_others_write(opening: engines.Opening, sample: Sample) -> None:
+    with closing(Index(opening())) as index:
         with index.snapshot() as reader:
             assert reader.xorb(sample.xorb.hash) is None
             with index.transaction() as writer:
@@ -57,14 +60,14 @@ def test_a_snapshot_sees_one_state_while_others_write(path: Path, sample: Sample
             assert reader.xorb(sample.xorb.hash) is not None
 
 
-def test_many_processes_may_create_the_index_at_once(path: Path) -> None:
+def test_many_processes_may_create_the_index_at_once(opening: engines.Opening) -> None:
     failures: list[BaseException] = []
     start = threading.Barrier(8)
 
     def open_it() -> None:
         start.wait()
         try:
-            Index(SqliteDatabase(path)).close()
+            Index(opening()).close()
         except BaseException as error:
             failures.append(error)
 
@@ -74,7 +77,7 @@ def test_many_processes_may_create_the_index_at_once(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    with closing(Index(SqliteDatabase(path))) as index, index.snapshot() as reader:
+    with closing(Index(opening())) as index, index.snapshot() as reader:
         assert MIGRATIONS.version(reader.connection) == MIGRATIONS.newest
 
 
@@ -95,15 +98,15 @@ def test_a_damaged_index_says_what_to_do(path: Path, sample: Sample, damage: str
     assert "backup" in str(caught.value.hint)
 
 
-def test_a_closed_index_says_so(path: Path) -> None:
-    index = Index(SqliteDatabase(path))
+def test_a_closed_index_says_so(opening: engines.Opening) -> None:
+    index = Index(opening())
     index.close()
     index.close()
     with pytest.raises(UsageError, match="closed"), index.snapshot():
         pass
 
 
-def test_terms_of_a_range_are_found_in_any_segment(path: Path, sample: Sample) -> None:
+def test_terms_of_a_range_are_found_in_any_segment(opening: engines.Opening, sample: Sample) -> None:
     """Terms of 1, 2, 3, ... bytes: what is found for a range is what overlaps it, with its place in the file."""
     count = 3 * SEGMENT_TERMS + 7
     terms = tuple(Term(sample.xorb.hash, 0, 1, 1 + i % 5) for i in range(count))
@@ -111,7 +114,7 @@ def test_terms_of_a_range_are_found_in_any_segment(path: Path, sample: Sample) -
     for term in terms:
         starts.append(starts[-1] + term.unpacked_bytes)
     name = chunk_hash(b"some file")
-    with closing(Index(SqliteDatabase(path))) as index:
+    with closing(Index(opening())) as index:
         with index.transaction() as writer:
             writer.add_xorb(sample.xorb, namespace="default", now=1.0)
             rows = writer.require_xorbs([sample.xorb.hash], Tenant())
@@ -127,18 +130,18 @@ def test_terms_of_a_range_are_found_in_any_segment(path: Path, sample: Sample) -
             assert found == [terms[i] for i in expected]
 
 
-def test_a_range_query_reads_no_more_than_the_segments_of_the_range(path: Path, sample: Sample) -> None:
+def test_a_range_query_reads_no_more_than_the_segments_of_the_range(opening: engines.Opening, sample: Sample) -> None:
     terms = tuple(Term(sample.xorb.hash, 0, 1, 1) for _ in range(20 * SEGMENT_TERMS))
     name = chunk_hash(b"some file")
-    with closing(Index(SqliteDatabase(path))) as index:
+    with closing(Index(opening())) as index:
         with index.transaction() as writer:
             writer.add_xorb(sample.xorb, namespace="default", now=1.0)
             rows = writer.require_xorbs([sample.xorb.hash], Tenant())
             writer.add_files([FileEntry(name, terms)], rows, namespace="default", now=1.0)
         # A segment that cannot be read, before and behind: the range does not need it.
         with index.transaction() as writer:
-            broken = "UPDATE file_segment SET terms = X'00' WHERE first_byte IN (:places)"
-            writer.connection.change(broken, {"places": [4 * SEGMENT_TERMS, 6 * SEGMENT_TERMS]})
+            broken = "UPDATE file_segment SET terms = :terms WHERE first_byte IN (:places)"
+            writer.connection.change(broken, {"terms": b"\0", "places": [4 * SEGMENT_TERMS, 6 * SEGMENT_TERMS]})
         with index.snapshot() as reader:
             _, found, _ = reader.terms(name, 5 * SEGMENT_TERMS, 6 * SEGMENT_TERMS)
             assert len(found) == SEGMENT_TERMS
@@ -146,16 +149,16 @@ def test_a_range_query_reads_no_more_than_the_segments_of_the_range(path: Path, 
                 reader.terms(name, 5 * SEGMENT_TERMS, 6 * SEGMENT_TERMS + 1)
 
 
-def test_a_lookup_of_many_names_is_split_into_statements(path: Path, sample: Sample) -> None:
+def test_a_lookup_of_many_names_is_split_into_statements(opening: engines.Opening, sample: Sample) -> None:
     names = [chunk_hash(str(i).encode()) for i in range(2500)]
-    with closing(Index(SqliteDatabase(path))) as index:
+    with closing(Index(opening())) as index:
         with index.transaction() as writer:
             writer.add_xorb(sample.xorb, namespace="default", now=1.0)
         with index.snapshot() as reader:
             assert set(reader.xorbs([*names, sample.xorb.hash])) == {sample.xorb.hash}
 
 
-def test_an_unknown_sha256_is_filled_in_and_a_known_one_kept(path: Path) -> None:
+def test_an_unknown_sha256_is_filled_in_and_a_known_one_kept(opening: engines.Opening) -> None:
     def record(sha256: bytes | None) -> str | None:
         with index.transaction() as writer:
             writer.add_files([FileEntry(Hash.ZERO, (), (), sha256)], rows={}, namespace="default", now=1.0)
@@ -164,14 +167,14 @@ def test_an_unknown_sha256_is_filled_in_and_a_known_one_kept(path: Path) -> None
         assert found is not None
         return found.sha256
 
-    with closing(Index(SqliteDatabase(path))) as index:
+    with closing(Index(opening())) as index:
         assert record(None) is None
         assert record(bytes(range(32))) == bytes(range(32)).hex()
         assert record(bytes(32)) == bytes(range(32)).hex()
 
 
-def test_a_file_is_seen_only_where_it_is_granted(path: Path) -> None:
-    with closing(Index(SqliteDatabase(path))) as index:
+def test_a_file_is_seen_only_where_it_is_granted(opening: engines.Opening) -> None:
+    with closing(Index(opening())) as index:
         with index.transaction() as writer:
             assert writer.add_files([FileEntry(Hash.ZERO, (), ())], {}, namespace="one", now=1.0)
         with index.snapshot() as reader:
@@ -185,9 +188,9 @@ def test_a_file_is_seen_only_where_it_is_granted(path: Path) -> None:
             assert reader.file(Hash.ZERO, "two") is not None
 
 
-def test_of_two_writers_that_renew_the_dedup_key_the_first_decides(path: Path) -> None:
+def test_of_two_writers_that_renew_the_dedup_key_the_first_decides(opening: engines.Opening) -> None:
     """Both saw that there is none, or an old one: what each then uses is the same."""
-    with closing(Index(SqliteDatabase(path))) as index:
+    with closing(Index(opening())) as index:
         keys = []
         for now, key in ((1.0, b"1"), (1.0, b"2"), (9.0, b"3"), (9.0, b"4")):
             with index.transaction() as writer:
@@ -197,27 +200,25 @@ def test_of_two_writers_that_renew_the_dedup_key_the_first_decides(path: Path) -
     assert keys == [b"1" * 32, b"1" * 32, b"3" * 32, b"3" * 32]
 
 
-def test_a_file_that_another_writer_registers_first_keeps_its_terms(path: Path, sample: Sample) -> None:
-    """On an engine where writers do not take turns: the file appears after it was looked for, before it is inserted."""
+def test_a_file_that_another_writer_registers_first_keeps_its_terms(opening: engines.Opening, sample: Sample) -> None:
+    """Where writers do not take turns: the file appears after it was looked for, before it is inserted."""
     name = chunk_hash(b"some file")
     theirs, ours = (FileEntry(name, (Term(sample.xorb.hash, 0, 1, size),)) for size in (5, 7))
-    with closing(Index(SqliteDatabase(path))) as index:
+    with closing(Index(opening())) as index:
         with index.transaction() as writer:
             writer.add_xorb(sample.xorb, namespace="default", now=1.0)
             rows = writer.require_xorbs([sample.xorb.hash], Tenant())
             writer.add_files([theirs], rows, namespace="theirs", now=1.0)
         with index.transaction() as writer:
+            looks = []
+            rows_in = writer.connection.rows_in
 
-            class Late(Connection):
-                """A connection whose first look at files is from before the other writer's commit."""
+            def late(statement: str, *values: Any) -> Iterator[Row]:
+                """As if the first look at files were from before the other writer's commit."""
+                looks.append(statement)
+                return iter(()) if len(looks) == 1 else rows_in(statement, *values)
 
-                is_late = False
-
-                def rows_in(self, statement: str, *values: Any) -> Iterator[Row]:
-                    looked, self.is_late = self.is_late, True
-                    return super().rows_in(statement, *values) if looked else iter(())
-
-            writer.connection = Late(writer.connection.driver, writer.connection.dialect)
+            writer.connection.rows_in = late  # type: ignore[method-assign, assignment]
             # A grant is new, its terms are not.
             assert writer.add_files([ours], rows, namespace="ours", now=2.0)
         with index.snapshot() as reader:

@@ -12,6 +12,7 @@ import pytest
 from tests.cas.objects import in_format_2
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
 from tests.cas.test_migrations import age
+from tests.support import engines
 from tests.support.stored import file_of, scattered
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
@@ -21,6 +22,8 @@ from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
 from xetstore.testing.samples import entry_of
+
+ENGINES = engines.BOTH
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ is swept a day later.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -77,7 +76,8 @@ class EmbeddedCas:
     """A Cas over a blob store and an index. Thread-safe, and safe between processes on one directory.
 
     It acts for one tenant: :meth:`in_namespace` gives the same store to another. ``blobs``, ``index``,
-    ``footers``, ``healing`` and ``now``, unix seconds, are for the other rooms of ``cas``.
+    ``footers``, ``healing`` and ``now``, unix seconds, are for the other rooms of ``cas``. Without ``clock`` the time
+    is that of the index, which all who share it have in common.
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class EmbeddedCas:
         blobs: BlobStore,
         index: Index,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         footer_cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.blobs = blobs
         self.index = index
-        self.healing = Healing(blobs, index, clock)
+        self.now = clock or index.clock
+        self.healing = Healing(blobs, index, self.now)
         self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
-        self.now = clock
 
     @classmethod
-    def open(cls, root: Path | str, *, create: bool = True, clock: Callable[[], float] = time.time) -> Self:
+    def open(cls, root: Path | str, *, create: bool = True, clock: Callable[[], float] | None = None) -> Self:
         """The store in directory ``root``. With ``create``, one is made where nothing is.
 
         Takes constant time. NotFoundError if there is none; UsageError if the directory holds something
@@ -107,7 +107,7 @@ class EmbeddedCas:
         return cls(LocalBlobStore(root), index, clock=clock)
 
     @classmethod
-    def in_memory(cls, *, clock: Callable[[], float] = time.time) -> Self:
+    def in_memory(cls, *, clock: Callable[[], float] | None = None) -> Self:
         """A store that lives as long as this object, for tests."""
         return cls(MemoryBlobStore(), Index.in_memory(), clock=clock)
 

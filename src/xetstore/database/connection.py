@@ -1,10 +1,12 @@
 """Connection: one SQL text of a statement for every engine, with named parameters. Dialect: where engines differ.
 
 The text is what SQLite 3.24 and PostgreSQL 14 both take: ``ON CONFLICT``, no ``INSERT OR``, no ``rowid``. A parameter
-is ``:name``. Two things are written out for the engine:
+is ``:name``. Four things are written out for the engine:
 
-- a list as the value of a parameter becomes as many parameters: ``IN (:values)``;
-- ``numbers(:name)`` is a table of the numbers in a list, in a column ``value``: in it each can have a limit of its own.
+- ``IN (:values)``, and ``NOT IN (:values)``, with a list as the value of the parameter;
+- ``numbers(:name)`` is a table of the numbers in a list, in a column ``value``: in it each can have a limit of its own;
+- ``IN few(SELECT …)`` are a few values that a query finds, each of which is then looked up;
+- ``FOR KEY SHARE`` at the end of a query keeps its rows from being deleted until the transaction ends.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ Row = tuple[Any, ...]
 Values = Mapping[str, object]
 _T = TypeVar("_T")
 
-BATCH: Final = 512
-"""Values in one list, and rows in one statement. Before SQLite 3.32, 999 parameters fit into a statement."""
-
-_NOTHING: Final[Values] = {}
+NOTHING: Final[Values] = {}
 _NUMBERS: Final = re.compile(r"\bnumbers\(:(\w+)\)")
 _PARAMETER: Final = re.compile(r":(\w+)")
+_LISTED: Final = re.compile(r"\b(NOT )?IN \(:(\w+)\)")
+_FEW: Final = "IN few("
+_KEPT: Final = re.compile(r"\s*\bFOR KEY SHARE\b")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +36,13 @@ class Dialect:
 
     ``types`` are those of a migration: ``row_id``, ``number``, ``bytes``, ``double``, and ``clustered`` behind a table
     whose rows lie in the order of its key. ``numbers`` is the table of the numbers in parameter ``{}``, which
-    ``number_list`` gives a value. ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``.
-    ``has_table`` is a query that finds a row if there is a table ``:name``.
+    ``number_list`` gives a value. ``has_table`` is a query that finds a row if there is a table ``:name``.
+    ``batch`` is how many values one list has at most.
+
+    ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``. ``listed`` is how it has ``IN`` and
+    ``NOT IN`` of a parameter that takes a list; None if a list must be written out as many parameters. ``few`` is how
+    it has ``IN`` a few values that the query ``{}`` finds. ``keeps_rows`` is True if it has ``FOR KEY SHARE``: writers
+    run side by side. Where they take turns, rows need not be kept.
     """
 
     name: str
@@ -43,7 +50,11 @@ class Dialect:
     numbers: str
     number_list: Callable[[Sequence[int]], object]
     has_table: str
+    batch: int
     parameter: str | None = None
+    listed: tuple[str, str] | None = None
+    few: str = "IN ({})"
+    keeps_rows: bool = False
 
 
 class Connection:
@@ -57,41 +68,60 @@ class Connection:
         self.dialect = dialect
         self._cursors: list[Any] = []
 
-    def rows(self, statement: str, values: Values = _NOTHING) -> Iterator[Row]:
+    def rows(self, statement: str, values: Values = NOTHING) -> Iterator[Row]:
         """The rows of a query, as they are asked for."""
         cursor = self._run(statement, values)
         self._cursors.append(cursor)
         rows: Iterator[Row] = cursor
         return rows
 
-    def row(self, statement: str, values: Values = _NOTHING) -> Row | None:
+    def row(self, statement: str, values: Values = NOTHING) -> Row | None:
         """The first row of a query, or None."""
         cursor = self._run(statement, values)
         row: Row | None = cursor.fetchone()
         cursor.close()
         return row
 
-    def value(self, statement: str, values: Values = _NOTHING) -> Any:
+    def value(self, statement: str, values: Values = NOTHING) -> Any:
         """The first value of the first row of a query, or None."""
         row = self.row(statement, values)
         return None if row is None else row[0]
 
-    def rows_in(self, statement: str, values: Iterable[object], others: Values = _NOTHING) -> Iterator[Row]:
+    def rows_by_part(self, statement: str, values: Values = NOTHING) -> Iterator[Row]:
+        """The rows of a query that may have very many: some of them are in memory at a time."""
+        return self.rows(statement, values)
+
+    def rows_in(self, statement: str, values: Iterable[object], others: Values = NOTHING) -> Iterator[Row]:
         """The rows of a query with ``IN (:values)``, and perhaps other parameters; of each value once."""
-        for batch in batches(dict.fromkeys(values)):
+        for batch in batches(dict.fromkeys(values), self.dialect.batch):
             yield from self.rows(statement, {"values": batch, **others})
 
-    def change(self, statement: str, values: Values = _NOTHING) -> int:
+    def change(self, statement: str, values: Values = NOTHING) -> int:
         """Change rows by one statement; how many it were."""
         changed: int = self._run(statement, values).rowcount
         return changed
+
+    def change_in(self, statement: str, values: Iterable[object], others: Values = NOTHING) -> int:
+        """Change rows by a statement with ``IN (:values)``, and perhaps other parameters; how many it were."""
+        some = batches(dict.fromkeys(values), self.dialect.batch)
+        return sum(self.change(statement, {"values": batch, **others}) for batch in some)
 
     def change_many(self, statement: str, each: Sequence[Values]) -> None:
         """Run a statement once for each of these values. How many rows it changed, drivers do not agree to tell."""
         if each:
             cursor = self.driver.cursor()
-            cursor.executemany(_written(statement, self.dialect), each)
+            cursor.executemany(written(statement, self.dialect), each)
             cursor.close()
+
+    def add_many(self, statement: str, each: Sequence[Values], key: str) -> list[Any]:
+        """Run ``INSERT … ON CONFLICT DO NOTHING`` for each of these values, whose ``key`` is a column of that name.
+
+        Returns the keys of those that added a row, in no particular order.
+        """
+        return [values[key] for values in each if self.change(statement, values)]
+
+    def lock_schema(self, name: str) -> None:  # this writer is alone
+        """Be the one that changes the tables of ``name`` until the transaction ends, however long it takes."""
 
     def numbers(self, values: Iterable[int]) -> object:
         """The value of a parameter in ``numbers(:name)``."""
@@ -115,9 +145,9 @@ class Connection:
 
 def bound(statement: str, values: Values, dialect: Dialect) -> tuple[str, Values]:
     """A statement as the driver takes it, with its values: lists are written out."""
-    lists = [name for name, value in values.items() if type(value) is list]
+    lists = () if dialect.listed else [name for name, value in values.items() if type(value) is list]
     if not lists:
-        return _written(statement, dialect), values
+        return written(statement, dialect), values
     flat = {name: value for name, value in values.items() if type(value) is not list}
     for name in lists:
         listed: Any = values[name]
@@ -125,22 +155,41 @@ def bound(statement: str, values: Values, dialect: Dialect) -> tuple[str, Values
         count = 1 << (len(listed) - 1).bit_length()
         statement = _with_list(statement, name, count)
         flat.update(zip(_names(name, count), [*listed, *listed[-1:] * (count - len(listed))], strict=True))
-    return _written(statement, dialect), flat
+    return written(statement, dialect), flat
 
 
-def batches(values: Iterable[_T]) -> Iterator[list[_T]]:
-    """Values in parts of which one statement takes one."""
+def batches(values: Iterable[_T], most: int) -> Iterator[list[_T]]:
+    """Values in parts of at most ``most``."""
     rest = iter(values)
-    while batch := list(islice(rest, BATCH)):
+    while batch := list(islice(rest, most)):
         yield batch
 
 
 @lru_cache(maxsize=1024)
-def _written(statement: str, dialect: Dialect) -> str:
+def written(statement: str, dialect: Dialect) -> str:
+    """A statement as the driver takes it."""
     statement = _NUMBERS.sub(lambda match: dialect.numbers.format(f":{match[1]}"), statement)
-    if dialect.parameter is None:
-        return statement
-    return _PARAMETER.sub(lambda match: str(dialect.parameter).format(match[1]), statement)
+    while _FEW in statement:
+        before, _, rest = statement.partition(_FEW)
+        end = _closing(rest)
+        statement = before + dialect.few.format(rest[:end]) + rest[end + 1 :]
+    if not dialect.keeps_rows:
+        statement = _KEPT.sub("", statement)
+    if (listed := dialect.listed) is not None:
+        statement = _LISTED.sub(lambda match: listed[bool(match[1])].format(f":{match[2]}"), statement)
+    if (parameter := dialect.parameter) is not None:
+        statement = _PARAMETER.sub(lambda match: parameter.format(match[1]), statement)
+    return statement
+
+
+def _closing(text: str) -> int:
+    """The place of the parenthesis that closes one which was opened before ``text``."""
+    depth = 1
+    for place, character in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if not depth:
+            return place
+    raise ValueError(f"a parenthesis is not closed: {text}")
 
 
 @lru_cache(maxsize=1024)

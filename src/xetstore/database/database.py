@@ -20,9 +20,9 @@ class Database(Protocol):
         """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
 
         UnavailableError if other writers do not get done in time, which is ``patience_seconds`` if given; and if the
-        database is not in its place any more, for then nothing would be durable. One that is raised when the block has
-        ended without an error may mean either, because a connection can break behind a commit; a StorageFullError
-        never does: nothing was committed.
+        database is not in its place any more, for then nothing would be durable. ConflictError if another writer was
+        first: the same again may succeed. UnknownOutcomeError if the connection breaks during the commit. A
+        StorageFullError never means that something was committed.
         """
 
     def snapshot(self) -> AbstractContextManager[Connection]:
@@ -39,6 +39,11 @@ class Database(Protocol):
 
     def damage(self) -> tuple[str, ...]:
         """The faults that the engine itself finds in its files; empty if there are none. Reads all of them."""
+
+    def clock(self) -> float:
+        """Unix seconds by the clock of the database: the same for all who share it. Asks nothing, and may be called
+        by an event loop.
+        """
 
     def close(self) -> None:
         """Close all connections. May be called again; every other call then raises UsageError."""

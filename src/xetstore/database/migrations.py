@@ -15,6 +15,9 @@ class Migrations:
     A step, once released, is never changed. Its statements end with a semicolon at the end of a line, and have the
     words of a :class:`~xetstore.database.connection.Dialect` as ``{row_id}``. ``table`` keeps the version; ``what`` is
     the name of the database in errors.
+
+    Each step is a transaction, with the version to which it leads: where one is cut off, the next start goes on from
+    there. One process runs a step, others wait for it.
     """
 
     def __init__(self, folder: Path, table: str, what: str) -> None:
@@ -27,18 +30,17 @@ class Migrations:
         return len(self._steps)
 
     def run(self, database: Database) -> None:
-        """Bring a database to the newest version: all steps or, after an error, none.
+        """Bring a database to the newest version.
 
         Raises UsageError for a version that newer code has written, AccessDeniedError for an older one that cannot be
         written to.
         """
         with database.snapshot() as connection:
             version = self.version(connection)
-        if version == self.newest:
-            return
         try:
-            with database.transaction() as connection:
-                self._run(connection)
+            while version < self.newest:
+                with database.transaction() as connection:
+                    version = self._take_step(connection)
         except AccessDeniedError as error:
             raise AccessDeniedError(
                 f"{self._what} has schema version {version} and must first become version {self.newest}",
@@ -57,15 +59,17 @@ class Migrations:
             )
         return version
 
-    def _run(self, connection: Connection) -> None:
+    def _take_step(self, connection: Connection) -> int:
+        """Take the next step, if there is one; the version that it has led to."""
+        connection.lock_schema(self._table)
         version = self.version(connection)  # asked again: another process may have been first
         if version == self.newest:
-            return
-        for step in self._steps[version:]:
-            for statement in _statements(step):
-                connection.change(statement.format_map(connection.dialect.types))
+            return version
+        for statement in _statements(self._steps[version]):
+            connection.change(statement.format_map(connection.dialect.types))
         note = "UPDATE {} SET version = :version" if version else "INSERT INTO {} (version) VALUES (:version)"
-        connection.change(note.format(self._table), {"version": self.newest})
+        connection.change(note.format(self._table), {"version": version + 1})
+        return version + 1
 
 
 def _statements(step: Path) -> list[str]:

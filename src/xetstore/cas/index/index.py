@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -12,11 +14,14 @@ from xetstore.cas.index.queries import Reader, Writer, XorbRow, any_holder
 from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
-from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError
-
-_T = TypeVar("_T")
+from xetstore.errors import AccessDeniedError, ConflictError, StorageFullError, UnavailableError
 
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
+ATTEMPTS: Final = 5
+"""Times that one change is tried, as long as another writer is first."""
+_PAUSE_SECONDS: Final = 0.02
+
+T = TypeVar("T")
 
 
 class Index:
@@ -49,21 +54,36 @@ class Index:
         """Raises UnavailableError if the database is not the one any more that was opened."""
         self._database.require_in_place()
 
+    def clock(self) -> float:
+        """Unix seconds by the clock of the database. Asks nothing."""
+        return self._database.clock()
+
+    def change(self, work: Callable[[Writer], T], *, patience_seconds: float | None = None) -> T:
+        """Write: what ``work`` returns, once all that it did is durable. It runs in a :meth:`transaction`.
+
+        After a conflict with another writer, of which nothing is left, it runs again, at most :data:`ATTEMPTS` times in
+        all: so ``work`` does nothing but ask and change by its Writer, and waits for no network and no file. Then, and
+        at once where ``patience_seconds`` is 0, UnavailableError. What ``work`` raises leaves nothing changed.
+        """
+        attempt = 1
+        while True:
+            try:
+                with self.transaction(patience_seconds=patience_seconds) as writer:
+                    return work(writer)
+            except ConflictError as conflict:
+                if attempt == ATTEMPTS or patience_seconds == 0:
+                    error = UnavailableError(f"too many writers at once: {conflict}", hint="try again")
+                    error.retry_after = 1.0
+                    raise error from conflict
+            # The longer, the more of them met here; and not all at the same moment again.
+            time.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))
+            attempt += 1
+
     @contextlib.contextmanager
     def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:
         """Write, as :meth:`Database.transaction <xetstore.database.database.Database.transaction>` says."""
         with self._database.transaction(patience_seconds=patience_seconds) as connection:
             yield Writer(connection)
-
-    def change(self, work: Callable[[Writer], _T], *, patience_seconds: float | None = None) -> _T:
-        """Run ``work`` in a transaction; what it returned, once that is durable.
-
-        It may be run more than once, because another writer was in the way: so it does nothing but ask and change by
-        its Writer, and waits for no network and no file. Raises as :meth:`transaction`, and as ``work`` does, upon
-        which nothing was changed.
-        """
-        with self.transaction(patience_seconds=patience_seconds) as writer:
-            return work(writer)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reader]:

@@ -16,7 +16,7 @@ _NEWEST_USERS: Final = """
 SELECT edge.xorb_id, edge.file_id
 FROM numbers(:asked) AS asked
 JOIN edge ON edge.xorb_id = asked.value
-WHERE edge.file_id IN (
+WHERE edge.file_id IN few(
     SELECT newest.file_id
     FROM edge AS newest JOIN file_grant ON file_grant.file_id = newest.file_id
     WHERE newest.xorb_id = asked.value AND file_grant.namespace = :namespace
@@ -27,7 +27,7 @@ WHERE edge.file_id IN (
 _FOLLOWING: Final = f"""
 SELECT edge.file_id, edge.first_byte, {XORB}
 FROM numbers(:asked) AS asked JOIN edge ON edge.file_id = asked.value JOIN xorb ON xorb.id = edge.xorb_id
-WHERE {SOUND} AND edge.first_byte IN (
+WHERE {SOUND} AND edge.first_byte IN few(
     SELECT following.first_byte FROM edge AS following
     WHERE following.file_id = asked.value AND following.first_byte >= (
         SELECT min(first.first_byte) FROM edge AS first
@@ -81,7 +81,7 @@ def _newest_holders(tenant: Tenant) -> tuple[str, dict[str, object]]:
     usable, values = usable_by(tenant)
     newest = f"SELECT dedup.xorb_id {_holding(usable, 'asked.value')} ORDER BY dedup.xorb_id DESC LIMIT :most"
     asked = "FROM numbers(:asked) AS asked JOIN xorb AS holding"
-    return f"SELECT asked.value, holding.id {asked} ON holding.id IN ({newest})", values
+    return f"SELECT asked.value, holding.id {asked} ON holding.id IN few({newest})", values
 
 
 def any_holder(tenant: Tenant) -> tuple[str, dict[str, object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -26,14 +26,14 @@ from xetstore.cas.index.queries.rows import (
     xorb_row,
 )
 from xetstore.cas.index.queries.xorbs import XorbQueries
-from xetstore.database.connection import batches
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
 
-_FILES_BY_HASH: Final = "SELECT id, hash FROM file WHERE hash IN (:values)"
+# A file that is known here gets a grant: it must still be there then.
+_FILES_BY_HASH: Final = "SELECT id, hash, sha256 IS NULL FROM file WHERE hash IN (:values) FOR KEY SHARE"
 _GRANTED: Final = "FROM file JOIN file_grant ON file_grant.file_id = file.id WHERE file_grant.namespace = :namespace"
 _GRANTED_FILE: Final = f"SELECT {FILE} {_GRANTED} AND file.hash = :hash"
 _GRANTED_BEHIND: Final = f"""
@@ -84,9 +84,13 @@ UPDATE xorb SET offered_at = :now WHERE id IN (SELECT edge.xorb_id FROM edge WHE
 _DROP_SEGMENTS: Final = "DELETE FROM file_segment WHERE file_id IN (:values)"
 _DROP_EDGES: Final = "DELETE FROM edge WHERE file_id IN (:values)"
 _GRANT: Final = """
-INSERT INTO file_grant (namespace, file_id, created_at) SELECT :namespace, id, :now FROM file WHERE hash IN (:values)
+INSERT INTO file_grant (namespace, file_id, created_at)
+SELECT :namespace, id, :now FROM file WHERE id IN (:values) ORDER BY id
 ON CONFLICT (namespace, file_id) DO NOTHING
 """
+
+_FILES_AT_A_TIME: Final = 4096
+_TERMS_AT_A_TIME: Final = 50_000
 
 
 class FileQueries(XorbQueries):
@@ -212,8 +216,7 @@ class FileChanges(Questions):
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
-        # Rows are many times as large as what they come from: in memory there are those of a few hundred files.
-        added = [self._add_files(batch, rows, namespace, now, rebound) for batch in batches(by_name.values())]
+        added = [self._add_files(batch, rows, namespace, now, rebound) for batch in _parts(by_name.values())]
         return any(added)
 
     def _add_files(
@@ -225,29 +228,26 @@ class FileChanges(Questions):
         rebound: Collection[Hash],
     ) -> bool:
         by_digest = {entry.hash.digest: entry for entry in entries}
-        known = {digest for _, digest in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
+        known = {digest for _, digest, _ in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
         # A writer beside this one may register a file that was not known just now: then the file has its terms.
-        new = {digest for digest, entry in by_digest.items() if digest not in known and self._add_file(entry, now) == 1}
-        ids = {digest: file_id for file_id, digest in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
+        rest = [_new_file(entry, now) for digest, entry in by_digest.items() if digest not in known]
+        new = set(self.connection.add_many(_ADD_FILE, rest, "hash"))
+        found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
+        ids = {digest: file_id for file_id, digest, _ in found}
         again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
         self._drop_terms(again, now)
-        written = again | {ids[digest]: by_digest[digest] for digest in new}
+        written = again | {ids[digest]: by_digest[digest] for digest in by_digest if digest in new}
         self._add_terms(written, rows)
         told = [
             {"file_id": file_id, "sha256": sha256}
-            for digest, file_id in ids.items()
-            if digest not in new and (sha256 := by_digest[digest].sha256)
+            for file_id, digest, has_none in found
+            if has_none and (sha256 := by_digest[digest].sha256)
         ]
         self.connection.change_many(_SET_SHA256, told)
         if namespace is None:
             return bool(written)
-        grants = {"values": [*by_digest], "namespace": namespace, "now": now}
-        return self.connection.change(_GRANT, grants) > 0 or bool(written)
-
-    def _add_file(self, entry: FileEntry, now: float) -> int:
-        """1 if the file is new, else 0."""
-        values = {"hash": entry.hash.digest, "size": entry.size, "sha256": entry.sha256, "now": now}
-        return self.connection.change(_ADD_FILE, values | _counts(entry))
+        grants = {"namespace": namespace, "now": now}
+        return self.connection.change_in(_GRANT, ids.values(), grants) > 0 or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:
         """The segments and edges of files, by their ids."""
@@ -272,9 +272,27 @@ class FileChanges(Questions):
         counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in entries.items()]
         self.connection.change_many(_COUNT, counts)
         # It may be the last file of their xorbs, of which clients know.
-        self.connection.change(_GUARD_XORBS, {"values": [*entries], "now": now})
+        self.connection.change_in(_GUARD_XORBS, entries, {"now": now})
         for statement in (_DROP_SEGMENTS, _DROP_EDGES):
-            self.connection.change(statement, {"values": [*entries]})
+            self.connection.change_in(statement, entries)
+
+
+def _parts(entries: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
+    """Files in parts of which the rows fit into memory: they are many times as large as what they come from."""
+    part: list[FileEntry] = []
+    terms = 0
+    for entry in entries:
+        if part and (len(part) >= _FILES_AT_A_TIME or terms + len(entry.terms) > _TERMS_AT_A_TIME):
+            yield part
+            part, terms = [], 0
+        part.append(entry)
+        terms += len(entry.terms)
+    if part:
+        yield part
+
+
+def _new_file(entry: FileEntry, now: float) -> dict[str, object]:
+    return {"hash": entry.hash.digest, "size": entry.size, "sha256": entry.sha256, "now": now} | _counts(entry)
 
 
 def _counts(entry: FileEntry) -> dict[str, object]:

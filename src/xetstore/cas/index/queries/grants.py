@@ -29,7 +29,7 @@ class GrantQueries(Questions):
     def granted_terms(self, xorb_id: int, namespace: str) -> Iterator[set[tuple[int, int]]]:
         """The chunk ranges of a xorb that the files of a namespace are made of: a set for each file."""
         used_bytes = XORB_ID.pack(xorb_id)
-        rows = self.connection.rows(_SEGMENTS_OF_USERS, {"xorb_id": xorb_id, "namespace": namespace})
+        rows = self.connection.rows_by_part(_SEGMENTS_OF_USERS, {"xorb_id": xorb_id, "namespace": namespace})
         for _, segments in groupby(rows, itemgetter(0)):
             # Most segments of a long file do not name the xorb, which is seen without taking them apart.
             terms = (term for _, payload in segments if used_bytes in payload for term in TERM.iter_unpack(payload))

@@ -7,7 +7,7 @@ from typing import Final
 
 from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions, ShardRow, name_of
 from xetstore.cas.index.queries.superseded import SupersededChanges
-from xetstore.database.connection import Row, batches
+from xetstore.database.connection import Row
 from xetstore.protocol.hashes import Hash
 
 _EDGES: Final = """
@@ -107,8 +107,7 @@ class ShardChanges(SupersededChanges):
         """
         self.connection.change(_ADD_SHARD, {"hash": name.digest, "size": size, "generation": generation, "now": now})
         for statement, named in ((_LINK_FILES, files), (_LINK_XORBS, xorbs)):
-            for batch in batches(one.digest for one in named):
-                self.connection.change(statement, {"shard": name.digest, "values": batch})
+            self.connection.change_in(statement, (one.digest for one in named), {"shard": name.digest})
 
     def replace_shard(self, old: ShardRow, generation: str, *, now: float) -> None:
         """Let another object of a shard count, which is whole; nothing changes if the old one does not."""

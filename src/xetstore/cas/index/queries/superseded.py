@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions
-from xetstore.database.connection import batches
 
 _SUPERSEDED: Final = f"SELECT key FROM superseded_object WHERE created_at < :moment LIMIT {PAGE_ROWS}"
 _SUPERSEDE: Final = """
@@ -32,5 +31,4 @@ class SupersededChanges(Questions):
 
     def forget_superseded(self, keys: Iterable[str]) -> None:
         """These objects are gone."""
-        for batch in batches(keys):
-            self.connection.change(_FORGET_SUPERSEDED, {"values": batch})
+        self.connection.change_in(_FORGET_SUPERSEDED, keys)
