@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines
-from tests.support.objects import xorb_path
+from tests.support.objects import xorb_object
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.answers import ANSWER_SECONDS, OfferBounds, find_offer
@@ -156,10 +156,10 @@ def test_a_damaged_xorb_is_not_offered(
 ) -> None:
     samples = one_chunk_samples(3)
     put_file_of(cas, samples)
-    xorb_path(root, samples[1].xorb.hash).unlink()
+    (root / xorb_object(cas, samples[1].xorb.hash)).unlink()
     with open_store(clock=clock) as other:  # which remembers no footers
         assert offered(other, samples[0]) == names([samples[0], samples[2]])
-        xorb_path(root, samples[0].xorb.hash).write_bytes(b"")
+        (root / xorb_object(cas, samples[0].xorb.hash)).write_bytes(b"")
     with open_store(clock=clock) as other:
         assert other.find_chunks(first_chunk(samples[0])) is None
 
@@ -228,8 +228,8 @@ def test_in_place_of_a_damaged_xorb_others_that_hold_the_chunks_are_told(
     for sample in samples:
         upload(cas, sample)
     together = put_xorb_of(cas, *samples)
-    xorb_path(root, together).unlink()
-    xorb_path(root, samples[1].xorb.hash).write_bytes(b"")
+    (root / xorb_object(cas, together)).unlink()
+    (root / xorb_object(cas, samples[1].xorb.hash)).write_bytes(b"")
     with open_store(clock=clock) as fresh:  # which remembers no footers
         other = fresh.in_namespace("other")
         assert offered(other, *samples) == names([samples[0], samples[2]])

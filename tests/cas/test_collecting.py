@@ -8,7 +8,7 @@ import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
 from tests.support import engines
-from tests.support.objects import xorb_path
+from tests.support.objects import xorb_object
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.index.queries.xorbs import OFFER_SECONDS
 from xetstore.protocol.hashes import Hash
@@ -139,7 +139,7 @@ def test_a_xorb_that_loses_its_last_file_is_kept_from_then_on(cas: EmbeddedCas, 
     sample = make_sample(random_bytes(100_000, 1), before=random_bytes(50_000, 2))
     alone = make_sample(sample.data)
     upload(cas, sample)
-    xorb_path(root, sample.xorb.hash).unlink()
+    (root / xorb_object(cas, sample.xorb.hash)).unlink()
     clock.advance(50 * OFFER_SECONDS)
     upload(cas, alone)
     assert alone.xorb.hash != sample.xorb.hash
