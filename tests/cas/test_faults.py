@@ -140,7 +140,7 @@ def test_wherever_the_process_dies_the_store_is_whole(tmp_path: Path, small: Sam
     assert found[-1]
 
 
-@pytest.mark.parametrize(("verb", "looks_before"), [("create", 1), ("get_range", 2)])
+@pytest.mark.parametrize(("verb", "looks_before"), [("create", 0), ("get_range", 2)])
 def test_a_blob_store_that_fails_registers_nothing(small: Sample, verb: str, looks_before: int) -> None:
     plan = FaultPlan()
     with EmbeddedCas(FaultyBlobStore(MemoryBlobStore(), plan), Index.in_memory(), footer_cache_bytes=0) as cas:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.objects import drop_generations, xorb_path
 from xetstore.cas import EmbeddedCas, index, verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index
-from xetstore.cas.layout import xorb_key
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import StorageFullError
@@ -69,11 +69,33 @@ ALTER TABLE xorb ADD COLUMN damaged_at DOUBLE PRECISION;
 FOURTH = """
 CREATE INDEX xorb_holder_by_namespace ON xorb_holder (namespace, xorb_id);
 """
+FIFTH = """
+ALTER TABLE xorb ADD COLUMN offered_at DOUBLE PRECISION;
+DROP TABLE shard;
+CREATE TABLE shard (
+    id INTEGER NOT NULL, hash BLOB NOT NULL, size BIGINT NOT NULL, created_at DOUBLE NOT NULL,
+    is_linked INTEGER DEFAULT 0 NOT NULL, PRIMARY KEY (id), UNIQUE (hash)
+);
+CREATE TABLE shard_file (
+    shard_id INTEGER NOT NULL, file_id INTEGER NOT NULL, PRIMARY KEY (shard_id, file_id),
+    FOREIGN KEY(shard_id) REFERENCES shard (id) ON DELETE CASCADE,
+    FOREIGN KEY(file_id) REFERENCES file (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX shard_file_by_file ON shard_file (file_id);
+CREATE TABLE shard_xorb (
+    shard_id INTEGER NOT NULL, xorb_id INTEGER NOT NULL, PRIMARY KEY (shard_id, xorb_id),
+    FOREIGN KEY(shard_id) REFERENCES shard (id) ON DELETE CASCADE,
+    FOREIGN KEY(xorb_id) REFERENCES xorb (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX shard_xorb_by_xorb ON shard_xorb (xorb_id);
+"""
 SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD, 4: FIRST + SECOND + THIRD + FOURTH}
+SCHEMAS[5] = SCHEMAS[4] + FIFTH
 
 
 def age(root: Path, version: int) -> None:
-    """Put the rows of a store into an index of an older release."""
+    """Leave a store as an older release would have: its rows in an index of that time, and no key with a generation."""
+    drop_generations(root)
     old = root / "old.sqlite3"
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -101,7 +123,7 @@ def test_a_store_of_an_older_release_opens_with_all_of_it(root: Path, sample: Sa
         assert not cas.put_xorb(sample.xorb.hash, sample.body)
         assert not cas.put_shard(sample.shard)
         # Its objects have no generation: they are found as they are, and one that is damaged is stored anew.
-        (root / xorb_key(sample.xorb.hash)).unlink()
+        xorb_path(root, sample.xorb.hash).unlink()
         assert read_back(cas, upload(cas, sample)) == sample.data
         verify_invariants(cas)
 
@@ -193,8 +215,8 @@ with FaultPlan(fail_at=int(sys.argv[2]), crash=True).installed():
 
 
 def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
-    """It would not keep which files and xorbs a shard names."""
+    """It would not find the object of a shard, which has a generation."""
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (MIGRATIONS.newest,)
-    assert MIGRATIONS.newest == 5
+    assert MIGRATIONS.newest == 6

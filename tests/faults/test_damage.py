@@ -40,7 +40,8 @@ class Sound:
     layout: dict[Hash, list[tuple[Hash, int, int, int]]]
 
     def path_of(self, xorb: Hash) -> Path:
-        return self.root / "xorbs" / str(xorb)[:2] / str(xorb)
+        [path] = (self.root / "xorbs" / str(xorb)[:2]).glob(f"{xorb}-*")
+        return path
 
     def users(self, xorb: Hash, chunk: int | None = None) -> set[Hash]:
         """Files made of a xorb, or of one chunk of it."""

@@ -8,7 +8,7 @@ of which an index can be made anew. They come first, and each takes its files al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -18,9 +18,9 @@ from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.copying.run import Run
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.fetches import as_damage, chunks_of
-from xetstore.cas.index import Writer, XorbRow
+from xetstore.cas.index import ShardRow, Writer, XorbRow
 from xetstore.cas.index.queries import Granted, NewRows
-from xetstore.cas.layout import shard_key
+from xetstore.cas.registering import register_shard
 from xetstore.errors import DamagedError, HashMismatchError, IntegrityError, MissingXorbError, NotFoundError
 from xetstore.protocol.hashes import Hash, chunk_hash, verification_hash
 from xetstore.protocol.reconstruction import Term
@@ -62,15 +62,21 @@ class FileCopier:
             if not page:
                 return
             self._run.compared += len(page)
-            with self._run.target.index.snapshot() as reader:
-                known = reader.known_shards([name for _, name, _ in page])
-            missing = [(name, size) for _, name, size in page if name not in known]
-            if self._run.is_dry:
-                self._run.tally.shards += len(missing)
-            else:
-                for group in _groups(missing):
-                    self._copy_shards(group)
+            self._copy_missing([row for _, row in page])
             behind = page[-1][0]
+
+    def copy_marked_shards(self) -> None:
+        """Copy the shards that were found damaged in the target, as far as the source has them."""
+        behind = 0
+        while True:
+            with self._run.target.index.snapshot() as reader:
+                marked = reader.marked_shards(behind)
+            if not marked:
+                return
+            with self._run.source.index.snapshot() as reader:
+                rows = reader.shards([row.hash for _, row in marked])
+            self._copy_missing([*rows.values()])
+            behind = marked[-1][0]
 
     def copy_new(self, new: NewRows) -> None:
         """Copy the files that are new in the source, or newly granted."""
@@ -104,9 +110,13 @@ class FileCopier:
         silent = [record for record in told if known[record.hash].sha256 is None]
         late = [one for one in grants if one[0] in known]
         if silent or late:
-            with run.target.index.transaction() as writer:
+            sha256 = {record.hash: bytes.fromhex(record.sha256 or "") for record in silent}
+
+            def add(writer: Writer) -> None:
                 writer.add_grants(late)
-                writer.add_sha256({record.hash: bytes.fromhex(record.sha256 or "") for record in silent})
+                writer.add_sha256(sha256)
+
+            run.target.index.change(add)
             run.tally.grants += len(late)
         return copied | known.keys()
 
@@ -140,8 +150,7 @@ class FileCopier:
 
         try:
             if names:
-                with run.target.index.transaction() as writer:
-                    add(writer)
+                run.target.index.change(add)
         except MissingXorbError:
             if attempt == _ATTEMPTS:
                 raise
@@ -199,9 +208,20 @@ class FileCopier:
 
     # Shards
 
-    def _copy_shards(self, group: Sequence[Hash]) -> None:
+    def _copy_missing(self, rows: Sequence[ShardRow]) -> None:
+        """Copy those of these shards that the target has not got, or has damaged."""
+        with self._run.target.index.snapshot() as reader:
+            known = reader.shards([row.hash for row in rows])
+        missing = [row for row in rows if row.hash not in known or known[row.hash].is_damaged]
+        if self._run.is_dry:
+            self._run.tally.shards += len(missing)
+            return
+        for group in _groups(missing):
+            self._copy_shards(group)
+
+    def _copy_shards(self, group: Sequence[ShardRow]) -> None:
         run = self._run
-        loaded = [shard for name in group if (shard := self._load(name)) is not None]
+        loaded = [shard for row in group if (shard := self._load(row)) is not None]
         files = {name for shard in loaded for name in shard.files}
         with run.source.index.snapshot() as reader:
             records = reader.file_records(files)
@@ -214,23 +234,34 @@ class FileCopier:
             for shard in loaded
             if self._lists_right(shard, rows, claims) and shard.files <= present and shard.xorbs <= rows.keys()
         ]
-        run.map(lambda shard: run.target.blobs.put_new(shard_key(shard.name), [shard.data]), complete)
-        now = run.target.now()
-        with run.target.index.transaction() as writer:
-            writer.add_dedup(sorted(claims.eligible))
-            for shard in complete:
-                writer.add_shard(shard.name, len(shard.data), files=shard.files, xorbs=shard.xorbs, now=now)
+        if claims.eligible:
+            run.target.index.change(lambda writer: writer.add_dedup(sorted(claims.eligible)))
+        run.map(self._register_shard, complete)
         run.tally.shards += len(complete)
 
-    def _load(self, name: Hash) -> _Loaded | None:
+    def _register_shard(self, shard: _Loaded) -> None:
+        target = self._run.target
+        register_shard(
+            shard.data,
+            lambda _: True,  # its files are registered
+            files=shard.files,
+            xorbs=shard.xorbs,
+            now=target.now(),
+            blobs=target.blobs,
+            index=target.index,
+        )
+
+    def _load(self, row: ShardRow) -> _Loaded | None:
         """Read a shard of the source; None if it is damaged, which is reported."""
+        name = row.hash
         try:
-            data = self._run.source.blobs.get(shard_key(name))
+            data = self._run.source.blobs.get(row.key)
             actual = chunk_hash(data)
             if actual != name:
                 raise HashMismatchError("the object", expected=str(name), actual=str(actual))
             shard = Shard.parse(data)
         except (NotFoundError, IntegrityError) as error:
+            self._run.source.healing.mark(row)
             self._run.report(Problem(f"shard {name}", str(error)))
             return None
         files, xorbs = {entry.hash for entry in shard.files}, set(named_xorbs(shard))
@@ -263,14 +294,14 @@ def _batches(records: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
         yield list(batch)
 
 
-def _groups(shards: Collection[tuple[Hash, int]]) -> Iterator[list[Hash]]:
-    group: list[Hash] = []
+def _groups(shards: Sequence[ShardRow]) -> Iterator[list[ShardRow]]:
+    group: list[ShardRow] = []
     total = 0
-    for name, size in shards:
-        if group and (len(group) == _SHARDS or total + size > _SHARD_BYTES):
+    for row in shards:
+        if group and (len(group) == _SHARDS or total + row.size > _SHARD_BYTES):
             yield group
             group, total = [], 0
-        group.append(name)
-        total += size
+        group.append(row)
+        total += row.size
     if group:
         yield group

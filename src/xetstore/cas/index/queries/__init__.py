@@ -6,8 +6,10 @@ from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantQueries
-from xetstore.cas.index.queries.rows import SEGMENT_TERMS, TermCount, XorbRow, chunk_key
+from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
+from xetstore.cas.index.queries.superseded import SupersededQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "Held",
     "LastIds",
     "NewRows",
+    "ObjectRow",
     "Reader",
+    "ShardRow",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -25,9 +29,9 @@ __all__ = [
 ]
 
 
-class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, CopyQueries):
+class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries, CopyQueries):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, CopyChanges):
+class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreChanges, CopyChanges):
     """Additions in one transaction, beside all that a Reader can ask."""
