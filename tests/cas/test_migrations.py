@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.objects import drop_generations, xorb_path
-from xetstore.cas import EmbeddedCas, index, verify_invariants
+from tests.cas.objects import in_format_1, in_format_2
+from tests.support.objects import drop_generations, shard_path, xorb_path
+from xetstore.cas import EmbeddedCas, check, index, verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index
+from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import StorageFullError
-from xetstore.testing import FaultPlan, Sample, read_back, upload
+from xetstore.testing import FaultPlan, Sample, make_sample, random_bytes, read_back, upload
 from xetstore.testing.faults import CRASH_EXIT_CODE
 
 # What `sqlite3 index.sqlite3 .schema` says of stores that these versions made. Never to be changed.
@@ -122,10 +124,41 @@ def test_a_store_of_an_older_release_opens_with_all_of_it(root: Path, sample: Sa
         assert read_back(cas, sample.file.hash) == sample.data
         assert not cas.put_xorb(sample.xorb.hash, sample.body)
         assert not cas.put_shard(sample.shard)
-        # Its objects have no generation: they are found as they are, and one that is damaged is stored anew.
-        xorb_path(root, sample.xorb.hash).unlink()
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_objects_of_an_older_release_are_served_as_they_are_and_healed(
+    root: Path, sample: Sample, version: int
+) -> None:
+    """They have no generation and no checksums; new ones beside them, and those in place of damaged ones, have both."""
+    with EmbeddedCas.open(root) as cas:
+        upload(cas, sample)
+        with cas.index.snapshot() as reader:
+            [shard] = [row.hash for row in reader.shards_after(None)]
+    age(root, version)
+    old_xorb, old_shard = root / xorb_key(sample.xorb.hash), root / shard_key(shard)
+    old_xorb.write_bytes(in_format_1(sample))
+    old = {old_xorb: old_xorb.read_bytes(), old_shard: old_shard.read_bytes()}
+    with EmbeddedCas.open(root) as cas:
+        assert check(cas, checksums=True).problems == check(cas, read_data=True).problems == ()
+        assert check(cas).notes == ()
+        assert read_back(cas, sample.file.hash) == sample.data
+        upload(cas, sample)
+        assert {path: path.read_bytes() for path in old} == old
+        assert len([*cas.blobs.list()]) == 2, "nothing was added"
+        new = make_sample(random_bytes(50_000, 7))
+        assert read_back(cas, upload(cas, new)) == new.data
+        assert len([*cas.blobs.list()]) == 4
+        for path in old:
+            path.unlink()
         assert read_back(cas, upload(cas, sample)) == sample.data
         verify_invariants(cas)
+        assert not any(path.exists() for path in old), "no key is written twice"
+        healed = xorb_path(root, sample.xorb.hash), shard_path(root, shard)
+        assert [path.read_bytes() for path in healed] == [in_format_2(sample), old[old_shard]]
+        with cas.index.snapshot() as reader:
+            superseded = reader.superseded_before(cas.now() + 1)
+        assert {root / key for key in superseded} == {*old}
 
 
 @pytest.mark.parametrize("version", SCHEMAS)

@@ -16,7 +16,8 @@ from xetstore.database import sqlite_file
 from xetstore.database.connection import Connection
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import StorageFullError, UnavailableError, UsageError, XetError
-from xetstore.testing import FakeClock, FaultPlan, FaultyBlobStore, Sample, read_back, upload
+from xetstore.protocol.hashes import Hash
+from xetstore.testing import FakeClock, FaultPlan, FaultyBlobStore, Sample, make_sample, random_bytes, read_back, upload
 
 
 class BreakingDatabase(SqliteDatabase):
@@ -273,29 +274,50 @@ def test_of_two_uploads_the_second_to_commit_counts_where_the_first_is_damaged_b
         assert keys_of(cas) == [xorb_object(cas, sample.xorb.hash)] != [key]
 
 
-def test_the_store_is_not_asked_for_objects_within_a_transaction(sample: Sample) -> None:
-    """That may wait for a network, and all writers with it."""
+def test_objects_are_not_asked_for_within_a_transaction_or_a_snapshot(sample: Sample) -> None:
+    """That may wait for a network, and the database, and all writers, with it."""
 
-    class WritingDatabase(SqliteDatabase):
-        is_writing = False
+    class WatchedDatabase(SqliteDatabase):
+        is_busy = False
 
         @contextlib.contextmanager
         def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Connection]:
-            with super().transaction(patience_seconds=patience_seconds) as connection:
-                self.is_writing = True
-                try:
-                    yield connection
-                finally:
-                    self.is_writing = False
+            with super().transaction(patience_seconds=patience_seconds) as connection, self.watched():
+                yield connection
+
+        @contextlib.contextmanager
+        def snapshot(self) -> Iterator[Connection]:
+            with super().snapshot() as connection, self.watched():
+                yield connection
+
+        @contextlib.contextmanager
+        def watched(self) -> Iterator[None]:
+            self.is_busy = True
+            try:
+                yield
+            finally:
+                self.is_busy = False
 
     class WatchedPlan(FaultPlan):
         def step(self, operation: str) -> None:
-            assert not writing.is_writing, operation
+            assert not watched.is_busy, operation
             super().step(operation)
 
-    writing, plan = WritingDatabase(None), WatchedPlan()
-    with EmbeddedCas(FaultyBlobStore(MemoryBlobStore(), plan), Index(writing)) as cas:
+    watched, plan = WatchedDatabase(None), WatchedPlan()
+    with EmbeddedCas(FaultyBlobStore(MemoryBlobStore(), plan), Index(watched), footer_cache_bytes=0) as cas:
         upload(cas, sample)
+        other = make_sample(random_bytes(9000, 5))
+        upload(cas, other)
+        reads: list[Callable[[], object]] = [
+            lambda: read_back(cas, sample.file.hash, 100_000, 200_000),
+            lambda: cas.may_read(sample.xorb.hash, [(len(sample.body) - 10, len(sample.body))]),
+            lambda: cas.reconstruct_many([sample.file.hash]),
+            lambda: cas.file_chunks(sample.file.hash),
+            lambda: cas.find_chunks(Hash(sample.xorb.chunks.digest(sample.file.terms[0].chunk_start))),
+            lambda: cas.find_recent(1000),
+            lambda: cas.suspect(sample.xorb.hash),
+            lambda: check(cas, checksums=True),
+        ]
         for _ in range(2):
             cas.blobs.delete_many(keys_of(cas))
             with cas.receive_xorb(sample.xorb.hash) as first, cas.receive_xorb(sample.xorb.hash) as second:
@@ -303,10 +325,12 @@ def test_the_store_is_not_asked_for_objects_within_a_transaction(sample: Sample)
                     receiver.write(sample.body)
                     receiver.commit()
             upload(cas.in_namespace("other"), sample)
-            check(cas)
-        cas.find_recent(1000)
+            upload(cas, other)
+            for read in reads:
+                cas.file_chunks(other.file.hash)  # the footer of the one is remembered then, and not that of the other
+                assert read() is not False
         verify_invariants(cas)
-    assert len(plan.operations) > 20
+    assert len(plan.operations) > 50
 
 
 def test_a_commit_that_failed_after_all_was_in_the_log_is_not_taken_for_a_full_disk() -> None:

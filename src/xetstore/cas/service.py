@@ -328,16 +328,17 @@ class EmbeddedCas:
         """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
         with self.index.snapshot() as reader:
             row = reader.xorb(xorb)
-            if row is None or any(end > row.region_bytes for _, end in ranges):
-                return False
-            # 1 for each chunk that some of the bytes lie in. Each term of a file takes some away, and costs the same
-            # however many came before.
-            info = self.footers.get(row)
-            missing, zeros = bytearray(row.chunk_count), bytes(row.chunk_count)
-            ones = b"\1" * row.chunk_count
-            for first, last in ranges:
-                start, end = info.chunks_of(first, last)
-                missing[start:end] = ones[start:end]
+        if row is None or any(end > row.region_bytes for _, end in ranges):
+            return False
+        # 1 for each chunk that some of the bytes lie in. Each term of a file takes some away, and costs the same
+        # however many came before.
+        info = self.footers.get(row)
+        missing, zeros = bytearray(row.chunk_count), bytes(row.chunk_count)
+        ones = b"\1" * row.chunk_count
+        for first, last in ranges:
+            start, end = info.chunks_of(first, last)
+            missing[start:end] = ones[start:end]
+        with self.index.snapshot() as reader:
             for spans in reader.granted_terms(row.id, self.tenant.namespace):
                 for start, end in spans:
                     missing[start:end] = zeros[start:end]

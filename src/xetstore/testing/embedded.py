@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -73,6 +74,17 @@ class EmbeddedCasContract(CasContract):
         """One row and one object are left of the xorb, and of the shard."""
         sample = make_sample(random_bytes(150_000, 1), before=random_bytes(50_000, 2))
         put_at_once([cas] * CLIENTS, sample)
+        expect_one_of_each(cas, [sample])
+
+    def test_of_many_uploads_that_have_all_begun_one_counts(self, cas: EmbeddedCas) -> None:
+        """Each has written its own object, and knows of no other, before the first of them is registered."""
+        sample = make_sample(random_bytes(150_000, 1))
+        with contextlib.ExitStack() as stack:
+            receivers = [stack.enter_context(cas.receive_xorb(sample.xorb.hash)) for _ in range(CLIENTS)]
+            for receiver in receivers:
+                receiver.write(sample.body)
+            assert at_once([receiver.commit for receiver in receivers]).count(True) == 1
+        upload(cas, sample)
         expect_one_of_each(cas, [sample])
 
     def test_of_many_who_heal_the_same_at_once_one_counts(self, cas: EmbeddedCas) -> None:
