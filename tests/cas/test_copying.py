@@ -372,6 +372,49 @@ def test_a_shard_that_was_found_damaged_in_the_target_is_copied_again(
     assert check(target, read_data=True).problems == ()
 
 
+def in_two_ways(anna: EmbeddedCas, bert: EmbeddedCas) -> tuple[Sample, Sample]:
+    """A file that one store has in one xorb, and another in another one."""
+    data = random_bytes(60_000, 7)
+    one, other = make_sample(data), make_sample(data, before=random_bytes(50_000, 8))
+    assert one.file.hash == other.file.hash
+    upload(anna, one)
+    upload(bert, other)
+    return one, other
+
+
+@pytest.mark.parametrize("since_last", [False, True])
+def test_a_file_that_is_damaged_in_the_target_gets_the_terms_of_the_source(
+    source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock, since_last: bool
+) -> None:
+    one, other = in_two_ways(source, target)
+    copy(source, target)
+    damage(target, other.xorb.hash)
+    assert check(target, checksums=True).problems
+    copy(source, target, since_last=since_last)
+    assert read_back(target, one.file.hash) == one.data
+    assert [problem.files for problem in check(target).problems] == [()]  # no file needs the damaged xorb any more
+    forget_damage(target)
+
+
+def test_a_namespace_learns_of_no_xorb_of_files_that_it_has_not_in_the_source(
+    source: EmbeddedCas, target: EmbeddedCas
+) -> None:
+    one, other = in_two_ways(source.in_namespace("anna"), target.in_namespace("bert"))
+    copy(source, target)
+    damage(target, other.xorb.hash)
+    assert check(target, checksums=True).problems
+    copy(source, target)
+    terms = target.in_namespace("bert").reconstruct(one.file.hash).terms
+    assert {term.xorb for term in terms} == {other.xorb.hash}
+    forget_damage(target)
+
+
+def forget_damage(cas: EmbeddedCas) -> None:
+    """Put the damaged xorb again, so that the target is in order."""
+    whole = make_sample(random_bytes(60_000, 7), before=random_bytes(50_000, 8))
+    cas.put_xorb(whole.xorb.hash, whole.body)
+
+
 def test_a_xorb_that_the_target_lost_is_seen_when_a_file_leans_on_it(source: EmbeddedCas, target: EmbeddedCas) -> None:
     one = scattered(10)
     upload(source, one)

@@ -13,6 +13,7 @@ from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.position import Position, read_position, write_position
 from xetstore.cas.copying.run import CopyProgress, CopyTally, Run
 from xetstore.cas.copying.secrets import copy_secrets
+from xetstore.cas.copying.shards import ShardCopier
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.index.queries import NewRows
 from xetstore.cas.service import EmbeddedCas
@@ -77,10 +78,13 @@ def copy_store(
             copied_secrets = copy_secrets(*secrets, copied_secrets)
         xorbs = XorbCopier(run)
         files = FileCopier(run, xorbs)
+        shards = ShardCopier(run, xorbs, files)
         xorbs.copy_marked()
-        files.copy_marked_shards()
+        files.copy_broken()
+        shards.copy_marked()
         xorbs.copy_new(new)
-        files.copy_new_shards(new)
+        # The shards bring their files; then come files whose shards are damaged, and grants of those that are there.
+        shards.copy_new(new)
         files.copy_new(new)
     finally:
         run.threads.shutdown(wait=False, cancel_futures=True)
