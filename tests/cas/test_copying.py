@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,13 +20,13 @@ from xetstore.blobs.memory import MemoryBlobStore, MemoryStream
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.check import check
-from xetstore.cas.copying.copy_store import CopyReport, copy_store, source_id_of
+from xetstore.cas.copying.copy_store import CopyReport, copy_store
 from xetstore.cas.copying.position import COPIES, MARGIN_SECONDS, Position, write_position
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import LastIds
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import InterruptedCallError, NotFoundError, UsageError
-from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
+from xetstore.interfaces import BlobInfo, BlobStore, RangeAnswer, RangeRequest
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, read_back, upload
@@ -58,8 +59,10 @@ class CountingStore(MemoryBlobStore):
         return super().stat(key)
 
 
-def store(clock: FakeClock) -> EmbeddedCas:
-    return EmbeddedCas(CountingStore(), Index.in_memory(), clock=clock)
+def store(clock: FakeClock, blobs: BlobStore | None = None) -> EmbeddedCas:
+    cas = EmbeddedCas(blobs or CountingStore(), Index.in_memory(), clock=clock)
+    cas.index.change(lambda writer: writer.set_store_id(secrets.token_hex(16)))
+    return cas
 
 
 @pytest.fixture
@@ -155,8 +158,8 @@ def test_everything_that_was_acknowledged_is_in_the_copy(
     sums = {what: len(rows) for what, rows in content(source).items()}
     assert (added.xorbs, added.files, added.shards) == (sums["xorbs"], sums["files"], sums["shards"])
     assert (added.grants, added.holders) == (sums["grants"], sums["holders"])
-    for blob in source.blobs.list("shards/"):
-        assert target.blobs.get(blob.key) == source.blobs.get(blob.key)
+    shards = [{cas.blobs.get(blob.key) for blob in cas.blobs.list("shards/")} for cas in (source, target)]
+    assert shards[0] == shards[1]
 
 
 def test_dedup_finds_in_the_copy_what_it_finds_in_the_source(
@@ -355,6 +358,63 @@ def test_what_was_found_damaged_in_the_target_is_copied_again(
     expect_readable(target, found)
 
 
+@pytest.mark.parametrize("since_last", [False, True])
+def test_a_shard_that_was_found_damaged_in_the_target_is_copied_again(
+    source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock, since_last: bool
+) -> None:
+    fill(source, clock)
+    clock.advance(10 * MARGIN_SECONDS)
+    copy(source, target)
+    lost = next(target.blobs.list("shards/"))
+    target.blobs.delete_many([lost.key])
+    assert check(target).problems
+    assert copy(source, target, since_last=since_last).added.shards == 1
+    assert check(target, read_data=True).problems == ()
+
+
+def in_two_ways(anna: EmbeddedCas, bert: EmbeddedCas) -> tuple[Sample, Sample]:
+    """A file that one store has in one xorb, and another in another one."""
+    data = random_bytes(60_000, 7)
+    one, other = make_sample(data), make_sample(data, before=random_bytes(50_000, 8))
+    assert one.file.hash == other.file.hash
+    upload(anna, one)
+    upload(bert, other)
+    return one, other
+
+
+@pytest.mark.parametrize("since_last", [False, True])
+def test_a_file_that_is_damaged_in_the_target_gets_the_terms_of_the_source(
+    source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock, since_last: bool
+) -> None:
+    one, other = in_two_ways(source, target)
+    copy(source, target)
+    damage(target, other.xorb.hash)
+    assert check(target, checksums=True).problems
+    copy(source, target, since_last=since_last)
+    assert read_back(target, one.file.hash) == one.data
+    assert [problem.files for problem in check(target).problems] == [()]  # no file needs the damaged xorb any more
+    forget_damage(target)
+
+
+def test_a_namespace_learns_of_no_xorb_of_files_that_it_has_not_in_the_source(
+    source: EmbeddedCas, target: EmbeddedCas
+) -> None:
+    one, other = in_two_ways(source.in_namespace("anna"), target.in_namespace("bert"))
+    copy(source, target)
+    damage(target, other.xorb.hash)
+    assert check(target, checksums=True).problems
+    copy(source, target)
+    terms = target.in_namespace("bert").reconstruct(one.file.hash).terms
+    assert {term.xorb for term in terms} == {other.xorb.hash}
+    forget_damage(target)
+
+
+def forget_damage(cas: EmbeddedCas) -> None:
+    """Put the damaged xorb again, so that the target is in order."""
+    whole = make_sample(random_bytes(60_000, 7), before=random_bytes(50_000, 8))
+    cas.put_xorb(whole.xorb.hash, whole.body)
+
+
 def test_a_xorb_that_the_target_lost_is_seen_when_a_file_leans_on_it(source: EmbeddedCas, target: EmbeddedCas) -> None:
     one = scattered(10)
     upload(source, one)
@@ -404,9 +464,10 @@ def test_a_row_that_was_committed_late_is_read(source: EmbeddedCas, target: Embe
     upload(source, late)
     upload(source, sample(6))
     with source.index.snapshot() as reader:
-        last = reader.last_ids()
+        last, source_id = reader.last_ids(), reader.store_id()
+    assert source_id is not None
     clock.advance(HOUR)
-    write_position(target.blobs, source_id_of(source), Position(clock(), last, LastIds()))
+    write_position(target.blobs, source_id, Position(clock(), last, LastIds()))
     assert not copy(source, target, since_last=True).compared_all
     assert read_back(target, late.file.hash) == late.data
     assert content(target) == content(source)
@@ -503,7 +564,7 @@ class StoppingStore(CountingStore):
 def test_a_copy_that_is_cancelled_ends_and_goes_on_where_it_was(target: EmbeddedCas, clock: FakeClock) -> None:
     cancellation = Cancellation()
     blobs = StoppingStore(cancellation, 4)
-    with EmbeddedCas(blobs, Index.in_memory(), clock=clock) as source:
+    with store(clock, blobs) as source:
         fill(source, clock)
         blobs.read.clear()
         with pytest.raises(InterruptedCallError):
@@ -537,12 +598,12 @@ def folders(tmp_path: Path) -> tuple[FileSecrets, FileSecrets]:
     return tuple(FileSecrets.open(tmp_path / name, create=True) for name in ("one", "two"))  # type: ignore[return-value]
 
 
-def give(secrets: FileSecrets, name: str, data: bytes) -> None:
-    secrets.change(name, lambda _: data)
+def give(to: FileSecrets, name: str, data: bytes) -> None:
+    to.change(name, lambda _: data)
 
 
-def documents(secrets: FileSecrets) -> dict[str, bytes]:
-    return {name: found[0] for name in DOCUMENTS if (found := secrets.read(name)) is not None}
+def documents(of: FileSecrets) -> dict[str, bytes]:
+    return {name: found[0] for name in DOCUMENTS if (found := of.read(name)) is not None}
 
 
 def test_secrets_are_copied_where_that_is_asked_for_and_again_when_they_change(

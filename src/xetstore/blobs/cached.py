@@ -90,9 +90,9 @@ class CachedBlobStore:
         self._paused_until = 0.0
         self._has_failed = False
 
-    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
         """As ``inner`` does. Nothing is kept: what is put whole is small, and read rarely."""
-        return self.inner.put_new(key, parts)
+        self.inner.put_new(key, parts)
 
     def create(self, key: str) -> NewObject:
         """An object to be written piece by piece, of which the end is kept."""
@@ -354,12 +354,10 @@ class _NewCachedObject:
             self._size += len(view)
             self._tail = (self._tail + bytes(view[-TAIL_BYTES:]))[-TAIL_BYTES:]
 
-    def commit(self) -> bool:
+    def commit(self) -> None:
         """As ``inner`` does."""
-        is_new = self._inner.commit()
-        if is_new:
-            self._cache.keep(self._key, self._size - len(self._tail), self._tail)
-        return is_new
+        self._inner.commit()
+        self._cache.keep(self._key, self._size - len(self._tail), self._tail)
 
     def close(self) -> None:
         """Drop it unless it was committed."""

@@ -13,11 +13,11 @@ from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.position import Position, read_position, write_position
 from xetstore.cas.copying.run import CopyProgress, CopyTally, Run
 from xetstore.cas.copying.secrets import copy_secrets
+from xetstore.cas.copying.shards import ShardCopier
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.index.queries import NewRows
 from xetstore.cas.service import EmbeddedCas
 from xetstore.platform.threads import Threads
-from xetstore.protocol.hashes import chunk_hash
 
 DEFAULT_JOBS: Final = max(4, os.cpu_count() or 1)
 """The xorbs that are copied at a time, 1 MiB of each in memory."""
@@ -63,12 +63,12 @@ def copy_store(
         source, target, Threads(jobs, "copy-store"), cancellation or Cancellation(), is_dry=dry_run, progress=progress
     )
     started_at = source.now()
-    source_id = source_id_of(source)
     with source.index.snapshot() as reader:
-        last = reader.last_ids()
+        last, source_id = reader.last_ids(), reader.store_id()
     with target.index.snapshot() as reader:
         target_last = reader.last_ids()
-    earlier = read_position(target.blobs, source_id)
+    # A store from before there were ids, which cannot be written to, has none: it is compared as a whole each time.
+    earlier = read_position(target.blobs, source_id) if source_id is not None else None
     new = NewRows(last)
     if since_last and earlier is not None:
         new = earlier.rows_behind(last, target=target_last, now=started_at)
@@ -78,21 +78,18 @@ def copy_store(
             copied_secrets = copy_secrets(*secrets, copied_secrets)
         xorbs = XorbCopier(run)
         files = FileCopier(run, xorbs)
+        shards = ShardCopier(run, xorbs, files)
         xorbs.copy_marked()
+        files.copy_broken()
+        shards.copy_marked()
         xorbs.copy_new(new)
-        files.copy_new_shards(new)
+        # The shards bring their files; then come files whose shards are damaged, and grants of those that are there.
+        shards.copy_new(new)
         files.copy_new(new)
     finally:
         run.threads.shutdown(wait=False, cancel_futures=True)
-    if not run.problems and not dry_run:
+    if source_id is not None and not run.problems and not dry_run:
         with target.index.snapshot() as reader:
             target_last = reader.last_ids()
         write_position(target.blobs, source_id, Position(started_at, last, target_last, copied_secrets))
     return CopyReport(run.tally, tuple(run.problems.values()), run.compared, compared_all=new == NewRows(last))
-
-
-def source_id_of(source: EmbeddedCas) -> str:
-    """The name of a store among the sources of a target."""
-    with source.index.snapshot() as reader:
-        page = reader.files_after(0, None)
-    return str(chunk_hash(repr(page[:1]).encode()))[:16]

@@ -1,76 +1,39 @@
-"""FileCopier: files and shards of one store into another, each file's hash recomputed from the chunks that are there.
+"""FileCopier: files of one store into another, each file's hash recomputed from the chunks that are there.
 
 The rows of the source are the truth for files, because they have the terms that count now, also of a file that was
-healed; their times; and all grants, of which a shard knows none. Shards are copied for what else they are: the objects
-of which an index can be made anew. They come first, and each takes its files along, in one transaction as in
-``put_shard``; the rows then bring the files whose shards are damaged, and grants of files that the target has.
+healed; their times; and all grants, of which a shard knows none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
 from xetstore.cas.check import Problem
-from xetstore.cas.claims import ClaimCheck, named_xorbs
+from xetstore.cas.claims import ClaimCheck
 from xetstore.cas.copying.run import Run
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.fetches import as_damage, chunks_of
 from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.index.queries import Granted, NewRows
-from xetstore.cas.layout import shard_key
-from xetstore.errors import DamagedError, HashMismatchError, IntegrityError, MissingXorbError, NotFoundError
-from xetstore.protocol.hashes import Hash, chunk_hash, verification_hash
+from xetstore.errors import DamagedError, IntegrityError, MissingXorbError
+from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.records import FileRecord
 
 _TERMS: Final = 1 << 16
 """The most terms of the files of one transaction, unless one file has more: some 30 MB."""
-_SHARDS: Final = 200
-_SHARD_BYTES: Final = 4 << 20
-"""The most shards, and bytes of them, that are held at a time, unless one is longer."""
 _ATTEMPTS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A shard of the source, whole, and the files and xorbs that it names and that are there."""
-
-    name: Hash
-    data: bytes
-    shard: Shard
-    files: frozenset[Hash]
-    xorbs: frozenset[Hash]
-
-
 class FileCopier:
-    """Copies files, with their grants, and shards. To be called by one thread."""
+    """Copies files, with their grants. To be called by one thread."""
 
     def __init__(self, run: Run, xorbs: XorbCopier) -> None:
         self._run = run
         self._xorbs = xorbs
-
-    def copy_new_shards(self, new: NewRows) -> None:
-        """Copy the shards that are new in the source, and the files that they name."""
-        behind = 0
-        while True:
-            with self._run.source.index.snapshot() as reader:
-                page = reader.new_shards(new, behind)
-            if not page:
-                return
-            self._run.compared += len(page)
-            with self._run.target.index.snapshot() as reader:
-                known = reader.known_shards([name for _, name, _ in page])
-            missing = [(name, size) for _, name, size in page if name not in known]
-            if self._run.is_dry:
-                self._run.tally.shards += len(missing)
-            else:
-                for group in _groups(missing):
-                    self._copy_shards(group)
-            behind = page[-1][0]
 
     def copy_new(self, new: NewRows) -> None:
         """Copy the files that are new in the source, or newly granted."""
@@ -81,10 +44,10 @@ class FileCopier:
             if not page:
                 return
             self._run.compared += len(page)
-            self._copy_files([record for _, record in page])
+            self.copy([record for _, record in page])
             behind = page[-1][0]
 
-    def _copy_files(self, records: Sequence[FileRecord]) -> set[Hash]:
+    def copy(self, records: Sequence[FileRecord]) -> set[Hash]:
         """Copy files and grants; those of the files that the target has then."""
         run = self._run
         names = [record.hash for record in records]
@@ -100,18 +63,52 @@ class FileCopier:
             run.tally.grants += len(grants)
             return set(names)
         copied = {name for batch in _batches(new) for name in self._register(batch, grants)}
+        run.tally.files += len(copied)
         told = [record for record in records if record.sha256 and record.hash in known]
         silent = [record for record in told if known[record.hash].sha256 is None]
         late = [one for one in grants if one[0] in known]
         if silent or late:
-            with run.target.index.transaction() as writer:
+            sha256 = {record.hash: bytes.fromhex(record.sha256 or "") for record in silent}
+
+            def add(writer: Writer) -> None:
                 writer.add_grants(late)
-                writer.add_sha256({record.hash: bytes.fromhex(record.sha256 or "") for record in silent})
+                writer.add_sha256(sha256)
+
+            run.target.index.change(add)
             run.tally.grants += len(late)
         return copied | known.keys()
 
-    def _register(self, records: Sequence[FileRecord], grants: Sequence[Granted], attempt: int = 1) -> set[Hash]:
-        """Register files that the target has not got; those for which that went well."""
+    def copy_broken(self) -> None:
+        """Give the source's terms to files of the target that are made of xorbs which are damaged there, and which the
+        source could not mend: it may have healed the files from others.
+
+        A file that a namespace has in the target and not in the source keeps its terms: it would learn of these xorbs.
+        """
+        behind = 0
+        while not self._run.is_dry:
+            with self._run.target.index.snapshot() as reader:
+                marked = reader.marked_xorbs(behind)
+                names = {name for row in marked for name in reader.users_of(row.id)}
+                readers = {(name, namespace) for name, namespace, _ in reader.grants_of(names)}
+            if not marked:
+                return
+            with self._run.source.index.snapshot() as reader:
+                records = reader.file_records(names)
+                allowed = {(name, namespace) for name, namespace, _ in reader.grants_of(names)}
+            kept = {name for name, _ in readers - allowed}
+            for batch in _batches([record for name, record in records.items() if name not in kept]):
+                self._register(batch, (), is_rebound=True)
+            behind = marked[-1].id
+
+    def _register(
+        self,
+        records: Sequence[FileRecord],
+        grants: Sequence[Granted],
+        *,
+        is_rebound: bool = False,
+        attempt: int = 1,
+    ) -> set[Hash]:
+        """Register files that the target has not got, or give them other terms; those for which that went well."""
         run = self._run
         terms = self._terms(records)
         rows = self._xorbs.whole({term.xorb for listed in terms.values() for term in listed})
@@ -123,7 +120,7 @@ class FileCopier:
                 if entry is not None:
                     entries.setdefault(record.created_at or 0.0, []).append(entry)
         except DamagedError:  # of a footer in the target: its xorb is marked now, and copied anew
-            return self._register(records, grants, attempt + 1)
+            return self._register(records, grants, is_rebound=is_rebound, attempt=attempt + 1)
         names = {entry.hash for listed in entries.values() for entry in listed}
         used = {term.xorb for listed in entries.values() for entry in listed for term in entry.terms}
         added = [one for one in grants if one[0] in names]
@@ -134,19 +131,18 @@ class FileCopier:
             if gone := next((name for name in used if name not in now or now[name].is_damaged), None):
                 raise MissingXorbError(str(gone))
             for created_at, listed in entries.items():
-                writer.add_files(listed, now, namespace=None, now=created_at)
+                rebound = names if is_rebound else ()
+                writer.add_files(listed, now, namespace=None, now=created_at, rebound=rebound)
             writer.add_grants(added)
             writer.add_dedup(sorted(claims.eligible))
 
         try:
             if names:
-                with run.target.index.transaction() as writer:
-                    add(writer)
+                run.target.index.change(add)
         except MissingXorbError:
             if attempt == _ATTEMPTS:
                 raise
-            return self._register(records, grants, attempt + 1)
-        run.tally.files += len(names)
+            return self._register(records, grants, is_rebound=is_rebound, attempt=attempt + 1)
         run.tally.grants += len(added)
         return names
 
@@ -197,58 +193,6 @@ class FileCopier:
     def _report(self, file: Hash, what: str) -> None:
         self._run.report(Problem(f"file {file}", what, (file,)))
 
-    # Shards
-
-    def _copy_shards(self, group: Sequence[Hash]) -> None:
-        run = self._run
-        loaded = [shard for name in group if (shard := self._load(name)) is not None]
-        files = {name for shard in loaded for name in shard.files}
-        with run.source.index.snapshot() as reader:
-            records = reader.file_records(files)
-        present = self._copy_files([*records.values()])
-        rows = self._xorbs.whole({name for shard in loaded for name in shard.xorbs})
-        claims = ClaimCheck(rows, run.target.footers)
-        # One that names a file or a xorb which could not be copied comes later, when it can be linked to all of them.
-        complete = [
-            shard
-            for shard in loaded
-            if self._lists_right(shard, rows, claims) and shard.files <= present and shard.xorbs <= rows.keys()
-        ]
-        run.map(lambda shard: run.target.blobs.put_new(shard_key(shard.name), [shard.data]), complete)
-        now = run.target.now()
-        with run.target.index.transaction() as writer:
-            writer.add_dedup(sorted(claims.eligible))
-            for shard in complete:
-                writer.add_shard(shard.name, len(shard.data), files=shard.files, xorbs=shard.xorbs, now=now)
-        run.tally.shards += len(complete)
-
-    def _load(self, name: Hash) -> _Loaded | None:
-        """Read a shard of the source; None if it is damaged, which is reported."""
-        try:
-            data = self._run.source.blobs.get(shard_key(name))
-            actual = chunk_hash(data)
-            if actual != name:
-                raise HashMismatchError("the object", expected=str(name), actual=str(actual))
-            shard = Shard.parse(data)
-        except (NotFoundError, IntegrityError) as error:
-            self._run.report(Problem(f"shard {name}", str(error)))
-            return None
-        files, xorbs = {entry.hash for entry in shard.files}, set(named_xorbs(shard))
-        with self._run.source.index.snapshot() as reader:
-            # Of one that was linked, what is not there any more was deleted, and stays so.
-            named = reader.named_by(name) or (reader.file_records(files).keys(), reader.xorbs(xorbs).keys())
-        return _Loaded(name, data, shard, frozenset(named[0]), frozenset(named[1]))
-
-    def _lists_right(self, shard: _Loaded, rows: dict[Hash, XorbRow], claims: ClaimCheck) -> bool:
-        """True if the chunks that a shard lists for its xorbs are those that the target has."""
-        listed = tuple(entry for entry in shard.shard.xorbs if entry.hash in rows)
-        try:
-            claims.check(Shard(xorbs=listed))
-        except IntegrityError as error:
-            self._run.report(Problem(f"shard {shard.name}", str(error)))
-            return False
-        return True
-
 
 def _batches(records: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
     """Files of a bounded number of terms together."""
@@ -261,16 +205,3 @@ def _batches(records: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
 
     for _, batch in groupby(records, number):
         yield list(batch)
-
-
-def _groups(shards: Collection[tuple[Hash, int]]) -> Iterator[list[Hash]]:
-    group: list[Hash] = []
-    total = 0
-    for name, size in shards:
-        if group and (len(group) == _SHARDS or total + size > _SHARD_BYTES):
-            yield group
-            group, total = [], 0
-        group.append(name)
-        total += size
-    if group:
-        yield group

@@ -95,8 +95,8 @@ class XorbCopier:
         run.tally.bytes += sum(row.region_bytes for row in copied)
         run.tally.holders += len(lacking)
         if lacking and not run.is_dry:
-            with run.target.index.transaction() as writer:
-                writer.add_holders(sorted(lacking, key=lambda one: (one[0].digest, one[1])))
+            added = sorted(lacking, key=lambda one: (one[0].digest, one[1]))
+            run.target.index.change(lambda writer: writer.add_holders(added))
 
     def _copy(self, rows: Sequence[XorbRow], holders: Iterable[Held]) -> list[XorbRow]:
         """Copy xorbs; those for which that went well."""

@@ -11,11 +11,13 @@ from xetstore.cas.index.queries.rows import (
     PAGE_ROWS,
     XORB,
     Questions,
+    ShardRow,
     XorbRow,
     file_record,
     name_of,
     xorb_row,
 )
+from xetstore.cas.index.queries.shards import SHARD, shard_row
 from xetstore.database.connection import Row
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileRecord
@@ -34,8 +36,10 @@ _NEW_FILES: Final = f"SELECT {FILE} FROM file WHERE " + _PAGE.format(
     " WHERE file_grant.file_id = file.id AND file_grant.created_at >= :since)",
     PAGE_ROWS,
 )
-_NEW_SHARDS: Final = "SELECT id, hash, size FROM shard WHERE " + _PAGE.format("created_at >= :since", PAGE_ROWS)
-_MARKED: Final = f"SELECT {XORB} FROM xorb WHERE id > :behind AND damaged_at IS NOT NULL ORDER BY id LIMIT {PAGE_ROWS}"
+_NEW_SHARDS: Final = f"SELECT id, {SHARD} FROM shard WHERE " + _PAGE.format("created_at >= :since", PAGE_ROWS)
+_MARKED: Final = f"WHERE id > :behind AND damaged_at IS NOT NULL ORDER BY id LIMIT {PAGE_ROWS}"
+_MARKED_XORBS: Final = f"SELECT {XORB} FROM xorb {_MARKED}"
+_MARKED_SHARDS: Final = f"SELECT id, {SHARD} FROM shard {_MARKED}"
 _FILES: Final = f"SELECT {FILE} FROM file WHERE hash IN (:values)"
 _HOLDERS: Final = """
 SELECT xorb.hash, xorb_holder.namespace FROM xorb JOIN xorb_holder ON xorb_holder.xorb_id = xorb.id
@@ -103,14 +107,18 @@ class CopyQueries(Questions):
         page = self._page(_NEW_FILES, behind, new.last.file, new.known.file, new.since)
         return [(row[0], file_record(row)) for row in page]
 
-    def new_shards(self, new: NewRows, behind: int) -> list[tuple[int, Hash, int]]:
-        """The next page of new shards: ids, names and sizes."""
+    def new_shards(self, new: NewRows, behind: int) -> list[tuple[int, ShardRow]]:
+        """The next page of new shards, with their ids."""
         page = self._page(_NEW_SHARDS, behind, new.last.shard, new.known.shard, new.since)
-        return [(shard_id, name_of(digest), size) for shard_id, digest, size in page]
+        return [(row[0], shard_row(row[1:])) for row in page]
 
     def marked_xorbs(self, behind: int) -> list[XorbRow]:
         """The next page of xorbs whose objects were found damaged."""
-        return [xorb_row(row) for row in self.connection.rows(_MARKED, {"behind": behind})]
+        return [xorb_row(row) for row in self.connection.rows(_MARKED_XORBS, {"behind": behind})]
+
+    def marked_shards(self, behind: int) -> list[tuple[int, ShardRow]]:
+        """The next page of shards whose objects were found damaged, with their ids."""
+        return [(row[0], shard_row(row[1:])) for row in self.connection.rows(_MARKED_SHARDS, {"behind": behind})]
 
     def file_records(self, names: Collection[Hash]) -> dict[Hash, FileRecord]:
         """The records of those of these files that are registered, in any namespace."""

@@ -16,9 +16,10 @@ FROM file JOIN edge ON edge.file_id = file.id JOIN xorb ON xorb.id = edge.xorb_i
 WHERE file.hash = :hash
 """
 _DEDUP_KEYS: Final = "SELECT chunk_key FROM dedup WHERE xorb_id = :xorb_id"
-_SHARD: Final = "SELECT hash, size, generation, damaged_at FROM shard"
-_SHARDS_BEHIND: Final = f"{_SHARD} WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
-_SHARDS_BY_HASH: Final = f"{_SHARD} WHERE hash IN (:values)"
+SHARD: Final = "hash, size, generation, damaged_at"
+"""The columns of :func:`shard_row`."""
+_SHARDS_BEHIND: Final = f"SELECT {SHARD} FROM shard WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
+_SHARDS_BY_HASH: Final = f"SELECT {SHARD} FROM shard WHERE hash IN (:values)"
 _ADD_SHARD: Final = """
 INSERT INTO shard (hash, size, generation, created_at, is_linked) VALUES (:hash, :size, :generation, :now, 1)
 ON CONFLICT (hash) DO UPDATE SET is_linked = 1 WHERE shard.is_linked = 0
@@ -68,12 +69,12 @@ class ShardQueries(Questions):
     def shards_after(self, last: Hash | None) -> list[ShardRow]:
         """The next page of all shards by hash; empty behind the last."""
         behind = b"" if last is None else last.digest
-        return [_shard_row(row) for row in self.connection.rows(_SHARDS_BEHIND, {"hash": behind})]
+        return [shard_row(row) for row in self.connection.rows(_SHARDS_BEHIND, {"hash": behind})]
 
     def shards(self, names: Collection[Hash]) -> dict[Hash, ShardRow]:
         """The rows of those shards that are registered."""
         found = self.connection.rows_in(_SHARDS_BY_HASH, [name.digest for name in names])
-        return {row.hash: row for row in map(_shard_row, found)}
+        return {row.hash: row for row in map(shard_row, found)}
 
     def named_by(self, shard: Hash) -> tuple[set[Hash], set[Hash]] | None:
         """The files and the xorbs that a registered shard names, those that are there; None if its object must tell."""
@@ -121,6 +122,7 @@ class ShardChanges(SupersededChanges):
         self.connection.change(_MARK, counts)
 
 
-def _shard_row(row: Row) -> ShardRow:
+def shard_row(row: Row) -> ShardRow:
+    """The value of the columns ``SHARD``."""
     digest, size, generation, damaged_at = row
     return ShardRow(name_of(digest), size, generation, damaged_at is not None)

@@ -1,0 +1,113 @@
+"""A copy of a store that is killed at any moment, or has no room: the target is in order, and the next one goes on."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.test_sigkill import clean_run, put_call
+from tests.support.process import Worker
+from tests.support.strategies import splitmix64
+from xetstore import Store
+from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.testing import make_sample, random_bytes, read_back, upload
+
+MIB = 1 << 20
+POINTS = 30
+NAMESPACES = ("anna", "bert")
+
+
+@pytest.fixture(scope="module")
+def source(worker: Worker) -> Iterator[Path]:
+    """A store of some 12 MB in small xorbs and shards, and files of two namespaces."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for i in range(12):
+            path = Path(folder, str(i))
+            path.write_bytes(splitmix64(i, i * 150_000 + 1000))
+            paths.append(path)
+        root = Path(folder, "store")
+        assert worker.run(**put_call(root, paths)).code == 0
+        with EmbeddedCas.open(root) as cas:
+            for number in range(8):
+                for namespace in NAMESPACES[: 1 + number % 2]:
+                    upload(cas.in_namespace(namespace), make_sample(random_bytes(90_000, number)))
+        yield root
+
+
+def copy_call(source: Path, target: Path, *options: str) -> dict[str, Any]:
+    return {"call": "cli", "arguments": ["copy-store", *options, str(source), str(target)]}
+
+
+def expect_in_order(target: Path) -> int:
+    """What is there is whole, and every file that is registered can be read. How many xorbs there are."""
+    if not (target / "index.sqlite3").exists():
+        return 0
+    with EmbeddedCas.open(target) as cas:
+        verify_invariants(cas)
+        for record in cas.files():
+            assert len(b"".join(Store(cas).iter_range(record.hash))) == record.size
+        return cas.totals().xorbs
+
+
+def expect_same(source: Path, target: Path) -> None:
+    with EmbeddedCas.open(source) as one, EmbeddedCas.open(target) as other:
+        verify_invariants(other)
+        for namespace in ("default", *NAMESPACES):
+            mine, theirs = one.in_namespace(namespace), other.in_namespace(namespace)
+            files = [record.hash for record in mine.files()]
+            assert set(files) == {record.hash for record in theirs.files()}
+            assert all(read_back(mine, file) == read_back(theirs, file) for file in files)
+
+
+def test_a_copy_killed_at_any_moment_leaves_whole_files_and_goes_on(
+    worker: Worker, scratch: Path, source: Path
+) -> None:
+    duration = min(clean_run(worker, copy_call(source, scratch / f"clean{i}")) for i in range(2))
+    chance = random.Random(5)
+    every = expect_in_order(source)
+    killed = partial = 0
+    for number in range(POINTS):
+        target = scratch / str(number)
+        ended = worker.run(**copy_call(source, target), kill_after=chance.uniform(0, duration))
+        assert ended.code in (0, -signal.SIGKILL)
+        killed += ended.code != 0
+        partial += 0 < expect_in_order(target) < every
+        if number % 3 == 0:
+            assert worker.run(**copy_call(source, target, "--since-last")).code == 0
+            expect_same(source, target)
+        shutil.rmtree(target, ignore_errors=True)
+    assert killed >= POINTS // 5
+    assert partial
+
+
+def test_a_copy_killed_again_and_again_gets_done_in_the_end(worker: Worker, scratch: Path, source: Path) -> None:
+    chance = random.Random(6)
+    for _ in range(10):
+        worker.run(**copy_call(source, scratch / "target"), kill_after=chance.uniform(0, 0.6))
+        expect_in_order(scratch / "target")
+    assert worker.run(**copy_call(source, scratch / "target")).code == 0
+    expect_same(source, scratch / "target")
+
+
+def test_a_copy_that_finds_no_room_goes_on_when_there_is_some(worker: Worker, scratch: Path, source: Path) -> None:
+    ended = worker.run(**copy_call(source, scratch / "target"), file_limit=600_000)
+    assert ended.code == 6
+    assert expect_in_order(scratch / "target") < expect_in_order(source)
+    assert worker.run(**copy_call(source, scratch / "target")).code == 0
+    expect_same(source, scratch / "target")
+
+
+def test_copies_at_once_make_one_store(worker: Worker, scratch: Path, source: Path) -> None:
+    calls = [copy_call(source, scratch / "target") for _ in range(3)]
+    assert [ended.code for ended in worker.run_all(*calls)] == [0] * 3
+    expect_same(source, scratch / "target")
+    with EmbeddedCas.open(scratch / "target") as cas:
+        assert cas.totals().xorbs == len(list(cas.blobs.list("xorbs/")))
