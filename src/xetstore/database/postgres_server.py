@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -89,6 +89,19 @@ class ServerUrl:
     __repr__ = __str__
 
 
+class _Pipeline(psycopg.Pipeline):
+    """A pipeline that ends with Sync. The driver's own has a Flush behind it, upon which the server counts no idle time
+    (``idle_in_transaction_session_timeout``) before the next statement: a client that hangs there would keep its locks.
+    """
+
+    def _exit_gen(self) -> Generator[Any, Any, None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
+
 class ServerConnection(psycopg.Connection[Any]):
     """A connection of the driver, which gives the server up where it does not answer at all."""
 
@@ -100,6 +113,16 @@ class ServerConnection(psycopg.Connection[Any]):
         if self.patience_seconds is None:
             return super().wait(gen, *args, **named)
         return super().wait(self._until(gen, time.monotonic() + self.patience_seconds), *args, **named)
+
+    @contextlib.contextmanager
+    def piped(self) -> Iterator[None]:
+        """All statements in the block are sent together, and answered together."""
+        self._pipeline = _Pipeline(self)
+        try:
+            with self._pipeline:
+                yield
+        finally:
+            self._pipeline = None
 
     @property
     def is_failed(self) -> bool:
