@@ -1,73 +1,35 @@
-"""Secrets: the promises of every place that keeps them, in files and as rows with a version number."""
+"""Secrets: the promises of every place that keeps them: in files, and in a table on both engines."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.support import engines
+from xetstore.access import table_secrets
 from xetstore.access.keys import KeyKind, KeyRing, make_keys
-from xetstore.access.secrets import FileSecrets, Secrets, Version
+from xetstore.access.secrets import FileSecrets, Secrets
+from xetstore.access.table_secrets import FRESH_SECONDS, TableSecrets
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.errors import UnauthenticatedError
-
-
-class RowSecrets:
-    """A row a document, as a database that is shared by servers keeps them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with self._connect() as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS secret (name TEXT PRIMARY KEY, version INT, data BLOB)")
-        connection.close()
-
-    def version(self, name: str) -> Version | None:
-        row = self._row(name)
-        return row and row[1]
-
-    def read(self, name: str) -> tuple[bytes, Version] | None:
-        return self._row(name)
-
-    def change(self, name: str, edit: Callable[[bytes | None], bytes | None]) -> None:
-        connection = self._connect()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            row = connection.execute("SELECT data FROM secret WHERE name = ?", (name,)).fetchone()
-            data = edit(None if row is None else row[0])
-            if data is not None:
-                connection.execute(
-                    "INSERT INTO secret VALUES (?, 1, ?) ON CONFLICT DO UPDATE SET version = version + 1, data = ?",
-                    (name, data, data),
-                )
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
-
-    def label(self, name: str) -> str:
-        return f"secret {name}"
-
-    def _row(self, name: str) -> tuple[bytes, Version] | None:
-        connection = self._connect()
-        row = connection.execute("SELECT data, version FROM secret WHERE name = ?", (name,)).fetchone()
-        connection.close()
-        return None if row is None else (row[0], (row[1],))
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, isolation_level=None, timeout=60)
-
 
 Opening = Callable[[], Secrets]
 
 
-@pytest.fixture(params=["files", "rows"])
-def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
-    """Open the same place once more, as another process does."""
+@pytest.fixture(params=["files", *engines.BOTH])
+def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opening]:
+    """Open the same place once more, as another process does. A table is asked anew each time."""
     if request.param == "files":
-        return lambda: FileSecrets.open(tmp_path / "access", create=True)
-    return lambda: RowSecrets(tmp_path / "database")
+        yield lambda: FileSecrets.open(tmp_path / "access", create=True)
+        return
+    open_database = engines.opening(request.param, tmp_path, request)
+    with ExitStack() as opened:
+        yield lambda: TableSecrets(opened.enter_context(closing(open_database())), fresh_seconds=0)
 
 
 def test_a_document_is_what_was_made_of_it_last(opening: Opening) -> None:
@@ -134,3 +96,22 @@ def test_keys_and_tokens_are_the_same_wherever_they_are_kept(opening: Opening) -
         elsewhere.verify(rotated)
     assert other.signing_key(KeyKind.TOKEN).kid == new.kid
     assert other.signing_key(KeyKind.TOKEN).algorithm is new.algorithm
+
+
+@pytest.mark.parametrize("engine", engines.BOTH)
+def test_a_change_elsewhere_is_seen_within_a_second_and_asked_for_no_more_often(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(table_secrets, "time", SimpleNamespace(monotonic=lambda: now))
+    open_database = engines.opening(engine, tmp_path, request)
+    with closing(open_database()) as one, closing(open_database()) as two:
+        here, there = TableSecrets(one), TableSecrets(two)
+        assert here.version("a") is there.version("a") is None
+        there.change("a", lambda _: b"1")
+        assert there.version("a") == (1,)
+        assert here.version("a") is None
+        now += FRESH_SECONDS
+        assert here.version("a") == (1,)
+        one.close()
+        assert here.version("a") == (1,), "the database was not asked"

@@ -120,8 +120,11 @@ class Connection:
         """
         return [values[key] for values in each if self.change(statement, values)]
 
-    def lock_schema(self, name: str) -> None:  # this writer is alone
-        """Be the one that changes the tables of ``name`` until the transaction ends, however long it takes."""
+    def alone_with(self, name: str, *, for_long: bool = False) -> None:
+        """Be the only writer at what goes by ``name`` until the transaction ends; ``for_long`` lifts limits of time.
+
+        Nothing needs to be done for it where writers take turns anyway.
+        """
 
     def numbers(self, values: Iterable[int]) -> object:
         """The value of a parameter in ``numbers(:name)``."""

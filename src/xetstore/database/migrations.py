@@ -61,7 +61,7 @@ class Migrations:
 
     def _take_step(self, connection: Connection) -> int:
         """Take the next step, if there is one; the version that it has led to."""
-        connection.lock_schema(self._table)
+        connection.alone_with(self._table, for_long=True)
         version = self.version(connection)  # asked again: another process may have been first
         if version == self.newest:
             return version

@@ -297,11 +297,12 @@ class ServedConnection(Connection):
         cursors = self._insert(statement, each, f" RETURNING {key}")
         return [row[0] for row in chain.from_iterable(cursors)]
 
-    def lock_schema(self, name: str) -> None:
+    def alone_with(self, name: str, *, for_long: bool = False) -> None:
         """By a lock of the server that ends with the transaction."""
         self.row("SELECT pg_advisory_xact_lock(:number)", {"number": zlib.crc32(name.encode())})
-        self.change("SET LOCAL statement_timeout = 0")
-        self.driver.patience_seconds = None
+        if for_long:
+            self.change("SET LOCAL statement_timeout = 0")
+            self.driver.patience_seconds = None
 
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""
@@ -313,7 +314,8 @@ class ServedConnection(Connection):
         try:
             self.driver.execute("COMMIT")
         except DriverError as error:
-            if not self.driver.closed and not (error.sqlstate or "").startswith("57"):
+            state = error.sqlstate or ""
+            if state == "25P03" or not (self.driver.closed or state.startswith("57")):
                 raise  # the server says that it was undone
             self.driver.close()
             raise UnknownOutcomeError(
@@ -349,7 +351,7 @@ class ServedConnection(Connection):
             self.driver = self._kept.connection
 
     def _piped(self, statements: Iterable[tuple[str, Values]]) -> list[Any]:
-        with self.driver.pipeline():
+        with self.driver.piped():
             for text in () if self._has_begun else self._begin:
                 self.driver.execute(text.encode())
             cursors = [self.driver.cursor(binary=True).execute(text.encode(), values) for text, values in statements]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -68,14 +69,14 @@ class ServerUrl:
     def __init__(self, url: str) -> None:
         if not url.startswith(_SCHEMES):
             raise UsageError("the URL of an index in PostgreSQL begins with postgresql://")
-        try:
-            self.parameters: dict[str, Any] = dict(conninfo.conninfo_to_dict(url))
-        except DriverError:
-            # What the driver says of it may have the password in it.
+        self.parameters: dict[str, Any] = {}
+        with contextlib.suppress(DriverError):  # which may have the password in it
+            self.parameters = dict(conninfo.conninfo_to_dict(url))
+        if not self.parameters and url not in _SCHEMES:
             raise UsageError(
                 "the URL of the index is none that PostgreSQL takes",
                 hint="postgresql://ROLE@HOST:PORT/DATABASE, with characters such as @ / : % in a name percent-encoded",
-            ) from None
+            )
 
     def __str__(self) -> str:
         known = {name: str(value) for name, value in self.parameters.items() if name not in _SECRETS}
@@ -86,6 +87,19 @@ class ServerUrl:
         return f"{shown}?{rest}" if rest else shown
 
     __repr__ = __str__
+
+
+class _Pipeline(psycopg.Pipeline):
+    """A pipeline that ends with Sync. The driver's own has a Flush behind it, upon which the server counts no idle time
+    (``idle_in_transaction_session_timeout``) before the next statement: a client that hangs there would keep its locks.
+    """
+
+    def _exit_gen(self) -> Generator[Any, Any, None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
 
 
 class ServerConnection(psycopg.Connection[Any]):
@@ -99,6 +113,16 @@ class ServerConnection(psycopg.Connection[Any]):
         if self.patience_seconds is None:
             return super().wait(gen, *args, **named)
         return super().wait(self._until(gen, time.monotonic() + self.patience_seconds), *args, **named)
+
+    @contextlib.contextmanager
+    def piped(self) -> Iterator[None]:
+        """All statements in the block are sent together, and answered together."""
+        self._pipeline = _Pipeline(self)
+        try:
+            with self._pipeline:
+                yield
+        finally:
+            self._pipeline = None
 
     @property
     def is_failed(self) -> bool:
@@ -170,10 +194,13 @@ def connect(
         "client_encoding": "UTF8",
         "options": f"{theirs} {ours}".strip(),
     }
+    refused: XetError | None = None
     try:
         connection = ServerConnection.connect(autocommit=True, **parameters)
     except DriverError as error:
-        raise refusal(error, url) from None  # nothing in it but the text, and perhaps parameters of the call
+        refused = refusal(error, url)
+    if refused is not None:
+        raise refused  # out here, because the error of the driver, with the password in it, would be its context
     if (version := connection.info.server_version // 10_000) < LOWEST_VERSION:
         connection.close()
         raise UsageError(f"{url} is PostgreSQL {version}; an index needs {LOWEST_VERSION} or newer")

@@ -1,0 +1,83 @@
+"""TableSecrets: secrets in a table of a database that several servers share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from xetstore.access.secrets import Version
+from xetstore.database.database import Database
+from xetstore.database.migrations import Migrations
+from xetstore.platform import forks
+
+FRESH_SECONDS: Final = 1.0
+"""The time for which a version that was asked for serves: a change by another server is seen by then."""
+
+_MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "access_version", "the table of secrets")
+_VERSION: Final = "SELECT version FROM secret WHERE name = :name"
+_READ: Final = "SELECT data, version FROM secret WHERE name = :name"
+_WRITE: Final = """
+INSERT INTO secret (name, data, version) VALUES (:name, :data, 1)
+ON CONFLICT (name) DO UPDATE SET data = excluded.data, version = secret.version + 1
+"""
+
+
+class TableSecrets:
+    """Secrets in the table ``secret`` of ``database``, which is made or migrated on opening. Thread-safe.
+
+    The rights of the database keep them, as those of a folder keep the ones in files: who may read it reads them. A
+    change of this process is seen by it at once, one of another process within :data:`FRESH_SECONDS`.
+    """
+
+    def __init__(self, database: Database, *, fresh_seconds: float = FRESH_SECONDS) -> None:
+        self._database = database
+        self._fresh_seconds = fresh_seconds
+        self._turn = forks.lock()
+        self._versions: dict[str, tuple[float, Version | None]] = {}
+        _MIGRATIONS.run(database)
+
+    def version(self, name: str) -> Version | None:
+        """The version of a document; None if there is none. The database is asked once a second."""
+        known = self._known(name)
+        if known is None:
+            with self._turn:  # one asks for all who wait
+                known = self._known(name) or self._ask(name)
+        return known[1]
+
+    def read(self, name: str) -> tuple[bytes, Version] | None:
+        """A document, and its version, as they are now; None if there is none."""
+        with self._database.snapshot() as connection:
+            row = connection.row(_READ, {"name": name})
+        return None if row is None else (bytes(row[0]), (row[1],))
+
+    def change(self, name: str, edit: Callable[[bytes | None], bytes | None]) -> None:
+        """Replace a document by what ``edit`` makes of it. One change at a time, of any document."""
+        with self._database.transaction() as connection:
+            connection.alone_with("secret")
+            row = connection.row(_READ, {"name": name})
+            data = edit(None if row is None else bytes(row[0]))
+            if data is not None:
+                connection.change(_WRITE, {"name": name, "data": data})
+        self._versions.pop(name, None)
+
+    def label(self, name: str) -> str:
+        """The name alone."""
+        return f"the secret {name}"
+
+    def __repr__(self) -> str:
+        return f"TableSecrets({self._database!r})"
+
+    def _known(self, name: str) -> tuple[float, Version | None] | None:
+        """When a version was asked for, and that version, if it still serves."""
+        known = self._versions.get(name)
+        return known if known is not None and time.monotonic() - known[0] < self._fresh_seconds else None
+
+    def _ask(self, name: str) -> tuple[float, Version | None]:
+        begin = time.monotonic()
+        with self._database.snapshot() as connection:
+            number = connection.value(_VERSION, {"name": name})
+        known = begin, None if number is None else (number,)
+        self._versions[name] = known
+        return known
