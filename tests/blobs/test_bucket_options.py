@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from xetstore.blobs.bucket import BucketBlobStore
-from xetstore.blobs.bucket_options import BucketPlace
+from xetstore.blobs.bucket_options import _OPTIONS, BucketPlace
 from xetstore.errors import NotFoundError, UsageError
 
 KEYS = {"access_key_id": "the-access-key", "secret_access_key": "the-secret"}
@@ -170,3 +171,9 @@ def test_a_store_that_is_not_in_a_bucket_does_not_load_the_driver(tmp_path: Path
         "assert not [name for name in sys.modules if name.startswith('obstore')]\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "store")], check=True, timeout=60)
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]+)\|[^|]*\|[^|]*\|$", text, flags=re.MULTILINE)))
+    assert [name for name in _OPTIONS if name not in named] == []
