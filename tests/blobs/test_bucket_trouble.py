@@ -158,14 +158,14 @@ def test_no_request_is_made_for_nothing(blobs: BucketBlobStore, direct: BucketBl
     with blobs.get_range("a/b", 0, 60 * MIB) as stream:
         stream.readinto(memoryview(bytearray(1000)))
     assert line.connections == 1
-    assert blobs.get_ranges([("a/b", 5, 10)] * 40) == [direct.get("a/b")[5:10]] * 40
+    assert blobs.get_ranges([("a/b", 5, 10)] * 200) == [direct.get("a/b")[5:10]] * 200
     assert line.down_bytes < 20 * MIB  # the buffers of two sockets, and of the wire
-    assert line.connections <= 1 + 16
+    assert line.connections <= 50  # some 16 at once, each kept for the next
 
 
 @pytest.mark.slow
-def test_an_upload_holds_no_more_than_five_parts(blobs: BucketBlobStore, line: Wire) -> None:
-    line.flows.clear()
+def test_an_upload_holds_no_more_than_four_parts(blobs: BucketBlobStore, line: Wire) -> None:
+    line.stall_after = 3 * MIB
     taken = 0
     with blobs.create("a/b") as new:
         try:
@@ -174,7 +174,8 @@ def test_an_upload_holds_no_more_than_five_parts(blobs: BucketBlobStore, line: W
                 taken += MIB
         except UnavailableError:
             pass
-    assert PART < taken <= 5 * PART
+    assert 3 * PART < taken <= blobs.upload_bytes == 4 * PART
+    line.stall_after = None
     line.flows.set()
 
 

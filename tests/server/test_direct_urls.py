@@ -12,7 +12,7 @@ import pytest
 
 import xetstore
 from tests.support.hf_process import Connection, HfProcess, Wanted
-from tests.support.live import LiveServer, live_server, request
+from tests.support.live import LiveServer, live_server, request, until
 from tests.support.proxy import Proxy, Seen, proxy
 from tests.support.seaweed import Seaweed
 from tests.support.stored import scattered
@@ -196,3 +196,19 @@ def test_without_an_object_store_there_are_none(tmp_path: Path) -> None:
         live_server(cas, xorb_urls="direct"),
     ):
         pass
+
+
+def test_a_body_that_is_sent_on_to_the_store_is_counted(server: LiveServer) -> None:
+    """Four parts of it may be in memory, beside what the connection takes; of a short body no more than it has."""
+    receiving, token, mib = server.site.limits.receiving, server.token("write"), 1 << 20
+    for declared, held in ((60, 2 + 20), (3, 2 + 3)):
+        with server.connect() as connection:
+            head = [
+                f"POST /v1/xorbs/default/{SAMPLE.xorb.hash} HTTP/1.1",
+                "Host: localhost",
+                f"Authorization: Bearer {token}",
+                f"Content-Length: {declared * mib}",
+            ]
+            connection.sendall("\r\n".join([*head, "", ""]).encode())
+            until(lambda held=held: receiving.used == held * mib)  # type: ignore[misc]
+        until(lambda: receiving.used == 0)

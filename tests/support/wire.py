@@ -18,13 +18,14 @@ class Wire:
 
     ``cuts`` has, for each connection from the next one on, after how many bytes of answers it is reset; a connection
     for which it has none left is not. While ``flows`` is not set nothing passes in either direction, and connections
-    are accepted all the same.
+    are accepted all the same; so it is once ``stall_after`` bytes went up.
     """
 
     target: tuple[str, int]
     port: int = 0
     cuts: list[int] = field(default_factory=list)
     flows: threading.Event = field(default_factory=threading.Event)
+    stall_after: int | None = None
     connections: int = 0
     up_bytes: int = 0
     down_bytes: int = 0
@@ -74,6 +75,8 @@ class Wire:
                 passed += len(block)
                 if up:
                     self.up_bytes += len(block)
+                    if self.stall_after is not None and self.up_bytes > self.stall_after:
+                        self.flows.clear()
                 else:
                     self.down_bytes += len(block)
                 sink.sendall(block)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from xetstore.blobs.bucket_errors import left_by_fork, translate
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.bucket_requests import sweep
-from xetstore.blobs.bucket_upload import PART_BYTES, NewBucketObject
+from xetstore.blobs.bucket_upload import PART_BYTES, PARTS_HELD, PARTS_SENT, NewBucketObject
 from xetstore.blobs.keys import RESERVED_FOLDERS, check_key
 from xetstore.blobs.ranges import check_range
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UnreachableError, UsageError, XetError
@@ -75,6 +75,11 @@ class BucketBlobStore:
     def place(self) -> BucketPlace:
         """The bucket, and how it is asked."""
         return self._place
+
+    @property
+    def upload_bytes(self) -> int:
+        """Memory that an object which is being written takes at most."""
+        return PARTS_HELD * self._part_bytes
 
     def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
         """Create an object from the parts in order. Durable on return.
@@ -147,7 +152,7 @@ class BucketBlobStore:
         return self._list(prefix.rpartition("/")[0], prefix, after)
 
     def sweep(self, older_than_seconds: float = UNFINISHED_SECONDS) -> int:
-        """Abort the uploads of this place that began so long ago and were never completed; the number of these.
+        """Abort the uploads of this place of more than that age, which were never completed; the number of these.
 
         Of a store that signs with keys of its own: there is none to sweep elsewhere, and 0 is the answer. Raises
         AccessDeniedError or UnavailableError.
@@ -181,7 +186,7 @@ class BucketBlobStore:
                 body,
                 use_multipart=is_long,
                 chunk_size=part_bytes or PART_BYTES,
-                max_concurrency=2,
+                max_concurrency=PARTS_SENT,
             ),
         )
         if is_long:
@@ -320,6 +325,12 @@ class BucketStream(EmptyStream):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def bucket_of(blobs: object) -> BucketBlobStore | None:
+    """The bucket that a store keeps its objects in, be there a cache before it or not; None if it is none."""
+    inner = getattr(blobs, "inner", blobs)
+    return inner if isinstance(inner, BucketBlobStore) else None
 
 
 def require_own_process() -> None:

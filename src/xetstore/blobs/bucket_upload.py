@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from queue import Empty, Full, Queue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from xetstore.errors import UsageError
@@ -15,10 +15,14 @@ from xetstore.platform.threads import start_thread
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-PART_BYTES: Final = 8 << 20
-"""Bytes of a part of a long object, which is sent once it is full. At most five are held: the one that is filled, two
-on their way to the thread that sends, and two that are being sent. Stores take 5 MiB and more, and 10,000 parts.
-"""
+PART_BYTES: Final = 5 << 20
+"""Bytes of a part of a long object, which is sent once it is full: the least that stores take."""
+
+PARTS_SENT: Final = 2
+"""Parts of one object that are sent at once."""
+
+PARTS_HELD: Final = PARTS_SENT + 2
+"""Parts of one object in memory: those that are sent, the one that is sent next, and the one that is being filled."""
 
 CLOSE_SECONDS: Final = 60.0
 """The longest wait for an upload to be given up. A request of it ends in 18 s, one way or the other."""
@@ -97,45 +101,43 @@ class _LongUpload:
     """A multipart upload, and the thread that does it."""
 
     def __init__(self, put: Put, key: str, part_bytes: int) -> None:
-        self._parts: Queue[bytearray | None] = Queue(1)
+        self._parts: SimpleQueue[bytearray | None] = SimpleQueue()
+        self._taken = threading.Semaphore(0)
         self._is_given_up = False
         self._error: BaseException | None = None
         self._thread = start_thread(self._run, put, key, part_bytes, name="upload")
 
-    def send(self, part: bytearray | None) -> None:
-        """Hand the next part to the thread, or None after the last. Raises what the upload has failed with."""
-        while self._thread.is_alive():
-            try:
-                self._parts.put(part, timeout=0.2)
-                return
-            except Full:
-                continue
+    def send(self, part: bytearray) -> None:
+        """Hand the next part to the thread, and wait until it is taken. Raises the error of the upload, if any."""
+        self._raise()
+        self._parts.put(part)
+        self._taken.acquire()
         self._raise()
 
     def finish(self) -> None:
-        """Complete it. Raises what it has failed with."""
-        self.send(None)
+        """Complete it. Raises the error of the upload, if any."""
+        self._parts.put(None)
         self._thread.join()
         self._raise()
 
     def give_up(self) -> None:
         """Abort it."""
         self._is_given_up = True
-        with suppress(Empty):
-            self._parts.get_nowait()
-        if self._thread.is_alive():
-            self._parts.put(None)
-            self._thread.join(CLOSE_SECONDS)
+        self._parts.put(None)
+        self._thread.join(CLOSE_SECONDS)
 
     def _run(self, put: Put, key: str, part_bytes: int) -> None:
         try:
             put(key, self._next_parts(), part_bytes)
         except BaseException as error:
             self._error = error
+        finally:
+            self._taken.release()
 
     def _next_parts(self) -> Iterator[bytearray]:
         """The parts as they come. An error that comes out of it is how an upload is aborted."""
-        while (part := self._parts.get()) is not None:
+        while (part := self._parts.get()) is not None and not self._is_given_up:
+            self._taken.release()
             yield part
         if self._is_given_up:
             raise _GivenUpError

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Self
 
-from xetstore.blobs.bucket import BucketBlobStore
+from xetstore.blobs.bucket import BucketBlobStore, bucket_of
 from xetstore.blobs.bucket_requests import ask
 from xetstore.blobs.presigned import Bucket
 from xetstore.errors import UnreachableError, UsageError, XetError
@@ -19,6 +19,8 @@ PROBE_FOLDER: Final = "probes"
 _PROBE: Final = b"0123456789abcdef"
 _PROBE_SECONDS: Final = 60
 _RANGE: Final = "bytes=4-7"
+
+_HINT: Final = "serve with xorb_urls signed: bytes go through the server then"
 
 _log = logging.getLogger("xetstore.blobs")
 
@@ -33,25 +35,27 @@ class RangeUrls:
         self._prefix = f"{prefix}/" if prefix else ""
 
     @classmethod
-    def of(cls, blobs: BucketBlobStore) -> Self:
+    def of(cls, blobs: object) -> Self:
         """The URLs of a store, once it has shown that it keeps to what is signed. Some ten small requests.
 
         Raises UsageError where it does not, or where there are no keys to sign with; else as the store does.
         """
-        place = blobs.place
+        bucket = bucket_of(blobs)
+        if bucket is None:
+            raise UsageError("direct URLs are for objects in S3, and these are not", hint=_HINT)
+        place = bucket.place
         own, public = place.signing(), place.signing(place.public_endpoint)
-        hint = "serve with xorb_urls signed: bytes go through the server then"
         if place.scheme != "s3":
-            raise UsageError(f"direct URLs are signed for S3 only, not for {place.url}", hint=hint)
+            raise UsageError(f"direct URLs are signed for S3 only, not for {place.url}", hint=_HINT)
         if own is None or public is None:
             raise UsageError(
                 f"direct URLs of {place.url} need keys to sign with, and a role of the machine has none",
                 hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or access_key_id and secret_access_key of [s3]",
             )
-        with _probe_object(blobs) as key:
+        with _probe_object(bucket) as key:
             fault = cls(own, place.prefix).fault(key, place.certificates)
             if fault is not None:
-                raise UsageError(f"{place.url} cannot have direct URLs: {fault}", hint=hint)
+                raise UsageError(f"{place.url} cannot have direct URLs: {fault}", hint=_HINT)
             if place.public_endpoint is not None:
                 _check_public(cls(public, place.prefix), key, place.public_endpoint)
         return cls(public, place.prefix)

@@ -118,7 +118,7 @@ def make_site(
 ) -> Site:
     """Make what the handlers of a server need. ``clock`` gives unix seconds; ``crew`` is that of a worker.
 
-    ``direct`` are the URLs of the object store. Raises UsageError without them where the settings ask for such URLs.
+    ``direct`` signs the URLs of the object store. Raises UsageError without it where the settings ask for such URLs.
     """
     if settings.xorb_urls == "direct" and direct is None:
         raise UsageError(

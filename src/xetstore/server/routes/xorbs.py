@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import JSONResponse, Response
 
 from xetstore.access.tokens import Scope
+from xetstore.blobs.bucket import bucket_of
 from xetstore.cas.layout import parse_object_name
 from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
 from xetstore.protocol.headers import SUSPECT_HEADER
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
+from xetstore.server.http.bodies import declared_bytes
 from xetstore.server.http.ranges import Framing, RangeSpec, parse_range, resolve
 from xetstore.server.http.receiving import memory_of_body, receive_body
 from xetstore.server.http.sending import FramedStream, SentStream
@@ -46,7 +48,7 @@ async def post_xorb(request: Request) -> Response:
     cas = site.cas_for(site.caller(request, Scope.WRITE))
     xorb = parse_hash(request.path_params["hash"])
     holders = holders_of(request)
-    async with site.limits.receiving.reserve(memory_of_body(request), holders):
+    async with site.limits.receiving.reserve(memory_of_body(request) + _memory_of_object(request, cas), holders):
         receiver = await in_thread(cas.receive_xorb, xorb)
         try:
             received = await receive_body(request, receiver.write, site.limits, MAX_BODY_BYTES)
@@ -58,6 +60,14 @@ async def post_xorb(request: Request) -> Response:
             await in_thread(receiver.close)
     site.metrics.xorb_received(received, is_new=is_new)
     return JSONResponse({"was_inserted": is_new})
+
+
+def _memory_of_object(request: Request, cas: EmbeddedCas) -> int:
+    """The memory of a xorb that is sent on to an object store; one in a directory is on its disk."""
+    bucket = bucket_of(cas.blobs)
+    declared = declared_bytes(request)
+    most = 0 if bucket is None else bucket.upload_bytes
+    return most if declared is None else min(declared, most)
 
 
 async def xorb_grant(request: Request) -> Response:  # noqa: ARG001  # a handler's signature
