@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from multiprocessing.connection import Connection
 
-from xetstore.errors import UsageError, XetError
+from xetstore.errors import XetError
 from xetstore.server.ops.crew import FAILED, READY, Crew, Orders
 from xetstore.server.ops.logs import logging_to
 
@@ -23,17 +23,9 @@ def main(line: Connection) -> int:
         except XetError as error:
             crew.say(FAILED, error)
             return error.exit_code
-        except ImportError as error:
-            crew.say(FAILED, lacking(error))
-            return UsageError.exit_code
         except Exception:
             _log.exception("this worker failed")
             return 1
-
-
-def lacking(error: ImportError) -> UsageError:
-    """The error of ours where a package is not installed."""
-    return UsageError(f"a server needs {error.name}, which is not installed", hint="pip install 'xetstore[server]'")
 
 
 def _serve(crew: Crew, orders: Orders) -> int:

@@ -25,13 +25,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from socket import socketpair
 from typing import TYPE_CHECKING, Any, Final
 
-from xetstore.errors import UnavailableError, XetError
+from xetstore.errors import UnavailableError, UsageError, XetError
 from xetstore.platform.threads import start_thread
 from xetstore.server.http.sockets import listen, tls_context
 from xetstore.server.ops.crew import FAILED, MERGED, READY, REPORT, SCRAPE, STOP, Orders
@@ -49,6 +50,7 @@ REPORT_SECONDS: Final = 3.0
 FORCED_SECONDS: Final = 5.0
 """The wait for workers that were told a second time, before they are killed."""
 
+_PACKAGES: Final = ("httptools", "jwt", "prometheus_client", "starlette", "uvicorn")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SIGNAL: Final = "signal"
 _ENDED: Final = "ended"
@@ -75,7 +77,7 @@ class Replacing:
     most_deaths: int = 12
 
     def pause(self, deaths: int) -> float:
-        """Seconds before the next, after so many deaths in a row."""
+        """Seconds before the next one is started, after ``deaths`` in a row."""
         return min(self.most_seconds, self.first_seconds * 2.0 ** (deaths - 1))
 
 
@@ -84,8 +86,9 @@ def serve(
 ) -> int:
     """Serve a store as ``run.serve`` does, by ``settings.worker_count`` processes.
 
-    Raises UnavailableError also if workers end again and again.
+    Raises UnavailableError also if workers end again and again, and UsageError if a package is missing.
     """
+    _require_packages()
     tls_context(settings)  # what is wrong with a certificate is said before anything is started
     with (
         closing(listen(settings.host, settings.port)) as listening,
@@ -171,7 +174,7 @@ class _Worker:
 
 
 class _Parent:
-    """What happens comes as events, from a thread for each worker and from signals; one thread acts on it."""
+    """The parent. Events come from a thread for each worker, and from signals; one thread acts on them."""
 
     def __init__(self, shared: Shared, orders: Callable[[int], Orders], replacing: Replacing) -> None:
         self._shared = shared
@@ -202,7 +205,8 @@ class _Parent:
         except BaseException:
             self._kill()
             raise
-        _log.info("stopped")
+        if self._is_announced:
+            _log.info("stopped")
         if self._failure is not None:
             raise self._failure
         if self._stops > 1:
@@ -335,6 +339,14 @@ class _Parent:
 def _have_told(before: Mapping[_Worker, int]) -> bool:
     """True if each of these workers has told more than before, or has ended."""
     return all(worker.reports > reports or worker.process is None for worker, reports in before.items())
+
+
+def _require_packages() -> None:
+    """Raises UsageError unless all is there that workers import, and this process does not."""
+    for name in _PACKAGES:
+        if find_spec(name) is None:
+            hint = "pip install 'xetstore[server]'"
+            raise UsageError(f"a server needs {name}, which is not installed", hint=hint)
 
 
 @contextmanager
