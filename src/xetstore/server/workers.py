@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -97,11 +97,9 @@ def serve(
         shared = Shared.create(settings.worker_count)
         assert shared.descriptor is not None
 
-        def orders(number: int) -> Orders:
-            assert shared.descriptor is not None
-            return Orders(root.absolute(), settings, number, shared.workers, listening.fileno(), shared.descriptor)
+        first = Orders(root.absolute(), settings, 0, shared.workers, listening.fileno(), shared.descriptor, place=None)
 
-        parent = _Parent(shared, orders, replacing or Replacing())
+        parent = _Parent(shared, first, replacing or Replacing())
         with _signals_to(parent.tell_signal):
             return parent.run(announce)
 
@@ -176,7 +174,7 @@ class _Worker:
 class _Parent:
     """The parent. Events come from a thread for each worker, and from signals; one thread acts on them."""
 
-    def __init__(self, shared: Shared, orders: Callable[[int], Orders], replacing: Replacing) -> None:
+    def __init__(self, shared: Shared, orders: Orders, replacing: Replacing) -> None:
         self._shared = shared
         self._orders = orders
         self._replacing = replacing
@@ -226,9 +224,12 @@ class _Parent:
             self._stop()
         elif what == READY:
             worker.is_ready = True
+            found: Started
+            found, place = value
+            if self._orders.place is None:
+                self._orders = replace(self._orders, place=place)
             if all(each.is_ready for each in self._workers) and not self._is_announced and not self._stops:
                 self._is_announced = True
-                found: Started = value
                 _log.info("serving", extra={"url": found.url, "store": str(found.store), "workers": len(self._workers)})
                 announce(found)
         elif what == FAILED:
@@ -245,7 +246,7 @@ class _Parent:
                 self._start(worker)
 
     def _start(self, worker: _Worker) -> None:
-        line = worker.start(self._orders(worker.number))
+        line = worker.start(replace(self._orders, number=worker.number))
         start_thread(self._hear, worker, worker.process, line, name=f"worker {worker.number + 1}")
 
     def _stop(self) -> None:
@@ -294,7 +295,7 @@ class _Parent:
         worker.is_ready = False
         if worker.deaths >= self._replacing.most_deaths:
             self._failure = UnavailableError(
-                f"worker {worker.number + 1} ended {how}, for the {worker.deaths}th time in a row",
+                f"worker {worker.number + 1} ended {how}: {worker.deaths} ends in a row",
                 hint="see the log for why, and start the server again",
             )
             _log.error("giving up: %s", self._failure)
