@@ -1,4 +1,4 @@
-"""Workers killed while the real hf_xet uploads and downloads: it tries again, and all that was acknowledged is there."""
+"""Workers killed while the real hf_xet uploads and downloads: it tries again, and what was acknowledged is whole."""
 
 from __future__ import annotations
 
