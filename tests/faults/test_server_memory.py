@@ -91,7 +91,8 @@ def compressible() -> Iterator[BigXorb]:
 
 @pytest.fixture
 def server(scratch: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(scratch / "store") as running:
+    # One worker: what is measured is the memory of this process.
+    with ServerProcess(scratch / "store", "--workers", "1") as running:
         yield running
 
 

@@ -51,7 +51,7 @@ def test_the_sample_shows_every_setting_with_its_default(tmp_path: Path) -> None
     (tmp_path / "all.toml").write_text(text)
     shown = load_settings({}, {}, tmp_path / "all.toml")
     for knob in fields(ServerSettings):
-        if knob.name not in ("public_url", "log_format", "tls_cert", "tls_key"):
+        if knob.name not in ("public_url", "log_format", "tls_cert", "tls_key", "workers"):
             assert getattr(shown, knob.name) == knob.default, knob.name
 
 

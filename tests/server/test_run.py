@@ -389,13 +389,15 @@ def test_a_server_raises_its_soft_limit_of_descriptors(store: Path) -> None:
     wanted = descriptors_for(500)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         pytest.skip("the hard limit is too low here")
-    with ServerProcess(store, "--max-connections", "500", ulimit="-S -n 200") as server:
+    options = ("--max-connections", "500", "--workers", "1")  # so that the process is the one that raises it
+    with ServerProcess(store, *options, ulimit="-S -n 200") as server:
         assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (wanted, hard)
         assert "instead of" not in server.log
 
 
 def test_a_server_that_runs_out_of_descriptors_says_so_a_few_times_and_goes_on_when_it_has_some(store: Path) -> None:
-    with ServerProcess(store) as server, ExitStack() as idle:
+    # One worker: its descriptors are the ones that are taken away.
+    with ServerProcess(store, "--workers", "1") as server, ExitStack() as idle:
         before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         taken = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (taken + 5, before[1]))
@@ -415,7 +417,8 @@ def test_a_server_that_runs_out_of_descriptors_says_so_a_few_times_and_goes_on_w
 def test_a_server_without_memory_for_a_request_says_so_and_lives(store: Path) -> None:
     """A process takes some 80 MB of addresses at rest; bodies of 60 MiB come, and more than one at a time."""
     answers: list[tuple[int, str]] = []
-    with ServerProcess(store, "--max-bytes-in-flight", "2GiB", ulimit="-v 200000") as server:
+    # One worker: two have more memory than these bodies take.
+    with ServerProcess(store, "--max-bytes-in-flight", "2GiB", "--workers", "1", ulimit="-v 200000") as server:
         token = server.token("write")
 
         def send() -> None:

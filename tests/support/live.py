@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -210,7 +211,7 @@ class ServerProcess:
 
     ``options`` are further ones; ``environment`` is added to ours, from which settings are taken out; ``ulimit`` are
     options of the shell's command of that name. What it logs is in :attr:`log`. Raises ServerFailedError if it ends
-    instead of starting.
+    instead of starting. Its workers are killed with it.
     """
 
     def __init__(
@@ -226,6 +227,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**inherited, "PYTHONFAULTHANDLER": "1", **(environment or {})},
+            process_group=0,
         )
         try:
             self.started: dict[str, Any] = json.loads(self._first_line())
@@ -270,6 +272,16 @@ class ServerProcess:
         self._process.wait(PATIENCE_SECONDS)
         return self.log
 
+    @property
+    def workers(self) -> dict[int, int]:
+        """The workers that it has now: the pid of each by its number, from 1 on."""
+        found = {}
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            with suppress(OSError):  # it has ended meanwhile
+                if shown := re.search(rb"worker ([0-9]+) of xet", Path(f"/proc/{child}/cmdline").read_bytes()):
+                    found[int(shown[1])] = int(child)
+        return found
+
     def connect(self) -> socket.socket:
         parts = urlsplit(self.url)
         return socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_SECONDS)
@@ -279,8 +291,9 @@ class ServerProcess:
         self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL: as if the power had failed, for all the server knows."""
-        self._process.kill()
+        """SIGKILL to all of it: as if the power had failed, for all the server knows."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
@@ -291,8 +304,7 @@ class ServerProcess:
 
     def close(self) -> None:
         """End the process, however far it is."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self.kill()
         self._process.wait(PATIENCE_SECONDS)
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-from xetstore.errors import UsageError, XetError
-from xetstore.server.ops.crew import FAILED, READY, Crew, Orders
+from xetstore.cas.folder import open_directory
+from xetstore.errors import UnavailableError, XetError
+from xetstore.server.ops.crew import FAILED, READY, Crew, Orders, Place
 from xetstore.server.ops.logs import logging_to
 
 _log = logging.getLogger("xetstore.server")
@@ -23,17 +25,9 @@ def main(line: Connection) -> int:
         except XetError as error:
             crew.say(FAILED, error)
             return error.exit_code
-        except ImportError as error:
-            crew.say(FAILED, lacking(error))
-            return UsageError.exit_code
         except Exception:
             _log.exception("this worker failed")
             return 1
-
-
-def lacking(error: ImportError) -> UsageError:
-    """The error of ours where a package is not installed."""
-    return UsageError(f"a server needs {error.name}, which is not installed", hint="pip install 'xetstore[server]'")
 
 
 def _serve(crew: Crew, orders: Orders) -> int:
@@ -41,13 +35,23 @@ def _serve(crew: Crew, orders: Orders) -> int:
     from xetstore.server.http.sockets import tls_context
     from xetstore.server.run import serve_on
 
+    if orders.place is not None and _place_of(orders.store) != orders.place:
+        raise UnavailableError(
+            "the store is not the one that the other workers serve", hint="put that back, or start the server again"
+        )
     settings = orders.settings
     server = serve_on(
         SharedListening(orders.listening, crew.shared),
         orders.store,
         settings,
-        lambda started: crew.say(READY, started),
+        lambda started: crew.say(READY, (started, _place_of(orders.store))),
         context=tls_context(settings),
         crew=crew,
     )
     return 130 if server.force_exit else 0
+
+
+def _place_of(root: Path) -> Place:
+    """The place of the store in ``root``. Raises as opening it does; NotFoundError if there is none."""
+    index = open_directory(root, create=False)
+    return tuple((found.st_dev, found.st_ino) for found in (root.stat(), index.stat()))

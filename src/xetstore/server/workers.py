@@ -23,15 +23,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from socket import socketpair
 from typing import TYPE_CHECKING, Any, Final
 
-from xetstore.errors import UnavailableError, XetError
+from xetstore.errors import UnavailableError, UsageError, XetError
 from xetstore.platform.threads import start_thread
 from xetstore.server.http.sockets import listen, tls_context
 from xetstore.server.ops.crew import FAILED, MERGED, READY, REPORT, SCRAPE, STOP, Orders
@@ -49,6 +50,7 @@ REPORT_SECONDS: Final = 3.0
 FORCED_SECONDS: Final = 5.0
 """The wait for workers that were told a second time, before they are killed."""
 
+_PACKAGES: Final = ("httptools", "jwt", "prometheus_client", "starlette", "uvicorn")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SIGNAL: Final = "signal"
 _ENDED: Final = "ended"
@@ -75,7 +77,7 @@ class Replacing:
     most_deaths: int = 12
 
     def pause(self, deaths: int) -> float:
-        """Seconds before the next, after so many deaths in a row."""
+        """Seconds before the next one is started, after ``deaths`` in a row."""
         return min(self.most_seconds, self.first_seconds * 2.0 ** (deaths - 1))
 
 
@@ -84,8 +86,9 @@ def serve(
 ) -> int:
     """Serve a store as ``run.serve`` does, by ``settings.worker_count`` processes.
 
-    Raises UnavailableError also if workers end again and again.
+    Raises UnavailableError also if workers end again and again, and UsageError if a package is missing.
     """
+    _require_packages()
     tls_context(settings)  # what is wrong with a certificate is said before anything is started
     with (
         closing(listen(settings.host, settings.port)) as listening,
@@ -94,11 +97,9 @@ def serve(
         shared = Shared.create(settings.worker_count)
         assert shared.descriptor is not None
 
-        def orders(number: int) -> Orders:
-            assert shared.descriptor is not None
-            return Orders(root.absolute(), settings, number, shared.workers, listening.fileno(), shared.descriptor)
+        first = Orders(root.absolute(), settings, 0, shared.workers, listening.fileno(), shared.descriptor, place=None)
 
-        parent = _Parent(shared, orders, replacing or Replacing())
+        parent = _Parent(shared, first, replacing or Replacing())
         with _signals_to(parent.tell_signal):
             return parent.run(announce)
 
@@ -171,9 +172,9 @@ class _Worker:
 
 
 class _Parent:
-    """What happens comes as events, from a thread for each worker and from signals; one thread acts on it."""
+    """The parent. Events come from a thread for each worker, and from signals; one thread acts on them."""
 
-    def __init__(self, shared: Shared, orders: Callable[[int], Orders], replacing: Replacing) -> None:
+    def __init__(self, shared: Shared, orders: Orders, replacing: Replacing) -> None:
         self._shared = shared
         self._orders = orders
         self._replacing = replacing
@@ -202,7 +203,8 @@ class _Parent:
         except BaseException:
             self._kill()
             raise
-        _log.info("stopped")
+        if self._is_announced:
+            _log.info("stopped")
         if self._failure is not None:
             raise self._failure
         if self._stops > 1:
@@ -222,9 +224,12 @@ class _Parent:
             self._stop()
         elif what == READY:
             worker.is_ready = True
+            found: Started
+            found, place = value
+            if self._orders.place is None:
+                self._orders = replace(self._orders, place=place)
             if all(each.is_ready for each in self._workers) and not self._is_announced and not self._stops:
                 self._is_announced = True
-                found: Started = value
                 _log.info("serving", extra={"url": found.url, "store": str(found.store), "workers": len(self._workers)})
                 announce(found)
         elif what == FAILED:
@@ -241,7 +246,7 @@ class _Parent:
                 self._start(worker)
 
     def _start(self, worker: _Worker) -> None:
-        line = worker.start(self._orders(worker.number))
+        line = worker.start(replace(self._orders, number=worker.number))
         start_thread(self._hear, worker, worker.process, line, name=f"worker {worker.number + 1}")
 
     def _stop(self) -> None:
@@ -290,7 +295,7 @@ class _Parent:
         worker.is_ready = False
         if worker.deaths >= self._replacing.most_deaths:
             self._failure = UnavailableError(
-                f"worker {worker.number + 1} ended {how}, for the {worker.deaths}th time in a row",
+                f"worker {worker.number + 1} ended {how}: {worker.deaths} ends in a row",
                 hint="see the log for why, and start the server again",
             )
             _log.error("giving up: %s", self._failure)
@@ -335,6 +340,14 @@ class _Parent:
 def _have_told(before: Mapping[_Worker, int]) -> bool:
     """True if each of these workers has told more than before, or has ended."""
     return all(worker.reports > reports or worker.process is None for worker, reports in before.items())
+
+
+def _require_packages() -> None:
+    """Raises UsageError unless all is there that workers import, and this process does not."""
+    for name in _PACKAGES:
+        if find_spec(name) is None:
+            hint = "pip install 'xetstore[server]'"
+            raise UsageError(f"a server needs {name}, which is not installed", hint=hint)
 
 
 @contextmanager

@@ -73,10 +73,10 @@ def test_a_rate_without_burst_still_admits_one_request_at_a_time() -> None:
 
 def test_no_key_is_forgotten_or_waits_for_others_however_many_there_are() -> None:
     buckets = TokenBuckets(1, burst_seconds=2, clock=FakeClock())
-    for key in range(1000):
+    for key in range(100):
         for _ in range(2):
             buckets.admit(f"192.0.2.{key}")
-    for key in range(1000):
+    for key in range(100):
         assert not buckets.has_room(f"192.0.2.{key}")
         with pytest.raises(TooManyRequestsError):
             buckets.admit(f"192.0.2.{key}")

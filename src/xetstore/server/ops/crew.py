@@ -36,9 +36,16 @@ READY: Final = "ready"
 FAILED: Final = "failed"
 
 
+Place = tuple[tuple[int, int], ...]
+"""Device and inode of a store's directory and of its index."""
+
+
 @dataclass(frozen=True)
 class Orders:
-    """The first that a parent says to a worker: all that it needs, no secret among it."""
+    """The first that a parent says to a worker: all that it needs, no secret among it.
+
+    ``place`` is that of the store that the other workers serve already; None for the first.
+    """
 
     store: Path
     settings: ServerSettings
@@ -46,6 +53,7 @@ class Orders:
     workers: int
     listening: int
     memory: int
+    place: Place | None
 
 
 class Crew:

@@ -159,7 +159,7 @@ class Shared:
         return sum(counts[place] for number, counts in enumerate(self._counts) if number != self.number)
 
     def turn(self, name: str) -> Turn:
-        """What one worker at a time may do."""
+        """The turn of this name."""
         return Turn(self.descriptor, int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little"))
 
 
