@@ -316,10 +316,10 @@ class Store:
             raise UsageError(
                 f"{file[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
             )
-        found = hub.resolve(locator)
-        if found.size is not None:
-            self._sizes[found.hash] = found.size
-        return found.hash
+        named = hub.under(self._calls.child()).resolve(locator)
+        if named.size is not None:
+            self._sizes[named.hash] = named.size
+        return named.hash
 
     def files(self) -> Iterator[FileRecord]:
         """Every stored file, in no particular order. Only of a directory: UsageError for anything else."""
@@ -358,8 +358,6 @@ class Store:
         self._calls.cancel()
         with suppress(InterruptedCallError):  # it is closed
             self._calls = self._open.child()
-        if self._opened.hub is not None:
-            self._opened.hub.interrupt()
 
     def close(self) -> None:
         """Let go of the store; calls under way fail."""
