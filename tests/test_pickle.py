@@ -100,7 +100,7 @@ class TestStores:
         given: dict[str, Any] = {"limits": limits, "cache": tmp_path / "cache", "allow_http": True, "on_event": told}
         with xetstore.open(server.url, **given) as store:
             twice = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(store))))
-        options = twice._way.options
+        options = twice._reopening.options
         assert (options.limits, options.cache, options.allow_http) == (limits, tmp_path / "cache", True)
         assert options.on_event is told
         with twice:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from xetstore.cache_folder import cache_folder, chunks_folder, known_file
 from xetstore.errors import NotPicklableError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.places import cache_folder, chunks_folder, known_file
 
 if TYPE_CHECKING:
     from xetstore.interfaces import Cas
@@ -63,8 +63,8 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """The place and the options by which a store is opened, for another process that opens it too.
+class Reopening:
+    """The place and the options by which another process opens the same store.
 
     ``location`` and the folder of the cache are absolute, and there is no secret in it. A directory has to be there: it
     was, when it was opened first.
@@ -76,7 +76,7 @@ class Way:
     """True if a token was given, beside those of the environment. It does not travel."""
 
     @classmethod
-    def of(cls, opened: Opened, options: OpenOptions) -> Way:
+    def of(cls, opened: Opened, options: OpenOptions) -> Reopening:
         """That of a store that was opened with these options."""
         location = os.path.abspath(opened.location) if opened.is_local else opened.location  # noqa: PTH100
         cache = options.cache.absolute() if isinstance(options.cache, Path) else options.cache

@@ -15,7 +15,7 @@ from xetstore.errors import InterruptedCallError, NotPicklableError, UsageError,
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Way, open_cas
+from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Reopening, open_cas
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
@@ -100,7 +100,7 @@ class Store:
         self._open = Cancellation()
         self._calls = self._open.child()
         self._is_one_call = False
-        self._way: Way | None = None
+        self._reopening: Reopening | None = None
         forks.renew(self, Store._begin_anew)
 
     def _begin_anew(self) -> None:
@@ -109,27 +109,27 @@ class Store:
             self._open = Cancellation()
             self._calls = self._open.child()
 
-    def __reduce__(self) -> tuple[Callable[[Way], Store], tuple[Way]]:
-        if self._way is None:
+    def __reduce__(self) -> tuple[Callable[[Reopening], Store], tuple[Reopening]]:
+        if self._reopening is None:
             raise NotPicklableError(
                 f"{self!r} is made of an object of this process, which does not travel to another one",
                 hint="make it with xetstore.open, or open the store in the worker",
             )
-        self._way.check()
-        return _arrived, (self._way,)
+        self._reopening.check()
+        return _arrived, (self._reopening,)
 
     if not TYPE_CHECKING:  # where types are checked, an attribute that is not there stays an error
 
         def __getattr__(self, name: str) -> object:
             """Open a store that came from another process, when it is first used."""
-            way = self.__dict__.get("_way")
-            if way is not None and not name.startswith("__"):
+            reopening = self.__dict__.get("_reopening")
+            if reopening is not None and not name.startswith("__"):
                 with _ARRIVING:
                     if "_opened" not in self.__dict__:
-                        options = way.options
-                        opened = open_cas(way.location, options)
+                        options = reopening.options
+                        opened = open_cas(reopening.location, options)
                         store = Store(opened, limits=options.limits, on_event=options.on_event)
-                        self.__dict__.update({**store.__dict__, "_way": way})
+                        self.__dict__.update({**store.__dict__, "_reopening": reopening})
                 if name in self.__dict__:
                     return self.__dict__[name]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -316,10 +316,10 @@ class Store:
             raise UsageError(
                 f"{file[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
             )
-        found = hub.resolve(locator)
-        if found.size is not None:
-            self._sizes[found.hash] = found.size
-        return found.hash
+        named = hub.under(self._calls.child()).resolve(locator)
+        if named.size is not None:
+            self._sizes[named.hash] = named.size
+        return named.hash
 
     def files(self) -> Iterator[FileRecord]:
         """Every stored file, in no particular order. Only of a directory: UsageError for anything else."""
@@ -347,7 +347,7 @@ class Store:
         view._open = view._calls = self._calls.child()
         view._is_one_call = True
         view._sizes = self._sizes
-        view._way = self._way
+        view._reopening = self._reopening
         return view
 
     def interrupt(self) -> None:
@@ -358,8 +358,6 @@ class Store:
         self._calls.cancel()
         with suppress(InterruptedCallError):  # it is closed
             self._calls = self._open.child()
-        if self._opened.hub is not None:
-            self._opened.hub.interrupt()
 
     def close(self) -> None:
         """Let go of the store; calls under way fail."""
@@ -430,9 +428,9 @@ _ARRIVING: Final = forks.rlock()
 """Held while a store that came from another process is opened."""
 
 
-def _arrived(way: Way) -> Store:
+def _arrived(reopening: Reopening) -> Store:
     store = object.__new__(Store)
-    store._way, store.location = way, way.location
+    store._reopening, store.location = reopening, reopening.location
     forks.renew(store, Store._begin_anew)
     return store
 
@@ -475,7 +473,7 @@ def open_store(
     )
     opened = open_cas(where, options)
     store = Store(opened, limits=limits, on_event=on_event)
-    store._way = Way.of(opened, options)
+    store._reopening = Reopening.of(opened, options)
     return store
 
 

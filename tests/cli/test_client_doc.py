@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 
 import xetstore
-from xetstore import events, places
+from xetstore import cache_folder, events
 from xetstore.cli.watcher import event_record
 from xetstore.errors import XetError
 from xetstore.events import Event
@@ -90,7 +90,13 @@ def test_answers_and_disks_are_bounded_as_it_is_said() -> None:
 
 
 def test_the_variables_are_those_that_count() -> None:
-    known = {places.CACHE_VARIABLE, ALLOW_HTTP_VARIABLE, tokens.TOKEN_VARIABLE, tokens.TOKEN_FILE_VARIABLE, "XET_STORE"}
+    known = {
+        cache_folder.CACHE_VARIABLE,
+        ALLOW_HTTP_VARIABLE,
+        tokens.TOKEN_VARIABLE,
+        tokens.TOKEN_FILE_VARIABLE,
+        "XET_STORE",
+    }
     assert set(re.findall(r"XET_[A-Z_]+", TEXT)) == known
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.hub_double import HubDouble, hub_double
 from tests.support.live import LiveServer, live_server
+from xetstore.cancellation import Cancellation
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
     ForbiddenError,
@@ -28,6 +28,7 @@ from xetstore.errors import (
 )
 from xetstore.events import Event, Retrying, TokenRenewed
 from xetstore.protocol.hashes import Hash
+from xetstore.remote.http import HttpCas
 from xetstore.remote.hub import Hub, TreeEntry
 from xetstore.remote.hub_answers import entries_of, link, same_origin, size_of, token_of
 from xetstore.remote.hub_settings import hub_endpoint, hub_token
@@ -169,7 +170,7 @@ def test_a_renamed_repository_is_found_under_its_old_name(
 
 def test_redirects_have_an_end(double: HubDouble, hub: Hub) -> None:
     double.renamed["models/a/a"] = "models/a/a"
-    with pytest.raises(UsageError, match="without an end"):
+    with pytest.raises(UsageError, match="redirects more than 5 times"):
         hub.resolve(at("hf://a/a/x"))
 
 
@@ -323,14 +324,29 @@ def test_a_call_that_waits_can_be_interrupted(double: HubDouble, file: Hash) -> 
     with Transport(patience=Patience(base_delay=1000, max_delay=1000)) as transport, ThreadPoolExecutor(1) as threads:
         hub = Hub(endpoint=double.url, transport=transport, emit=lambda event: waits.set())
         double.failures = [503]
-        asking = threads.submit(hub.resolve, locator)
+        call = Cancellation()
+        asking = threads.submit(hub.under(call).resolve, locator)
         assert waits.wait(60)
-        # The wait itself begins a moment after it is told of.
-        while not asking.done():
-            hub.interrupt()
-            time.sleep(0.005)
+        call.cancel()
         assert isinstance(asking.exception(), InterruptedCallError)
         assert hub.resolve(locator).hash == file
+        hub.close()
+
+
+def test_a_call_that_waits_for_a_token_is_interrupted_alone(double: HubDouble, file: Hash) -> None:
+    locator = at(double.add("models", "ns/name", "main", "x", file, len(DATA)))
+    waits = threading.Event()
+    with Transport(patience=Patience(base_delay=1000, max_delay=1000)) as transport, ThreadPoolExecutor(1) as threads:
+        hub = Hub(endpoint=double.url, transport=transport, emit=lambda event: waits.set())
+        cas = HttpCas(double.server.url, tokens=hub.tokens(locator), transport=transport)
+        double.failures = [503]
+        call = Cancellation()
+        asking = threads.submit(cas.under(call).stat, file)
+        assert waits.wait(60)
+        call.cancel()
+        assert isinstance(asking.exception(60), InterruptedCallError)
+        assert cas.under(Cancellation()).stat(file).size == len(DATA)
+        cas.close()
         hub.close()
 
 

@@ -234,9 +234,10 @@ def parse_range(text: str) -> tuple[int, int | None]:
     match = _RANGE.fullmatch(text)
     if match is None:
         raise UsageError(f"{text[:80]!r} is not a range", hint="a range is START:END in bytes, or START:, or :END")
+    from xetstore.transfer.download.file_range import check_range
+
     start, end = int(match[1] or 0), int(match[2]) if match[2] else None
-    if end is not None and end < start:
-        raise UsageError(f"the range {text} ends before it starts", hint="a range is START:END, END exclusive")
+    check_range(start, end)
     return start, end
 
 

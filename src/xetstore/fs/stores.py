@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, IntegrityError, NotFoundError, TimedOutError, UsageError, XetError
 from xetstore.events import ignore
 from xetstore.limits import NO_LIMITS, Limits
@@ -80,6 +81,12 @@ class Stores:
         self._options = options
         self._guard = forks.lock()
         self._by_name: dict[str, Any] = {}
+        self._begin()
+        forks.renew(self, Stores._begin)
+
+    def _begin(self) -> None:
+        """Have no call to the Hub under way. In a child those of its parent have ended."""
+        self._calls = Cancellation()
 
     def named(self) -> Store:
         """The store of the paths that begin with a hash."""
@@ -98,16 +105,20 @@ class Stores:
         return self._opened(where, lambda: self._open(where, self._hub_token()))
 
     def hub(self) -> Hub:
-        """The Hub that names the files."""
-        return self._opened(
+        """The Hub that names the files, for calls that :meth:`interrupt` ends."""
+        hub = self._opened(
             HUB_SCHEME,
             lambda: open_hub(token=self._hub_token(), allow_http=self._options.allow_http, emit=ignore),
         )
+        return hub.under(self._calls)
 
     def interrupt(self) -> None:
         """Let reads under way fail soon."""
-        for opened in list(self._by_name.values()):
-            opened.interrupt()
+        calls, self._calls = self._calls, Cancellation()
+        calls.cancel()
+        for name, opened in list(self._by_name.items()):
+            if name != HUB_SCHEME:
+                opened.interrupt()
 
     def close(self) -> None:
         """Close what this process has opened; it is opened again if it is needed."""

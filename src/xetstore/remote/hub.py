@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -23,8 +24,9 @@ from xetstore.remote.hub_answers import (
 )
 from xetstore.remote.hub_settings import checked_endpoint, hub_endpoint, hub_token
 from xetstore.remote.locators import HubLocator
+from xetstore.remote.redirects import STATUSES, Redirects, follow
 from xetstore.remote.retry import retrying
-from xetstore.remote.tokens import RouteTokens, Secret, Token
+from xetstore.remote.tokens import RenewedTokens, Secret, Token
 from xetstore.remote.transport import Transport
 
 if TYPE_CHECKING:
@@ -34,13 +36,24 @@ __all__ = ["Hub", "HubFile", "TreeEntry"]
 
 T = TypeVar("T")
 
-_MAX_REDIRECTS: Final = 5
 MAX_PAGE_BYTES: Final = 16 << 20
 MAX_TOKEN_BYTES: Final = 1 << 20
 MAX_PAGES: Final = 10_000
 MAX_EMPTY_PAGES: Final = 10
 MAX_LINK_CHARS: Final = 8192
-_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+
+
+def _within_the_hub(answer: Answer, url: str) -> str | None:
+    """The target of a redirect that stays at the Hub, unless the answer itself names the file."""
+    location = answer.headers.get("location")
+    if answer.status not in STATUSES or not location or hash_of(answer.headers) is not None:
+        return None
+    return same_origin(location, url)
+
+
+_WITHIN_THE_HUB: Final = Redirects(
+    5, _within_the_hub, UsageError, "check HF_ENDPOINT, and whether something before the Hub answers for it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +126,25 @@ class Hub:
         root = locator.at("")
         with self._guard:
             if root not in self._tokens:
-                self._tokens[root] = RouteTokens(lambda scope: self._token(root, scope), emit=self._emit)
+                self._tokens[root] = RouteTokens(self, root, emit=self._emit)
             return self._tokens[root]
+
+    def new_token(self, root: HubLocator, scope: str) -> Token:
+        """Ask the token route of a repository for a token of this scope."""
+        with self._guard:
+            learnt = self._read_routes.get(root) if scope == "read" else None
+        body, headers = self._get(
+            learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token", MAX_TOKEN_BYTES
+        )
+        try:
+            return token_of(headers, body)
+        except FormatError as error:
+            error.hint = "a login page or the like may be in between: try again, then check HF_ENDPOINT"
+            raise
 
     def cas_url(self, locator: HubLocator) -> str:
         """The URL of the store in which a repository's files lie; it comes with a read token."""
-        token = self.tokens(locator).token(write=False)
+        token = self.tokens(locator).under(self._cancellation).token(write=False)
         if token is None or token.cas_url is None:
             raise FormatError("hub.cas_url", 0, f"the Hub names no CAS URL for {locator.root_name}")
         return token.cas_url
@@ -128,26 +154,27 @@ class Hub:
 
         Raises NotFoundError where there is no such folder or file.
         """
-        found = False
+        is_there = False
         for route in self._tree_routes(locator):
             for entry in self._listed(f"{self.endpoint}{route}?recursive={str(recursive).lower()}", locator):
                 if not locator.path or entry.path == locator.path or entry.path.startswith(f"{locator.path}/"):
-                    found = True
+                    is_there = True
                     yield entry
-            if found:
+            if is_there:
                 return
         if locator.path:
             raise NotFoundError(f"the repository {locator.root_name} has no {locator.path!r}")
 
-    def interrupt(self) -> None:
-        """Let the calls that other threads have under way fail soon, with InterruptedCallError. Later ones do not."""
-        under_way = self._cancellation
-        self._begin()
-        under_way.cancel()
+    def under(self, cancellation: Cancellation) -> Hub:
+        """The same Hub, connections and tokens, for calls that end with ``cancellation``."""
+        hub = copy(self)
+        hub._cancellation = cancellation
+        return hub
 
     def close(self) -> None:
-        """End what is under way, and let go of the connections unless they were given."""
-        self.interrupt()
+        """End the calls under way, and let go of the connections unless they were given."""
+        self._cancellation.cancel()
+        self._begin()
         if self._own_transport:
             self._transport.close()
 
@@ -174,22 +201,10 @@ class Hub:
             if url is not None and (len(asked) >= MAX_PAGES or empty >= MAX_EMPTY_PAGES or len(url) > MAX_LINK_CHARS):
                 raise FormatError("hub.tree", 0, "the Hub's listing goes on and on")
 
-    def _token(self, root: HubLocator, scope: str) -> Token:
-        with self._guard:
-            learnt = self._read_routes.get(root) if scope == "read" else None
-        body, headers = self._get(
-            learnt or self.endpoint + root.token_route(scope), root, f"give a {scope} token", MAX_TOKEN_BYTES
-        )
-        try:
-            return token_of(headers, body)
-        except FormatError as error:
-            error.hint = "a login page or the like may be in between: try again, then check HF_ENDPOINT"
-            raise
-
     def _learn_route(self, locator: HubLocator, headers: Mapping[str, str]) -> None:
         """Keep the token route that came with a file: a token is bound to a commit (auth), and a branch moves on."""
-        told = link(headers, "xet-auth") or headers.get("x-xet-refresh-route")
-        url = same_origin(told, self.endpoint) if told else None
+        route = link(headers, "xet-auth") or headers.get("x-xet-refresh-route")
+        url = same_origin(route, self.endpoint) if route else None
         if url is None:
             return
         root = locator.at("")
@@ -214,24 +229,33 @@ class Hub:
             secrets = (self._secret.reveal(),)
             headers["Authorization"] = f"Bearer {self._secret.reveal()}"
 
-        def once() -> tuple[str, None] | tuple[None, T]:
-            with self._transport.request(method, url, headers=headers, cancellation=cancellation) as answer:
-                redirects = answer.status in _REDIRECTS
-                if redirects and hash_of(answer.headers) is None:
-                    target = same_origin(answer.headers.get("location") or "", url)
-                    if target is not None:
-                        return target, None
-                if answer.status == 200 or (redirects and method == "HEAD"):
-                    return None, answered(answer)
+        def ask(url: str) -> Answer:
+            return self._transport.request(method, url, headers=headers, cancellation=cancellation)
+
+        def once() -> T:
+            with follow(url, ask, _WITHIN_THE_HUB) as answer:
+                if answer.status == 200 or (answer.status in STATUSES and method == "HEAD"):
+                    return answered(answer)
                 raise error_of(answer, locator, what, secrets)
 
         name = f"{method} {url.removeprefix(self.endpoint).partition('?')[0]}"
-        for _ in range(_MAX_REDIRECTS + 1):
-            found = retrying(name, once, patience=self._transport.patience, cancellation=cancellation, emit=self._emit)
-            if found[0] is None:
-                return found[1]
-            url = found[0]
-        raise UsageError(
-            f"the Hub redirects without an end when it is to {what} for {locator}",
-            hint="check HF_ENDPOINT, and whether something before the Hub answers for it",
-        )
+        return retrying(name, once, patience=self._transport.patience, cancellation=cancellation, emit=self._emit)
+
+
+class RouteTokens(RenewedTokens):
+    """Tokens for one repository and revision from a Hub's token routes."""
+
+    def __init__(self, hub: Hub, root: HubLocator, *, emit: Emit = ignore) -> None:
+        super().__init__(emit=emit)
+        self._hub = hub
+        self._root = root
+
+    def under(self, cancellation: Cancellation) -> RouteTokens:
+        """The same tokens, held together, for calls that end with ``cancellation``: so does asking for one."""
+        tokens = copy(self)
+        tokens._hub = self._hub.under(cancellation)
+        return tokens
+
+    def obtain(self, scope: str) -> Token:
+        """Ask the route."""
+        return self._hub.new_token(self._root, scope)

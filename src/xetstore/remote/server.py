@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -23,6 +23,7 @@ from xetstore.remote.exchange import Wait
 from xetstore.remote.network import origin_of
 from xetstore.remote.pace import Pace
 from xetstore.remote.problems import problem_of
+from xetstore.remote.redirects import SAME_METHOD, STATUSES, Redirects, follow
 from xetstore.remote.retry import retrying
 from xetstore.remote.transport import Answer, Transport
 
@@ -37,10 +38,21 @@ QUERY_FAILURES: Final = 3
 QUERY_PAUSE_SECONDS: Final = 60.0
 MAX_REDIRECTS: Final = 10
 _ANNOUNCED: Final = re.compile(r"modulus=([0-9]{1,9}), most=([0-9]{1,9})")
-_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 _BINDS: Final = "answers say what they answer"
-_SAME_METHOD: Final = frozenset((307, 308))
-"""Those by which a body is sent again (RFC 9110, 15.4.8 and 15.4.9)."""
+
+
+def _redirects(statuses: Set[int]) -> Redirects:
+    """The rule of a server: redirects of these statuses lead anywhere."""
+
+    def target(answer: Answer, url: str) -> str | None:
+        location = answer.headers.get("location")
+        return urljoin(url, location).partition("#")[0] if location and answer.status in statuses else None
+
+    return Redirects(MAX_REDIRECTS, target, UnavailableError, "try again later")
+
+
+_READS: Final = _redirects(STATUSES)
+_WRITES: Final = _redirects(SAME_METHOD)
 
 
 class Credentials:
@@ -151,6 +163,7 @@ class Server:
         """The same server, whose calls end with another cancellation."""
         server = copy(self)
         server.cancellation = cancellation
+        server.tokens = None if self.tokens is None else self.tokens.under(cancellation)
         return server
 
     def credentials(self, *, write: bool) -> Credentials:
@@ -208,34 +221,22 @@ class Server:
         takes_token: Callable[[str], bool],
     ) -> Answer:
         """The answer of wherever redirects lead to. A URL gets the token if ``takes_token`` says so."""
-        redirects = 0
-        while redirects <= MAX_REDIRECTS:
+
+        def ask(url: str) -> Answer:
             has_token = takes_token(url)
-            answer = self.send_to(
-                method,
-                url,
-                headers={**headers, **(credentials.headers() if has_token else {})},
-                body=body,
-                timeout=timeout,
-                wait=wait,
-            )
-            try:
-                if has_token and answer.status in (401, 403) and credentials.renew(answer.status):
+            while True:
+                token = credentials.headers() if has_token else {}
+                answer = self.send_to(method, url, headers={**headers, **token}, body=body, timeout=timeout, wait=wait)
+                try:
+                    is_final = not (has_token and answer.status in (401, 403) and credentials.renew(answer.status))
+                except BaseException:
                     answer.close()
-                    continue
-                target = answer.headers.get("location")
-                follows = _REDIRECTS if method in ("GET", "HEAD") else _SAME_METHOD
-                if answer.status not in follows or not target:
+                    raise
+                if is_final:
                     return answer
-                url = urljoin(url, target).partition("#")[0]
-            except BaseException:
                 answer.close()
-                raise
-            answer.close()
-            redirects += 1
-        raise UnavailableError(
-            f"{origin_of(url).address} redirects more than {MAX_REDIRECTS} times", hint="try again later"
-        )
+
+        return follow(url, ask, _READS if method in ("GET", "HEAD") else _WRITES)
 
     def send_to(
         self,

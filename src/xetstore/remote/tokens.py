@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeAlias
+from typing import Final, NoReturn, Protocol, Self, TypeAlias
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import InterruptedCallError, UnauthenticatedError, UsageError, XetError, kind_of
 from xetstore.events import Emit, TokenRenewed, ignore
 from xetstore.platform import forks
@@ -97,6 +98,9 @@ class TokenSource(Protocol):
     def renew(self, refused: Token | None, *, write: bool) -> Token | None:
         """Another one than ``refused``, which the server did not accept, or None if there is none."""
 
+    def under(self, cancellation: Cancellation) -> TokenSource:
+        """The same tokens, for calls that end with ``cancellation``: so does obtaining one, if it can."""
+
 
 class FixedToken:
     """One token for everything, as long as it lasts."""
@@ -117,6 +121,10 @@ class FixedToken:
         """There is no other."""
         return None
 
+    def under(self, cancellation: Cancellation) -> FixedToken:  # noqa: ARG002
+        """The same."""
+        return self
+
 
 class FileToken:
     """The token in a file, which another program may replace: it is read again when the server refuses it."""
@@ -135,6 +143,10 @@ class FileToken:
         """Read the file again: the token that it holds now, if it is another one."""
         self._held = self._read()
         return self._held if self._held != refused else None
+
+    def under(self, cancellation: Cancellation) -> FileToken:  # noqa: ARG002
+        """The same."""
+        return self
 
     def _read(self) -> Token:
         try:
@@ -178,6 +190,10 @@ class RenewedTokens(ABC):
                     self._held.pop(scope, None)
         token = self._good(write) or self._obtained("write" if write else "read", write)
         return None if refused is not None and token.secret == refused.secret else token
+
+    def under(self, cancellation: Cancellation) -> Self:  # noqa: ARG002
+        """The same: what obtains a token is not ended."""
+        return self
 
     def forget(self) -> None:
         """Use no token that is held any more."""
@@ -256,20 +272,6 @@ class CallbackTokens(RenewedTokens):
                 "the token callback did not return a token and its expiry",
                 hint='return ("the token", unix seconds), or ("the token", None)',
             ) from None
-
-
-class RouteTokens(RenewedTokens):
-    """Tokens for one repository and revision from a Hub's token routes; ``ask`` makes the call for a scope."""
-
-    def __init__(
-        self, ask: Callable[[str], Token], *, clock: Callable[[], float] = time.time, emit: Emit = ignore
-    ) -> None:
-        super().__init__(clock=clock, emit=emit)
-        self._ask = ask
-
-    def obtain(self, scope: str) -> Token:
-        """Ask the route."""
-        return self._ask(scope)
 
 
 def token_from_environment(environment: Mapping[str, str] = os.environ) -> TokenSource | None:

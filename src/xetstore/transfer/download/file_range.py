@@ -8,6 +8,12 @@ from xetstore.errors import UsageError
 from xetstore.protocol.hashes import Hash
 
 
+def check_range(start: int, end: int | None) -> None:
+    """Raise UsageError for a negative or reversed range."""
+    if start < 0 or (end is not None and end < start):
+        raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
+
+
 @dataclass(frozen=True, slots=True)
 class FileRange:
     """Bytes ``[start, end)`` of a file; to its end for None, and what is behind it is left out.
@@ -22,10 +28,7 @@ class FileRange:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.start < 0 or (self.end is not None and self.end < self.start):
-            raise UsageError(
-                f"{self.start}:{self.end} is not a byte range", hint="give START:END with 0 <= START <= END"
-            )
+        check_range(self.start, self.end)
 
     @property
     def is_whole(self) -> bool:
