@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,13 +49,17 @@ def copy_store(
 
     with ExitStack() as closing, output.progress("copy") as progress:
         stores = closing.enter_context(_open(places[0])), closing.enter_context(_open_target(places[1], dry_run))
+        of_both = None
+        if secrets and not dry_run:
+            source_secrets = closing.enter_context(_secrets(places[0], create=False))
+            of_both = source_secrets, closing.enter_context(_secrets(places[1], create=True))
         try:
             report = copy_store(
                 *stores,
                 since_last=since_last,
                 dry_run=dry_run,
                 jobs=jobs or DEFAULT_JOBS,
-                secrets=(_secrets(places[0]), _secrets(places[1], create=True)) if secrets and not dry_run else None,
+                secrets=of_both,
                 progress=progress,
             )
         except (KeyboardInterrupt, InterruptedCallError):
@@ -127,8 +132,9 @@ def _open_target(place: Path, dry_run: bool) -> EmbeddedCas:
     return EmbeddedCas.in_memory()
 
 
-def _secrets(place: Path, *, create: bool = False) -> Secrets:
+@contextmanager
+def _secrets(place: Path, *, create: bool) -> Iterator[Secrets]:
     from xetstore.access.secrets import FileSecrets
     from xetstore.blobs.keys import ACCESS_FOLDER
 
-    return FileSecrets.open(place / ACCESS_FOLDER, create=create)
+    yield FileSecrets.open(place / ACCESS_FOLDER, create=create)
