@@ -10,6 +10,8 @@ import pytest
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.index import Index
+from xetstore.database.postgres import PostgresDatabase
 from xetstore.testing import BlobStoreContract, CasContract
 
 
@@ -37,5 +39,13 @@ class TestStoreInMemory(CasContract):
     @pytest.fixture
     def cas(self) -> Iterator[EmbeddedCas]:
         with EmbeddedCas.in_memory() as cas:
+            yield cas
+            verify_invariants(cas)
+
+
+class TestStoreInMemoryAndPostgres(CasContract):
+    @pytest.fixture
+    def cas(self, postgres_url: str) -> Iterator[EmbeddedCas]:
+        with EmbeddedCas(MemoryBlobStore(), Index(PostgresDatabase(postgres_url))) as cas:
             yield cas
             verify_invariants(cas)
