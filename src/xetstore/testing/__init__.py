@@ -14,7 +14,7 @@ Needs pytest. Subclass a contract, name the class ``Test...``, and give it its f
 from xetstore.testing.blobs import BlobStoreContract
 from xetstore.testing.cas import CasContract
 from xetstore.testing.clock import FakeClock
-from xetstore.testing.faults import FaultPlan, FaultyBlobStore
+from xetstore.testing.faults import FaultPlan, FaultyBlobStore, FaultyDatabase
 from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back, upload
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "FakeClock",
     "FaultPlan",
     "FaultyBlobStore",
+    "FaultyDatabase",
     "Sample",
     "make_sample",
     "random_bytes",
