@@ -12,6 +12,7 @@ from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import Index, Writer
+from xetstore.database.postgres import PostgresDatabase
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.testing import BlobStoreContract, EmbeddedCasContract
 
@@ -64,5 +65,13 @@ class TestStoreWhoseChangesAreMadeTwice(EmbeddedCasContract):
     @pytest.fixture
     def cas(self) -> Iterator[EmbeddedCas]:
         with EmbeddedCas(MemoryBlobStore(), ConflictingIndex(SqliteDatabase.in_memory())) as cas:
+            yield cas
+            verify_invariants(cas)
+
+
+class TestStoreInMemoryAndPostgres(EmbeddedCasContract):
+    @pytest.fixture
+    def cas(self, postgres_url: str) -> Iterator[EmbeddedCas]:
+        with EmbeddedCas(MemoryBlobStore(), Index(PostgresDatabase(postgres_url))) as cas:
             yield cas
             verify_invariants(cas)

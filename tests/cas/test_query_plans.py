@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
+from tests.support.engines import open_on_postgres
+from tests.support.postgres import PostgresServer
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
+from xetstore.errors import XetError
 from xetstore.testing import upload
 
 # A table, or a part of one that has no end but that of the table: all xorbs behind one.
@@ -74,3 +79,103 @@ def test_a_walk_is_seen(cas: EmbeddedCas) -> None:
         cas.totals()
         list(cas.files())
     assert walks(cas, seen)
+
+
+# PostgreSQL
+
+FILL = """
+INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, offered_at)
+    SELECT sha256(CAST('x' || i AS BYTEA)), 1000, 1000, 10, 1, 1 FROM generate_series(1, 30000) AS i;
+INSERT INTO file (hash, size, term_count, xorb_count, created_at)
+    SELECT sha256(CAST('f' || i AS BYTEA)), 1000, 2, 2, 1 FROM generate_series(1, 30000) AS i;
+INSERT INTO file_segment (file_id, first_byte, terms) SELECT i, 0, '' FROM generate_series(1, 30000) AS i;
+INSERT INTO edge (file_id, first_byte, xorb_id)
+    SELECT i, 500 * half, 1 + (i + half) % 30000 FROM generate_series(1, 30000) AS i, generate_series(0, 1) AS half;
+INSERT INTO dedup (chunk_key, xorb_id) SELECT i * 7919, i FROM generate_series(1, 30000) AS i;
+INSERT INTO file_grant (namespace, file_id, created_at)
+    SELECT (ARRAY['ours', 'secret', 'theirs'])[1 + i % 3], i, 1 FROM generate_series(1, 30000) AS i;
+INSERT INTO xorb_holder (namespace, xorb_id)
+    SELECT (ARRAY['ours', 'secret', 'theirs'])[1 + i % 3], i FROM generate_series(1, 30000) AS i;
+INSERT INTO shard (hash, size, created_at, is_linked)
+    SELECT sha256(CAST('s' || i AS BYTEA)), 1000, 1, 1 FROM generate_series(1, 30000) AS i;
+INSERT INTO shard_file (shard_id, file_id) SELECT i, i FROM generate_series(1, 30000) AS i;
+INSERT INTO shard_xorb (shard_id, xorb_id) SELECT i, i FROM generate_series(1, 30000) AS i;
+ANALYZE;
+"""
+MOST_ROWS = 3_000
+"""The rows that one step of a plan may look at, of tables of 30,000."""
+EXPLAINED = "options=-c%20" + "%20-c%20".join(
+    (
+        *("session_preload_libraries%3Dauto_explain", "auto_explain.log_min_duration%3D0"),
+        *("auto_explain.log_analyze%3Don", "auto_explain.log_format%3Djson", "auto_explain.log_nested_statements%3Don"),
+    )
+)
+
+
+def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A step of a plan and all below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from steps(below)
+
+
+def plans(log: str) -> list[dict[str, Any]]:
+    """The plans that a server has logged."""
+    texts = re.findall(r" ms  plan:\n((?:\t.*\n)+)", log)
+    return [json.loads(text) for text in texts]
+
+
+def rows_of(step: dict[str, Any]) -> int:
+    """The rows of a table or an index that a step has looked at."""
+    rows = sum(step.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"))
+    return int(rows * step["Actual Loops"]) if "Scan" in step["Node Type"] else 0
+
+
+def long_walks(log: str) -> dict[str, list[dict[str, Any]]]:
+    """Each statement with the steps of it that look at many rows."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for plan in plans(log):
+        if many := [step for step in steps(plan["Plan"]) if rows_of(step) > MOST_ROWS]:
+            found[plan["Query Text"]] = many
+    return found
+
+
+@pytest.fixture
+def filled(root: Path, postgres: PostgresServer, postgres_url: str) -> Iterator[EmbeddedCas]:
+    """A store with an index of 30,000 xorbs and files, whose server logs the plan of every statement."""
+    open_on_postgres(root, postgres_url).close()
+    postgres.query(FILL, url=postgres_url)
+    try:
+        cas = open_on_postgres(root, f"{postgres_url}?{EXPLAINED}")
+    except XetError:
+        pytest.skip("this PostgreSQL has no auto_explain: apt-get install postgresql-contrib")
+    with cas:
+        yield cas
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_no_statement_on_postgres_looks_at_many_rows(
+    postgres: PostgresServer, filled: EmbeddedCas, tenant: str
+) -> None:
+    begin = len(postgres.log())
+    view = filled.in_namespace("ours", **TENANTS[tenant])
+    samples = one_chunk_samples(6)
+    # A statement gets a plan for all values after some calls: that one counts, too.
+    for _ in range(8):
+        upload(view, samples[0])
+        put_file_of(view, samples[:4])
+        assert view.find_chunks(first_chunk(samples[0])) is not None
+        assert view.find_chunks(*map(first_chunk, samples)) is not None
+        assert view.find_recent(1000) is not None
+        assert view.reconstruct(samples[0].file.hash).terms
+        assert view.reconstruct_many([samples[0].file.hash])
+        assert view.may_read(samples[0].xorb.hash, [(0, 10)])
+        assert view.stat(samples[0].file.hash)
+        assert next(view.files())
+        view.suspect(samples[0].xorb.hash)
+    log = postgres.log()[begin:]
+    assert len({plan["Query Text"] for plan in plans(log)}) > 30
+    assert long_walks(log) == {}
+    begin = len(postgres.log())
+    filled.totals()
+    assert long_walks(postgres.log()[begin:]), "a walk is seen"

@@ -37,7 +37,11 @@ def opening(engine: str, folder: Path, request: pytest.FixtureRequest) -> Openin
     """Open one database, empty at first, once more with each call, as another process does."""
     if engine == SQLITE:
         return lambda: SqliteDatabase(folder / "some.sqlite3")
-    url: str = request.getfixturevalue("postgres_url")
+    return opening_of(request.getfixturevalue("postgres_url"))
+
+
+def opening_of(url: str) -> Opening:
+    """Open the database at a URL once more with each call."""
     return lambda: PostgresDatabase(url)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -31,6 +32,9 @@ except ImportError as error:
         "an index in PostgreSQL needs the driver psycopg, which is not installed",
         hint="pip install 'xetstore[postgres]'",
     ) from error
+
+# The driver tells of each broken connection by a line of its own; here it is an error, which tells more.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 

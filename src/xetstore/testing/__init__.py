@@ -15,7 +15,7 @@ from xetstore.testing.blobs import BlobStoreContract
 from xetstore.testing.cas import CasContract
 from xetstore.testing.clock import FakeClock
 from xetstore.testing.embedded import EmbeddedCasContract
-from xetstore.testing.faults import FaultPlan, FaultyBlobStore
+from xetstore.testing.faults import FaultPlan, FaultyBlobStore, FaultyDatabase
 from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back, upload
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "FakeClock",
     "FaultPlan",
     "FaultyBlobStore",
+    "FaultyDatabase",
     "Sample",
     "make_sample",
     "random_bytes",

@@ -15,6 +15,9 @@ from unittest import mock
 from xetstore.blobs import local
 from xetstore.blobs.ranges import one_by_one
 from xetstore.database import sqlite_file
+from xetstore.database.connection import Connection
+from xetstore.database.database import Database
+from xetstore.errors import XetError
 from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
 from xetstore.platform import files
 
@@ -166,6 +169,64 @@ class FaultyBlobStore:
             self._plan.step(f"{verb} {key}")
         except OSError as error:
             raise files.storage_error(error, f"object {key}: {verb} failed") from error
+
+
+class FaultyDatabase:
+    """A Database that asks the plan before each statement, by its first word, and before each "COMMIT".
+
+    The one that is due fails as where a disk is full; with ``instead``, that is done, and the statement goes its way.
+    """
+
+    def __init__(self, inner: Database, plan: FaultPlan, *, instead: Callable[[], object] | None = None) -> None:
+        self._inner = inner
+        self._plan = plan
+        self._instead = instead
+        self.finds_nothing = inner.finds_nothing
+        self.require_in_place = inner.require_in_place
+        self.damage = inner.damage
+        self.clock = inner.clock
+        self.close = inner.close
+
+    @property
+    def read_only_because(self) -> XetError | None:
+        """As the database inside."""
+        return self._inner.read_only_because
+
+    @contextlib.contextmanager
+    def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Connection]:
+        """As the database inside, if the plan allows each step."""
+        with self._inner.transaction(patience_seconds=patience_seconds) as connection:
+            yield self._watched(connection)
+            self._ask("COMMIT")
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """As the database inside, if the plan allows each query."""
+        with self._inner.snapshot() as connection:
+            yield self._watched(connection)
+
+    def _watched(self, connection: Connection) -> Connection:
+        for name in ("rows", "row", "change", "change_many", "add_many"):
+            setattr(connection, name, self._asking(getattr(connection, name)))
+        return connection
+
+    def _asking(self, verb: Callable[..., Any]) -> Callable[..., Any]:
+        def asking(statement: str, *values: Any) -> Any:
+            self._ask(statement.split(maxsplit=1)[0].upper())
+            return verb(statement, *values)
+
+        return asking
+
+    def _ask(self, word: str) -> None:
+        if not self._plan.is_due(word):
+            return
+        if self._instead is not None:
+            self._instead()
+            return
+        try:
+            self._plan.fail()
+        except OSError as error:
+            raise files.storage_error(error, f"the index: {word} failed") from error
 
 
 class _WatchedOs:
