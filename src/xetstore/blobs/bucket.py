@@ -33,6 +33,8 @@ ANSWER_SECONDS: Final = 10
 RETRY_SECONDS: Final = 8
 """A request that failed is made again at most this long after the first time. So none takes more than 18 s."""
 MOST_RETRIES: Final = 4
+PROGRESS_BYTES: Final = 1 << 20
+"""A body that broke off after as many bytes is worth another request, however often."""
 MOST_REQUESTS: Final = 16
 """Requests at once of one call that needs many."""
 
@@ -107,15 +109,12 @@ class BucketBlobStore:
                 raise self._cut(key)
             return bytes(data)
 
-        return self._ask(f"object {key} could not be read", read)
+        return self._ask_for(key, read)
 
     def get_range(self, key: str, start: int, end: int) -> BucketStream | EmptyStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
-        found = self._get_range(key, start, end)
-        if found is None:
-            return EmptyStream()
-        stream = self._ask(f"object {key} could not be read", lambda: found.stream(min_chunk_size=1))
-        return BucketStream(self, stream, key, end - start)
+        body = self.open_body(key, start, end)
+        return EmptyStream() if body is None else BucketStream(self, body, key, start, end)
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
         """The bytes of several small ranges, in order, or what is wrong with an object; 16 requests at a time."""
@@ -128,7 +127,7 @@ class BucketBlobStore:
         """Key, size and time, or None."""
         check_key(key)
         try:
-            found = self._ask(f"object {key} could not be looked at", lambda: self._obstore.head(self._store, key))
+            found = self._ask_for(key, lambda: self._obstore.head(self._store, key))
         except NotFoundError:
             self._require_bucket(key)
             return None
@@ -162,18 +161,28 @@ class BucketBlobStore:
             return 0
         return sweep(bucket, prefix and f"{prefix}/", time.time() - older_than_seconds, self._place.certificates)
 
-    def ask(self, task: str, call: Callable[[], T]) -> T:
-        """Do what needs the store. Raises the error of ours that says which ``task`` could not be done."""
-        return self._ask(task, call)
+    def open_body(self, key: str, start: int, end: int) -> Iterator[memoryview] | None:
+        """The body of an answer for a range, in pieces as the network has them. None for no bytes."""
+        found = self._get_range(key, start, end)
+        return None if found is None else self._pieces(key, iter(found.stream(min_chunk_size=1)))
 
-    def _ask(self, task: str, call: Callable[[], T]) -> T:
+    def _pieces(self, key: str, stream: Iterator[Any]) -> Iterator[memoryview]:
+        while (piece := self._ask_for(key, lambda: next(stream, None))) is not None:
+            yield memoryview(piece)
+
+    def _ask_for(self, key: str, call: Callable[[], T]) -> T:
+        """Ask for an object, which may be missing."""
+        return self._ask(f"object {key} could not be read", call, of_object=True)
+
+    def _ask(self, task: str, call: Callable[[], T], *, of_object: bool = False) -> T:
+        """Do what needs the store. Raises the error of ours that says which ``task`` could not be done."""
         require_own_process()
         try:
             return call()
         except XetError:
             raise
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
-            raise translate(error, self._place.url, task) from error
+            raise translate(error, self._place.url, task, of_object=of_object) from error
 
     def _put(self, key: str, body: Any, part_bytes: int) -> None:
         """Put an object of one body, or, with ``part_bytes``, of parts that come one after the other."""
@@ -210,9 +219,8 @@ class BucketBlobStore:
                 raise NotFoundError(f"there is no object {key}")
             check_range(key, info.size, start, end)
             return None
-        found: obstore.GetResult = self._ask(
-            f"object {key} could not be read",
-            lambda: self._obstore.get(self._store, key, options={"range": (start, end)}),
+        found: obstore.GetResult = self._ask_for(
+            key, lambda: self._obstore.get(self._store, key, options={"range": (start, end)})
         )
         check_range(key, found.meta["size"], start, end)
         return found
@@ -221,7 +229,7 @@ class BucketBlobStore:
         key, start, end = request
         try:
             found = self._get_range(key, start, end)
-            data = b"" if found is None else self._ask(f"object {key} could not be read", lambda: bytes(found.bytes()))
+            data = b"" if found is None else self._ask_for(key, lambda: bytes(found.bytes()))
         except (NotFoundError, RangeError, DamagedError) as error:
             return error
         if len(data) != end - start:
@@ -243,7 +251,7 @@ class BucketBlobStore:
     def _require_bucket(self, key: str) -> None:
         """Raises UnavailableError if there is no bucket: the answer to HEAD says only that there is no object."""
         try:
-            self._ask(f"object {key} could not be looked at", lambda: self._obstore.get(self._store, key))
+            self._ask_for(key, lambda: self._obstore.get(self._store, key))
         except NotFoundError:
             return
 
@@ -287,40 +295,48 @@ class EmptyStream:
 
 
 class BucketStream(EmptyStream):
-    """A ByteStream over the body of an answer, which may come to its end only when all of it is there."""
+    """A ByteStream over the body of an answer, which comes to its end only when all of it is there.
 
-    def __init__(self, blobs: BucketBlobStore, stream: Iterator[Any], key: str, size: int) -> None:
-        self._blobs = blobs
-        self._stream: Iterator[Any] | None = stream
-        self._key = key
-        self._left = size
+    Where it breaks off, the rest is asked for once more, if 1 MiB came since the last time: objects never change.
+    """
+
+    def __init__(self, blobs: BucketBlobStore, body: Iterator[memoryview], key: str, start: int, end: int) -> None:
+        self._blobs, self._key = blobs, key
+        self._body: Iterator[memoryview] | None = body
+        self._position, self._end = start, end
+        self._asked_from = start
         self._piece = memoryview(b"")
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill ``buffer``, or read up to the end. One copy; a piece of the network's is held, some 100 KB as a rule."""
         count = 0
-        while count < len(buffer) and self._left:
+        while count < len(buffer) and self._position < self._end:
             if not self._piece:
                 self._piece = self._next()
             taken = min(len(self._piece), len(buffer) - count)
             buffer[count : count + taken] = self._piece[:taken]
             self._piece = self._piece[taken:]
-            self._left -= taken
+            self._position += taken
             count += taken
         return count
 
     def _next(self) -> memoryview:
-        stream = self._stream
-        if stream is None:
+        if self._body is None:
             raise UsageError("the stream is closed")
-        piece = self._blobs.ask(f"object {self._key} could not be read", lambda: next(stream, None))
-        if piece is None:
+        try:
+            if (piece := next(self._body, None)) is not None:
+                return piece
             raise self._blobs._cut(self._key)
-        return memoryview(piece)
+        except UnreachableError:
+            if self._position - self._asked_from < PROGRESS_BYTES:
+                raise
+        self._asked_from = self._position
+        self._body = self._blobs.open_body(self._key, self._position, self._end)
+        return self._next()
 
     def close(self) -> None:
         """Leave the rest unread. May be called again."""
-        self._stream = None
+        self._body = None
         self._piece = memoryview(b"")
 
     def __exit__(self, *exc: object) -> None:
