@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from xetstore.blobs.bucket_errors import left_by_fork, translate
+from xetstore.blobs.bucket_client import connect, require_own_process
+from xetstore.blobs.bucket_errors import translate
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.bucket_requests import sweep
+from xetstore.blobs.bucket_stream import BucketStream, EmptyStream
 from xetstore.blobs.bucket_upload import PART_BYTES, PARTS_HELD, PARTS_SENT, NewBucketObject
 from xetstore.blobs.keys import RESERVED_FOLDERS, check_key
 from xetstore.blobs.ranges import check_range
-from xetstore.errors import DamagedError, NotFoundError, RangeError, UnreachableError, UsageError, XetError
+from xetstore.errors import DamagedError, NotFoundError, RangeError, UnreachableError, XetError
 from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
 from xetstore.platform.threads import Threads
 
 if TYPE_CHECKING:
     import obstore
-    from obstore.store import ObjectStore
     from typing_extensions import Buffer
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-CONNECT_SECONDS: Final = 3
-ANSWER_SECONDS: Final = 10
-"""The longest wait for the next bytes of an answer, and for a part of an upload to be taken."""
-RETRY_SECONDS: Final = 8
-"""A request that failed is made again at most this long after the first time. So none takes more than 18 s."""
-MOST_RETRIES: Final = 4
-PROGRESS_BYTES: Final = 1 << 20
-"""A body that broke off after as many bytes is worth another request, however often."""
 MOST_REQUESTS: Final = 16
 """Requests at once of one call that needs many."""
 
 UNFINISHED_SECONDS: Final = 24 * 3600.0
 """Age at which an upload that is not completed is taken for the remains of a process that died."""
-
-_used_by: int | None = None
-"""The process whose threads of obstore run: those of a parent do not in its children."""
 
 
 class BucketBlobStore:
@@ -59,7 +47,7 @@ class BucketBlobStore:
         self._place = place
         self._part_bytes = part_bytes
         self._threads = Threads(MOST_REQUESTS, "objects")
-        self._obstore, self._store = _client(place)
+        self._obstore, self._store = connect(place)
         self._next_sweep = 0.0
 
     @classmethod
@@ -113,8 +101,16 @@ class BucketBlobStore:
 
     def get_range(self, key: str, start: int, end: int) -> BucketStream | EmptyStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
-        body = self.open_body(key, start, end)
-        return EmptyStream() if body is None else BucketStream(self, body, key, start, end)
+        found = self._get_range(key, start, end)
+        if found is None:
+            return EmptyStream()
+
+        def rest(position: int) -> Iterator[memoryview]:
+            body = self._get_range(key, position, end)
+            assert body is not None
+            return self._pieces(body, key, end - position)
+
+        return BucketStream(self._pieces(found, key, end - start), rest, start, end)
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
         """The bytes of several small ranges, in order, or what is wrong with an object; 16 requests at a time."""
@@ -161,13 +157,14 @@ class BucketBlobStore:
             return 0
         return sweep(bucket, prefix and f"{prefix}/", time.time() - older_than_seconds, self._place.certificates)
 
-    def open_body(self, key: str, start: int, end: int) -> Iterator[memoryview] | None:
-        """The body of an answer for a range, in pieces as the network has them. None for no bytes."""
-        found = self._get_range(key, start, end)
-        return None if found is None else self._pieces(key, iter(found.stream(min_chunk_size=1)))
-
-    def _pieces(self, key: str, stream: Iterator[Any]) -> Iterator[memoryview]:
-        while (piece := self._ask_for(key, lambda: next(stream, None))) is not None:
+    def _pieces(self, found: obstore.GetResult, key: str, size: int) -> Iterator[memoryview]:
+        """The body of an answer as the network has it. Raises UnreachableError where it ends before ``size`` bytes."""
+        stream = self._ask_for(key, lambda: iter(found.stream(min_chunk_size=1)))
+        while size:
+            piece = self._ask_for(key, lambda: next(stream, None))
+            if piece is None:
+                raise self._cut(key)
+            size -= len(piece)
             yield memoryview(piece)
 
     def _ask_for(self, key: str, call: Callable[[], T]) -> T:
@@ -277,130 +274,12 @@ class BucketBlobStore:
         return UnreachableError(f"object {key} could not be read: {self._place.url} broke off")
 
 
-class EmptyStream:
-    """A ByteStream of no bytes."""
-
-    def readinto(self, buffer: memoryview, /) -> int:  # noqa: ARG002
-        """0: the stream is at its end."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing is to be let go of."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
-class BucketStream(EmptyStream):
-    """A ByteStream over the body of an answer, which comes to its end only when all of it is there.
-
-    Where it breaks off, the rest is asked for once more, if 1 MiB came since the last time: objects never change.
-    """
-
-    def __init__(self, blobs: BucketBlobStore, body: Iterator[memoryview], key: str, start: int, end: int) -> None:
-        self._blobs, self._key = blobs, key
-        self._body: Iterator[memoryview] | None = body
-        self._position, self._end = start, end
-        self._asked_from = start
-        self._piece = memoryview(b"")
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill ``buffer``, or read up to the end. One copy; a piece of the network's is held, some 100 KB as a rule."""
-        count = 0
-        while count < len(buffer) and self._position < self._end:
-            if not self._piece:
-                self._piece = self._next()
-            taken = min(len(self._piece), len(buffer) - count)
-            buffer[count : count + taken] = self._piece[:taken]
-            self._piece = self._piece[taken:]
-            self._position += taken
-            count += taken
-        return count
-
-    def _next(self) -> memoryview:
-        if self._body is None:
-            raise UsageError("the stream is closed")
-        try:
-            if (piece := next(self._body, None)) is not None:
-                return piece
-            raise self._blobs._cut(self._key)
-        except UnreachableError:
-            if self._position - self._asked_from < PROGRESS_BYTES:
-                raise
-        self._asked_from = self._position
-        self._body = self._blobs.open_body(self._key, self._position, self._end)
-        return self._next()
-
-    def close(self) -> None:
-        """Leave the rest unread. May be called again."""
-        self._body = None
-        self._piece = memoryview(b"")
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
 def bucket_of(blobs: object) -> BucketBlobStore | None:
     """The bucket that a store keeps its objects in, be there a cache before it or not; None if it is none."""
     inner = getattr(blobs, "inner", blobs)
     return inner if isinstance(inner, BucketBlobStore) else None
 
 
-def require_own_process() -> None:
-    """Raises UsageError in a child of a process that had used obstore: its threads are not there, and it would hang."""
-    global _used_by
-    here = os.getpid()
-    if _used_by is None:
-        _used_by = here
-    elif _used_by != here:
-        raise left_by_fork()
-
-
 def _info(meta: Any, key: str) -> BlobInfo:
     # HTTP knows whole seconds, some listings more.
     return BlobInfo(key, meta["size"], float(int(meta["last_modified"].timestamp())))
-
-
-def _client(place: BucketPlace) -> tuple[Any, ObjectStore]:
-    """obstore, and its store for a place."""
-    try:
-        import obstore.exceptions
-        from obstore import store as stores
-    except ModuleNotFoundError:
-        raise UsageError(
-            "an object store needs obstore, which is not installed", hint="pip install 'xetstore[s3]'"
-        ) from None
-    client: dict[str, Any] = {
-        "allow_http": place.allow_http,
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=ANSWER_SECONDS),
-        "timeout": timedelta(days=1),  # a reader may be slow
-        "user_agent": "xetstore",
-    }
-    if place.certificates is not None:
-        client["root_certificate"] = place.certificates
-    common: dict[str, Any] = {
-        "prefix": place.prefix or None,
-        "client_options": client,
-        "retry_config": {"max_retries": MOST_RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
-    }
-    if place.scheme == "gs":
-        return obstore, stores.GCSStore(place.bucket, **common)
-    if place.scheme == "az":
-        return obstore, stores.AzureStore(place.bucket, **common)
-    config: dict[str, Any] = {"region": place.region, "virtual_hosted_style_request": place.virtual_host}
-    if place.endpoint is not None:
-        config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
-    if place.credentials is not None:
-        keys = place.credentials
-        # Not as options: variables that are not of these keys would be taken beside them.
-        common["credential_provider"] = lambda: {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
-            "expires_at": None,
-        }
-    return obstore, stores.S3Store(place.bucket, config=config, **common)  # type: ignore[arg-type]
