@@ -275,9 +275,10 @@ class BucketBlobStore:
 
 
 def bucket_of(blobs: object) -> BucketBlobStore | None:
-    """The bucket that a store keeps its objects in, be there a cache before it or not; None if it is none."""
-    inner = getattr(blobs, "inner", blobs)
-    return inner if isinstance(inner, BucketBlobStore) else None
+    """The bucket in which a store keeps its objects, below all that has an ``inner`` store, as a cache; None without."""
+    while not isinstance(blobs, BucketBlobStore) and hasattr(blobs, "inner"):
+        blobs = blobs.inner
+    return blobs if isinstance(blobs, BucketBlobStore) else None
 
 
 def _info(meta: Any, key: str) -> BlobInfo:
