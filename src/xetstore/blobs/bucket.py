@@ -275,7 +275,7 @@ class BucketBlobStore:
 
 
 def bucket_of(blobs: object) -> BucketBlobStore | None:
-    """The bucket in which a store keeps its objects, below all that has an ``inner`` store, as a cache; None without."""
+    """The bucket in which a store keeps its objects, below all that has an ``inner`` one, as a cache; None without."""
     while not isinstance(blobs, BucketBlobStore) and hasattr(blobs, "inner"):
         blobs = blobs.inner
     return blobs if isinstance(blobs, BucketBlobStore) else None
