@@ -84,6 +84,7 @@ def test_options_come_before_variables_and_keys_of_both_are_not_mixed() -> None:
         ({"public_endpoint": "s3.example.org"}, "public_endpoint", "https://"),
         ({"endpoint": "http://s3.example.org"}, "no TLS", "allow_http"),
         ({"endpoint": "http://10.0.0.1:9000"}, "no TLS", "allow_http"),
+        ({"public_endpoint": "http://s3.example.org"}, "no TLS", "allow_http"),
         ({"access_key_id": "x"}, "secret_access_key", None),
         ({"session_token": "x", "secret_access_key": "word"}, "access_key_id", None),
     ],

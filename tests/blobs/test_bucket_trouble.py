@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -21,6 +23,7 @@ from xetstore.errors import (
     AccessDeniedError,
     InterruptedCallError,
     NotFoundError,
+    StorageFullError,
     UnavailableError,
     UnreachableError,
     UsageError,
@@ -134,6 +137,17 @@ def test_a_body_that_is_cut_once_is_whole_in_the_end(
     line.cuts[:] = [3 * MIB]
     assert read_all(blobs.get_range("a/b", 5, len(data)), len(data) - 5) == data[5:]
     assert line.connections == 2
+
+
+def test_a_body_that_is_cut_often_goes_on_where_it_ended(
+    blobs: BucketBlobStore, direct: BucketBlobStore, line: Wire
+) -> None:
+    data = random_bytes(20 * MIB)
+    direct.put_new("a/b", [data])
+    line.cuts[:] = [2 * MIB] * 9  # more often than one request is made again
+    assert read_all(blobs.get_range("a/b", 5, len(data)), len(data) - 5) == data[5:]
+    assert line.cuts == []
+    assert line.down_bytes < len(data) + MIB
 
 
 def test_a_body_that_is_always_cut_is_never_taken_for_whole(
@@ -267,6 +281,66 @@ def test_a_child_may_open_a_store_that_its_parent_has_not_used(place: str, seawe
     )
     environment = {**os.environ, **seaweed.environment}
     subprocess.run([sys.executable, "-c", program, place], env=environment, check=True, timeout=120)
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers every request with the same status and code."""
+
+    protocol_version = "HTTP/1.1"
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = f"<Error><Code>{self.code}</Code><Message>as told</Message></Error>".encode() if self.code else b""
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _refuse  # noqa: N815
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (500, "InternalError", UnavailableError, "500 InternalError"),
+        (503, "SlowDown", UnavailableError, "503 SlowDown"),
+        (503, "", UnavailableError, "503"),
+        (429, "", UnavailableError, "429"),
+        (507, "", StorageFullError, "full"),
+        (403, "QuotaExceeded", StorageFullError, "full"),
+        (403, "AccessDenied", AccessDeniedError, "permissions"),
+        (403, "RequestTimeTooSkewed", AccessDeniedError, "clock"),
+        (400, "ExpiredToken", AccessDeniedError, "session"),
+        (400, "AuthorizationHeaderMalformed", AccessDeniedError, "region"),
+        (400, "InvalidRequest", UnavailableError, "400 InvalidRequest"),
+        (404, "NoSuchUpload", UnavailableError, "404 NoSuchUpload"),
+        (404, "", UnavailableError, "404"),
+    ],
+)
+def test_a_refusal_of_the_store_is_one_sentence(
+    place: str, seaweed: Seaweed, status: int, code: str, kind: type[XetError], said: str
+) -> None:
+    members = {"status": status, "code": code}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Refusing,), members)) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            endpoint = f"http://127.0.0.1:{listening.server_port}"
+            blobs = opened(place, {**seaweed.options, "endpoint": endpoint})
+            for verb in ("put_new", "list", "a long put_new"):
+                error = refusal(verb, blobs)
+                assert isinstance(error, kind), verb
+                assert said in f"{error}. {error.hint}"
+                assert "\n" not in f"{error}"
+        finally:
+            listening.shutdown()
+            thread.join()
 
 
 def test_what_is_missing_is_missing(direct: BucketBlobStore) -> None:

@@ -18,6 +18,7 @@ from tests.support.proxy import proxy
 from tests.support.seaweed import Seaweed
 from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.direct import PROBE_FOLDER, RangeUrls
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.blobs.presigned import Bucket, Credentials
 from xetstore.errors import AccessDeniedError, UnreachableError, UsageError
 
@@ -178,3 +179,14 @@ def test_a_session_token_is_part_of_the_url() -> None:
     url = RangeUrls(bucket, "prefix").sign("a/b", 0, 10, seconds=60)
     assert "&X-Amz-Security-Token=lent%2Ffor%2Ba%20while&" in url
     assert url.startswith("https://s3.example.org/bucket/prefix/a/b?")
+
+
+def test_urls_are_those_of_the_bucket_below_a_cache(seaweed: Seaweed) -> None:
+    class Around:
+        def __init__(self, inner: object) -> None:
+            self.inner = inner
+
+    blobs = BucketBlobStore.open(seaweed.prefix(), seaweed.options)
+    assert RangeUrls.of(Around(Around(blobs))).sign("a/b", 0, 1, seconds=9).startswith(seaweed.endpoint)
+    with pytest.raises(UsageError, match="not"):
+        RangeUrls.of(Around(MemoryBlobStore()))

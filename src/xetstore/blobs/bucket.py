@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from xetstore.blobs.bucket_errors import left_by_fork, translate
+from xetstore.blobs.bucket_client import connect, require_own_process
+from xetstore.blobs.bucket_errors import translate
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.bucket_requests import sweep
+from xetstore.blobs.bucket_stream import BucketStream, EmptyStream
 from xetstore.blobs.bucket_upload import PART_BYTES, PARTS_HELD, PARTS_SENT, NewBucketObject
 from xetstore.blobs.keys import RESERVED_FOLDERS, check_key
 from xetstore.blobs.ranges import check_range
-from xetstore.errors import DamagedError, NotFoundError, RangeError, UnreachableError, UsageError, XetError
+from xetstore.errors import DamagedError, NotFoundError, RangeError, UnreachableError, XetError
 from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
 from xetstore.platform.threads import Threads
 
 if TYPE_CHECKING:
     import obstore
-    from obstore.store import ObjectStore
     from typing_extensions import Buffer
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-CONNECT_SECONDS: Final = 3
-ANSWER_SECONDS: Final = 10
-"""The longest wait for the next bytes of an answer, and for a part of an upload to be taken."""
-RETRY_SECONDS: Final = 8
-"""A request that failed is made again at most this long after the first time. So none takes more than 18 s."""
-MOST_RETRIES: Final = 4
 MOST_REQUESTS: Final = 16
 """Requests at once of one call that needs many."""
 
 UNFINISHED_SECONDS: Final = 24 * 3600.0
 """Age at which an upload that is not completed is taken for the remains of a process that died."""
-
-_used_by: int | None = None
-"""The process whose threads of obstore run: those of a parent do not in its children."""
 
 
 class BucketBlobStore:
@@ -57,7 +47,7 @@ class BucketBlobStore:
         self._place = place
         self._part_bytes = part_bytes
         self._threads = Threads(MOST_REQUESTS, "objects")
-        self._obstore, self._store = _client(place)
+        self._obstore, self._store = connect(place)
         self._next_sweep = 0.0
 
     @classmethod
@@ -107,15 +97,20 @@ class BucketBlobStore:
                 raise self._cut(key)
             return bytes(data)
 
-        return self._ask(f"object {key} could not be read", read)
+        return self._ask_for(key, read)
 
     def get_range(self, key: str, start: int, end: int) -> BucketStream | EmptyStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
         found = self._get_range(key, start, end)
         if found is None:
             return EmptyStream()
-        stream = self._ask(f"object {key} could not be read", lambda: found.stream(min_chunk_size=1))
-        return BucketStream(self, stream, key, end - start)
+
+        def rest(position: int) -> Iterator[memoryview]:
+            body = self._get_range(key, position, end)
+            assert body is not None
+            return self._pieces(body, key, end - position)
+
+        return BucketStream(self._pieces(found, key, end - start), rest, start, end)
 
     def get_ranges(self, requests: Sequence[RangeRequest]) -> list[RangeAnswer]:
         """The bytes of several small ranges, in order, or what is wrong with an object; 16 requests at a time."""
@@ -128,7 +123,7 @@ class BucketBlobStore:
         """Key, size and time, or None."""
         check_key(key)
         try:
-            found = self._ask(f"object {key} could not be looked at", lambda: self._obstore.head(self._store, key))
+            found = self._ask_for(key, lambda: self._obstore.head(self._store, key))
         except NotFoundError:
             self._require_bucket(key)
             return None
@@ -162,18 +157,29 @@ class BucketBlobStore:
             return 0
         return sweep(bucket, prefix and f"{prefix}/", time.time() - older_than_seconds, self._place.certificates)
 
-    def ask(self, task: str, call: Callable[[], T]) -> T:
-        """Do what needs the store. Raises the error of ours that says which ``task`` could not be done."""
-        return self._ask(task, call)
+    def _pieces(self, found: obstore.GetResult, key: str, size: int) -> Iterator[memoryview]:
+        """The body of an answer as the network has it. Raises UnreachableError where it ends before ``size`` bytes."""
+        stream = self._ask_for(key, lambda: iter(found.stream(min_chunk_size=1)))
+        while size:
+            piece = self._ask_for(key, lambda: next(stream, None))
+            if piece is None:
+                raise self._cut(key)
+            size -= len(piece)
+            yield memoryview(piece)
 
-    def _ask(self, task: str, call: Callable[[], T]) -> T:
+    def _ask_for(self, key: str, call: Callable[[], T]) -> T:
+        """Ask for an object, which may be missing."""
+        return self._ask(f"object {key} could not be read", call, of_object=True)
+
+    def _ask(self, task: str, call: Callable[[], T], *, of_object: bool = False) -> T:
+        """Do what needs the store. Raises the error of ours that says which ``task`` could not be done."""
         require_own_process()
         try:
             return call()
         except XetError:
             raise
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
-            raise translate(error, self._place.url, task) from error
+            raise translate(error, self._place.url, task, of_object=of_object) from error
 
     def _put(self, key: str, body: Any, part_bytes: int) -> None:
         """Put an object of one body, or, with ``part_bytes``, of parts that come one after the other."""
@@ -210,9 +216,8 @@ class BucketBlobStore:
                 raise NotFoundError(f"there is no object {key}")
             check_range(key, info.size, start, end)
             return None
-        found: obstore.GetResult = self._ask(
-            f"object {key} could not be read",
-            lambda: self._obstore.get(self._store, key, options={"range": (start, end)}),
+        found: obstore.GetResult = self._ask_for(
+            key, lambda: self._obstore.get(self._store, key, options={"range": (start, end)})
         )
         check_range(key, found.meta["size"], start, end)
         return found
@@ -221,7 +226,7 @@ class BucketBlobStore:
         key, start, end = request
         try:
             found = self._get_range(key, start, end)
-            data = b"" if found is None else self._ask(f"object {key} could not be read", lambda: bytes(found.bytes()))
+            data = b"" if found is None else self._ask_for(key, lambda: bytes(found.bytes()))
         except (NotFoundError, RangeError, DamagedError) as error:
             return error
         if len(data) != end - start:
@@ -243,7 +248,7 @@ class BucketBlobStore:
     def _require_bucket(self, key: str) -> None:
         """Raises UnavailableError if there is no bucket: the answer to HEAD says only that there is no object."""
         try:
-            self._ask(f"object {key} could not be looked at", lambda: self._obstore.get(self._store, key))
+            self._ask_for(key, lambda: self._obstore.get(self._store, key))
         except NotFoundError:
             return
 
@@ -269,122 +274,13 @@ class BucketBlobStore:
         return UnreachableError(f"object {key} could not be read: {self._place.url} broke off")
 
 
-class EmptyStream:
-    """A ByteStream of no bytes."""
-
-    def readinto(self, buffer: memoryview, /) -> int:  # noqa: ARG002
-        """0: the stream is at its end."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing is to be let go of."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
-class BucketStream(EmptyStream):
-    """A ByteStream over the body of an answer, which may come to its end only when all of it is there."""
-
-    def __init__(self, blobs: BucketBlobStore, stream: Iterator[Any], key: str, size: int) -> None:
-        self._blobs = blobs
-        self._stream: Iterator[Any] | None = stream
-        self._key = key
-        self._left = size
-        self._piece = memoryview(b"")
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill ``buffer``, or read up to the end. One copy; a piece of the network's is held, some 100 KB as a rule."""
-        count = 0
-        while count < len(buffer) and self._left:
-            if not self._piece:
-                self._piece = self._next()
-            taken = min(len(self._piece), len(buffer) - count)
-            buffer[count : count + taken] = self._piece[:taken]
-            self._piece = self._piece[taken:]
-            self._left -= taken
-            count += taken
-        return count
-
-    def _next(self) -> memoryview:
-        stream = self._stream
-        if stream is None:
-            raise UsageError("the stream is closed")
-        piece = self._blobs.ask(f"object {self._key} could not be read", lambda: next(stream, None))
-        if piece is None:
-            raise self._blobs._cut(self._key)
-        return memoryview(piece)
-
-    def close(self) -> None:
-        """Leave the rest unread. May be called again."""
-        self._stream = None
-        self._piece = memoryview(b"")
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
 def bucket_of(blobs: object) -> BucketBlobStore | None:
-    """The bucket that a store keeps its objects in, be there a cache before it or not; None if it is none."""
-    inner = getattr(blobs, "inner", blobs)
-    return inner if isinstance(inner, BucketBlobStore) else None
-
-
-def require_own_process() -> None:
-    """Raises UsageError in a child of a process that had used obstore: its threads are not there, and it would hang."""
-    global _used_by
-    here = os.getpid()
-    if _used_by is None:
-        _used_by = here
-    elif _used_by != here:
-        raise left_by_fork()
+    """The bucket in which a store keeps its objects, below all that has an ``inner`` one, as a cache; None without."""
+    while not isinstance(blobs, BucketBlobStore) and hasattr(blobs, "inner"):
+        blobs = blobs.inner
+    return blobs if isinstance(blobs, BucketBlobStore) else None
 
 
 def _info(meta: Any, key: str) -> BlobInfo:
     # HTTP knows whole seconds, some listings more.
     return BlobInfo(key, meta["size"], float(int(meta["last_modified"].timestamp())))
-
-
-def _client(place: BucketPlace) -> tuple[Any, ObjectStore]:
-    """obstore, and its store for a place."""
-    try:
-        import obstore.exceptions
-        from obstore import store as stores
-    except ModuleNotFoundError:
-        raise UsageError(
-            "an object store needs obstore, which is not installed", hint="pip install 'xetstore[s3]'"
-        ) from None
-    client: dict[str, Any] = {
-        "allow_http": place.allow_http,
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=ANSWER_SECONDS),
-        "timeout": timedelta(days=1),  # a reader may be slow
-        "user_agent": "xetstore",
-    }
-    if place.certificates is not None:
-        client["root_certificate"] = place.certificates
-    common: dict[str, Any] = {
-        "prefix": place.prefix or None,
-        "client_options": client,
-        "retry_config": {"max_retries": MOST_RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
-    }
-    if place.scheme == "gs":
-        return obstore, stores.GCSStore(place.bucket, **common)
-    if place.scheme == "az":
-        return obstore, stores.AzureStore(place.bucket, **common)
-    config: dict[str, Any] = {"region": place.region, "virtual_hosted_style_request": place.virtual_host}
-    if place.endpoint is not None:
-        config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
-    if place.credentials is not None:
-        keys = place.credentials
-        # Not as options: variables that are not of these keys would be taken beside them.
-        common["credential_provider"] = lambda: {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
-            "expires_at": None,
-        }
-    return obstore, stores.S3Store(place.bucket, config=config, **common)  # type: ignore[arg-type]

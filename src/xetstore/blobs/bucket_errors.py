@@ -35,11 +35,12 @@ _NO_CREDENTIALS_HINT: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, 
 _REGION_HINT: Final = "set AWS_REGION, or region of [s3], to the region of the bucket"
 
 
-def translate(error: Exception, place: str, task: str) -> XetError:
-    """The error of ours for one of obstore. ``place`` names the bucket; ``task`` says what was not done: "object a/b
+def translate(error: Exception, place: str, task: str, *, of_object: bool) -> XetError:
+    """The error of ours for one of obstore. ``place`` names the bucket, ``task`` the call that failed: "object a/b
     could not be read".
 
-    A missing object is NotFoundError, a missing bucket is not: its objects are not known to be lost.
+    Where the call is one ``of_object`` that may be missing, that is NotFoundError. A missing bucket is not: its objects
+    are not known to be lost.
     """
     text = str(error)
     status = int(found[1]) if (found := _STATUS.search(text)) else 0
@@ -48,15 +49,15 @@ def translate(error: Exception, place: str, task: str) -> XetError:
         return AccessDeniedError(f"{task}: there are no credentials for {place}", hint=_NO_CREDENTIALS_HINT)
     if code in ("NoSuchBucket", "InvalidBucketName"):
         return _later(UnavailableError(f"{task}: there is no bucket {place}", hint="make it, or name another one"))
-    if isinstance(error, FileNotFoundError) or status == 404:
+    if of_object and code in ("", "NoSuchKey") and (isinstance(error, FileNotFoundError) or status == 404):
         return NotFoundError(f"{task}: there is no such object")
-    if status == 416:
+    if of_object and status == 416:
         return RangeError(f"{task}: the object is shorter")
-    if status in (401, 403):
-        reason = f" ({code})" if code else ""
-        return AccessDeniedError(f"{task}: {place} refuses access{reason}", hint=_HINTS.get(code, _DENIED_HINT))
     if status == 507 or code in ("QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"):
         return StorageFullError(f"{task}: {place} is full")
+    if status in (401, 403) or code in _HINTS:
+        reason = f" ({code})" if code else ""
+        return AccessDeniedError(f"{task}: {place} refuses access{reason}", hint=_HINTS.get(code, _DENIED_HINT))
     if status in (301, 307) or code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
         return AccessDeniedError(f"{task}: {place} is in another region", hint=_REGION_HINT)
     if status:

@@ -71,17 +71,19 @@ class BucketPlace:
         variables = os.environ if environment is None else environment
         chosen = {name: value for name, value in options.items() if isinstance(value, str)}
         endpoint = _endpoint("endpoint", _first(chosen, "endpoint", variables, _ENDPOINTS))
+        public_endpoint = _endpoint("public_endpoint", chosen.get("public_endpoint"))
         allow_http = options.get("allow_http", variables.get("AWS_ALLOW_HTTP", "").lower() in _TRUE) is True
         host = options.get("virtual_host", variables.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() in _TRUE)
-        if endpoint is not None:
-            _require_private(endpoint, allow_http=allow_http)
+        for name, named in (("endpoint", endpoint), ("public_endpoint", public_endpoint)):
+            if named is not None and not allow_http:
+                _require_private(name, named)
         return cls(
             scheme,
             bucket,
             prefix,
             region=_first(chosen, "region", variables, ("AWS_REGION", "AWS_DEFAULT_REGION")) or "us-east-1",
             endpoint=endpoint,
-            public_endpoint=_endpoint("public_endpoint", chosen.get("public_endpoint")),
+            public_endpoint=public_endpoint,
             credentials=_credentials(chosen, variables),
             virtual_host=host is True,
             allow_http=allow_http or (endpoint or "").startswith("http:"),
@@ -162,12 +164,12 @@ def _endpoint(name: str, text: str | None) -> str | None:
     return text.rstrip("/")
 
 
-def _require_private(endpoint: str, *, allow_http: bool) -> None:
-    parts = urlsplit(endpoint)
-    if parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""):
+def _require_private(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or _is_loopback(parts.hostname or ""):
         return
     raise UsageError(
-        f"the endpoint {endpoint} is more than this machine, and has no TLS",
+        f"the {name} {url} is more than this machine, and has no TLS",
         hint="use https, or set allow_http (AWS_ALLOW_HTTP=true) where the network is trusted",
     )
 
