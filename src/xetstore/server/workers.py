@@ -93,12 +93,10 @@ def serve(
     with (
         closing(listen(settings.host, settings.port)) as listening,
         logging_to(log_format=settings.log_format, level=settings.log_level),
+        closing(Shared.create(settings.worker_count)) as shared,
     ):
-        shared = Shared.create(settings.worker_count)
         assert shared.descriptor is not None
-
         first = Orders(root.absolute(), settings, 0, shared.workers, listening.fileno(), shared.descriptor, place=None)
-
         parent = _Parent(shared, first, replacing or Replacing())
         with _signals_to(parent.tell_signal):
             return parent.run(announce)
@@ -146,6 +144,13 @@ class _Worker:
         """Tell the process, if there is one."""
         if self.process is not None:
             self._send((word, value))
+
+    def hang_up(self) -> None:
+        """Close the line, while no other thread says anything over it."""
+        with self._turn:
+            if self._line is not None:
+                self._line.close()
+                self._line = None
 
     def kill(self) -> None:
         """Kill the process, if there is one."""
@@ -315,10 +320,11 @@ class _Parent:
     def _hear(self, worker: _Worker, process: subprocess.Popen[bytes], line: Connection) -> None:
         """Take what a process says, until it ends. In a thread of its own."""
         try:
-            with line, suppress(EOFError, OSError):
+            with suppress(EOFError, OSError):
                 while True:
                     self._take(worker, *line.recv())
         finally:
+            worker.hang_up()
             self._events.put((_ENDED, worker, process.wait()))
 
     def _take(self, worker: _Worker, word: str, value: Any) -> None:
