@@ -56,7 +56,7 @@ def deployed(name: str, work: Path, seaweed: Seaweed, postgres: PostgresServer) 
     folder.mkdir()
     try:
         if kind == "directory":
-            with serving(folder / "store", options=("--workers", str(count))) as server:
+            with serving(folder / "store", workers=count) as server:
                 yield server.url, folder / "store"
         else:
             with clusters.running(folder, seaweed, postgres, "--auth", "none", *options, replicas=count) as cluster:

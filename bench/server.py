@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,21 +49,27 @@ class Server:
         where = urllib.parse.urlsplit(self.url)
         return http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
 
+    def pids(self) -> list[int]:
+        """Its processes: one, or a parent and its workers."""
+        pid = self.process.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
     def cpu(self) -> float:
         """Seconds of processor time it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids()]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / _TICKS
 
     def peak_mib(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        status = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids()]
+        return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 1024
 
 
 @contextmanager
 def serving(
-    store: Path, auth: str = "none", environment: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    store: Path, auth: str = "none", environment: Mapping[str, str] | None = None, *, workers: int = 1
 ) -> Iterator[Server]:
-    command = [sys.executable, "-m", "xetstore", "serve", str(store), "--port", "0", "--auth", auth, "--json", *options]
+    command = [sys.executable, "-m", "xetstore", "serve", str(store), "--port", "0", "--auth", auth, "--json"]
+    command += ["--workers", str(workers)]
     start = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(environment or {})}

@@ -93,12 +93,10 @@ def serve(
     with (
         closing(listen(settings.host, settings.port)) as listening,
         logging_to(log_format=settings.log_format, level=settings.log_level),
+        closing(Shared.create(settings.worker_count)) as shared,
     ):
-        shared = Shared.create(settings.worker_count)
         assert shared.descriptor is not None
-
         first = Orders(root.absolute(), settings, 0, shared.workers, listening.fileno(), shared.descriptor, place=None)
-
         parent = _Parent(shared, first, replacing or Replacing())
         with _signals_to(parent.tell_signal):
             return parent.run(announce)
@@ -125,7 +123,7 @@ class _Worker:
         ours, theirs = socketpair()
         with ours, theirs:
             # From its first moment on it is deaf to signals that are meant for its parent.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
                 shown = f"worker {self.number + 1} of xet serve"
                 self.process = subprocess.Popen(
@@ -135,7 +133,7 @@ class _Worker:
                     pass_fds=(theirs.fileno(), orders.listening, orders.memory),
                 )
             finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             line = self._line = Connection(ours.detach())
         self.starts_at, self.started_at, self.is_ready, self._is_asked = None, time.monotonic(), False, False
         self._send(sys.path)
@@ -146,6 +144,19 @@ class _Worker:
         """Tell the process, if there is one."""
         if self.process is not None:
             self._send((word, value))
+
+    def hang_up(self) -> None:
+        """Close the line, while no other thread says anything over it."""
+        with self._turn:
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+
+    def kill(self) -> None:
+        """Kill the process, if there is one."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def ask(self) -> bool:
         """Ask for a report, unless one is awaited still. True if one will come."""
@@ -235,7 +246,7 @@ class _Parent:
         elif what == FAILED:
             self._fail(worker, value)
         elif what == _ENDED:
-            self._bury(worker, value)
+            self._bury(worker, f"by signal {-value}" if value < 0 else f"with exit code {value}")
 
     def _do_what_is_due(self, now: float) -> None:
         if self._killed_at is not None and now >= self._killed_at:
@@ -246,8 +257,12 @@ class _Parent:
                 self._start(worker)
 
     def _start(self, worker: _Worker) -> None:
-        line = worker.start(replace(self._orders, number=worker.number))
-        start_thread(self._hear, worker, worker.process, line, name=f"worker {worker.number + 1}")
+        try:
+            line = worker.start(replace(self._orders, number=worker.number))
+            start_thread(self._hear, worker, worker.process, line, name=f"worker {worker.number + 1}")
+        except OSError as error:  # no process, no thread, no descriptor
+            worker.kill()
+            self._bury(worker, f"before it began, because the system refused it: {error}")
 
     def _stop(self) -> None:
         self._stops += 1
@@ -260,9 +275,7 @@ class _Parent:
 
     def _kill(self) -> None:
         for worker in self._workers:
-            if worker.process is not None:
-                worker.process.kill()
-                worker.process.wait()
+            worker.kill()
 
     def _fail(self, worker: _Worker, error: XetError) -> None:
         """A worker could not start."""
@@ -273,8 +286,8 @@ class _Parent:
             if not self._stops:
                 self._stop()
 
-    def _bury(self, worker: _Worker, code: int) -> None:
-        """A worker has ended. Another is to take its place, unless all are to end."""
+    def _bury(self, worker: _Worker, how: str) -> None:
+        """A worker has ended, ``how`` says the log. Another is to take its place, unless all are to end."""
         worker.process = None
         self._shared.clear(worker.number)
         with self._reported:
@@ -285,9 +298,8 @@ class _Parent:
             self._reported.notify_all()
         if self._stops:
             return
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         if not self._is_announced:
-            self._failure = UnavailableError(f"a worker ended {how} before it could serve", hint="see the log")
+            self._failure = UnavailableError(f"a worker ended {how}, before the server could begin", hint="see the log")
             self._stop()
             return
         has_settled = worker.is_ready and time.monotonic() - worker.started_at >= self._replacing.settled_seconds
@@ -307,20 +319,25 @@ class _Parent:
 
     def _hear(self, worker: _Worker, process: subprocess.Popen[bytes], line: Connection) -> None:
         """Take what a process says, until it ends. In a thread of its own."""
-        with line, suppress(EOFError, OSError):
-            while True:
-                word, value = line.recv()
-                if word in (REPORT, SCRAPE):
-                    with self._reported:
-                        worker.take_report(value)
-                        if word == REPORT:
-                            worker.answered()
-                        self._reported.notify_all()
-                    if word == SCRAPE:
-                        self._scrapes.put(worker)
-                else:
-                    self._events.put((word, worker, value))
-        self._events.put((_ENDED, worker, process.wait()))
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    self._take(worker, *line.recv())
+        finally:
+            worker.hang_up()
+            self._events.put((_ENDED, worker, process.wait()))
+
+    def _take(self, worker: _Worker, word: str, value: Any) -> None:
+        if word not in (REPORT, SCRAPE):
+            self._events.put((word, worker, value))
+            return
+        with self._reported:
+            worker.take_report(value)
+            if word == REPORT:
+                worker.answered()
+            self._reported.notify_all()
+        if word == SCRAPE:
+            self._scrapes.put(worker)
 
     def _answer_scrapes(self) -> None:
         """Answer each worker that asks with what all have counted. In a thread of its own."""

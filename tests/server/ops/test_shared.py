@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.live import PATIENCE_SECONDS
-from xetstore.errors import TooManyRequestsError
+from xetstore.errors import TooManyRequestsError, UnavailableError
 from xetstore.server.ops.connection_limit import ConnectionLimit
 from xetstore.server.ops.limits import ServerLimits, TokenBuckets
 from xetstore.server.ops.shared import AWAY, Shared
@@ -119,10 +121,10 @@ def test_a_worker_that_is_away_is_left_nothing(pair: tuple[Shared, Shared]) -> N
     assert first.least_load() == 0
 
 
-def test_a_turn_is_one_workers_until_it_gives_it_back_or_is_killed(pair: tuple[Shared, Shared]) -> None:
-    shared, _ = pair
+@contextmanager
+def another_has(shared: Shared) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, which has the turn to commit more than is counted."""
     assert shared.descriptor is not None
-    turn, other = shared.turn("committing"), shared.turn("reading")
     arguments = [sys.executable, "-c", HOLDER, str(shared.descriptor)]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(shared.descriptor,)
@@ -130,12 +132,43 @@ def test_a_turn_is_one_workers_until_it_gives_it_back_or_is_killed(pair: tuple[S
         assert holder.stdout is not None
         try:
             assert holder.stdout.readline() == b"True\n"
-            assert not turn.try_take()
-            assert other.try_take()
+            yield holder
         finally:
             holder.kill()
             holder.wait(PATIENCE_SECONDS)
+
+
+def test_a_turn_is_one_workers_until_it_gives_it_back_or_is_killed(pair: tuple[Shared, Shared]) -> None:
+    shared, _ = pair
+    turn, other = shared.turn("committing"), shared.turn("reading")
+    with another_has(shared):
+        assert not turn.try_take()
+        assert other.try_take()
     assert turn.try_take()
     assert not turn.try_take(), "it is taken"
     turn.give_back()
     assert turn.try_take()
+
+
+def test_what_takes_more_than_a_part_is_let_in_alone_of_all_workers(pair: tuple[Shared, Shared]) -> None:
+    shared, _ = pair
+    settings = ServerSettings(max_bytes_in_flight=8 << 20, queue_seconds=0.2)
+    budget = ServerLimits(settings, shared=shared).committing
+    assert (budget.total, budget.most) == (4 << 20, 1 << 20)
+
+    async def takes(amount: int) -> bool:
+        try:
+            async with budget.reserve(amount, ["a"]):
+                return True
+        except UnavailableError:
+            return False
+
+    with another_has(shared) as holder:
+        assert asyncio.run(takes(1 << 20))
+        assert asyncio.run(takes(3 << 20)), "as much as can be counted"
+        assert not asyncio.run(takes(100 << 20))
+        assert budget.used == 0
+        holder.kill()
+        holder.wait(PATIENCE_SECONDS)
+        assert asyncio.run(takes(100 << 20))
+        assert asyncio.run(takes(100 << 20)), "it was given back"

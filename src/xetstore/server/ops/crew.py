@@ -87,7 +87,7 @@ class Crew:
             return self._merged
 
     def _obey(self, stop: Callable[[], None], abandon: Callable[[], None], report: Callable[[], bytes]) -> None:
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 word, value = self._line.recv()
                 if word == STOP:
@@ -97,6 +97,9 @@ class Crew:
                 elif word == MERGED:
                     self._merged = value
                     self._has_merged.set()
-        abandon()
+        except (EOFError, OSError):
+            pass
+        finally:
+            abandon()
         time.sleep(self.orders.settings.drain_seconds + ORPHAN_SECONDS)
         os._exit(ORPHANED)

@@ -85,6 +85,12 @@ class Shared:
             shared.clear(number)
         return shared
 
+    def close(self) -> None:
+        """Close the descriptor. The memory stays as long as this object."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
     def _begin(self) -> None:
         self._map[_SEED] = self._seed = secrets.token_bytes(16)
         self._header[_STARTED] = time.monotonic()
