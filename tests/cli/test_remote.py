@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from tests.cli.runner import Xet, flip_byte
 from tests.support.hub_double import HubDouble, hub_double
 from tests.support.live import LiveServer, live_server
+from tests.support.scripted import reply, scripted
 from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 
@@ -185,26 +184,10 @@ def test_what_is_unknown_is_not_found(xet: Xet, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*copy*"))
 
 
-class Resting(BaseHTTPRequestHandler):
-    """A server that asks everybody to come back tomorrow."""
-
-    def do_GET(self) -> None:
-        self.send_response(503)
-        self.send_header("Retry-After", "86400")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_a_server_that_is_not_there_for_now_ends_with_6(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Resting) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        ran = Xet(tmp_path / "store", f"http://127.0.0.1:{server.server_port}")("get", UNKNOWN, "-o", tmp_path / "copy")
-        server.shutdown()
-        thread.join()
+    """It asks everybody to come back tomorrow."""
+    with scripted(reply(503, headers={"Retry-After": "86400"})) as server:
+        ran = Xet(tmp_path / "store", server.url)("get", UNKNOWN, "-o", tmp_path / "copy")
     assert ran.code == 6
     assert "86400 seconds" in ran.stderr
     assert not list(tmp_path.glob("*copy*"))

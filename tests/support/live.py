@@ -76,14 +76,10 @@ def request(
         connection.close()
 
 
-@dataclass(frozen=True)
-class LiveServer:
-    """A server in a thread of this process. ``authority`` is None where it asks for no tokens."""
+class Reachable:
+    """A server at ``url``, as tests speak to it."""
 
     url: str
-    site: Site
-    authority: TokenAuthority | None
-    _server: DrainingServer
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,11 +87,6 @@ class LiveServer:
         assert parts.hostname is not None
         assert parts.port is not None
         return parts.hostname, parts.port
-
-    def token(self, scope: str = "read", namespace: str = "default", **more: Any) -> str:
-        """A token of this server; ``more`` is what :meth:`TokenAuthority.issue` takes."""
-        assert self.authority is not None
-        return self.authority.issue(scope=Scope(scope), namespace=namespace, **more)
 
     def request(
         self,
@@ -111,6 +102,21 @@ class LiveServer:
     def connect(self) -> socket.socket:
         """A raw connection, for what no HTTP client would do."""
         return socket.create_connection(self.address, timeout=PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True)
+class LiveServer(Reachable):
+    """A server in a thread of this process. ``authority`` is None where it asks for no tokens."""
+
+    url: str
+    site: Site
+    authority: TokenAuthority | None
+    _server: DrainingServer
+
+    def token(self, scope: str = "read", namespace: str = "default", **more: Any) -> str:
+        """A token of this server; ``more`` is what :meth:`TokenAuthority.issue` takes."""
+        assert self.authority is not None
+        return self.authority.issue(scope=Scope(scope), namespace=namespace, **more)
 
     @property
     def connections(self) -> int:
@@ -206,7 +212,7 @@ def live_server(
             yield LiveServer(url, site, authority, server)
 
 
-class ServerProcess:
+class ServerProcess(Reachable):
     """`xet serve` as a process of its own, over the store in ``root``. A context manager; killed at its end.
 
     ``options`` are further ones; ``environment`` is added to ours, from which settings are taken out; ``ulimit`` are
@@ -255,23 +261,13 @@ class ServerProcess:
         keys = KeyRing.open(Path(self.started["store"], "access"), create=False)
         return TokenAuthority(keys).issue(scope=Scope(scope), namespace=namespace, **more)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        token: str | None = None,
-    ) -> Response:
-        return request(self.url, method, path, headers=headers, body=body, token=token)
-
     def end_with_stacks(self) -> str:
         """End it as a crash does; where each of its threads was, behind all that it has logged."""
         self._process.send_signal(signal.SIGABRT)
         self._process.wait(PATIENCE_SECONDS)
         return self.log
 
+<<<<<<< HEAD
     @property
     def workers(self) -> dict[int, int]:
         """The workers that it has now: the pid of each by its number, from 1 on."""
@@ -286,6 +282,8 @@ class ServerProcess:
         parts = urlsplit(self.url)
         return socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_SECONDS)
 
+=======
+>>>>>>> hands
     def terminate(self) -> None:
         """SIGTERM: it drains."""
         self._process.terminate()

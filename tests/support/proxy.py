@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+
+from tests.support import scripted
 
 
 @dataclass(frozen=True)
@@ -41,69 +40,50 @@ class Proxy:
         """The requests of a method whose path starts with ``path``."""
         return [seen for seen in self.seen if seen.method == method and seen.path.startswith(path)]
 
+    def _answer(self, seen: scripted.Seen, server: str, prefix: str) -> scripted.Step:
+        """The answer of the server at ``server``, HOST:PORT, or the one in its place."""
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    proxy: ClassVar[Proxy]
-    target: ClassVar[str]
-    prefix: ClassVar[str]
-
-    def _pass_on(self) -> None:
-        target = self.requestline.split()[1]  # self.path has lost a slash where there were two
-        assert target.startswith(self.prefix)
-        target = target.removeprefix(self.prefix)
-        path = target.partition("?")[0]
-        self.proxy.before(self.command, path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        for start, (status, content) in self.proxy.instead.items():
-            if path.startswith(start):
-                self._note(path, status)
-                self.send_response_only(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-                return
-        connection = http.client.HTTPConnection(self.target, timeout=60)
-        try:
-            connection.putrequest(self.command, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if self.proxy.alter is None or name.lower() != "accept-encoding":
-                    connection.putheader(name, value)
-            connection.endheaders(body or None)
-            answer = connection.getresponse()
-            self._note(path, answer.status)
-            content = answer.read()
-            if self.proxy.alter is not None:
-                content = self.proxy.alter(path, content)
-            self.send_response_only(answer.status)
+        def step(connection: scripted.Connection, _: scripted.Seen) -> bool:
+            assert seen.target.startswith(prefix)
+            target = seen.target.removeprefix(prefix)
+            path = target.partition("?")[0]
+            self.before(seen.method, path)
+            for start, (status, content) in self.instead.items():
+                if path.startswith(start):
+                    self._note(seen, path, status)
+                    return scripted.reply(status, content)(connection, seen)
+            status, headers, content = self._ask(seen, server, target)
+            self._note(seen, path, status)
+            if self.alter is not None:
+                content = self.alter(path, content)
             dropped = ["transfer-encoding", "content-length", "connection"]
-            if self.proxy.alter is not None:
+            if self.alter is not None:
                 dropped += ["content-digest", "x-xet-answers"]
-            for name, value in answer.getheaders():
-                if name.lower() not in dropped:
-                    self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            kept = {name: value for name, value in headers if name.lower() not in dropped}
+            if seen.method == "HEAD":
+                kept["Content-Length"] = next(
+                    (value for name, value in headers if name.lower() == "content-length"), "0"
+                )
+            return scripted.reply(status, content, kept)(connection, seen)
+
+        return step
+
+    def _ask(self, seen: scripted.Seen, server: str, target: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = http.client.HTTPConnection(server, timeout=60)
+        try:
+            connection.putrequest(seen.method, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in seen.headers.items():
+                if self.alter is None or name != "accept-encoding":
+                    connection.putheader(name, value)
+            connection.endheaders(seen.body or None)
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
         finally:
             connection.close()
 
-    def _note(self, path: str, status: int) -> None:
-        wanted, authorization = self.headers.get("Range", ""), self.headers.get("Authorization", "")
-        self.proxy.seen.append(Seen(self.command, path, wanted, status, authorization))
-
-    def do_GET(self) -> None:
-        self._pass_on()
-
-    def do_HEAD(self) -> None:
-        self._pass_on()
-
-    def do_POST(self) -> None:
-        self._pass_on()
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
+    def _note(self, seen: scripted.Seen, path: str, status: int) -> None:
+        byte_range, authorization = seen.headers.get("range", ""), seen.headers.get("authorization", "")
+        self.seen.append(Seen(seen.method, path, byte_range, status, authorization))
 
 
 @contextmanager
@@ -113,14 +93,7 @@ def proxy(endpoint: str, *, prefix: str = "", port: int = 0) -> Iterator[Proxy]:
     With a ``prefix``, paths start with that here, and without it there.
     """
     running = Proxy("")
-    members = {"target": endpoint.removeprefix("http://"), "proxy": running, "prefix": prefix}
-    with ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), members)) as listening:
-        listening.daemon_threads = True
-        running.endpoint = f"http://127.0.0.1:{listening.server_port}{prefix}"
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield running
-        finally:
-            listening.shutdown()
-            thread.join()
+    server = endpoint.removeprefix("http://")
+    with scripted.Scripted(lambda seen: running._answer(seen, server, prefix), port=port) as listening:
+        running.endpoint = f"{listening.url}{prefix}"
+        yield running

@@ -110,7 +110,12 @@ class Scripted:
     """The server. A context manager; ``requests`` are those that came, in order. Bodies are read unless told."""
 
     def __init__(
-        self, answers: Callable[[Seen], Step], *, reads_bodies: bool = True, tls: ssl.SSLContext | None = None
+        self,
+        answers: Callable[[Seen], Step],
+        *,
+        reads_bodies: bool = True,
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.requests: list[Seen] = []
         self.connections = 0
@@ -121,7 +126,7 @@ class Scripted:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listening.getsockname()[1]
         self.url = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{self.port}"
         self._start(self._accept)

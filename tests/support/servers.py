@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import xetstore
 from tests.support.hf_process import Connection, Token
 from tests.support.live import ServerProcess
+from tests.support.scripted import Scripted, reply
 from xetstore.store import Totals
 
 
@@ -77,31 +75,10 @@ class TokenHub:
         return json.dumps({"casUrl": self.cas_url, "exp": expires, "accessToken": token}).encode()
 
 
-class _HubHandler(BaseHTTPRequestHandler):
-    hub: ClassVar[TokenHub]
-
-    def do_GET(self) -> None:
-        body = self.hub.answer()
-        self.send_response_only(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
 @contextmanager
 def token_hub(server: Server, issue: Callable[[], Token]) -> Iterator[TokenHub]:
     """A place that gives tokens for ``server``, as the token routes of a Hub do."""
     hub = TokenHub("", server.endpoint, issue)
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_HubHandler,), {"hub": hub})) as listening:
-        hub.url = f"http://127.0.0.1:{listening.server_port}/token"
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            listening.shutdown()
-            thread.join()
+    with Scripted(lambda _: reply(200, hub.answer(), {"Content-Type": "application/json"})) as listening:
+        hub.url = f"{listening.url}/token"
+        yield hub

@@ -44,6 +44,7 @@ class UploadSession:
         self._progress = progress
         self._dry_run = context.options.dry_run
         self._sizes = context.sizes
+        self._threads = context.threads
         self._registry = Registry(context)
         self._writer = XorbWriter(context, self._registry)
         self._placer = Placer(context.cas, context.known, context.options, self._writer.sending_seconds)
@@ -76,7 +77,7 @@ class UploadSession:
         the session is :attr:`broken`.
         """
         pending = PendingFile(path)
-        with FileScan(path, sha256=True, threads=self._context.threads, progress=self._progress) as scan:
+        with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
             self._placer.start_file(scan.size)
             for block in scan:
                 with self._or_broken():
