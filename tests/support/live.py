@@ -267,7 +267,6 @@ class ServerProcess(Reachable):
         self._process.wait(PATIENCE_SECONDS)
         return self.log
 
-<<<<<<< HEAD
     @property
     def workers(self) -> dict[int, int]:
         """The workers that it has now: the pid of each by its number, from 1 on."""
@@ -278,12 +277,6 @@ class ServerProcess(Reachable):
                     found[int(shown[1])] = int(child)
         return found
 
-    def connect(self) -> socket.socket:
-        parts = urlsplit(self.url)
-        return socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_SECONDS)
-
-=======
->>>>>>> hands
     def terminate(self) -> None:
         """SIGTERM: it drains."""
         self._process.terminate()
