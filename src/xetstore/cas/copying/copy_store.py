@@ -73,9 +73,8 @@ def copy_store(
     if since_last and earlier is not None:
         new = earlier.rows_behind(last, target=target_last, now=started_at)
     try:
-        copied_secrets = dict(earlier.secrets) if earlier is not None else {}
         if secrets is not None and not dry_run:
-            copied_secrets = copy_secrets(*secrets, copied_secrets)
+            copy_secrets(*secrets, target.blobs, source_id, now=started_at)
         xorbs = XorbCopier(run)
         files = FileCopier(run, xorbs)
         shards = ShardCopier(run, xorbs, files)
@@ -91,5 +90,5 @@ def copy_store(
     if source_id is not None and not run.problems and not dry_run:
         with target.index.snapshot() as reader:
             target_last = reader.last_ids()
-        write_position(target.blobs, source_id, Position(started_at, last, target_last, copied_secrets))
+        write_position(target.blobs, source_id, Position(started_at, last, target_last))
     return CopyReport(run.tally, tuple(run.problems.values()), run.compared, compared_all=new == NewRows(last))
