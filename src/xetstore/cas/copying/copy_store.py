@@ -59,9 +59,9 @@ def copy_store(
     ``since_last`` only rows are read that are new since the last copy that had no problem. ``secrets`` are those of
     both stores, to be copied too. Raises what the two stores raise, and InterruptedCallError.
     """
-    run = Run(
-        source, target, Threads(jobs, "copy-store"), cancellation or Cancellation(), is_dry=dry_run, progress=progress
-    )
+    # Of its own: one xorb that fails ends the others of this copy, and nothing else of the caller's.
+    ending = Cancellation() if cancellation is None else cancellation.child()
+    run = Run(source, target, Threads(jobs, "copy-store"), ending, is_dry=dry_run, progress=progress)
     started_at = source.now()
     with source.index.snapshot() as reader:
         last, source_id = reader.last_ids(), reader.store_id()
