@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,14 +22,15 @@ from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.check import check
 from xetstore.cas.copying.copy_store import CopyReport, copy_store
-from xetstore.cas.copying.position import COPIES, MARGIN_SECONDS, Position, write_position
+from xetstore.cas.copying.kept import COPIES
+from xetstore.cas.copying.position import MARGIN_SECONDS, Position, write_position
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import LastIds
 from xetstore.cas.layout import xorb_key
-from xetstore.errors import InterruptedCallError, NotFoundError, UsageError
+from xetstore.errors import InterruptedCallError, NotFoundError, UnavailableError, UsageError
 from xetstore.interfaces import BlobInfo, BlobStore, RangeAnswer, RangeRequest
 from xetstore.protocol.hashes import Hash
-from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, read_back, upload
+from xetstore.testing import FakeClock, FaultPlan, Sample, make_sample, random_bytes, read_back, upload
 
 HOUR = 3600.0
 
@@ -438,7 +440,14 @@ def test_a_position_of_other_stores_is_not_believed(source: EmbeddedCas, target:
         assert content(emptied) == content(source)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 2}', '{"version": 1, "source": 5}'])
+NONSENSE = [
+    *("", "{", "[]", "{}", '{"version": 2}', '{"version": 1, "source": 5}'),
+    '{"version": 1, "started_at": 1, "source": {"xorb": "many"}, "target": {}}',
+    '{"version": 1, "started_at": 1, "source": {"other": 1}, "target": {}}',
+]
+
+
+@pytest.mark.parametrize("text", NONSENSE)
 def test_a_position_that_makes_no_sense_is_none(
     source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock, text: str
 ) -> None:
@@ -528,6 +537,39 @@ def test_two_copies_at_once_make_one(source: EmbeddedCas, target: EmbeddedCas, c
     assert content(target) == content(source)
 
 
+@pytest.mark.slow
+def test_whichever_operation_fails_the_target_is_in_order_and_the_next_copy_goes_on(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    with EmbeddedCas.open(tmp_path / "source", clock=clock) as source:
+        source.index.change(lambda writer: writer.set_store_id("ab" * 16))
+        for number in range(2):
+            upload(source.in_namespace("anna"), sample(number, 30_000))
+        upload(source.in_namespace("bert"), sample(1, 30_000))
+        every = content(source)
+        failed = 0
+        for number in range(300):
+            root = tmp_path / str(number)
+            with FaultPlan(fail_at=number).installed() as plan:
+                try:
+                    with EmbeddedCas.open(root, clock=clock) as target:
+                        copy_store(source, target, jobs=1)
+                except UnavailableError:
+                    failed += 1
+            if not plan.has_failed:
+                break
+            with EmbeddedCas.open(root, clock=clock) as target:
+                verify_invariants(target)
+                for what, rows in content(target).items():
+                    assert rows <= every[what], plan.operations[number]
+                copy(source, target, since_last=True)
+                assert content(target) == every, plan.operations[number]
+                verify_invariants(target)
+            shutil.rmtree(root)
+        assert not plan.has_failed
+        assert failed > 80
+
+
 # --- Secrets ---------------------------------------------------------------------------------------------
 
 
@@ -574,11 +616,22 @@ def test_keys_of_the_target_are_not_replaced(
     assert content(target)["files"] == set()
 
 
-def test_a_position_has_no_secret_in_it(
+def test_secrets_go_on_after_copies_that_did_not_come_to_their_end(
+    source: EmbeddedCas, target: EmbeddedCas, folders: tuple[FileSecrets, FileSecrets], clock: FakeClock
+) -> None:
+    fill(source, clock)
+    damage(source, sample(1).xorb.hash)
+    for number in range(3):
+        give(folders[0], "revoked", b"%d" % number)
+        assert copy_store(source, target, secrets=folders).problems
+        assert documents(folders[1]) == documents(folders[0])
+
+
+def test_no_object_has_a_secret_in_it(
     source: EmbeddedCas, target: EmbeddedCas, folders: tuple[FileSecrets, FileSecrets]
 ) -> None:
     give(folders[0], "keys.json", b"very secret")
     copy(source, target, secrets=folders)
-    [blob] = target.blobs.list(COPIES)
-    position = json.loads(target.blobs.get(blob.key))
-    assert position["secrets"] == {"keys.json": hashlib.sha256(b"very secret").hexdigest()}
+    kept = [target.blobs.get(blob.key) for blob in target.blobs.list(COPIES)]
+    assert hashlib.sha256(b"very secret").hexdigest() in json.dumps([json.loads(document) for document in kept])
+    assert not any(b"very secret" in document for document in kept)

@@ -59,9 +59,9 @@ def copy_store(
     ``since_last`` only rows are read that are new since the last copy that had no problem. ``secrets`` are those of
     both stores, to be copied too. Raises what the two stores raise, and InterruptedCallError.
     """
-    run = Run(
-        source, target, Threads(jobs, "copy-store"), cancellation or Cancellation(), is_dry=dry_run, progress=progress
-    )
+    # Of its own: one xorb that fails ends the others of this copy, and nothing else of the caller's.
+    ending = Cancellation() if cancellation is None else cancellation.child()
+    run = Run(source, target, Threads(jobs, "copy-store"), ending, is_dry=dry_run, progress=progress)
     started_at = source.now()
     with source.index.snapshot() as reader:
         last, source_id = reader.last_ids(), reader.store_id()
@@ -73,9 +73,8 @@ def copy_store(
     if since_last and earlier is not None:
         new = earlier.rows_behind(last, target=target_last, now=started_at)
     try:
-        copied_secrets = dict(earlier.secrets) if earlier is not None else {}
         if secrets is not None and not dry_run:
-            copied_secrets = copy_secrets(*secrets, copied_secrets)
+            copy_secrets(*secrets, target.blobs, source_id, now=started_at)
         xorbs = XorbCopier(run)
         files = FileCopier(run, xorbs)
         shards = ShardCopier(run, xorbs, files)
@@ -91,5 +90,5 @@ def copy_store(
     if source_id is not None and not run.problems and not dry_run:
         with target.index.snapshot() as reader:
             target_last = reader.last_ids()
-        write_position(target.blobs, source_id, Position(started_at, last, target_last, copied_secrets))
+        write_position(target.blobs, source_id, Position(started_at, last, target_last))
     return CopyReport(run.tally, tuple(run.problems.values()), run.compared, compared_all=new == NewRows(last))

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import secrets
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Final
 
+from xetstore.cas.copying.kept import read_kept, write_kept
 from xetstore.cas.index.queries import LastIds, NewRows
-from xetstore.errors import XetError
 from xetstore.interfaces import BlobStore
-
-COPIES: Final = "copies/"
 
 MARGIN_SECONDS: Final = 24 * 3600.0
 """Rows that are older than the last copy by less than this are read again. See :meth:`Position.rows_behind`."""
 
-_VERSION: Final = 1
+_KIND: Final = "position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +21,11 @@ class Position:
     """The state at the beginning of a copy that came to its end, and nothing was left out.
 
     ``started_at`` is the source's time, ``source`` the largest ids there, ``target`` those of the target at the end.
-    ``secrets`` has the SHA-256 of each document of secrets that was copied.
     """
 
     started_at: float
     source: LastIds
     target: LastIds
-    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def rows_behind(self, last: LastIds, *, target: LastIds, now: float) -> NewRows:
         """The rows of the source, up to ``last``, that a copy from here on must read: all of them where this position
@@ -58,28 +51,18 @@ class Position:
 
 def read_position(blobs: BlobStore, source_id: str) -> Position | None:
     """The last position of copies from one source; None if there is none, or it makes no sense."""
-    keys = [blob.key for blob in blobs.list(_folder(source_id))]
-    for key in reversed(keys):
-        with contextlib.suppress(XetError, ValueError, TypeError, KeyError):
-            values = json.loads(blobs.get(key))
-            if values.pop("version") == _VERSION:
-                ids = {name: LastIds(**values.pop(name)) for name in ("source", "target")}
-                return Position(started_at=float(values.pop("started_at")), secrets=dict(values.pop("secrets")), **ids)
+    values = read_kept(blobs, source_id, _KIND) or {}
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        source, target = (
+            LastIds(**{kind: int(last) for kind, last in values[name].items()}) for name in ("source", "target")
+        )
+        return Position(float(values["started_at"]), source, target)
     return None
 
 
 def write_position(blobs: BlobStore, source_id: str, position: Position) -> None:
     """Keep a position, in place of those before."""
-    # No key is written twice. Where a copy beside this one, or one that was killed here, leaves another position, both
-    # are true, and either will do.
-    key = f"{_folder(source_id)}{int(position.started_at):012}-{secrets.token_hex(8)}"
-    earlier = [blob.key for blob in blobs.list(_folder(source_id))]
-    blobs.put_new(key, [json.dumps({"version": _VERSION, **asdict(position)}).encode()])
-    blobs.delete_many(earlier)
-
-
-def _folder(source_id: str) -> str:
-    return f"{COPIES}{source_id}/"
+    write_kept(blobs, source_id, _KIND, asdict(position), now=position.started_at)
 
 
 def _ids(last: LastIds) -> tuple[int, int, int]:

@@ -18,6 +18,9 @@ R = TypeVar("R")
 TICK_SECONDS: Final = 0.1
 """The longest wait at a time: Ctrl-C is noticed between two."""
 
+ENDING_SECONDS: Final = 0.7
+"""The longest wait for other calls, once one has failed or the copy is given up."""
+
 
 class CopyProgress(Protocol):
     """Receives counts of bytes of xorbs: those to be copied, and those that were."""
@@ -73,5 +76,7 @@ class Run:
             self.cancellation.cancel()
             for future in futures:
                 future.cancel()
+            # Those under way end at their next block, and remove their temporary objects; unless a network hangs.
+            wait(futures, ENDING_SECONDS)
             raise
         return [future.result() for future in futures]
