@@ -429,6 +429,23 @@ def test_a_role_that_may_only_read_can_open_and_read(postgres: PostgresServer, r
     postgres.query("REVOKE ALL ON one FROM reader", url=url)
 
 
+@pytest.mark.slow
+def test_a_standby_can_be_read_and_takes_changes_again_once_it_is_none(
+    postgres: PostgresServer, database: PostgresDatabase, url: str
+) -> None:
+    with database.transaction() as connection:
+        add(connection, 1)
+    with postgres.as_standby():
+        assert all_numbers(database) == [1]
+        with pytest.raises(AccessDeniedError, match="standby"), database.transaction() as connection:
+            add(connection, 2)
+        with closing(PostgresDatabase(url)) as other:
+            assert isinstance(other.read_only_because, AccessDeniedError)
+    assert all_numbers(database) == [1]
+    with database.transaction() as connection:
+        add(connection, 2)
+
+
 # The rest
 
 
