@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support import engines
+from tests.support.postgres import PostgresServer
 from xetstore.access import table_secrets
 from xetstore.access.keys import KeyKind, KeyRing, make_keys
 from xetstore.access.secrets import FileSecrets, Secrets
 from xetstore.access.table_secrets import FRESH_SECONDS, TableSecrets
 from xetstore.access.tokens import Scope, TokenAuthority
-from xetstore.errors import UnauthenticatedError
+from xetstore.errors import UnauthenticatedError, UnavailableError
 
 Opening = Callable[[], Secrets]
 
@@ -115,3 +116,22 @@ def test_a_change_elsewhere_is_seen_within_a_second_and_asked_for_no_more_often(
         assert here.version("a") == (1,)
         one.close()
         assert here.version("a") == (1,), "the database was not asked"
+
+
+def test_a_list_of_revocations_that_cannot_be_looked_at_is_not_an_empty_one(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    with closing(engines.opening_of(postgres_url)()) as database:
+        kept = TableSecrets(database, fresh_seconds=0)
+        make_keys(kept, 1_000_000_000)
+        authority = TokenAuthority(KeyRing(kept))
+        token, revoked = (authority.issue(scope=Scope.READ, namespace="team") for _ in range(2))
+        authority.revoke(revoked)
+        postgres.stop()
+        for one in (token, revoked):
+            with pytest.raises(UnavailableError):
+                authority.verify(one)
+        postgres.start()
+        assert authority.verify(token).namespace == "team"
+        with pytest.raises(UnauthenticatedError, match="revoked"):
+            authority.verify(revoked)

@@ -11,7 +11,8 @@ import os
 import stat
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,8 +25,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xetstore.access import tokens as module
-from xetstore.access.keys import Algorithm, KeyKind, KeyRing
+from xetstore.access.keys import Algorithm, KeyKind, KeyRing, make_keys
 from xetstore.access.secrets import FileSecrets, locked
+from xetstore.access.table_secrets import TableSecrets
 from xetstore.access.tokens import (
     LEEWAY_SECONDS,
     MAX_TOKEN_BYTES,
@@ -35,15 +37,34 @@ from xetstore.access.tokens import (
     TokenAuthority,
     check_namespace,
 )
+from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import AccessDeniedError, StorageFullError, UnauthenticatedError, UnavailableError, UsageError
 from xetstore.testing import FakeClock
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All that is not about the files themselves is so wherever keys and revocations are kept."""
+    if "kept_in" in metafunc.fixturenames:
+        is_about_files = not {"revoked", "on_files"}.isdisjoint(metafunc.fixturenames)
+        metafunc.parametrize("kept_in", ["files"] if is_about_files else ["files", "table"])
+
+
 @pytest.fixture
-def keys(tmp_path: Path, clock: FakeClock) -> KeyRing:
-    return KeyRing.open(tmp_path / "access", clock=clock)
+def on_files() -> None:
+    """The test is about the folder."""
+
+
+@pytest.fixture
+def keys(kept_in: str, tmp_path: Path, clock: FakeClock) -> Iterator[KeyRing]:
+    if kept_in == "files":
+        yield KeyRing.open(tmp_path / "access", clock=clock)
+        return
+    with closing(SqliteDatabase.in_memory()) as database:
+        kept = TableSecrets(database)
+        make_keys(kept, int(clock()))
+        yield KeyRing(kept, clock)
 
 
 @pytest.fixture
@@ -409,7 +430,7 @@ def test_a_token_of_a_replaced_key_is_good_until_the_overlap_is_over(
 
 
 def test_a_rotation_without_overlap_ends_a_token_that_was_just_verified(
-    authority: TokenAuthority, keys: KeyRing
+    authority: TokenAuthority, keys: KeyRing, on_files: None
 ) -> None:
     token = issue(authority)
     authority.verify(token)
@@ -422,7 +443,7 @@ def test_a_rotation_without_overlap_ends_a_token_that_was_just_verified(
 
 @pytest.mark.parametrize("by_id", [False, True], ids=["token", "id"])
 def test_a_revoked_token_is_refused_by_every_authority_at_once(
-    authority: TokenAuthority, keys: KeyRing, revoked: Path, by_id: bool
+    authority: TokenAuthority, keys: KeyRing, revoked: Path, by_id: bool, on_files: None
 ) -> None:
     other = TokenAuthority(KeyRing.open(folder_of(keys), clock=keys.clock))
     token, untouched = issue(authority), issue(authority)
@@ -556,7 +577,9 @@ def test_a_list_that_others_may_read_is_not_changed_and_what_to_do_is_said(
     assert "chmod 600" in (caught.value.hint or "")
 
 
-def test_a_list_that_cannot_be_looked_at_is_not_an_empty_one(authority: TokenAuthority, keys: KeyRing) -> None:
+def test_a_list_that_cannot_be_looked_at_is_not_an_empty_one(
+    authority: TokenAuthority, keys: KeyRing, on_files: None
+) -> None:
     token = issue(authority)
     real = os.stat
 
@@ -591,7 +614,7 @@ def test_revocations_at_once_are_all_kept(authority: TokenAuthority, keys: KeyRi
         refused(authority, token, "revoked")
 
 
-def test_verifying_needs_no_lock(authority: TokenAuthority, keys: KeyRing) -> None:
+def test_verifying_needs_no_lock(authority: TokenAuthority, keys: KeyRing, on_files: None) -> None:
     token = issue(authority)
     with locked(folder_of(keys)):
         assert authority.verify(token)
@@ -628,7 +651,7 @@ def test_a_remembered_token_still_expires_and_can_be_revoked(authority: TokenAut
 
 
 def test_no_token_or_secret_is_in_a_repr_an_error_or_a_log_line(
-    authority: TokenAuthority, keys: KeyRing, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    authority: TokenAuthority, keys: KeyRing, clock: FakeClock, caplog: pytest.LogCaptureFixture, on_files: None
 ) -> None:
     caplog.set_level(logging.DEBUG)
     token = issue(authority, ttl_seconds=10)

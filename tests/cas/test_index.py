@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.support import engines
+from tests.support.postgres import PostgresServer
 from xetstore.access.tenant import Tenant
+from xetstore.cas import verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index, Writer, XorbRow
 from xetstore.cas.index.queries import SEGMENT_TERMS
 from xetstore.database.connection import Row
@@ -21,7 +23,7 @@ from xetstore.errors import IntegrityError, UsageError
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry
-from xetstore.testing import Sample
+from xetstore.testing import Sample, read_back, upload
 
 ENGINES = engines.BOTH
 
@@ -250,3 +252,24 @@ def test_a_change_gives_what_it_returns_and_after_an_error_there_is_nothing_of_i
         with pytest.raises(ZeroDivisionError):
             index.change(fail)
         assert index.change(work) == "kept"
+
+
+def test_the_rights_to_rows_are_enough_for_a_role_that_owns_no_table(
+    postgres: PostgresServer, postgres_url: str, sample: Sample, root: Path
+) -> None:
+    engines.open_on_postgres(root, postgres_url).close()
+    for statement in (
+        "CREATE ROLE clerk LOGIN PASSWORD 'clerk'",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
+    ):
+        postgres.query(statement, url=postgres_url)
+    try:
+        url = postgres.url(postgres_url.rpartition("/")[2], role="clerk", password="clerk")
+        with engines.open_on_postgres(root, url) as cas:
+            assert read_back(cas, upload(cas, sample)) == sample.data
+            first = sample.xorb.chunks.digest(sample.file.terms[0].chunk_start)
+            assert cas.find_chunks(Hash(first)) is not None
+            verify_invariants(cas)
+    finally:
+        postgres.query("DROP OWNED BY clerk", url=postgres_url)
+        postgres.query("DROP ROLE clerk", url=postgres_url)

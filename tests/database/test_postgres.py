@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.postgres import PostgresServer
+from tests.support.round_trips import exchanges
 from xetstore.database.connection import Connection
 from xetstore.database.postgres import PostgresDatabase, ServedConnection
 from xetstore.errors import (
@@ -62,19 +62,6 @@ def driver_of(database: PostgresDatabase) -> Any:
 
 
 # The network
-
-
-def exchanges(database: PostgresDatabase, trace: Path, call: Callable[[], object]) -> list[str]:
-    """What a call sends and waits for, or does not: a word for each round trip."""
-    driver = driver_of(database)
-    driver.settle()
-    with trace.open("w") as file:
-        driver.pgconn.trace(file.fileno())
-        call()
-        driver.settle()
-        driver.pgconn.untrace()
-    sent = re.findall(r"\tF\t\d+\t(Sync|Query\t \"\w+)", trace.read_text())
-    return [word.rpartition('"')[2].lower() for word in sent]
 
 
 def test_a_snapshot_of_one_query_is_one_round_trip_and_its_end_is_not_waited_for(
@@ -440,6 +427,23 @@ def test_a_role_that_may_only_read_can_open_and_read(postgres: PostgresServer, r
         with pytest.raises(AccessDeniedError), database.transaction() as connection:
             connection.change("INSERT INTO others VALUES (1)")
     postgres.query("REVOKE ALL ON one FROM reader", url=url)
+
+
+@pytest.mark.slow
+def test_a_standby_can_be_read_and_takes_changes_again_once_it_is_none(
+    postgres: PostgresServer, database: PostgresDatabase, url: str
+) -> None:
+    with database.transaction() as connection:
+        add(connection, 1)
+    with postgres.as_standby():
+        assert all_numbers(database) == [1]
+        with pytest.raises(AccessDeniedError, match="standby"), database.transaction() as connection:
+            add(connection, 2)
+        with closing(PostgresDatabase(url)) as other:
+            assert isinstance(other.read_only_because, AccessDeniedError)
+    assert all_numbers(database) == [1]
+    with database.transaction() as connection:
+        add(connection, 2)
 
 
 # The rest

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from xetstore.database.connection import Connection
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.database.sqlite_file import LOWEST_VERSION, require_version
 from xetstore.errors import AccessDeniedError, UnavailableError, UsageError
@@ -22,47 +20,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "some.sqlite3"
 
 
-@pytest.fixture(params=["file", "memory"])
-def database(path: Path, request: pytest.FixtureRequest) -> Iterator[SqliteDatabase]:
-    with closing(SqliteDatabase(path) if request.param == "file" else SqliteDatabase.in_memory()) as database:
-        with database.transaction() as connection:
-            connection.change("CREATE TABLE one (number INTEGER PRIMARY KEY, name BLOB UNIQUE)")
-            rows = [{"number": number, "name": bytes([number])} for number in range(10)]
-            connection.change_many("INSERT INTO one (number, name) VALUES (:number, :name)", rows)
-        yield database
-
-
-def numbers(connection: Connection, condition: str, **values: object) -> list[int]:
-    return [number for (number,) in connection.rows(f"SELECT number FROM one WHERE {condition} ORDER BY 1", values)]
-
-
 def test_every_commit_reaches_the_disk(path: Path) -> None:
     with closing(SqliteDatabase(path)) as database, database.snapshot() as connection:
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         modes = {name: connection.value(f"PRAGMA {name}") for name in names}
     assert modes == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
-
-
-def test_a_transaction_is_all_or_nothing(database: SqliteDatabase) -> None:
-    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
-        assert connection.change("DELETE FROM one WHERE number < :end", {"end": 7}) == 7
-        raise ZeroDivisionError
-    with database.snapshot() as connection:
-        assert numbers(connection, "TRUE") == [*range(10)]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
-def test_a_list_of_any_length_is_that_list(database: SqliteDatabase, count: int) -> None:
-    some = [*range(1, 1 + count)]
-    with database.snapshot() as connection:
-        assert numbers(connection, "number IN (:some)", some=some) == some
-        others = sorted({*range(10)} - {*some})
-        assert numbers(connection, "number NOT IN (:some) AND number < :end", some=some, end=10) == others
-        asked = connection.rows(
-            "SELECT asked.value, one.number FROM numbers(:some) AS asked JOIN one ON one.number = asked.value + 1",
-            {"some": connection.numbers([0, 4])},
-        )
-        assert [*asked] == [(0, 1), (4, 5)]
 
 
 def test_lists_are_few_texts(path: Path) -> None:
@@ -74,13 +36,6 @@ def test_lists_are_few_texts(path: Path) -> None:
             connection.row("SELECT 1 WHERE 0 IN (:some)", {"some": [*range(1, 1 + count)]})
         connection.driver.set_trace_callback(None)
     assert len(seen) == 10
-
-
-def test_of_many_values_each_is_found_once(database: SqliteDatabase) -> None:
-    names = [bytes([number % 256, number // 256]) for number in range(2000)]
-    with database.snapshot() as connection:
-        found = connection.rows_in("SELECT number FROM one WHERE name IN (:values)", [*names, b"\3", b"\4", b"\3"])
-        assert sorted(found) == [(3,), (4,)]
 
 
 def test_a_query_that_is_not_read_to_its_end_keeps_no_snapshot(path: Path) -> None:

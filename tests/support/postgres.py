@@ -124,6 +124,20 @@ class PostgresServer:
                     os.kill(child, signal.SIGKILL)
 
     @contextmanager
+    def as_standby(self) -> Iterator[None]:
+        """Meanwhile it takes no changes, as one that follows another."""
+        mark = self._folder / "data" / "standby.signal"
+        self.stop()
+        mark.touch()
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            mark.unlink()
+            self.start()
+
+    @contextmanager
     def paused(self) -> Iterator[None]:
         """Meanwhile it answers nothing, and refuses nothing: as where its machine hangs."""
         assert self._process is not None
