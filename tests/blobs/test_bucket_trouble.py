@@ -148,7 +148,7 @@ def test_a_body_that_is_cut_often_goes_on_where_it_ended(
     line.cuts[:] = [2 * MIB] * 9  # more often than one request is made again
     assert read_all(blobs.get_range("a/b", 5, len(data)), len(data) - 5) == data[5:]
     assert line.cuts == []
-    assert line.down_bytes < len(data) + MIB
+    assert line.down_bytes < 2 * len(data)  # a reset takes with it what was on its way
 
 
 def test_a_body_that_is_always_cut_is_never_taken_for_whole(
