@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import xetstore
+from tests.interop.js_client import SCRIPT, JsClient
+from tests.interop.old_clients import COMMAND, VERSIONS, path_of
 from tests.support.hf_process import Connection, HfProcess, Wanted
 from tests.support.live import LiveServer, live_server, request, until
 from tests.support.proxy import Proxy, Seen, proxy
@@ -127,6 +130,47 @@ def test_the_reference_client_downloads_from_the_object_store(
     assert client.download(wanted, "stream") == [contents[0][1_234_567:66_000_000], contents[3][3_999_999:]]
     several = HfProcess(connection, tmp_path / "many", {"HF_XET_CLIENT_ENABLE_MULTIRANGE_FETCHING": "1"})
     assert several.download(infos) == contents
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_older_reference_clients_download_from_the_object_store(
+    server: LiveServer, public: Proxy, files: list[Path], tmp_path: Path, version: str
+) -> None:
+    if not path_of(version).is_dir():
+        pytest.skip(f"hf_xet {version} is not installed: {COMMAND}")
+    connection = Connection(server.url, (server.token("write", ttl_seconds=900), int(time.time()) + 900))
+    infos = HfProcess(connection, tmp_path / "up").upload(files).infos
+    public.seen.clear()
+    client = HfProcess(connection, tmp_path / "down", path=path_of(version))
+    assert client.download(infos, "download_files") == [path.read_bytes() for path in files]
+    assert bodies(public)
+
+
+@dataclass
+class AtServer:
+    """A server as the JavaScript client is told of it."""
+
+    live: LiveServer
+
+    @property
+    def endpoint(self) -> str:
+        return self.live.url
+
+    def token(self, scope: str) -> tuple[str, int]:
+        return self.live.token(scope, ttl_seconds=900), int(time.time()) + 900
+
+
+def test_the_javascript_client_downloads_from_the_object_store(
+    server: LiveServer, public: Proxy, files: list[Path], tmp_path: Path
+) -> None:
+    if not (SCRIPT.parent / "node_modules" / "@huggingface" / "hub").is_dir():
+        pytest.skip("run `npm ci --prefix tests/interop/js`, which installs the JavaScript client")
+    at_server: Any = AtServer(server)
+    connection = Connection(server.url, at_server.token("write"))
+    infos = HfProcess(connection, tmp_path / "up").upload(files).infos
+    public.seen.clear()
+    assert JsClient(at_server, tmp_path / "js").download(infos) == [path.read_bytes() for path in files]
+    assert bodies(public)
 
 
 def test_our_client_downloads_from_the_object_store(

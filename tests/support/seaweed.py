@@ -234,6 +234,9 @@ class Seaweed:
             self._process.kill()
             self._process.wait()
             self._process = None
+            for port in self._ports:  # it has no option to put these elsewhere
+                for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                    left.unlink(missing_ok=True)
 
     def log(self) -> str:
         """The end of what it has said."""
@@ -245,9 +248,14 @@ def running() -> Iterator[Seaweed]:
     """A SeaweedFS that runs; at the end it and its folder are gone."""
     # The name is short, because sockets are in it.
     with tempfile.TemporaryDirectory(prefix="weed", ignore_cleanup_errors=True) as folder:
-        server = Seaweed(Path(folder))
+        server = Seaweed(Path(folder, "0"))
         try:
-            server.start()
+            try:
+                server.start()
+            except AssertionError:  # another program may have taken one of its ports meanwhile
+                server.kill()
+                server = Seaweed(Path(folder, "1"))
+                server.start()
             yield server
         finally:
             server.kill()

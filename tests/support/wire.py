@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -18,7 +19,8 @@ class Wire:
 
     ``cuts`` has, for each connection from the next one on, after how many bytes of answers it is reset; a connection
     for which it has none left is not. While ``flows`` is not set nothing passes in either direction, and connections
-    are accepted all the same; so it is once ``stall_after`` bytes went up.
+    are accepted all the same; so it is once ``stall_after`` bytes went up. The next request that matches ``lose`` is
+    passed on, and its connection is reset when the answer comes.
     """
 
     target: tuple[str, int]
@@ -26,6 +28,7 @@ class Wire:
     cuts: list[int] = field(default_factory=list)
     flows: threading.Event = field(default_factory=threading.Event)
     stall_after: int | None = None
+    lose: re.Pattern[bytes] | None = None
     connections: int = 0
     up_bytes: int = 0
     down_bytes: int = 0
@@ -50,21 +53,35 @@ class Wire:
             _reset(client)
             return
         self._open |= {client, server}
-        back = threading.Thread(target=self._pump, args=(server, client, most), daemon=True)
+        is_lost = threading.Event()
+        back = threading.Thread(target=self._pump, args=(server, client, most, is_lost), daemon=True)
         back.start()
-        self._pump(client, server, None, up=True)
+        self._pump(client, server, None, is_lost, up=True)
         back.join()
         self._open -= {client, server}
         client.close()
         server.close()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, most: int | None, *, up: bool = False) -> None:
+    def _pump(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        most: int | None,
+        is_lost: threading.Event,
+        *,
+        up: bool = False,
+    ) -> None:
         passed = 0
         with suppress(OSError):
             while True:
                 self.flows.wait()
                 block = source.recv(_BLOCK_BYTES)
                 self.flows.wait()
+                if up and self.lose is not None and self.lose.search(block):
+                    self.lose = None
+                    is_lost.set()
+                elif not up and is_lost.is_set():
+                    most = passed
                 if most is not None and passed + len(block) > most:
                     sink.sendall(block[: most - passed])
                     _reset(sink)

@@ -274,13 +274,6 @@ class BucketBlobStore:
         return UnreachableError(f"object {key} could not be read: {self._place.url} broke off")
 
 
-def bucket_of(blobs: object) -> BucketBlobStore | None:
-    """The bucket in which a store keeps its objects, below all that has an ``inner`` one, as a cache; None without."""
-    while not isinstance(blobs, BucketBlobStore) and hasattr(blobs, "inner"):
-        blobs = blobs.inner
-    return blobs if isinstance(blobs, BucketBlobStore) else None
-
-
 def _info(meta: Any, key: str) -> BlobInfo:
     # HTTP knows whole seconds, some listings more.
     return BlobInfo(key, meta["size"], float(int(meta["last_modified"].timestamp())))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Self
 
-from xetstore.blobs.bucket import BucketBlobStore, bucket_of
+from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_requests import ask
+from xetstore.blobs.layers import innermost
 from xetstore.blobs.presigned import Bucket
 from xetstore.errors import UnreachableError, UsageError, XetError
 
@@ -40,8 +41,8 @@ class RangeUrls:
 
         Raises UsageError where it does not, or where there are no keys to sign with; else as the store does.
         """
-        bucket = bucket_of(blobs)
-        if bucket is None:
+        bucket = innermost(blobs)
+        if not isinstance(bucket, BucketBlobStore):
             raise UsageError("direct URLs are for objects in S3, and these are not", hint=_HINT)
         place = bucket.place
         own, public = place.signing(), place.signing(place.public_endpoint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import JSONResponse, Response
 
 from xetstore.access.tokens import Scope
-from xetstore.blobs.bucket import bucket_of
+from xetstore.blobs.layers import upload_bytes
 from xetstore.cas.layout import parse_object_name
 from xetstore.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UsageError, XetError
 from xetstore.protocol.headers import SUSPECT_HEADER
@@ -64,9 +64,7 @@ async def post_xorb(request: Request) -> Response:
 
 def _memory_of_object(request: Request, cas: EmbeddedCas) -> int:
     """The memory of a xorb that is sent on to an object store; one in a directory is on its disk."""
-    bucket = bucket_of(cas.blobs)
-    declared = declared_bytes(request)
-    most = 0 if bucket is None else bucket.upload_bytes
+    most, declared = upload_bytes(cas.blobs), declared_bytes(request)
     return most if declared is None else min(declared, most)
 
 
