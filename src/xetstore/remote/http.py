@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
+    DamagedError,
     FormatError,
     IntegrityError,
     InterruptedCallError,
@@ -293,7 +294,8 @@ class HttpCas:
             try:
                 return ask()
             except IntegrityError as last:
-                last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
+                if not isinstance(last, DamagedError):  # which the server found itself
+                    last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
                 raise
 
     def _reconstruct(
