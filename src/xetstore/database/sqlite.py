@@ -16,7 +16,7 @@ from typing import Any, Final
 from xetstore.database import sqlite_file
 from xetstore.database.connection import Connection, Dialect, Values, bound
 from xetstore.database.glance import SLOW_SECONDS, Glance
-from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, UsageError, XetError
+from xetstore.errors import AccessDeniedError, DamagedError, StorageFullError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 from xetstore.platform.place import Place
 
@@ -228,6 +228,8 @@ class SqliteDatabase:
                 meant = sqlite_file.meaning(error)
                 if meant is error:
                     raise
+                if isinstance(meant, DamagedError):
+                    self.require_in_place()  # of a file that was cut to nothing a log may give parts
                 raise meant from error
             finally:
                 if driver is not None:

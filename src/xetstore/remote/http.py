@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import IntegrityError, InterruptedCallError, RangeError, UsageError, XetError
+from xetstore.errors import (
+    DamagedError,
+    FormatError,
+    IntegrityError,
+    InterruptedCallError,
+    RangeError,
+    UsageError,
+    XetError,
+)
 from xetstore.events import Emit, Retrying, ignore
 from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, ByteStream
 from xetstore.platform import forks
@@ -262,7 +270,8 @@ class HttpCas:
             try:
                 return ask()
             except IntegrityError as last:
-                last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
+                if not isinstance(last, DamagedError):  # which the server found itself
+                    last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
                 raise
 
     def _reconstruct(

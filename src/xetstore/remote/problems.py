@@ -55,7 +55,7 @@ _HINTS: Final[dict[type[XetError], str]] = {
     TooLargeError: "the server takes less than this: ask who runs it what its limits are",
     NotFoundError: "check the hash and the address; where a token is needed, it may be one that cannot see this",
     IntegrityError: "what arrived there is not what was sent, or was never right: send it again",
-    DamagedError: "the operator of the server should check its store",
+    DamagedError: "put the file again, or ask the server's operator to check its store",
     AccessDeniedError: "the proxy wants a login: put it into its URL",
     UnauthenticatedError: "give a token that is valid for this server, or renew it",
     ForbiddenError: "a token with more rights is needed, or the URL has expired",
