@@ -197,4 +197,4 @@ def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (MIGRATIONS.newest,)
-    assert MIGRATIONS.newest == 5
+    assert MIGRATIONS.newest == 6

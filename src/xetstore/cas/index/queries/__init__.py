@@ -7,14 +7,15 @@ from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantQueries
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.store_ids import StoreIdChanges, StoreIdQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = ["SEGMENT_TERMS", "Reader", "TermCount", "Writer", "XorbRow", "any_holder", "chunk_key"]
 
 
-class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries):
+class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreIdQueries):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges):
+class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreIdChanges):
     """Additions in one transaction, beside all that a Reader can ask."""
