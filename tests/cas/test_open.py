@@ -33,7 +33,14 @@ def test_a_store_lies_where_the_documentation_says(root: Path, sample: Sample) -
     name = str(sample.xorb.hash)
     stored = (root / "xorbs" / name[:2] / name).read_bytes()
     assert stored == in_format_2(sample)
-    assert sorted(path.name for path in root.iterdir()) == ["format", "index.sqlite3", "shards", "tmp", "xorbs"]
+    assert sorted(path.name for path in root.iterdir()) == [
+        "format",
+        "index.sqlite3",
+        "shards",
+        "stores",
+        "tmp",
+        "xorbs",
+    ]
     assert list((root / "tmp").iterdir()) == []
 
 
@@ -57,10 +64,9 @@ def test_a_directory_with_something_else_in_it_is_left_alone(root: Path) -> None
 
 def test_a_file_is_no_store(root: Path) -> None:
     root.write_text("a file")
-    with pytest.raises(UsageError):
-        EmbeddedCas.open(root)
-    with pytest.raises(NotFoundError):
-        EmbeddedCas.open(root, create=False)
+    for create in (True, False):
+        with pytest.raises(UsageError, match="is no store file"):
+            EmbeddedCas.open(root, create=create)
     assert root.read_text() == "a file"
 
 

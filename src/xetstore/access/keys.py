@@ -126,10 +126,14 @@ class KeyRing:
         The directory above must be there. Raises NotFoundError if there are no keys and none are to be created,
         and UsageError if newer code wrote them. Processes that open the same folder at once agree on the keys.
         """
-        kept = FileSecrets.open(folder, create=create)
+        return cls.of(FileSecrets.open(folder, create=create), create=create, clock=clock)
+
+    @classmethod
+    def of(cls, secrets: Secrets, *, create: bool = True, clock: Callable[[], float] = time.time) -> Self:
+        """The keys among the secrets of a store; the same as :meth:`open`, wherever they are kept."""
         if create:
-            make_keys(kept, int(clock()))
-        return cls(kept, clock)
+            make_keys(secrets, int(clock()))
+        return cls(secrets, clock)
 
     def signing_key(self, kind: KeyKind) -> Key:
         """The key that signs now."""

@@ -35,17 +35,17 @@ from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cancellation import Cancellation
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
+from xetstore.cas.assembly import OpenParts, open_parts
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
-from xetstore.cas.folder import open_directory
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import shard_key, xorb_key
+from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb
-from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
@@ -68,6 +68,8 @@ from xetstore.records import FileRecord, Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.access.secrets import Secrets
 
 __all__ = ["EmbeddedCas", "FileRecord", "Totals"]
 
@@ -93,17 +95,23 @@ class EmbeddedCas:
         self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
         self.now = clock
+        self._opened: OpenParts | None = None
 
     @classmethod
-    def open(cls, root: Path | str, *, create: bool = True, clock: Callable[[], float] = time.time) -> Self:
-        """The store in directory ``root``. With ``create``, one is made where nothing is.
+    def open(
+        cls, where: StoreParts | Path | str, *, create: bool = True, clock: Callable[[], float] = time.time
+    ) -> Self:
+        """The store in a directory, or the one that a store file or its parts name. With ``create``, one is made where
+        nothing is.
 
-        Takes constant time. NotFoundError if there is none; UsageError if the directory holds something
-        else, or was written by newer code. A store that cannot be written to can be read.
+        Takes constant time. Raises as :func:`~xetstore.cas.assembly.open_parts`. A store that cannot be written to can
+        be read.
         """
-        root = Path(root)
-        index = Index(SqliteDatabase(open_directory(root, create=create)))
-        return cls(LocalBlobStore(root), index, clock=clock)
+        parts = where if isinstance(where, StoreParts) else StoreParts.at(where)
+        opened = open_parts(parts, create=create)
+        cas = cls(opened.blobs, opened.index, clock=clock)
+        cas._opened = opened
+        return cas
 
     @classmethod
     def in_memory(cls, *, clock: Callable[[], float] = time.time) -> Self:
@@ -265,6 +273,12 @@ class EmbeddedCas:
         return self
 
     # What a server serves beyond that
+
+    def secrets(self) -> Secrets:
+        """The secrets of the store, in private files or in its database; a place for them is made."""
+        if self._opened is None:
+            raise UsageError("a store that was made of its objects and its index has no place for secrets")
+        return self._opened.secrets()
 
     @property
     def scratch_folder(self) -> Path | None:

@@ -10,16 +10,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
 
+from xetstore.access.admin_token import ADMIN_TOKEN, provide_admin_token
 from xetstore.access.keys import KeyRing
-from xetstore.access.secrets import FileSecrets
 from xetstore.access.signed_urls import UrlSigner
-from xetstore.access.tenant import DEFAULT_NAMESPACE
-from xetstore.access.tokens import Scope, TokenAuthority
-from xetstore.blobs.keys import ACCESS_FOLDER
+from xetstore.access.tokens import TokenAuthority
+from xetstore.cas.assembly import secrets_file
+from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import UnauthenticatedError
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -30,43 +28,50 @@ from xetstore.server.ops.metrics import Metrics
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
 
-ADMIN_TOKEN_FILE: Final = "admin-token"
-ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
-
 _log = logging.getLogger("xetstore.server")
 
 
 @dataclass(frozen=True)
 class Started:
-    """A server that accepts connections at ``url``. ``token_file`` holds a token for its admin; None without tokens."""
+    """A server that accepts connections at ``url``. ``token_file`` holds a token for its admin; None without tokens,
+    and where that is in the database of the store.
+    """
 
     url: str
-    store: Path
+    store: StoreParts
+    asks_for_tokens: bool
     token_file: Path | None
     version: str
 
 
-def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
-    """Serve the store in ``root``, which is made if nothing is there, until SIGTERM or SIGINT. Returns the exit code.
+def serve(parts: StoreParts, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
+    """Serve a store, which is made if nothing is there, until SIGTERM or SIGINT. Returns the exit code.
 
     ``announce`` is called once connections are accepted. Call it in the main thread. Raises what opening a store
     raises; UsageError, NotFoundError or AccessDeniedError for a certificate or an address that cannot be used;
     UnavailableError if the port is in use; KeyboardInterrupt if it was told to stop a second time.
     """
-    root = root.absolute()
     context = tls_context(settings)
     with (
         closing(listen(settings.host, settings.port)) as listening,
         logging_to(log_format=settings.log_format, level=settings.log_level),
-        EmbeddedCas.open(root) as cas,
+        EmbeddedCas.open(parts) as cas,
     ):
-        keys = KeyRing.open(root / ACCESS_FOLDER)
+        secrets = cas.secrets()
+        keys = KeyRing.of(secrets)
         authority = TokenAuthority(keys) if settings.auth == "tokens" else None
-        token_file = None if authority is None else provide_admin_token(root / ACCESS_FOLDER, authority)
+        if authority is not None:
+            provide_admin_token(secrets, authority)
         site = make_site(cas, settings, keys=keys, authority=authority)
         connection_limit = make_connection_limit(settings)
         site.metrics.watch_connections(connection_limit)
-        started = Started(url_of(settings, listening), root, token_file, version("xetstore"))
+        started = Started(
+            url=url_of(settings, listening),
+            store=parts,
+            asks_for_tokens=authority is not None,
+            token_file=None if authority is None else secrets_file(parts, ADMIN_TOKEN),
+            version=version("xetstore"),
+        )
         server = make_server(
             create_app(site),
             settings,
@@ -75,7 +80,7 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
             on_started=lambda: announce(started),
             connection_limit=connection_limit,
         )
-        _log.info("serving", extra={"url": started.url, "store": str(root)})
+        _log.info("serving", extra={"url": started.url, "store": str(parts)})
         asyncio.run(server.serve_until_stopped(listening))
         _log.info("stopped")
     if server.force_exit:
@@ -114,28 +119,3 @@ def make_connection_limit(settings: ServerSettings) -> ConnectionLimit:
             settings.max_connections,
         )
     return ConnectionLimit(most, settings.max_connections_per_address)
-
-
-def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:
-    """The file with a token that may do everything, for users who may read the store's access folder.
-
-    One that is missing or no longer valid is issued. Raises AccessDeniedError if others may read the file.
-    """
-
-    def edit(data: bytes | None) -> bytes | None:
-        if data is not None and _is_admin_token(data, authority):
-            return None
-        token = authority.issue(
-            scope=Scope.ADMIN, namespace=DEFAULT_NAMESPACE, ttl_seconds=ADMIN_TTL_SECONDS, subject="admin"
-        )
-        return token.encode() + b"\n"
-
-    FileSecrets(folder).change(ADMIN_TOKEN_FILE, edit)
-    return folder / ADMIN_TOKEN_FILE
-
-
-def _is_admin_token(data: bytes, authority: TokenAuthority) -> bool:
-    try:
-        return authority.verify(data.decode("ascii", "replace").strip()).scope is Scope.ADMIN
-    except UnauthenticatedError:
-        return False
