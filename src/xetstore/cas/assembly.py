@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xetstore.access.secrets import FileSecrets, Secrets
+from xetstore.blobs.guarded import GuardedBlobStore
 from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.folder import check_index_file, is_new_file, open_directory, open_objects_folder, require_locks_in
@@ -20,8 +21,10 @@ from xetstore.cas.index import Index
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.pairing import pair, refuse_strangers
 from xetstore.cas.parts import PartUrl, StoreParts
-from xetstore.database.sqlite import SqliteDatabase
+from xetstore.database.guarded import GuardedDatabase
+from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS, SqliteDatabase
 from xetstore.errors import NotFoundError, UsageError
+from xetstore.platform.circuit import Circuit
 from xetstore.platform.files import make_durable_folder, storage_error
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 ACCESS_SUFFIX: Final = "-access"
 """Behind the name of a SQLite file: the folder of the secrets of a store whose objects are in a bucket."""
+
+LEAST_PATIENCE_SECONDS: Final = 5.0
+"""The shortest patience with writers of a SQLite file, who take turns."""
 
 _NOTHING: Final = "put a file into it to create one"
 
@@ -48,8 +54,11 @@ class OpenParts:
         return _secrets(self.parts, self.database, create=True)
 
 
-def open_parts(parts: StoreParts, *, create: bool) -> OpenParts:
+def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | None = None) -> OpenParts:
     """Open the parts of a store. With ``create``, they are made where nothing is.
+
+    With ``patience_seconds``, as a server opens them, no call waits much longer for a part, and none waits at all for
+    one that did not answer others.
 
     Raises NotFoundError without; UsageError for a place that holds something else, for what newer code wrote, and for a
     driver that is not installed; DamagedError for parts that are not those of one store; UnavailableError for a part
@@ -60,11 +69,13 @@ def open_parts(parts: StoreParts, *, create: bool) -> OpenParts:
     if isinstance(parts.index, Path):
         if parts.is_directory:
             open_directory(parts.objects, create=create)  # type: ignore[arg-type]  # a path, then
-        blobs = _objects(parts)
-        database = _open_file(parts, parts.index, blobs, create=create)
+        blobs = _objects(parts, is_guarded=patience_seconds is not None)
+        database = _open_file(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     else:
-        blobs = _objects(parts)
+        blobs = _objects(parts, is_guarded=patience_seconds is not None)
         database = _open_url(parts, parts.index, blobs, create=create)
+    if patience_seconds is not None:
+        database = GuardedDatabase(database, Circuit("the index does not answer"))
     index = Index(database)
     try:
         pair(parts, index, blobs)
@@ -96,13 +107,15 @@ def secrets_file(parts: StoreParts, name: str) -> Path | None:
     return None if isinstance(parts.index, PartUrl) else _secrets_folder(parts) / name
 
 
-def _objects(parts: StoreParts) -> BlobStore:
+def _objects(parts: StoreParts, *, is_guarded: bool) -> BlobStore:
     if isinstance(parts.objects, Path):
         blobs: BlobStore = LocalBlobStore(parts.objects)
     else:
         with _driver("obstore", f"objects in {parts.objects.scheme}://", "s3"):
             bucket = import_module("xetstore.blobs.bucket").BucketBlobStore
             blobs = bucket.open(parts.objects.reveal(), parts.options)
+        if is_guarded:  # below the cache, which goes on without it
+            blobs = GuardedBlobStore(blobs, Circuit("the objects do not answer"))
     if parts.cache is None:
         return blobs
     cached: BlobStore = import_module("xetstore.blobs.cached").CachedBlobStore(
@@ -111,7 +124,9 @@ def _objects(parts: StoreParts) -> BlobStore:
     return cached
 
 
-def _open_file(parts: StoreParts, index: Path, blobs: BlobStore, *, create: bool) -> Database:
+def _open_file(
+    parts: StoreParts, index: Path, blobs: BlobStore, *, create: bool, patience_seconds: float | None
+) -> Database:
     if not parts.is_directory:
         check_index_file(index, parts.objects if isinstance(parts.objects, Path) else None)
         _check_new(parts, blobs, lambda: is_new_file(index), create=create)
@@ -120,7 +135,10 @@ def _open_file(parts: StoreParts, index: Path, blobs: BlobStore, *, create: bool
         except OSError as error:
             raise storage_error(error, f"the index {index} cannot be opened") from error
         require_locks_in(index.parent, f"the index {index}")
-    return SqliteDatabase(index)
+    if patience_seconds is None:
+        return SqliteDatabase(index)
+    patience_seconds = min(max(patience_seconds, LEAST_PATIENCE_SECONDS), BUSY_TIMEOUT_SECONDS)
+    return SqliteDatabase(index, busy_timeout_seconds=patience_seconds)
 
 
 def _open_url(parts: StoreParts, index: PartUrl, blobs: BlobStore, *, create: bool) -> Database:

@@ -45,12 +45,14 @@ from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
+from xetstore.cas.seen_rows import SeenRows
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
     NotFoundError,
     RangeError,
+    UnavailableError,
     UsageError,
 )
 from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
@@ -96,19 +98,25 @@ class EmbeddedCas:
         self.tenant = Tenant()
         self.now = clock
         self._opened: OpenParts | None = None
+        self._seen = SeenRows()
 
     @classmethod
     def open(
-        cls, where: StoreParts | Path | str, *, create: bool = True, clock: Callable[[], float] = time.time
+        cls,
+        where: StoreParts | Path | str,
+        *,
+        create: bool = True,
+        clock: Callable[[], float] = time.time,
+        patience_seconds: float | None = None,
     ) -> Self:
         """The store in a directory, or the one that a store file or its parts name. With ``create``, one is made where
-        nothing is.
+        nothing is. ``patience_seconds`` is for servers.
 
         Takes constant time. Raises as :func:`~xetstore.cas.assembly.open_parts`. A store that cannot be written to can
         be read.
         """
         parts = where if isinstance(where, StoreParts) else StoreParts.at(where)
-        opened = open_parts(parts, create=create)
+        opened = open_parts(parts, create=create, patience_seconds=patience_seconds)
         cas = cls(opened.blobs, opened.index, clock=clock)
         cas._opened = opened
         return cas
@@ -166,6 +174,7 @@ class EmbeddedCas:
             if start >= stop:
                 raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
+        self._seen.note(rows)
         with as_damage(file):
             offset, kept = trim(
                 terms,
@@ -186,6 +195,7 @@ class EmbeddedCas:
             found, rows = reader.terms_of_files(wanted, self.tenant.namespace, most=most)
         if missing := next((file for file in wanted if file not in found), None):
             raise _unknown_file(missing)
+        self._seen.note(rows)
         terms = {file: tuple(found[file]) for file in wanted}
         every = [term for listed in terms.values() for term in listed]
         with as_damage(*terms):
@@ -330,6 +340,24 @@ class EmbeddedCas:
             raise NotFoundError(f"there is no xorb {xorb}")
         return StoredXorb(row, self.blobs, self.healing.mark)
 
+    def granted_xorb(self, xorb: Hash, generation: str) -> StoredXorb:
+        """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
+
+        While the index does not answer, it is the object of this generation, if its row was read lately: no key is
+        written twice, so the bytes under it are the same. ForbiddenError where another object counts.
+        """
+        try:
+            stored = self.stored_xorb(xorb, visible=False)
+        except UnavailableError:
+            row = self._seen.get(xorb, generation)
+            if row is None:
+                raise
+            return StoredXorb(row, self.blobs, self.healing.mark)
+        self._seen.note({xorb: stored.row})
+        if stored.generation != generation:
+            raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
+        return stored
+
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
         with self.index.snapshot() as reader:
@@ -383,10 +411,18 @@ class EmbeddedCas:
             return reader.totals()
 
     def ping(self) -> None:
-        """Raises what stands in the way if the store cannot be read now, or is not the one that was opened any more."""
+        """Raises XetError if the store cannot be read now, or is not the one that was opened any more."""
+        self.ping_index()
+        self.ping_objects()
+
+    def ping_index(self) -> None:
+        """Raises XetError if the index cannot be read now, or is not the one that was opened any more."""
         self.index.require_in_place()
         with self.index.snapshot() as reader:
             reader.dedup_key()
+
+    def ping_objects(self) -> None:
+        """Raises XetError if the objects cannot be read now, or are not those that were opened any more."""
         self.blobs.stat(xorb_key(Hash.ZERO))
 
     def close(self) -> None:

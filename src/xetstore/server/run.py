@@ -55,7 +55,7 @@ def serve(parts: StoreParts, settings: ServerSettings, announce: Callable[[Start
     with (
         closing(listen(settings.host, settings.port)) as listening,
         logging_to(log_format=settings.log_format, level=settings.log_level),
-        EmbeddedCas.open(parts) as cas,
+        EmbeddedCas.open(parts, patience_seconds=settings.queue_seconds) as cas,
     ):
         secrets = cas.secrets()
         keys = KeyRing.of(secrets)
