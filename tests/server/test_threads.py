@@ -31,7 +31,10 @@ def test_what_a_call_was_about_that_fails_is_let_go_of_with_its_error(run: objec
         with pytest.raises(ValueError, match="about"):
             await run(fail, body)  # type: ignore[operator]
         del body
-        await asyncio.sleep(0)
+        for _ in range(1000):  # the thread that failed may not have left its call yet
+            if alive() is None:
+                break
+            await asyncio.sleep(0.001)
         return alive
 
     gc.collect()

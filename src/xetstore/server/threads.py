@@ -47,17 +47,19 @@ async def in_asking_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwar
 async def begun_within(seconds: float, pool: Threads, call: Callable[[], T]) -> T:
     """The result of a call in a pool. UnavailableError where no thread of it was free in time."""
     future = pool.submit(call)
+    running = asyncio.wrap_future(future)
     timer = asyncio.get_running_loop().call_later(seconds, future.cancel)  # which does nothing once it has begun
     try:
-        return await _outcome(asyncio.wrap_future(future))
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
+        await settled(running)
         task = asyncio.current_task()
         if future.cancelled() and task is not None and not task.cancelling():
             raise UnavailableError("the store does not get done with its calls", hint="try again later") from None
         raise
     finally:
         timer.cancel()
-        del future, timer
+        del running, future, timer  # as below
 
 
 async def in_commit_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,10 +70,7 @@ async def in_commit_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwar
 
 
 async def _run(pool: Threads, call: Callable[[], T]) -> T:
-    return await _outcome(asyncio.get_running_loop().run_in_executor(pool, call))
-
-
-async def _outcome(running: asyncio.Future[T]) -> T:
+    running = asyncio.get_running_loop().run_in_executor(pool, call)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
