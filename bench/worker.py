@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -85,8 +86,7 @@ def tree_bytes(root: Path) -> int:
 
 
 def _is_xorb(path: Path) -> bool:
-    name = path.name.removeprefix("default.")
-    return len(name) == 64 and all(c in "0123456789abcdef" for c in name)
+    return re.fullmatch(r"(default\.)?[0-9a-f]{64}(-[0-9a-f]{16})?", path.name) is not None
 
 
 if __name__ == "__main__":

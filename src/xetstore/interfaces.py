@@ -139,8 +139,8 @@ class NewObject(Protocol):
     def write(self, part: Buffer, /) -> None:
         """Append bytes. Raises as :meth:`BlobStore.put_new` does."""
 
-    def commit(self) -> bool:
-        """Make the object visible and durable. True if it is new; False, untouched, if the key exists."""
+    def commit(self) -> None:
+        """Make the object visible and durable. Raises as :meth:`BlobStore.put_new` does."""
 
     def close(self) -> None:
         """Drop it unless it was committed. May be called again."""
@@ -154,12 +154,16 @@ class BlobStore(Protocol):
 
     Keys are relative slash-separated paths of ``[0-9a-z._-]`` segments, no segment starting with a dot.
     An object is either absent or whole and durable: no reader ever sees a part of one.
+
+    The caller writes each key once: it gives a new object a key that none has had. So a store need not be able to
+    create an object only where there is none. One that sees that there is one replaces nothing, and raises UsageError.
     """
 
-    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """Create an object from the parts in order. True if it is new; False, untouched, if the key exists.
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Create an object from the parts in order, under a key that no object has had.
 
-        Durable on return. Raises StorageFullError, AccessDeniedError or UnavailableError, leaving nothing.
+        Durable on return. Raises StorageFullError, AccessDeniedError or UnavailableError: then there is no object, or a
+        whole one that was not acknowledged.
         """
 
     def create(self, key: str) -> NewObject:

@@ -48,19 +48,14 @@ def test_a_known_folder_is_not_synced_again_from_above(blobs: LocalBlobStore) ->
     assert plan.operations == ["mkdir", *WRITE_AND_LINK, *SYNC_FOLDER]
 
 
-def test_an_object_that_exists_is_made_durable_all_the_same(tmp_path: Path, blobs: LocalBlobStore) -> None:
-    blobs.put_new("xorbs/ab/cd", [b"x"])
-    other = LocalBlobStore(tmp_path)  # which does not know what the first one has synced
-    with FaultPlan().installed() as plan:
-        assert not other.put_new("xorbs/ab/cd", [b"x"])
-    assert plan.operations == [*["mkdir", *SYNC_FOLDER] * 2, *SYNC_FOLDER]
-
-
-def test_losing_the_race_for_a_name_is_durable_too(blobs: LocalBlobStore, tmp_path: Path) -> None:
-    blobs.put_new("xorbs/ab/cd", [b"first"])
-    with FaultPlan().installed() as plan, mock.patch.object(Path, "exists", return_value=False):
-        assert not blobs.put_new("xorbs/ab/cd", [b"se", b"cond"])
-    assert plan.operations == ["mkdir", *WRITE_AND_LINK, *SYNC_FOLDER]
+def test_an_object_is_never_replaced(blobs: LocalBlobStore, tmp_path: Path) -> None:
+    with blobs.create("xorbs/ab/cd") as late:
+        late.write(b"late")
+        blobs.put_new("xorbs/ab/cd", [b"first"])
+        with pytest.raises(UsageError, match="xorbs/ab/cd"):
+            late.commit()
+    with pytest.raises(UsageError, match="xorbs/ab/cd"):
+        blobs.put_new("xorbs/ab/cd", [b"se", b"cond"])
     assert blobs.get("xorbs/ab/cd") == b"first"
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -86,9 +81,9 @@ def test_whichever_step_fails_no_part_of_an_object_is_seen(tmp_path: Path) -> No
         assert found == ([len(data)] if was_linked else []), failed
         temporaries = list((root / "tmp").glob("*"))
         assert len(temporaries) == (failed == "unlink"), failed
-        # And nothing stands in the way of the next attempt.
-        assert blobs.put_new("xorbs/ab/cd", [data]) == (not was_linked)
-        assert blobs.get("xorbs/ab/cd") == data
+        # And nothing stands in the way of the next attempt, under a key of its own.
+        blobs.put_new("xorbs/ab/ef", [data])
+        assert blobs.get("xorbs/ab/ef") == data
     assert number == 19  # as many operations as the first test of this file lists
 
 

@@ -1,18 +1,11 @@
-"""Objects of a store: which there are, and those of xorbs as they are stored, in both formats."""
+"""Objects of xorbs as they are stored, in both formats."""
 
 from __future__ import annotations
 
 import struct
 
-from xetstore.cas.layout import STORES
-from xetstore.interfaces import BlobInfo, BlobStore
 from xetstore.protocol import kernel, reference
 from xetstore.testing import Sample
-
-
-def data_in(blobs: BlobStore) -> list[BlobInfo]:
-    """All objects but the one that names the store."""
-    return [blob for blob in blobs.list() if not blob.key.startswith(STORES)]
 
 
 def in_format_1(sample: Sample) -> bytes:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.objects import xorb_path
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.answers import ANSWER_SECONDS, OfferBounds, find_offer
 from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.layout import xorb_key
 from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS
 from xetstore.errors import IntegrityError, UsageError
 from xetstore.interfaces import MANY_CHUNKS
@@ -150,10 +150,10 @@ def test_a_chunk_that_only_shares_its_first_bytes_with_one_is_not_found(cas: Emb
 def test_a_damaged_xorb_is_not_offered(cas: EmbeddedCas, root: Path, clock: FakeClock) -> None:
     samples = one_chunk_samples(3)
     put_file_of(cas, samples)
-    (root / xorb_key(samples[1].xorb.hash)).unlink()
+    xorb_path(root, samples[1].xorb.hash).unlink()
     with EmbeddedCas.open(root, clock=clock) as other:  # which remembers no footers
         assert offered(other, samples[0]) == names([samples[0], samples[2]])
-        (root / xorb_key(samples[0].xorb.hash)).write_bytes(b"")
+        xorb_path(root, samples[0].xorb.hash).write_bytes(b"")
     with EmbeddedCas.open(root, clock=clock) as other:
         assert other.find_chunks(first_chunk(samples[0])) is None
 
@@ -222,8 +222,8 @@ def test_in_place_of_a_damaged_xorb_others_that_hold_the_chunks_are_told(
     for sample in samples:
         upload(cas, sample)
     together = put_xorb_of(cas, *samples)
-    (root / xorb_key(together)).unlink()
-    (root / xorb_key(samples[1].xorb.hash)).write_bytes(b"")
+    xorb_path(root, together).unlink()
+    xorb_path(root, samples[1].xorb.hash).write_bytes(b"")
     with EmbeddedCas.open(root, clock=clock) as fresh:  # which remembers no footers
         other = fresh.in_namespace("other")
         assert offered(other, *samples) == names([samples[0], samples[2]])

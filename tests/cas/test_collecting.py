@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
+from tests.support.objects import xorb_path
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.index.queries.xorbs import OFFER_SECONDS
-from xetstore.cas.layout import xorb_key
 from xetstore.protocol.hashes import Hash
 from xetstore.testing import FakeClock, Sample, make_sample, random_bytes, upload
 
@@ -56,7 +56,7 @@ def test_a_shard_is_linked_to_all_that_it_names(cas: EmbeddedCas) -> None:
         assert reader.named_by(shard) == ({record.hash}, {sample.xorb.hash for sample in samples})
         [other] = reader.shards_of(samples[0].file.hash)
         assert reader.named_by(other) == ({samples[0].file.hash}, {samples[0].xorb.hash})
-        assert {name for name, _ in reader.shards_after(None)} == {shard, other}
+        assert {row.hash for row in reader.shards_after(None)} == {shard, other}
 
 
 def test_a_shard_of_an_older_release_is_linked_when_it_is_put_again(cas: EmbeddedCas, sample: Sample) -> None:
@@ -64,7 +64,8 @@ def test_a_shard_of_an_older_release_is_linked_when_it_is_put_again(cas: Embedde
     with cas.index.transaction() as writer:
         for statement in ("DELETE FROM shard_file", "DELETE FROM shard_xorb", "UPDATE shard SET is_linked = 0"):
             writer.connection.change(statement)
-        [(shard, _)] = writer.shards_after(None)
+        [row] = writer.shards_after(None)
+        shard = row.hash
         assert writer.named_by(shard) is None, "its object tells"
     cas.put_shard(sample.shard)
     with cas.index.snapshot() as reader:
@@ -134,7 +135,7 @@ def test_a_xorb_that_loses_its_last_file_is_kept_from_then_on(cas: EmbeddedCas, 
     sample = make_sample(random_bytes(100_000, 1), before=random_bytes(50_000, 2))
     alone = make_sample(sample.data)
     upload(cas, sample)
-    (root / xorb_key(sample.xorb.hash)).unlink()
+    xorb_path(root, sample.xorb.hash).unlink()
     clock.advance(50 * OFFER_SECONDS)
     upload(cas, alone)
     assert alone.xorb.hash != sample.xorb.hash

@@ -10,7 +10,6 @@ from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.footers import FooterCache, sound
 from xetstore.cas.index import Index, XorbRow
-from xetstore.cas.layout import xorb_key
 from xetstore.errors import DamagedError
 from xetstore.interfaces import RangeAnswer, RangeRequest
 from xetstore.protocol.hashes import Hash
@@ -62,9 +61,8 @@ def test_damage_of_one_of_many_xorbs_is_told_of_that_one(
 ) -> None:
     blobs, _, rows = counted
     marked: list[XorbRow] = []
-    blobs.delete_many([xorb_key(rows[5].hash)])
-    blobs.delete_many([xorb_key(rows[9].hash)])
-    blobs.put_new(xorb_key(rows[9].hash), [blobs.get(xorb_key(rows[8].hash))])
+    blobs.delete_many([rows[5].key, rows[9].key])
+    blobs.put_new(rows[9].key, [blobs.get(rows[8].key)])
     footers = FooterCache(blobs, on_damage=marked.append)
     found = [*footers.get_many(rows)]
     assert [number for number, footer in enumerate(found) if isinstance(footer, DamagedError)] == [5, 9]

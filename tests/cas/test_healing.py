@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.cas.test_faults import CRASHES
+from tests.support.objects import xorb_object, xorb_row
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.healing import SUPERSEDED_SECONDS
-from xetstore.cas.index import XorbRow
-from xetstore.cas.layout import xorb_key
 from xetstore.errors import DamagedError, ForbiddenError, IntegrityError, MissingXorbError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry
@@ -48,20 +47,13 @@ SEEN: dict[str, Damage] = {"missing": Path.unlink, "cut": _cut, "longer": _lengt
 """What a look at the file system shows."""
 
 
-def row_of(cas: EmbeddedCas, xorb: Hash) -> XorbRow:
-    with cas.index.snapshot() as reader:
-        row = reader.xorb(xorb)
-    assert row is not None
-    return row
-
-
 def object_of(cas: EmbeddedCas, root: Path, xorb: Hash) -> Path:
     """Where the object lies that counts."""
-    return root / xorb_key(xorb, row_of(cas, xorb).generation)
+    return root / xorb_object(cas, xorb)
 
 
 def is_marked(cas: EmbeddedCas, xorb: Hash) -> bool:
-    return row_of(cas, xorb).is_damaged
+    return xorb_row(cas, xorb).is_damaged
 
 
 @pytest.mark.parametrize("damage", SEEN)
@@ -251,7 +243,7 @@ def test_who_reads_the_old_object_gets_done_and_then_it_is_removed(root: Path, s
         upload(cas, sample)
         assert old.exists()
         [note] = check(cas).notes
-        assert "not used any more" in note
+        assert "is not used" in note
     clock.advance(SUPERSEDED_SECONDS - 1)
     with EmbeddedCas.open(root, clock=clock) as cas:
         check(cas)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xetstore.access.tenant import Tenant
-from xetstore.cas.index import MIGRATIONS, Index, XorbRow
+from xetstore.cas.index import MIGRATIONS, Index, Writer, XorbRow
 from xetstore.cas.index.queries import SEGMENT_TERMS
 from xetstore.database.connection import Connection, Row
 from xetstore.database.sqlite import SqliteDatabase
@@ -223,3 +224,28 @@ def test_a_file_that_another_writer_registers_first_keeps_its_terms(path: Path, 
         with index.snapshot() as reader:
             assert reader.terms(name, 0, 5)[1] == list(theirs.terms)
             assert reader.edges_of(name) == {sample.xorb.hash: 0}
+
+
+def test_a_store_has_one_id_and_the_first_one_stays() -> None:
+    with closing(Index.in_memory()) as index:
+        with index.snapshot() as reader:
+            assert reader.store_id() is None
+        for store_id in ("first", "second"):
+            index.change(partial(Writer.set_store_id, store_id=store_id))
+        with index.snapshot() as reader:
+            assert reader.store_id() == "first"
+
+
+def test_a_change_gives_what_it_returns_and_after_an_error_there_is_nothing_of_it() -> None:
+    def fail(writer: Writer) -> None:
+        writer.set_store_id("lost")
+        raise ZeroDivisionError
+
+    def work(writer: Writer) -> str | None:
+        writer.set_store_id("kept")
+        return writer.store_id()
+
+    with closing(Index.in_memory()) as index:
+        with pytest.raises(ZeroDivisionError):
+            index.change(fail)
+        assert index.change(work) == "kept"

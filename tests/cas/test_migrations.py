@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from xetstore.cas import EmbeddedCas, index, verify_invariants
+from tests.cas.objects import in_format_1, in_format_2
+from tests.support.objects import drop_generations, shard_path, xorb_path
+from xetstore.cas import EmbeddedCas, check, index, verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index
-from xetstore.cas.layout import xorb_key
+from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import StorageFullError
-from xetstore.testing import FaultPlan, Sample, read_back, upload
+from xetstore.testing import FaultPlan, Sample, make_sample, random_bytes, read_back, upload
+from xetstore.testing.embedded import data_in
 from xetstore.testing.faults import CRASH_EXIT_CODE
 
 # What `sqlite3 index.sqlite3 .schema` says of stores that these versions made. Never to be changed.
@@ -69,11 +72,33 @@ ALTER TABLE xorb ADD COLUMN damaged_at DOUBLE PRECISION;
 FOURTH = """
 CREATE INDEX xorb_holder_by_namespace ON xorb_holder (namespace, xorb_id);
 """
+FIFTH = """
+ALTER TABLE xorb ADD COLUMN offered_at DOUBLE PRECISION;
+DROP TABLE shard;
+CREATE TABLE shard (
+    id INTEGER NOT NULL, hash BLOB NOT NULL, size BIGINT NOT NULL, created_at DOUBLE NOT NULL,
+    is_linked INTEGER DEFAULT 0 NOT NULL, PRIMARY KEY (id), UNIQUE (hash)
+);
+CREATE TABLE shard_file (
+    shard_id INTEGER NOT NULL, file_id INTEGER NOT NULL, PRIMARY KEY (shard_id, file_id),
+    FOREIGN KEY(shard_id) REFERENCES shard (id) ON DELETE CASCADE,
+    FOREIGN KEY(file_id) REFERENCES file (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX shard_file_by_file ON shard_file (file_id);
+CREATE TABLE shard_xorb (
+    shard_id INTEGER NOT NULL, xorb_id INTEGER NOT NULL, PRIMARY KEY (shard_id, xorb_id),
+    FOREIGN KEY(shard_id) REFERENCES shard (id) ON DELETE CASCADE,
+    FOREIGN KEY(xorb_id) REFERENCES xorb (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX shard_xorb_by_xorb ON shard_xorb (xorb_id);
+"""
 SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD, 4: FIRST + SECOND + THIRD + FOURTH}
+SCHEMAS[5] = SCHEMAS[4] + FIFTH
 
 
 def age(root: Path, version: int) -> None:
-    """Put the rows of a store into an index of an older release."""
+    """Leave a store as an older release would have: its rows in an index of that time, and no key with a generation."""
+    drop_generations(root)
     old = root / "old.sqlite3"
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -100,10 +125,41 @@ def test_a_store_of_an_older_release_opens_with_all_of_it(root: Path, sample: Sa
         assert read_back(cas, sample.file.hash) == sample.data
         assert not cas.put_xorb(sample.xorb.hash, sample.body)
         assert not cas.put_shard(sample.shard)
-        # Its objects have no generation: they are found as they are, and one that is damaged is stored anew.
-        (root / xorb_key(sample.xorb.hash)).unlink()
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_objects_of_an_older_release_are_served_as_they_are_and_healed(
+    root: Path, sample: Sample, version: int
+) -> None:
+    """They have no generation and no checksums; new ones beside them, and those in place of damaged ones, have both."""
+    with EmbeddedCas.open(root) as cas:
+        upload(cas, sample)
+        with cas.index.snapshot() as reader:
+            [shard] = [row.hash for row in reader.shards_after(None)]
+    age(root, version)
+    old_xorb, old_shard = root / xorb_key(sample.xorb.hash), root / shard_key(shard)
+    old_xorb.write_bytes(in_format_1(sample))
+    old = {old_xorb: old_xorb.read_bytes(), old_shard: old_shard.read_bytes()}
+    with EmbeddedCas.open(root) as cas:
+        assert check(cas, checksums=True).problems == check(cas, read_data=True).problems == ()
+        assert check(cas).notes == ()
+        assert read_back(cas, sample.file.hash) == sample.data
+        upload(cas, sample)
+        assert {path: path.read_bytes() for path in old} == old
+        assert len(data_in(cas.blobs)) == 2, "nothing was added"
+        new = make_sample(random_bytes(50_000, 7))
+        assert read_back(cas, upload(cas, new)) == new.data
+        assert len(data_in(cas.blobs)) == 4
+        for path in old:
+            path.unlink()
         assert read_back(cas, upload(cas, sample)) == sample.data
         verify_invariants(cas)
+        assert not any(path.exists() for path in old), "no key is written twice"
+        healed = xorb_path(root, sample.xorb.hash), shard_path(root, shard)
+        assert [path.read_bytes() for path in healed] == [in_format_2(sample), old[old_shard]]
+        with cas.index.snapshot() as reader:
+            superseded = reader.superseded_before(cas.now() + 1)
+        assert {root / key for key in superseded} == {*old}
 
 
 @pytest.mark.parametrize("version", SCHEMAS)
@@ -193,7 +249,7 @@ with FaultPlan(fail_at=int(sys.argv[2]), crash=True).installed():
 
 
 def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
-    """It would not keep which files and xorbs a shard names."""
+    """It would not find the object of a shard, which has a generation."""
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (MIGRATIONS.newest,)

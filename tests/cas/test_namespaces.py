@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cas.objects import data_in, in_format_2
+from tests.cas.objects import in_format_2
 from tests.cas.test_answers import first_chunk, one_chunk_samples, put_file_of
 from tests.cas.test_migrations import age
 from tests.support.stored import file_of, scattered
@@ -20,6 +20,7 @@ from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
+from xetstore.testing.embedded import data_in
 from xetstore.testing.samples import entry_of
 
 

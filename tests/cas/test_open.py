@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from tests.cas.objects import in_format_2
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, NotFoundError, UsageError
+from xetstore.protocol.hashes import chunk_hash
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
 
 ROOT = Path(__file__).parents[2]
@@ -31,16 +33,12 @@ def test_a_store_lies_where_the_documentation_says(root: Path, sample: Sample) -
     with EmbeddedCas.open(root) as cas:
         upload(cas, sample)
     name = str(sample.xorb.hash)
-    stored = (root / "xorbs" / name[:2] / name).read_bytes()
-    assert stored == in_format_2(sample)
-    assert sorted(path.name for path in root.iterdir()) == [
-        "format",
-        "index.sqlite3",
-        "shards",
-        "stores",
-        "tmp",
-        "xorbs",
-    ]
+    [stored] = (root / "xorbs" / name[:2]).iterdir()
+    assert re.fullmatch(f"{name}-[0-9a-f]{{16}}", stored.name)
+    assert stored.read_bytes() == in_format_2(sample)
+    [shard] = (root / "shards").iterdir()
+    assert re.fullmatch(f"{chunk_hash(shard.read_bytes())}-[0-9a-f]{{16}}", shard.name)
+    assert {path.name for path in root.iterdir()} == {"format", "index.sqlite3", "shards", "stores", "tmp", "xorbs"}
     assert list((root / "tmp").iterdir()) == []
 
 
@@ -117,6 +115,7 @@ from pathlib import Path
 from tests.support import rights
 from xetstore.cas import EmbeddedCas, check
 from xetstore.errors import AccessDeniedError
+from xetstore.protocol.hashes import chunk_hash
 from xetstore.testing import make_sample, random_bytes, read_back, upload
 root = Path(sys.argv[1])
 sample, other = make_sample(random_bytes(50_000, 1)), make_sample(random_bytes(50_000, 2))

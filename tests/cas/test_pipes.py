@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.objects import xorb_object
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
-from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.errors import AccessDeniedError, DamagedError, NotFoundError, UnavailableError, UsageError
 from xetstore.interfaces import BlobStore
 from xetstore.testing import Sample, upload
@@ -36,7 +36,7 @@ def test_a_pipe_in_place_of_an_object_is_no_object(
     cas: EmbeddedCas, root: Path, sample: Sample, read: Callable[[BlobStore, str], object]
 ) -> None:
     upload(cas, sample)
-    key = xorb_key(sample.xorb.hash)
+    key = xorb_object(cas, sample.xorb.hash)
     put_pipe(root / key)
     assert cas.blobs.stat(key) is None
     with pytest.raises(NotFoundError):
@@ -45,9 +45,8 @@ def test_a_pipe_in_place_of_an_object_is_no_object(
 
 def test_a_check_of_a_store_with_a_pipe_ends(cas: EmbeddedCas, root: Path, sample: Sample) -> None:
     upload(cas, sample)
-    put_pipe(root / xorb_key(sample.xorb.hash))
-    for shard in (root / shard_key(sample.xorb.hash)).parent.iterdir():
-        put_pipe(shard)
+    for blob in [*cas.blobs.list()]:
+        put_pipe(root / blob.key)
     assert list(check(cas).problems)
 
 

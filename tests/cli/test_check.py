@@ -38,7 +38,7 @@ def test_a_flipped_bit_is_found_by_reading(xet: Xet, tmp_path: Path) -> None:
     assert ran.code == 4
     assert summary["problems"] == len(problems) > 0
     assert all(set(problem) == {"object", "problem", "files"} for problem in problems)
-    assert any(xorb.name in problem["object"] for problem in problems), "it says which xorb"
+    assert any(xorb.name[:64] in problem["object"] for problem in problems), "it says which xorb"
     assert any(name in problem["files"] for problem in problems), "and which file"
     assert [error["code"] for error in ran.errors] == ["integrity"]
 
@@ -48,7 +48,7 @@ def test_a_missing_xorb_is_found_without_reading(xet: Xet) -> None:
     xorb.unlink()
     ran = xet("check")
     assert ran.code == 4
-    assert xorb.name in ran.stdout
+    assert xorb.name[:64] in ran.stdout
     assert "problem" in ran.stderr
 
 

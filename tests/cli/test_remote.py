@@ -216,7 +216,7 @@ def test_damage_ends_with_4_and_says_what_to_do(xet: Xet, file: Path, tmp_path: 
     flip_byte(xorb, 500_000)
     ran = xet("get", name, "-o", tmp_path / "copy")
     assert ran.code == 4
-    assert xorb.name in ran.stderr
+    assert xorb.name[:64] in ran.stderr
     assert "hint: " in ran.stderr
     assert not list(tmp_path.glob("*copy*"))
 

@@ -182,7 +182,7 @@ class Bench:
         return self.files[0]
 
     def peek(self, xorb: str, start: int, end: int) -> bytes:
-        stored = self.server.site.cas.stored_xorb(Hash.parse(xorb), visible=False)
+        stored = self.server.site.cas.stored_xorb(Hash.parse(xorb[:64]), visible=False)
         with stored.read(start, min(end, stored.size)) as stream:
             parts = []
             while count := stream.readinto(block := memoryview(bytearray(1 << 20))):

@@ -17,7 +17,6 @@ from tests.support.process import Worker
 from tests.support.strategies import ramp, splitmix64, text
 from xetstore import Store
 from xetstore.cas import EmbeddedCas, check, verify_invariants
-from xetstore.cas.layout import xorb_key
 from xetstore.errors import IntegrityError, XetError
 from xetstore.events import Event, Forgotten
 from xetstore.protocol.chunking import chunk_bytes
@@ -29,7 +28,7 @@ CONTENT = splitmix64(1, 900_000)
 def objects(root: Path) -> list[Path]:
     """The objects of xorbs that count, in a fixed order."""
     with EmbeddedCas.open(root, create=False) as cas, cas.index.snapshot() as reader:
-        return [root / xorb_key(row.hash, row.generation) for row in reader.xorbs_after(0)]
+        return [root / row.key for row in reader.xorbs_after(0)]
 
 
 def flip(path: Path, chance: random.Random | None = None) -> None:

@@ -29,7 +29,7 @@ STARTING_SECONDS = 0.05
 """About what a server of the worker needs until it accepts connections: the moments to kill it lie within that."""
 
 STORE_NAMES = {"access", "format", "index.sqlite3", "index.sqlite3-shm", "index.sqlite3-wal", "shards", "tmp", "xorbs"}
-INTERRUPTED = re.compile(r"(xorb|shard) [0-9a-f]{64} is stored but not registered: an upload was interrupted")
+INTERRUPTED = re.compile(r"(xorbs/..|shards)/[0-9a-f]{64}-[0-9a-f]{16} is (stored but not registered|not used): .*")
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def expect_in_order(root: Path, files: dict[str, Path]) -> int:
         for name, path in files.items():
             assert b"".join(Store(cas).iter_range(name)) == path.read_bytes()
         objects = [path for path in (root / "xorbs").rglob("*") if path.is_file()]
-        assert len(objects) == len({path.name for path in objects}) == report.xorbs
+        assert len(objects) == len({path.name[:64] for path in objects}) == report.xorbs
         assert list((root / "tmp").iterdir()) == []
         return report.xorbs
 

@@ -170,8 +170,8 @@ def test_a_wiped_server_names_the_xorb_that_a_client_left_out(tmp_path: Path, pa
     environment = {"HF_XET_CLIENT_SHARD_API_VERSION": api}
     with Server(tmp_path / "first") as first:
         HfProcess(first.connect(), tmp_path / "home", environment).upload([path])
-        xorbs = [path.name for path in (first.root / "xorbs").rglob("*") if path.is_file()]
-        [xorb] = [name for name in xorbs if re.fullmatch(r"[0-9a-f]{64}", name)]
+        names = [path.name for path in (first.root / "xorbs").rglob("*") if path.is_file()]
+        [xorb] = [named[1] for name in names if (named := re.fullmatch(r"([0-9a-f]{64})-[0-9a-f]{16}", name))]
     with Server(tmp_path / "second", port=first.port) as second:
         client = HfProcess(second.connect(), tmp_path / "home", environment)
         # Of an answer to the older call, the client passes on nothing but the status.

@@ -178,7 +178,7 @@ def visit(visitor: Visitor) -> None:
     visitor.ask("POST", "/v1/shards", 400, token=writer, body=other.shard.serialize())
 
     # The server's own failures
-    [stored] = (store / "xorbs").glob(f"*/{sample.xorb.hash}")
+    [stored] = (store / "xorbs").glob(f"*/{sample.xorb.hash}-*")
     stored.write_bytes(b"damaged")
     visitor.ask("GET", urls[0], 500, headers={"Range": span})
     key_file = store / "access" / "keys.json"

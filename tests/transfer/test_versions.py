@@ -12,7 +12,6 @@ from tests.support.versions import CORPORA, MIB, Content, Ideal, Version, a_spar
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
 from xetstore.cas.claims import INDEXED_CHUNKS
-from xetstore.cas.layout import xorb_key
 from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.downloader import Downloader
@@ -126,7 +125,7 @@ def test_of_a_file_that_is_damaged_what_is_lost_is_stored_again(
     if damage == "marked":
         cas.healing.mark(row)
     else:
-        (tmp_path / "store" / xorb_key(row.hash, row.generation)).unlink()
+        (tmp_path / "store" / row.key).unlink()
     [again] = put(cas, paths)
     assert again.new_bytes <= 1.02 * row.raw_bytes
     assert put(cas, paths)[0].new_bytes == 0

@@ -19,10 +19,10 @@ class GuardedBlobStore:
         self.inner = inner
         self.circuit = circuit
 
-    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
         """As that of ``inner``, or UnavailableError at once."""
         with self.circuit.entered():
-            return self.inner.put_new(key, parts)
+            self.inner.put_new(key, parts)
 
     def create(self, key: str) -> NewObject:
         """As that of ``inner``, or UnavailableError at once. What is written to it is not guarded."""

@@ -31,3 +31,10 @@ def check_key(key: str) -> str:
             hint="a key is two or more segments of [0-9a-z._-], none of which starts with a dot",
         )
     return key
+
+
+def taken(key: str) -> UsageError:
+    """The error for a new object under a key that has one: that one stays, and nothing of the new one is kept."""
+    return UsageError(
+        f"there is an object {key} already; it was not replaced", hint="give each new object a key that none has had"
+    )

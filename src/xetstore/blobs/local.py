@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Self
 
-from xetstore.blobs.keys import RESERVED_FOLDERS, check_key
+from xetstore.blobs.keys import RESERVED_FOLDERS, check_key, taken
 from xetstore.blobs.ranges import check_range, one_by_one
 from xetstore.errors import (
     DamagedError,
@@ -62,26 +62,16 @@ class LocalBlobStore:
         """The folder for unfinished things, on the disk of the store."""
         return self._root / TEMPORARY_FOLDER
 
-    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """Create an object from the parts in order; False, untouched, if the key exists. Durable on return.
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Create an object from the parts in order. Durable on return. UsageError if the key has an object.
 
         An error leaves no object behind, with one exception: if only the last step fails, making the
         directory entry durable, a whole object may stay, not acknowledged.
         """
-        path = self._path(key)
-        self._place.require()
-        try:
-            self._make_folder(path.parent)
-            # The other writer of an existing object may not have come as far as to make its entry durable.
-            if path.exists():
-                sync_folder(path.parent)
-                return False
-        except OSError as error:
-            raise _write_error(error, key) from error
         with self.create(key) as new:
             for part in parts:
                 new.write(part)
-            return new.commit()
+            new.commit()
 
     def create(self, key: str) -> NewFileObject:
         """An object to be written piece by piece, in ``tmp/`` until it is committed."""
@@ -189,13 +179,15 @@ class NewFileObject:
         except OSError as error:
             raise _write_error(error, self._key) from error
 
-    def commit(self) -> bool:
-        """Make the object durable under its name. False, untouched, if the key exists."""
+    def commit(self) -> None:
+        """Make the object durable under its name. UsageError if the key has an object, which stays."""
         self._place.require()
         try:
-            return self._file.commit()
+            is_new = self._file.commit()
         except OSError as error:
             raise _write_error(error, self._key) from error
+        if not is_new:
+            raise taken(self._key)
 
     def close(self) -> None:
         """Remove the temporary file. May be called again."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from xetstore.blobs.keys import check_key
+from xetstore.blobs.keys import check_key, taken
 from xetstore.blobs.ranges import check_range, one_by_one
 from xetstore.errors import NotFoundError
 from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
@@ -20,8 +20,7 @@ class MemoryBlobStore:
     """A BlobStore in memory. Thread-safe.
 
     >>> blobs = MemoryBlobStore()
-    >>> blobs.put_new("notes/a", [b"one ", b"two"]), blobs.put_new("notes/a", [b"three"])
-    (True, False)
+    >>> blobs.put_new("notes/a", [b"one ", b"two"])
     >>> blobs.get("notes/a")
     b'one two'
     """
@@ -30,12 +29,12 @@ class MemoryBlobStore:
         self._objects: dict[str, tuple[bytes, float]] = {}
         self._lock = forks.lock()
 
-    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """Create an object; False, untouched, if the key exists."""
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Create an object. UsageError if the key has one."""
         with self.create(key) as new:
             for part in parts:
                 new.write(part)
-            return new.commit()
+            new.commit()
 
     def create(self, key: str) -> NewMemoryObject:
         """An object to be written piece by piece."""
@@ -77,18 +76,17 @@ class MemoryBlobStore:
             )
         return (BlobInfo(*one) for one in found if one[0] > after)
 
-    def _put(self, key: str, value: bytes) -> bool:
+    def _put(self, key: str, value: bytes) -> None:
         with self._lock:
             if key in self._objects:
-                return False
+                raise taken(key)
             self._objects[key] = value, time.time()
-            return True
 
 
 class NewMemoryObject:
     """A NewObject that gathers its parts."""
 
-    def __init__(self, key: str, put: Callable[[str, bytes], bool]) -> None:
+    def __init__(self, key: str, put: Callable[[str, bytes], None]) -> None:
         self._key = key
         self._put = put
         self._parts: list[bytes] = []
@@ -97,9 +95,9 @@ class NewMemoryObject:
         """Append bytes."""
         self._parts.append(bytes(part))
 
-    def commit(self) -> bool:
-        """Put the object into the store. False if the key exists."""
-        return self._put(self._key, b"".join(self._parts))
+    def commit(self) -> None:
+        """Put the object into the store. UsageError if the key has one."""
+        self._put(self._key, b"".join(self._parts))
 
     def close(self) -> None:
         """Let go of the parts."""

@@ -252,6 +252,8 @@ def _current_key(index: Index, now: float) -> bytes:
     fresh = secrets.token_bytes(HASH_BYTES)
     if not index.is_writable:
         return fresh
-    with contextlib.suppress(UnavailableError, StorageFullError), index.transaction(patience_seconds=0) as writer:
-        return writer.renew_dedup_key(fresh, now=now, old=now - ANSWER_SECONDS)
+    with contextlib.suppress(UnavailableError, StorageFullError):
+        return index.change(
+            lambda writer: writer.renew_dedup_key(fresh, now=now, old=now - ANSWER_SECONDS), patience_seconds=0
+        )
     return fresh

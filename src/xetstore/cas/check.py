@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
 from xetstore.cas.claims import term_fault
-from xetstore.cas.index import XorbRow
+from xetstore.cas.index import ObjectRow, ShardRow, XorbRow
 from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.layout import SHARDS, XORBS, named_by, shard_key
+from xetstore.cas.layout import SHARDS, XORBS, named_by
 from xetstore.cas.service import EmbeddedCas
-from xetstore.cas.stored_xorb import compare_checksums, read_tail, verify_object, verify_row, whole_size
+from xetstore.cas.stored_xorb import compare_checksums, read_tail, verify_row, whole_size
 from xetstore.errors import IntegrityError, NotFoundError
 from xetstore.interfaces import BlobInfo
 from xetstore.protocol import kernel
@@ -37,6 +37,7 @@ class CheckProgress(Protocol):
 _THREADS: Final = os.cpu_count() or 1
 # Objects compared with the index at a time.
 _BATCH: Final = 500
+_MARKED: Final = "it was found damaged before; reading it (--read-data) tells whether it still is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ def check(
     run.index()
     run.xorbs()
     run.files()
-    run.unregistered()
     run.shards()
+    run.unregistered()
     return CheckReport(tuple(run.problems), tuple(run.notes), run.xorb_count, run.file_count, run.bytes_read)
 
 
@@ -146,59 +147,47 @@ class _Check:
                 return
             last = page[-1][0]
 
-    def unregistered(self) -> None:
-        """Each object has a row; one without is harmless: the next upload takes it up, or stores another beside it."""
-        for batch in _batches(self.cas.blobs.list(XORBS)):
-            names = {found[0] for blob in batch if (found := named_by(blob.key)) is not None}
-            with self.cas.index.snapshot() as reader:
-                known = reader.xorbs(names)
-            for blob in batch:
-                found = named_by(blob.key)
-                if found is None:
-                    self.notes.append(f"{blob.key} is not the name of a xorb")
-                elif found[0] not in known:
-                    self._leftover(found[0], blob)
-                elif found[1] != known[found[0]].generation:
-                    self.notes.append(f"{blob.key} is not used any more: the xorb was stored anew, or is being")
-
     def shards(self) -> None:
-        """Each stored shard has the hash that is its name."""
-        for batch in _batches(self.cas.blobs.list(SHARDS)):
-            names = {found[0] for blob in batch if (found := named_by(blob.key)) is not None}
-            with self.cas.index.snapshot() as reader:
-                known = reader.known_shards(names)
-            for blob in batch:
-                found = named_by(blob.key)
-                if found is None:
-                    self.notes.append(f"{blob.key} is not the name of a shard")
-                    continue
-                name = found[0]
-                if name not in known:
-                    self.notes.append(f"shard {name} is stored but not registered: an upload was interrupted")
-                if self.read_data or self.checksums:
-                    self._shard(name)
+        """Each row has its object, of the right size; where data is read, it has the hash that is its name."""
         last: Hash | None = None
         while True:
             with self.cas.index.snapshot() as reader:
                 page = reader.shards_after(last)
-            for name, size in page:
-                info = self.cas.blobs.stat(shard_key(name))
-                if info is None or info.size != size:
-                    fault = "is missing" if info is None else f"has {info.size} bytes instead of {size}"
-                    self.problems.append(Problem(f"shard {name}", f"the object {fault}"))
+            for row in page:
+                self._shard(row)
             if not page:
                 return
-            last = page[-1][0]
+            last = page[-1].hash
+
+    def unregistered(self) -> None:
+        """Each object is named by a row; one that is not does no harm, and nothing takes it up."""
+        for prefix in (XORBS, SHARDS):
+            for batch in _batches(self.cas.blobs.list(prefix)):
+                named = {blob.key: found[0] for blob in batch if (found := named_by(blob.key)) is not None}
+                with self.cas.index.snapshot() as reader:
+                    rows: Mapping[Hash, ObjectRow] = (
+                        reader.xorbs(named.values()) if prefix == XORBS else reader.shards(named.values())
+                    )
+                for blob in batch:
+                    row = rows.get(named[blob.key]) if blob.key in named else None
+                    if blob.key not in named:
+                        self.notes.append(f"{blob.key} is not the name of an object")
+                    elif row is None:
+                        self.notes.append(
+                            f"{blob.key} is stored but not registered: an upload was interrupted, or is under way"
+                        )
+                    elif row.key != blob.key:
+                        self.notes.append(f"{blob.key} is not used: another object counts in place of it")
 
     def _xorb(self, row: XorbRow) -> None:
         try:
             info = self._read(row)
             if info.chunk_count != row.chunk_count or info.raw_bytes != row.raw_bytes:
                 raise IntegrityError("the index tells another number of chunks or bytes than its footer")
-            if row.is_damaged and (self.read_data or self.checksums):
+            if self.read_data or self.checksums:
                 self.cas.healing.mark(row, whole=True)
             elif row.is_damaged:
-                raise IntegrityError("it was found damaged before; reading it (--read-data) tells whether it still is")
+                raise IntegrityError(_MARKED)
         except (IntegrityError, NotFoundError) as error:
             self.broken.add(row.hash)
             self.cas.healing.mark(row)
@@ -252,28 +241,24 @@ class _Check:
             return "the index counts other xorbs or terms than it is made of"
         return None
 
-    def _leftover(self, name: Hash, blob: BlobInfo) -> None:
+    def _shard(self, row: ShardRow) -> None:
         try:
-            self.bytes_read += blob.size
-            verify_object(self.cas.blobs, blob.key, name, threads=_THREADS)
-        except NotFoundError:
-            return  # removed meanwhile
-        except IntegrityError as error:
-            self.notes.append(f"{blob.key} is not registered, and damaged: {error}; it can be removed")
-            return
-        self.notes.append(f"xorb {name} is stored but not registered: an upload was interrupted")
-
-    def _shard(self, name: Hash) -> None:
-        try:
-            data = self.cas.blobs.get(shard_key(name))
-            self.bytes_read += len(data)
-            if (actual := chunk_hash(data)) != name:
-                raise IntegrityError(f"the object hashes to {actual}")
-            Shard.parse(data)
-        except NotFoundError:
-            self.problems.append(Problem(f"shard {name}", "the object is missing"))
-        except IntegrityError as error:
-            self.problems.append(Problem(f"shard {name}", str(error)))
+            size = whole_size(row, self.cas.blobs)
+            if self.read_data or self.checksums:
+                self.bytes_read += size
+                data = self.cas.blobs.get(row.key)
+                if (actual := chunk_hash(data)) != row.hash:
+                    raise IntegrityError(f"the object hashes to {actual}")
+                Shard.parse(data)
+                self.cas.healing.mark(row, whole=True)
+            elif row.is_damaged:
+                raise IntegrityError(_MARKED)
+        except (IntegrityError, NotFoundError) as error:
+            self.cas.healing.mark(row)
+            with self.cas.index.snapshot() as reader:
+                now = reader.shards([row.hash]).get(row.hash)
+            if now is None or now.generation == row.generation:  # else it was stored anew while we looked
+                self.problems.append(Problem(f"shard {row.hash}", str(error)))
 
 
 def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Final
 
 from xetstore.cas.index import XorbRow
-from xetstore.cas.layout import xorb_key
 from xetstore.errors import DamagedError, FormatError
 from xetstore.interfaces import BlobStore
 from xetstore.platform import forks
@@ -73,7 +72,7 @@ class FooterCache:
         return answers
 
     def _read(self, rows: Sequence[XorbRow]) -> Iterator[XorbInfo | DamagedError]:
-        requests = [(xorb_key(row.hash, row.generation), row.region_bytes, row.stored_bytes) for row in rows]
+        requests = [(row.key, row.region_bytes, row.stored_bytes) for row in rows]
         for row, answer in zip(rows, self._blobs.get_ranges(requests) if requests else (), strict=True):
             try:
                 if not isinstance(answer, bytes):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from xetstore.access.tenant import Tenant
-from xetstore.cas.index import Index, XorbRow
+from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
 from xetstore.cas.stored_xorb import looks_whole, verify_row
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
 from xetstore.interfaces import BlobStore
@@ -28,17 +28,25 @@ class Healing:
         self._index = index
         self._now = now
 
-    def mark(self, row: XorbRow, *, whole: bool = False) -> None:
-        """Note that the object of a xorb was found damaged, or ``whole`` after all; as far as that can be noted now.
+    def mark(self, row: XorbRow | ShardRow, *, whole: bool = False) -> None:
+        """Note that an object was found damaged, or ``whole`` after all; as far as that can be noted now.
 
         Raises UnavailableError where the store is not in its place any more: then nothing is wrong with the object.
         """
         self._index.require_in_place()
         if not self._index.is_writable or row.is_damaged != whole:
             return
+        damaged_at = None if whole else self._now()
+
+        def note(writer: Writer) -> None:
+            if isinstance(row, ShardRow):
+                writer.mark_shard(row, damaged_at=damaged_at)
+            else:
+                writer.mark(row, damaged_at=damaged_at)
+
         # Noted late, or by another reader, it is as good: nothing depends on it but what is put from now on.
-        with contextlib.suppress(XetError), self._index.transaction(patience_seconds=MARKING_SECONDS) as writer:
-            writer.mark(row, damaged_at=None if whole else self._now())
+        with contextlib.suppress(XetError):
+            self._index.change(note, patience_seconds=MARKING_SECONDS)
 
     def look(self, row: XorbRow) -> None:
         """Read all of a xorb's object, and mark it if it is damaged."""
@@ -96,5 +104,4 @@ class Healing:
             if not keys:
                 return
             self._blobs.delete_many(keys)
-            with self._index.transaction() as writer:
-                writer.forget_superseded(keys)
+            self._index.change(lambda writer: writer.forget_superseded(keys))

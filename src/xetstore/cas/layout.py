@@ -18,14 +18,14 @@ _KEY_NAME: Final = re.compile(r"([0-9a-f]{64})(?:-([0-9a-f]{16}))?")
 def xorb_key(name: Hash, generation: str = "") -> str:
     """The key of a xorb's object. One of 256 folders, so that no folder grows without end.
 
-    The first object of a xorb has no generation. Each that is stored in place of another one has its own: no key is
-    ever written twice.
+    Each object has a generation of its own, so that no key is ever written twice; but for those of older releases,
+    the first of a xorb or shard, which have none.
     """
     return f"{XORBS}{str(name)[:2]}/{object_name(name, generation)}"
 
 
 def object_name(name: Hash, generation: str) -> str:
-    """A xorb's object, as the end of its key and in URLs."""
+    """An object, as the end of its key; and that of a xorb in URLs."""
     return f"{name}-{generation}" if generation else str(name)
 
 
@@ -36,13 +36,13 @@ def parse_object_name(text: str) -> tuple[Hash, str] | None:
 
 
 def new_generation() -> str:
-    """A generation that no object has."""
+    """A generation that no object has: 16 hexadecimal digits."""
     return secrets.token_hex(8)
 
 
-def shard_key(name: Hash) -> str:
+def shard_key(name: Hash, generation: str = "") -> str:
     """The key of a shard's object."""
-    return f"{SHARDS}{name}"
+    return f"{SHARDS}{object_name(name, generation)}"
 
 
 def store_key(store_id: str) -> str:
@@ -53,4 +53,4 @@ def store_key(store_id: str) -> str:
 def named_by(key: str) -> tuple[Hash, str] | None:
     """The hash and the generation that an object's key gives it, or None if it is no key of a xorb or shard."""
     found = parse_object_name(key.rpartition("/")[2])
-    return found if found is not None and key in (xorb_key(*found), shard_key(found[0])) else None
+    return found if found is not None and key in (xorb_key(*found), shard_key(*found)) else None

@@ -12,14 +12,14 @@ store from before there were ids gets its object first: an index with xorbs **mu
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.layout import STORES, XORBS, store_key, xorb_key
+from xetstore.cas.layout import STORES, XORBS, store_key
 from xetstore.errors import AccessDeniedError, DamagedError, StorageFullError, UnavailableError, XetError
 
 if TYPE_CHECKING:
-    from xetstore.cas.index import Index, XorbRow
+    from xetstore.cas.index import Index, Writer, XorbRow
     from xetstore.cas.parts import StoreParts
     from xetstore.interfaces import BlobStore
 
@@ -40,10 +40,8 @@ def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
     if store_id is None:
         if index.is_writable:
             _give_id(parts, index, blobs, rows)
-    elif blobs.stat(store_key(store_id)) is None:
-        if rows or (stranger := stored_id(blobs)) is not None:
-            raise _without_objects(parts, store_id, stored_id(blobs) if rows else stranger)
-        _put_id(blobs, store_id)
+    else:
+        _require_objects(parts, store_id, blobs, is_new=not rows)
 
 
 def stored_id(blobs: BlobStore) -> str | None:
@@ -59,30 +57,50 @@ def refuse_strangers(parts: StoreParts, blobs: BlobStore) -> None:
         raise _without_index(parts, stranger)
 
 
+def _require_objects(parts: StoreParts, store_id: str, blobs: BlobStore, *, is_new: bool) -> None:
+    if blobs.stat(store_key(store_id)) is not None:
+        return
+    found = stored_id(blobs)
+    if found == store_id:
+        return  # the process that creates it has come so far meanwhile
+    if found is not None or not is_new:
+        raise _without_objects(parts, store_id, found)
+    _put_id(blobs, store_id)
+
+
 def _give_id(parts: StoreParts, index: Index, blobs: BlobStore, rows: Sequence[XorbRow]) -> None:
     found = stored_id(blobs)
     # A directory has its index in it: what is there belongs together. So it does where an index from a backup, of the
     # time before there were ids, has its objects.
-    is_ours = parts.is_directory or any(blobs.stat(xorb_key(row.hash, row.generation)) for row in rows)
+    is_ours = parts.is_directory or any(blobs.stat(row.key) for row in rows)
     if found is not None and not is_ours:
         with index.snapshot() as reader:
-            if reader.store_id() is None:  # or another process has created the store meanwhile
-                raise _without_index(parts, found)
+            given = reader.store_id()
+        if given is None:  # or another process has created the store meanwhile
+            raise _without_index(parts, found)
+        _require_objects(parts, given, blobs, is_new=True)
         return
     ours = found or secrets.token_hex(16)
     try:
         if rows:
             _put_id(blobs, ours)
-        with index.transaction(patience_seconds=_PATIENCE_SECONDS if rows else None) as writer:
-            winner = writer.store_id()
-            if winner is None:
-                writer.set_store_id(ours)
-        _put_id(blobs, winner or ours)
-        if rows and found is None and winner not in (None, ours):
+        winner = index.change(_take_id(ours), patience_seconds=_PATIENCE_SECONDS if rows else None)
+        _put_id(blobs, winner)
+        if rows and found is None and winner != ours:
             blobs.delete_many([store_key(ours)])
     except (AccessDeniedError, StorageFullError, UnavailableError):
         if not rows:
             raise  # what is there can be read as before
+
+
+def _take_id(ours: str) -> Callable[[Writer], str]:
+    """The change that gives the store an id, unless it has one: the id that it has then."""
+
+    def take(writer: Writer) -> str:
+        writer.set_store_id(ours)
+        return writer.store_id() or ours
+
+    return take
 
 
 def _put_id(blobs: BlobStore, store_id: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
-from xetstore.cas.footers import FooterCache, damaged
-from xetstore.cas.index import Index, XorbRow
+from xetstore.cas.footers import FooterCache
+from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
-from xetstore.cas.stored_xorb import looks_whole, verify_object
-from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError, UnavailableError, XetError
+from xetstore.cas.registering import register
+from xetstore.cas.stored_xorb import looks_whole
+from xetstore.errors import HashMismatchError, UnavailableError
 from xetstore.interfaces import BlobStore, NewObject
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
@@ -27,9 +27,9 @@ class XorbReceiver:
     has the xorb already: the body is not looked at then, for nothing of it would be kept. Of a xorb that
     others have uploaded the body is verified all the same: who has not got it does not learn that it is there.
 
-    A xorb whose object is marked as damaged, missing or of another size is received as if it were not there: what came
-    becomes an object of its own, under a key that none has had, and the row names that one from then on. So it is
-    with the remains of an upload that was cut short, if they turn out damaged.
+    Any other becomes an object of its own, under a key that none has had, and the row names it: unless another upload
+    of the same xorb was quicker, whose object is whole. So it is with a xorb whose object is marked as damaged, missing
+    or of another size: what came counts in place of it.
     """
 
     def __init__(
@@ -45,15 +45,13 @@ class XorbReceiver:
         self._xorb, self._namespace = xorb, namespace
         self._blobs, self._index, self._footers, self._now = blobs, index, footers, now
         self._verifier = XorbVerifier()
+        self._generation = new_generation()
         self._object: NewObject | None = None
         with index.snapshot() as reader:
             self._row = row = reader.xorb(xorb)
             is_held = row is not None and reader.is_held(row.id, namespace)
         self._is_stored = row is not None and looks_whole(row, blobs)
         self.is_known = self._is_stored and is_held
-        self._generation = ""
-        if not self._is_stored and (row is not None or blobs.stat(xorb_key(xorb)) is not None):
-            self._generation = new_generation()
 
     def write(self, *parts: Buffer) -> None:
         """Verify the next bytes and write them down. Raises FormatError, StorageFullError or UnavailableError."""
@@ -73,33 +71,13 @@ class XorbReceiver:
         with it is checked, and replaced by ours.
         """
         if self._row is not None and self.is_known:
-            self._guard(self._row)
-            return False
+            with self._index.snapshot() as reader:
+                is_guarded = not reader.unguarded([self._row.id], now=self._now())
+            return False if is_guarded else self._hold()
         info = self._verifier.finish()
         if info.hash != self._xorb:
             raise HashMismatchError("the xorb", expected=str(self._xorb), actual=str(info.hash))
-        if self._object is not None:
-            info = self._become_durable(self._object, info)
-        now, generation = self._now(), self._generation
-        is_healed = False
-        with self._index.transaction() as writer:
-            old = writer.xorb(self._xorb)
-            if self._object is not None and generation:
-                if old is not None and not looks_whole(old, self._blobs):
-                    is_healed = writer.replace_object(old, info, generation)
-                if old is None or is_healed:
-                    writer.supersede(xorb_key(self._xorb, old.generation if old else ""), now=now)
-            is_new = writer.add_xorb(info, namespace=self._namespace, now=now, generation=generation)
-            row = writer.xorb(self._xorb)
-        if self._object is None:
-            return is_new
-        if row is not None and row.generation == generation:
-            self._footers.remember(info, generation)
-        else:
-            # Another upload of the same xorb was quicker: its object counts, and no row names ours.
-            with contextlib.suppress(XetError):
-                self._blobs.delete_many([xorb_key(self._xorb, generation)])
-        return is_new or is_healed
+        return self._hold() if self._object is None else self._store(self._object, info)
 
     def close(self) -> None:
         """Drop what was not committed."""
@@ -112,40 +90,38 @@ class XorbReceiver:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _guard(self, row: XorbRow) -> None:
+    def _hold(self) -> bool:
         """Keep a xorb that is stored already for as long as one that was stored now."""
         now = self._now()
-        with self._index.snapshot() as reader:
-            if not reader.unguarded([row.id], now=now):
-                return
-        with self._index.transaction() as writer:
-            if not writer.guard([row.id], now=now):
-                raise UnavailableError(f"xorb {row.hash} was deleted just now", hint="put it again")
 
-    def _become_durable(self, new: NewObject, sent: XorbInfo) -> XorbInfo:
-        """Commit what was received: what the object holds that counts from now on.
+        def hold(writer: Writer) -> bool:
+            row = writer.xorb(self._xorb)
+            if row is None or row.is_damaged or not writer.guard([row.id], now=now):
+                raise UnavailableError(
+                    f"xorb {self._xorb} was deleted, or found damaged, just now", hint="put it again"
+                )
+            return writer.add_holder(self._xorb, self._namespace)
 
-        If an object exists under the name of the xorb that had no row when we looked, another upload of the same xorb
-        is under way, or was cut off before it was registered. Its chunks are the same, its compression may not be: so
-        it is that object which counts if it is whole, verified as a body is.
-        """
-        new.write(with_checksums(sent.serialize_footer(), self._verifier.checksums))
-        if self._row is None and self._generation:
-            with contextlib.suppress(IntegrityError, NotFoundError):
-                info = self._verified()
-                self._generation = ""
-                return info
-        if new.commit():
-            return sent
-        with self._index.snapshot() as reader:
-            row = reader.xorb(self._xorb)
-        if row is not None:
-            return self._footers.get(row)
-        try:
-            return self._verified()
-        except (IntegrityError, NotFoundError) as error:
-            raise damaged(self._xorb, str(error)) from error
+        return self._index.change(hold)
 
-    def _verified(self) -> XorbInfo:
-        """Verify an object without a row: all of it is read."""
-        return verify_object(self._blobs, xorb_key(self._xorb), self._xorb)
+    def _store(self, new: NewObject, info: XorbInfo) -> bool:
+        """Make what was received an object, and register it."""
+        new.write(with_checksums(info.serialize_footer(), self._verifier.checksums))
+        now, generation = self._now(), self._generation
+
+        def add(writer: Writer, damaged: XorbRow | None) -> tuple[bool, XorbRow]:
+            is_healed = damaged is not None and writer.replace_object(damaged, info, generation, now=now)
+            is_new = writer.add_xorb(info, namespace=self._namespace, now=now, generation=generation)
+            return is_new or is_healed, writer.xorbs([self._xorb])[self._xorb]
+
+        is_new, counts = register(
+            xorb_key(self._xorb, generation),
+            new.commit,
+            add,
+            damaged=self._row,
+            blobs=self._blobs,
+            index=self._index,
+        )
+        if counts:
+            self._footers.remember(info, generation)
+        return is_new

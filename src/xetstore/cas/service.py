@@ -2,8 +2,8 @@
 
 The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2 and 6:
 
-1. An index row for a xorb exists only after its bytes are durable. Write, fsync, link, fsync the directory:
-   then the row.
+1. An index row for a xorb exists only after its bytes are durable, in an object under a key that none has had. Write,
+   fsync, link, fsync the directory: then the row.
 2. A file row references only registered xorbs, with ranges in bounds, lengths, verification hashes and the
    file hash recomputed by us from the footers of these xorbs, which we wrote from what we decoded.
 3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes, and
@@ -15,10 +15,10 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
-   in an object of a new generation, and no key is ever written twice.
+   in an object of its own, which counts from then on.
 
-So a crash at any point leaves at most an object that no row names, which the next upload of the same
-xorb takes up, and a temporary file, which is swept a day later.
+So a crash at any point leaves at most an object that no row names, which nothing takes up, and a temporary file, which
+is swept a day later.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.healing import Healing
-from xetstore.cas.index import Index, Reader, TermCount, XorbRow
+from xetstore.cas.index import Index, Reader, TermCount, Writer, XorbRow
 from xetstore.cas.index.queries import chunk_key
-from xetstore.cas.layout import shard_key, xorb_key
+from xetstore.cas.layout import xorb_key
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
+from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
@@ -58,7 +59,7 @@ from xetstore.errors import (
 from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
-from xetstore.protocol.hashes import Hash, chunk_hash
+from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import (
     BatchReconstruction,
     FetchRange,
@@ -252,17 +253,24 @@ class EmbeddedCas:
         rebound = self.healing.broken_files(shard, rows, self.tenant)
         if not (shard.files or shard.xorbs):
             return False
-        stored = _normalised(shard, rows)
-        shard_name = chunk_hash(stored)
-        self.blobs.put_new(shard_key(shard_name), [stored])
         now = self.now()
-        with self.index.transaction() as writer:
+
+        def add_files(writer: Writer) -> bool:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             rows = writer.require_xorbs(names, self.tenant)
             is_new = writer.add_files(shard.files, rows, namespace=self.tenant.namespace, now=now, rebound=rebound)
             writer.add_dedup(sorted(claims.eligible))
-            writer.add_shard(shard_name, len(stored), files=(entry.hash for entry in shard.files), xorbs=names, now=now)
-        return is_new
+            return is_new
+
+        return register_shard(
+            _normalised(shard, rows),
+            add_files,
+            files=[entry.hash for entry in shard.files],
+            xorbs=names,
+            now=now,
+            blobs=self.blobs,
+            index=self.index,
+        )
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
@@ -362,16 +370,17 @@ class EmbeddedCas:
         """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
         with self.index.snapshot() as reader:
             row = reader.xorb(xorb)
-            if row is None or any(end > row.region_bytes for _, end in ranges):
-                return False
-            # 1 for each chunk that some of the bytes lie in. Each term of a file takes some away, and costs the same
-            # however many came before.
-            info = self.footers.get(row)
-            missing, zeros = bytearray(row.chunk_count), bytes(row.chunk_count)
-            ones = b"\1" * row.chunk_count
-            for first, last in ranges:
-                start, end = info.chunks_of(first, last)
-                missing[start:end] = ones[start:end]
+        if row is None or any(end > row.region_bytes for _, end in ranges):
+            return False
+        # 1 for each chunk that some of the bytes lie in. Each term of a file takes some away, and costs the same
+        # however many came before.
+        info = self.footers.get(row)
+        missing, zeros = bytearray(row.chunk_count), bytes(row.chunk_count)
+        ones = b"\1" * row.chunk_count
+        for first, last in ranges:
+            start, end = info.chunks_of(first, last)
+            missing[start:end] = ones[start:end]
+        with self.index.snapshot() as reader:
             for spans in reader.granted_terms(row.id, self.tenant.namespace):
                 for start, end in spans:
                     missing[start:end] = zeros[start:end]

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from xetstore.blobs.ranges import fill, read_all
-from xetstore.cas.checksums import END_BYTES, parse_checksums, section_bytes, told_section_bytes
+from xetstore.cas.checksums import END_BYTES, parse_checksums, told_section_bytes
 from xetstore.cas.footers import damaged, parse_footer
-from xetstore.cas.layout import xorb_key
 from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
-    from xetstore.cas.index import XorbRow
+    from xetstore.cas.index import ObjectRow, XorbRow
     from xetstore.interfaces import BlobStore, ByteStream
 
 _BLOCK_BYTES: Final = 2 << 20
@@ -51,35 +50,30 @@ class StoredXorb:
         if not 0 <= start < end <= self.size:
             raise RangeError(f"xorb {xorb} has {self.size} bytes, bytes {start} to {end} are not in it")
         try:
-            return self._blobs.get_range(xorb_key(xorb, self.row.generation), start, end)
+            return self._blobs.get_range(self.row.key, start, end)
         except (NotFoundError, RangeError) as error:
             self._on_damage(self.row)
             raise damaged(xorb, str(error)) from error
 
 
-def looks_whole(row: XorbRow, blobs: BlobStore) -> bool:
-    """True if nothing is known or seen to be wrong with a xorb: it is not marked, and its object is there, as long as
-    its row says. One look at the file system, however long the object is.
+def looks_whole(row: ObjectRow, blobs: BlobStore) -> bool:
+    """True if nothing is known or seen to be wrong with an object: it is not marked, it is there, and as long as its
+    row says. One look at the file system, however long the object is.
     """
     if row.is_damaged:
         return False
-    found = blobs.stat(xorb_key(row.hash, row.generation))
-    return found is not None and found.size in _sizes(row)
+    found = blobs.stat(row.key)
+    return found is not None and found.size in row.sizes
 
 
-def whole_size(row: XorbRow, blobs: BlobStore) -> int:
-    """Bytes of a xorb's object. Raises IntegrityError where it is missing, or longer or shorter than its row says."""
-    found = blobs.stat(xorb_key(row.hash, row.generation))
+def whole_size(row: ObjectRow, blobs: BlobStore) -> int:
+    """Bytes of an object. Raises IntegrityError where it is missing, or longer or shorter than its row says."""
+    found = blobs.stat(row.key)
     if found is None:
         raise IntegrityError("the object is missing")
-    if found.size not in _sizes(row):
-        raise IntegrityError(f"the object has {found.size} bytes instead of {_sizes(row)[-1]}")
+    if found.size not in row.sizes:
+        raise IntegrityError(f"the object has {found.size} bytes instead of {row.sizes[-1]}")
     return found.size
-
-
-def _sizes(row: XorbRow) -> tuple[int, int]:
-    """Bytes of an object without checksums, and with them."""
-    return row.stored_bytes, row.stored_bytes + section_bytes(row.chunk_count)
 
 
 def verify_object(blobs: BlobStore, key: str, xorb: Hash, threads: int = 1) -> XorbInfo:
@@ -127,7 +121,7 @@ def _compare(tail: bytes, info: XorbInfo, verifier: XorbVerifier) -> None:
 
 def verify_row(row: XorbRow, blobs: BlobStore, threads: int = 1) -> XorbInfo:
     """:func:`verify_object`, of the object that counts, which has to be as long as its row says."""
-    info = verify_object(blobs, xorb_key(row.hash, row.generation), row.hash, threads)
+    info = verify_object(blobs, row.key, row.hash, threads)
     if info.region_bytes != row.region_bytes:
         raise IntegrityError(f"it has {info.region_bytes} bytes of chunks, the index says {row.region_bytes}")
     return info
@@ -139,7 +133,7 @@ def read_tail(row: XorbRow, size: int, blobs: BlobStore) -> tuple[XorbInfo, byte
     One read. Raises NotFoundError or IntegrityError.
     """
     start = row.region_bytes
-    tail = read_all(blobs.get_range(xorb_key(row.hash, row.generation), start, size), size - start)
+    tail = read_all(blobs.get_range(row.key, start, size), size - start)
     footer_bytes = row.stored_bytes - start
     info = parse_footer(tail[:footer_bytes], row)
     return info, parse_checksums(tail, footer_bytes, start) if size > row.stored_bytes else b""
@@ -153,7 +147,7 @@ def compare_checksums(row: XorbRow, info: XorbInfo, checksums: bytes, blobs: Blo
     ends = memoryview(info.ends).cast("Q")
     lengths = struct.pack(f"={len(ends)}Q", *(end - start for start, end in zip((0, *ends), ends, strict=False)))
     buffer = memoryview(bytearray(_CHECKED_BYTES))
-    with blobs.get_range(xorb_key(row.hash, row.generation), 0, info.region_bytes) as stream:
+    with blobs.get_range(row.key, 0, info.region_bytes) as stream:
         first = position = 0
         while first < len(ends):
             end = bisect_right(ends, position + _CHECKED_BYTES)

@@ -20,7 +20,9 @@ class Database(Protocol):
         """Write: everything done in the block is durable when it ends, or, after an error, nothing is.
 
         UnavailableError if other writers do not get done in time, which is ``patience_seconds`` if given; and if the
-        database is not in its place any more, for then nothing would be durable.
+        database is not in its place any more, for then nothing would be durable. One that is raised when the block has
+        ended without an error may mean either, because a connection can break behind a commit; a StorageFullError
+        never does: nothing was committed.
         """
 
     def snapshot(self) -> AbstractContextManager[Connection]:

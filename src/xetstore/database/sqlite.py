@@ -120,7 +120,7 @@ class SqliteDatabase:
                 yield connection
                 connection.end()
                 self.require_in_place()
-                driver.commit()
+                sqlite_file.commit(driver)
             except BaseException:
                 driver.rollback()
                 raise

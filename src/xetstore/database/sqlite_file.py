@@ -134,6 +134,20 @@ def patience(connection: sqlite3.Connection, seconds: float | None) -> Iterator[
         connection.execute(f"PRAGMA busy_timeout={before}")
 
 
+def commit(connection: sqlite3.Connection) -> None:
+    """Commit. A StorageFullError of it means that nothing was committed.
+
+    No room for the shared memory means less: it is needed when all is in the log, where a process that opens the file
+    after a crash would find it.
+    """
+    try:
+        connection.commit()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) in _NO_ROOM:
+            raise UnavailableError(f"the index of the store: {error}") from error
+        raise
+
+
 def meaning(error: sqlite3.Error | UnicodeDecodeError) -> Exception:
     """The XetError that says what an error of SQLite means; the error itself if it is a fault of ours."""
     if isinstance(error, UnicodeDecodeError):

@@ -14,12 +14,14 @@ Needs pytest. Subclass a contract, name the class ``Test...``, and give it its f
 from xetstore.testing.blobs import BlobStoreContract
 from xetstore.testing.cas import CasContract
 from xetstore.testing.clock import FakeClock
+from xetstore.testing.embedded import EmbeddedCasContract
 from xetstore.testing.faults import FaultPlan, FaultyBlobStore
 from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back, upload
 
 __all__ = [
     "BlobStoreContract",
     "CasContract",
+    "EmbeddedCasContract",
     "FakeClock",
     "FaultPlan",
     "FaultyBlobStore",

@@ -101,9 +101,9 @@ class _FaultyNewObject:
         self.write = inner.write
         self.close = inner.close
 
-    def commit(self) -> bool:
+    def commit(self) -> None:
         self._ask()
-        return self._inner.commit()
+        self._inner.commit()
 
     def __enter__(self) -> Self:
         return self
@@ -119,10 +119,10 @@ class FaultyBlobStore:
         self._inner = inner
         self._plan = plan
 
-    def put_new(self, key: str, parts: Sequence[Buffer]) -> bool:
+    def put_new(self, key: str, parts: Sequence[Buffer]) -> None:
         """As the store inside, if the plan allows."""
         self._ask("put_new", key)
-        return self._inner.put_new(key, parts)
+        self._inner.put_new(key, parts)
 
     def create(self, key: str) -> NewObject:
         """As the store inside, if the plan allows; so is committing the object."""

@@ -109,8 +109,8 @@ def good_request(operation: Operation, server: LiveServer, sample: Sample) -> di
         case "post", "/v1/xorbs/{prefix}/{hash}":
             return {"path_parameters": {"hash": xorb, "prefix": prefix}, "body": sample.body}
         case _, "/v1/xorbs/{prefix}/{hash}":
-            query = dict(parse_qsl(signed.query))
-            return {"path_parameters": {"hash": xorb, "prefix": prefix}, "query": query, "headers": {"Range": span}}
+            names = {"hash": signed.path.rpartition("/")[2], "prefix": prefix}
+            return {"path_parameters": names, "query": dict(parse_qsl(signed.query)), "headers": {"Range": span}}
         case _, "/v1/auth/xorb":
             original = f"{signed.path}?{signed.query}"
             return {"headers": {"X-Original-Method": "GET", "X-Original-URI": original, "Range": span}}

@@ -291,10 +291,10 @@ class PacedBlobs(MemoryBlobStore):
         self.passed = threading.Semaphore(0)
         self.failure: Exception | None = None
 
-    def put_new(self, key: str, parts: Any) -> bool:
+    def put_new(self, key: str, parts: Any) -> None:
         if key.startswith("shards/"):
             self._pass()
-        return super().put_new(key, parts)
+        super().put_new(key, parts)
 
     def get_range(self, key: str, start: int, end: int) -> Any:
         self._pass()

@@ -31,11 +31,13 @@ WITH_FOOTER = SAMPLE.body + SAMPLE.xorb.serialize_footer()
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[[], list[str]]:
-    """The names of all xorbs in the store, and of whatever is being written."""
+    """The xorbs of all objects in the store, and the names of whatever is being written."""
 
     def names() -> list[str]:
         folders = (tmp_path / "store" / "xorbs", tmp_path / "store" / "tmp")
-        return sorted(path.name for folder in folders for path in folder.rglob("*") if path.is_file())
+        return sorted(
+            path.name.rpartition("-")[0] for folder in folders for path in folder.rglob("*") if path.is_file()
+        )
 
     return names
 

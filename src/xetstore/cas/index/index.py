@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries import Reader, Writer, XorbRow, any_holder
@@ -13,6 +13,8 @@ from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError
+
+_T = TypeVar("_T")
 
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
 
@@ -53,6 +55,16 @@ class Index:
         with self._database.transaction(patience_seconds=patience_seconds) as connection:
             yield Writer(connection)
 
+    def change(self, work: Callable[[Writer], _T], *, patience_seconds: float | None = None) -> _T:
+        """Run ``work`` in a transaction; what it returned, once that is durable.
+
+        It may be run more than once, because another writer was in the way: so it does nothing but ask and change by
+        its Writer, and waits for no network and no file. Raises as :meth:`transaction`, and as ``work`` does, upon
+        which nothing was changed.
+        """
+        with self.transaction(patience_seconds=patience_seconds) as writer:
+            return work(writer)
+
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """Read: all queries in the block see one state of the index. Keep it short."""
@@ -80,9 +92,9 @@ class Index:
             unguarded = reader.unguarded([row.id for row in rows], now=now)
         if unguarded:
             refusals = UnavailableError, StorageFullError, AccessDeniedError
-            with contextlib.suppress(*refusals), self.transaction(patience_seconds=0) as writer:
-                if writer.guard(unguarded, now=now):
-                    unguarded = set()
+            with contextlib.suppress(*refusals):
+                if self.change(lambda writer: writer.guard(unguarded, now=now), patience_seconds=0):
+                    return [*rows]
         return [row for row in rows if row.id not in unguarded]
 
     def damage(self) -> tuple[str, ...]:

@@ -40,7 +40,8 @@ class Operation:
 
     ``scope`` is what the token has to allow, None where none is needed. ``body`` is what a request's body is:
     its media type and schema. ``answers`` are statuses with their description and content; ``errors`` further
-    statuses, beside those that follow from the rest, whose content is a Problem.
+    statuses, beside those that follow from the rest, whose content is a Problem. ``named`` is the schema of a
+    ``{hash}`` in its path.
     """
 
     summary: str
@@ -50,6 +51,7 @@ class Operation:
     body: tuple[str, _Json] | None = None
     answers: Mapping[int, tuple[str, _Json]]
     errors: frozenset[int] = frozenset()
+    named: str = "Hash"
 
 
 class Document:
@@ -94,7 +96,9 @@ async def get_openapi(request: Request) -> Response:
 
 def _operation(operation: Operation, route: Route, method: str, *, is_alias: bool) -> _Json:
     path_parameters = [
-        _parameter("path", name, "", ref("Hash") if name == "hash" else _TEXT if kind else _PREFIX, required=True)
+        _parameter(
+            "path", name, "", ref(operation.named) if name == "hash" else _TEXT if kind else _PREFIX, required=True
+        )
         for name, kind in route.parameters.items()
     ]
     parameters = [*path_parameters, *operation.parameters]
@@ -255,6 +259,7 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
     xorbs.get_xorb: Operation(
         summary="Ranges of a xorb, by a URL of a reconstruction",
         tag="Xorbs",
+        named="ObjectName",
         parameters=(
             *_text_parameters(
                 "header",

@@ -39,6 +39,11 @@ SCHEMAS: Final[_Json] = {
         "pattern": HASH_PATTERN,
         "description": "32 bytes as four little-endian 64-bit words of 16 hexadecimal digits each.",
     },
+    "ObjectName": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}(-[0-9a-f]{16})?$",
+        "description": "The hash of a xorb, and the generation of its object, if it has one.",
+    },
     "Problem": _object({"code": _TEXT, "message": _TEXT, "request_id": _TEXT}, additionalProperties=False),
     "Range": _object(
         {"start": _COUNT, "end": _COUNT},

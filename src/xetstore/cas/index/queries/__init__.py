@@ -5,17 +5,28 @@ from __future__ import annotations
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantQueries
-from xetstore.cas.index.queries.rows import SEGMENT_TERMS, TermCount, XorbRow, chunk_key
+from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
-from xetstore.cas.index.queries.store_ids import StoreIdChanges, StoreIdQueries
+from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
+from xetstore.cas.index.queries.superseded import SupersededQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
-__all__ = ["SEGMENT_TERMS", "Reader", "TermCount", "Writer", "XorbRow", "any_holder", "chunk_key"]
+__all__ = [
+    "SEGMENT_TERMS",
+    "ObjectRow",
+    "Reader",
+    "ShardRow",
+    "TermCount",
+    "Writer",
+    "XorbRow",
+    "any_holder",
+    "chunk_key",
+]
 
 
-class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreIdQueries):
+class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreIdChanges):
+class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreChanges):
     """Additions in one transaction, beside all that a Reader can ask."""

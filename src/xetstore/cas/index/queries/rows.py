@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from xetstore.access.tenant import Tenant
+from xetstore.cas.checksums import section_bytes
+from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.database.connection import Connection, Row
 from xetstore.errors import DamagedError, TooLargeError
 from xetstore.protocol.hashes import Hash
@@ -25,6 +27,22 @@ PAGE_ROWS: Final = 1000
 TERM: Final = struct.Struct("<QIII")
 XORB_ID: Final = struct.Struct("<Q")  # with which a term begins
 PackedTerm = tuple[int, int, int, int]
+
+
+class ObjectRow(Protocol):
+    """The row of a thing that has an object."""
+
+    @property
+    def key(self) -> str:
+        """The key of the object that counts."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes that the object may have."""
+
+    @property
+    def is_damaged(self) -> bool:
+        """True if the object was found damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,36 @@ class XorbRow:
     def stored_bytes(self) -> int:
         """Size of the stored object: the chunk region and its footer."""
         return self.region_bytes + XorbInfo.footer_bytes(self.chunk_count)
+
+    @property
+    def key(self) -> str:
+        """The key of the object that counts."""
+        return xorb_key(self.hash, self.generation)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the object without checksums, and with them."""
+        return self.stored_bytes, self.stored_bytes + section_bytes(self.chunk_count)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """The row of a shard; ``generation`` and ``is_damaged`` as of a :class:`XorbRow`."""
+
+    hash: Hash
+    size: int
+    generation: str = ""
+    is_damaged: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key of the object that counts."""
+        return shard_key(self.hash, self.generation)
+
+    @property
+    def sizes(self) -> tuple[int]:
+        """Bytes of the object."""
+        return (self.size,)
 
 
 @dataclass(frozen=True, slots=True)

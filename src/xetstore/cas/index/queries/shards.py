@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions, name_of
-from xetstore.database.connection import batches
+from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions, ShardRow, name_of
+from xetstore.cas.index.queries.superseded import SupersededChanges
+from xetstore.database.connection import Row, batches
 from xetstore.protocol.hashes import Hash
 
 _EDGES: Final = """
@@ -15,12 +16,17 @@ FROM file JOIN edge ON edge.file_id = file.id JOIN xorb ON xorb.id = edge.xorb_i
 WHERE file.hash = :hash
 """
 _DEDUP_KEYS: Final = "SELECT chunk_key FROM dedup WHERE xorb_id = :xorb_id"
-_SHARDS_BEHIND: Final = f"SELECT hash, size FROM shard WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
-_SHARDS_BY_HASH: Final = "SELECT hash FROM shard WHERE hash IN (:values)"
+_SHARD: Final = "SELECT hash, size, generation, damaged_at FROM shard"
+_SHARDS_BEHIND: Final = f"{_SHARD} WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
+_SHARDS_BY_HASH: Final = f"{_SHARD} WHERE hash IN (:values)"
 _ADD_SHARD: Final = """
-INSERT INTO shard (hash, size, created_at, is_linked) VALUES (:hash, :size, :now, 1)
+INSERT INTO shard (hash, size, generation, created_at, is_linked) VALUES (:hash, :size, :generation, :now, 1)
 ON CONFLICT (hash) DO UPDATE SET is_linked = 1 WHERE shard.is_linked = 0
 """
+_THIS_OBJECT: Final = "hash = :hash AND generation = :counts"
+"""Of a shard: this object of it counts."""
+_REPLACE_OBJECT: Final = f"UPDATE shard SET generation = :generation, damaged_at = NULL WHERE {_THIS_OBJECT}"
+_MARK: Final = f"UPDATE shard SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
 _LINK_FILES: Final = """
 INSERT INTO shard_file (shard_id, file_id)
 SELECT shard.id, file.id FROM shard, file WHERE shard.hash = :shard AND file.hash IN (:values)
@@ -59,15 +65,15 @@ class ShardQueries(Questions):
         """Keys of the eligible chunks that a xorb is said to hold."""
         return [key for (key,) in self.connection.rows(_DEDUP_KEYS, {"xorb_id": xorb_id})]
 
-    def shards_after(self, last: Hash | None) -> list[tuple[Hash, int]]:
-        """The next page of all shards by hash, with their sizes; empty behind the last."""
+    def shards_after(self, last: Hash | None) -> list[ShardRow]:
+        """The next page of all shards by hash; empty behind the last."""
         behind = b"" if last is None else last.digest
-        return [(name_of(digest), size) for digest, size in self.connection.rows(_SHARDS_BEHIND, {"hash": behind})]
+        return [_shard_row(row) for row in self.connection.rows(_SHARDS_BEHIND, {"hash": behind})]
 
-    def known_shards(self, names: Collection[Hash]) -> set[Hash]:
-        """Those of the shards that are registered."""
+    def shards(self, names: Collection[Hash]) -> dict[Hash, ShardRow]:
+        """The rows of those shards that are registered."""
         found = self.connection.rows_in(_SHARDS_BY_HASH, [name.digest for name in names])
-        return {name_of(digest) for (digest,) in found}
+        return {row.hash: row for row in map(_shard_row, found)}
 
     def named_by(self, shard: Hash) -> tuple[set[Hash], set[Hash]] | None:
         """The files and the xorbs that a registered shard names, those that are there; None if its object must tell."""
@@ -82,12 +88,40 @@ class ShardQueries(Questions):
         return [name_of(digest) for (digest,) in self.connection.rows(_SHARDS_OF, {"file": file.digest})]
 
 
-class ShardChanges(Questions):
+class ShardChanges(SupersededChanges):
     """Changes to shards."""
 
-    def add_shard(self, name: Hash, size: int, *, files: Iterable[Hash], xorbs: Iterable[Hash], now: float) -> None:
-        """Record a stored shard, and the registered files and xorbs that it names."""
-        self.connection.change(_ADD_SHARD, {"hash": name.digest, "size": size, "now": now})
+    def add_shard(
+        self,
+        name: Hash,
+        size: int,
+        *,
+        files: Iterable[Hash],
+        xorbs: Iterable[Hash],
+        now: float,
+        generation: str = "",
+    ) -> None:
+        """Record a stored shard, and the registered files and xorbs that it names.
+
+        One that is registered keeps the object it has.
+        """
+        self.connection.change(_ADD_SHARD, {"hash": name.digest, "size": size, "generation": generation, "now": now})
         for statement, named in ((_LINK_FILES, files), (_LINK_XORBS, xorbs)):
             for batch in batches(one.digest for one in named):
                 self.connection.change(statement, {"shard": name.digest, "values": batch})
+
+    def replace_shard(self, old: ShardRow, generation: str, *, now: float) -> None:
+        """Let another object of a shard count, which is whole; nothing changes if the old one does not."""
+        counts = {"hash": old.hash.digest, "counts": old.generation, "generation": generation}
+        if self.connection.change(_REPLACE_OBJECT, counts):
+            self.supersede(old.key, now=now)
+
+    def mark_shard(self, row: ShardRow, *, damaged_at: float | None) -> None:
+        """Note that the object of a shard was found damaged, or whole (None); nothing if another one counts by now."""
+        counts = {"hash": row.hash.digest, "counts": row.generation, "damaged_at": damaged_at}
+        self.connection.change(_MARK, counts)
+
+
+def _shard_row(row: Row) -> ShardRow:
+    digest, size, generation, damaged_at = row
+    return ShardRow(name_of(digest), size, generation, damaged_at is not None)

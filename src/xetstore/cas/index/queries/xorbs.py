@@ -17,7 +17,7 @@ from xetstore.cas.index.queries.rows import (
     usable_by,
     xorb_row,
 )
-from xetstore.database.connection import batches
+from xetstore.cas.index.queries.superseded import SupersededChanges
 from xetstore.errors import MissingXorbError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
@@ -31,7 +31,6 @@ _HELD: Final = "SELECT 1 FROM xorb_holder WHERE xorb_id = :xorb_id AND namespace
 _USERS: Final = """
 SELECT file.hash FROM edge JOIN file ON file.id = edge.file_id WHERE edge.xorb_id = :xorb_id ORDER BY file.id
 """
-_SUPERSEDED: Final = f"SELECT key FROM superseded_object WHERE created_at < :moment LIMIT {PAGE_ROWS}"
 
 _ADD_XORB: Final = """
 INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, generation, offered_at)
@@ -57,10 +56,6 @@ WHERE id IN (:values) AND (offered_at IS NULL OR offered_at < :old)
 AND NOT EXISTS (SELECT 1 FROM edge WHERE edge.xorb_id = xorb.id)
 """
 _GUARD: Final = "UPDATE xorb SET offered_at = :now WHERE id IN (:values)"
-_SUPERSEDE: Final = """
-INSERT INTO superseded_object (key, created_at) VALUES (:key, :now) ON CONFLICT (key) DO NOTHING
-"""
-_FORGET_SUPERSEDED: Final = "DELETE FROM superseded_object WHERE key IN (:values)"
 
 OFFER_SECONDS: Final = 24 * 3600
 """The time for which a note of an offer serves: what deletes must add it to the grace."""
@@ -119,12 +114,8 @@ class XorbQueries(Questions):
         rows = self.connection.rows_in(_UNGUARDED, ids, {"old": now - OFFER_SECONDS})
         return {xorb_id for (xorb_id,) in rows}
 
-    def superseded_before(self, moment: float) -> list[str]:
-        """Keys of objects in whose place others have counted since before ``moment``."""
-        return [key for (key,) in self.connection.rows(_SUPERSEDED, {"moment": moment})]
 
-
-class XorbChanges(Questions):
+class XorbChanges(SupersededChanges):
     """Changes to xorbs."""
 
     def add_xorb(self, info: XorbInfo, *, namespace: str, now: float, generation: str = "") -> bool:
@@ -133,29 +124,27 @@ class XorbChanges(Questions):
         One that is registered keeps the object it has.
         """
         self.connection.change(_ADD_XORB, _object(info, generation) | {"hash": info.hash.digest, "now": now})
-        return self.connection.change(_ADD_HOLDER, {"hash": info.hash.digest, "namespace": namespace}) == 1
+        return self.add_holder(info.hash, namespace)
+
+    def add_holder(self, name: Hash, namespace: str) -> bool:
+        """Note that a namespace has uploaded a registered xorb. True if it had not."""
+        return self.connection.change(_ADD_HOLDER, {"hash": name.digest, "namespace": namespace}) == 1
 
     def guard(self, ids: Collection[int], *, now: float) -> bool:
         """Let the grace of these xorbs begin now. False if some of them are not there any more."""
         return self.connection.change(_GUARD, {"values": [*ids], "now": now}) == len(ids)
 
-    def replace_object(self, old: XorbRow, info: XorbInfo, generation: str) -> bool:
+    def replace_object(self, old: XorbRow, info: XorbInfo, generation: str, *, now: float) -> bool:
         """Let another object of a xorb count, which is whole. False, and nothing changes, if the old one does not."""
         counts = {"id": old.id, "counts": old.generation}
-        return self.connection.change(_REPLACE_OBJECT, _object(info, generation) | counts) == 1
-
-    def supersede(self, key: str, *, now: float) -> None:
-        """An object in whose place another one counts: to be removed later."""
-        self.connection.change(_SUPERSEDE, {"key": key, "now": now})
+        is_replaced = self.connection.change(_REPLACE_OBJECT, _object(info, generation) | counts) == 1
+        if is_replaced:
+            self.supersede(old.key, now=now)
+        return is_replaced
 
     def mark(self, row: XorbRow, *, damaged_at: float | None) -> None:
         """Note that the object of a xorb was found damaged, or whole (None); nothing if another one counts by now."""
         self.connection.change(_MARK, {"id": row.id, "counts": row.generation, "damaged_at": damaged_at})
-
-    def forget_superseded(self, keys: Iterable[str]) -> None:
-        """These objects are gone."""
-        for batch in batches(keys):
-            self.connection.change(_FORGET_SUPERSEDED, {"values": batch})
 
 
 def _object(info: XorbInfo, generation: str) -> dict[str, object]:
