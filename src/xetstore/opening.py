@@ -1,7 +1,7 @@
-"""Opening a store: a directory, the URL of a server, or a repository on a Hub, with its cache and tokens.
+"""Opening a store: a directory, a store file, the URL of a server, or a repository on a Hub, with its cache and tokens.
 
 Nothing is imported that the kind at hand does not need: who talks to a server loads no database, and who opens a
-directory no HTTP.
+directory or a store file no HTTP.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 HUB_SCHEME: Final = "hf://"
 ALLOW_HTTP_VARIABLE: Final = "XET_ALLOW_HTTP"
 
-_HINT: Final = "a store is a directory, the http:// or https:// URL of a server, or hf://models/NAMESPACE/NAME"
+_HINT: Final = (
+    "a store is a directory, a store file, the http:// or https:// URL of a server, or hf://models/NAMESPACE/NAME"
+)
+_PARTS: Final = ("s3", "gs", "az", "postgresql", "postgres")
+_PARTS_HINT: Final = "that is a part of one: name the objects and the index in a store file, and that as the store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class Opened:
 class Reopening:
     """The place and the options by which another process opens the same store.
 
-    ``location`` and the folder of the cache are absolute, and there is no secret in it. A directory has to be there: it
-    was, when it was opened first.
+    ``location`` and the folder of the cache are absolute, and there is no secret in it: of a store file the path
+    travels, and it is read again. The store has to be there: it was, when it was opened first.
     """
 
     location: str
@@ -100,7 +104,7 @@ class Reopening:
 
 
 def scheme_of(where: Path | str) -> str:
-    """``http``, ``https``, ``hf`` and the like; empty for a directory.
+    """``http``, ``https``, ``hf`` and the like; empty for a path.
 
     >>> scheme_of("hf://models/ns/name"), scheme_of("./store"), scheme_of("C:store")
     ('hf', '', '')
@@ -113,9 +117,9 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
     """Open the store that ``where`` names; see :func:`xetstore.store.open_store`."""
     scheme = scheme_of(where)
     if not scheme:
-        return _open_directory(Path(where), options)
+        return _open_here(Path(where), options)
     if scheme not in ("http", "https", "hf"):
-        raise UsageError(f"{scheme}:// is no kind of store", hint=_HINT)
+        raise UsageError(f"{scheme}:// is no kind of store", hint=_PARTS_HINT if scheme in _PARTS else _HINT)
     limits, emit = options.limits, options.on_event
     folder = cache_folder(options.cache, emit)
     with ExitStack() as closing:
@@ -152,10 +156,10 @@ def _http_allowed(allow_http: bool) -> bool:
     return allow_http or os.environ.get(ALLOW_HTTP_VARIABLE, "").lower() in ("1", "true", "yes", "on")
 
 
-def _open_directory(path: Path, options: OpenOptions) -> Opened:
+def _open_here(path: Path, options: OpenOptions) -> Opened:
     if options.token is not None:
         raise UsageError(
-            f"{path} is a directory, which asks for no token",
+            f"{path} is a directory or a store file, which asks for no token",
             hint="leave the token out, or give the URL of a server",
         )
     from xetstore.cas.service import EmbeddedCas

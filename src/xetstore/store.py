@@ -1,4 +1,4 @@
-"""Store: put, get, open and stat for users, the same over a directory, a server or a repository on a Hub."""
+"""Store: put, get, open and stat for users, the same over a store here, a server or a repository on a Hub."""
 
 from __future__ import annotations
 
@@ -420,7 +420,7 @@ class Store:
                 return self._cas
         raise UsageError(
             f"the store at {self.location} is on a server, and cannot {what}",
-            hint="that takes the directory of a store",
+            hint="that takes a directory or a store file",
         )
 
 
@@ -456,9 +456,10 @@ def open_store(
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> Store:
-    """Open a store: a directory, the URL of a server, or a repository on a Hub.
+    """Open a store: a directory, a store file, the URL of a server, or a repository on a Hub.
 
-    A directory is made if nothing is there and ``create`` allows. The other arguments are for what is reached over a
+    A store file is a file, or ends in ``.toml``; it names the parts of the store. What a directory or such a file names
+    is made if nothing is there and ``create`` allows. The other arguments are for what is reached over a
     network: ``token`` is a text, or a function that is called with ``"read"`` or ``"write"`` and returns a token and
     the unix seconds at which it expires (or None), or None for what XET_TOKEN or XET_TOKEN_FILE give; for
     ``hf://`` it is the user's token at the Hub. ``cache`` is a folder, False for none, else XET_CACHE or the user's

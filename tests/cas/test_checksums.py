@@ -20,6 +20,7 @@ from xetstore.errors import FormatError, IntegrityError
 from xetstore.protocol import reference
 from xetstore.protocol.xorb import CompressionPolicy, XorbInfo
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
+from xetstore.testing.embedded import data_in
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_flipped_bit_anywhere_is_found_by_its_checksum(cas: EmbeddedCas, root:
 
 def test_every_stored_byte_is_read_and_nothing_is_changed(cas: EmbeddedCas, sample: Sample) -> None:
     upload(cas, sample)
-    stored = sum(blob.size for blob in cas.blobs.list())
+    stored = sum(blob.size for blob in data_in(cas.blobs))
     assert check(cas, checksums=True) == CheckReport((), (), xorbs=1, files=1, bytes_read=stored)
 
 
@@ -117,7 +118,7 @@ def test_objects_without_checksums_are_read_and_verified_and_stay_as_they_are(
         assert not again.put_xorb(sample.xorb.hash, sample.body)
         assert not again.put_shard(sample.shard)
         verify_invariants(again)
-        stored = sum(blob.size for blob in again.blobs.list())
+        stored = sum(blob.size for blob in data_in(again.blobs))
         assert check(again, checksums=True) == CheckReport((), (), xorbs=1, files=1, bytes_read=stored)
     assert object_of(root, sample).read_bytes() == in_format_1(sample)
     damaged = bytearray(in_format_1(sample))
@@ -161,7 +162,7 @@ def test_what_a_client_sends_is_never_taken_for_ours(cas: EmbeddedCas, small: Sa
         assert caught.value.rule == "footer.length"
     with pytest.raises(FormatError):
         cas.put_xorb(small.xorb.hash, in_format_2(small))
-    assert list(cas.blobs.list()) == []
+    assert data_in(cas.blobs) == []
 
 
 def test_the_end_of_an_object_tells_whether_it_has_checksums(small: Sample) -> None:

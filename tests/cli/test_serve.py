@@ -190,9 +190,12 @@ def test_the_other_commands_do_not_load_a_server() -> None:
 
 
 def test_a_store_whose_name_needs_quotes_is_quoted() -> None:
+    from xetstore.cas.parts import StoreParts
     from xetstore.cli.serve import things_to_try
     from xetstore.server.started import Started
 
     store = Path("/a b/it's")
-    _, second, _ = things_to_try(Started("http://127.0.0.1:1", store, store / "token", "1"))
+    _, second, _ = things_to_try(
+        Started("http://127.0.0.1:1", StoreParts.of_directory(store), True, store / "token", "1")
+    )
     assert str(store) in shlex.split(second.partition("$(")[2].rstrip(")"))

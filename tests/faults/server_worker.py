@@ -25,6 +25,7 @@ from tests.faults import worker
 from tests.support import rights
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
+from xetstore.cas.parts import StoreParts
 from xetstore.server.run import serve
 from xetstore.server.settings import ServerSettings
 from xetstore.server.started import Started
@@ -96,7 +97,7 @@ def _serve(root: Path, settings: dict[str, Any], bound: bool) -> NoReturn:
             token = started.token_file.read_text().strip() if started.token_file else None
             worker.say(url=started.url, token=token)
 
-        code = serve(root, ServerSettings(**{"port": 0, **settings}), announce)
+        code = serve(StoreParts.at(root), ServerSettings(**{"port": 0, **settings}), announce)
     except BaseException as error:
         traceback.print_exc()
         worker.say(failed=repr(error)[:1000])

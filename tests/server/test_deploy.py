@@ -23,6 +23,7 @@ from tests.server.nginx import needs_nginx
 from tests.support.certificates import make_certificate
 from tests.support.live import PATIENCE_SECONDS, Response, ServerProcess, until
 from tests.support.stored import scattered
+from xetstore.cas.parts import CacheFolder, StoreParts
 from xetstore.cli.main import cli
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.server.app import ROUTES
@@ -53,6 +54,16 @@ def test_the_sample_shows_every_setting_with_its_default(tmp_path: Path) -> None
     for knob in fields(ServerSettings):
         if knob.name not in ("public_url", "log_format", "tls_cert", "tls_key", "workers"):
             assert getattr(shown, knob.name) == knob.default, knob.name
+
+
+# The sample of a store file
+
+
+def test_the_sample_of_a_store_names_every_part() -> None:
+    parts = StoreParts.read(DEPLOY / "store.toml")
+    assert (str(parts.objects), str(parts.index)) == ("s3://xetstore/models", "postgresql://xet@db.example.org/xet")
+    assert parts.cache == CacheFolder(Path("/var/cache/xetstore"))
+    assert set(parts.options) == {"endpoint", "region"}
 
 
 # The unit

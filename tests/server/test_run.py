@@ -22,14 +22,10 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.support.live import PATIENCE_SECONDS, LiveServer, ServerFailedError, ServerProcess, request, served, until
-from xetstore.access.keys import KeyRing
-from xetstore.access.tokens import Scope as TokenScope
-from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import AccessDeniedError, UnavailableError, UsageError
+from xetstore.errors import UnavailableError, UsageError
 from xetstore.server.http.sockets import DESCRIPTORS_EACH, DESCRIPTORS_KEPT, listen, url_of
 from xetstore.server.ops.logs import REPEATS
-from xetstore.server.run import provide_admin_token
 from xetstore.server.settings import ServerSettings
 from xetstore.testing.samples import Sample, make_sample, random_bytes, read_back
 
@@ -94,41 +90,6 @@ def test_without_tokens_nobody_needs_one(store: Path) -> None:
         sample = make_sample(b"anything")
         path = f"/v1/xorbs/default/{sample.xorb.hash}"
         assert server.request("POST", path, body=sample.body).json() == {"was_inserted": True}
-
-
-def test_a_token_for_the_admin_is_kept_while_it_is_valid_and_issued_anew_after(tmp_path: Path) -> None:
-    now = 1_000_000_000.0
-    keys = KeyRing.open(tmp_path / "access", clock=lambda: now)
-    authority = TokenAuthority(keys)
-    path = provide_admin_token(tmp_path / "access", authority)
-    first = path.read_text()
-    assert authority.verify(first.strip()).scope is TokenScope.ADMIN
-    assert provide_admin_token(tmp_path / "access", authority).read_text() == first
-    now += 364 * 86400
-    assert provide_admin_token(tmp_path / "access", authority).read_text() == first
-    seen = {first}
-    for spoil in (
-        lambda: None,  # time has passed
-        lambda: authority.revoke(path.read_text().strip()),
-        path.unlink,
-        lambda: path.write_bytes(b"\xff\n"),
-        lambda: path.write_text(authority.issue(scope=TokenScope.WRITE, namespace="default")),
-    ):
-        now += 2 * 86400
-        spoil()
-        token = provide_admin_token(tmp_path / "access", authority).read_text()
-        assert authority.verify(token.strip()).scope is TokenScope.ADMIN
-        assert token not in seen
-        seen.add(token)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_a_token_for_the_admin_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    authority = TokenAuthority(KeyRing.open(tmp_path / "access"))
-    provide_admin_token(tmp_path / "access", authority).chmod(0o644)
-    with pytest.raises(AccessDeniedError, match="others than its owner may read") as caught:
-        provide_admin_token(tmp_path / "access", authority)
-    assert "chmod 600" in (caught.value.hint or "")
 
 
 def test_a_directory_that_is_no_store_is_not_served(store: Path) -> None:

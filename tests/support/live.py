@@ -213,7 +213,8 @@ def live_server(
 
 
 class ServerProcess(Reachable):
-    """`xet serve` as a process of its own, over the store in ``root``. A context manager; killed at its end.
+    """`xet serve` as a process of its own, over the store in ``root``, a directory or a store file; without it, over
+    the one that options name. A context manager; killed at its end.
 
     ``options`` are further ones; ``environment`` is added to ours, from which settings are taken out; ``ulimit`` are
     options of the shell's command of that name. What it logs is in :attr:`log`. Raises ServerFailedError if it ends
@@ -221,11 +222,13 @@ class ServerProcess(Reachable):
     """
 
     def __init__(
-        self, root: Path, *options: str, environment: Mapping[str, str] | None = None, ulimit: str | None = None
+        self, root: Path | None, *options: str, environment: Mapping[str, str] | None = None, ulimit: str | None = None
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        command = [sys.executable, "-m", "xetstore", "serve", str(root), "--json", "--port", "0", *options]
+        command = [sys.executable, "-m", "xetstore", "serve", "--json", "--port", "0", *options]
+        if root is not None:
+            command.insert(4, str(root))
         if ulimit is not None:
             command = ["sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *command]
         self._process = subprocess.Popen(

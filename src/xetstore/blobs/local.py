@@ -89,14 +89,14 @@ class LocalBlobStore:
         try:
             return read_regular(path)
         except OSError as error:
-            raise _read_error(error, key) from error
+            raise self._read_error(error, key) from error
 
     def get_range(self, key: str, start: int, end: int) -> FileStream:
         """Bytes ``[start, end)``. NotFoundError if absent; RangeError if the object is shorter than ``end``."""
         try:
             descriptor, found = open_regular(self._path(key))
         except OSError as error:
-            raise _read_error(error, key) from error
+            raise self._read_error(error, key) from error
         try:
             check_range(key, found.st_size, start, end)
         except UsageError:
@@ -114,9 +114,10 @@ class LocalBlobStore:
             found = os.stat(self._path(key))
             return BlobInfo(key, found.st_size, found.st_mtime) if S_ISREG(found.st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
+            self._place.require()
             return None
         except OSError as error:
-            raise _read_error(error, key) from error
+            raise self._read_error(error, key) from error
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Remove objects; how many of them were there."""
@@ -140,6 +141,12 @@ class LocalBlobStore:
             yield from _list(self._root, "", prefix, after)
         except OSError as error:
             raise storage_error(error, f"{self._root} could not be listed") from error
+
+    def _read_error(self, error: OSError, key: str) -> XetError:
+        """The error of ours. An object is missing only where its directory is in its place: or all would seem lost."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            self._place.require()
+        return _read_error(error, key)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

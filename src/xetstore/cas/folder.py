@@ -1,14 +1,16 @@
-"""The directory of a store: its format marker, and where its index lies."""
+"""The directory of a store, or of its objects: its format marker, its locks, and where its index lies."""
 
 from __future__ import annotations
 
 import fcntl
 import re
+import tempfile
 from pathlib import Path
 from typing import Final
 
 from xetstore.cas.layout import XORBS
-from xetstore.errors import DamagedError, NotFoundError, UsageError
+from xetstore.cas.parts import INDEX_FILE, STORE_FILE
+from xetstore.errors import DamagedError, NotFoundError, UsageError, XetError
 from xetstore.platform.files import (
     TEMPORARY_FOLDER,
     NoRegularFileError,
@@ -24,16 +26,26 @@ FORMAT_VERSION: Final = 1
 _MARKER: Final = "format"
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
-_INDEX: Final = "index.sqlite3"
-_RESTORE: Final = "put the index back from a backup"
+RESTORE: Final = "put the index back from a backup"
 
 
 def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:
-    """Make sure that ``root`` holds a store of a format we know; returns where its index lies.
+    """Make sure that ``root`` holds a store of a format we know, with its index; returns where that lies.
 
-    With ``create``, a directory that is missing or empty becomes a store. Raises NotFoundError without, and
-    UsageError for a directory that holds something else or that newer code wrote; UnavailableError at once where its
-    file system has no locks, for which SQLite would wait as if another process held them.
+    Raises what :func:`open_objects_folder` and :func:`check_index_file` raise.
+    """
+    open_objects_folder(root, create=create)
+    require_locks(root / _MARKER, f"the store {root}", lockf=lockf)
+    index = root / INDEX_FILE
+    check_index_file(index, root)
+    return index
+
+
+def open_objects_folder(root: Path, *, create: bool) -> None:
+    """Make sure that ``root`` holds objects of a store of a format we know.
+
+    With ``create``, a directory that is missing or empty becomes one. Raises NotFoundError without, and UsageError for
+    a directory that holds something else or that newer code wrote.
     """
     try:
         marker = _read_marker(root)
@@ -45,22 +57,51 @@ def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> P
     if marker is None:
         raise NotFoundError(f"there is no store in {root}", hint="put a file into it to create one")
     _check_marker(root, marker)
+
+
+def require_locks(file: Path, what: str, *, lockf: Lockf = fcntl.lockf) -> None:
+    """Raise UnavailableError at once where the file system of ``file``, which no database is in, has no locks: SQLite
+    would wait as if another process held them.
+    """
     try:
-        has_locks = has_range_locks(root / _MARKER, lockf=lockf)
+        has_locks = has_range_locks(file, lockf=lockf)
     except OSError as error:
-        raise storage_error(error, f"the store {root} cannot be opened") from error
+        raise storage_error(error, f"{what} cannot be opened") from error
     if not has_locks:
-        raise no_locks(f"the store {root}")
-    index = root / _INDEX
+        raise no_locks(what)
+
+
+def require_locks_in(folder: Path, what: str) -> None:
+    """The same for a folder that may hold databases, as far as a file can be made in it."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".locks-") as probe:
+            require_locks(Path(probe.name), what)
+    except XetError:
+        raise
+    except OSError:
+        return  # it can be read only, for which SQLite finds its own way
+
+
+def check_index_file(index: Path, objects: Path | None) -> None:
+    """Raise DamagedError for a SQLite file that is none, and for one that is missing while its objects are there.
+
+    ``objects`` is their directory, if they are in one.
+    """
     if index.exists() and not index.is_file():
-        raise DamagedError(f"the index {_INDEX} of the store {root} is no regular file", hint=_RESTORE)
-    if (not index.exists() or not index.stat().st_size) and (root / XORBS).exists():
+        raise DamagedError(f"the index {_index_of(index, objects)} is no regular file", hint=RESTORE)
+    if objects is not None and is_new_file(index) and (objects / XORBS).exists():
         # Going on with an empty index would look as if all files had been lost.
-        raise DamagedError(
-            f"the store {root} has objects, but its index {_INDEX} is missing or empty",
-            hint=_RESTORE,
-        )
-    return index
+        where = f"its index {INDEX_FILE}" if index == objects / INDEX_FILE else f"its index {index}"
+        raise DamagedError(f"the store {objects} has objects, but {where} is missing or empty", hint=RESTORE)
+
+
+def is_new_file(index: Path) -> bool:
+    """True if there is nothing in a SQLite file yet."""
+    return not index.exists() or not index.stat().st_size
+
+
+def _index_of(index: Path, objects: Path | None) -> str:
+    return f"{INDEX_FILE} of the store {objects}" if objects and index == objects / INDEX_FILE else str(index)
 
 
 def _read_marker(root: Path) -> str | None:
@@ -88,7 +129,7 @@ def _create(root: Path) -> None:
         raise UsageError(f"{root} is a file, not a directory for a store")
     make_durable_folder(root)
     # Another process may be creating the same store right now, and be as far as its first temporary file.
-    others = sorted({entry.name for entry in root.iterdir()} - {TEMPORARY_FOLDER})
+    others = sorted({entry.name for entry in root.iterdir()} - {TEMPORARY_FOLDER, STORE_FILE})
     if others and _MARKER not in others:
         raise UsageError(
             f"{root} is not a store, and not empty: it holds {others[0]!r}",

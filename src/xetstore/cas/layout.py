@@ -10,6 +10,7 @@ from xetstore.protocol.hashes import Hash
 
 XORBS: Final = "xorbs/"
 SHARDS: Final = "shards/"
+STORES: Final = "stores/"
 
 _KEY_NAME: Final = re.compile(r"([0-9a-f]{64})(?:-([0-9a-f]{16}))?")
 
@@ -42,6 +43,11 @@ def new_generation() -> str:
 def shard_key(name: Hash, generation: str = "") -> str:
     """The key of a shard's object."""
     return f"{SHARDS}{object_name(name, generation)}"
+
+
+def store_key(store_id: str) -> str:
+    """The key of the object that tells to which store objects belong."""
+    return f"{STORES}{store_id}"
 
 
 def named_by(key: str) -> tuple[Hash, str] | None:

@@ -34,23 +34,25 @@ from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cancellation import Cancellation
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
+from xetstore.cas.assembly import OpenParts, open_parts
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
-from xetstore.cas.folder import open_directory
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, Writer, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import xorb_key
+from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.registering import register_shard
+from xetstore.cas.seen_rows import SeenRows
 from xetstore.cas.stored_xorb import StoredXorb
-from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
     NotFoundError,
     RangeError,
+    UnavailableError,
     UsageError,
 )
 from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
@@ -68,6 +70,8 @@ from xetstore.records import FileRecord, Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.access.secrets import Secrets
 
 __all__ = ["EmbeddedCas", "FileRecord", "Totals"]
 
@@ -94,17 +98,29 @@ class EmbeddedCas:
         self.healing = Healing(blobs, index, self.now)
         self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
+        self._opened: OpenParts | None = None
+        self._seen = SeenRows()
 
     @classmethod
-    def open(cls, root: Path | str, *, create: bool = True, clock: Callable[[], float] | None = None) -> Self:
-        """The store in directory ``root``. With ``create``, one is made where nothing is.
+    def open(
+        cls,
+        where: StoreParts | Path | str,
+        *,
+        create: bool = True,
+        clock: Callable[[], float] | None = None,
+        patience_seconds: float | None = None,
+    ) -> Self:
+        """The store in a directory, or the one that a store file or its parts name. With ``create``, one is made where
+        nothing is. ``patience_seconds`` is for servers.
 
-        Takes constant time. NotFoundError if there is none; UsageError if the directory holds something
-        else, or was written by newer code. A store that cannot be written to can be read.
+        Takes constant time. Raises as :func:`~xetstore.cas.assembly.open_parts`. A store that cannot be written to can
+        be read.
         """
-        root = Path(root)
-        index = Index(SqliteDatabase(open_directory(root, create=create)))
-        return cls(LocalBlobStore(root), index, clock=clock)
+        parts = where if isinstance(where, StoreParts) else StoreParts.at(where)
+        opened = open_parts(parts, create=create, patience_seconds=patience_seconds)
+        cas = cls(opened.blobs, opened.index, clock=clock)
+        cas._opened = opened
+        return cas
 
     @classmethod
     def in_memory(cls, *, clock: Callable[[], float] | None = None) -> Self:
@@ -159,6 +175,7 @@ class EmbeddedCas:
             if start >= stop:
                 raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
+        self._seen.note(rows)
         with as_damage(file):
             offset, kept = trim(
                 terms,
@@ -179,6 +196,7 @@ class EmbeddedCas:
             found, rows = reader.terms_of_files(wanted, self.tenant.namespace, most=most)
         if missing := next((file for file in wanted if file not in found), None):
             raise _unknown_file(missing)
+        self._seen.note(rows)
         terms = {file: tuple(found[file]) for file in wanted}
         every = [term for listed in terms.values() for term in listed]
         with as_damage(*terms):
@@ -274,6 +292,12 @@ class EmbeddedCas:
 
     # What a server serves beyond that
 
+    def secrets(self) -> Secrets:
+        """The secrets of the store, in private files or in its database; a place for them is made."""
+        if self._opened is None:
+            raise UsageError("a store that was made of its objects and its index has no place for secrets")
+        return self._opened.secrets()
+
     @property
     def scratch_folder(self) -> Path | None:
         """The folder where a server may keep what comes in until it is whole. None of a store in memory."""
@@ -323,6 +347,24 @@ class EmbeddedCas:
         if row is None:
             raise NotFoundError(f"there is no xorb {xorb}")
         return StoredXorb(row, self.blobs, self.healing.mark)
+
+    def granted_xorb(self, xorb: Hash, generation: str) -> StoredXorb:
+        """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
+
+        While the index does not answer, it is the object of this generation, if its row was read lately: no key is
+        written twice, so the bytes under it are the same. ForbiddenError where another object counts.
+        """
+        try:
+            stored = self.stored_xorb(xorb, visible=False)
+        except UnavailableError:
+            row = self._seen.get(xorb, generation)
+            if row is None:
+                raise
+            return StoredXorb(row, self.blobs, self.healing.mark)
+        self._seen.note({xorb: stored.row})
+        if stored.generation != generation:
+            raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
+        return stored
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""
@@ -378,10 +420,18 @@ class EmbeddedCas:
             return reader.totals()
 
     def ping(self) -> None:
-        """Raises what stands in the way if the store cannot be read now, or is not the one that was opened any more."""
+        """Raises XetError if the store cannot be read now, or is not the one that was opened any more."""
+        self.ping_index()
+        self.ping_objects()
+
+    def ping_index(self) -> None:
+        """Raises XetError if the index cannot be read now, or is not the one that was opened any more."""
         self.index.require_in_place()
         with self.index.snapshot() as reader:
             reader.dedup_key()
+
+    def ping_objects(self) -> None:
+        """Raises XetError if the objects cannot be read now, or are not those that were opened any more."""
         self.blobs.stat(xorb_key(Hash.ZERO))
 
     def close(self) -> None:

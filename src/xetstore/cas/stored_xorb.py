@@ -30,29 +30,29 @@ class StoredXorb:
     """
 
     def __init__(self, row: XorbRow, blobs: BlobStore, on_damage: Callable[[XorbRow], None]) -> None:
-        self._row = row
+        self.row = row
         self._blobs = blobs
         self._on_damage = on_damage
 
     @property
     def size(self) -> int:
         """Bytes of its chunk region."""
-        return self._row.region_bytes
+        return self.row.region_bytes
 
     @property
     def generation(self) -> str:
         """Which of the objects stored under the hash it is: byte ranges of another one do not fit."""
-        return self._row.generation
+        return self.row.generation
 
     def read(self, start: int, end: int) -> ByteStream:
         """Bytes ``[start, end)``. Raises RangeError, and DamagedError where the object does not have them."""
-        xorb = self._row.hash
+        xorb = self.row.hash
         if not 0 <= start < end <= self.size:
             raise RangeError(f"xorb {xorb} has {self.size} bytes, bytes {start} to {end} are not in it")
         try:
-            return self._blobs.get_range(self._row.key, start, end)
+            return self._blobs.get_range(self.row.key, start, end)
         except (NotFoundError, RangeError) as error:
-            self._on_damage(self._row)
+            self._on_damage(self.row)
             raise damaged(xorb, str(error)) from error
 
 

@@ -57,13 +57,13 @@ class Settings:
         return user_folder(lambda: user_data_path("xetstore", appauthor=False), hint)
 
     def store_path(self) -> Path:
-        """The store's directory. Raises UsageError where it is a URL."""
+        """The store's directory, or its store file. Raises UsageError where it is a URL."""
         where = self.where()
         if isinstance(where, Path):
             return where
         raise UsageError(
-            "this takes the directory of a store, and the store is a URL",
-            hint="run it where the store is, with --store DIR",
+            "this takes a directory or a store file, and the store is a URL",
+            hint="run it where the store is, with --store DIR or --store FILE",
         )
 
     def open_store(self, *, create: bool = False) -> Store:
@@ -72,13 +72,14 @@ class Settings:
 
     def open_or_empty(self) -> Store:
         """The store, or an empty one in memory where a directory is none yet: for those who only compare."""
+        from xetstore.cas.parts import is_store_file
         from xetstore.store import Store
 
         try:
             return self.open_store()
         except NotFoundError:
             where = self.where()
-            if isinstance(where, str) or where.exists():
+            if isinstance(where, str) or where.exists() or is_store_file(where):
                 raise
         from xetstore.cas.service import EmbeddedCas
 
@@ -167,7 +168,7 @@ store_option = click.option(
     metavar="WHERE",
     expose_value=False,
     callback=_set_store,
-    help=f"The store: a directory, a URL or hf://; else ${STORE_VARIABLE}, else your data directory.",
+    help=f"The store: a directory, a store file, a URL or hf://; else ${STORE_VARIABLE}, else your data directory.",
 )
 
 

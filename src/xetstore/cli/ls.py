@@ -1,4 +1,4 @@
-"""``xet ls``: the files of a store directory, or of a repository on a Hub."""
+"""``xet ls``: the files of a store here, or of a repository on a Hub."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NO_HASH: Final = "-" * 64
 def ls(settings: Settings, where: Path | str | None, recursive: bool) -> None:
     """List files: their hashes and sizes.
 
-    WHERE is the directory of a store, or a repository or a folder of one: hf://models/NAMESPACE/NAME@REVISION/FOLDER.
+    WHERE is a directory, a store file, or a repository or a folder of one: hf://models/NAMESPACE/NAME@REVISION/FOLDER.
     Without it, the store.
     """
     if where is None:
@@ -43,7 +43,7 @@ def ls(settings: Settings, where: Path | str | None, recursive: bool) -> None:
     else:
         raise UsageError(
             "a server has no names for its files, and does not list them",
-            hint="xet ls takes the directory of a store, or hf://models/NAMESPACE/NAME",
+            hint="xet ls takes a directory, a store file, or hf://models/NAMESPACE/NAME",
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -60,17 +62,24 @@ def token() -> None:
 @click.pass_obj
 def issue(settings: Settings, scope: str, namespace: str, ttl: int) -> None:
     """Print a new token, and nothing else."""
-    authority = _authority(_keys(settings, create=True))
-    from xetstore.access.tokens import Scope
+    with _keys(settings, create=True) as keys:
+        authority = _authority(keys)
+        from xetstore.access.tokens import Scope
 
-    issued = authority.issue(scope=Scope(scope), namespace=namespace, ttl_seconds=ttl)
-    if not settings.output.json:
-        settings.output.line(issued)
-        return
-    caller = authority.verify(issued)
-    settings.output.record(
-        token=issued, token_id=caller.token_id, expires_at=caller.expires_at, scope=scope, namespace=namespace
-    )
+        issued = authority.issue(scope=Scope(scope), namespace=namespace, ttl_seconds=ttl)
+        _print(settings, issued, authority)
+
+
+@token.command()
+@store_options
+@click.pass_obj
+def admin(settings: Settings) -> None:
+    """Print the token of the admin, which may do everything. A store has one; it is made if it is not valid."""
+    with _keys(settings, create=True) as keys:
+        authority = _authority(keys)
+        from xetstore.access.admin_token import provide_admin_token
+
+        _print(settings, provide_admin_token(keys.secrets, authority), authority)
 
 
 @token.command()
@@ -81,7 +90,8 @@ def revoke(settings: Settings, token_or_id: str) -> None:
     """Make a token invalid now, and print its id. With - the token is read from stdin, and no shell remembers it."""
     if token_or_id == "-":
         token_or_id = sys.stdin.buffer.read(_LONGEST_INPUT).decode("ascii", "replace").strip()
-    revoked = _authority(_keys(settings, create=False)).revoke(token_or_id)
+    with _keys(settings, create=False) as keys:
+        revoked = _authority(keys).revoke(token_or_id)
     if settings.output.json:
         settings.output.record(token_id=revoked)
     else:
@@ -107,11 +117,11 @@ def revoke(settings: Settings, token_or_id: str) -> None:
 @click.pass_obj
 def rotate(settings: Settings, algorithm: str | None, overlap: int, urls: bool) -> None:
     """Sign with a new key from now on, and print its id. A running server follows by itself."""
-    keys = _keys(settings, create=True)
-    from xetstore.access.keys import Algorithm, KeyKind
+    with _keys(settings, create=True) as keys:
+        from xetstore.access.keys import Algorithm, KeyKind
 
-    kind = KeyKind.URL if urls else KeyKind.TOKEN
-    new = keys.rotate(kind, Algorithm[algorithm.upper()] if algorithm else None, overlap)
+        kind = KeyKind.URL if urls else KeyKind.TOKEN
+        new = keys.rotate(kind, Algorithm[algorithm.upper()] if algorithm else None, overlap)
     ends_at = new.created_at + overlap
     if settings.output.json:
         settings.output.record(
@@ -128,18 +138,33 @@ def rotate(settings: Settings, algorithm: str | None, overlap: int, urls: bool) 
     settings.output.note(f"{what} that older keys have signed {end}")
 
 
-def _keys(settings: Settings, *, create: bool) -> KeyRing:
+@contextmanager
+def _keys(settings: Settings, *, create: bool) -> Iterator[KeyRing]:
     """The keys of the store, which must be there."""
-    from xetstore.cas.folder import open_directory
+    from xetstore.cas.assembly import open_secrets
+    from xetstore.cas.parts import StoreParts
 
-    root = settings.store_path()
-    open_directory(root, create=False)
+    parts = StoreParts.at(settings.store_path())
     try:
         from xetstore.access.keys import KeyRing
-        from xetstore.blobs.keys import ACCESS_FOLDER
     except ImportError as error:
         raise _missing(error) from error
-    return KeyRing.open(root / ACCESS_FOLDER, create=create)
+    with open_secrets(parts, create=create) as secrets:
+        yield KeyRing.of(secrets, create=create)
+
+
+def _print(settings: Settings, token: str, authority: TokenAuthority) -> None:
+    if not settings.output.json:
+        settings.output.line(token)
+        return
+    caller = authority.verify(token)
+    settings.output.record(
+        token=token,
+        token_id=caller.token_id,
+        expires_at=caller.expires_at,
+        scope=caller.scope.value,
+        namespace=caller.namespace,
+    )
 
 
 def _authority(keys: KeyRing) -> TokenAuthority:

@@ -94,7 +94,7 @@ class Stores:
         if where is None:
             raise UsageError(
                 "no store is named to find a hash in",
-                hint=f"give the option store, or set {STORE_VARIABLE}: a directory, or the URL of a server",
+                hint=f"give the option store, or set {STORE_VARIABLE}: a directory, a store file, the URL of a server",
             )
         token = self._options.token if scheme_of(where) else None
         return self._opened(where, lambda: self._open(where, token))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     DamagedError,
-    FormatError,
     IntegrityError,
     InterruptedCallError,
     RangeError,

@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from xetstore.access.admin_token import ADMIN_TOKEN, provide_admin_token
 from xetstore.access.keys import KeyRing
-from xetstore.access.secrets import FileSecrets
 from xetstore.access.signed_urls import UrlSigner
-from xetstore.access.tenant import DEFAULT_NAMESPACE
-from xetstore.access.tokens import Scope, TokenAuthority
-from xetstore.blobs.keys import ACCESS_FOLDER
+from xetstore.access.tokens import TokenAuthority
+from xetstore.cas.assembly import secrets_file
+from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import UnauthenticatedError, UsageError
+from xetstore.errors import UsageError
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -40,21 +39,17 @@ if TYPE_CHECKING:
 
     from xetstore.blobs.direct import RangeUrls
 
-ADMIN_TOKEN_FILE: Final = "admin-token"
-ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
-
 _log = logging.getLogger("xetstore.server")
 
 
-def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
-    """Serve the store in ``root``, which is made if nothing is there, until SIGTERM or SIGINT. Returns the exit code.
+def serve(parts: StoreParts, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
+    """Serve a store, which is made if nothing is there, until SIGTERM or SIGINT. Returns the exit code.
 
     All in this process; ``workers.serve`` does the same in several. ``announce`` is called once connections are
     accepted. Call it in the main thread. Raises what opening a store raises; UsageError, NotFoundError or
     AccessDeniedError for a certificate or an address that cannot be used; UnavailableError if the port is in use;
     KeyboardInterrupt if it was told to stop a second time.
     """
-    root = root.absolute()
     context = tls_context(settings)
     with (
         closing(listen(settings.host, settings.port)) as listening,
@@ -62,10 +57,10 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
     ):
 
         def started(found: Started) -> None:
-            _log.info("serving", extra={"url": found.url, "store": str(root)})
+            _log.info("serving", extra={"url": found.url, "store": str(parts)})
             announce(found)
 
-        server = serve_on(listening, root, settings, started, context=context)
+        server = serve_on(listening, parts, settings, started, context=context)
         _log.info("stopped")
     if server.force_exit:
         raise KeyboardInterrupt
@@ -74,22 +69,31 @@ def serve(root: Path, settings: ServerSettings, announce: Callable[[Started], No
 
 def serve_on(
     listening: socket.socket,
-    root: Path,
+    parts: StoreParts,
     settings: ServerSettings,
     announce: Callable[[Started], None],
     *,
     context: ssl.SSLContext | None,
     crew: Crew | None = None,
 ) -> DrainingServer:
-    """Serve the store in ``root`` on a listening socket, until it is told to stop: by a signal, or by its crew."""
-    with EmbeddedCas.open(root) as cas:
-        keys = KeyRing.open(root / ACCESS_FOLDER)
+    """Serve a store on a listening socket, until it is told to stop: by a signal, or by its crew."""
+    with EmbeddedCas.open(parts, patience_seconds=settings.queue_seconds) as cas:
+        secrets = cas.secrets()
+        keys = KeyRing.of(secrets)
         authority = TokenAuthority(keys) if settings.auth == "tokens" else None
-        token_file = None if authority is None else provide_admin_token(root / ACCESS_FOLDER, authority)
-        site = make_site(cas, settings, keys=keys, authority=authority, crew=crew)
+        if authority is not None:
+            provide_admin_token(secrets, authority)
+        direct = _direct_urls(cas) if settings.xorb_urls == "direct" else None
+        site = make_site(cas, settings, keys=keys, authority=authority, direct=direct, crew=crew)
         connection_limit = make_connection_limit(settings, site.limits.shared)
         site.metrics.watch_connections(connection_limit)
-        started = Started(url_of(settings, listening), root, token_file, version("xetstore"))
+        started = Started(
+            url=url_of(settings, listening),
+            store=parts,
+            asks_for_tokens=authority is not None,
+            token_file=None if authority is None else secrets_file(parts, ADMIN_TOKEN),
+            version=version("xetstore"),
+        )
         server = make_server(
             create_app(site),
             settings,
@@ -155,26 +159,12 @@ def make_connection_limit(settings: ServerSettings, shared: Shared) -> Connectio
     )
 
 
-def provide_admin_token(folder: Path, authority: TokenAuthority) -> Path:
-    """The file with a token that may do everything, for users who may read the store's access folder.
-
-    One that is missing or no longer valid is issued. Raises AccessDeniedError if others may read the file.
-    """
-
-    def edit(data: bytes | None) -> bytes | None:
-        if data is not None and _is_admin_token(data, authority):
-            return None
-        token = authority.issue(
-            scope=Scope.ADMIN, namespace=DEFAULT_NAMESPACE, ttl_seconds=ADMIN_TTL_SECONDS, subject="admin"
-        )
-        return token.encode() + b"\n"
-
-    FileSecrets(folder).change(ADMIN_TOKEN_FILE, edit)
-    return folder / ADMIN_TOKEN_FILE
-
-
-def _is_admin_token(data: bytes, authority: TokenAuthority) -> bool:
+def _direct_urls(cas: EmbeddedCas) -> RangeUrls:
+    """The URLs of the object store. Raises UsageError for one that cannot have them."""
     try:
-        return authority.verify(data.decode("ascii", "replace").strip()).scope is Scope.ADMIN
-    except UnauthenticatedError:
-        return False
+        from xetstore.blobs.direct import RangeUrls
+    except ImportError as error:
+        raise UsageError(
+            f"direct URLs need {error.name}, which is not installed", hint="pip install 'xetstore[s3]'"
+        ) from error
+    return RangeUrls.of(cas.blobs)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
+from xetstore.errors import UnavailableError
 from xetstore.platform.threads import Threads
 
 P = ParamSpec("P")
@@ -19,7 +20,11 @@ MAX_COMMIT_THREADS: Final = 2000
 """As many as there are places, which the limits of a server give: ``commits`` and ``shards``."""
 
 
+ASK_SECONDS: Final = 20.0
+"""The longest wait for one of the threads that ask the index, as ``queue_seconds`` is for other shares."""
+
 _CALLS: Final = Threads(MAX_THREADS, "xetstore")
+_ASKS: Final = Threads(MAX_THREADS, "xetstore-ask")
 _COMMITS: Final = Threads(MAX_COMMIT_THREADS, "xetstore-commit")
 
 
@@ -29,6 +34,32 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     So what a call works with is not in use any more when its caller cleans up, even when the server stops.
     """
     return await _run(_CALLS, partial(call, *args, **kwargs))
+
+
+async def in_asking_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for the first call of a request, which asks the index: where that hangs, bytes under way go on.
+
+    Raises UnavailableError where no thread was free for 20 s; the call is not made then.
+    """
+    return await begun_within(ASK_SECONDS, _ASKS, partial(call, *args, **kwargs))
+
+
+async def begun_within(seconds: float, pool: Threads, call: Callable[[], T]) -> T:
+    """The result of a call in a pool. UnavailableError where no thread of it was free in time."""
+    future = pool.submit(call)
+    running = asyncio.wrap_future(future)
+    timer = asyncio.get_running_loop().call_later(seconds, future.cancel)  # which does nothing once it has begun
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await settled(running)
+        task = asyncio.current_task()
+        if future.cancelled() and task is not None and not task.cancelling():
+            raise UnavailableError("the store does not get done with its calls", hint="try again later") from None
+        raise
+    finally:
+        timer.cancel()
+        del running, future, timer  # as below
 
 
 async def in_commit_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

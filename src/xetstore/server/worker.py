@@ -7,7 +7,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from xetstore.cas.folder import open_directory
+from xetstore.cas.parts import StoreParts
 from xetstore.errors import UnavailableError, XetError
+from xetstore.platform.files import storage_error
 from xetstore.server.ops.crew import FAILED, READY, Crew, Orders, Place
 from xetstore.server.ops.logs import logging_to
 
@@ -51,7 +53,12 @@ def _serve(crew: Crew, orders: Orders) -> int:
     return 130 if server.force_exit else 0
 
 
-def _place_of(root: Path) -> Place:
-    """The place of the store in ``root``. Raises as opening it does; NotFoundError if there is none."""
-    index = open_directory(root, create=False)
-    return tuple((found.st_dev, found.st_ino) for found in (root.stat(), index.stat()))
+def _place_of(parts: StoreParts) -> Place:
+    """The place of a store. Raises as opening it does; NotFoundError if there is none."""
+    if parts.is_directory and isinstance(parts.objects, Path):
+        open_directory(parts.objects, create=False)
+    local = [part for part in (parts.objects, parts.index) if isinstance(part, Path)]
+    try:
+        return tuple((found.st_dev, found.st_ino) for found in (part.stat() for part in local))
+    except OSError as error:
+        raise storage_error(error, f"the store {parts} cannot be opened") from error

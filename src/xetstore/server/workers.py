@@ -27,11 +27,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from socket import socketpair
 from typing import TYPE_CHECKING, Any, Final
 
+from xetstore.cas.parts import StoreParts
 from xetstore.errors import UnavailableError, UsageError, XetError
 from xetstore.platform.threads import start_thread
 from xetstore.server.http.sockets import listen, tls_context
@@ -82,7 +82,7 @@ class Replacing:
 
 
 def serve(
-    root: Path, settings: ServerSettings, announce: Callable[[Started], None], replacing: Replacing | None = None
+    parts: StoreParts, settings: ServerSettings, announce: Callable[[Started], None], replacing: Replacing | None = None
 ) -> int:
     """Serve a store as ``run.serve`` does, by ``settings.worker_count`` processes.
 
@@ -96,7 +96,7 @@ def serve(
         closing(Shared.create(settings.worker_count)) as shared,
     ):
         assert shared.descriptor is not None
-        first = Orders(root.absolute(), settings, 0, shared.workers, listening.fileno(), shared.descriptor, place=None)
+        first = Orders(parts, settings, 0, shared.workers, listening.fileno(), shared.descriptor, place=None)
         parent = _Parent(shared, first, replacing or Replacing())
         with _signals_to(parent.tell_signal):
             return parent.run(announce)

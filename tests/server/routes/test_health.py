@@ -52,7 +52,7 @@ def test_a_server_whose_store_does_not_answer_is_not_ready(tmp_path: Path, caplo
     with live_server(cas) as server:
         cas.close()
         ready = server.request("GET", "/health/ready")
-        assert (ready.status, ready.json()["reason"]) == (503, "the store does not answer")
+        assert (ready.status, ready.json()["reason"]) == (503, "the index does not answer")
         assert server.request("GET", "/health/live").status == 200
     assert len([record for record in caplog.records if "does not answer" in record.getMessage()]) == 1
 

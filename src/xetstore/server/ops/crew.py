@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final
 
+from xetstore.cas.parts import StoreParts
 from xetstore.errors import UnavailableError
 from xetstore.platform.threads import start_thread
 from xetstore.server.ops.shared import Shared
@@ -37,17 +37,17 @@ FAILED: Final = "failed"
 
 
 Place = tuple[tuple[int, int], ...]
-"""Device and inode of a store's directory and of its index."""
+"""Device and inode of each part of a store that is on this machine."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """The first that a parent says to a worker: all that it needs, no secret among it.
+    """The first that a parent says to a worker: all that it needs. A password of the store's parts is among it.
 
     ``place`` is that of the store that the other workers serve already; None for the first.
     """
 
-    store: Path
+    store: StoreParts
     settings: ServerSettings
     number: int
     workers: int

@@ -19,7 +19,7 @@ from xetstore.cas.index import TermCount
 from xetstore.errors import TooLargeError, UnavailableError, XetError
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.server.http.sending import SentStream
-from xetstore.server.threads import in_thread
+from xetstore.server.threads import in_asking_thread
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -77,7 +77,7 @@ class LargeAnswer(Response):
                     raise self._if_busy from error
                 answer = self._if_busy
             else:
-                answer = await in_thread(self._make)
+                answer = await in_asking_thread(self._make)
             if answer.body and scope["method"] != "HEAD":
                 answer = SentStream(
                     BytesIO(answer.body),

@@ -21,7 +21,7 @@ from xetstore.server.http.problems import UnknownChunkError
 from xetstore.server.http.router import Miss
 from xetstore.server.routes.answers import SMALL_BYTES, LargeAnswer
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
-from xetstore.server.threads import in_thread
+from xetstore.server.threads import in_asking_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -105,7 +105,7 @@ class _Query:
 
     async def answer(self, request: Request) -> Response:
         """The answer about the chunks. A short one is made at once."""
-        found = await in_thread(self._look)
+        found = await in_asking_thread(self._look)
         if isinstance(found, Response):
             return found
         return LargeAnswer(

@@ -12,7 +12,7 @@ from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.protocol.range_edit import ByteRange, parse_dirty_ranges, plan_edit
 from xetstore.server.routes.answers import LargeAnswer, enough_terms, memory_of, require_room
 from xetstore.server.site import holders_of, parse_hash, site_of
-from xetstore.server.threads import in_thread
+from xetstore.server.threads import in_asking_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -35,7 +35,7 @@ async def get_file_chunk_hashes(request: Request) -> Response:
     cas = site.cas_for(site.caller(request, Scope.READ))
     file = parse_hash(request.path_params["hash"])
     dirty = _dirty_ranges(request)
-    count = await in_thread(cas.count_terms, file, enough=enough_terms(site))
+    count = await in_asking_thread(cas.count_terms, file, enough=enough_terms(site))
     amount = count.chunks * CHUNK_BYTES + memory_of(count, hashes=False)
     require_room(site, amount, "the file is too long, or repeats itself too often: upload the whole file")
 

@@ -326,7 +326,7 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         tag="Server",
         answers={
             200: ("Yes.", _json("Health")),
-            503: ("No: it is about to stop, or its store does not answer.", _json("Health")),
+            503: ("No: it is about to stop, or its index or its objects do not answer.", _json("Health")),
         },
     ),
     status.metrics: Operation(

@@ -30,7 +30,7 @@ from xetstore.server.routes.answers import (
     require_room,
 )
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
-from xetstore.server.threads import in_thread
+from xetstore.server.threads import in_asking_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -97,7 +97,7 @@ async def head_file(request: Request) -> Response:
     """HEAD /v1/files/{hash}: its size in bytes as the Content-Length."""
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
-    record = await in_thread(cas.stat, parse_hash(request.path_params["hash"]))
+    record = await in_asking_thread(cas.stat, parse_hash(request.path_params["hash"]))
     size = str(record.size)
     answers = binding(size_question(record.hash), hashlib.sha256(size.encode()).digest())
     headers = {"Content-Length": size, "Content-Type": "application/octet-stream", BINDING_HEADER: answers}
@@ -272,7 +272,7 @@ async def _answer(
         except TooLargeError:
             return measure()
 
-    made = await in_thread(attempt)
+    made = await in_asking_thread(attempt)
     if isinstance(made, Response):
         return made
     site = site_of(request)

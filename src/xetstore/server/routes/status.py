@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 READY_AGE_SECONDS: Final = 1.0
 READY_SECONDS: Final = 5.0
-"""A store that takes longer to answer is not ready."""
+"""A part of the store that takes longer to answer is not ready."""
 TOTALS_AGE_SECONDS: Final = 10.0
 
 _JSON: Final = "application/json"
@@ -68,6 +68,35 @@ class Shared(Generic[T]):
             latest.exception()  # the client may have left meanwhile
 
 
+class _Part:
+    """A part of the store, which is asked whether it answers. ``sentence`` says that it does not."""
+
+    def __init__(self, sentence: str, ping: Callable[[], None], pool: Threads) -> None:
+        self.sentence = sentence
+        self._ping = ping
+        self._answers = Shared(self._ask, READY_AGE_SECONDS, pool)
+        self._did_answer = True
+
+    async def answers(self) -> bool:
+        """True if it answers within 5 s."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                return await self._answers.get()
+        except TimeoutError:
+            return False
+
+    def _ask(self) -> bool:
+        try:
+            self._ping()
+        except Exception as error:
+            if self._did_answer:
+                _log.error("%s: %s", self.sentence, error)
+            self._did_answer = False
+        else:
+            self._did_answer = True
+        return self._did_answer
+
+
 class Status:
     """The state of one server, and the threads that find it out. `request.app.state.status`."""
 
@@ -75,37 +104,25 @@ class Status:
         self.version = version
         self.started_at = site.limits.shared.started_at
         self._site = site
-        # Its own threads: a store that hangs, or a scan that takes long, keeps only each other waiting.
-        self.pool = Threads(3, "xetstore-status")
+        # Its own threads: a part that hangs, or a scan that takes long, keeps only itself waiting.
+        self.pool = Threads(4, "xetstore-status")
         self.totals = Shared(site.cas.totals, TOTALS_AGE_SECONDS, self.pool)
-        self._answers = Shared(self._ping, READY_AGE_SECONDS, self.pool)
-        self._was_ready = True
+        self._parts = (
+            _Part("the index does not answer", site.cas.ping_index, self.pool),
+            _Part("the objects do not answer", site.cas.ping_objects, self.pool),
+        )
 
     async def not_ready_because(self) -> str | None:
         """Why no requests should be sent here; None if they should."""
         if self._site.draining.is_set():
             return "draining"
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                is_ready = await self._answers.get()
-        except TimeoutError:
-            is_ready = False
-        return None if is_ready else "the store does not answer"
+        answers = await asyncio.gather(*(part.answers() for part in self._parts))
+        away = [part.sentence for part, does_answer in zip(self._parts, answers, strict=True) if not does_answer]
+        return ", and ".join(away) or None
 
     def close(self) -> None:
         """End the threads, as soon as they have done what they are at."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-
-    def _ping(self) -> bool:
-        try:
-            self._site.cas.ping()
-        except Exception as error:
-            if self._was_ready:
-                _log.error("the store does not answer: %s", error)
-            self._was_ready = False
-        else:
-            self._was_ready = True
-        return self._was_ready
 
 
 async def live(_request: Request) -> Response:
@@ -114,7 +131,7 @@ async def live(_request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Say whether requests should be sent here: 503 while it drains, or its store does not answer."""
+    """Say whether requests should be sent here: 503 while it drains, and with its name while a part does not answer."""
     reason = await _status_of(request).not_ready_because()
     body = msgspec.json.encode({"status": "unavailable" if reason else "ready", "reason": reason})
     return Response(body, 503 if reason else 200, {**_FRESH, "Retry-After": "1"} if reason else _FRESH, _JSON)

@@ -22,7 +22,7 @@ from xetstore.server.http.ranges import Framing, RangeSpec, parse_range, resolve
 from xetstore.server.http.receiving import memory_of_body, receive_body
 from xetstore.server.http.sending import FramedStream, SentStream
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
-from xetstore.server.threads import in_commit_thread, in_thread
+from xetstore.server.threads import in_asking_thread, in_commit_thread, in_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,7 +49,7 @@ async def post_xorb(request: Request) -> Response:
     xorb = parse_hash(request.path_params["hash"])
     holders = holders_of(request)
     async with site.limits.receiving.reserve(memory_of_body(request) + _memory_of_object(request, cas), holders):
-        receiver = await in_thread(cas.receive_xorb, xorb)
+        receiver = await in_asking_thread(cas.receive_xorb, xorb)
         try:
             received = await receive_body(request, receiver.write, site.limits, MAX_BODY_BYTES)
             if not received:
@@ -173,16 +173,15 @@ async def _permit(site: Site, request: Request, named: _Object, demand: _Demand)
     """The bytes that a request may read. Raises ForbiddenError, or NotFoundError at the edge, for more than that."""
     if _at_edge(site):
         cas = site.cas_for(site.caller(request, Scope.READ))
-        return await in_thread(_permit_at_edge, site, cas, named, demand)
-    return await in_thread(_permit_signed, site, named, demand)
+        return await in_asking_thread(_permit_at_edge, site, cas, named, demand)
+    return await in_asking_thread(_permit_signed, site, named, demand)
 
 
 def _permit_signed(site: Site, named: _Object, demand: _Demand) -> _Permit:
     if not demand.query:
         raise ForbiddenError("a signature is missing", hint="ask for a reconstruction: its URLs are signed")
     grant = site.signer.verify(demand.method, demand.path, demand.query)
-    stored = site.cas.stored_xorb(named.xorb, visible=False)
-    _require_current(stored, named)
+    stored = site.cas.granted_xorb(named.xorb, named.generation)
     ranges = _resolve(demand, stored.size)
     if not all(grant.covers(start, end) for start, end in ranges):
         raise ForbiddenError("the URL is not signed for these bytes")
@@ -221,7 +220,7 @@ async def _head_xorb(request: Request, xorb: Hash) -> Response:
     cas = site.cas_for(site.caller(request, Scope.READ))
     if request.headers.get(SUSPECT_HEADER, "").lower() == "true":
         await site.suspects.look(cas, xorb)
-    size = (await in_thread(cas.stored_xorb, xorb)).size
+    size = (await in_asking_thread(cas.stored_xorb, xorb)).size
     headers = {
         "Content-Length": str(size),
         "Content-Type": "application/octet-stream",
