@@ -15,6 +15,7 @@ from typing import ClassVar
 import pytest
 
 from tests.support.children import failures, in_child
+from tests.support.live import until
 from tests.support.seaweed import Seaweed, running
 from tests.support.wire import Wire, wire
 from xetstore.blobs.bucket import BucketBlobStore
@@ -222,6 +223,17 @@ def test_an_answer_that_is_lost_does_not_fail_a_long_upload(
     blobs.put_new("a/b", [data])
     assert line.lose is None
     assert direct.get("a/b") == data
+
+
+def test_the_first_long_upload_sweeps_and_a_failure_of_that_is_of_no_account(
+    blobs: BucketBlobStore, line: Wire
+) -> None:
+    line.lose = listing = re.compile(rb"GET \S*uploads=")
+    blobs.put_new("a/short", [b"x"])
+    assert line.lose is listing
+    blobs.put_new("a/long", [bytes(PART + 1)])
+    until(lambda: line.lose is None)
+    assert blobs.get("a/long") == bytes(PART + 1)
 
 
 def test_one_answer_of_a_store_in_trouble_is_survived(blobs: BucketBlobStore, line: Wire) -> None:
