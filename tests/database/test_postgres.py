@@ -23,6 +23,7 @@ from xetstore.errors import (
     AccessDeniedError,
     ConflictError,
     DamagedError,
+    InterruptedCallError,
     NotFoundError,
     StorageFullError,
     UnavailableError,
@@ -470,6 +471,24 @@ def test_a_child_has_connections_of_its_own(postgres: PostgresServer, database: 
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert all_numbers(database) == [1]
+
+
+def test_a_child_that_was_forked_by_a_transaction_leaves_it_to_its_parent(database: PostgresDatabase) -> None:
+    child = -1
+    try:
+        with database.transaction() as connection:
+            add(connection, 1)
+            child = os.fork()
+        with database.transaction() as connection:
+            add(connection, 2)
+        assert child
+    except BaseException as error:
+        if child:
+            raise
+        is_refused = isinstance(error, InterruptedCallError)
+        os._exit(0 if is_refused and all_numbers(database) in ([], [1], [1, 2]) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert all_numbers(database) == [1, 2]
 
 
 FORKED_IN_THE_MIDDLE = """

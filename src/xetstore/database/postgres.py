@@ -234,7 +234,7 @@ class PostgresDatabase:
                     raise
                 raise meant from error
             finally:
-                if kept is not None:
+                if kept is not None and kept.connection.is_ours:
                     self._pool.give_back(kept, usable=not kept.connection.closed)
 
     def _look_again(self, kept: Kept[ServerConnection]) -> None:
@@ -306,6 +306,8 @@ class ServedConnection(Connection):
 
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""
+        if not self.driver.is_ours:
+            raise forks.left_behind()
         if not self._has_begun:
             return
         if self.driver.is_failed:
@@ -324,7 +326,7 @@ class ServedConnection(Connection):
 
     def end(self) -> None:
         """Let go of queries that were not read to their end."""
-        for cursor in self._cursors:
+        for cursor in self._cursors if self.driver.is_ours else ():
             with contextlib.suppress(DriverError):  # it ends with the transaction, which tells what is wrong
                 cursor.close()
         self._cursors.clear()
