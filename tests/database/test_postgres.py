@@ -279,6 +279,29 @@ def test_a_stuck_client_keeps_no_lock_for_ever(url: str) -> None:
         assert all_numbers(other) == [3]
 
 
+def test_a_migration_is_waited_for_longer_than_a_row(database: PostgresDatabase, url: str) -> None:
+    with closing(PostgresDatabase(url, wait_seconds=0.05, statement_seconds=1)) as hasty:
+        begun, done = threading.Event(), threading.Event()
+
+        def migrate() -> None:
+            with database.transaction() as connection:
+                connection.alone_with("tables", for_long=True)
+                begun.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=migrate)
+        thread.start()
+        begun.wait(60)
+        with pytest.raises(UnavailableError, match="timeout"), hasty.transaction() as connection:
+            connection.alone_with("tables")
+        threading.Timer(1.5, done.set).start()
+        with hasty.transaction() as connection:
+            connection.alone_with("tables", for_long=True)
+            assert done.is_set()
+            assert connection.value("SHOW lock_timeout") == "50ms"
+        thread.join()
+
+
 # The server goes away
 
 

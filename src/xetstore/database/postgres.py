@@ -299,10 +299,14 @@ class ServedConnection(Connection):
 
     def alone_with(self, name: str, *, for_long: bool = False) -> None:
         """By a lock of the server that ends with the transaction."""
+        if for_long:
+            # Another one may take as long, and is waited for; a table that is in use is not.
+            self.change("SET LOCAL statement_timeout = 0")
+            self.change("SET LOCAL lock_timeout = 0")
+            self.driver.patience_seconds = None
         self.row("SELECT pg_advisory_xact_lock(:number)", {"number": zlib.crc32(name.encode())})
         if for_long:
-            self.change("SET LOCAL statement_timeout = 0")
-            self.driver.patience_seconds = None
+            self.change("SET LOCAL lock_timeout TO DEFAULT")
 
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""
