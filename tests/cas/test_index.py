@@ -14,7 +14,8 @@ import pytest
 from tests.support import engines
 from tests.support.postgres import PostgresServer
 from xetstore.access.tenant import Tenant
-from xetstore.cas import verify_invariants
+from xetstore.blobs.memory import MemoryBlobStore
+from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index, Writer, XorbRow
 from xetstore.cas.index.queries import SEGMENT_TERMS
 from xetstore.database.connection import Row
@@ -252,6 +253,15 @@ def test_a_change_gives_what_it_returns_and_after_an_error_there_is_nothing_of_i
         with pytest.raises(ZeroDivisionError):
             index.change(fail)
         assert index.change(work) == "kept"
+
+
+def test_without_a_clock_of_its_own_a_store_has_the_time_of_its_index(sample: Sample) -> None:
+    class Ahead(SqliteDatabase):
+        def clock(self) -> float:
+            return 5.0
+
+    with EmbeddedCas(MemoryBlobStore(), Index(Ahead(None))) as cas:
+        assert cas.stat(upload(cas, sample)).created_at == 5.0
 
 
 def test_the_rights_to_rows_are_enough_for_a_role_that_owns_no_table(

@@ -23,6 +23,7 @@ from xetstore.errors import (
     AccessDeniedError,
     ConflictError,
     DamagedError,
+    InterruptedCallError,
     NotFoundError,
     StorageFullError,
     UnavailableError,
@@ -278,6 +279,29 @@ def test_a_stuck_client_keeps_no_lock_for_ever(url: str) -> None:
         assert all_numbers(other) == [3]
 
 
+def test_a_migration_is_waited_for_longer_than_a_row(database: PostgresDatabase, url: str) -> None:
+    with closing(PostgresDatabase(url, wait_seconds=0.05, statement_seconds=1)) as hasty:
+        begun, done = threading.Event(), threading.Event()
+
+        def migrate() -> None:
+            with database.transaction() as connection:
+                connection.alone_with("tables", for_long=True)
+                begun.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=migrate)
+        thread.start()
+        begun.wait(60)
+        with pytest.raises(UnavailableError, match="timeout"), hasty.transaction() as connection:
+            connection.alone_with("tables")
+        threading.Timer(1.5, done.set).start()
+        with hasty.transaction() as connection:
+            connection.alone_with("tables", for_long=True)
+            assert done.is_set()
+            assert connection.value("SHOW lock_timeout") == "50ms"
+        thread.join()
+
+
 # The server goes away
 
 
@@ -470,6 +494,24 @@ def test_a_child_has_connections_of_its_own(postgres: PostgresServer, database: 
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert all_numbers(database) == [1]
+
+
+def test_a_child_that_was_forked_by_a_transaction_leaves_it_to_its_parent(database: PostgresDatabase) -> None:
+    child = -1
+    try:
+        with database.transaction() as connection:
+            add(connection, 1)
+            child = os.fork()
+        with database.transaction() as connection:
+            add(connection, 2)
+        assert child
+    except BaseException as error:
+        if child:
+            raise
+        is_refused = isinstance(error, InterruptedCallError)
+        os._exit(0 if is_refused and all_numbers(database) in ([], [1], [1, 2]) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert all_numbers(database) == [1, 2]
 
 
 FORKED_IN_THE_MIDDLE = """

@@ -234,7 +234,7 @@ class PostgresDatabase:
                     raise
                 raise meant from error
             finally:
-                if kept is not None:
+                if kept is not None and kept.connection.is_ours:
                     self._pool.give_back(kept, usable=not kept.connection.closed)
 
     def _look_again(self, kept: Kept[ServerConnection]) -> None:
@@ -299,13 +299,19 @@ class ServedConnection(Connection):
 
     def alone_with(self, name: str, *, for_long: bool = False) -> None:
         """By a lock of the server that ends with the transaction."""
+        if for_long:
+            # Another one may take as long, and is waited for; a table that is in use is not.
+            self.change("SET LOCAL statement_timeout = 0")
+            self.change("SET LOCAL lock_timeout = 0")
+            self.driver.patience_seconds = None
         self.row("SELECT pg_advisory_xact_lock(:number)", {"number": zlib.crc32(name.encode())})
         if for_long:
-            self.change("SET LOCAL statement_timeout = 0")
-            self.driver.patience_seconds = None
+            self.change("SET LOCAL lock_timeout TO DEFAULT")
 
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""
+        if not self.driver.is_ours:
+            raise forks.left_behind()
         if not self._has_begun:
             return
         if self.driver.is_failed:
@@ -324,7 +330,7 @@ class ServedConnection(Connection):
 
     def end(self) -> None:
         """Let go of queries that were not read to their end."""
-        for cursor in self._cursors:
+        for cursor in self._cursors if self.driver.is_ours else ():
             with contextlib.suppress(DriverError):  # it ends with the transaction, which tells what is wrong
                 cursor.close()
         self._cursors.clear()

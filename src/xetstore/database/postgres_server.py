@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -112,6 +113,15 @@ class ServerConnection(psycopg.Connection[Any]):
     patience_seconds: float | None = None
     """The longest wait for one answer; None: as long as it takes."""
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._owner = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """True in the process that opened it; in a child it must not be touched."""
+        return self._owner == os.getpid()
+
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **named: Any) -> T:
         """As the driver waits. OperationalError, and the connection is closed, where there is no answer in time."""
         if self.patience_seconds is None:
@@ -140,7 +150,7 @@ class ServerConnection(psycopg.Connection[Any]):
 
     def leave(self) -> None:
         """End a transaction in which nothing was changed. Nothing is waited for."""
-        if self.closed or self.pgconn.transaction_status == TransactionStatus.IDLE:
+        if not self.is_ours or self.closed or self.pgconn.transaction_status == TransactionStatus.IDLE:
             return
         try:
             self.pgconn.send_query(b"ROLLBACK")
