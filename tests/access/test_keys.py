@@ -19,8 +19,8 @@ from unittest import mock
 import pytest
 
 from xetstore.access import secrets as private_module
-from xetstore.access.keys import MAX_OVERLAP_SECONDS, Algorithm, Key, KeyKind, KeyRing
-from xetstore.access.secrets import locked, replace_file
+from xetstore.access.keys import MAX_OVERLAP_SECONDS, STALE_SECONDS, Algorithm, Key, KeyKind, KeyRing
+from xetstore.access.secrets import FileSecrets, locked, replace_file
 from xetstore.errors import (
     AccessDeniedError,
     DamagedError,
@@ -446,3 +446,44 @@ def test_no_error_or_log_line_shows_a_secret(ring: KeyRing, folder: Path, caplog
         texts.append(f"{caught.value} {caught.value.hint} {caught.value!r}")
     for secret in known:
         assert secret[:8] not in " ".join(texts) + caplog.text
+
+
+class SecretsThatMayBeAway:
+    """Secrets of a database, as far as it does not answer."""
+
+    def __init__(self, inner: FileSecrets) -> None:
+        self.inner = inner
+        self.is_away = False
+
+    def version(self, name: str) -> tuple[int, ...] | None:
+        if self.is_away:
+            raise UnavailableError("the index does not answer")
+        return self.inner.version(name)
+
+    def read(self, name: str) -> tuple[bytes, tuple[int, ...]] | None:
+        return self.inner.read(name)
+
+    def change(self, name: str, edit: Callable[[bytes | None], bytes | None]) -> None:
+        self.inner.change(name, edit)
+
+    def label(self, name: str) -> str:
+        return self.inner.label(name)
+
+
+def test_keys_of_urls_serve_for_some_minutes_while_it_cannot_be_known_if_they_are_current(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    secrets = SecretsThatMayBeAway(FileSecrets.open(tmp_path / "access", create=True))
+    keys = KeyRing.of(secrets, clock=lambda: now)
+    url, token = keys.signing_key(KeyKind.URL), keys.signing_key(KeyKind.TOKEN)
+    secrets.is_away = True
+    now += STALE_SECONDS - 1
+    assert keys.verifying_key(KeyKind.URL, url.kid) is url
+    with pytest.raises(UnavailableError):
+        keys.verifying_key(KeyKind.TOKEN, token.kid)  # a token may have been revoked meanwhile
+    with pytest.raises(UnavailableError):
+        keys.signing_key(KeyKind.URL)
+    now += 1
+    with pytest.raises(UnavailableError):
+        keys.verifying_key(KeyKind.URL, url.kid)
+    secrets.is_away = False
+    assert keys.verifying_key(KeyKind.URL, url.kid) is url

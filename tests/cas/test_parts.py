@@ -195,12 +195,12 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("driver", "home", "text", "said", "extra"),
     [
-        ("obstore", "blobs.bucket", 'objects = "s3://b"\nindex = "i"', "objects in s3://: obstore is", "xetstore[s3]"),
+        ("obstore", "blobs.bucket", 'objects = "s3://bucket"\nindex = "i"', "obstore", "xetstore[s3]"),
         (
             "psycopg",
             "database.postgres",
             'objects = "o"\nindex = "postgresql://127.0.0.1:9/d"',
-            "an index in PostgreSQL: psycopg",
+            "psycopg",
             "xetstore[postgres]",
         ),
     ],

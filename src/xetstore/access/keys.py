@@ -27,6 +27,9 @@ OVERLAP_SECONDS: Final = 24 * 3600
 MAX_OVERLAP_SECONDS: Final = 400 * 24 * 3600
 """The longest overlap: no token lives longer."""
 
+STALE_SECONDS: Final = 900
+"""The time for which keys of URLs serve while it cannot be known if they are current; a URL lives as long."""
+
 _FILE: Final = "keys.json"
 _FORMAT_VERSION: Final = 1
 _SECRET_BYTES: Final = 32
@@ -118,6 +121,7 @@ class KeyRing:
         self.clock = clock
         self._lock = forks.lock()
         self._loaded = self._load()
+        self._current_at = clock()
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> Self:
@@ -140,8 +144,12 @@ class KeyRing:
         return self._current().signing[kind]
 
     def verifying_key(self, kind: KeyKind, kid: str) -> Key | None:
-        """The key of this kind and name, unless it is retired. The same object until the file changes."""
-        key = self._current().keys.get(kid)
+        """The key of this kind and name, unless it is retired. The same object until the file changes.
+
+        For URLs, which live for minutes, the keys that were current :data:`STALE_SECONDS` ago still serve where the
+        place of the keys does not answer: a rotation does not reach this process meanwhile.
+        """
+        key = self._current(STALE_SECONDS if kind is KeyKind.URL else 0).keys.get(kid)
         if key is None or key.kind is not kind:
             return None
         return key if key.retired_at is None or self.clock() < key.retired_at else None
@@ -173,13 +181,19 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({self.secrets!r})"
 
-    def _current(self) -> _Loaded:
+    def _current(self, stale_seconds: float = 0) -> _Loaded:
         loaded = self._loaded
         try:
-            if self.secrets.version(_FILE) == loaded.version:
-                return loaded
-            with self._lock:
-                self._loaded = loaded = self._load()
+            version = self.secrets.version(_FILE)
+        except UnavailableError:
+            if self.clock() - self._current_at >= stale_seconds:
+                raise
+            return loaded
+        try:
+            if version != loaded.version:
+                with self._lock:
+                    self._loaded = loaded = self._load()
+            self._current_at = self.clock()
         except (NotFoundError, UsageError) as error:
             raise UnavailableError(f"the keys of the store can no longer be used: {error}") from error
         return loaded

@@ -6,7 +6,7 @@ A part is loaded where a store has it: obstore for objects in a bucket, psycopg 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +35,7 @@ ACCESS_SUFFIX: Final = "-access"
 """Behind the name of a SQLite file: the folder of the secrets of a store whose objects are in a bucket."""
 
 LEAST_PATIENCE_SECONDS: Final = 5.0
-"""The shortest patience with writers of a SQLite file, who take turns."""
+"""The shortest patience with a database: writers of a SQLite file take turns."""
 
 _NOTHING: Final = "put a file into it to create one"
 
@@ -73,7 +73,7 @@ def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | Non
         database = _open_file(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     else:
         blobs = _objects(parts, is_guarded=patience_seconds is not None)
-        database = _open_url(parts, parts.index, blobs, create=create)
+        database = _open_url(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     if patience_seconds is not None:
         database = GuardedDatabase(database, Circuit("the index does not answer"))
     index = Index(database)
@@ -141,7 +141,9 @@ def _open_file(
     return SqliteDatabase(index, busy_timeout_seconds=patience_seconds)
 
 
-def _open_url(parts: StoreParts, index: PartUrl, blobs: BlobStore, *, create: bool) -> Database:
+def _open_url(
+    parts: StoreParts, index: PartUrl, blobs: BlobStore, *, create: bool, patience_seconds: float | None
+) -> Database:
     database = _database(index)
 
     def is_new() -> bool:
@@ -153,7 +155,12 @@ def _open_url(parts: StoreParts, index: PartUrl, blobs: BlobStore, *, create: bo
     except BaseException:
         database.close()
         raise
-    return database
+    if patience_seconds is None:
+        return database
+    with closing(database):
+        MIGRATIONS.run(database)  # a step may take longer than the statements of requests
+    patience_seconds = max(patience_seconds, LEAST_PATIENCE_SECONDS)
+    return _database(index, statement_seconds=patience_seconds)
 
 
 def _check_new(parts: StoreParts, blobs: BlobStore, is_new: Callable[[], bool], *, create: bool) -> None:
@@ -169,9 +176,9 @@ def _check_new(parts: StoreParts, blobs: BlobStore, is_new: Callable[[], bool], 
         raise _missing(parts)
 
 
-def _database(url: PartUrl) -> Database:
+def _database(url: PartUrl, **patience: float) -> Database:
     with _driver("psycopg", "an index in PostgreSQL", "postgres"):
-        database: Database = import_module("xetstore.database.postgres").PostgresDatabase(url.reveal())
+        database: Database = import_module("xetstore.database.postgres").PostgresDatabase(url.reveal(), **patience)
     return database
 
 
