@@ -28,11 +28,7 @@ MAX_OVERLAP_SECONDS: Final = 400 * 24 * 3600
 """The longest overlap: no token lives longer."""
 
 STALE_SECONDS: Final = 900
-<<<<<<< HEAD
-"""The time for which keys of URLs serve while it cannot be known if they are current: as a rule a signed URL's."""
-=======
 """The time for which keys of URLs serve while it cannot be known if they are current; a URL lives as long."""
->>>>>>> storefile
 
 _FILE: Final = "keys.json"
 _FORMAT_VERSION: Final = 1
