@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -15,52 +14,22 @@ from tests.support.live import until
 from tests.support.seaweed import Seaweed
 from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_options import BucketPlace
-from xetstore.blobs.bucket_upload import NewBucketObject
-from xetstore.blobs.keys import check_key
 from xetstore.errors import UsageError
 from xetstore.testing import random_bytes
 from xetstore.testing.blobs import BlobStoreContract
 
 
-class Telling(BucketBlobStore):
-    """As the contract still wants it: every write says that it was the first."""
-
-    def put_new(self, key: str, parts: Any) -> bool:  # type: ignore[override]
-        super().put_new(key, parts)
-        return True
-
-    def create(self, key: str) -> Any:
-        return TellingObject(self._put, key, self._part_bytes) if check_key(key) else None
-
-
-class TellingObject(NewBucketObject):
-    def commit(self) -> bool:  # type: ignore[override]
-        super().commit()
-        return True
-
-
-class Contract(BlobStoreContract):
-    def test_an_existing_object_is_never_replaced(self, blobs: Any) -> None:
-        pass
-
-    def test_an_object_committed_second_is_not_kept(self, blobs: Any) -> None:
-        pass
-
-    def test_one_of_many_writers_creates_the_object(self, blobs: Any) -> None:
-        pass
-
-
-class TestBelowAPrefix(Contract):
+class TestBelowAPrefix(BlobStoreContract):
     @pytest.fixture
     def blobs(self, seaweed: Seaweed) -> BucketBlobStore:
-        return Telling.open(seaweed.prefix(), seaweed.options)
+        return BucketBlobStore.open(seaweed.prefix(), seaweed.options)
 
 
-class TestInABucketOfItsOwn(Contract):
+class TestInABucketOfItsOwn(BlobStoreContract):
     @pytest.fixture
     def blobs(self, seaweed: Seaweed) -> Iterator[BucketBlobStore]:
         bucket = seaweed.new_bucket()
-        yield Telling.open(f"s3://{bucket}", seaweed.options)
+        yield BucketBlobStore.open(f"s3://{bucket}", seaweed.options)
         seaweed.drop_bucket(bucket)
 
 

@@ -134,7 +134,7 @@ def test_secrets_come_along_where_that_is_asked_for(xet: Xet, backup: Path, hash
         ("store", "https://xet.example", 2, "is a server"),
         ("http://xet.example", "backup", 2, "is a server"),
         ("store", "file0", 2, "is a file"),
-        ("file0", "backup", 3, "there is no store in"),
+        ("file0", "backup", 2, "is a file, and no store file"),
     ],
 )
 def test_places_that_are_no_stores_are_refused(

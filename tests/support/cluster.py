@@ -107,7 +107,7 @@ class Cluster:
 
 def write_store_file(path: Path, *, objects: str, index: str, s3: Mapping[str, object]) -> Path:
     """A store file that only its owner may read, because it has the keys of the object store."""
-    lines = [f'objects = "{objects}"', f'index = "{index}"', "[s3]"]
+    lines = [f'objects = "{objects}"', f'index = "{index}"', *(["[s3]"] if s3 else [])]
     lines += [f'{name} = "{value}"' for name, value in s3.items()]
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n")

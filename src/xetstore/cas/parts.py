@@ -65,6 +65,11 @@ class StoreParts:
         """True if the index lies with the objects, at its usual place."""
         return isinstance(self.objects, Path) and self.index == self.objects / INDEX_FILE
 
+    @property
+    def is_far(self) -> bool:
+        """True if a part is reached over a network: a bucket, or a database server."""
+        return isinstance(self.objects, PartUrl) or isinstance(self.index, PartUrl)
+
     def __str__(self) -> str:
         if self.location is not None:
             return str(self.location)

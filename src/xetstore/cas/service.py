@@ -143,8 +143,8 @@ class EmbeddedCas:
 
     @property
     def is_remote(self) -> bool:
-        """False: it is in this process."""
-        return False
+        """True if its objects or its index are on another machine, as far as its parts tell."""
+        return self._opened is not None and self._opened.parts.is_far
 
     @property
     def queries(self) -> QueryRule:

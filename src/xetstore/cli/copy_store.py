@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from xetstore.sizes import size_text
 if TYPE_CHECKING:
     from xetstore.access.secrets import Secrets
     from xetstore.cas.copying.copy_store import CopyReport
+    from xetstore.cas.parts import PartUrl
     from xetstore.cas.service import EmbeddedCas
 
 
@@ -106,6 +106,17 @@ def _place(text: str) -> Path:
 
 
 def _is_same(one: Path, other: Path) -> bool:
+    """True if two names lead to the same index or the same objects."""
+    from xetstore.cas.parts import StoreParts
+
+    parts, others = StoreParts.at(one), StoreParts.at(other)
+    is_same_bucket = parts.options == others.options and _is_same_place(parts.objects, others.objects)
+    return is_same_bucket or _is_same_place(parts.index, others.index)
+
+
+def _is_same_place(one: Path | PartUrl, other: Path | PartUrl) -> bool:
+    if not (isinstance(one, Path) and isinstance(other, Path)):
+        return one == other
     try:
         return one.samefile(other)
     except OSError:  # one of them is not there yet
@@ -120,21 +131,22 @@ def _open(place: Path, *, create: bool = False) -> EmbeddedCas:
 
 def _open_target(place: Path, dry_run: bool) -> EmbeddedCas:
     """The target, which is made if nothing is there; for a dry run an empty one in memory instead."""
+    from xetstore.cas.parts import is_store_file
+
     if not dry_run:
         return _open(place, create=True)
     try:
         return _open(place)
     except NotFoundError:
-        if place.exists():
+        if place.exists() and not is_store_file(place):
             raise
     from xetstore.cas.service import EmbeddedCas
 
     return EmbeddedCas.in_memory()
 
 
-@contextmanager
-def _secrets(place: Path, *, create: bool) -> Iterator[Secrets]:
-    from xetstore.access.secrets import FileSecrets
-    from xetstore.blobs.keys import ACCESS_FOLDER
+def _secrets(place: Path, *, create: bool) -> AbstractContextManager[Secrets]:
+    from xetstore.cas.assembly import open_secrets
+    from xetstore.cas.parts import StoreParts
 
-    yield FileSecrets.open(place / ACCESS_FOLDER, create=create)
+    return open_secrets(StoreParts.at(place), create=create)

@@ -79,12 +79,13 @@ def serve_on(
     """Serve a store on a listening socket, until it is told to stop: by a signal, or by its crew."""
     with EmbeddedCas.open(parts, patience_seconds=settings.queue_seconds) as cas:
         secrets = cas.secrets()
-        keys = KeyRing.of(secrets)
+        # By the clock that all servers of the store have in common.
+        keys = KeyRing.of(secrets, clock=cas.now)
         authority = TokenAuthority(keys) if settings.auth == "tokens" else None
         if authority is not None:
             provide_admin_token(secrets, authority)
         direct = _direct_urls(cas) if settings.xorb_urls == "direct" else None
-        site = make_site(cas, settings, keys=keys, authority=authority, direct=direct, crew=crew)
+        site = make_site(cas, settings, keys=keys, authority=authority, clock=cas.now, direct=direct, crew=crew)
         connection_limit = make_connection_limit(settings, site.limits.shared)
         site.metrics.watch_connections(connection_limit)
         started = Started(
