@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -465,6 +466,9 @@ class SecretsThatMayBeAway:
 
     def change(self, name: str, edit: Callable[[bytes | None], bytes | None]) -> None:
         self.inner.change(name, edit)
+
+    def followed(self) -> AbstractContextManager[None]:
+        return self.inner.followed()
 
     def label(self, name: str) -> str:
         return self.inner.label(name)

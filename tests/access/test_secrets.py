@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support import engines
+from tests.support.live import until
 from tests.support.postgres import PostgresServer
 from xetstore.access import table_secrets
 from xetstore.access.keys import KeyKind, KeyRing, make_keys
@@ -135,3 +136,48 @@ def test_a_list_of_revocations_that_cannot_be_looked_at_is_not_an_empty_one(
         assert authority.verify(token).namespace == "team"
         with pytest.raises(UnauthenticatedError, match="revoked"):
             authority.verify(revoked)
+
+
+@pytest.mark.parametrize("engine", engines.BOTH)
+def test_documents_that_are_followed_are_those_of_the_table(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    open_database = engines.opening(engine, tmp_path, request)
+    with closing(open_database()) as one, closing(open_database()) as two:
+        here, there = TableSecrets(one, fresh_seconds=0.02), TableSecrets(two)
+        there.change("a", lambda _: b"one")
+        with here.followed():
+            assert here.read("a") == (b"one", (1,))
+            assert (here.version("b"), here.read("b")) == (None, None)
+            here.change("a", lambda data: (data or b"") + b", two")
+            assert here.read("a") == (b"one, two", (2,)), "its own changes are seen at once"
+            there.change("b", lambda _: b"three")
+            until(lambda: here.read("b") == (b"three", (1,)))
+            assert here.version("b") == (1,)
+
+
+def test_documents_that_are_followed_wait_for_no_database(postgres: PostgresServer, postgres_url: str) -> None:
+    """While it hangs they serve for some seconds; then every question is refused at once, until it answers again."""
+    with closing(engines.opening_of(postgres_url)()) as database:
+        kept = TableSecrets(database)
+        kept.change("a", lambda _: b"one")
+        with kept.followed():
+            answered = 0
+            with postgres.paused():
+                with pytest.raises(UnavailableError):
+                    while True:
+                        assert kept.version("a") == (1,)
+                        answered += 1
+                        threading.Event().wait(0.001)
+                for _ in range(1000):
+                    with pytest.raises(UnavailableError):
+                        kept.read("a")
+            assert answered > 100
+            until(lambda: answers(kept))
+
+
+def answers(kept: TableSecrets) -> bool:
+    try:
+        return kept.read("a") == (b"one", (1,))
+    except UnavailableError:
+        return False

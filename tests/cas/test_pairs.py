@@ -1,4 +1,4 @@
-"""The four pairs of parts: objects in a directory or in S3, an index in SQLite or in PostgreSQL; one contract for all."""
+"""The four pairs of parts: objects in a directory or in S3, an index in SQLite or in PostgreSQL: one contract."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.support.cluster import write_store_file
 from tests.support.seaweed import Seaweed
 from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.errors import NotFoundError
 from xetstore.testing import EmbeddedCasContract
 
 
@@ -79,6 +80,8 @@ def test_files_go_in_and_come_out_and_are_found_again(
 ) -> None:
     """Many small ones and a long one; the second version of that brings little; a check finds nothing wrong."""
     where: Path = request.getfixturevalue(pair)
+    with pytest.raises(NotFoundError):
+        xetstore.open(where, create=False)
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(30):

@@ -36,6 +36,7 @@ ALLOWED = {
     "cli/output.py: Output": PROGRAM,
     "database/sqlite_file.py: _connect": "opened and let go of by SqliteDatabase, which is a Section",
     "access/secrets.py: locked": UNLOCKED,
+    "access/table_secrets.py: TableSecrets": SERVER,
     "fs/file.py: Told": CALL,
     "platform/forks.py: ": "the module itself, whose test is test_forks.py",
     "platform/threads.py: ": "where threads are started for those who own them, which are looked at here, too",

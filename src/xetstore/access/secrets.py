@@ -13,6 +13,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -51,6 +52,9 @@ class Secrets(Protocol):
 
         One change at a time. Durable on return; where ``edit`` raises, nothing changes.
         """
+
+    def followed(self) -> AbstractContextManager[None]:
+        """Answer from memory as long as the block runs, where questions would wait otherwise: for an event loop."""
 
     def label(self, name: str) -> str:
         """A document in messages, which are sent to strangers: where a store lies is not their business."""
@@ -116,6 +120,10 @@ class FileSecrets:
             raise
         except OSError as error:
             raise access_error(error, f"{self.label(name)} cannot be changed") from error
+
+    def followed(self) -> AbstractContextManager[None]:
+        """Nothing: a look at a file takes some microseconds."""
+        return contextlib.nullcontext()
 
     def label(self, name: str) -> str:
         """The names of the folder and of the file."""

@@ -105,7 +105,8 @@ def serve_on(
         )
         if crew is not None:
             crew.obey(stop=server.stop, abandon=server.abandon, report=site.metrics.exposition)
-        asyncio.run(server.serve_until_stopped(listening))
+        with secrets.followed():
+            asyncio.run(server.serve_until_stopped(listening))
         if crew is not None:
             crew.say(REPORT, site.metrics.exposition())
     return server
