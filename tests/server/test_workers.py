@@ -199,7 +199,8 @@ def test_a_signal_drains_all_workers(store: Path, to_all: bool, head: Callable[[
         until(lambda: metric(server, "xetstore_http_requests_in_flight") == len(samples) + 1)
         workers = list(server.workers.values())
         if to_all:
-            os.killpg(server.pid, signal.SIGINT)
+            for pid in (server.pid, *workers):
+                os.kill(pid, signal.SIGINT)
         else:
             server.terminate()
         until(lambda: server.request("GET", "/health/ready").status == 503)
