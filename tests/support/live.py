@@ -236,7 +236,6 @@ class ServerProcess(Reachable):
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**inherited, "PYTHONFAULTHANDLER": "1", **(environment or {})},
-            process_group=0,
         )
         try:
             self.started: dict[str, Any] = json.loads(self._first_line())
@@ -274,7 +273,8 @@ class ServerProcess(Reachable):
     def workers(self) -> dict[int, int]:
         """The workers that it has now: the pid of each by its number, from 1 on."""
         found = {}
-        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        for child in children.read_text().split() if children.exists() else ():
             with suppress(OSError):  # it has ended meanwhile
                 if shown := re.search(rb"worker ([0-9]+) of xet", Path(f"/proc/{child}/cmdline").read_bytes()):
                     found[int(shown[1])] = int(child)
@@ -286,8 +286,11 @@ class ServerProcess(Reachable):
 
     def kill(self) -> None:
         """SIGKILL to all of it: as if the power had failed, for all the server knows."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        workers = [] if self._process.poll() is not None else list(self.workers.values())
+        self._process.kill()
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
