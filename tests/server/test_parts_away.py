@@ -89,7 +89,9 @@ def test_while_the_index_is_away_callers_are_told_and_bytes_are_served(served: S
         assert served.server.request("GET", "/health/live").status == 200
     until(lambda: served.reconstruct().status == 200)
     until(lambda: served.ready() == (200, None))
-    assert served.server.log.count("the index does not answer, and calls fail at once") == 1
+    assert served.server.log.count("the index does not answer, and calls fail at once") <= max(
+        1, len(served.server.workers)
+    )
 
 
 def test_a_server_that_has_not_read_a_footer_cannot_serve_its_object_without_the_index(served: Served) -> None:

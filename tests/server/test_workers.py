@@ -37,13 +37,14 @@ TWO = ("--workers", "2")
 
 GIVES_UP = """
 import sys
-from pathlib import Path
+from xetstore.cas.parts import StoreParts
 from xetstore.server import workers
 from xetstore.server.settings import ServerSettings
 replacing = workers.Replacing(first_seconds=0.01, most_seconds=0.02, most_deaths=3)
 settings = ServerSettings(port=0, workers=2)
 try:
-    workers.serve(Path(sys.argv[1]), settings, lambda started: print("started", flush=True), replacing)
+    parts = StoreParts.of_directory(sys.argv[1])
+    workers.serve(parts, settings, lambda started: print("started", flush=True), replacing)
 except OSError as error:
     print(error, flush=True)
     sys.exit(error.exit_code)

@@ -69,6 +69,8 @@ class Index:
         while True:
             try:
                 with self.transaction(patience_seconds=patience_seconds) as writer:
+                    if attempt > 1:  # those that met here take turns from now on
+                        writer.connection.alone_with("conflict")
                     return work(writer)
             except ConflictError as conflict:
                 if attempt == ATTEMPTS or patience_seconds == 0:
