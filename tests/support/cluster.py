@@ -122,13 +122,17 @@ def running(
     *options: str,
     replicas: int = 2,
     s3: Mapping[str, object] | None = None,
+    index_port: int | None = None,
 ) -> Iterator[Cluster]:
     """A cluster with a store of its own, once all of it answers. It ends with the block.
 
-    ``s3`` are other options for the objects than those of ``seaweed``: they lead there through a proxy.
+    ``s3`` are other options for the objects than those of ``seaweed``, and ``index_port`` is another port than that of
+    ``postgres``: they lead there through a proxy.
     """
     with ExitStack() as stack:
         index = stack.enter_context(postgres.database())
+        if index_port is not None:
+            index = index.replace(f":{postgres.port}/", f":{index_port}/")
         store = write_store_file(folder / "store.toml", objects=seaweed.prefix(), index=index, s3=s3 or seaweed.options)
         front, *ports = free_ports(replicas + 1)
         cluster = Cluster(folder, store, options, ports, f"http://127.0.0.1:{front}", [None] * replicas)

@@ -249,6 +249,11 @@ class ServerProcess(Reachable):
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """True until it has ended."""
+        return self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """What it has written to stderr so far."""
         size = os.fstat(self._log.fileno()).st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import http.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,13 +22,22 @@ class Seen:
     authorization: str = field(default="", repr=False)
 
 
+class Fate(enum.Enum):
+    """The end of a request: passed on and answered, refused by the proxy, or passed on and its answer lost."""
+
+    PASSED = enum.auto()
+    REFUSED = enum.auto()
+    LOST = enum.auto()
+
+
 @dataclass
 class Proxy:
     """Where the proxy listens, and what it saw.
 
     ``before`` is called with the method and path of each request. A path that starts as one of those in ``instead`` is
     not passed on: the status and the body named there are the answer. ``alter`` gets a path and the body that was
-    answered, which is not compressed then, and returns the one to answer, which goes without a digest.
+    answered, which is not compressed then, and returns the one to answer, which goes without a digest. With a
+    ``fate`` other than PASSED a request is refused by status 500, or its answer is lost.
     """
 
     endpoint: str
@@ -35,6 +45,7 @@ class Proxy:
     before: Callable[[str, str], None] = lambda method, path: None
     instead: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     alter: Callable[[str, bytes], bytes] | None = None
+    fate: Callable[[str], Fate] = lambda request: Fate.PASSED
 
     def requests(self, method: str, path: str) -> list[Seen]:
         """The requests of a method whose path starts with ``path``."""
@@ -48,12 +59,19 @@ class Proxy:
             target = seen.target.removeprefix(prefix)
             path = target.partition("?")[0]
             self.before(seen.method, path)
+            fate = self.fate(f"{seen.method} {target}")
+            if fate is Fate.REFUSED:
+                self._note(seen, path, 500)
+                return scripted.reply(500)(connection, seen)
             for start, (status, content) in self.instead.items():
                 if path.startswith(start):
                     self._note(seen, path, status)
                     return scripted.reply(status, content)(connection, seen)
             status, headers, content = self._ask(seen, server, target)
             self._note(seen, path, status)
+            if fate is Fate.LOST:
+                connection.reset()
+                return False
             if self.alter is not None:
                 content = self.alter(path, content)
             dropped = ["transfer-encoding", "content-length", "connection"]

@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ class Wire:
 
     ``cuts`` has, for each connection from the next one on, after how many bytes of answers it is reset; a connection
     for which it has none left is not. While ``flows`` is not set nothing passes in either direction, and connections
-    are accepted all the same; so it is once ``stall_after`` bytes went up. The next request that matches ``lose`` is
+    are accepted all the same; so it is once ``stall_after`` bytes went up. Each block, of at most 64 KiB, waits for
+    ``pause_seconds`` before it is passed on. The next request that matches ``lose`` is
     passed on, and its connection is reset when the answer comes.
     """
 
@@ -28,6 +30,7 @@ class Wire:
     cuts: list[int] = field(default_factory=list)
     flows: threading.Event = field(default_factory=threading.Event)
     stall_after: int | None = None
+    pause_seconds: float = 0
     lose: re.Pattern[bytes] | None = None
     connections: int = 0
     up_bytes: int = 0
@@ -37,6 +40,13 @@ class Wire:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def heal(self) -> None:
+        """Let everything pass from now on."""
+        self.stall_after = self.lose = None
+        self.pause_seconds = 0
+        self.cuts.clear()
+        self.flows.set()
 
     def break_all(self) -> None:
         """Reset every connection that is open."""
@@ -76,6 +86,8 @@ class Wire:
             while True:
                 self.flows.wait()
                 block = source.recv(_BLOCK_BYTES)
+                if self.pause_seconds:
+                    time.sleep(self.pause_seconds)
                 self.flows.wait()
                 if up and self.lose is not None and self.lose.search(block):
                     self.lose = None
@@ -128,7 +140,7 @@ def wire(port: int) -> Iterator[Wire]:
         try:
             yield running
         finally:
-            running.flows.set()
+            running.heal()
             with suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)
             listening.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from xetstore.blobs.bucket_client import connect, require_own_process
+from xetstore.blobs.bucket_client import PAUSE_SECONDS, connect, require_own_process
 from xetstore.blobs.bucket_errors import translate
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.bucket_requests import sweep
@@ -43,11 +43,13 @@ class BucketBlobStore:
     A process that was forked after its parent had used a bucket can use none: it is told so by UsageError.
     """
 
-    def __init__(self, place: BucketPlace, *, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self, place: BucketPlace, *, part_bytes: int = PART_BYTES, pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
         self._place = place
         self._part_bytes = part_bytes
         self._threads = Threads(MOST_REQUESTS, "objects")
-        self._obstore, self._store = connect(place)
+        self._obstore, self._store = connect(place, pause_seconds)
         self._next_sweep = 0.0
 
     @classmethod

@@ -19,13 +19,15 @@ ANSWER_SECONDS: Final = 10
 RETRY_SECONDS: Final = 8
 """A request that failed is made again at most this long after the first time. So none takes more than 18 s."""
 MOST_RETRIES: Final = 4
+PAUSE_SECONDS: Final = 0.1
+"""The wait before a request that failed is made again; the next one is up to twice as long, and so on."""
 
 _used_by: int | None = None
 """The process whose threads of obstore run: those of a parent do not in its children."""
 
 
-def connect(place: BucketPlace) -> tuple[Any, ObjectStore]:
-    """obstore, and its store for a place."""
+def connect(place: BucketPlace, pause_seconds: float = PAUSE_SECONDS) -> tuple[Any, ObjectStore]:
+    """obstore, and its store for a place. ``pause_seconds`` are waited before a request is made again."""
     try:
         import obstore.exceptions
         from obstore import store as stores
@@ -45,7 +47,15 @@ def connect(place: BucketPlace) -> tuple[Any, ObjectStore]:
     common: dict[str, Any] = {
         "prefix": place.prefix or None,
         "client_options": client,
-        "retry_config": {"max_retries": MOST_RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+        "retry_config": {
+            "max_retries": MOST_RETRIES,
+            "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+            "backoff": {
+                "init_backoff": timedelta(seconds=pause_seconds),
+                "max_backoff": timedelta(seconds=RETRY_SECONDS),
+                "base": 2,
+            },
+        },
     }
     if place.scheme == "gs":
         return obstore, stores.GCSStore(place.bucket, **common)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import deployments
 from tests.support.live import LiveServer, Response, live_server
 from tests.support.stored import error_of, exchange, scattered
 from xetstore import _kernel
@@ -24,16 +25,18 @@ from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
 from xetstore.testing.samples import Sample, make_sample, random_bytes, upload
 
+DEPLOYMENTS = deployments.BOTH
+
 SAMPLE = make_sample(random_bytes(500_000, 1))
 FIRST = Hash(SAMPLE.xorb.chunks.digest(0))
 UNKNOWN = "ab" * 32
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with EmbeddedCas.open(tmp_path_factory.mktemp("chunks") / "store") as cas:
+def server(tmp_path_factory: pytest.TempPathFactory, deployment: deployments.Deployment) -> Iterator[LiveServer]:
+    with deployment.open(tmp_path_factory.mktemp("chunks")) as cas:
         upload(cas, SAMPLE)
-        with live_server(cas) as running:
+        with deployment.serve(cas) as running:
             yield running
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support import deployments
 from tests.support.live import LiveServer, live_server, until
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
@@ -18,6 +19,8 @@ from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder
 from xetstore.server.routes import file_chunk_hashes
 from xetstore.testing.samples import entry_of, make_sample, random_bytes, read_back, upload
+
+DEPLOYMENTS = deployments.BOTH
 
 FILE_BYTES = 6_000_000
 TERM_CHUNKS = 15

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import deployments
 from tests.support.live import LiveServer, live_server
 from tests.support.stored import NO_FILE, download, error_of, exchange, file_of, scattered, urls_of, without_urls
 from xetstore.cas.service import EmbeddedCas
@@ -21,6 +22,8 @@ from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.server.routes.reconstructions import MAX_BATCH_BYTES, MAX_BATCH_FILES
 from xetstore.testing.samples import Sample, make_sample, random_bytes, upload
 
+DEPLOYMENTS = deployments.BOTH
+
 SAMPLE = make_sample(random_bytes(3_000_000, 1), before=random_bytes(200_000, 2))
 OTHER = make_sample(random_bytes(300_000, 3))
 SCATTERED = scattered(130)
@@ -29,12 +32,12 @@ SIZE = len(SAMPLE.data)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with EmbeddedCas.open(tmp_path_factory.mktemp("reconstructions") / "store") as cas:
+def server(tmp_path_factory: pytest.TempPathFactory, deployment: deployments.Deployment) -> Iterator[LiveServer]:
+    with deployment.open(tmp_path_factory.mktemp("reconstructions")) as cas:
         for sample in (SAMPLE, OTHER, SCATTERED):
             upload(cas, sample)
         cas.put_shard(Shard((FileEntry(Hash.ZERO, (), ()),)))
-        with live_server(cas) as running:
+        with deployment.serve(cas) as running:
             yield running
 
 
@@ -453,6 +456,7 @@ def test_urls_are_made_of_the_host_that_was_asked(server: LiveServer, token: str
     assert entry["url"].startswith("http://xet.local:81/v1/xorbs/")
 
 
+@pytest.mark.usefixtures("one_server")
 @pytest.mark.parametrize("host", ["", "a b", "evil.example/x?y=", "user@evil.example", "a:b", '"'])
 def test_a_host_that_is_none_is_not_put_into_a_url(server: LiveServer, token: str, host: str) -> None:
     answer = server.request("GET", f"/v2/reconstructions/{FILE}", token=token, headers={"Host": host})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import deployments
 from tests.support.live import LiveServer, Response, live_server, until
 from tests.support.stored import download, error_of, exchange, file_of, scattered
 from xetstore.blobs.memory import MemoryBlobStore
@@ -24,6 +25,8 @@ from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.suite import MAX_SHARD_BYTES
 from xetstore.server.routes import shards
 from xetstore.testing.samples import Sample, make_sample, random_bytes
+
+DEPLOYMENTS = deployments.BOTH
 
 SAMPLE = make_sample(random_bytes(1_000_000, 1))
 OTHER = make_sample(random_bytes(100_000, 2))
@@ -125,6 +128,7 @@ def test_every_client_finds_the_route_by_its_own_name(server: LiveServer, path: 
     assert (answer.status, answer.json()) == (200, {"result": 1})
 
 
+@pytest.mark.usefixtures("one_server")
 def test_uploads_are_counted(server: LiveServer) -> None:
     put_xorb(server)
     for version in (1, 2):

@@ -16,12 +16,15 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 
+from tests.support import deployments
 from tests.support.live import PATIENCE_SECONDS, LiveServer, Response, live_server, open_sockets, until
 from tests.support.stored import error_of, exchange, file_of, gaps, get_range, scattered, urls_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.http.direct import BodySocket
 from xetstore.testing.clock import FakeClock
 from xetstore.testing.samples import make_sample, random_bytes, upload
+
+DEPLOYMENTS = deployments.BOTH
 
 SAMPLE = scattered(5, chunk_bytes=20_000)
 BIG = make_sample(random_bytes(30_000_000, 2))
@@ -38,11 +41,13 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, clock: FakeClock) -> Iterator[LiveServer]:
-    with EmbeddedCas.open(tmp_path_factory.mktemp("bytes") / "store") as cas:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, deployment: deployments.Deployment, clock: FakeClock
+) -> Iterator[LiveServer]:
+    with deployment.open(tmp_path_factory.mktemp("bytes")) as cas:
         upload(cas, SAMPLE)
         upload(cas, BIG)
-        with live_server(cas, clock=clock) as running:
+        with deployment.serve(cas, clock=clock) as running:
             yield running
 
 
@@ -559,6 +564,7 @@ def test_open_files_are_closed_whatever_happens(server: LiveServer) -> None:
     until(lambda: open_objects() == [])
 
 
+@pytest.mark.usefixtures("one_server")
 def test_no_socket_is_left_whatever_happens(cas: EmbeddedCas) -> None:
     upload(cas, BIG)
     with live_server(cas, stall_seconds=0.2) as server:
@@ -588,11 +594,11 @@ def test_what_is_sent_is_counted(cas: EmbeddedCas) -> None:
 
 
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with EmbeddedCas.open(tmp_path_factory.mktemp("edge") / "store") as cas:
+def edge(tmp_path_factory: pytest.TempPathFactory, deployment: deployments.Deployment) -> Iterator[LiveServer]:
+    with deployment.open(tmp_path_factory.mktemp("edge")) as cas:
         upload(cas, SAMPLE)
         upload(cas.in_namespace("others"), BIG)
-        with live_server(cas, xorb_urls="edge") as running:
+        with deployment.serve(cas, xorb_urls="edge") as running:
             yield running
 
 

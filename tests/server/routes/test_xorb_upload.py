@@ -13,14 +13,18 @@ from threading import Barrier
 
 import pytest
 
+from tests.support import deployments
 from tests.support.live import PATIENCE_SECONDS, LiveServer, Response, live_server, until
 from tests.support.stored import download, error_of, exchange
 from tests.support.strategies import hashed_chunks, splitmix64
 from xetstore import _kernel
+from xetstore.cas.layout import XORBS
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.xorb import XorbBuilder
 from xetstore.server.routes.xorbs import MAX_BODY_BYTES
 from xetstore.testing.samples import make_sample, random_bytes
+
+DEPLOYMENTS = deployments.BOTH
 
 SAMPLE = make_sample(random_bytes(3_000_000, 1))
 OTHER = make_sample(random_bytes(100_000, 2))
@@ -30,14 +34,13 @@ WITH_FOOTER = SAMPLE.body + SAMPLE.xorb.serialize_footer()
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Callable[[], list[str]]:
-    """The xorbs of all objects in the store, and the names of whatever is being written."""
+def stored(cas: EmbeddedCas, tmp_path: Path) -> Callable[[], list[str]]:
+    """The xorbs of all objects in the store, and in a directory the names of whatever is being written."""
 
     def names() -> list[str]:
-        folders = (tmp_path / "store" / "xorbs", tmp_path / "store" / "tmp")
-        return sorted(
-            path.name.rpartition("-")[0] for folder in folders for path in folder.rglob("*") if path.is_file()
-        )
+        objects = [blob.key.rpartition("/")[2] for blob in cas.blobs.list(XORBS)]
+        unfinished = [path.name for path in (tmp_path / "store" / "tmp").rglob("*") if path.is_file()]
+        return sorted(name.rpartition("-")[0] for name in objects + unfinished)
 
     return names
 
@@ -246,6 +249,7 @@ def lingering(seconds: int) -> bytes:
     return struct.pack("ii", 1, seconds)
 
 
+@pytest.mark.usefixtures("one_server")
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("sent", [0, 5, 2_500_000], ids="{} bytes".format)
 def test_an_upload_that_breaks_off_leaves_nothing(
@@ -287,6 +291,7 @@ def test_uploads_that_find_no_room_are_told_when_to_come_back(cas: EmbeddedCas) 
         assert post(server, OTHER.body, f"/v1/xorbs/default/{OTHER.xorb.hash}").status == 200
 
 
+@pytest.mark.usefixtures("one_server")
 def test_uploads_are_counted(server: LiveServer) -> None:
     post(server, SAMPLE.body)
     post(server, SAMPLE.body)

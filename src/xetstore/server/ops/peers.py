@@ -12,12 +12,14 @@ from xetstore.server.settings import is_loopback
 if TYPE_CHECKING:
     from starlette.types import Scope as ConnectionScope
 
+_OWN_PROXIES: Final = frozenset({"127.0.0.1", "::1"})
+"""The addresses from which a proxy on this machine calls."""
 _UNKNOWN: Final = "unknown"
 _REMEMBERED: Final = 4096
 
 
 class Peers:
-    """The addresses from which proxies call: this machine's own, and the networks in ``proxies``. Thread-safe.
+    """The addresses from which proxies call: 127.0.0.1, ::1, and the networks in ``proxies``. Thread-safe.
 
     A proxy puts the address it was called from last in X-Forwarded-For. No other client is believed what is in it.
 
@@ -41,7 +43,7 @@ class Peers:
         return _network(client)
 
     def _is_proxy(self, address: str) -> bool:
-        return is_loopback(address) or self._is_other_proxy(address)
+        return address in _OWN_PROXIES or self._is_other_proxy(address)
 
     def _is_other_proxy(self, address: str) -> bool:
         if not self._networks:
