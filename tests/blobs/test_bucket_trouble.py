@@ -9,16 +9,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
+import obstore
 import pytest
+from obstore.store import AzureStore
 
 from tests.support.children import failures, in_child
 from tests.support.live import until
 from tests.support.seaweed import Seaweed, running
 from tests.support.wire import Wire, wire
 from xetstore.blobs.bucket import BucketBlobStore
+from xetstore.blobs.bucket_errors import translate
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.ranges import read_all
 from xetstore.errors import (
@@ -330,6 +334,20 @@ class _Refusing(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextmanager
+def refusing(status: int, code: str) -> Iterator[str]:
+    """The endpoint of a server that refuses everything."""
+    members = {"status": status, "code": code}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Refusing,), members)) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind", "said"),
     [
@@ -351,21 +369,36 @@ class _Refusing(BaseHTTPRequestHandler):
 def test_a_refusal_of_the_store_is_one_sentence(
     place: str, seaweed: Seaweed, status: int, code: str, kind: type[XetError], said: str
 ) -> None:
-    members = {"status": status, "code": code}
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Refusing,), members)) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            endpoint = f"http://127.0.0.1:{listening.server_port}"
-            blobs = opened(place, {**seaweed.options, "endpoint": endpoint})
-            for verb in ("put_new", "list", "a long put_new"):
-                error = refusal(verb, blobs)
-                assert isinstance(error, kind), verb
-                assert said in f"{error}. {error.hint}"
-                assert "\n" not in f"{error}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with refusing(status, code) as endpoint:
+        blobs = opened(place, {**seaweed.options, "endpoint": endpoint})
+        for verb in ("put_new", "list", "a long put_new"):
+            error = refusal(verb, blobs)
+            assert isinstance(error, kind), verb
+            assert said in f"{error}. {error.hint}"
+            assert "\n" not in f"{error}"
+
+
+@pytest.mark.parametrize("verb", ["get", "get_range", "get_ranges", "stat", "delete_many"])
+def test_no_object_is_missing_because_something_else_answers_404(place: str, seaweed: Seaweed, verb: str) -> None:
+    """As a proxy does whose store is not there: objects that were taken for lost would all be marked as damaged."""
+    with refusing(404, "") as endpoint:
+        error = refusal(verb, opened(place, {**seaweed.options, "endpoint": endpoint}))
+    assert isinstance(error, UnavailableError)
+    assert "404" in str(error)
+
+
+def test_an_object_that_azure_has_not_is_missing() -> None:
+    with refusing(404, "BlobNotFound") as endpoint:
+        store = AzureStore(
+            "container",
+            config={"account_name": "a", "account_key": "a2V5", "endpoint": endpoint},
+            client_options={"allow_http": True},
+        )
+        for ask in (obstore.get, obstore.head):
+            with pytest.raises(FileNotFoundError) as caught:
+                ask(store, "a/b")
+            error = translate(caught.value, "az://container", "object a/b could not be read", of_object=True)
+            assert isinstance(error, NotFoundError)
 
 
 def test_what_is_missing_is_missing(direct: BucketBlobStore) -> None:
