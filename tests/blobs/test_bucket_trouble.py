@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -24,6 +24,7 @@ from tests.support.wire import Wire, wire
 from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_errors import translate
 from xetstore.blobs.bucket_options import BucketPlace
+from xetstore.blobs.bucket_requests import ask
 from xetstore.blobs.ranges import read_all
 from xetstore.errors import (
     AccessDeniedError,
@@ -65,6 +66,19 @@ def direct(seaweed: Seaweed, place: str) -> BucketBlobStore:
 def blobs(seaweed: Seaweed, place: str, line: Wire) -> BucketBlobStore:
     """A store at the other end of the line."""
     return opened(place, {**seaweed.options, "endpoint": line.endpoint})
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The endpoint of a server that answers as ``handler`` does."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 VERBS: dict[str, Callable[[BucketBlobStore], object]] = {
@@ -232,12 +246,57 @@ def test_an_answer_that_is_lost_does_not_fail_a_long_upload(
 def test_the_first_long_upload_sweeps_and_a_failure_of_that_is_of_no_account(
     blobs: BucketBlobStore, line: Wire
 ) -> None:
-    line.lose = listing = re.compile(rb"GET \S*uploads=")
+    # Of the folder alone: others may have uploads in the same bucket.
+    line.lose = listing = re.compile(rb"GET \S*&prefix=\S*%2Fa%2F&uploads=")
     blobs.put_new("a/short", [b"x"])
     assert line.lose is listing
     blobs.put_new("a/long", [bytes(PART + 1)])
     until(lambda: line.lose is None)
     assert blobs.get("a/long") == bytes(PART + 1)
+
+
+class _Listing(BaseHTTPRequestHandler):
+    """A store that lists all uploads, whatever is asked for, and whose refusals are broken."""
+
+    protocol_version = "HTTP/1.1"
+    deleted: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        keys = ("prefix/xorbs/a", "prefix/backups/a", "other/a")
+        uploads = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>1</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+            for key in keys
+        )
+        body = f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_DELETE(self) -> None:
+        self.deleted.append(self.path.partition("?")[0])
+        self.send_response(204)
+        self.end_headers()
+
+    def do_PUT(self) -> None:
+        self.send_response(403)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(b"no size of a chunk\r\n")
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_uploads_of_others_are_not_swept_and_a_broken_refusal_is_an_error_of_ours(seaweed: Seaweed) -> None:
+    with listening(_Listing) as endpoint:
+        blobs = opened("s3://bucket/prefix", {**seaweed.options, "endpoint": endpoint})
+        assert blobs.sweep(folder="xorbs/") == 1
+        assert _Listing.deleted == ["/bucket/prefix/xorbs/a"]
+        assert blobs.sweep() == 2
+        with pytest.raises(UnreachableError, match="does not answer"):
+            ask(f"{endpoint}/bucket/a", "PUT", b"", {})
 
 
 def test_one_answer_of_a_store_in_trouble_is_survived(blobs: BucketBlobStore, line: Wire) -> None:
@@ -334,18 +393,9 @@ class _Refusing(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def refusing(status: int, code: str) -> Iterator[str]:
+def refusing(status: int, code: str) -> AbstractContextManager[str]:
     """The endpoint of a server that refuses everything."""
-    members = {"status": status, "code": code}
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Refusing,), members)) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    return listening(type("Handler", (_Refusing,), {"status": status, "code": code}))
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,12 @@ def ask(
     context = ssl.create_default_context(cadata=certificates) if url.startswith("https:") else None
     handlers = [urllib.request.HTTPSHandler(context=context)] if context else []
     try:
-        with urllib.request.build_opener(*handlers).open(made, timeout=ANSWER_SECONDS) as answer:
+        try:
+            answer = urllib.request.build_opener(*handlers).open(made, timeout=ANSWER_SECONDS)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
             return Answer(answer.status, answer.read(MOST_ANSWER_BYTES))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read(MOST_ANSWER_BYTES))
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise UnreachableError(f"the object store does not answer: {reason}") from None
@@ -104,7 +105,8 @@ def sweep(bucket: Bucket, prefix: str, older_than: float, certificates: str | No
     """Abort uploads that began before ``older_than`` (unix seconds); the number of these. Raises as listing does."""
     swept = 0
     for upload in unfinished_uploads(bucket, prefix, certificates):
-        if upload.begun_at < older_than:
+        # Not every store keeps to the prefix that is asked for, and those of others are none of ours.
+        if upload.begun_at < older_than and upload.key.startswith(prefix):
             query = {"uploadId": upload.number}
             swept += request(bucket, "DELETE", upload.key, query=query, certificates=certificates).status == 204
     return swept
