@@ -128,7 +128,6 @@ def test_any_text_gives_one_printable_line(message: str, field: str) -> None:
         "GET http://127.0.0.1/v1/xorbs/default/ab?X-Xet-Expires=9&X-Xet-Signature={} HTTP/1.1",
         "GET /v1/xorbs/default/ab?x-xet-signature={}&x=secret-too HTTP/1.1",
         "https://s3/b/xorbs/aa?X-Amz-Credential=secret-too&X-Amz-SignedHeaders=host%3Brange&X-Amz-Signature={}",
-        "the index is at postgresql://xet:{}@db.example/xet?sslmode=require",
         "b'X-Xet-Signed-Range=bytes%3D0-8&X-Xet-Signature={}'",
     ],
 )
@@ -148,6 +147,11 @@ def test_no_secret_is_in_any_part_of_an_entry(formatter: logging.Formatter, form
 def test_a_token_that_is_no_jwt_is_redacted_behind_bearer() -> None:
     assert redact("Bearer hunter2, and more") == "Bearer [redacted], and more"
     assert redact("basic aHVudGVyMg==") == "basic [redacted]"
+
+
+def test_a_password_in_a_url_is_redacted() -> None:
+    said = "at postgresql://xet:hunter2@db.example/xet and https://:hunter2@s3"
+    assert redact(said) == "at postgresql://xet:[redacted]@db.example/xet and https://:[redacted]@s3"
 
 
 @pytest.mark.parametrize(
