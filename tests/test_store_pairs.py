@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_no_token_is_issued_and_nothing_is_made_where_no_store_is(file: Path, re
         database = PostgresDatabase(request.getfixturevalue("postgres_url"))
         with closing(database), database.snapshot() as connection:
             assert not connection.has_table("secret")
+
+
+def test_a_token_is_issued_by_the_clock_that_servers_go_by(
+    file: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xet = Xet(file)
+    assert xet("put", str(source)).code == 0
+    ahead = 3600 if "postgresql://" in file.read_text() else 0
+    clock = PostgresDatabase.clock
+    monkeypatch.setattr(PostgresDatabase, "clock", lambda database: clock(database) + 3600)
+    [issued] = xet("token", "issue", "--scope", "read", "--ttl", "15m", "--json").records
+    assert abs(issued["expires_at"] - time.time() - 900 - ahead) < 600
 
 
 def test_every_pair_is_served(file: Path, source: Path, tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ class TableSecrets:
         if self._is_followed:
             self._look()
 
+    def clock(self) -> float:
+        """That of the database."""
+        return self._database.clock()
+
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Keep up with the table in a thread, as long as the block runs: no question waits for the database then.
