@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import obstore
 import pytest
 from obstore.store import AzureStore
 
+from tests.support.certificates import make_certificate
 from tests.support.children import failures, in_child
 from tests.support.live import until
 from tests.support.seaweed import Seaweed, running
@@ -69,9 +72,11 @@ def blobs(seaweed: Seaweed, place: str, line: Wire) -> BucketBlobStore:
 
 
 @contextmanager
-def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The endpoint of a server that answers as ``handler`` does."""
+def listening(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The endpoint of a server that answers as ``handler`` does, by TLS with ``context``."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -297,6 +302,17 @@ def test_uploads_of_others_are_not_swept_and_a_broken_refusal_is_an_error_of_our
         assert blobs.sweep() == 2
         with pytest.raises(UnreachableError, match="does not answer"):
             ask(f"{endpoint}/bucket/a", "PUT", b"", {})
+
+
+def test_a_ca_file_is_trusted_beside_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_system, of_file = (make_certificate(tmp_path / name, owner=name) for name in ("system", "file"))
+    monkeypatch.setenv("SSL_CERT_FILE", of_system.cert)
+    for used in (of_system, of_file):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(used.cert, used.key)
+        with listening(_Listing, context) as endpoint:
+            url = f"https://localhost:{endpoint.rpartition(':')[2]}/bucket?uploads="
+            assert ask(url, "GET", None, {}, Path(of_file.cert).read_text()).status == 200
 
 
 def test_one_answer_of_a_store_in_trouble_is_survived(blobs: BucketBlobStore, line: Wire) -> None:

@@ -205,6 +205,7 @@ def test_stores_that_share_a_cache_do_not_share_their_objects(tmp_path: Path) ->
             assert read_all(stream, len(content)) == content
         store.blobs.settle()  # type: ignore[attr-defined]  # that of a cache
     for store in stores:
+        assert store.scratch_folder is not None, "below the cache there is a directory"
         store.close()
 
 

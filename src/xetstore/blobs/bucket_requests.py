@@ -50,8 +50,12 @@ def ask(
 ) -> Answer:
     """One request by a URL as it stands. Raises UnreachableError, in which the URL is not."""
     made = urllib.request.Request(url, body, dict(headers), method=method)
-    context = ssl.create_default_context(cadata=certificates) if url.startswith("https:") else None
-    handlers = [urllib.request.HTTPSHandler(context=context)] if context else []
+    handlers = []
+    if url.startswith("https:"):
+        context = ssl.create_default_context()
+        if certificates is not None:  # beside those of the system, as obstore takes them
+            context.load_verify_locations(cadata=certificates)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
     try:
         try:
             answer = urllib.request.build_opener(*handlers).open(made, timeout=ANSWER_SECONDS)
