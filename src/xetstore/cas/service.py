@@ -301,7 +301,7 @@ class EmbeddedCas:
 
     @property
     def scratch_folder(self) -> Path | None:
-        """The folder where a server may keep what comes in until it is whole; None unless objects are in a directory."""
+        """The folder where a server may keep what comes in until it is whole; None if no directory has the objects."""
         blobs = innermost(self.blobs)
         if not isinstance(blobs, LocalBlobStore):
             return None
