@@ -177,6 +177,7 @@ def test_a_file_with_a_secret_is_for_its_owner_alone(tmp_path: Path, text: str) 
     "text",
     [
         'objects = "o"\nindex = "postgresql://u@h1:5432,h2:5433/d?sslmode=require"',
+        'objects = "o"\nindex = "postgresql://u@h/d?passfile=/run/secrets/pgpass"',
         'objects = "s3://b"\nindex = "i"\n[s3]\nregion = "r"\naccess_key_id = "me"\nallow_http = true',
     ],
 )

@@ -17,7 +17,7 @@ CACHE_BYTES: Final = 20 << 30
 """Default size of the cache."""
 LEAST_CACHE_BYTES: Final = 1 << 20
 
-_SECRET: Final = re.compile(r"pass|secret|scram_\w+_key")
+_SECRET: Final = re.compile(r"password|secret|scram_\w+_key")
 
 OBJECTS_FORM: Final = 'a directory, or "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX", "az://CONTAINER/PREFIX"'
 INDEX_FORM: Final = 'the path of a SQLite file, or "postgresql://USER@HOST/DATABASE"'
