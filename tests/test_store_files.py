@@ -214,6 +214,7 @@ def test_flags_name_the_parts(source: Path, tmp_path: Path) -> None:
         (flags[:2], "--objects is given, and --index is missing"),
         (flags[2:], "--index is given, and --objects is missing"),
         (["--cache", "c"], "--cache is given, and --objects is missing"),
+        ([*flags[:2], "--index", "postgresql://u:xyzzy@127.0.0.1:1/d"], "--index holds a password"),
         ([*flags[:2], "--index", "mysql://u:xyzzy@h/d"], "--index has the scheme mysql://"),
     ):
         done = subprocess.run([*command, *wrong], capture_output=True, text=True, timeout=60)

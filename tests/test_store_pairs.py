@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from tests.support.live import PATIENCE_SECONDS, ServerProcess, until
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed
 from xetstore.cas import EmbeddedCas
-from xetstore.errors import DamagedError
+from xetstore.database.postgres import PostgresDatabase
+from xetstore.errors import DamagedError, NotFoundError
 
 CONTENT = b"Hello World!" * 10_000
 PAIRS = [(objects, index) for objects in ("directory", "s3") for index in ("sqlite", "postgres")]
@@ -47,6 +50,28 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "source"
     path.write_bytes(CONTENT)
     return path
+
+
+def test_no_token_is_issued_and_nothing_is_made_where_no_store_is(file: Path, request: pytest.FixtureRequest) -> None:
+    """A name may be wrong, and the database that of another program."""
+    for command in (("token", "admin"), ("token", "issue", "--scope", "read"), ("token", "rotate")):
+        assert Xet(file)(*command).code == NotFoundError.exit_code
+    if "postgresql://" in file.read_text():
+        database = PostgresDatabase(request.getfixturevalue("postgres_url"))
+        with closing(database), database.snapshot() as connection:
+            assert not connection.has_table("secret")
+
+
+def test_a_token_is_issued_by_the_clock_that_servers_go_by(
+    file: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xet = Xet(file)
+    assert xet("put", str(source)).code == 0
+    ahead = 3600 if "postgresql://" in file.read_text() else 0
+    clock = PostgresDatabase.clock
+    monkeypatch.setattr(PostgresDatabase, "clock", lambda database: clock(database) + 3600)
+    [issued] = xet("token", "issue", "--scope", "read", "--ttl", "15m", "--json").records
+    assert abs(issued["expires_at"] - time.time() - 900 - ahead) < 600
 
 
 def test_every_pair_is_served(file: Path, source: Path, tmp_path: Path) -> None:

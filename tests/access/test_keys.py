@@ -467,6 +467,9 @@ class SecretsThatMayBeAway:
     def change(self, name: str, edit: Callable[[bytes | None], bytes | None]) -> None:
         self.inner.change(name, edit)
 
+    def clock(self) -> float:
+        return self.inner.clock()
+
     def followed(self) -> AbstractContextManager[None]:
         return self.inner.followed()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +18,8 @@ from xetstore.access.keys import KeyKind, KeyRing, make_keys
 from xetstore.access.secrets import FileSecrets, Secrets
 from xetstore.access.table_secrets import FRESH_SECONDS, TableSecrets
 from xetstore.access.tokens import Scope, TokenAuthority
+from xetstore.database.connection import Connection
+from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import UnauthenticatedError, UnavailableError
 
 Opening = Callable[[], Secrets]
@@ -174,6 +176,36 @@ def test_documents_that_are_followed_wait_for_no_database(postgres: PostgresServ
                         kept.read("a")
             assert answered > 100
             until(lambda: answers(kept))
+
+
+class Failing(SqliteDatabase):
+    """A database whose next snapshots raise errors that are none of ours."""
+
+    failures = 0
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("a defect")
+        with super().snapshot() as connection:
+            yield connection
+
+
+def test_documents_are_followed_after_an_error_that_was_not_foreseen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        closing(Failing(tmp_path / "some.sqlite3")) as database,
+        closing(SqliteDatabase(tmp_path / "some.sqlite3")) as other,
+    ):
+        here, there = TableSecrets(database, fresh_seconds=0.02), TableSecrets(other)
+        with here.followed():
+            database.failures = 2
+            until(lambda: not database.failures)
+            there.change("a", lambda _: b"one")
+            until(lambda: here.read("a") == (b"one", (1,)))
+    assert "a defect" in caplog.text
 
 
 def answers(kept: TableSecrets) -> bool:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
+import obstore
 import pytest
+from obstore.store import AzureStore
 
+from tests.support.certificates import make_certificate
 from tests.support.children import failures, in_child
 from tests.support.live import until
 from tests.support.seaweed import Seaweed, running
 from tests.support.wire import Wire, wire
 from xetstore.blobs.bucket import BucketBlobStore
+from xetstore.blobs.bucket_errors import translate
 from xetstore.blobs.bucket_options import BucketPlace
+from xetstore.blobs.bucket_requests import ask
 from xetstore.blobs.ranges import read_all
 from xetstore.errors import (
     AccessDeniedError,
@@ -61,6 +69,21 @@ def direct(seaweed: Seaweed, place: str) -> BucketBlobStore:
 def blobs(seaweed: Seaweed, place: str, line: Wire) -> BucketBlobStore:
     """A store at the other end of the line."""
     return opened(place, {**seaweed.options, "endpoint": line.endpoint})
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The endpoint of a server that answers as ``handler`` does, by TLS with ``context``."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 VERBS: dict[str, Callable[[BucketBlobStore], object]] = {
@@ -228,12 +251,68 @@ def test_an_answer_that_is_lost_does_not_fail_a_long_upload(
 def test_the_first_long_upload_sweeps_and_a_failure_of_that_is_of_no_account(
     blobs: BucketBlobStore, line: Wire
 ) -> None:
-    line.lose = listing = re.compile(rb"GET \S*uploads=")
+    # Of the folder alone: others may have uploads in the same bucket.
+    line.lose = listing = re.compile(rb"GET \S*&prefix=\S*%2Fa%2F&uploads=")
     blobs.put_new("a/short", [b"x"])
     assert line.lose is listing
     blobs.put_new("a/long", [bytes(PART + 1)])
     until(lambda: line.lose is None)
     assert blobs.get("a/long") == bytes(PART + 1)
+
+
+class _Listing(BaseHTTPRequestHandler):
+    """A store that lists all uploads, whatever is asked for, and whose refusals are broken."""
+
+    protocol_version = "HTTP/1.1"
+    deleted: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        keys = ("prefix/xorbs/a", "prefix/backups/a", "other/a")
+        uploads = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>1</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+            for key in keys
+        )
+        body = f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_DELETE(self) -> None:
+        self.deleted.append(self.path.partition("?")[0])
+        self.send_response(204)
+        self.end_headers()
+
+    def do_PUT(self) -> None:
+        self.send_response(403)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(b"no size of a chunk\r\n")
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_uploads_of_others_are_not_swept_and_a_broken_refusal_is_an_error_of_ours(seaweed: Seaweed) -> None:
+    with listening(_Listing) as endpoint:
+        blobs = opened("s3://bucket/prefix", {**seaweed.options, "endpoint": endpoint})
+        assert blobs.sweep(folder="xorbs/") == 1
+        assert _Listing.deleted == ["/bucket/prefix/xorbs/a"]
+        assert blobs.sweep() == 2
+        with pytest.raises(UnreachableError, match="does not answer"):
+            ask(f"{endpoint}/bucket/a", "PUT", b"", {})
+
+
+def test_a_ca_file_is_trusted_beside_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_system, of_file = (make_certificate(tmp_path / name, owner=name) for name in ("system", "file"))
+    monkeypatch.setenv("SSL_CERT_FILE", of_system.cert)
+    for used in (of_system, of_file):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(used.cert, used.key)
+        with listening(_Listing, context) as endpoint:
+            url = f"https://localhost:{endpoint.rpartition(':')[2]}/bucket?uploads="
+            assert ask(url, "GET", None, {}, Path(of_file.cert).read_text()).status == 200
 
 
 def test_one_answer_of_a_store_in_trouble_is_survived(blobs: BucketBlobStore, line: Wire) -> None:
@@ -330,6 +409,11 @@ class _Refusing(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def refusing(status: int, code: str) -> AbstractContextManager[str]:
+    """The endpoint of a server that refuses everything."""
+    return listening(type("Handler", (_Refusing,), {"status": status, "code": code}))
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind", "said"),
     [
@@ -351,21 +435,36 @@ class _Refusing(BaseHTTPRequestHandler):
 def test_a_refusal_of_the_store_is_one_sentence(
     place: str, seaweed: Seaweed, status: int, code: str, kind: type[XetError], said: str
 ) -> None:
-    members = {"status": status, "code": code}
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Refusing,), members)) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            endpoint = f"http://127.0.0.1:{listening.server_port}"
-            blobs = opened(place, {**seaweed.options, "endpoint": endpoint})
-            for verb in ("put_new", "list", "a long put_new"):
-                error = refusal(verb, blobs)
-                assert isinstance(error, kind), verb
-                assert said in f"{error}. {error.hint}"
-                assert "\n" not in f"{error}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with refusing(status, code) as endpoint:
+        blobs = opened(place, {**seaweed.options, "endpoint": endpoint})
+        for verb in ("put_new", "list", "a long put_new"):
+            error = refusal(verb, blobs)
+            assert isinstance(error, kind), verb
+            assert said in f"{error}. {error.hint}"
+            assert "\n" not in f"{error}"
+
+
+@pytest.mark.parametrize("verb", ["get", "get_range", "get_ranges", "stat", "delete_many"])
+def test_no_object_is_missing_because_something_else_answers_404(place: str, seaweed: Seaweed, verb: str) -> None:
+    """As a proxy does whose store is not there: objects that were taken for lost would all be marked as damaged."""
+    with refusing(404, "") as endpoint:
+        error = refusal(verb, opened(place, {**seaweed.options, "endpoint": endpoint}))
+    assert isinstance(error, UnavailableError)
+    assert "404" in str(error)
+
+
+def test_an_object_that_azure_has_not_is_missing() -> None:
+    with refusing(404, "BlobNotFound") as endpoint:
+        store = AzureStore(
+            "container",
+            config={"account_name": "a", "account_key": "a2V5", "endpoint": endpoint},
+            client_options={"allow_http": True},
+        )
+        for ask in (obstore.get, obstore.head):
+            with pytest.raises(FileNotFoundError) as caught:
+                ask(store, "a/b")
+            error = translate(caught.value, "az://container", "object a/b could not be read", of_object=True)
+            assert isinstance(error, NotFoundError)
 
 
 def test_what_is_missing_is_missing(direct: BucketBlobStore) -> None:

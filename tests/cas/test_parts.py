@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from xetstore.blobs.ranges import read_all
+from xetstore.cas import EmbeddedCas
 from xetstore.cas.part_places import CACHE_BYTES, CacheFolder, PartUrl
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.store_file import MAX_FILE_BYTES
@@ -155,6 +157,8 @@ def test_flags_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [
         f'objects = "o"\nindex = "postgresql://u:{SECRET}@h/d"',
         f'objects = "o"\nindex = "postgresql://h/d?password={SECRET}"',
+        f'objects = "o"\nindex = "postgresql://h/d?scram_client_key={SECRET}"',
+        f'objects = "o"\nindex = "postgresql://h/d?oauth_client_secret={SECRET}"',
         f'objects = "s3://b"\nindex = "i"\n[s3]\nsecret_access_key = "{SECRET}"',
         f'objects = "az://b"\nindex = "i"\n[az]\nAZURE_STORAGE_ACCOUNT_KEY = "{SECRET}"',
     ],
@@ -173,6 +177,7 @@ def test_a_file_with_a_secret_is_for_its_owner_alone(tmp_path: Path, text: str) 
     "text",
     [
         'objects = "o"\nindex = "postgresql://u@h1:5432,h2:5433/d?sslmode=require"',
+        'objects = "o"\nindex = "postgresql://u@h/d?passfile=/run/secrets/pgpass"',
         'objects = "s3://b"\nindex = "i"\n[s3]\nregion = "r"\naccess_key_id = "me"\nallow_http = true',
     ],
 )
@@ -187,6 +192,22 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
     nameless = StoreParts.named("o", f"postgresql://u:{SECRET}@h/d?password={SECRET}&sslmode=require")
     assert SECRET not in f"{nameless} {nameless!r}"
     assert "postgresql://u@h/d" in str(nameless)
+
+
+def test_stores_that_share_a_cache_do_not_share_their_objects(tmp_path: Path) -> None:
+    key = "xorbs/aa/aa"
+    stores = []
+    for name in ("one", "other"):
+        parts = StoreParts(tmp_path / name, tmp_path / f"{name}.sqlite3", CacheFolder(tmp_path / "cache"))
+        stores.append(EmbeddedCas.open(parts))
+        stores[-1].blobs.put_new(key, [name.encode()])
+    for store, content in zip(stores * 2, [b"one", b"other"] * 2, strict=True):
+        with store.blobs.get_range(key, 0, len(content)) as stream:
+            assert read_all(stream, len(content)) == content
+        store.blobs.settle()  # type: ignore[attr-defined]  # that of a cache
+    for store in stores:
+        assert store.scratch_folder is not None, "below the cache there is a directory"
+        store.close()
 
 
 # Drivers

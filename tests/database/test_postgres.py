@@ -18,7 +18,9 @@ import pytest
 from tests.support.postgres import PostgresServer
 from tests.support.round_trips import exchanges
 from xetstore.database.connection import Connection
+from xetstore.database.guarded import GuardedDatabase
 from xetstore.database.postgres import PostgresDatabase, ServedConnection
+from xetstore.database.postgres_server import ServerUrl
 from xetstore.errors import (
     AccessDeniedError,
     ConflictError,
@@ -28,9 +30,11 @@ from xetstore.errors import (
     StorageFullError,
     UnavailableError,
     UnknownOutcomeError,
+    UnreachableError,
     UsageError,
     XetError,
 )
+from xetstore.platform.circuit import Circuit
 
 
 @pytest.fixture
@@ -397,6 +401,25 @@ def said(error: BaseException | None) -> str:
     return f"{error!r} {error} {hint} {vars(error)} {said(error.__cause__)} {said(error.__context__)}"
 
 
+def test_transactions_alone_tell_that_the_server_is_away(postgres: PostgresServer, url: str) -> None:
+    circuit = Circuit("the index does not answer", failures=2)
+    with closing(PostgresDatabase(url)) as inner:
+        database = GuardedDatabase(inner, circuit)
+        postgres.stop()
+        try:
+            for is_open in (False, True):
+                with pytest.raises(UnreachableError), database.transaction() as connection:
+                    connection.row("SELECT 1")
+                assert circuit.is_open is is_open
+        finally:
+            postgres.start()
+
+
+@pytest.mark.parametrize("name", ["scram_client_key", "scram_server_key", "sslpassword", "sslkey", "passfile"])
+def test_no_parameter_that_may_be_a_secret_is_shown(name: str) -> None:
+    assert "zq" not in str(ServerUrl(f"postgresql://xet@db/xet?{name}=zq&connect_timeout=3"))
+
+
 def test_a_password_is_taken_and_never_shown(
     postgres: PostgresServer, role: str, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,8 +443,8 @@ def test_a_password_is_taken_and_never_shown(
         f"postgresql://{role}:zq%ZZxw@127.0.0.1/{name}": UsageError,
         f"postgresql://{role}:zq xw@127.0.0.1/{name}": UsageError,
         f"mysql://{role}:zqxw@127.0.0.1/{name}": UsageError,
-        right.replace(f":{postgres.port}", ":1"): UnavailableError,
-        right.replace(f":{postgres.port}", ":1,127.0.0.1:2").replace("127.0.0.1:1", "127.0.0.1:1"): UnavailableError,
+        right.replace(f":{postgres.port}", ":1"): UnreachableError,
+        right.replace(f":{postgres.port}", ":1,127.0.0.1:2").replace("127.0.0.1:1", "127.0.0.1:1"): UnreachableError,
     }
     for address, kind in refused.items():
         with pytest.raises(kind) as caught:
@@ -517,6 +540,7 @@ def test_a_child_that_was_forked_by_a_transaction_leaves_it_to_its_parent(databa
 FORKED_IN_THE_MIDDLE = """
 import os, sys, threading
 from xetstore.database.postgres import PostgresDatabase
+from xetstore.platform.circuit import Circuit
 from xetstore.platform import forks
 forks.WAIT_SECONDS = 0.1
 database = PostgresDatabase(sys.argv[1])

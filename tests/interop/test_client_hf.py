@@ -12,8 +12,9 @@ import xetstore
 from tests.interop.test_server_hf import DOWNLOADS, UPLOADS, bf16, edited, patchwork, write
 from tests.support.certificates import make_certificate
 from tests.support.hf_process import Connection, HfProcess, Wanted
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy, proxy
-from tests.support.servers import Server, free_port
+from tests.support.servers import Server
 from tests.support.strategies import splitmix64, text
 from xetstore.errors import AccessDeniedError
 from xetstore.store import Store

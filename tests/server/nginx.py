@@ -18,12 +18,6 @@ NGINX = shutil.which("nginx")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main_file(folder: Path, http: str) -> Path:
     """A whole configuration with these lines in its ``http`` block, and all that nginx writes in ``folder``."""
     temporary = "".join(

@@ -22,6 +22,7 @@ from tests.server import nginx
 from tests.server.nginx import needs_nginx
 from tests.support.certificates import make_certificate
 from tests.support.live import PATIENCE_SECONDS, Response, ServerProcess, until
+from tests.support.ports import free_port
 from tests.support.stored import scattered
 from xetstore.cas.parts import CacheFolder, StoreParts
 from xetstore.cli.main import cli
@@ -280,7 +281,7 @@ def configuration(folder: Path, *, port: int, upstream: str, store: Path) -> Pat
 
 @pytest.fixture
 def proxied(tmp_path: Path) -> Iterator[Proxied]:
-    port = nginx.free_port()
+    port = free_port()
     with ServerProcess(
         tmp_path / "store", "--xorb-urls", "edge", "--public-url", f"https://localhost:{port}"
     ) as server:

@@ -30,11 +30,13 @@ class Certificate(NamedTuple):
         return ServerSettings(tls_cert=self.cert, tls_key=self.key)
 
 
-def make_certificate(folder: Path, encryption: KeySerializationEncryption | None = None) -> Certificate:
-    """A certificate for localhost that signs itself."""
+def make_certificate(
+    folder: Path, encryption: KeySerializationEncryption | None = None, *, owner: str = "localhost"
+) -> Certificate:
+    """A certificate for localhost that signs itself. Of two of one owner only one can be trusted."""
     folder.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, owner)])
     now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder()

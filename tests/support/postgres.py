@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+
+from tests.support.ports import free_port
 
 PATIENCE_SECONDS: Final = 60.0
 """The longest wait for a server to start, or to end."""
@@ -77,7 +77,7 @@ class PostgresServer:
         self._programs, self._folder = programs, folder
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
-        self.port = _free_port()
+        self.port = free_port()
         self._as_owner = _as_owner(folder)
         self._run("initdb", "-A", "trust", "-U", OWNER, "-E", "UTF8", "--locale=C", "--no-sync")
         (folder / "data" / "pg_hba.conf").write_text(_RIGHTS)
@@ -244,15 +244,6 @@ def running() -> Iterator[PostgresServer]:
 
 def _name(url: str) -> str:
     return url.rpartition("/")[2].partition("?")[0]
-
-
-def _free_port() -> int:
-    """A port below those that the system gives to connections, so that it is still free after a stop."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _as_owner(folder: Path) -> dict[str, Any]:

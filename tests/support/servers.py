@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,14 +12,9 @@ from pathlib import Path
 import xetstore
 from tests.support.hf_process import Connection, Token
 from tests.support.live import ServerProcess
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted, reply
 from xetstore.store import Totals
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 @dataclass

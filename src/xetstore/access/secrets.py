@@ -53,6 +53,9 @@ class Secrets(Protocol):
         One change at a time. Durable on return; where ``edit`` raises, nothing changes.
         """
 
+    def clock(self) -> float:
+        """Unix seconds by the clock that all who share them have in common. Asks nothing."""
+
     def followed(self) -> AbstractContextManager[None]:
         """Answer from memory as long as the block runs, where questions would wait otherwise: for an event loop."""
 
@@ -120,6 +123,10 @@ class FileSecrets:
             raise
         except OSError as error:
             raise access_error(error, f"{self.label(name)} cannot be changed") from error
+
+    def clock(self) -> float:
+        """That of this machine."""
+        return time.time()
 
     def followed(self) -> AbstractContextManager[None]:
         """Nothing: a look at a file takes some microseconds."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ _WRITE: Final = """
 INSERT INTO secret (name, data, version) VALUES (:name, :data, 1)
 ON CONFLICT (name) DO UPDATE SET data = excluded.data, version = secret.version + 1
 """
+
+_log = logging.getLogger("xetstore.access")
 
 
 class TableSecrets:
@@ -80,6 +83,10 @@ class TableSecrets:
         if self._is_followed:
             self._look()
 
+    def clock(self) -> float:
+        """That of the database."""
+        return self._database.clock()
+
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Keep up with the table in a thread, as long as the block runs: no question waits for the database then.
@@ -119,8 +126,12 @@ class TableSecrets:
 
     def _follow(self, over: threading.Event) -> None:
         while not over.wait(self._fresh_seconds / 2):
-            with suppress(XetError):  # those who ask see it by the age of the last look
+            try:
                 self._look()
+            except XetError:
+                continue  # those who ask see it by the age of the last look
+            except Exception:  # a defect; without this thread the server would refuse every token
+                _log.exception("the secrets of the store could not be looked at")
 
     def _look(self) -> None:
         begin = time.monotonic()

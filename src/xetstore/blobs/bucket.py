@@ -50,7 +50,7 @@ class BucketBlobStore:
         self._part_bytes = part_bytes
         self._threads = Threads(MOST_REQUESTS, "objects")
         self._obstore, self._store = connect(place, pause_seconds)
-        self._next_sweep = 0.0
+        self._next_sweeps: dict[str, float] = {}
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, object] | None = None) -> Self:
@@ -148,8 +148,9 @@ class BucketBlobStore:
         """
         return self._list(prefix.rpartition("/")[0], prefix, after)
 
-    def sweep(self, older_than_seconds: float = UNFINISHED_SECONDS) -> int:
-        """Abort the uploads of this place of more than that age, which were never completed; the number of these.
+    def sweep(self, older_than_seconds: float = UNFINISHED_SECONDS, *, folder: str = "") -> int:
+        """Abort the uploads of that age which were never completed, of all this place, or of a ``folder`` such as
+        ``xorbs/``; the number of these.
 
         Of a store that signs with keys of its own: there is none to sweep elsewhere, and 0 is the answer. Raises
         AccessDeniedError or UnavailableError.
@@ -157,7 +158,8 @@ class BucketBlobStore:
         bucket, prefix = self._place.signing(), self._place.prefix
         if bucket is None:
             return 0
-        return sweep(bucket, prefix and f"{prefix}/", time.time() - older_than_seconds, self._place.certificates)
+        start = (prefix and f"{prefix}/") + folder
+        return sweep(bucket, start, time.time() - older_than_seconds, self._place.certificates)
 
     def _pieces(self, found: obstore.GetResult, key: str, size: int) -> Iterator[memoryview]:
         """The body of an answer as the network has it. Raises UnreachableError where it ends before ``size`` bytes."""
@@ -198,15 +200,18 @@ class BucketBlobStore:
             ),
         )
         if is_long:
-            self._sweep_sometimes()
+            self._sweep_sometimes(key.partition("/")[0] + "/")
 
-    def _sweep_sometimes(self) -> None:
-        """Sweep beside the next calls, after the first long upload and once a day. A failure is of no account."""
-        if time.monotonic() < self._next_sweep:
+    def _sweep_sometimes(self, folder: str) -> None:
+        """Sweep a folder beside the next calls, after its first long upload and once a day. A failure is of no account.
+
+        Not all of the place: others may have uploads in the same bucket.
+        """
+        if time.monotonic() < self._next_sweeps.get(folder, 0.0):
             return
-        self._next_sweep = time.monotonic() + UNFINISHED_SECONDS
+        self._next_sweeps[folder] = time.monotonic() + UNFINISHED_SECONDS
         with suppress(XetError, RuntimeError):
-            self._threads.submit(self.sweep)
+            self._threads.submit(self.sweep, folder=folder)
 
     def _get_range(self, key: str, start: int, end: int) -> obstore.GetResult | None:
         """The answer for a range, of which the body has not been read. None for no bytes."""

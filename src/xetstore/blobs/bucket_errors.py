@@ -21,6 +21,9 @@ _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _KIND: Final = re.compile(r"HttpError \{\s*kind: (\w{1,32})")
 _METADATA: Final = re.compile(r"169\.254\.169\.254|169\.254\.170\.2|metadata\.google\.internal|fd00:ec2::254")
 
+_MISSING: Final = ("NoSuchKey", "BlobNotFound")
+_GET: Final = re.compile(r"performing GET ")
+
 _RETRY_SECONDS: Final = 5.0
 
 _HINTS: Final = {
@@ -49,7 +52,8 @@ def translate(error: Exception, place: str, task: str, *, of_object: bool) -> Xe
         return AccessDeniedError(f"{task}: there are no credentials for {place}", hint=_NO_CREDENTIALS_HINT)
     if code in ("NoSuchBucket", "InvalidBucketName"):
         return _later(UnavailableError(f"{task}: there is no bucket {place}", hint="make it, or name another one"))
-    if of_object and code in ("", "NoSuchKey") and (isinstance(error, FileNotFoundError) or status == 404):
+    is_absent = isinstance(error, FileNotFoundError) or status == 404
+    if of_object and is_absent and (code in _MISSING or (not code and not _is_another(text, place))):
         return NotFoundError(f"{task}: there is no such object")
     if of_object and status == 416:
         return RangeError(f"{task}: the object is shorter")
@@ -64,6 +68,13 @@ def translate(error: Exception, place: str, task: str, *, of_object: bool) -> Xe
         reason = f"{status} {code}".strip()
         return _later(UnavailableError(f"{task}: {place} answers {reason}"))
     return _unreachable(text, place, task)
+
+
+def _is_another(text: str, place: str) -> bool:
+    """True if a 404 without a code is none of an S3 store, which has one in its answer to GET: it is of a proxy, or of
+    another server at this address, and says nothing of objects.
+    """
+    return place.startswith("s3:") and _GET.search(text) is not None
 
 
 def _unreachable(text: str, place: str, task: str) -> XetError:

@@ -50,14 +50,19 @@ def ask(
 ) -> Answer:
     """One request by a URL as it stands. Raises UnreachableError, in which the URL is not."""
     made = urllib.request.Request(url, body, dict(headers), method=method)
-    context = ssl.create_default_context(cadata=certificates) if url.startswith("https:") else None
-    handlers = [urllib.request.HTTPSHandler(context=context)] if context else []
+    handlers = []
+    if url.startswith("https:"):
+        context = ssl.create_default_context()
+        if certificates is not None:  # beside those of the system, as obstore takes them
+            context.load_verify_locations(cadata=certificates)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
     try:
-        with urllib.request.build_opener(*handlers).open(made, timeout=ANSWER_SECONDS) as answer:
+        try:
+            answer = urllib.request.build_opener(*handlers).open(made, timeout=ANSWER_SECONDS)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
             return Answer(answer.status, answer.read(MOST_ANSWER_BYTES))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.read(MOST_ANSWER_BYTES))
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise UnreachableError(f"the object store does not answer: {reason}") from None
@@ -104,7 +109,8 @@ def sweep(bucket: Bucket, prefix: str, older_than: float, certificates: str | No
     """Abort uploads that began before ``older_than`` (unix seconds); the number of these. Raises as listing does."""
     swept = 0
     for upload in unfinished_uploads(bucket, prefix, certificates):
-        if upload.begun_at < older_than:
+        # Not every store keeps to the prefix that is asked for, and those of others are none of ours.
+        if upload.begun_at < older_than and upload.key.startswith(prefix):
             query = {"uploadId": upload.number}
             swept += request(bucket, "DELETE", upload.key, query=query, certificates=certificates).status == 204
     return swept

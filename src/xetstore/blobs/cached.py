@@ -47,7 +47,7 @@ PAUSE_SECONDS: Final = 60.0
 """After an error of the cache's disk nothing is written for that long."""
 
 _USED_AGAIN_SECONDS: Final = 60
-# Magic, version, SHA-256 of the key, first byte, end, CRC-64/NVME of the bytes, which follow. Numbers are native.
+# Magic, version, SHA-256 of place and key, first byte, end, CRC-64/NVME of the bytes, which follow. Numbers are native.
 _HEAD: Final = struct.Struct("=8sI32sQQQ")
 _MAGIC: Final = b"XETPARTS"
 _VERSION: Final = 1
@@ -70,12 +70,16 @@ class CachedBlobStore:
     other, who may be slow. Of what is uploaded the end is kept, because the footer is asked for next; :meth:`get`,
     :meth:`stat` and :meth:`list` ask ``inner``. An object that was deleted may be read from the cache for a while.
 
-    Thread-safe, and safe between processes, which keep one cap together. An error of the cache's disk is one line in
-    the log; reading then goes on without, and writing pauses for a minute.
+    Thread-safe, and safe between processes, which keep one cap together. Stores may share a folder: ``place`` tells
+    their objects apart, for one of an older release has the same key in every store. An error of the cache's disk is
+    one line in the log; reading then goes on without, and writing pauses for a minute.
     """
 
-    def __init__(self, inner: BlobStore, folder: Path, max_bytes: int, *, pause_seconds: float = PAUSE_SECONDS) -> None:
+    def __init__(
+        self, inner: BlobStore, folder: Path, max_bytes: int, *, place: str = "", pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
         self.inner = inner
+        self._place = place
         self._pause_seconds = pause_seconds
         self._folder = CacheFolder(folder, max_bytes, lambda name: _part_of(name) is not None)
         self._max_bytes = max_bytes
@@ -137,7 +141,7 @@ class CachedBlobStore:
             return self.inner.delete_many(listed)
         finally:
             for key in listed:
-                self._folder.remove(_group(key).hex())
+                self._folder.remove(self._group(key).hex())
 
     def list(self, prefix: str = "", *, after: str = "") -> Iterator[BlobInfo]:
         """As ``inner`` lists them."""
@@ -158,11 +162,11 @@ class CachedBlobStore:
 
     def parts(self, key: str) -> Parts:
         """The parts of an object that are there, or were a moment ago."""
-        return [part for name in self._folder.names(_group(key).hex()) if (part := _part_of(name)) is not None]
+        return [part for name in self._folder.names(self._group(key).hex()) if (part := _part_of(name)) is not None]
 
     def load(self, key: str, part: Part) -> bytes | None:
         """The bytes of a part; None if it is not there, or not whole: then it is removed."""
-        group = _group(key)
+        group = self._group(key)
         path = f"{self._folder.of(group.hex())}/{_name(part)}"
         with contextlib.suppress(OSError):
             fd = os.open(path, _FLAGS)
@@ -212,13 +216,16 @@ class CachedBlobStore:
         size = _HEAD.size + len(data)
         if size > self._max_bytes // 8 or not self._folder.make_room(size):
             return
-        group = _group(key)
+        group = self._group(key)
         head = _HEAD.pack(_MAGIC, _VERSION, group, *part, kernel.crc64_nvme(data))
         self._folder.write(group.hex(), _name(part), [head, data])
         for other in present:
             if part[0] <= other[0] and other[1] <= part[1]:
                 with contextlib.suppress(OSError):
                     os.unlink(f"{self._folder.of(group.hex())}/{_name(other)}")  # noqa: PTH108
+
+    def _group(self, key: str) -> bytes:
+        return hashlib.sha256(f"{self._place}\n{key}".encode()).digest()
 
     def _cached(self, key: str, start: int, end: int) -> bytes | None:
         """A range, if all of it is there."""
@@ -368,10 +375,6 @@ class _NewCachedObject:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _group(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
 
 
 def _name(part: Part) -> str:

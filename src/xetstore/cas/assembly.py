@@ -91,6 +91,9 @@ def open_secrets(parts: StoreParts, *, create: bool) -> Iterator[Secrets]:
     if isinstance(parts.index, PartUrl):
         database = _database(parts.index)
         try:
+            with database.snapshot() as connection:
+                if MIGRATIONS.version(connection) == 0:  # nothing is made in a database that another name was meant for
+                    raise _missing(parts)
             yield _secrets(parts, database, create=create)
         finally:
             database.close()
@@ -119,7 +122,7 @@ def _objects(parts: StoreParts, *, is_guarded: bool) -> BlobStore:
     if parts.cache is None:
         return blobs
     cached: BlobStore = import_module("xetstore.blobs.cached").CachedBlobStore(
-        blobs, parts.cache.folder, parts.cache.max_bytes
+        blobs, parts.cache.folder, parts.cache.max_bytes, place=f"{parts.options.get('endpoint', '')} {parts.objects}"
     )
     return cached
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -15,6 +16,8 @@ DATABASE_SCHEMES: Final = ("postgresql", "postgres")
 CACHE_BYTES: Final = 20 << 30
 """Default size of the cache."""
 LEAST_CACHE_BYTES: Final = 1 << 20
+
+_SECRET: Final = re.compile(r"password|secret|scram_\w+_key")
 
 OBJECTS_FORM: Final = 'a directory, or "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX", "az://CONTAINER/PREFIX"'
 INDEX_FORM: Final = 'the path of a SQLite file, or "postgresql://USER@HOST/DATABASE"'
@@ -73,8 +76,8 @@ class PartUrl:
     def holds_secret(self) -> bool:
         """True if there is a password in it."""
         parts = urlsplit(self._text)
-        named = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-        return ":" in parts.netloc.rpartition("@")[0] or bool(named & {"password", "sslpassword", "passfile"})
+        named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+        return ":" in parts.netloc.rpartition("@")[0] or any(_SECRET.search(name) for name in named)
 
     def reveal(self) -> str:
         """The URL for the driver, its password included."""

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
+from xetstore.blobs.layers import innermost
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cancellation import Cancellation
@@ -300,11 +301,12 @@ class EmbeddedCas:
 
     @property
     def scratch_folder(self) -> Path | None:
-        """The folder where a server may keep what comes in until it is whole. None of a store in memory."""
-        if not isinstance(self.blobs, LocalBlobStore):
+        """The folder where a server may keep what comes in until it is whole; None if no directory has the objects."""
+        blobs = innermost(self.blobs)
+        if not isinstance(blobs, LocalBlobStore):
             return None
-        self.blobs.scratch_folder.mkdir(exist_ok=True)
-        return self.blobs.scratch_folder
+        blobs.scratch_folder.mkdir(exist_ok=True)
+        return blobs.scratch_folder
 
     def count_terms(
         self, file: Hash, start: int = 0, end: int | None = None, *, enough: int | None = None

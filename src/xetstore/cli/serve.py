@@ -116,7 +116,7 @@ def _runner(chosen: ServerSettings) -> Callable[[StoreParts, ServerSettings, Cal
 
 def _parts_of(settings: Settings, where: Path | None, **flags: str | None) -> StoreParts:
     """The store to be served, which is named in one way."""
-    from xetstore.cas.parts import StoreParts
+    from xetstore.cas.parts import PartUrl, StoreParts
 
     if where is not None and settings.store is not None and Path(settings.store) != where:
         raise UsageError(f"WHERE says {where}, and --store {settings.store}", hint="name the store once")
@@ -131,7 +131,13 @@ def _parts_of(settings: Settings, where: Path | None, **flags: str | None) -> St
         )
     if missing := [name for name in ("objects", "index") if name not in given]:
         raise UsageError(f"{first} is given, and {flag_of(missing[0])} is missing", hint="the two go together")
-    return StoreParts.named(**given)
+    parts = StoreParts.named(**given)
+    if isinstance(parts.index, PartUrl) and parts.index.holds_secret:
+        raise UsageError(
+            "--index holds a password, and every user of this machine can read the arguments of a program",
+            hint="set PGPASSWORD, or write it into ~/.pgpass, or into a store file (chmod 600)",
+        )
+    return parts
 
 
 def _announce(settings: Settings, chosen: ServerSettings, started: Started) -> None:

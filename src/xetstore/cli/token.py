@@ -150,7 +150,7 @@ def _keys(settings: Settings, *, create: bool) -> Iterator[KeyRing]:
     except ImportError as error:
         raise _missing(error) from error
     with open_secrets(parts, create=create) as secrets:
-        yield KeyRing.of(secrets, create=create)
+        yield KeyRing.of(secrets, create=create, clock=secrets.clock)  # the servers go by it
 
 
 def _print(settings: Settings, token: str, authority: TokenAuthority) -> None:

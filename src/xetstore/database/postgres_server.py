@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import select
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -18,6 +19,7 @@ from xetstore.errors import (
     NotFoundError,
     StorageFullError,
     UnavailableError,
+    UnreachableError,
     UsageError,
     XetError,
 )
@@ -45,7 +47,8 @@ DriverError: Final = psycopg.Error
 """The error of the driver."""
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
-_SECRETS: Final = frozenset({"password", "sslpassword", "passfile", "sslkey", "options"})
+_SECRETS: Final = re.compile(r"pass|secret|key|^options$")
+"""The names of parameters that are not shown, also those of a later libpq."""
 MARGIN_SECONDS: Final = 5.0
 """The server ends a statement that takes too long. Where it does not, it hangs, and is given up this time later."""
 
@@ -84,7 +87,7 @@ class ServerUrl:
             )
 
     def __str__(self) -> str:
-        known = {name: str(value) for name, value in self.parameters.items() if name not in _SECRETS}
+        known = {name: str(value) for name, value in self.parameters.items() if not _SECRETS.search(name)}
         role, host, port = (known.pop(name, "") for name in ("user", "host", "port"))
         name = known.pop("dbname", "")
         rest = "&".join(f"{key}={value}" for key, value in sorted(known.items()))
@@ -239,7 +242,7 @@ def refusal(error: psycopg.Error, url: ServerUrl) -> XetError:
     reason = first.rpartition("FATAL:")[2].rpartition("failed:")[2].strip()
     if "host name" in reason:
         reason = "the name of its host is not known"
-    return UnavailableError(f"the index of the store cannot be reached: {reason}", hint=f"is PostgreSQL there: {url}")
+    return UnreachableError(f"the index of the store cannot be reached: {reason}", hint=f"is PostgreSQL there: {url}")
 
 
 _AWAY: Final = UnavailableError, "PostgreSQL is busy, restarting or shutting down: try again"
@@ -267,7 +270,7 @@ def meaning(error: psycopg.Error) -> Exception:
     state = error.sqlstate
     if state is None:
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            return UnavailableError(f"the index of the store is out of reach: {_first_line(error)}")
+            return UnreachableError(f"the index of the store is out of reach: {_first_line(error)}")
         return error
     for known in (state, state[:3], state[:2]):
         if known in _MEANINGS:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from tests.server import nginx
 from tests.server.nginx import needs_nginx
 from tests.support.live import PATIENCE_SECONDS, live_server, served
+from tests.support.ports import free_port
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.http.framing import RefusedHeadError, body_bytes
 from xetstore.server.settings import ServerSettings
@@ -339,7 +340,7 @@ PLAIN = 'proxy_set_header Connection "";\n'
 @pytest.fixture(params=[FORWARDING, PLAIN], ids=["upgrade is forwarded", "upgrade is not forwarded"])
 def proxied(request: pytest.FixtureRequest, tmp_path: Path, direct: Target) -> Iterator[Target]:
     """nginx, whose one worker keeps one connection to the server for all its clients."""
-    port = nginx.free_port()
+    port = free_port()
     site = f"""
         access_log off;
         upstream echo {{ server 127.0.0.1:{direct.port}; keepalive 1; }}

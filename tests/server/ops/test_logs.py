@@ -127,6 +127,7 @@ def test_any_text_gives_one_printable_line(message: str, field: str) -> None:
         "X-Xet-Signature={}",
         "GET http://127.0.0.1/v1/xorbs/default/ab?X-Xet-Expires=9&X-Xet-Signature={} HTTP/1.1",
         "GET /v1/xorbs/default/ab?x-xet-signature={}&x=secret-too HTTP/1.1",
+        "https://s3/b/xorbs/aa?X-Amz-Credential=secret-too&X-Amz-SignedHeaders=host%3Brange&X-Amz-Signature={}",
         "b'X-Xet-Signed-Range=bytes%3D0-8&X-Xet-Signature={}'",
     ],
 )
@@ -148,6 +149,11 @@ def test_a_token_that_is_no_jwt_is_redacted_behind_bearer() -> None:
     assert redact("basic aHVudGVyMg==") == "basic [redacted]"
 
 
+def test_a_password_in_a_url_is_redacted() -> None:
+    said = "at postgresql://xet:hunter2@db.example/xet and https://:hunter2@s3"
+    assert redact(said) == "at postgresql://xet:[redacted]@db.example/xet and https://:[redacted]@s3"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -155,6 +161,7 @@ def test_a_token_that_is_no_jwt_is_redacted_behind_bearer() -> None:
         "48a3213a086cad271381aafe47232eb5df291a963cebbfec071972eff45eb422",
         "a bearer",
         "X-Xet-Expires=9",
+        "postgresql://xet@db.example:5432/xet, told to me@example.org",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -162,7 +169,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_redacting_twice_is_redacting_once(secrets: list[str]) -> None:
-    once = redact(f"Bearer {secrets[0]} /a?X-Xet-Signature={secrets[2]} {secrets[1]}")
+    once = redact(f"Bearer {secrets[0]} /a?X-Xet-Signature={secrets[2]} {secrets[1]} s3://a:{secrets[0]}@b")
     assert redact(once) == once
 
 

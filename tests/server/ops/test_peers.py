@@ -28,6 +28,11 @@ def test_only_a_trusted_proxy_is_believed() -> None:
     assert key("127.0.0.1", b"nonsense") == key("127.0.0.1", b"\xff")
 
 
+def test_an_address_of_ipv4_is_one_however_a_proxy_writes_it() -> None:
+    assert key("127.0.0.1", b"::ffff:198.51.100.1") == "198.51.100.1"
+    assert key("192.0.2.1", b"10.0.0.1, ::ffff:192.0.2.2", "192.0.2.0/24") == "10.0.0.1"
+
+
 def test_what_a_client_puts_before_its_own_address_does_not_count() -> None:
     assert key("192.0.2.1", b"10.9.9.9, 10.0.0.1, 192.0.2.2", "192.0.2.0/24") == "10.0.0.1"
     assert key("192.0.2.1", b"192.0.2.3, 192.0.2.2", "192.0.2.0/24") == "192.0.2.3", "a proxy that asks itself"

@@ -22,8 +22,8 @@ RETRY_LATER: Final = frozenset({429, 503})
 
 _QUERIES: Final = QUERIES_HEADER.lower().encode()
 
-# The start of a path of ours in a message; `/v1/…` and the like are the client's own words.
-_PATH = re.compile(r"(?<![\w.:/-])/(?!v[0-9]/)[^\s'\",;:]+")
+# A path of ours in a message, or the URL of a bucket or a database; `/v1/…` and the like are the client's own words.
+_PLACE = re.compile(r"(?<![\w.:/-])/(?!v[0-9]/)[^\s'\",;:]+|\b(?:s3|gs|az|postgres(?:ql)?)://[^\s'\",;]+[^\s'\",;:.]")
 
 
 class NoSuchPathError(NotFoundError):
@@ -80,7 +80,7 @@ def message_of(error: XetError) -> str:
     message = str(error)
     if error.http_status >= 500:
         # These speak of this machine, and their hints to its operator: the log has all of it.
-        return _PATH.sub("…", message)
+        return _PLACE.sub("…", message)
     return f"{message}; {error.hint}" if error.hint else message
 
 

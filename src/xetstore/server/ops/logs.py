@@ -28,7 +28,8 @@ FIELDS: Final = "fields"
 """The name in ``extra`` of what a message says already: a dictionary, for readers that are programs."""
 
 _KIND_CHARS: Final = 200
-_SIGNATURE: Final = "x-xet-signature"
+_SIGNATURE: Final = re.compile(r"x-(?:xet|amz)-signature", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"(://[^\s/@:]*:)[^\s/@]+@")
 _WORD: Final = re.compile(r"""[^\s"'<>]+""")
 _CREDENTIALS: Final = re.compile(r"""\b(bearer|basic)(\s+|%20|\+)[^\s"'<>,;]+""", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\beyJ[A-Za-z0-9_=-]{4,}(?:\.[A-Za-z0-9_=-]*){0,4}")
@@ -43,7 +44,7 @@ _BARE: Final = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 def redact(text: str) -> str:
-    """Text without what would let its reader in: tokens, and the query strings of signed URLs.
+    """Text without what would let its reader in: tokens, the query strings of signed URLs, and passwords in URLs.
 
     >>> redact("GET /v1/xorbs/default/ab?X-Xet-Expires=1&X-Xet-Signature=c2Vj HTTP/1.1")
     'GET /v1/xorbs/default/ab?[redacted] HTTP/1.1'
@@ -52,21 +53,23 @@ def redact(text: str) -> str:
     """
     # Looked for first: almost no entry has any of it, and every request makes an entry.
     lowered = text.lower()
-    if _SIGNATURE in lowered:
+    if "-signature" in lowered:
         text = _WORD.sub(_without_signature, text)
     if "bearer" in lowered or "basic" in lowered:
         text = _CREDENTIALS.sub(rf"\1 {REDACTED}", text)
     if "eyj" in lowered:
         text = _TOKEN.sub(REDACTED, text)
+    if "@" in text and "://" in text:
+        text = _PASSWORD.sub(rf"\1{REDACTED}@", text)
     return text
 
 
 def _without_signature(word: re.Match[str]) -> str:
     """A query string with a signature goes as a whole: its other parameters are half of what a signed URL is."""
-    if _SIGNATURE not in word[0].lower():
+    if not _SIGNATURE.search(word[0]):
         return word[0]
     before, question, after = word[0].partition("?")
-    return f"{before}?{REDACTED}" if question and _SIGNATURE in after.lower() else REDACTED
+    return f"{before}?{REDACTED}" if question and _SIGNATURE.search(after) else REDACTED
 
 
 def escape(text: str) -> str:

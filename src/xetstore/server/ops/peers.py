@@ -48,11 +48,8 @@ class Peers:
     def _is_other_proxy(self, address: str) -> bool:
         if not self._networks:
             return False
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._networks)
+        parsed = _parsed(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
 
 
 def address_of(scope: ConnectionScope) -> str:
@@ -67,10 +64,18 @@ def network_of(address: str) -> str:
     return address if ":" not in address or is_loopback(address) else _network(address)
 
 
-def _network(address: str) -> str:
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address; that of IPv4, if it is written as one of IPv6, as proxies do that listen on a socket for both."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
+        return None
+    return parsed.ipv4_mapped or parsed if isinstance(parsed, ipaddress.IPv6Address) else parsed
+
+
+def _network(address: str) -> str:
+    parsed = _parsed(address)
+    if parsed is None:
         return _UNKNOWN
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
