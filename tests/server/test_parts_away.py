@@ -56,7 +56,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
     sample = make_sample(random_bytes(300_000, 5))
     with EmbeddedCas.open(parts) as cas:
         upload(cas, sample)
-    flags = ("--objects", str(parts.objects), "--index", str(parts.index))
+    # Each worker remembers what it has read itself: of several, another one might be asked.
+    flags = ("--objects", str(parts.objects), "--index", str(parts.index), "--workers", "1")
     with ServerProcess(None, *flags) as server:
         yield Served(server, parts, sample, server.admin_token)
 

@@ -54,7 +54,8 @@ def served(seaweed: Seaweed, postgres_url: str, tmp_path: Path) -> Iterator[Serv
     sample = make_sample(random_bytes(300_000, 5))
     with EmbeddedCas.open(file) as cas:
         upload(cas, sample)
-    with ServerProcess(file) as server:
+    # Each worker remembers what it has read itself: of several, another one might be asked.
+    with ServerProcess(file, "--workers", "1") as server:
         yield Served(server, file, sample, Xet(file)("token", "admin").stdout.strip())
 
 
