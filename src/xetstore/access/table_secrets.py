@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +81,8 @@ class TableSecrets:
                 connection.change(_WRITE, {"name": name, "data": data})
         self._versions.pop(name, None)
         if self._is_followed:
-            self._look()
+            with suppress(XetError):  # the change is made; the next look sees it
+                self._look()
 
     def clock(self) -> float:
         """That of the database."""
