@@ -194,7 +194,8 @@ def run(work: Path, chosen: Any) -> None:
             f"{rounds} rounds, the stores in turn.\n\n" + "\n".join(transfers(work, seaweed, postgres, nbytes, rounds)),
             f"## Latency\n\n{FILES:,} files of one chunk, a thousand to a xorb; requests one after another on one "
             f"connection.\n\n" + "\n".join(latencies(work, seaweed, postgres, 200, 5)),
-            "## Requests and statements\n\nOf one replica. A BEGIN and the end of a transaction are statements, too.\n\n"
+            "## Requests and statements\n\n"
+            "Of one replica. A BEGIN and the end of a transaction are statements, too.\n\n"
             + "\n".join(requests_of(work, seaweed, postgres, int(chosen.gib * 2**30), chosen.small_files)),
         ]
     (ROOT / "CLUSTER.md").write_text("\n\n".join(sections) + "\n")
