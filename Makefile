@@ -32,9 +32,9 @@ check: setup
 	cargo fmt --manifest-path kernel/Cargo.toml --check
 	cargo clippy --quiet --manifest-path kernel/Cargo.toml --all-targets -- -D warnings
 
-# Two at a time: many tests wait for a process, a timer or a client.
+# Three at a time, on two cores: most tests wait for a process, a timer or a client.
 test: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 # While you work: the kernel, the protocol and the store; what takes seconds, or needs a network, is left out.
 quick: setup
