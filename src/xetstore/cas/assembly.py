@@ -1,6 +1,7 @@
 """Assembly: the parts of a store opened, and checked that they belong together.
 
-A part is loaded where a store has it: obstore for objects in a bucket, psycopg for an index in PostgreSQL.
+A part is loaded where a store has it: obstore for objects in a bucket, psycopg for an index in PostgreSQL, guards in a
+server.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xetstore.access.secrets import FileSecrets, Secrets
-from xetstore.blobs.guarded import GuardedBlobStore
 from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.folder import check_index_file, is_new_file, open_directory, open_objects_folder, require_locks_in
@@ -21,10 +21,8 @@ from xetstore.cas.index import Index
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.pairing import pair, refuse_strangers
 from xetstore.cas.parts import PartUrl, StoreParts
-from xetstore.database.guarded import GuardedDatabase
 from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS, SqliteDatabase
 from xetstore.errors import NotFoundError, UsageError
-from xetstore.platform.circuit import Circuit
 from xetstore.platform.files import make_durable_folder, storage_error
 
 if TYPE_CHECKING:
@@ -75,6 +73,9 @@ def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | Non
         blobs = _objects(parts, is_guarded=patience_seconds is not None)
         database = _open_url(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     if patience_seconds is not None:
+        from xetstore.database.guarded import GuardedDatabase
+        from xetstore.platform.circuit import Circuit
+
         database = GuardedDatabase(database, Circuit("the index does not answer"))
     index = Index(database)
     try:
@@ -118,6 +119,9 @@ def _objects(parts: StoreParts, *, is_guarded: bool) -> BlobStore:
             bucket = import_module("xetstore.blobs.bucket").BucketBlobStore
             blobs = bucket.open(parts.objects.reveal(), parts.options)
         if is_guarded:  # below the cache, which goes on without it
+            from xetstore.blobs.guarded import GuardedBlobStore
+            from xetstore.platform.circuit import Circuit
+
             blobs = GuardedBlobStore(blobs, Circuit("the objects do not answer"))
     if parts.cache is None:
         return blobs

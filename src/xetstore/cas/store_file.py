@@ -7,10 +7,8 @@ No value of it is quoted in an error, because it may hold a secret.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +47,8 @@ def read_store_file(file: Path) -> dict[str, Any]:
     Raises NotFoundError without the file, UsageError for one that is none, and AccessDeniedError for one that holds a
     secret and that others may read.
     """
+    import tomllib
+
     text, mode = _read(file)
     try:
         given = tomllib.loads(text)
@@ -97,6 +97,8 @@ def _read(file: Path) -> tuple[str, int]:
 def _check_names(file: Path, given: Mapping[str, object]) -> None:
     for name in given:
         if name not in _KEYS:
+            import difflib
+
             near = difflib.get_close_matches(name, [*_KEYS, *BUCKET_SCHEMES], 1)
             tables = ", ".join(f"[{scheme}]" for scheme in BUCKET_SCHEMES)
             raise UsageError(
