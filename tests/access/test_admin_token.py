@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from xetstore.access.admin_token import ADMIN_TOKEN, provide_admin_token
+from xetstore.access.admin_token import provide_admin_token
 from xetstore.access.keys import KeyRing
-from xetstore.access.secrets import FileSecrets
+from xetstore.access.secrets import ADMIN_TOKEN, FileSecrets
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.errors import AccessDeniedError
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from xetstore.access.secrets import Secrets
+from xetstore.access.secrets import ADMIN_TOKEN, Secrets
 from xetstore.access.tenant import DEFAULT_NAMESPACE
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.errors import UnauthenticatedError
-
-ADMIN_TOKEN: Final = "admin-token"
-"""The name of the document."""
 
 ADMIN_TTL_SECONDS: Final = 365 * 24 * 3600
 

@@ -17,7 +17,7 @@ from typing import Annotated, Final, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from xetstore.access.secrets import FileSecrets, Secrets, Version
+from xetstore.access.secrets import KEYS, FileSecrets, Secrets, Version
 from xetstore.errors import DamagedError, NotFoundError, UnavailableError, UsageError
 from xetstore.platform import forks
 
@@ -30,7 +30,6 @@ MAX_OVERLAP_SECONDS: Final = 400 * 24 * 3600
 STALE_SECONDS: Final = 900
 """The time for which keys of URLs serve while it cannot be known if they are current; a URL lives as long."""
 
-_FILE: Final = "keys.json"
 _FORMAT_VERSION: Final = 1
 _SECRET_BYTES: Final = 32
 
@@ -175,7 +174,7 @@ class KeyRing:
             older = [_retired(key, now + overlap_seconds) if key.kind is kind else key for key in keys.values()]
             return _packed([*(key for key in older if key.retired_at is None or key.retired_at > now), new])
 
-        self.secrets.change(_FILE, edit)
+        self.secrets.change(KEYS, edit)
         return new
 
     def __repr__(self) -> str:
@@ -184,7 +183,7 @@ class KeyRing:
     def _current(self, stale_seconds: float = 0) -> _Loaded:
         loaded = self._loaded
         try:
-            version = self.secrets.version(_FILE)
+            version = self.secrets.version(KEYS)
         except UnavailableError:
             if self.clock() - self._current_at >= stale_seconds:
                 raise
@@ -199,7 +198,7 @@ class KeyRing:
         return loaded
 
     def _load(self) -> _Loaded:
-        found = self.secrets.read(_FILE)
+        found = self.secrets.read(KEYS)
         data, version = (None, ()) if found is None else found
         return _Loaded(version, *self._parse(data))
 
@@ -207,7 +206,7 @@ class KeyRing:
         """The keys of a document by name, and of each kind the one that signs."""
         if data is None:
             raise NotFoundError("the store has no keys yet", hint="issue a token, or start a server, to create them")
-        label = self.secrets.label(_FILE)
+        label = self.secrets.label(KEYS)
         try:
             version = msgspec.json.decode(data, type=_Format).version
             if version != _FORMAT_VERSION:
@@ -229,8 +228,8 @@ class KeyRing:
 def make_keys(kept: Secrets, now: int) -> None:
     """A key of each kind for a store that has none. Of several processes that make some at once, one does."""
     first = [_new_key(KeyKind.TOKEN, Algorithm.EDDSA, now), _new_key(KeyKind.URL, Algorithm.HS256, now)]
-    if kept.version(_FILE) is None:
-        kept.change(_FILE, lambda data: _packed(first) if data is None else None)
+    if kept.version(KEYS) is None:
+        kept.change(KEYS, lambda data: _packed(first) if data is None else None)
 
 
 def _new_key(kind: KeyKind, algorithm: Algorithm, now: int) -> Key:

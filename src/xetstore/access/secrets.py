@@ -24,7 +24,10 @@ from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
 LOCK_SECONDS: Final = 10.0
 """The wait for another process that changes the same folder. A change takes milliseconds."""
 
-DOCUMENTS: Final = ("keys.json", "revoked", "admin-token")
+KEYS: Final = "keys.json"
+REVOKED: Final = "revoked"
+ADMIN_TOKEN: Final = "admin-token"
+DOCUMENTS: Final = (KEYS, REVOKED, ADMIN_TOKEN)
 """The names of all documents of a store."""
 
 _PRIVATE_FILE: Final = 0o600

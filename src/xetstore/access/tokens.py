@@ -20,7 +20,7 @@ import jwt
 import msgspec
 
 from xetstore.access.keys import Algorithm, Key, KeyKind, KeyRing
-from xetstore.access.secrets import Secrets, Version
+from xetstore.access.secrets import REVOKED, Secrets, Version
 from xetstore.errors import UnauthenticatedError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 
@@ -40,7 +40,6 @@ REMEMBERED_TOKENS: Final = 10_000
 """Signatures known to be right. Verifying EdDSA takes 0.1 ms, and a busy client sends thousands of requests."""
 
 _ISSUER: Final = "xetstore"
-_REVOKED: Final = "revoked"
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)")
 _TOKEN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
@@ -318,10 +317,10 @@ class _Revocations:
         """Ids of revoked tokens, and when each expires. UnavailableError if that cannot be known."""
         version, entries = self._loaded
         try:
-            if self._kept.version(_REVOKED) == version:
+            if self._kept.version(REVOKED) == version:
                 return entries
             with self._lock:
-                found = self._kept.read(_REVOKED)
+                found = self._kept.read(REVOKED)
                 self._loaded = (None, {}) if found is None else (found[1], self._parse(found[0]))
                 return self._loaded[1]
         except XetError as error:
@@ -336,7 +335,7 @@ class _Revocations:
             lines = (f"{name} {min(end, now + MAX_TTL_SECONDS)}\n" for name, end in entries.items() if end > now)
             return "".join(lines).encode()
 
-        self._kept.change(_REVOKED, edit)
+        self._kept.change(REVOKED, edit)
 
     def _parse(self, data: bytes) -> dict[str, int]:
         *lines, rest = data.decode("ascii", "replace").split("\n")
@@ -345,7 +344,7 @@ class _Revocations:
             match = _ENTRY.fullmatch(line)
             if match is None:
                 raise UnavailableError(
-                    f"line {number} of {self._kept.label(_REVOKED)} is damaged", hint="mend or remove that line"
+                    f"line {number} of {self._kept.label(REVOKED)} is damaged", hint="mend or remove that line"
                 )
             entries[match[1]] = int(match[2])
         # A last line that was cut off may have lost digits of its time: it counts for as long as any token lives.

@@ -10,8 +10,9 @@ from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from xetstore.access.admin_token import ADMIN_TOKEN, provide_admin_token
+from xetstore.access.admin_token import provide_admin_token
 from xetstore.access.keys import KeyRing
+from xetstore.access.secrets import ADMIN_TOKEN
 from xetstore.access.signed_urls import UrlSigner
 from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.assembly import secrets_file
