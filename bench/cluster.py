@@ -29,9 +29,8 @@ from tests.support.proxy import proxy
 from tests.support.seaweed import Seaweed
 
 from bench import corpora
-from bench.server import fill, percentiles, serving
+from bench.server import fill, percentiles, serving, small_requests
 from bench.worker import run_worker
-from xetstore.protocol.hashes import chunk_hash, file_hash
 
 ROOT = Path(__file__).parent
 FILES: Final = 20_000
@@ -102,14 +101,7 @@ def latencies(work: Path, seaweed: Seaweed, postgres: PostgresServer, asked: int
         running = {}
         for name in DEPLOYMENTS:
             url, where = stack.enter_context(deployed(name, work, seaweed, postgres))
-            chunks = fill(where, FILES)
-            unknown = [f"/v1/chunks/default/{chunk_hash(b'%d' % number)}" for number in range(1000)]
-            requests = {
-                "reconstruction": ([f"/v2/reconstructions/{file_hash(chunk)}" for chunk in chunks], 200),
-                "dedup query, found": ([f"/v1/chunks/default/{chunk}" for chunk in chunks], 200),
-                "dedup query, unknown": (unknown, 404),
-            }
-            running[name] = url, requests
+            running[name] = url, small_requests(fill(where, FILES))
         for round_ in range(rounds + 1):
             for name, (url, requests) in running.items():
                 for what, (paths, expected) in requests.items():

@@ -166,6 +166,16 @@ def fill(store: Path, files: int) -> list[Hash]:
     return known
 
 
+def small_requests(chunks: list[Hash]) -> dict[str, tuple[list[str], int]]:
+    """Paths, and the status that each gets, by the kind of request; ``chunks`` are those that :func:`fill` gave."""
+    unknown = [f"/v1/chunks/default/{chunk_hash(b'%d' % number)}" for number in range(1000)]
+    return {
+        "reconstruction": ([f"/v2/reconstructions/{file_hash(chunk)}" for chunk in chunks], 200),
+        "dedup query, found": ([f"/v1/chunks/default/{chunk}" for chunk in chunks], 200),
+        "dedup query, unknown": (unknown, 404),
+    }
+
+
 def latencies(server: Server, paths: list[str], expected: int, asked: int, token: str | None = None) -> str:
     """p50 and p99 in milliseconds of requests one after another, on one connection, and the processor time of each."""
     connection = server.connect()
@@ -202,12 +212,7 @@ def growth(work: Path, sizes: list[int], asked: int) -> list[str]:
         store = work / f"files{files}"
         chunks = fill(store, files)
         index = (store / "index.sqlite3").stat().st_size / 2**20
-        unknown = [f"/v1/chunks/default/{chunk_hash(b'%d' % number)}" for number in range(1000)]
-        requests = {
-            "reconstruction": ([f"/v2/reconstructions/{file_hash(chunk)}" for chunk in chunks], 200),
-            "dedup query, found": ([f"/v1/chunks/default/{chunk}" for chunk in chunks], 200),
-            "dedup query, unknown": (unknown, 404),
-        }
+        requests = small_requests(chunks)
         with serving(store) as server:
             for what, (paths, expected) in requests.items():
                 figures = latencies(server, paths, expected, asked)
@@ -215,7 +220,8 @@ def growth(work: Path, sizes: list[int], asked: int) -> list[str]:
                 print(lines[-1], flush=True)
         with serving(store, "tokens") as server:
             # Ten times as many: the clock of processor time ticks a hundred times a second.
-            figures = latencies(server, unknown, 404, 10 * asked, (store / "access/admin-token").read_text().strip())
+            paths, expected = requests["dedup query, unknown"]
+            figures = latencies(server, paths, expected, 10 * asked, (store / "access/admin-token").read_text().strip())
             what = "dedup query, unknown, with a token"
             lines.append(f"| {files:,} | {what} | {figures} | {server.start_seconds:.2f} | {index:.0f} |")
             print(lines[-1], flush=True)
