@@ -13,6 +13,7 @@ import pytest
 
 import xetstore
 from tests.cli.runner import Xet
+from tests.support.cluster import write_store_file
 from tests.support.live import PATIENCE_SECONDS, ServerProcess, until
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed
@@ -28,21 +29,12 @@ PAIRS = [(objects, index) for objects in ("directory", "s3") for index in ("sqli
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A store file for one pair, whose store is not there yet."""
     objects, index = request.param
-    path = tmp_path / "store.toml"
-    lines = []
+    where, options = "objects", {}
     if objects == "s3":
         seaweed: Seaweed = request.getfixturevalue("seaweed")
-        lines.append(f'objects = "{seaweed.prefix()}"')
-    else:
-        lines.append('objects = "objects"')
-    where = request.getfixturevalue("postgres_url") if index == "postgres" else "index/index.sqlite3"
-    lines.append(f'index = "{where}"')
-    if objects == "s3":
-        lines.append("[s3]")
-        lines += [f"{name} = {json.dumps(value)}" for name, value in seaweed.options.items()]
-    path.write_text("\n".join(lines) + "\n")
-    path.chmod(0o600)
-    return path
+        where, options = seaweed.prefix(), seaweed.options
+    rows = request.getfixturevalue("postgres_url") if index == "postgres" else "index/index.sqlite3"
+    return write_store_file(tmp_path / "store.toml", objects=where, index=rows, s3=options)
 
 
 @pytest.fixture

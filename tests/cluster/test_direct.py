@@ -76,7 +76,7 @@ def test_clients_of_every_kind_get_their_bytes_from_the_object_store(direct: Clu
         stored = []
         for round_ in range(ROUNDS):
             paths = written(tmp_path / f"hf{client}-{round_}", 1000 * client + 10 * round_)
-            process = HfProcess(direct.connect(), tmp_path / f"home{client}-{round_}")
+            process = HfProcess(direct.connection(), tmp_path / f"home{client}-{round_}")
             infos = attempt(lambda process=process, paths=paths: process.upload(paths).infos)  # type: ignore[misc]
             contents = attempt(lambda process=process, infos=infos: process.download(infos))  # type: ignore[misc]
             assert contents == [path.read_bytes() for path in paths]
@@ -104,6 +104,6 @@ def test_the_javascript_client_does_so_too(direct: Cluster, tmp_path: Path) -> N
         pytest.skip("run `npm ci --prefix tests/interop/js`, which installs the JavaScript client")
     paths = written(tmp_path / "files", 7000)
     at_cluster: Any = AtCluster(direct)
-    infos = HfProcess(direct.connect(), tmp_path / "home").upload(paths).infos
+    infos = HfProcess(direct.connection(), tmp_path / "home").upload(paths).infos
     assert JsClient(at_cluster, tmp_path / "js").download(infos) == [path.read_bytes() for path in paths]
     assert sent(direct) == [0, 0]

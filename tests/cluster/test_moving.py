@@ -89,7 +89,7 @@ def test_a_store_moves_to_a_cluster_and_back_while_it_is_served(empty_cluster: C
         finally:
             stored = writer.end()
         assert xet(*copy, one, cluster.store_file).code == 0
-    assert HfProcess(cluster.connect(), tmp_path / "home2").download(infos) == [(tmp_path / "big").read_bytes()]
+    assert HfProcess(cluster.connection(), tmp_path / "home2").download(infos) == [(tmp_path / "big").read_bytes()]
     writer = Writer(cluster.url, cluster.token(), tmp_path, 2000)
     try:
         writer.more()

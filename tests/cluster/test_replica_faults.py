@@ -186,7 +186,7 @@ def test_a_part_that_is_away_is_named_and_answers_say_when_to_come_again(
 
 def test_hf_xet_goes_on_while_replicas_are_killed(cluster: Cluster, tmp_path: Path) -> None:
     """It retries by itself; what it says to have uploaded is there."""
-    client = HfProcess(cluster.connect(), tmp_path / "home")
+    client = HfProcess(cluster.connection(), tmp_path / "home")
     paths = []
     for seed in range(6):
         paths.append(tmp_path / f"file{seed}")

@@ -43,7 +43,7 @@ def test_hf_xet_reads_from_one_replica_what_it_put_to_the_other(cluster: Cluster
     paths = [tmp_path / f"file{number}" for number in range(4)]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    client = HfProcess(cluster.connect(), tmp_path / "home")
+    client = HfProcess(cluster.connection(), tmp_path / "home")
     infos = client.upload(paths).infos
     assert client.download(infos) == contents
     assert all(now > then + 3 for now, then in zip(asked(cluster), before, strict=True)), "both were asked"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet
+from tests.support.cluster import write_store_file
 from tests.support.live import Response, ServerProcess, until
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed
@@ -48,9 +48,7 @@ class Served:
 @pytest.fixture
 def served(seaweed: Seaweed, postgres_url: str, tmp_path: Path) -> Iterator[Served]:
     file = tmp_path / "store.toml"
-    options = "\n".join(f"{name} = {json.dumps(value)}" for name, value in seaweed.options.items())
-    file.write_text(f'objects = "{seaweed.prefix()}"\nindex = "{postgres_url}"\n[s3]\n{options}\n')
-    file.chmod(0o600)
+    write_store_file(file, objects=seaweed.prefix(), index=postgres_url, s3=seaweed.options)
     sample = make_sample(random_bytes(300_000, 5))
     with EmbeddedCas.open(file) as cas:
         upload(cas, sample)

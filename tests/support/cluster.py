@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.server import nginx
 from tests.support.hf_process import Connection, Token
-from tests.support.live import Response, ServerProcess, request
+from tests.support.live import Reachable, ServerProcess
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed, free_ports
 from xetstore.access.keys import KeyRing
@@ -23,7 +23,7 @@ CONFIGURATION = ROOT / "deploy" / "cluster" / "nginx.conf"
 
 
 @dataclass
-class Cluster:
+class Cluster(Reachable):
     """Replicas over the store in ``store_file``. ``url`` is that of nginx, which leads to one after the other.
 
     ``options`` are further ones of each replica.
@@ -87,22 +87,10 @@ class Cluster:
             authority = TokenAuthority(KeyRing.of(cas.secrets()))
             return authority.issue(scope=Scope(scope), namespace=namespace, **more)
 
-    def connect(self, scope: str = "write", *, namespace: str = "default") -> Connection:
+    def connection(self, scope: str = "write", *, namespace: str = "default") -> Connection:
         """The connection of a client, with a token that outlives the test."""
         token: Token = self.token(scope, namespace=namespace, ttl_seconds=3600), 2**40
         return Connection(self.url, token)
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        token: str | None = None,
-    ) -> Response:
-        """A request through nginx."""
-        return request(self.url, method, path, headers=headers, body=body, token=token)
 
 
 def write_store_file(path: Path, *, objects: str, index: str, s3: Mapping[str, object]) -> Path:

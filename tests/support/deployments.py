@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.cluster import write_store_file
-from tests.support.live import LiveServer, Response, live_server
+from tests.support.live import LiveServer, live_server
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed
 from xetstore.access.keys import KeyRing
@@ -91,20 +90,5 @@ class Alternating(LiveServer):
     each: tuple[LiveServer, LiveServer]
     _turns: Iterator[int] = field(default_factory=itertools.count)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        token: str | None = None,
-    ) -> Response:
-        path = path.removeprefix(self.url)
-        return self._next().request(method, path, headers=headers, body=body, token=token)
-
-    def connect(self) -> socket.socket:
-        return self._next().connect()
-
-    def _next(self) -> LiveServer:
-        return self.each[next(self._turns) % 2]
+    def next_url(self) -> str:
+        return self.each[next(self._turns) % 2].url

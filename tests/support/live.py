@@ -76,17 +76,25 @@ def request(
         connection.close()
 
 
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
+
+
 class Reachable:
     """A server at ``url``, as tests speak to it."""
 
     url: str
 
+    def next_url(self) -> str:
+        """The server that gets the next request or connection."""
+        return self.url
+
     @property
     def address(self) -> tuple[str, int]:
-        parts = urlsplit(self.url)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        return parts.hostname, parts.port
+        return _address(self.url)
 
     def request(
         self,
@@ -97,11 +105,12 @@ class Reachable:
         body: bytes = b"",
         token: str | None = None,
     ) -> Response:
-        return request(self.url, method, path, headers=headers, body=body, token=token)
+        path = path.removeprefix(self.url)
+        return request(self.next_url(), method, path, headers=headers, body=body, token=token)
 
     def connect(self) -> socket.socket:
         """A raw connection, for what no HTTP client would do."""
-        return socket.create_connection(self.address, timeout=PATIENCE_SECONDS)
+        return socket.create_connection(_address(self.next_url()), timeout=PATIENCE_SECONDS)
 
 
 @dataclass(frozen=True)
