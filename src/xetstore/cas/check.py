@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter, itemgetter
 from typing import Final, Protocol
 
 from xetstore.cas.claims import term_fault
-from xetstore.cas.index import ObjectRow, ShardRow, XorbRow
+from xetstore.cas.index import ObjectRow, Reader, ShardRow, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import SHARDS, XORBS, named_by
 from xetstore.cas.service import EmbeddedCas
@@ -116,25 +117,16 @@ class _Check:
 
     def xorbs(self) -> None:
         """Each row has its object, and the object agrees with the row."""
-        last = 0
-        while True:
-            with self.cas.index.snapshot() as reader:
-                page = reader.xorbs_after(last)
+        for page in self.cas.index.pages(Reader.xorbs_after, attrgetter("id"), 0):
             for row in page:
                 self._xorb(row)
                 self.xorb_count += 1
                 if self.progress is not None:
                     self.progress.advance(logical=row.stored_bytes)
-            if not page:
-                return
-            last = page[-1].id
 
     def files(self) -> None:
         """Each file is made of registered xorbs, whose footers give its size and its hash."""
-        last = 0
-        while True:
-            with self.cas.index.snapshot() as reader:
-                page = reader.files_after(last, None)
+        for page in self.cas.index.pages(lambda reader, last: reader.files_after(last, None), itemgetter(0), 0):
             for _, record in page:
                 try:
                     fault = self._file(record)
@@ -143,21 +135,13 @@ class _Check:
                 if fault is not None:
                     self.problems.append(Problem(f"file {record.hash}", fault, (record.hash,)))
                 self.file_count += 1
-            if not page:
-                return
-            last = page[-1][0]
 
     def shards(self) -> None:
         """Each row has its object, of the right size; where data is read, it has the hash that is its name."""
-        last: Hash | None = None
-        while True:
-            with self.cas.index.snapshot() as reader:
-                page = reader.shards_after(last)
+        first: Hash | None = None
+        for page in self.cas.index.pages(Reader.shards_after, attrgetter("hash"), first):
             for row in page:
                 self._shard(row)
-            if not page:
-                return
-            last = page[-1].hash
 
     def unregistered(self) -> None:
         """Each object is named by a row; one that is not does no harm, and nothing takes it up."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -407,14 +408,9 @@ class EmbeddedCas:
 
     def files(self) -> Iterator[FileRecord]:
         """All files in the order of their registration; those registered meanwhile may be among them."""
-        last = 0
-        while True:
-            with self.index.snapshot() as reader:
-                page = reader.files_after(last, self.tenant.namespace)
-            if not page:
-                return
+        namespace = self.tenant.namespace
+        for page in self.index.pages(lambda reader, last: reader.files_after(last, namespace), itemgetter(0), 0):
             yield from (record for _, record in page)
-            last = page[-1][0]
 
     def totals(self) -> Totals:
         """Sums over the whole store."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from xetstore.cas.check import Problem
@@ -37,15 +38,11 @@ class FileCopier:
 
     def copy_new(self, new: NewRows) -> None:
         """Copy the files that are new in the source, or newly granted."""
-        behind = 0
-        while True:
-            with self._run.source.index.snapshot() as reader:
-                page = reader.new_files(new, behind)
-            if not page:
-                return
+        for page in self._run.source.index.pages(
+            lambda reader, behind: reader.new_files(new, behind), itemgetter(0), 0
+        ):
             self._run.compared += len(page)
             self.copy([record for _, record in page])
-            behind = page[-1][0]
 
     def copy(self, records: Sequence[FileRecord]) -> set[Hash]:
         """Copy files and grants; those of the files that the target has then."""

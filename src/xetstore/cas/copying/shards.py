@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from xetstore.cas.check import Problem
@@ -15,7 +16,7 @@ from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.run import Run
 from xetstore.cas.copying.xorbs import XorbCopier
-from xetstore.cas.index import ShardRow, XorbRow
+from xetstore.cas.index import Reader, ShardRow, XorbRow
 from xetstore.cas.index.queries import NewRows
 from xetstore.cas.registering import register_shard
 from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError
@@ -48,28 +49,18 @@ class ShardCopier:
 
     def copy_new(self, new: NewRows) -> None:
         """Copy the shards that are new in the source, and the files that they name."""
-        behind = 0
-        while True:
-            with self._run.source.index.snapshot() as reader:
-                page = reader.new_shards(new, behind)
-            if not page:
-                return
+        for page in self._run.source.index.pages(
+            lambda reader, behind: reader.new_shards(new, behind), itemgetter(0), 0
+        ):
             self._run.compared += len(page)
             self._copy_missing([row for _, row in page])
-            behind = page[-1][0]
 
     def copy_marked(self) -> None:
         """Copy the shards that were found damaged in the target, as far as the source has them."""
-        behind = 0
-        while True:
-            with self._run.target.index.snapshot() as reader:
-                marked = reader.marked_shards(behind)
-            if not marked:
-                return
+        for marked in self._run.target.index.pages(Reader.marked_shards, itemgetter(0), 0):
             with self._run.source.index.snapshot() as reader:
                 rows = reader.shards([row.hash for _, row in marked])
             self._copy_missing([*rows.values()])
-            behind = marked[-1][0]
 
     def _copy_missing(self, rows: Sequence[ShardRow]) -> None:
         """Copy those of these shards that the target has not got, or has damaged."""

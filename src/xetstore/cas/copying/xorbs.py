@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from xetstore.access.tenant import DEFAULT_NAMESPACE
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.run import Run
-from xetstore.cas.index import XorbRow
+from xetstore.cas.index import Reader, XorbRow
 from xetstore.cas.index.queries import Held, NewRows
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import StoredXorb, looks_whole
@@ -31,28 +32,18 @@ class XorbCopier:
 
     def copy_new(self, new: NewRows) -> None:
         """Copy the xorbs that are new in the source."""
-        behind = 0
-        while True:
-            with self._run.source.index.snapshot() as reader:
-                page = reader.new_xorbs(new, behind)
-            if not page:
-                return
+        for page in self._run.source.index.pages(
+            lambda reader, behind: reader.new_xorbs(new, behind), attrgetter("id"), 0
+        ):
             self._run.compared += len(page)
             self._copy_page(page)
-            behind = page[-1].id
 
     def copy_marked(self) -> None:
         """Copy the xorbs that were found damaged in the target, as far as the source has them."""
-        behind = 0
-        while True:
-            with self._run.target.index.snapshot() as reader:
-                marked = reader.marked_xorbs(behind)
-            if not marked:
-                return
+        for marked in self._run.target.index.pages(Reader.marked_xorbs, attrgetter("id"), 0):
             with self._run.source.index.snapshot() as reader:
                 rows = reader.xorbs([row.hash for row in marked])
             self._copy_page([*rows.values()])
-            behind = marked[-1].id
 
     def whole(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
         """The rows in the target of those of these xorbs that files may be made of: each is looked at, and copied now

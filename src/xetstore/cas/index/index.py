@@ -21,6 +21,8 @@ ATTEMPTS: Final = 5
 """Times that one change is tried, as long as another writer is first."""
 _PAUSE_SECONDS: Final = 0.02
 
+K = TypeVar("K")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -92,6 +94,19 @@ class Index:
         """Read: all queries in the block see one state of the index. Keep it short."""
         with self._database.snapshot() as connection:
             yield Reader(connection)
+
+    def pages(
+        self, ask: Callable[[Reader, K], Sequence[R]], number: Callable[[R], K], first: K
+    ) -> Iterator[Sequence[R]]:
+        """Rows in pages: ``ask`` gives those behind a number, in a snapshot of its own. ``first`` is before all."""
+        behind = first
+        while True:
+            with self.snapshot() as reader:
+                page = ask(reader, behind)
+            if not page:
+                return
+            yield page
+            behind = number(page[-1])
 
     def lacks_chunk(self, key: int, tenant: Tenant) -> bool:
         """True if :meth:`Reader.holders` would find nothing now; False also where that cannot be seen at once.
