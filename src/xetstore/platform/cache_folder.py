@@ -97,16 +97,15 @@ class CacheFolder:
 
         While one thread or process is looking, another that has to ask too writes nothing, rather than wait for it.
         """
-        with self._lock:
-            if nbytes <= self._allowance:
-                self._allowance -= nbytes
-                return True
-        with self._locked() as mine:
-            if not mine:
-                return False
-            share = max(int(self._max_bytes * SHARE), nbytes)
+        share = max(int(self._max_bytes * SHARE), nbytes)
+        with contextlib.ExitStack() as looking:
+            # Under one lock: a thread that asks meanwhile finds the allowance, and goes on writing.
             with self._lock:
-                # The other threads go on writing meanwhile.
+                if nbytes <= self._allowance:
+                    self._allowance -= nbytes
+                    return True
+                if not looking.enter_context(self._locked()):
+                    return False
                 self._allowance = share - nbytes
             if not self._has_swept:
                 self._sweep()
