@@ -4,8 +4,14 @@ XetError                     code                 HTTP  exit  retryable
 ├── UsageError               usage                 400     2  no    the call itself is wrong (a ValueError)
 │   ├── RangeError           range                 416     2  no    a byte range starts past the end
 │   ├── TooLargeError        too_large             413     2  no    a body is longer than any valid one
+│   ├── UnprocessableError   unprocessable         422     2  no    a path or a message that no repository takes
 │   └── NotPicklableError    usage                 400     2  no    a store cannot travel to a process (TypeError)
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
+│   ├── RepositoryNotFoundError repository_not_found 404   3  no    no such repository, or none for this caller
+│   ├── RevisionNotFoundError revision_not_found   404     3  no    no such branch, tag or commit
+│   └── EntryNotFoundError   entry_not_found       404     3  no    no such file or folder at this revision
+├── ExistsError              exists                409     1  no    the name is taken (FileExistsError)
+├── OutdatedError            outdated              412     1  no    the branch has moved on since it was read
 ├── IntegrityError           integrity             400     4  no    bytes do not match their name
 │   ├── FormatError          format                400     4  no    bytes break a rule of the format (ValueError)
 │   ├── HashMismatchError    hash_mismatch         400     4  no    content and hash differ
@@ -15,6 +21,7 @@ XetError                     code                 HTTP  exit  retryable
 ├── AccessDeniedError        denied                503     5  no    access is refused (PermissionError)
 │   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
 │   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
+│       └── GatedError       gated                 403     5  no    a repository whose files one has to ask for
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
 │   ├── UnreachableError     unavailable           503     6  yes   no connection, or a broken one (ConnectionError)
 │   ├── ConflictError        unavailable          503     6  yes   another writer was first; nothing was changed
@@ -90,6 +97,13 @@ class TooLargeError(UsageError):
     http_status = 413
 
 
+class UnprocessableError(UsageError):
+    """A path, a message or an operation that no repository takes (HTTP 422)."""
+
+    code = "unprocessable"
+    http_status = 422
+
+
 class NotPicklableError(UsageError, TypeError):
     """A store does not travel to another process, because a secret or a function would have to."""
 
@@ -101,6 +115,46 @@ class NotFoundError(XetError, FileNotFoundError):
     code = "not_found"
     http_status = 404
     exit_code = 3
+
+
+class RepositoryNotFoundError(NotFoundError):
+    """No such repository or bucket; also the answer where the caller may not know of it."""
+
+    code = "repository_not_found"
+
+    def __init__(self, message: str = "Repository not found", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+
+
+class RevisionNotFoundError(NotFoundError):
+    """No such branch, tag or commit."""
+
+    code = "revision_not_found"
+
+
+class EntryNotFoundError(NotFoundError):
+    """No such file or folder at this revision. ``commit`` is the id of the commit that was looked at, or None."""
+
+    code = "entry_not_found"
+
+    def __init__(self, message: str, *, commit: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.commit = commit
+
+
+class ExistsError(XetError, FileExistsError):
+    """The name is taken: a repository, an account, a branch or a tag."""
+
+    errno = numbers.EEXIST
+    code = "exists"
+    http_status = 409
+
+
+class OutdatedError(XetError):
+    """The branch has moved on since the caller read it; nothing was changed."""
+
+    code = "outdated"
+    http_status = 412
 
 
 class IntegrityError(XetError):
@@ -186,6 +240,12 @@ class ForbiddenError(AccessDeniedError):
 
     code = "forbidden"
     http_status = 403
+
+
+class GatedError(ForbiddenError):
+    """The files of a gated repository, of which the caller is none of the readers."""
+
+    code = "gated"
 
 
 class UnavailableError(XetError, OSError):
