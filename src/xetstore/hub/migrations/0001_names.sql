@@ -2,9 +2,10 @@
 -- namespace: its files are those that the index grants to that.
 CREATE TABLE hub_version (version INTEGER NOT NULL);
 
--- Users and organizations share one space of names. name_key: the name in lower case. kind: 'user' or 'org'.
+-- Users and organizations share one space of names. id: random, so that none is given again. name_key: the name in lower
+-- case. kind: 'user' or 'org'.
 CREATE TABLE account (
-    id {row_id} NOT NULL,
+    id {number} NOT NULL,
     name VARCHAR(96) NOT NULL,
     name_key VARCHAR(96) NOT NULL,
     kind VARCHAR(8) NOT NULL,
@@ -25,9 +26,9 @@ CREATE TABLE member (
 ) {clustered};
 CREATE INDEX member_by_user ON member (user_id);
 
--- digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
+-- id: 16 random hex digits. digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
 CREATE TABLE access_token (
-    id {row_id} NOT NULL,
+    id VARCHAR(16) NOT NULL,
     user_id {number} NOT NULL,
     name VARCHAR(255) NOT NULL,
     digest {bytes} NOT NULL,
