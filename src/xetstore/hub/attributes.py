@@ -21,9 +21,23 @@ _SUFFIXES: Final = (
     + ("tar", "tflite", "tgz", "wasm", "xz", "zip", "zst")
 )
 _MEDIA: Final = (
-    ("avi", "bmp", "flac", "gif", "jpeg", "jpg", "m4a", "mkv", "mov", "mp3", "mp4", "ogg", "opus", "pcm", "pdf", "png")
-    + ("raw", "tiff", "wav", "webm", "webp")
-)
+    "avi",
+    "bmp",
+    "flac",
+    "gif",
+    "jpeg",
+    "jpg",
+    "m4a",
+    "mkv",
+    "mov",
+    "mp3",
+    "mp4",
+    "ogg",
+    "opus",
+    "pcm",
+    "pdf",
+    "png",
+) + ("raw", "tiff", "wav", "webm", "webp")
 _LFS: Final = "filter=lfs diff=lfs merge=lfs -text"
 
 DEFAULT_TEXT: Final = "".join(

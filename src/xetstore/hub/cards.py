@@ -45,7 +45,7 @@ def metadata_of(readme: str) -> dict[str, Any] | None:
             raise FormatError("card.length", 0, f"the metadata is longer than {MAX_CARD_BYTES} bytes")
         return None
     try:
-        value = yaml.load(head[1], _Loader)  # noqa: S506  # a safe one
+        value = yaml.load(head[1], _Loader)  # a safe one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f", in line {mark.line + 2}"

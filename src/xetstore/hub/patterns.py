@@ -106,7 +106,7 @@ def _segment(segment: str) -> str:
 
 
 def _bracket(text: str, at: int) -> tuple[str, int]:
-    """The characters in brackets, from behind the first one on; and where they end. One that is left open matches nothing."""
+    """The characters in brackets, from behind the first one on; and where they end. Left open, they match nothing."""
     negated = text[at : at + 1] in ("!", "^") and at < len(text)
     at += negated
     inside = ""

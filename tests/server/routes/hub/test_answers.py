@@ -39,5 +39,5 @@ def test_the_next_page_is_the_same_request_with_another_cursor() -> None:
         "headers": [],
     }
     assert next_link(Request(scope), "http://h", cursor="n w") == (
-        "<http://h/api/models/a/b/tree/refs%2Fpr%2F1?recursive=true&expand%5B%5D=x%26y&cursor=n+w>; rel=\"next\""
+        '<http://h/api/models/a/b/tree/refs%2Fpr%2F1?recursive=true&expand%5B%5D=x%26y&cursor=n+w>; rel="next"'
     )

@@ -157,10 +157,8 @@ def _header(value: _HeaderValue) -> Header:
 
 
 def _file(value: _FileValue) -> RegularFile:
-    if value.encoding == "base64":
-        data = b64decode(value.content, validate=True)
-    else:
-        data = value.content.encode()
+    is_base64 = value.encoding == "base64"
+    data = b64decode(value.content, validate=True) if is_base64 else value.content.encode()
     return RegularFile(value.path, data, _other(value.old_path, value.path))
 
 
