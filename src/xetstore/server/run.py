@@ -82,8 +82,9 @@ def serve_on(
         secrets = cas.secrets()
         # By the clock that all servers of the store have in common.
         keys = KeyRing.of(secrets, clock=cas.now)
-        authority = TokenAuthority(keys) if settings.auth == "tokens" else None
-        if authority is not None:
+        authority = TokenAuthority(keys)
+        asks_for_tokens = settings.auth == "tokens"
+        if asks_for_tokens:
             provide_admin_token(secrets, authority)
         direct = _direct_urls(cas) if settings.xorb_urls == "direct" else None
         site = make_site(cas, settings, keys=keys, authority=authority, clock=cas.now, direct=direct, crew=crew)
@@ -92,8 +93,8 @@ def serve_on(
         started = Started(
             url=url_of(settings, listening),
             store=parts,
-            asks_for_tokens=authority is not None,
-            token_file=None if authority is None else secrets_file(parts, ADMIN_TOKEN),
+            asks_for_tokens=asks_for_tokens,
+            token_file=secrets_file(parts, ADMIN_TOKEN) if asks_for_tokens else None,
             version=version("xetstore"),
         )
         server = make_server(
@@ -118,7 +119,7 @@ def make_site(
     settings: ServerSettings,
     *,
     keys: KeyRing,
-    authority: TokenAuthority | None,
+    authority: TokenAuthority,
     clock: Callable[[], float] = time.time,
     direct: RangeUrls | None = None,
     crew: Crew | None = None,
