@@ -119,7 +119,8 @@ CREATE TABLE line (
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
 
--- number: how many commits the first parents are, with this one.
+-- number: how many commits the first parents are, with this one. digest: of all that its caller asked for, by which the
+-- same call is known when it comes again.
 CREATE TABLE revision (
     repository_id {number} NOT NULL,
     line INTEGER NOT NULL,
@@ -130,10 +131,12 @@ CREATE TABLE revision (
     message TEXT NOT NULL,
     author VARCHAR(255) NOT NULL,
     created_at {double} NOT NULL,
+    digest {bytes},
     PRIMARY KEY (repository_id, line, number),
     UNIQUE (repository_id, oid),
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
+CREATE INDEX revision_by_digest ON revision (repository_id, digest);
 
 -- The paths that a commit changed against its first parent, and the folders above them.
 CREATE TABLE changed_path (
