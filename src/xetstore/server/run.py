@@ -14,11 +14,13 @@ from xetstore.access.admin_token import provide_admin_token
 from xetstore.access.keys import KeyRing
 from xetstore.access.secrets import ADMIN_TOKEN
 from xetstore.access.signed_urls import UrlSigner
+from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.assembly import secrets_file
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UsageError
+from xetstore.hub.service import EmbeddedHub, HubOptions
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -145,7 +147,18 @@ def make_site(
         suspects=Suspects(limits.shared),
         clock=clock,
         direct=direct if settings.xorb_urls == "direct" else None,
+        hub=_hub(cas, settings) if settings.hub else None,
     )
+
+
+def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub:
+    options = HubOptions(
+        default_visibility=settings.default_visibility,
+        anonymous_reads=settings.anonymous,
+        dedup=DedupDomain(settings.dedup),
+        private_namespaces=frozenset(settings.private_namespaces),
+    )
+    return EmbeddedHub(cas, options)
 
 
 def make_connection_limit(settings: ServerSettings, shared: Shared) -> ConnectionLimit:

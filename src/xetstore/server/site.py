@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import Caller, Scope
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xetstore.access.tokens import TokenAuthority
     from xetstore.blobs.direct import RangeUrls
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.hub.service import EmbeddedHub
     from xetstore.server.ops.budgets import Holders
     from xetstore.server.ops.limits import ServerLimits
     from xetstore.server.ops.metrics import Metrics
@@ -70,7 +71,7 @@ class Site:
     suspects: Suspects = field(default_factory=Suspects)
     first_queries: FirstQueries = field(default_factory=FirstQueries)
     direct: RangeUrls | None = None
-    hub: Any = None
+    hub: EmbeddedHub | None = None
     _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
 
     @property

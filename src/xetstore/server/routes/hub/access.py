@@ -101,7 +101,9 @@ async def _known(site: Site, token: str) -> tuple[Actor, str]:
                 return ADMIN, caller.token_id
             raise _invalid()  # one for the CAS: it reads or writes a namespace, and stands for no account
         accounts = site.hub.accounts
-        actor = accounts.remembered(token) or await in_asking_thread(accounts.authenticate, token)
+        actor = accounts.remembered(token)
+        if actor is None:
+            actor = await in_asking_thread(accounts.authenticate, token)
     except UnauthenticatedError:
         raise _invalid() from None
     return actor, hashlib.sha256(token.encode()).hexdigest()[:16]
