@@ -1,0 +1,1 @@
+"""Handlers of the Hub's API, a file for each noun."""
