@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
     from xetstore.protocol.hashes import Hash
 
-WINDOW_BYTES: Final = 4 << 20
+WINDOW_BYTES: Final = 2 << 20
 """Bytes of a file that are decoded at a time. Two such windows are in memory."""
 PIECE_BYTES: Final = 256 << 10
 """Bytes of a xorb that are decoded at a time."""
