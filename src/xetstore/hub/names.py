@@ -17,10 +17,12 @@ TAGS: Final = "refs/tags/"
 PULL_REQUESTS: Final = "refs/pr/"
 
 RESERVED: Final = frozenset(
-    ("api", "buckets", "cas", "chunk", "chunks", "datasets", "favicon.ico", "git", "health", "join", "kernels", "login")
-    + ("me", "metrics", "models", "new", "oauth", "openapi.json", "orgs", "organizations", "reconstruction")
-    + ("reconstructions", "resolve", "settings", "shard", "shards", "spaces", "static", "users", "v1", "v2", "xorb")
-    + ("xorbs",)
+    (
+        *("api", "buckets", "cas", "chunk", "chunks", "datasets", "favicon.ico", "git", "health", "join", "kernels"),
+        *("login", "me", "metrics", "models", "new", "oauth", "openapi.json", "orgs", "organizations"),
+        *("reconstruction", "reconstructions", "resolve", "settings", "shard", "shards", "spaces", "static", "users"),
+        *("v1", "v2", "xorb", "xorbs"),
+    )
 )
 """Names that no account has: paths of a server begin with them."""
 
