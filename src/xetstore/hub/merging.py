@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -12,6 +13,8 @@ from xetstore.hub.trees import TreeReader
 
 Change: TypeAlias = tuple[TreeItem | None, TreeItem | None]
 """The file at a path before and after; None where there is none."""
+
+_LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 
 MAX_FILES: Final = 200
 """Files of a difference that are shown in words."""
@@ -106,7 +109,7 @@ def _lines(data: bytes | None) -> list[str] | None:
     if data is None or b"\0" in data:
         return None
     try:
-        lines = data.decode().splitlines(keepends=True)
+        lines = _LINE.findall(data.decode())
     except UnicodeDecodeError:
         return None
     return lines if len(lines) <= MAX_LINES else None

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from xetstore.hub.queries.buckets import BucketChanges, BucketFile, BucketFolder, BucketQueries, BucketTotals
+from xetstore.hub.queries.discussions import (
+    Discussion,
+    DiscussionChanges,
+    DiscussionFilter,
+    DiscussionQueries,
+    Event,
+)
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
 from xetstore.hub.queries.refs import RefChanges, RefQueries
@@ -13,6 +20,9 @@ __all__ = [
     "BucketFile",
     "BucketFolder",
     "BucketTotals",
+    "Discussion",
+    "DiscussionFilter",
+    "Event",
     "HubReader",
     "HubWriter",
     "Listing",
@@ -21,9 +31,11 @@ __all__ = [
 ]
 
 
-class HubReader(RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries):
+class HubReader(RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries):
     """All questions, in one snapshot of the index."""
 
 
-class HubWriter(HubReader, RepositoryChanges, ObjectChanges, RefChanges, HistoryChanges, BucketChanges):
+class HubWriter(
+    HubReader, RepositoryChanges, ObjectChanges, RefChanges, HistoryChanges, BucketChanges, DiscussionChanges
+):
     """Changes in one transaction, beside all that a HubReader can ask."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,7 +64,7 @@ class Discussion:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a discussion, at a ``position`` that only grows: a ``comment``, ``status-change`` or ``title-change``.
+    """An event of a discussion, at its ``position``: a ``comment``, a ``status-change`` or a ``title-change``.
 
     ``content`` are the words, the new status or the new title, ``former`` the title before. Times are unix seconds.
     """
