@@ -84,33 +84,33 @@ def test_names_are_shown_as_they_were_given_and_found_in_any_case(accounts: Acco
     assert names(accounts, AccountKind.ORG) == ["Acme"]
 
 
-@pytest.mark.parametrize("name", ["Alice", "alice", "ALICE"])
-def test_users_and_organizations_share_one_space_of_names(accounts: Accounts, name: str) -> None:
+def test_users_and_organizations_share_one_space_of_names(accounts: Accounts) -> None:
     accounts.add_user("Alice")
-    for add in (accounts.add_user, accounts.add_org):
-        with pytest.raises(ExistsError, match="called Alice"):
-            add(name)
+    for name in ("Alice", "alice", "ALICE"):
+        for add in (accounts.add_user, accounts.add_org):
+            with pytest.raises(ExistsError, match="called Alice"):
+                add(name)
     assert names(accounts) == ["Alice"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("", "-a", ".a", "a-", "a.", "a--b", "a..b", "a/b", "a b", "a\n", "a" * 97, "a\0"),
-        *("\u0430lice", "al\u0131ce", "\u212aim", "ａlice", "alice\u200b", "\ud800", "İstanbul"),
-        *sorted(RESERVED),
-        *(name.upper() for name in sorted(RESERVED)),
-    ],
+NO_NAMES = (
+    *("", "-a", ".a", "a-", "a.", "a--b", "a..b", "a/b", "a b", "a\n", "a" * 97, "a\0"),
+    *("\u0430lice", "al\u0131ce", "\u212aim", "\uff41lice", "alice\u200b", "\ud800", "\u0130stanbul"),
+    *sorted(RESERVED),
+    *(name.upper() for name in sorted(RESERVED)),
 )
-def test_what_is_no_name_or_looks_like_another_one_is_refused(accounts: Accounts, name: str) -> None:
-    for add in (accounts.add_user, accounts.add_org):
-        with pytest.raises(UsageError):
-            add(name)
+
+
+def test_what_is_no_name_or_looks_like_another_one_is_refused(accounts: Accounts) -> None:
+    for name in NO_NAMES:
+        for add in (accounts.add_user, accounts.add_org):
+            with pytest.raises(UsageError):
+                add(name)
 
 
 def test_no_look_alike_finds_an_account(accounts: Accounts) -> None:
     accounts.add_user("kim")
-    for name in ("\u212aim", "kım", "kim ", "kim\0", "\ud800", ""):
+    for name in ("\u212aim", "k\u0131m", "kim ", "kim\0", "\ud800", ""):
         with pytest.raises(NotFoundError):
             accounts.account(name)
 
@@ -297,26 +297,20 @@ def test_a_token_ends_to_the_second(accounts: Accounts, clock: FakeClock) -> Non
     assert not is_valid(accounts, token)
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        "",
-        "hf_",
-        "hf_" + "a" * 34,
-        "hf_" + "a" * 1_000_000,
-        "hf_" + "é" * 34,
-        "hf_" + "a" * 34 + "\n",
-        "\ud800",
-        "a.b.c",
-    ],
+NO_TOKENS = (
+    *("", "hf_", "hf_" + "a" * 34, "hf_" + "a" * 1_000_000, "hf_" + "\u00e9" * 34, "hf_" + "a" * 34 + "\n"),
+    *("\ud800", "a.b.c"),
 )
-def test_what_is_no_token_is_refused_and_not_quoted(accounts: Accounts, token: str) -> None:
-    with pytest.raises(UnauthenticatedError) as refused:
-        accounts.authenticate(token)
-    assert str(refused.value) == "the token is not valid"
-    assert accounts.remembered(token) is None
-    with pytest.raises(UnauthenticatedError):
-        accounts.token(token)
+
+
+def test_what_is_no_token_is_refused_and_not_quoted(accounts: Accounts) -> None:
+    for token in NO_TOKENS:
+        with pytest.raises(UnauthenticatedError) as refused:
+            accounts.authenticate(token)
+        assert str(refused.value) == "the token is not valid"
+        assert accounts.remembered(token) is None
+        with pytest.raises(UnauthenticatedError):
+            accounts.token(token)
 
 
 def test_a_token_in_another_case_or_with_a_letter_more_is_none(accounts: Accounts) -> None:
@@ -326,11 +320,11 @@ def test_a_token_in_another_case_or_with_a_letter_more_is_none(accounts: Account
         assert not is_valid(accounts, other)
 
 
-@pytest.mark.parametrize("ttl", [0, -1, module.MAX_TTL_SECONDS + 1])
-def test_a_span_that_no_token_lives_is_refused(accounts: Accounts, ttl: int) -> None:
+def test_a_span_that_no_token_lives_is_refused(accounts: Accounts) -> None:
     accounts.add_user("alice")
-    with pytest.raises(UsageError):
-        accounts.issue("alice", ttl_seconds=ttl)
+    for ttl in (0, -1, module.MAX_TTL_SECONDS + 1):
+        with pytest.raises(UsageError):
+            accounts.issue("alice", ttl_seconds=ttl)
     assert accounts.tokens() == []
 
 
@@ -344,13 +338,13 @@ def test_no_users_token_is_an_admins(accounts: Accounts) -> None:
             accounts.issue(name)
 
 
-@pytest.mark.parametrize("text", ["a" * 256, "a\nb", "\x1b[31m", "\ud800"])
-def test_texts_are_short_and_can_be_printed(accounts: Accounts, text: str) -> None:
-    with pytest.raises(UsageError):
-        accounts.add_user("alice", text)
+def test_texts_are_short_and_can_be_printed(accounts: Accounts) -> None:
     accounts.add_user("alice")
-    with pytest.raises(UsageError):
-        accounts.issue("alice", name=text)
+    for text in ("a" * 256, "a\nb", "\x1b[31m", "\ud800"):
+        with pytest.raises(UsageError):
+            accounts.add_user("bob", text)
+        with pytest.raises(UsageError):
+            accounts.issue("alice", name=text)
 
 
 def test_tokens_are_listed_without_themselves(another: Another, clock: FakeClock) -> None:

@@ -124,6 +124,21 @@ def check_account_name(name: str) -> str:
     return name
 
 
+def is_account_name(name: str) -> bool:
+    """True if an account may be called so, were the name not reserved."""
+    return _is_name(name)
+
+
+def account_key(name: str) -> str:
+    """The name by which accounts are told apart: without regard to case. A letter that is not ASCII stays as it is,
+    because some of these have ASCII letters for their small ones.
+
+    >>> account_key("DVUser"), account_key("\u212aim")
+    ('dvuser', '\u212aim')
+    """
+    return name.lower() if name.isascii() else name
+
+
 def check_path(path: str) -> str:
     """The path of a file or folder in a repository, if it is one; UnprocessableError otherwise.
 

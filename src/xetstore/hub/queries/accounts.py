@@ -8,7 +8,8 @@ from typing import Final
 
 from xetstore.access.scope import Scope
 from xetstore.database.connection import Connection, Row
-from xetstore.hub.names import account_key
+from xetstore.errors import UsageError
+from xetstore.hub.names import account_key, is_account_name
 from xetstore.hub.rights import Role
 
 
@@ -122,6 +123,13 @@ def token_of(row: Row) -> TokenRow:
     return TokenRow(token_id, user, name, Scope(scope), created_at, last_used_at, expires_at)
 
 
+def _behind(name: str) -> str:
+    """The key of the name behind which a page begins."""
+    if name and not is_account_name(name):
+        raise UsageError("a page begins behind the name of an account")
+    return account_key(name)
+
+
 class AccountQueries:
     """Questions about accounts."""
 
@@ -132,13 +140,15 @@ class AccountQueries:
         """The account of that name, in any case. With ``keep`` it is not removed before the transaction ends: for
         changes that give it something.
         """
+        if not is_account_name(name):  # which a database may refuse to look for
+            return None
         statement = f"{_BY_NAME} FOR KEY SHARE" if keep else _BY_NAME
         row = self.connection.row(statement, {"name_key": account_key(name)})
         return None if row is None else account_of(row)
 
     def accounts(self, kind: AccountKind, after: str, limit: int) -> list[Account]:
         """At most ``limit`` accounts of a kind, by name, behind the one of that name."""
-        values = {"kind": kind.value, "after": account_key(after), "limit": limit}
+        values = {"kind": kind.value, "after": _behind(after), "limit": limit}
         return [account_of(row) for row in self.connection.rows(_PAGE, values)]
 
     def orgs_of(self, user_id: int) -> list[Membership]:
@@ -148,7 +158,7 @@ class AccountQueries:
 
     def members_of(self, org_id: int, after: str, limit: int) -> list[Membership]:
         """At most ``limit`` members of an organization, by name, behind the one of that name."""
-        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": account_key(after), "limit": limit})
+        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": _behind(after), "limit": limit})
         return [Membership(account_of(row[:5]), Role(row[5])) for row in rows]
 
     def by_digest(self, digest: bytes) -> tuple[TokenRow, Account, dict[str, Role]] | None:
