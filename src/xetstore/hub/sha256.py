@@ -89,7 +89,7 @@ def require_files(
 def _lacking(digests: list[bytes]) -> UnprocessableError:
     more = f", and {len(digests) - 1} more" if len(digests) > 1 else ""
     return UnprocessableError(
-        f"the repository has no file with the SHA-256 {digests[0].hex()}{more}", hint="upload it before the commit"
+        f"the file {digests[0].hex()}{more} was not uploaded to this repository", hint="upload it before the commit"
     )
 
 
