@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xetstore.hub.attributes import DEFAULT_TEXT, MAX_REGULAR_BYTES, Attributes
+from xetstore.hub.attributes import MAX_LINES, MAX_REGULAR_BYTES, MOST_ADDED, Attributes, with_large
 from xetstore.hub.ignore import Ignore
+from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.new_repository import first_files
 from xetstore.hub.patterns import compile_pattern
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -77,7 +79,8 @@ def test_no_pattern_takes_long(pattern: str) -> None:
 
 
 def test_the_default_file_makes_large_files_by_name() -> None:
-    rules = Attributes.parse(DEFAULT_TEXT)
+    files = first_files(RepositoryName(Kind.MODELS, "a", "b"), None)
+    rules = Attributes.parse(files[".gitattributes"].decode())
     large = ("lfs.bin", "a/b.pkl", "x.parquet", "x.arrow", "x.safetensors", "x.pth", "x.h5", "x.onnx", "x.zip", "x.gz")
     for path in (*large, "x.tar.bz", "saved_model/1/variables", "events.out.tfevents.17", "saved_model/1/2/x"):
         assert rules.is_large(path, 15), path
@@ -92,3 +95,23 @@ def test_lines_without_an_end_and_quoted_ones() -> None:
     assert rules.names_large('a "b".bin')
     assert rules.names_large("x/y.png")
     assert not rules.names_large("a.txt")
+
+
+@needs_git
+def test_files_that_are_added_are_large_for_git_too_and_no_other(repository: Path) -> None:
+    text = "*.bin filter=lfs\nodd.txt -filter"
+    for _ in range(2):  # and once there is a line nothing is added
+        text = with_large(text, [*PATHS, "odd.txt", "c.bin", 'x "y"/# z.txt', "#a", "!b", "[c", "a\tb", "back\\slash"])
+    assert text.count("*.bin") == 1
+    assert text.count("odd.txt") == 2
+    (repository / ".gitattributes").write_text(text)
+    fields = git_says(repository, "check-attr", "-z", "--stdin", "filter")
+    assert {path for path, value in zip(fields[0::3], fields[2::3], strict=True) if value == "lfs"} == set(PATHS)
+    assert not Attributes.parse(text).names_large("x/b")
+
+
+def test_many_files_that_are_added_share_a_line() -> None:
+    text = with_large("", [f"{number}.txt" for number in range(MOST_ADDED + 1)])
+    assert text == "*.txt filter=lfs diff=lfs merge=lfs -text\n"
+    long = "\n" * MAX_LINES
+    assert with_large(long, ["a"]) == long

@@ -11,7 +11,8 @@ from xetstore.hub.patterns import compile_pattern
 
 FILE: Final = ".gitignore"
 MAX_LINES: Final = 2000
-"""Lines behind these do not count."""
+MAX_CHARS: Final = 256 << 10
+"""Lines and characters behind these do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,13 @@ class Ignore:
         return False
 
 
-@lru_cache(256)
 def ignore_of(text: str) -> Ignore:
-    """The rules of a text, which is read once."""
+    """The rules of a text, or of the start of a long one, which is read once."""
+    return _read(text[:MAX_CHARS])
+
+
+@lru_cache(64)
+def _read(text: str) -> Ignore:
     return Ignore.parse(text)
 
 
