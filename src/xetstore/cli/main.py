@@ -23,10 +23,12 @@ from xetstore.cli.inspect import inspect
 from xetstore.cli.interruption import INTERRUPTED, finish, listen
 from xetstore.cli.ls import ls
 from xetstore.cli.names import PRINTED_ERRORS
+from xetstore.cli.org import org
 from xetstore.cli.put import put
 from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
+from xetstore.cli.user import user
 from xetstore.errors import InterruptedCallError
 
 
@@ -85,7 +87,7 @@ def cli() -> None:
     """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
 
 
-for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check, copy_store, serve, token):
+for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check, copy_store, serve, user, org, token):
     cli.add_command(_command)
 
 
