@@ -6,20 +6,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from huggingface_hub.errors import (
-    EntryNotFoundError as HfEntryNotFoundError,
-)
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-)
-from huggingface_hub.errors import (
-    RepositoryNotFoundError as HfRepositoryNotFoundError,
-)
-from huggingface_hub.errors import (
-    RevisionNotFoundError as HfRevisionNotFoundError,
-)
-from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -177,28 +163,6 @@ def test_other_routes_and_paths_fail_as_they_did(server: LiveServer) -> None:
         assert (answer.status, answer.headers["X-Error-Code"]) == (404, None)
         assert answer.json().keys() == {"code", "message", "request_id"}
         assert answer.headers["X-Request-Id"]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("repository", HfRepositoryNotFoundError),
-        ("repository?as=user", HfRepositoryNotFoundError),
-        ("revision", HfRevisionNotFoundError),
-        ("entry", HfEntryNotFoundError),
-        ("gated", GatedRepoError),
-        ("gated?as=user", GatedRepoError),
-    ],
-)
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_client_of_the_hub_raises_its_own_error(
-    server: LiveServer, name: str, kind: type[HfHubHTTPError], method: str
-) -> None:
-    answer = get_session().request(method, f"{server.url}/hub/{name}")
-    with pytest.raises(kind) as caught:
-        hf_raise_for_status(answer)
-    assert type(caught.value) in (kind, *kind.__subclasses__())
-    assert answer.headers["X-Request-Id"] in str(caught.value)
 
 
 def test_an_error_that_is_not_of_the_hub_has_none_of_its_headers() -> None:
