@@ -21,8 +21,8 @@ from xetstore.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from xetstore.interfaces import Cas
-    from xetstore.remote.hub import Hub
-    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.hub.client import Hub
+    from xetstore.remote.hub.locators import HubLocator
     from xetstore.remote.tokens import TokenCallback, TokenSource
     from xetstore.remote.transport import Transport
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
@@ -147,7 +147,7 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
 
 def open_hub(*, token: GivenToken, allow_http: bool, emit: Emit) -> Hub:
     """The Hub that the environment names, to be closed by the caller; ``token`` is the user's there, or None."""
-    from xetstore.remote.hub import Hub
+    from xetstore.remote.hub.client import Hub
 
     return Hub(token=_hub_token(token), allow_http=_http_allowed(allow_http), emit=emit)
 
@@ -172,8 +172,8 @@ def _open_here(path: Path, options: OpenOptions) -> Opened:
 
 def _open_repository(where: str, options: OpenOptions, transport: Transport, closing: ExitStack) -> Opened:
     from xetstore.remote.http import HttpCas
-    from xetstore.remote.hub import Hub
-    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.hub.client import Hub
+    from xetstore.remote.hub.locators import HubLocator
 
     locator = HubLocator.parse(where)
     if locator.path:

@@ -490,7 +490,7 @@ def open_locator(
     """The store that an ``hf://`` locator of a file is in, to be closed by the caller, and the hash of the file."""
     if not locator.startswith(HUB_SCHEME):
         raise UsageError(f"{locator[:200]!r} does not start with {HUB_SCHEME}")
-    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.hub.locators import HubLocator
 
     parsed = HubLocator.parse(locator)
     if not parsed.path:

@@ -29,10 +29,10 @@ from xetstore.errors import (
 from xetstore.events import Event, Retrying, TokenRenewed
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.http import HttpCas
-from xetstore.remote.hub import Hub, TreeEntry
-from xetstore.remote.hub_answers import entries_of, link, same_origin, size_of, token_of
-from xetstore.remote.hub_settings import hub_endpoint, hub_token
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.answers import entries_of, link, same_origin, size_of, token_of
+from xetstore.remote.hub.client import Hub, TreeEntry
+from xetstore.remote.hub.locators import HubLocator
+from xetstore.remote.hub.settings import hub_endpoint, hub_token
 from xetstore.remote.transport import Patience, Transport
 from xetstore.testing import make_sample, random_bytes, upload
 

@@ -17,7 +17,7 @@ from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
-    from xetstore.remote.hub import Hub, TreeEntry
+    from xetstore.remote.hub.client import Hub, TreeEntry
 
 _NO_HASH: Final = "-" * 64
 
@@ -60,7 +60,7 @@ def _list_directory(settings: Settings, where: Path) -> None:
 
 
 def _list_repository(settings: Settings, where: str, *, recursive: bool) -> None:
-    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.hub.locators import HubLocator
 
     locator = HubLocator.parse(where)
     with _hub(settings) as hub:

@@ -23,13 +23,13 @@ from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Store
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.locators import KINDS, HubLocator
+from xetstore.remote.hub.locators import KINDS, HubLocator
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
     from xetstore.records import FileRecord
-    from xetstore.remote.hub import TreeEntry
+    from xetstore.remote.hub.client import TreeEntry
     from xetstore.store import Store
 
 BLOCK_BYTES: Final = 4 << 20

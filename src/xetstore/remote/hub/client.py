@@ -12,7 +12,7 @@ from xetstore.errors import FormatError, NotFoundError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.hub_answers import (
+from xetstore.remote.hub.answers import (
     TreeEntry,
     entries_of,
     error_of,
@@ -22,8 +22,8 @@ from xetstore.remote.hub_answers import (
     size_of,
     token_of,
 )
-from xetstore.remote.hub_settings import checked_endpoint, hub_endpoint, hub_token
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.locators import HubLocator
+from xetstore.remote.hub.settings import checked_endpoint, hub_endpoint, hub_token
 from xetstore.remote.redirects import STATUSES, Redirects, follow
 from xetstore.remote.retry import retrying
 from xetstore.remote.tokens import RenewedTokens, Secret, Token

@@ -17,7 +17,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.locators import HubLocator
 from xetstore.remote.network import origin_of
 from xetstore.remote.problems import problem_of
 from xetstore.remote.tokens import MAX_TOKEN_CHARS, Secret, Token
