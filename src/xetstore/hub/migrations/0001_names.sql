@@ -2,9 +2,10 @@
 -- namespace: its files are those that the index grants to that.
 CREATE TABLE hub_version (version INTEGER NOT NULL);
 
--- Users and organizations share one space of names. name_key: the name in lower case. kind: 'user' or 'org'.
+-- Users and organizations share one space of names. id: random, so that none is given again. name_key: the name in lower
+-- case. kind: 'user' or 'org'.
 CREATE TABLE account (
-    id {row_id} NOT NULL,
+    id {number} NOT NULL,
     name VARCHAR(96) NOT NULL,
     name_key VARCHAR(96) NOT NULL,
     kind VARCHAR(8) NOT NULL,
@@ -25,9 +26,9 @@ CREATE TABLE member (
 ) {clustered};
 CREATE INDEX member_by_user ON member (user_id);
 
--- digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
+-- id: 16 random hex digits. digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
 CREATE TABLE access_token (
-    id {row_id} NOT NULL,
+    id VARCHAR(16) NOT NULL,
     user_id {number} NOT NULL,
     name VARCHAR(255) NOT NULL,
     digest {bytes} NOT NULL,
@@ -118,7 +119,8 @@ CREATE TABLE line (
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
 
--- number: how many commits the first parents are, with this one.
+-- number: how many commits the first parents are, with this one. digest: of all that its caller asked for, by which the
+-- same call is known when it comes again.
 CREATE TABLE revision (
     repository_id {number} NOT NULL,
     line INTEGER NOT NULL,
@@ -129,10 +131,12 @@ CREATE TABLE revision (
     message TEXT NOT NULL,
     author VARCHAR(255) NOT NULL,
     created_at {double} NOT NULL,
+    digest {bytes},
     PRIMARY KEY (repository_id, line, number),
     UNIQUE (repository_id, oid),
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
+CREATE INDEX revision_by_digest ON revision (repository_id, digest);
 
 -- The paths that a commit changed against its first parent, and the folders above them.
 CREATE TABLE changed_path (
