@@ -1,4 +1,4 @@
-"""Records of a store about files, about itself, and about its repositories, and the changes that a commit is made of."""
+"""Records of a store about files, itself and its repositories, and the changes that a commit is made of."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
-    from xetstore.remote.hub.client import Hub, TreeEntry
+    from xetstore.records import RepoFile
+from xetstore.remote.hub.client import Hub
 
 _NO_HASH: Final = "-" * 64
 
@@ -68,7 +69,7 @@ def _list_repository(settings: Settings, where: str, *, recursive: bool) -> None
             _print_entry(settings.output, entry)
 
 
-def _print_entry(output: Output, entry: TreeEntry) -> None:
+def _print_entry(output: Output, entry: RepoFile) -> None:
     if output.json:
         output.record(
             path=entry.path,

@@ -28,8 +28,7 @@ from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
-    from xetstore.records import FileRecord
-    from xetstore.remote.hub.client import TreeEntry
+    from xetstore.records import FileRecord, RepoFile
     from xetstore.store import Store
 
 BLOCK_BYTES: Final = 4 << 20
@@ -447,5 +446,5 @@ def _folder(name: str) -> Info:
     return {"name": name, "size": 0, "type": "directory"}
 
 
-def _entry(name: str, entry: TreeEntry) -> Info:
+def _entry(name: str, entry: RepoFile) -> Info:
     return _folder(name) if entry.is_folder else _file(name, entry.size, entry.hash)

@@ -59,9 +59,9 @@ class Pointer:
         >>> print(Pointer(bytes(32), 5).serialize().decode().splitlines()[-1])
         size 5
         """
-        return (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n"
-            % (self.sha256.hex().encode(), self.size)
+        return b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (
+            self.sha256.hex().encode(),
+            self.size,
         )
 
     @classmethod

@@ -262,9 +262,7 @@ class Repository:
             oid = resolve(writer, self.row.id, revision).oid
             if message:
                 now = int(self.hub.now())
-                tag = GitObject.of(
-                    ObjectKind.TAG, write_tag(name, oid, f"{tagger} <{tagger}@localhost>", message, now)
-                )
+                tag = GitObject.of(ObjectKind.TAG, write_tag(name, oid, f"{tagger} <{tagger}@localhost>", message, now))
                 writer.add_objects(self.row.id, [tag])
                 oid = tag.oid
             if not writer.add_ref(self.row.id, ref, oid):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xetstore.errors import DamagedError
-from xetstore.hub.objects import Pointer, Tree, TreeItem, read_tree
+from xetstore.hub.objects import Tree, TreeItem, read_tree
 from xetstore.hub.queries import BlobRow, HubReader
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash

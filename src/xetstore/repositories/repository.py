@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import io
-import random
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import EntryNotFoundError, OutdatedError, RepositoryNotFoundError, RevisionNotFoundError, UsageError
+from xetstore.errors import EntryNotFoundError, RepositoryNotFoundError, UsageError
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
-from xetstore.records import (
-    Change,
-    Commit,
-    NewFolder,
-    Ref,
-    Removal,
-    RepoFile,
-    RepositoryId,
-    RepositoryRecord,
-)
+from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
+from xetstore.repositories.planning import CommitReport, Plan, commit_plan, title_of
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
-from xetstore.repositories.sources import Note, Rules, sources_of
+from xetstore.repositories.sources import Note, Rules, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from xetstore.errors import XetError
     from xetstore.transfer.compare.comparison import Comparison
     from xetstore.transfer.progress import Progress
 
 MAIN: Final = "main"
-TRIES: Final = 20
-"""Attempts at one commit, while others move the branch."""
 MOVED_AT_ONCE: Final = 2 << 30
 """Bytes of large files that are on the disk at a time while they go from one store to another one."""
-
-T = TypeVar("T")
 
 
 class Home(Protocol):
@@ -52,35 +40,6 @@ class Home(Protocol):
 
     def files_of(self, repo: RepositoryId, revision: str, *, create: bool = False) -> Files:
         """The files of a repository at a revision."""
-
-
-@dataclass(frozen=True, slots=True)
-class CommitReport:
-    """A commit that was made, or the one that the branch was at already where nothing was to change.
-
-    ``files`` are the entries that came or changed, ``deleted`` the paths that went, ``new_bytes`` what was new of large
-    files and all of small ones. With a dry run ``commit`` is the one that the branch is at.
-    """
-
-    commit: Commit
-    files: tuple[RepoFile, ...] = ()
-    deleted: tuple[str, ...] = ()
-    unchanged: int = 0
-    new_bytes: int = 0
-
-    @property
-    def is_new(self) -> bool:
-        """True if there was anything to commit."""
-        return bool(self.files or self.deleted)
-
-
-@dataclass(slots=True)
-class _Plan:
-    """All that a commit is to do; ``mirrored`` is the folder of which nothing else stays, or None."""
-
-    staged: list[Staged] = field(default_factory=list)
-    delete: list[str] = field(default_factory=list)
-    mirrored: str | None = None
 
 
 class Repository:
@@ -145,7 +104,9 @@ class Repository:
             return self._files(revision).open(file.hash)
         return _held(names.read(self.id, revision, file))
 
-    def iter_range(self, path: str, revision: str = MAIN, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+    def iter_range(
+        self, path: str, revision: str = MAIN, start: int = 0, end: int | None = None
+    ) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, verified before they are yielded."""
         names = self._names()
         file = _entry(names, self.id, revision, path)
@@ -226,9 +187,7 @@ class Repository:
         commit = names.commit_at(self.id, revision).oid
         entries = list(names.entries(self.id, commit, path, recursive=True))
         options = RestoreOptions(delete, dry_run, any_links, fsync)
-        restore = Restore(
-            names, self._files(commit), self.id, commit, options, progress=progress, on_error=on_error
-        )
+        restore = Restore(names, self._files(commit), self.id, commit, options, progress=progress, on_error=on_error)
         if path and len(entries) == 1 and entries[0].path == path and not entries[0].is_folder:
             yield from restore.file(entries[0], Path(to))
         else:
@@ -251,7 +210,7 @@ class Repository:
         is_private: bool | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-        on_note: Note = lambda path, why: None,
+        on_note: Note = no_note,
         is_left_out: Callable[[Path], bool] = lambda _: False,
     ) -> CommitReport:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
@@ -272,11 +231,16 @@ class Repository:
         self._require(names, create=create and not dry_run, is_private=is_private)
         rules = Rules(names.keeps_modes, exclude, is_left_out)
         sources = list(sources_of(add or {}, rules, on_note=on_note))
-        files = self._files(branch, write=True)
-        put = _Dry(files) if dry_run else files
-        staged = stage(sources, lambda asked: names.large_files(self.id, branch, asked), put, progress)
-        plan = _Plan(staged, [check_path(_path(path)) for path in delete], None if mirror is None else _path(mirror))
-        return self._commit(plan, branch, message, description, parent, dry_run=dry_run)
+        staged = stage(
+            sources,
+            lambda asked: names.large_files(self.id, branch, asked),
+            self._files(branch),
+            progress=progress,
+            dry_run=dry_run,
+        )
+        gone = tuple(check_path(_path(path)) for path in delete)
+        plan = Plan(staged, gone, None if mirror is None else _path(mirror))
+        return self._commit(plan, branch, message, description=description, parent=parent, dry_run=dry_run)
 
     def copy_from(
         self,
@@ -310,15 +274,17 @@ class Repository:
         placed = [(file, _moved(file.path, path, to)) for file in entries]
         large = [(file, new) for file, new in placed if file.sha256 is not None]
         can_adopt = is_here or (
-            theirs.location == ours.location and not dry_run and ours.adopt(self.id, source.id, [one for one, _ in large])
+            theirs.location == ours.location
+            and not dry_run
+            and ours.adopt(self.id, source.id, [one for one, _ in large])
         )
         staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
         if can_adopt or dry_run:
             staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]
         else:
             staged += self._moved_bytes(source, commit, large, branch, progress)
-        plan = _Plan(staged, [path] if delete_source else [], to if mirror else None)
-        return self._commit(plan, branch, message, "", commit if delete_source else None, dry_run=dry_run)
+        plan = Plan(staged, (path,) if delete_source else (), to if mirror else None)
+        return self._commit(plan, branch, message, parent=commit if delete_source else None, dry_run=dry_run)
 
     # --- Branches and tags ------------------------------------------------------------------------------
 
@@ -351,7 +317,7 @@ class Repository:
     def _names(self) -> Names:
         return self._home.call_names()[0]
 
-    def _files(self, revision: str, *, write: bool = False) -> Files:
+    def _files(self, revision: str) -> Files:
         return self._home.files_of(self.id, revision)
 
     def _require(self, names: Names, *, create: bool, is_private: bool | None) -> None:
@@ -363,29 +329,20 @@ class Repository:
             names.create(self.id, is_private=is_private)
 
     def _commit(
-        self, plan: _Plan, branch: str, message: str | None, description: str, parent: str | None, *, dry_run: bool
+        self, plan: Plan, branch: str, message: str | None, *, description: str = "", parent: str | None, dry_run: bool
     ) -> CommitReport:
-        """Make a commit of a plan, again while the branch moves on, unless the caller says where it has to be."""
         names, cancellation = self._home.call_names()
-        for left in reversed(range(TRIES)):
-            head = names.commit_at(self.id, branch)
-            if parent is not None and head.oid != parent:
-                raise OutdatedError(f"the branch {branch} of {self.name} has moved on: it is at {head.oid[:12]}")
-            changes, report = _changes(names, self.id, head, plan)
-            if dry_run or not changes:
-                return report
-            title = message or _title(report)
-            try:
-                made = names.commit(
-                    self.id, branch, changes, message=title, description=description, parent=head.oid
-                )
-            except OutdatedError:
-                if parent is not None or not left:
-                    raise
-                cancellation.wait(random.random() * 0.05 * (TRIES - left))
-                continue
-            return CommitReport(made, report.files, report.deleted, report.unchanged, report.new_bytes)
-        raise AssertionError("unreachable")
+        return commit_plan(
+            plan,
+            names,
+            self.id,
+            branch,
+            title=lambda report: message or title_of(report),
+            description=description,
+            parent=parent,
+            dry_run=dry_run,
+            cancellation=cancellation,
+        )
 
     def _moved_bytes(
         self,
@@ -396,7 +353,7 @@ class Repository:
         progress: Progress | None,
     ) -> Iterator[Staged]:
         """Fetch large files from one store and store them in the other one, some GiB at a time."""
-        theirs, ours = source._files(commit), self._files(branch, write=True)
+        theirs, ours = source._files(commit), self._files(branch)
         for part in _parts(large):
             with tempfile.TemporaryDirectory(prefix="xet-") as folder:
                 places = [Path(folder, str(number)) for number in range(len(part))]
@@ -408,97 +365,6 @@ class Repository:
                     if report.info.sha256 is None:
                         raise AssertionError("a put has a SHA-256")
                     yield pointer(new, report.info.sha256, report.info.size, report.info.hash, file.mode)
-
-
-class _Dry:
-    """Files of which a put stores nothing."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self.cas = files.cas
-        self.iter_get, self.open, self.iter_range = files.iter_get, files.open, files.iter_range
-
-    def iter_put(self, paths: Iterable[Path | str], *, progress: Progress | None = None, dry_run: bool = True) -> Generator:  # type: ignore[type-arg]
-        return self._files.iter_put(paths, progress=progress, dry_run=dry_run)
-
-
-def _changes(names: Names, repo: RepositoryId, head: Commit, plan: _Plan) -> tuple[list[Change], CommitReport]:
-    """The changes that a plan still comes to at a commit, and what is to be told of them."""
-    there: dict[str, RepoFile] = {}
-    if plan.mirrored is not None:
-        with suppress(EntryNotFoundError):
-            there = {file.path: file for file in names.entries(repo, head.oid, plan.mirrored, recursive=True)}
-    if plan.mirrored != "":
-        paths = [one.file.path for one in plan.staged] + plan.delete
-        for file in names.entries_at(repo, head.oid, paths):
-            there[file.path] = file
-    gone: list[str] = []
-    for path in plan.delete:
-        if path not in there:
-            raise EntryNotFoundError(f"{path[:200]!r} is not there to be deleted", commit=head.oid)
-        gone.append(path)
-    if plan.mirrored is not None:
-        gone += _extra(there, {one.file.path for one in plan.staged}, plan.mirrored)
-    new = []
-    unchanged = 0
-    for one in plan.staged:
-        before = there.get(one.file.path)
-        if before is None or any(one.file.path == path or one.file.path.startswith(f"{path}/") for path in gone[:1]):
-            new.append(one)
-        elif before.is_folder and isinstance(one.change, NewFolder):
-            unchanged += 1
-        elif (before.oid, before.mode if names.keeps_modes else one.file.mode) == (one.file.oid, one.file.mode):
-            unchanged += 1
-        else:
-            if before.is_folder and one.file.path not in gone:
-                raise UsageError(
-                    f"{one.file.path} is a folder in the repository, and a file here",
-                    hint="delete it in the same commit, or mirror the folder above it",
-                )
-            new.append(one)
-    changes: list[Change] = [Removal(path) for path in gone]
-    changes += [one.change for one in new]
-    report = CommitReport(
-        head, tuple(one.file for one in new), tuple(gone), unchanged, sum(one.new_bytes for one in new)
-    )
-    return changes, report
-
-
-def _extra(there: Mapping[str, RepoFile], kept: set[str], mirrored: str) -> list[str]:
-    """The paths that are to go so that only those kept are left; of a folder of which nothing is left, its own."""
-    folders = {parent for path in kept for parent in _parents(path)}
-    gone: list[str] = []
-    for path in sorted(there):
-        if path == mirrored or (gone and path.startswith(f"{gone[-1]}/")):
-            continue
-        file = there[path]
-        if (path not in kept and path not in folders) or (file.is_folder and path in kept and _has_files(there, path)):
-            gone.append(path)
-        elif not file.is_folder and path in folders:
-            gone.append(path)  # a folder is to be where a file was
-        elif file.is_folder and path in kept:
-            continue
-    return gone
-
-
-def _has_files(there: Mapping[str, RepoFile], folder: str) -> bool:
-    return any(path.startswith(f"{folder}/") for path in there)
-
-
-def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
-def _title(report: CommitReport) -> str:
-    """A message for a commit that was given none."""
-    count, gone = len(report.files), len(report.deleted)
-    if count == 1 and not gone:
-        return f"Add {report.files[0].path}"
-    if not count:
-        return f"Delete {report.deleted[0]}" if gone == 1 else f"Delete {gone} paths"
-    return f"Add {count} files" + (f", delete {gone} paths" if gone else "")
 
 
 def _path(path: str) -> str:
@@ -514,20 +380,17 @@ def _entry(names: Names, repo: RepositoryId, revision: str, path: str) -> RepoFi
 
 def _below(names: Names, repo: RepositoryId, revision: str, path: str) -> list[RepoFile]:
     """All below a path; nothing where there is no such path, while a revision has to be there."""
-    try:
+    with suppress(EntryNotFoundError):
         return list(names.entries(repo, revision, path, recursive=True))
-    except RevisionNotFoundError:
-        raise
-    except EntryNotFoundError:
-        return []
+    return []
 
 
-def _held(parts: Iterator[object]) -> BinaryIO:
+def _held(parts: Iterator[Buffer]) -> BinaryIO:
     """All bytes of a file that has no other place to be read from, on the disk if they are many."""
     held = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  # the caller closes it
     try:
         for part in parts:
-            held.write(part)  # type: ignore[arg-type]
+            held.write(part)
         held.seek(0)
     except BaseException:
         held.close()

@@ -104,7 +104,7 @@ class Restore:
         yield from self._make_folders(sorted(folders), to, placed)
         yield from self._write([(entry, path) for entry, path in placed if not entry.is_folder])
         if self._options.delete and not self._failed:
-            yield from self._delete(to, folders, {path for _, path in placed})
+            yield from self._delete(folders, {path for _, path in placed})
 
     def _make_folders(
         self, folders: Sequence[Path], to: Path, placed: Sequence[tuple[RepoFile, Path]]
@@ -219,7 +219,7 @@ class Restore:
     def _link(self, file: RepoFile, path: Path) -> Restored:
         target = os.fsdecode(b"".join(bytes(part) for part in self._names.read(self._repo, self._commit, file)))
         with suppress(OSError):
-            if path.is_symlink() and os.readlink(path) == target:
+            if path.is_symlink() and os.readlink(path) == target:  # noqa: PTH115
                 return Restored(path, Action.UNCHANGED, file)
         if not target or "\0" in target:
             raise FormatError("repository.link", 0, f"the link {file.path!r} leads nowhere")
@@ -288,7 +288,7 @@ class Restore:
         except OSError as error:
             raise kind_of(error)(f"the mode of {path} cannot be set: {error.strerror}") from error
 
-    def _delete(self, to: Path, folders: set[Path], kept: set[Path]) -> Iterator[Restored]:
+    def _delete(self, folders: set[Path], kept: set[Path]) -> Iterator[Restored]:
         for folder in sorted(folders):
             try:
                 with os.scandir(folder) as scan:

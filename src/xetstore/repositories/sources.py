@@ -20,6 +20,10 @@ Note: TypeAlias = Callable[[Path, str], None]
 """Told of a local path that is not stored, or not as it is: "is left out: it is not a regular file"."""
 
 
+def no_note(path: Path, why: str) -> None:
+    """Tell nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither."""
@@ -53,7 +57,7 @@ def sources_of(
     add: Mapping[str, Path | str | bytes],
     rules: Rules,
     *,
-    on_note: Note = lambda path, why: None,
+    on_note: Note = no_note,
     on_error: Callable[[Path, XetError], None] | None = None,
 ) -> Iterator[Source]:
     """The sources of a mapping of paths in the repository to local paths, or bytes; of a folder all that is in it.
@@ -142,7 +146,7 @@ class _Folder:
     def _source(self, entry: os.DirEntry[str], inner: str, local: Path) -> Source | None:
         try:
             if entry.is_symlink():
-                target = os.readlink(local)
+                target = os.readlink(local)  # noqa: PTH115  # a Path would tidy it up
                 if self._rules.keeps_modes and leads_within(inner, target):
                     return Source(self._path(inner, local), LINK_MODE, data=os.fsencode(target))
                 if not self._rules.keeps_modes and local.is_file():
@@ -208,4 +212,3 @@ def _mode(info: os.stat_result, rules: Rules, local: Path, on_note: Note) -> int
         on_note(local, "is stored without its executable bit, of which a Hub knows nothing")
         return FILE_MODE
     return EXECUTABLE_MODE
-

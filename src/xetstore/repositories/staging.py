@@ -46,8 +46,10 @@ class Files(Protocol):
     def cas(self) -> Cas:
         """The store in the verbs of the protocol."""
 
-    def iter_put(self, paths: Iterable[Path | str], *, progress: Progress | None = None) -> Generator[PutReport]:
-        """Store files."""
+    def iter_put(
+        self, paths: Iterable[Path | str], *, progress: Progress | None = None, dry_run: bool = False
+    ) -> Generator[PutReport]:
+        """Store files; with ``dry_run`` only say what would be new."""
 
     def iter_get(
         self,
@@ -81,7 +83,12 @@ LargeFiles = Callable[[Sequence[tuple[str, int, bytes]]], set[str]]
 
 
 def stage(
-    sources: Iterable[Source], large_files: LargeFiles, files: Files, progress: Progress | None = None
+    sources: Iterable[Source],
+    large_files: LargeFiles,
+    files: Files,
+    *,
+    progress: Progress | None = None,
+    dry_run: bool = False,
 ) -> list[Staged]:
     """Store the large ones of some files; all of them as changes, in order. Raises what reading and storing does."""
     staged: list[Staged] = []
@@ -105,7 +112,7 @@ def stage(
                     file.write_bytes(source.data)
                     large.append((source, file))
         if large:
-            reports = files.iter_put((file for _, file in large), progress=progress)
+            reports = files.iter_put((file for _, file in large), progress=progress, dry_run=dry_run)
             with closing(reports):
                 for (source, _), report in zip(large, reports, strict=True):
                     staged.append(_large(source, report))
@@ -168,7 +175,9 @@ def _small(source: Source) -> Staged:
         except OSError as error:
             raise source_error(source.file, error) from error
     if len(data) > MAX_BLOB_BYTES:
-        raise TooLargeError(f"{source.path} is too large for a file that git keeps", hint="have it match .gitattributes")
+        raise TooLargeError(
+            f"{source.path} is too large for a file that git keeps", hint="have it match .gitattributes"
+        )
     return blob(source.path, data, source.mode, source.file)
 
 

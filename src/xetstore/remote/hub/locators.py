@@ -33,7 +33,8 @@ class HubLocator:
 
     ``kind`` is one of ``KINDS``; ``repo`` is ``namespace/name``, or the one-part name of an old repository;
     ``revision`` a branch, tag, commit or ref, None for a bucket and only there; ``path`` the file or folder, without
-    slashes around it, empty for the whole; ``scheme`` one of ``SCHEMES``. Raises UsageError for anything that is no such thing.
+    slashes around it, empty for the whole; ``scheme`` one of ``SCHEMES``. Raises UsageError for anything that is no
+    such thing.
 
     >>> locator = HubLocator.parse("hf://datasets/ns/name@refs/convert/parquet/part 1.parquet")
     >>> locator.repo, locator.revision, locator.path
@@ -122,25 +123,43 @@ class HubLocator:
         return replace(self, path=path)
 
     @property
+    def api_route(self) -> str:
+        """Path of the URL of the repository in the API."""
+        return f"/api/{self.root_name}"
+
+    @property
+    def revision_segment(self) -> str:
+        """The revision as one segment of a path, behind a slash; empty for a bucket."""
+        return "" if self.revision is None else f"/{quote(self.revision, safe='')}"
+
+    @property
     def resolve_route(self) -> str:
         """Path of the URL that a file of a repository is found at."""
         root = self.repo if self.kind == "models" else self.root_name
-        return f"/{root}/resolve{self._revision_segment}/{quote(self.path)}"
+        return f"/{root}/resolve{self.revision_segment}/{quote(self.path)}"
 
     @property
     def tree_route(self) -> str:
         """Path of the URL that lists a folder. That of a bucket takes any prefix, so the folder's slash is in it."""
         if self.kind == "buckets":
             return f"/api/{self.root_name}/tree" + (f"/{quote(self.path + '/', safe='')}" if self.path else "")
-        return f"/api/{self.root_name}/tree{self._revision_segment}" + (f"/{quote(self.path)}" if self.path else "")
+        return f"/api/{self.root_name}/tree{self.revision_segment}" + (f"/{quote(self.path)}" if self.path else "")
 
     def token_route(self, scope: str) -> str:
         """Path of the URL that gives tokens of a scope, ``read`` or ``write``, for this repository and revision."""
-        return f"/api/{self.root_name}/xet-{scope}-token{self._revision_segment}"
+        return f"/api/{self.root_name}/xet-{scope}-token{self.revision_segment}"
 
-    @property
-    def _revision_segment(self) -> str:
-        return "" if self.revision is None else f"/{quote(self.revision, safe='')}"
+
+def repository_id(text: str) -> RepositoryId:
+    """A repository by its name, such as ``alice/bert``, ``datasets/alice/news`` or ``xet://alice/bert``.
+
+    >>> repository_id("alice/bert")
+    RepositoryId(kind='models', name='alice/bert')
+    """
+    locator = HubLocator.parse(text if text.startswith(SCHEMES) else f"{STORE_SCHEME}{text}")
+    if locator.path or "@" in text:
+        raise UsageError(f"{text[:200]!r} is more than the name of a repository", hint="leave out revision and path")
+    return locator.id
 
 
 def _split_revision(text: str) -> tuple[str, str]:
