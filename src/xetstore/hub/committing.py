@@ -52,12 +52,12 @@ class NewCommit:
         """A digest of all that it asks for, by which the same call is known when it comes again."""
         digest = hashlib.sha256()
         for part in (branch, self.message, self.author, self.parent or "", *map(_told, self.operations)):
-            digest.update(b"%d:" % len(part))
-            digest.update(part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass"))
+            data = part.encode()
+            digest.update(b"%d:%s" % (len(data), data))
         return digest.digest()
 
 
-def _told(operation: Operation) -> bytes:
+def _told(operation: Operation) -> str:
     match operation:
         case AddFile(path, data, mode):
             told = ("file", path, object_id(ObjectKind.BLOB, data).hex(), mode)
@@ -67,7 +67,7 @@ def _told(operation: Operation) -> bytes:
             told = ("delete", path, "", 0)
         case Copy(path, source_path, source):
             told = ("copy", path, f"{source or ''}:{source_path}", 0)
-    return repr(told).encode()
+    return repr(told)
 
 
 class Committer:
@@ -129,9 +129,7 @@ class Committer:
         signature = f"{author} <{author}@localhost>"
         parents = () if parent is None else (parent.oid,)
         created_at = int(self._now)
-        made = GitObject.of(
-            ObjectKind.COMMIT, CommitData(root, parents, signature, message, created_at).serialize()
-        )
+        made = GitObject.of(ObjectKind.COMMIT, CommitData(root, parents, signature, message, created_at).serialize())
         known = self._writer.revision(self._id, made.oid)
         if known is not None:  # the same tree, parent, message and second
             return known

@@ -17,8 +17,8 @@ NO_SUCH_FILE: Final = "A file with this name doesn't exist"
 class NewTree:
     """The tree below ``root`` (None: an empty one), to be changed. Not thread-safe.
 
-    ``objects`` are the blobs, and after :meth:`write` the trees, that operations made. ``changed`` are the paths that are
-    other than before, and the folders above them.
+    ``objects`` are the blobs, and after :meth:`write` the trees, that operations made. ``changed`` are the paths that
+    are other than before, and the folders above them.
     """
 
     def __init__(self, trees: TreeReader, root: bytes | None) -> None:

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from dulwich.errors import ObjectFormatException
-from dulwich.objects import Commit, Tag, parse_tree, serialize_tree, sorted_tree_items
+from dulwich.objects import Commit, ObjectID, Tag, parse_tree, serialize_tree, sorted_tree_items
 
 from xetstore.errors import DamagedError
 
@@ -123,7 +123,7 @@ class CommitData:
         """The bytes of the commit."""
         commit = Commit()
         commit.tree = self.tree.hex().encode()
-        commit.parents = [parent.hex().encode() for parent in self.parents]
+        commit.parents = [ObjectID(parent.hex().encode()) for parent in self.parents]
         commit.author = commit.committer = self.author.encode()
         commit.author_time = commit.commit_time = self.created_at
         commit.author_timezone = commit.commit_timezone = 0
@@ -183,7 +183,8 @@ def read_tree(data: bytes) -> Tree:
 def write_tree(tree: Tree) -> bytes:
     """The bytes of a tree, its names in git's order."""
     entries = {
-        name.encode("utf-8", "surrogateescape"): (item.mode, item.oid.hex().encode()) for name, item in tree.items()
+        name.encode("utf-8", "surrogateescape"): (item.mode, ObjectID(item.oid.hex().encode()))
+        for name, item in tree.items()
     }
     return b"".join(serialize_tree((item.path, item.mode, item.sha) for item in sorted_tree_items(entries, False)))
 

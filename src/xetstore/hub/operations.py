@@ -26,7 +26,7 @@ class AddFile:
 
 @dataclass(frozen=True, slots=True)
 class AddPointer:
-    """A file of the store, by its SHA-256 of 32 bytes; ``size`` in bytes, None as the store knows it. Replaces a file."""
+    """A file of the store, by its SHA-256 of 32 bytes; ``size`` in bytes, None as the store knows. Replaces a file."""
 
     path: str
     sha256: bytes

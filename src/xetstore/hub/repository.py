@@ -17,8 +17,10 @@ from xetstore.errors import (
     EntryNotFoundError,
     ExistsError,
     ForbiddenError,
+    GatedError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    UnauthenticatedError,
 )
 from xetstore.hub.committing import Committer, NewCommit
 from xetstore.hub.discussions import open_pull_request
@@ -74,8 +76,7 @@ class Repository:
 
     def require(self, right: Right) -> None:
         """Raise as :meth:`EmbeddedHub.repository` does where the actor has not this right."""
-        if self.right < right:
-            self.hub.opened(self.actor, self.row, right)
+        require(right, self.right, self.actor, self.row)
 
     # Reading
 
@@ -192,9 +193,9 @@ class Repository:
         }
         ref = self._branch(branch, is_new_pull_request=create_pull_request)
 
-        def work(writer: HubWriter, cas: Writer) -> tuple[Revision, int | None]:
-            known = cas.files_by_sha256(self.row.namespace, digests) if digests else {}
-            still = {sha256: file for sha256, file in files.items() if sha256 in known}
+        def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
+            granted = writer.keep_granted(self.row.namespace, {file for _, file in files.values()})
+            still = {sha256: file for sha256, file in files.items() if file[1] in granted}
             committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
             if not create_pull_request:
                 return committer.commit(ref, new, still), None
@@ -341,3 +342,19 @@ class Repository:
 
 def _no_entry(revision: Revision, path: str) -> EntryNotFoundError:
     return EntryNotFoundError(f"Entry not found: {path[:200]}", commit=revision.id)
+
+
+def require(right: Right, held: Right, actor: Actor, row: RepositoryRow) -> None:
+    """Raise GatedError, UnauthenticatedError or ForbiddenError where an actor that sees it has not a right."""
+    if held >= right:
+        return
+    if held is Right.SEE:
+        raise GatedError(
+            f"Access to {row.kind.word} {row.name.id} is restricted and you are not in the authorized list."
+        )
+    if not actor.is_known:
+        raise UnauthenticatedError("this needs a token")
+    raise ForbiddenError(f"this needs a token with the right to {_WORDS[right]} {row.name.id}")
+
+
+_WORDS = {Right.SEE: "see", Right.READ: "read", Right.WRITE: "write to", Right.ADMIN: "administer"}

@@ -14,7 +14,7 @@ MIN_PREFIX_DIGITS: Final = 4
 _ID: Final = re.compile(r"[0-9a-f]{40}")
 _PREFIX: Final = re.compile(rf"[0-9a-f]{{{MIN_PREFIX_DIGITS},39}}")
 _MOST_TAGS: Final = 10
-"""Tags may name tags; so many at most."""
+"""A tag may name a tag, and that another one: at most this many."""
 
 
 def resolve(reader: HubReader, repository_id: int, text: str) -> Revision:

@@ -14,7 +14,6 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
     ExistsError,
     ForbiddenError,
-    GatedError,
     RepositoryNotFoundError,
     UnauthenticatedError,
     UsageError,
@@ -23,7 +22,7 @@ from xetstore.hub.accounts import Accounts
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
 from xetstore.hub.queries import HubReader, HubWriter, Listing, RepositoryRow
-from xetstore.hub.repository import Repository
+from xetstore.hub.repository import Repository, require
 from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right, right_in, right_of
 from xetstore.hub.tables import MIGRATIONS
 from xetstore.hub.trees import TreeCache
@@ -49,7 +48,7 @@ class EmbeddedHub:
     Every call is made for an :class:`~xetstore.hub.rights.Actor`; a repository that it may not see is as if missing.
     """
 
-    def __init__(self, cas: EmbeddedCas, options: HubOptions = HubOptions()) -> None:  # noqa: B008
+    def __init__(self, cas: EmbeddedCas, options: HubOptions = HubOptions()) -> None:
         self.cas = cas
         self.options = options
         self.now = cas.now
@@ -84,31 +83,22 @@ class EmbeddedHub:
             raise RepositoryNotFoundError from None
         with self.snapshot() as reader:
             row = reader.repository(key)
-        if row is None:
-            raise RepositoryNotFoundError
-        return self.opened(actor, row, right)
+            if row is None:
+                raise RepositoryNotFoundError
+            return self.opened(reader, actor, row, right)
 
-    def opened(self, actor: Actor, row: RepositoryRow, right: Right = Right.SEE) -> Repository:
+    def opened(self, reader: HubReader, actor: Actor, row: RepositoryRow, right: Right = Right.SEE) -> Repository:
         """The repository of a row, for an actor that has this right. Raises as :meth:`repository`."""
-        is_accepted = (
-            row.gated is not None and actor.user_id is not None and self.accounts.is_accepted(row.id, actor.user_id)
-        )
+        is_accepted = row.gated is not None and actor.user_id is not None and reader.is_accepted(row.id, actor.user_id)
         held = right_of(actor, row, is_accepted=is_accepted, anonymous_reads=self.options.anonymous_reads)
         if held is None:
             raise RepositoryNotFoundError
-        if held < right:
-            if right is Right.READ or (right > Right.READ and held is Right.SEE):
-                raise GatedError(
-                    f"Access to {row.kind.word} {row.name.id} is restricted and you are not in the authorized list."
-                )
-            if not actor.is_known:
-                raise UnauthenticatedError("this needs a token")
-            raise ForbiddenError(f"this needs a token with the right to {_WORDS[right]} {row.name.id}")
+        require(right, held, actor, row)
         return Repository(self, row, actor, held)
 
     def repositories(self, actor: Actor, listing: Listing) -> Sequence[RepositoryRow]:
         """A page of the repositories that an actor may see."""
-        own = {org for org in actor.orgs} | ({actor.name.lower()} if actor.name else set())
+        own = set(actor.orgs) | ({actor.name.lower()} if actor.name else set())
         sees_public = actor.is_known or self.options.anonymous_reads
         with self.snapshot() as reader:
             return reader.repositories(listing, own=own, is_admin=actor.is_admin, sees_public=sees_public)
@@ -180,7 +170,7 @@ class EmbeddedHub:
         changed = replace(
             row,
             visibility=row.visibility if visibility is None else check_visibility(visibility),
-            gated=row.gated if gated is None else gated or None,
+            gated=row.gated if gated is None else str(gated) if gated else None,
         )
         self.change(
             lambda writer, _: writer.set_repository(
@@ -202,9 +192,6 @@ class EmbeddedHub:
             raise ForbiddenError(
                 f'You don\'t have the rights to create a {name.kind.word} under the namespace "{name.owner}"'
             )
-
-
-_WORDS = {Right.SEE: "see", Right.READ: "read", Right.WRITE: "write to", Right.ADMIN: "administer"}
 
 
 def check_visibility(text: str) -> str:

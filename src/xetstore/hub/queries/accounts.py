@@ -8,6 +8,8 @@ from typing import Final
 
 from xetstore.access.scope import Scope
 from xetstore.database.connection import Connection, Row
+from xetstore.errors import UsageError
+from xetstore.hub.names import account_key, is_account_name
 from xetstore.hub.rights import Role
 
 
@@ -121,6 +123,13 @@ def token_of(row: Row) -> TokenRow:
     return TokenRow(token_id, user, name, Scope(scope), created_at, last_used_at, expires_at)
 
 
+def _behind(name: str) -> str:
+    """The key of the name behind which a page begins."""
+    if name and not is_account_name(name):
+        raise UsageError("a page begins behind the name of an account")
+    return account_key(name)
+
+
 class AccountQueries:
     """Questions about accounts."""
 
@@ -131,13 +140,15 @@ class AccountQueries:
         """The account of that name, in any case. With ``keep`` it is not removed before the transaction ends: for
         changes that give it something.
         """
+        if not is_account_name(name):  # which a database may refuse to look for
+            return None
         statement = f"{_BY_NAME} FOR KEY SHARE" if keep else _BY_NAME
-        row = self.connection.row(statement, {"name_key": name.lower()})
+        row = self.connection.row(statement, {"name_key": account_key(name)})
         return None if row is None else account_of(row)
 
     def accounts(self, kind: AccountKind, after: str, limit: int) -> list[Account]:
         """At most ``limit`` accounts of a kind, by name, behind the one of that name."""
-        values = {"kind": kind.value, "after": after.lower(), "limit": limit}
+        values = {"kind": kind.value, "after": _behind(after), "limit": limit}
         return [account_of(row) for row in self.connection.rows(_PAGE, values)]
 
     def orgs_of(self, user_id: int) -> list[Membership]:
@@ -147,7 +158,7 @@ class AccountQueries:
 
     def members_of(self, org_id: int, after: str, limit: int) -> list[Membership]:
         """At most ``limit`` members of an organization, by name, behind the one of that name."""
-        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": after.lower(), "limit": limit})
+        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": _behind(after), "limit": limit})
         return [Membership(account_of(row[:5]), Role(row[5])) for row in rows]
 
     def by_digest(self, digest: bytes) -> tuple[TokenRow, Account, dict[str, Role]] | None:
@@ -174,17 +185,18 @@ class AccountQueries:
 
     def first_repository(self, name: str) -> str | None:
         """The name of one of the repositories of an account; None if it has none."""
-        repository: str | None = self.connection.value(_OWNS, {"name_key": name.lower()})
+        repository: str | None = self.connection.value(_OWNS, {"name_key": account_key(name)})
         return repository
 
 
 class AccountChanges(AccountQueries):
     """Changes of accounts, in a transaction."""
 
-    def add(self, number: int, name: str, kind: AccountKind, fullname: str | None, now: float) -> bool:
+    def add(self, account: Account) -> bool:
         """Add an account; False if the name is taken, in whatever case."""
-        values = {"id": number, "name": name, "name_key": name.lower(), "kind": kind.value, "fullname": fullname}
-        return self.connection.change(_ADD, {**values, "now": now}) == 1
+        values = {"id": account.id, "name": account.name, "name_key": account_key(account.name)}
+        more = {"kind": account.kind.value, "fullname": account.fullname, "now": account.created_at}
+        return self.connection.change(_ADD, {**values, **more}) == 1
 
     def remove(self, number: int) -> bool:
         """Remove an account, with its tokens and memberships; False if it is gone already."""

@@ -10,8 +10,7 @@ from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row
 
 REVISION: Final = ", ".join(
-    f"revision.{name}"
-    for name in ("oid", "line", "number", "tree", "title", "message", "author", "created_at")
+    f"revision.{name}" for name in ("oid", "line", "number", "tree", "title", "message", "author", "created_at")
 )
 _BY_OID: Final = f"SELECT {REVISION} FROM revision WHERE repository_id = :repository_id AND oid = :oid"
 _BY_OIDS: Final = f"SELECT {REVISION} FROM revision WHERE repository_id = :repository_id AND oid IN (:values)"
@@ -92,6 +91,12 @@ class HistoryQueries(Questions):
         row = self.connection.row(_BY_OID, {"repository_id": repository_id, "oid": oid})
         return None if row is None else revision_row(row)
 
+    def revision_at(self, repository_id: int, line: int, number: int) -> Revision | None:
+        """The revision at a place of a line."""
+        values = {"repository_id": repository_id, "line": line, "values": [number]}
+        row = self.connection.row(_AT, values)
+        return None if row is None else revision_row(row)
+
     def revisions(self, repository_id: int, oids: Iterable[bytes]) -> dict[bytes, Revision]:
         """Those of these revisions that are there."""
         rows = map(revision_row, self.connection.rows_in(_BY_OIDS, oids, {"repository_id": repository_id}))
@@ -134,7 +139,7 @@ class HistoryQueries(Questions):
             if not left:
                 break
             values = {"repository_id": repository_id, "line": line, "last": last}
-            numbers = dict(self.connection.rows_in(_LAST_CHANGES, sorted(left), values))
+            numbers: dict[str, int] = dict(self.connection.rows_in(_LAST_CHANGES, sorted(left), values))
             changed = map(revision_row, self.connection.rows_in(_AT, {*numbers.values()}, values))
             by_number = {each.number: each for each in changed}
             found |= {path: by_number[number] for path, number in numbers.items()}
@@ -160,7 +165,7 @@ class HistoryChanges(HistoryQueries):
     def add_revision(
         self, repository_id: int, revision: Revision, changed: Collection[str], digest: bytes | None
     ) -> None:
-        """Add a revision, and the paths that it changed, with the folders above them. ``digest`` is that of its call."""
+        """Add a revision and the paths that it changed, with the folders above. ``digest`` is that of its call."""
         values: dict[str, object] = {name: getattr(revision, name) for name in revision.__slots__} | {"digest": digest}
         self.connection.change(_ADD, {"repository_id": repository_id, **values})
         place = {"repository_id": repository_id, "line": revision.line, "number": revision.number}

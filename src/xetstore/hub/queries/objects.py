@@ -27,6 +27,10 @@ WHERE git_object.file IS NULL AND excluded.file IS NOT NULL
 _POINTED_AT: Final = "SELECT sum(size) FROM (SELECT DISTINCT file, file_size AS size FROM git_object" + (
     " WHERE repository_id = :repository_id AND file IS NOT NULL) AS files"
 )
+_GRANTED: Final = """
+SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file_grant.namespace = :namespace AND file.hash IN (:values) FOR KEY SHARE
+"""
 _ADDED_AT_A_TIME: Final = 500
 
 
@@ -68,6 +72,11 @@ class ObjectQueries(Questions):
     def known_objects(self, repository_id: int, oids: Iterable[bytes]) -> set[bytes]:
         """Those of these ids that the repository has."""
         return {bytes(oid) for (oid,) in self.connection.rows_in(_THERE, oids, {"repository_id": repository_id})}
+
+    def keep_granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        """Those of these Xet files that a namespace may read; they stay until the transaction ends."""
+        rows = self.connection.rows_in(_GRANTED, [file.digest for file in files], {"namespace": namespace})
+        return {Hash(bytes(digest)) for (digest,) in rows}
 
     def used_bytes(self, repository_id: int) -> int:
         """Bytes of all files that pointers of the repository point at, each content once."""

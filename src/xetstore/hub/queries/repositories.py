@@ -32,9 +32,13 @@ WHERE kind IN (:kinds) AND (:owner IS NULL OR owner_key = :owner)
 ORDER BY {{order}} DESC, id DESC LIMIT :limit
 """
 _OWNED: Final = "SELECT 1 FROM repository WHERE owner_key = :owner LIMIT 1"
+_ACCEPTED: Final = """
+SELECT 1 FROM access_request WHERE repository_id = :id AND user_id = :user_id AND status = 'accepted'
+"""
 _USE_NAMESPACE: Final = "INSERT INTO used_namespace (namespace) VALUES (:namespace) ON CONFLICT (namespace) DO NOTHING"
 _ADD: Final = """
-INSERT INTO repository (kind, owner, owner_key, name, name_key, namespace, visibility, sdk, creator, created_at, updated_at)
+INSERT INTO repository
+    (kind, owner, owner_key, name, name_key, namespace, visibility, sdk, creator, created_at, updated_at)
 VALUES (:kind, :owner, :owner_key, :name, :name_key, :namespace, :visibility, :sdk, :creator, :now, :now)
 ON CONFLICT (name_key) DO NOTHING
 """
@@ -140,6 +144,10 @@ class RepositoryQueries(Questions):
             "limit": listing.limit,
         }
         return [repository_row(row) for row in self.connection.rows(_LISTED.format(order=order), values)]
+
+    def is_accepted(self, number: int, user_id: int) -> bool:
+        """True if a user asked for the files of a gated repository, and was accepted."""
+        return self.connection.row(_ACCEPTED, {"id": number, "user_id": user_id}) is not None
 
     def owns_repositories(self, owner: str) -> bool:
         """True if an account has repositories."""
