@@ -17,6 +17,7 @@ from xetstore.repositories.staging import Staged
 TRIES: Final = 20
 """Attempts at one commit, while others move the branch."""
 PAUSE_SECONDS: Final = 0.05
+ATTRIBUTES: Final = ".gitattributes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,15 @@ def _is_same(before: RepoFile, after: RepoFile, *, with_mode: bool) -> bool:
 
 
 def _extra(there: Mapping[str, RepoFile], kept: Mapping[str, RepoFile], mirrored: str) -> list[str]:
-    """The paths that have to go so that only those kept are left. A folder goes as a whole, if nothing of it stays."""
+    """The paths that have to go so that only those kept are left. A folder goes as a whole, if nothing of it stays.
+
+    The file that says which files are large ones stays: the next commit is made by it.
+    """
     folders = {parent for path in kept for parent in _parents(path)}
     gone: list[str] = []
     last = None
     for path, file in sorted(there.items()):
-        if path == mirrored or (last is not None and path.startswith(f"{last}/")):
+        if path in (mirrored, ATTRIBUTES) or (last is not None and path.startswith(f"{last}/")):
             continue
         stays = path in folders if file.is_folder else path in kept
         if file.is_folder and path in kept:

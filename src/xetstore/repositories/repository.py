@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import EntryNotFoundError, RepositoryNotFoundError, UsageError
+from xetstore.errors import EntryNotFoundError, OutdatedError, RepositoryNotFoundError, UsageError
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
-from xetstore.repositories.planning import CommitReport, Plan, commit_plan, title_of
+from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
 from xetstore.repositories.sources import Note, Rules, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
@@ -38,7 +38,7 @@ class Home(Protocol):
     def call_names(self) -> tuple[Names, Cancellation]:
         """Its names, for one call, and what ends that call."""
 
-    def files_of(self, repo: RepositoryId, revision: str, *, create: bool = False) -> Files:
+    def files_of(self, repo: RepositoryId, revision: str) -> Files:
         """The files of a repository at a revision."""
 
 
@@ -263,28 +263,26 @@ class Repository:
         Within a store no bytes are moved; between two stores they are. ``delete_source`` is a move within a branch.
         The other arguments are those of :meth:`commit`, and ``mirror`` is about the folder ``to``.
         """
-        theirs, ours = source._names(), self._names()
-        path, to = _path(path), _path(to)
-        commit = theirs.commit_at(source.id, revision).oid
-        entries = list(theirs.entries(source.id, commit, path, recursive=True))
-        self._require(ours, create=create and not dry_run, is_private=is_private)
-        is_here = theirs.location == ours.location and source.id == self.id
-        if delete_source and not (is_here and path):
-            raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
-        placed = [(file, _moved(file.path, path, to)) for file in entries]
-        large = [(file, new) for file, new in placed if file.sha256 is not None]
-        can_adopt = is_here or (
-            theirs.location == ours.location
-            and not dry_run
-            and ours.adopt(self.id, source.id, [one for one, _ in large])
-        )
-        staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
-        if can_adopt or dry_run:
-            staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]
-        else:
-            staged += self._moved_bytes(source, commit, large, branch, progress)
-        plan = Plan(staged, (path,) if delete_source else (), to if mirror else None)
-        return self._commit(plan, branch, message, parent=commit if delete_source else None, dry_run=dry_run)
+        for left in reversed(range(TRIES)):
+            try:
+                return self._copy_once(
+                    source,
+                    revision,
+                    path=_path(path),
+                    to=_path(to),
+                    message=message,
+                    branch=branch,
+                    mirror=mirror,
+                    delete_source=delete_source,
+                    create=create,
+                    is_private=is_private,
+                    dry_run=dry_run,
+                    progress=progress,
+                )
+            except OutdatedError:  # only where the source goes: it is another one now
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
     # --- Branches and tags ------------------------------------------------------------------------------
 
@@ -343,6 +341,44 @@ class Repository:
             dry_run=dry_run,
             cancellation=cancellation,
         )
+
+    def _copy_once(
+        self,
+        source: Repository,
+        revision: str,
+        *,
+        path: str,
+        to: str,
+        message: str | None,
+        branch: str,
+        mirror: bool,
+        delete_source: bool,
+        create: bool,
+        is_private: bool | None,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> CommitReport:
+        theirs, ours = source._names(), self._names()
+        commit = theirs.commit_at(source.id, revision).oid
+        entries = list(theirs.entries(source.id, commit, path, recursive=True))
+        self._require(ours, create=create and not dry_run, is_private=is_private)
+        is_here = theirs.location == ours.location and source.id == self.id
+        if delete_source and not (is_here and path):
+            raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
+        placed = [(file, _moved(file.path, path, to)) for file in entries]
+        large = [(file, new) for file, new in placed if file.sha256 is not None]
+        can_adopt = is_here or (
+            theirs.location == ours.location
+            and not dry_run
+            and ours.adopt(self.id, source.id, [one for one, _ in large])
+        )
+        staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
+        if can_adopt or dry_run:
+            staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]
+        else:
+            staged += self._moved_bytes(source, commit, large, branch, progress)
+        plan = Plan(staged, (path,) if delete_source else (), to if mirror else None)
+        return self._commit(plan, branch, message, parent=commit if delete_source else None, dry_run=dry_run)
 
     def _moved_bytes(
         self,

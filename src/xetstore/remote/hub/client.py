@@ -82,8 +82,8 @@ class HubFile:
 class Hub:
     """One Hub's API. Thread-safe.
 
-    ``endpoint`` is its URL, by default HF_ENDPOINT or the public Hub; ``token`` a token of the Hub, by default the one
-    that its own clients would use. The token goes to the origin of ``endpoint`` and nowhere else.
+    ``endpoint`` is its URL, by default HF_ENDPOINT or the public Hub; ``token`` a token of the Hub, empty for none, by
+    default the one that its own clients would use. The token goes to the origin of ``endpoint`` and nowhere else.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Hub:
         allow_http: bool = False,
     ) -> None:
         self.endpoint = checked_endpoint(hub_endpoint() if endpoint is None else endpoint)
-        self._secret = hub_token() if token is None else Secret(token)
+        self._secret = hub_token() if token is None else Secret(token) if token else None
         self._own_transport = transport is None
         self._transport = transport or Transport(allow_http=allow_http)
         self._emit = emit

@@ -38,18 +38,18 @@ MAX_COMMIT_BYTES: Final = 1 << 30
 
 
 class HttpNames:
-    """The names of a Hub. Thread-safe. ``scheme`` is that of the locators in messages."""
+    """The names of a Hub, ``hub``. Thread-safe. ``scheme`` is that of the locators in messages."""
 
     keeps_modes = False
 
     def __init__(self, hub: Hub, scheme: str = SCHEME) -> None:
-        self._hub = hub
+        self.hub = hub
         self._scheme = scheme
 
     @property
     def location(self) -> str:
         """The URL of the Hub."""
-        return self._hub.endpoint
+        return self.hub.endpoint
 
     def locator(self, repo: RepositoryId, revision: str = DEFAULT_REVISION, path: str = "") -> HubLocator:
         """The locator of a repository; of a bucket without a revision."""
@@ -66,7 +66,7 @@ class HttpNames:
             route += f"/{quote(owner or 'me', safe='')}"
             query.pop("author")
         text = urlencode({key: value for key, value in query.items() if value is not None})
-        return self._hub.pages(
+        return self.hub.pages(
             f"{route}?{text}",
             locator,
             f"list {kind}",
@@ -92,18 +92,18 @@ class HttpNames:
     def info(self, repo: RepositoryId) -> RepositoryRecord:
         """The record of a repository."""
         locator = self.locator(repo)
-        told = object_of(self._hub.ask("GET", locator.api_route, locator, "tell of a repository"), "a repository")
+        told = object_of(self.hub.ask("GET", locator.api_route, locator, "tell of a repository"), "a repository")
         return _record(repo.kind, told)
 
     def delete(self, repo: RepositoryId) -> None:
         """Delete a repository."""
         locator = self.locator(repo)
         if repo.kind == "buckets":
-            self._hub.ask("DELETE", locator.api_route, locator, "delete a bucket")
+            self.hub.ask("DELETE", locator.api_route, locator, "delete a bucket")
             return
         owner, _, name = repo.name.rpartition("/")
         told = {"name": name, "organization": owner or None, "type": repo.kind.removesuffix("s")}
-        self._hub.ask("DELETE", "/api/repos/delete", locator, "delete a repository", body=_json(told))
+        self.hub.ask("DELETE", "/api/repos/delete", locator, "delete a repository", body=_json(told))
 
     def move(self, repo: RepositoryId, name: str) -> None:
         """Give a repository another name."""
@@ -114,7 +114,7 @@ class HttpNames:
         """The commit that a revision is at: its id."""
         locator = self.locator(repo, revision)
         route = f"{locator.api_route}/revision{locator.revision_segment}?expand=sha"
-        oid = text_of(object_of(self._hub.ask("GET", route, locator, "find the revision"), "a revision"), "sha")
+        oid = text_of(object_of(self.hub.ask("GET", route, locator, "find the revision"), "a revision"), "sha")
         if not oid:
             raise FormatError("hub.revision", 0, f"the Hub names no commit for {locator}")
         return Commit(oid)
@@ -122,7 +122,7 @@ class HttpNames:
     def log(self, repo: RepositoryId, revision: str) -> Iterator[Commit]:
         """The commits of a revision, from new to old."""
         locator = self.locator(repo, revision)
-        return self._hub.pages(
+        return self.hub.pages(
             f"{locator.api_route}/commits{locator.revision_segment}?limit={COMMITS_A_PAGE}",
             locator,
             "list the commits",
@@ -146,7 +146,7 @@ class HttpNames:
     def delete_branch(self, repo: RepositoryId, name: str) -> None:
         """Delete a branch."""
         locator = self.locator(repo, name)
-        self._hub.ask("DELETE", f"{locator.api_route}/branch{locator.revision_segment}", locator, "delete a branch")
+        self.hub.ask("DELETE", f"{locator.api_route}/branch{locator.revision_segment}", locator, "delete a branch")
 
     def create_tag(self, repo: RepositoryId, name: str, revision: str, message: str = "") -> None:
         """Create a tag."""
@@ -157,13 +157,13 @@ class HttpNames:
     def delete_tag(self, repo: RepositoryId, name: str) -> None:
         """Delete a tag."""
         locator = self.locator(repo, name)
-        self._hub.ask("DELETE", f"{locator.api_route}/tag{locator.revision_segment}", locator, "delete a tag")
+        self.hub.ask("DELETE", f"{locator.api_route}/tag{locator.revision_segment}", locator, "delete a tag")
 
     def entries(
         self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False
     ) -> Iterator[RepoFile]:
         """The content of a folder, or the one file."""
-        return self._hub.tree(self.locator(repo, revision, path), recursive)
+        return self.hub.tree(self.locator(repo, revision, path), recursive)
 
     def entries_at(self, repo: RepositoryId, revision: str, paths: Sequence[str]) -> list[RepoFile]:
         """The entries at those of these paths where there is one."""
@@ -179,7 +179,7 @@ class HttpNames:
     def read(self, repo: RepositoryId, revision: str, file: RepoFile) -> Iterator[Buffer]:
         """The bytes of a file that the Hub itself sends; HashMismatchError at the end if they are not its own."""
         check = Verified(file)
-        for part in self._hub.stream(self.locator(repo, revision, file.path)):
+        for part in self.hub.stream(self.locator(repo, revision, file.path)):
             check.update(part)
             yield part
         check.finish()
@@ -244,7 +244,7 @@ class HttpNames:
                     "the files that git keeps make this commit too large", hint="commit a part of them at a time"
                 )
         answer = object_of(
-            self._hub.ask(
+            self.hub.ask(
                 "POST",
                 f"{locator.api_route}/commit{locator.revision_segment}",
                 locator,
@@ -262,18 +262,18 @@ class HttpNames:
 
     def under(self, cancellation: Cancellation) -> HttpNames:
         """The same names, for calls that end with ``cancellation``."""
-        return HttpNames(self._hub.under(cancellation), self._scheme)
+        return HttpNames(self.hub.under(cancellation), self._scheme)
 
     def close(self) -> None:
         """Close the Hub."""
-        self._hub.close()
+        self.hub.close()
 
     def _post(self, route: str, locator: HubLocator, what: str, told: object) -> bytes:
-        return self._hub.ask("POST", route, locator, what, body=_json(told))
+        return self.hub.ask("POST", route, locator, what, body=_json(told))
 
     def _refs(self, repo: RepositoryId, kind: str) -> list[Ref]:
         locator = self.locator(repo)
-        told = object_of(self._hub.ask("GET", f"{locator.api_route}/refs", locator, "list the refs"), "refs")
+        told = object_of(self.hub.ask("GET", f"{locator.api_route}/refs", locator, "list the refs"), "refs")
         refs = told.get(kind)
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
             raise FormatError("hub.refs", 0, f"the Hub names no {kind}")
