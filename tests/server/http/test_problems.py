@@ -6,18 +6,22 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from huggingface_hub.errors import (
     EntryNotFoundError as HfEntryNotFoundError,
 )
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+)
+from huggingface_hub.errors import (
     RepositoryNotFoundError as HfRepositoryNotFoundError,
+)
+from huggingface_hub.errors import (
     RevisionNotFoundError as HfRevisionNotFoundError,
 )
-from huggingface_hub.utils import get_session, hf_raise_for_status
+from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -144,7 +148,9 @@ def test_a_repository_that_is_missing_is_told_in_three_words_and_no_more(server:
     assert (answer.json()["error"], answer.headers["X-Error-Message"]) == ("Repository not found",) * 2
 
 
-@pytest.mark.parametrize(("name", "code"), [("repository", "RepoNotFound"), ("gated", "GatedRepo"), ("forbidden", None)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("repository", "RepoNotFound"), ("gated", "GatedRepo"), ("forbidden", None)]
+)
 def test_a_stranger_is_asked_who_it_is(server: LiveServer, name: str, code: str | None) -> None:
     for method in ("GET", "HEAD"):
         answer = server.request(method, f"/hub/{name}")

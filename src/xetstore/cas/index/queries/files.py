@@ -217,7 +217,9 @@ class FileChanges(Sha256Changes):
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
-        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in _parts(by_name.values())]
+        added = [
+            self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in _parts(by_name.values())
+        ]
         return any(added)
 
     def _add_files(
