@@ -174,7 +174,5 @@ class CopyChanges(Questions):
 
     def copy_claims(self, claims: Iterable[Claimed]) -> None:
         """These namespaces, which may read these files, claim these SHA-256, for files of which none was computed."""
-        values = [
-            {"hash": name.digest, "namespace": namespace, "sha256": sha256} for name, namespace, sha256 in claims
-        ]
+        values = [{"hash": name.digest, "namespace": namespace, "sha256": sha256} for name, namespace, sha256 in claims]
         self.connection.change_many(_CLAIM, values)

@@ -60,7 +60,7 @@ class GrantChanges(Questions):
         Returns those files. The others are as if they were not there.
         """
         digests = [file.digest for file in files]
-        ids = dict(self.connection.rows_in(_GRANTED_FILES, digests, {"namespace": source}))
+        ids: dict[bytes, int] = dict(self.connection.rows_in(_GRANTED_FILES, digests, {"namespace": source}))
         values = {"source": source, "target": target}
         self.connection.change_in(_GRANT_AS, sorted(ids.values()), {**values, "now": now})
         self.connection.change_in(_CLAIM_AS, sorted(ids.values()), values)

@@ -53,9 +53,7 @@ class Sha256Queries(Questions):
         """The same for many at once: of several files, one whose SHA-256 was computed, else the newest."""
         return {sha256: files[0] for sha256, files in self.claimed(namespace, dict.fromkeys(digests)).items()}
 
-    def claimed(
-        self, namespace: str, sizes: Mapping[bytes, int | None]
-    ) -> dict[bytes, list[tuple[FileRecord, bool]]]:
+    def claimed(self, namespace: str, sizes: Mapping[bytes, int | None]) -> dict[bytes, list[tuple[FileRecord, bool]]]:
         """For each SHA-256 the files of the namespace that are claimed to have it, and the size if that is known.
 
         One of which it was computed is alone; of others there are at most :data:`CANDIDATES`, the newest first.
