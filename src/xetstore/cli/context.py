@@ -105,10 +105,16 @@ class Settings:
 
     @contextmanager
     def store_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
-        """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is."""
+        """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is, ``xet://`` names a
+        large file of a repository in the store.
+        """
         if not isinstance(file, str):
             with self.open_store() as store:
                 yield store, file
+            return
+        if file.startswith("xet://"):
+            with self.open_store() as store:
+                yield store.file_at(file)
             return
         if self.store is not None:
             raise UsageError(f"{file[:200]} says where it is", hint="leave out --store, or name the file by its hash")
@@ -235,11 +241,10 @@ def parse_where(text: str) -> Path | str:
 
 
 def parse_file(text: str) -> Hash | str:
-    """An argument's type: a stored file, by its hash or by its ``hf://`` locator, which stays a text."""
-    from xetstore.opening import HUB_SCHEME
+    """An argument's type: a stored file, by its hash or by its locator, which stays a text."""
     from xetstore.protocol.hashes import Hash
 
-    return text if text.startswith(HUB_SCHEME) else Hash.parse(text)
+    return text if text.startswith(("hf://", "xet://")) else Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:

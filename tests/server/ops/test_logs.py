@@ -149,6 +149,13 @@ def test_a_token_that_is_no_jwt_is_redacted_behind_bearer() -> None:
     assert redact("basic aHVudGVyMg==") == "basic [redacted]"
 
 
+def test_a_users_token_is_redacted_wherever_it_stands() -> None:
+    token = "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"
+    for text in ("{}", "GET /{} 404", 'agent="{}"', "x{}y", "token={}&a=b", "https://{}:@example.org"):
+        assert "djwNN" not in redact(text.format(token)), text
+    assert redact("hf_hub/2.4.0; hf_xet/1.8.0") == "hf_hub/2.4.0; hf_xet/1.8.0"
+
+
 def test_a_password_in_a_url_is_redacted() -> None:
     said = "at postgresql://xet:hunter2@db.example/xet and https://:hunter2@s3"
     assert redact(said) == "at postgresql://xet:[redacted]@db.example/xet and https://:[redacted]@s3"

@@ -51,6 +51,8 @@ def redact(text: str) -> str:
     'GET /v1/xorbs/default/ab?[redacted] HTTP/1.1'
     >>> redact("Authorization: Bearer abc.def")
     'Authorization: Bearer [redacted]'
+    >>> redact("hf_hub/2.4.0 at https://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@example.org")
+    'hf_hub/2.4.0 at https://[redacted]@example.org'
     """
     # Looked for first: almost no entry has any of it, and every request makes an entry.
     lowered = text.lower()
