@@ -29,7 +29,7 @@ _CLAIM: Final = """
 INSERT INTO sha256_claim (namespace, file_id, sha256) VALUES (:namespace, :file_id, :sha256)
 ON CONFLICT (namespace, file_id, sha256) DO NOTHING
 """
-_ID: Final = "SELECT id FROM file WHERE hash = :hash"
+_IDS: Final = "SELECT hash, id FROM file WHERE hash IN (:values)"
 _NOTE: Final = "UPDATE file SET checked_sha256 = :sha256 WHERE id = :file_id AND checked_sha256 IS NULL"
 _DROP_OTHERS: Final = """
 DELETE FROM sha256_claim WHERE file_id = :file_id AND sha256 <> :sha256
@@ -74,13 +74,16 @@ class Sha256Changes(Questions):
     """Notes of what is claimed, and of what was computed."""
 
     def note_sha256(self, file: Hash, sha256: bytes) -> None:
-        """This is the SHA-256 of a registered file: it was computed here, from bytes that have the file's hash.
+        """As :meth:`note_many`, for one."""
+        self.note_many({file: sha256})
 
-        No claim changes it from now on.
+    def note_many(self, told: Mapping[Hash, bytes]) -> None:
+        """These are the SHA-256 of registered files, computed here from bytes that have the file's hash.
+
+        No claim changes one from now on. A file that is not registered any more is left out.
         """
-        file_id = self.connection.value(_ID, {"hash": file.digest})
-        if file_id is not None:
-            self.note_computed({file_id: sha256})
+        digests = {file.digest: sha256 for file, sha256 in told.items()}
+        self.note_computed({file_id: digests[digest] for digest, file_id in self.connection.rows_in(_IDS, digests)})
 
     def note_computed(self, told: Mapping[int, bytes | None]) -> None:
         """The same for files by their ids; None tells nothing."""
