@@ -17,6 +17,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
+def opening(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> engines.Opening:
+    """Open the database of this test."""
+    return engines.opening(engine, tmp_path, request)
+
+
+@pytest.fixture
 def open_store(engine: str, root: Path, request: pytest.FixtureRequest) -> engines.OpenStore:
     """Open the store of this test."""
     return engines.opening_store(engine, root, request)

@@ -8,6 +8,7 @@ from enum import IntEnum, StrEnum
 from typing import Final, Protocol
 
 from xetstore.access.scope import Scope
+from xetstore.hub.names import account_key
 
 PUBLIC: Final = "public"
 PRIVATE: Final = "private"
@@ -105,8 +106,8 @@ def right_in(actor: Actor, owner: str) -> Right | None:
     """
     if actor.is_admin:
         return Right.ADMIN
-    owner = owner.lower()
-    if actor.name is not None and actor.name.lower() == owner:
+    owner = account_key(owner)
+    if actor.name is not None and account_key(actor.name) == owner:
         right = Right.ADMIN
     elif (role := actor.orgs.get(owner)) is not None:
         right = role.right

@@ -91,6 +91,12 @@ class HistoryQueries(Questions):
         row = self.connection.row(_BY_OID, {"repository_id": repository_id, "oid": oid})
         return None if row is None else revision_row(row)
 
+    def revision_at(self, repository_id: int, line: int, number: int) -> Revision | None:
+        """The revision at a place of a line."""
+        values = {"repository_id": repository_id, "line": line, "values": [number]}
+        row = self.connection.row(_AT, values)
+        return None if row is None else revision_row(row)
+
     def revisions(self, repository_id: int, oids: Iterable[bytes]) -> dict[bytes, Revision]:
         """Those of these revisions that are there."""
         rows = map(revision_row, self.connection.rows_in(_BY_OIDS, oids, {"repository_id": repository_id}))
