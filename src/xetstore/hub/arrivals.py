@@ -75,7 +75,7 @@ class Arrival:
     def __init__(self, cas: EmbeddedCas, size: int | None = None, *, cancellation: Cancellation | None = None) -> None:
         self._call = Cancellation() if cancellation is None else cancellation.child()
         with ExitStack() as stack:
-            context = Context(cas.under(self._call), self._call, UploadOptions(sizes=SIZES))
+            context = Context(cas.for_local_bytes().under(self._call), self._call, UploadOptions(sizes=SIZES))
             self._session = stack.enter_context(UploadSession(context, NoProgress()))
             self._scan = stack.enter_context(PushedScan(size, threads=context.threads))
             self._file = self._session.begin(_NAMELESS, size)
@@ -125,7 +125,7 @@ def arrive_many(
 ) -> list[Arrived]:
     """Store files that share xorbs and shards, in order. After an error some of them may be stored."""
     call = Cancellation() if cancellation is None else cancellation.child()
-    context = Context(cas.under(call), call, UploadOptions(sizes=SIZES))
+    context = Context(cas.for_local_bytes().under(call), call, UploadOptions(sizes=SIZES))
     stored: list[Arrived] = []
     with UploadSession(context, NoProgress()) as session:
         batch: list[Source] = []
