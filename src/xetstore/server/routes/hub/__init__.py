@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.server.routes.hub import (
     accounts,
+    buckets,
     commits,
     files,
     listings,
@@ -29,5 +30,6 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *commits.ROUTES,
     *files.ROUTES,
     *xet_tokens.ROUTES,
+    *buckets.ROUTES,
 )
 """The routes of the Hub's API, which a bare CAS has not."""
