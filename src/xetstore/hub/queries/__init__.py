@@ -10,6 +10,7 @@ from xetstore.hub.queries.discussions import (
     DiscussionQueries,
     Event,
 )
+from xetstore.hub.queries.duplicates import DuplicateChanges
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
 from xetstore.hub.queries.lfs import Part, PartChanges, PartQueries
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
@@ -47,6 +48,7 @@ class HubWriter(
     HistoryChanges,
     BucketChanges,
     DiscussionChanges,
+    DuplicateChanges,
     PartChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,7 +68,6 @@ BATCH_BYTES: Final = 256 << 10
 COMPLETION_BYTES: Final = 256 << 10
 
 _OID: Final = re.compile(r"[0-9a-f]{64}")
-_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 # A batch
@@ -291,8 +291,8 @@ async def complete(request: Request) -> Response:
     """POST …/parts/{part_bytes}: the object is put together of its parts. May be repeated."""
     claim = await _claim(request)
     site, holders = site_of(request), claim.holders(request)
-    async with site.limits.receiving.reserve(COMPLETION_BYTES, holders):
-        tags = _tags(await _body(request, COMPLETION_BYTES), claim.sha256)
+    async with AsyncExitStack() as until_read:
+        tags = _tags(await take_body(request, COMPLETION_BYTES, until_read), claim.sha256)
     memory = MEMORY_BYTES + 4 * WINDOW_BYTES
     async with site.limits.shards.reserve(1, holders), site.limits.committing.reserve(memory, holders):
         await in_commit_thread(claim.files.complete, claim.sha256, claim.size, tags)
