@@ -9,6 +9,7 @@ from xetstore.server.routes.hub import (
     buckets,
     commits,
     files,
+    lfs,
     listings,
     preupload,
     refs,
@@ -29,6 +30,7 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *preupload.ROUTES,
     *commits.ROUTES,
     *files.ROUTES,
+    *lfs.ROUTES,
     *xet_tokens.ROUTES,
     *buckets.ROUTES,
 )
