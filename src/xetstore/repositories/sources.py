@@ -24,6 +24,11 @@ def no_note(path: Path, why: str) -> None:
     """Tell nothing."""
 
 
+def all_in(folder: Path) -> bool:  # noqa: ARG001
+    """Leave no folder out."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither."""
@@ -45,7 +50,7 @@ class Rules:
 
     keeps_modes: bool = True
     exclude: Sequence[str] = ()
-    is_left_out: Callable[[Path], bool] = lambda _: False
+    is_left_out: Callable[[Path], bool] = all_in
 
     def excludes(self, path: str) -> bool:
         """True if a path in the folder, or its last part, matches a pattern."""
