@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ import pytest
 import xetstore
 from tests.support.strategies import splitmix64
 from xetstore.errors import EntryNotFoundError, FormatError, UsageError, XetError
-from xetstore.interfaces import Names
 from xetstore.records import LINK_MODE, NewBlob, RepoFile
 from xetstore.repositories.repository import Repository
 from xetstore.repositories.restoring import Restore, RestoreOptions
@@ -63,7 +62,7 @@ def picture(root: Path) -> dict[str, object]:
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = f"-> {os.readlink(path)}"
+            found[name] = f"-> {os.readlink(path)}"  # noqa: PTH115
         elif path.is_dir():
             found[name] = None
         elif name != ".gitattributes":
@@ -153,10 +152,9 @@ def test_a_dry_run_writes_nothing(repo: Repository, folder: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "target", [b"/etc/passwd", b"..", b"../out", b"full/../../x", b"../../../../etc", b"full/../.."]
-)
+@pytest.mark.parametrize("target", [b"/etc/passwd", b"..", b"../out", b"full/../../x", b"../../etc", b"here/.."])
 def test_a_link_that_leads_out_is_not_made_unless_asked_for(repo: Repository, tmp_path: Path, target: bytes) -> None:
+    link(repo, "here", b".")  # behind which `..` leads out, as its text does not say
     link(repo, "link", target)
     repo.commit({"file": b"1"})
     with pytest.raises(UsageError, match="leads out"):
@@ -167,7 +165,7 @@ def test_a_link_that_leads_out_is_not_made_unless_asked_for(repo: Repository, tm
     assert errors == [tmp_path / "out" / "link"]
     assert (tmp_path / "out" / "file").read_bytes() == b"1"
     repo.download("main", tmp_path / "out", any_links=True)
-    assert os.fsencode(os.readlink(tmp_path / "out" / "link")) == target
+    assert os.fsencode(os.readlink(tmp_path / "out" / "link")) == target  # noqa: PTH115
 
 
 def test_nothing_is_written_through_a_link(repo: Repository, folder: Path, tmp_path: Path) -> None:
@@ -201,18 +199,6 @@ def test_a_file_and_a_folder_give_way_to_each_other_with_delete_only(
     assert (out / "model.bin" / "inside").read_bytes() == b"1"
     repo.download("main", out, delete=True)
     assert picture(out) == picture(folder)
-
-
-class Hostile:
-    """Names that list what no repository has; everything else is the real ones'."""
-
-    def __init__(self, names: Names, entries: Sequence[RepoFile]) -> None:
-        self._names = names
-        self._entries = entries
-        self.keeps_modes = True
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._names, name)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +246,7 @@ with xetstore.open(sys.argv[1], create=False) as store:
 """
 
 
-@pytest.mark.parametrize("after", [0, 1, 5, 20])
+@pytest.mark.parametrize("after", [0, 3, 20])
 def test_a_killed_restore_leaves_no_half_file_under_its_name(store: Store, tmp_path: Path, after: int) -> None:
     files = {f"{number}.bin": splitmix64(number, 300_000 + number) for number in range(40)}
     files |= {f"{number}.txt": b"text" * number for number in range(40)}
