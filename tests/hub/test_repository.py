@@ -29,7 +29,7 @@ from xetstore.errors import (
 from xetstore.hub.check import verify_names
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.objects import EXECUTABLE
-from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete
+from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import Listing
 from xetstore.hub.repository import Repository
 from xetstore.hub.rights import ANONYMOUS, LOCAL, Actor, Right
@@ -186,7 +186,7 @@ def test_what_cannot_be_is_refused_whole(bert: Repository, operation: AddFile | 
 def test_no_path_leads_out_of_a_repository(path: str) -> None:
     for kind in (AddFile, lambda path, _: Delete(path), lambda path, _: Copy("a", path)):
         with pytest.raises(UnprocessableError):
-            kind(path, b"")  # type: ignore[no-untyped-call]
+            kind(path, b"")
 
 
 def test_a_file_in_place_of_a_folder_that_goes_in_the_same_commit(bert: Repository) -> None:
@@ -218,7 +218,7 @@ def test_a_file_that_was_never_uploaded_here_is_refused(bert: Repository) -> Non
 
 def test_a_branch_that_moved_on_is_outdated_and_the_same_call_again_is_not(bert: Repository) -> None:
     start = bert.revision().id
-    operations = [AddFile("a", b"1"), Delete(".gitattributes")]
+    operations: list[Operation] = [AddFile("a", b"1"), Delete(".gitattributes")]
     made, _ = bert.commit("main", operations, "mine", parent=start)
     with pytest.raises(OutdatedError):
         bert.commit("main", [AddFile("b", b"1")], "other", parent=start)

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,6 +25,7 @@ from xetstore.platform.homes import user_folder
 from xetstore.platform.threads import refusal
 
 if TYPE_CHECKING:
+    from xetstore.hub.accounts import Accounts
     from xetstore.protocol.hashes import Hash
     from xetstore.store import Store
 
@@ -84,6 +85,17 @@ class Settings:
         from xetstore.cas.service import EmbeddedCas
 
         return Store(EmbeddedCas.in_memory())
+
+    @contextmanager
+    def accounts(self, *, create: bool = False) -> Iterator[Accounts]:
+        """The accounts of a store that is no URL; NotFoundError if there is none and it is not to be created."""
+        from xetstore.cas.service import EmbeddedCas
+        from xetstore.hub.accounts import Accounts
+        from xetstore.hub.tables import MIGRATIONS
+
+        with closing(EmbeddedCas.open(self.store_path(), create=create)) as cas:
+            cas.index.migrate(MIGRATIONS)
+            yield Accounts(cas.index, cas.now)
 
     def open_at(self, where: Path | str, *, create: bool = False) -> Store:
         """Open any store, the way the options say."""

@@ -26,6 +26,7 @@ from xetstore.cli.log import log
 from xetstore.cli.ls import ls
 from xetstore.cli.mv import mv
 from xetstore.cli.names import PRINTED_ERRORS
+from xetstore.cli.org import org
 from xetstore.cli.put import put
 from xetstore.cli.refs import branch, tag
 from xetstore.cli.repo import repo
@@ -33,6 +34,7 @@ from xetstore.cli.rm import rm
 from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
+from xetstore.cli.user import user
 from xetstore.errors import InterruptedCallError
 
 
@@ -93,7 +95,7 @@ def cli() -> None:
 
 _OF_FILES = (hash_, put, get, cat)
 _OF_REPOSITORIES = (cp, ls, rm, mv, log, branch, tag, repo)
-_OF_THE_STORE = (stat, diff, estimate, inspect, check, copy_store, serve, token)
+_OF_THE_STORE = (stat, diff, estimate, inspect, check, copy_store, serve, user, org, token)
 
 for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):
     cli.add_command(_command)
