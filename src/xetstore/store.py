@@ -141,11 +141,6 @@ class Store:
         """The store in the verbs of the protocol, for work of :mod:`xetstore.transfer` beyond this class."""
         return self._cas
 
-    @property
-    def is_local(self) -> bool:
-        """True for a store that is opened in this process: a directory or a store file."""
-        return self._opened.is_local
-
     def put(
         self, path: Path | str, *, policy: CompressionPolicy | str = "auto", progress: Progress | None = None
     ) -> FileInfo:
