@@ -30,6 +30,12 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.TooLargeError: (ValueError, None),
     errors.NotPicklableError: (TypeError, None),
     errors.NotFoundError: (FileNotFoundError, errno.ENOENT),
+    errors.RepositoryNotFoundError: (FileNotFoundError, errno.ENOENT),
+    errors.RevisionNotFoundError: (FileNotFoundError, errno.ENOENT),
+    errors.EntryNotFoundError: (FileNotFoundError, errno.ENOENT),
+    errors.ExistsError: (FileExistsError, errno.EEXIST),
+    errors.UnprocessableError: (ValueError, None),
+    errors.GatedError: (PermissionError, errno.EACCES),
     errors.FormatError: (ValueError, None),
     errors.AccessDeniedError: (PermissionError, errno.EACCES),
     errors.UnauthenticatedError: (PermissionError, errno.EACCES),
@@ -43,6 +49,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.TooManyRequestsError: (OSError, None),
 }
 NO_BUILTIN = {
+    errors.OutdatedError,
     errors.IntegrityError,
     errors.HashMismatchError,
     errors.DamagedError,

@@ -19,8 +19,9 @@ def sample(seed: int, size: int = 60_000) -> Sample:
 _CONTENT = {
     "xorbs": "SELECT hash, raw_bytes, chunk_count FROM xorb",
     "holders": "SELECT xorb.hash, namespace FROM xorb_holder JOIN xorb ON xorb.id = xorb_id",
-    "files": "SELECT hash, size, sha256, term_count, xorb_count, created_at FROM file",
+    "files": "SELECT hash, size, checked_sha256, term_count, xorb_count, created_at FROM file",
     "grants": "SELECT hash, namespace, file_grant.created_at FROM file_grant JOIN file ON file.id = file_id",
+    "claims": "SELECT hash, namespace, sha256_claim.sha256 FROM sha256_claim JOIN file ON file.id = file_id",
     "edges": "SELECT file.hash, first_byte, xorb.hash FROM edge JOIN file ON file.id = file_id"
     " JOIN xorb ON xorb.id = xorb_id",
     "dedup": "SELECT chunk_key, hash FROM dedup JOIN xorb ON xorb.id = xorb_id",

@@ -162,21 +162,6 @@ def test_a_lookup_of_many_names_is_split_into_statements(opening: engines.Openin
             assert set(reader.xorbs([*names, sample.xorb.hash])) == {sample.xorb.hash}
 
 
-def test_an_unknown_sha256_is_filled_in_and_a_known_one_kept(opening: engines.Opening) -> None:
-    def record(sha256: bytes | None) -> str | None:
-        with index.transaction() as writer:
-            writer.add_files([FileEntry(Hash.ZERO, (), (), sha256)], rows={}, namespace="default", now=1.0)
-        with index.snapshot() as reader:
-            found = reader.file(Hash.ZERO, "default")
-        assert found is not None
-        return found.sha256
-
-    with closing(Index(opening())) as index:
-        assert record(None) is None
-        assert record(bytes(range(32))) == bytes(range(32)).hex()
-        assert record(bytes(32)) == bytes(range(32)).hex()
-
-
 def test_a_file_is_seen_only_where_it_is_granted(opening: engines.Opening) -> None:
     with closing(Index(opening())) as index:
         with index.transaction() as writer:

@@ -92,8 +92,14 @@ CREATE TABLE shard_xorb (
 ) WITHOUT ROWID;
 CREATE INDEX shard_xorb_by_xorb ON shard_xorb (xorb_id);
 """
+SIXTH = """
+ALTER TABLE shard ADD COLUMN generation VARCHAR(32) DEFAULT '' NOT NULL;
+ALTER TABLE shard ADD COLUMN damaged_at DOUBLE PRECISION;
+CREATE TABLE store (number INTEGER NOT NULL, id VARCHAR(64) NOT NULL, PRIMARY KEY (number), CHECK (number = 1));
+"""
 SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD, 4: FIRST + SECOND + THIRD + FOURTH}
 SCHEMAS[5] = SCHEMAS[4] + FIFTH
+SCHEMAS[6] = SCHEMAS[5] + SIXTH
 
 
 def age(root: Path, version: int) -> None:
@@ -125,6 +131,27 @@ def test_a_store_of_an_older_release_opens_with_all_of_it(root: Path, sample: Sa
         assert read_back(cas, sample.file.hash) == sample.data
         assert not cas.put_xorb(sample.xorb.hash, sample.body)
         assert not cas.put_shard(sample.shard)
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_a_sha256_of_an_older_release_is_a_claim_of_all_who_have_the_file(
+    root: Path, sample: Sample, version: int
+) -> None:
+    """It was the word of the first uploader. Nothing that such a release knew counts as computed."""
+    with EmbeddedCas.open(root) as cas:
+        for namespace in ("anna", "bert"):
+            upload(cas.in_namespace(namespace), sample)
+    age(root, version)
+    word = bytes(range(32))
+    with closing(sqlite3.connect(root / "index.sqlite3")) as connection, connection:
+        connection.execute("UPDATE file SET sha256 = ?", (word,))
+    with EmbeddedCas.open(root) as cas, cas.index.snapshot() as reader:
+        record = reader.file(sample.file.hash, "anna")
+        assert record is not None
+        assert record.sha256 == word.hex()
+        for namespace in ("anna", "bert"):
+            assert reader.file_by_sha256(namespace, word) == (record, False)
+        assert reader.file_by_sha256("carl", word) is None
 
 
 @pytest.mark.parametrize("version", SCHEMAS)
@@ -258,4 +285,4 @@ def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (MIGRATIONS.newest,)
-    assert MIGRATIONS.newest == 6
+    assert MIGRATIONS.newest == 7

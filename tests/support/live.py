@@ -115,16 +115,15 @@ class Reachable:
 
 @dataclass(frozen=True)
 class LiveServer(Reachable):
-    """A server in a thread of this process. ``authority`` is None where it asks for no tokens."""
+    """A server in a thread of this process."""
 
     url: str
     site: Site
-    authority: TokenAuthority | None
+    authority: TokenAuthority
     _server: DrainingServer
 
     def token(self, scope: str = "read", namespace: str = "default", **more: Any) -> str:
         """A token of this server; ``more`` is what :meth:`TokenAuthority.issue` takes."""
-        assert self.authority is not None
         return self.authority.issue(scope=Scope(scope), namespace=namespace, **more)
 
     @property
@@ -214,8 +213,7 @@ def live_server(
     chosen = ServerSettings(**{"port": 0, "drain_seconds": 5, **settings})
     with tempfile.TemporaryDirectory() as folder:
         keys = keys or KeyRing.open(Path(folder, "access"), clock=clock)
-        if chosen.auth == "tokens":
-            authority = authority or TokenAuthority(keys, clock)
+        authority = authority or TokenAuthority(keys, clock)
         site = make_site(cas, chosen, keys=keys, authority=authority, clock=clock, direct=direct)
         with served((app or create_app)(site), chosen, site.draining) as (url, server):
             yield LiveServer(url, site, authority, server)

@@ -13,13 +13,13 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Final, Literal, NamedTuple
 
 import jwt
 import msgspec
 
 from xetstore.access.keys import Algorithm, Key, KeyKind, KeyRing
+from xetstore.access.scope import Scope as Scope
 from xetstore.access.secrets import REVOKED, Secrets, Version
 from xetstore.errors import UnauthenticatedError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
@@ -46,45 +46,6 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _ENTRY: Final = re.compile(r"([0-9a-f]{32}) ([0-9]{1,15})")
 _CUT_ENTRY: Final = re.compile(r"([0-9a-f]{32})(?: [0-9]*)?")
 _JWS: Final = jwt.PyJWS(algorithms=[algorithm.value for algorithm in Algorithm])
-
-
-class Scope(StrEnum):
-    """The rights of a token; each scope includes those before it.
-
-    >>> Scope.WRITE >= Scope.READ, Scope.WRITE.includes(Scope.ADMIN)
-    (True, False)
-    """
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
-    def includes(self, other: Scope) -> bool:
-        """True if this scope includes the rights of ``other``."""
-        return _rank(self) >= _rank(other)
-
-    # A str would compare by the alphabet, in which an admin comes first and may nothing.
-
-    def __ge__(self, other: str) -> bool:
-        return _rank(self) >= _rank(other)
-
-    def __gt__(self, other: str) -> bool:
-        return _rank(self) > _rank(other)
-
-    def __le__(self, other: str) -> bool:
-        return _rank(self) <= _rank(other)
-
-    def __lt__(self, other: str) -> bool:
-        return _rank(self) < _rank(other)
-
-
-_RANKS: Final = {scope: rank for rank, scope in enumerate(Scope)}
-
-
-def _rank(scope: str) -> int:
-    if not isinstance(scope, Scope):
-        raise TypeError("a Scope compares with a Scope only")
-    return _RANKS[scope]
 
 
 def check_namespace(namespace: str) -> str:
@@ -228,6 +189,14 @@ class TokenAuthority:
         if signed.caller.token_id in revoked:
             raise UnauthenticatedError("the token has been revoked", hint="ask for a new one")
         return signed.caller
+
+    def recognise(self, token: str) -> Caller | None:
+        """The same where no token is needed: None for what no key of this store has signed."""
+        try:
+            self._signed(token)
+        except UnauthenticatedError:
+            return None
+        return self.verify(token)
 
     def revoke(self, token_or_id: str) -> str:
         """Make a token invalid from now on, durably; returns its id. Given an id, that is taken at its word.

@@ -100,6 +100,7 @@ class EmbeddedCas:
         self.healing = Healing(blobs, index, self.now)
         self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
+        self._hashes_bytes = False
         self._opened: OpenParts | None = None
         self._seen = SeenRows()
 
@@ -142,6 +143,15 @@ class EmbeddedCas:
         return view
 
     # The verbs of Cas
+
+    def for_local_bytes(self) -> EmbeddedCas:
+        """The same store for an upload of this process, which has hashed the bytes of each file that it registers.
+
+        The SHA-256 in its shards count as computed. A shard that comes over a network is never put here.
+        """
+        view = copy(self)
+        view._hashes_bytes = True
+        return view
 
     @property
     def is_remote(self) -> bool:
@@ -260,7 +270,14 @@ class EmbeddedCas:
         def add_files(writer: Writer) -> bool:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             rows = writer.require_xorbs(names, self.tenant)
-            is_new = writer.add_files(shard.files, rows, namespace=self.tenant.namespace, now=now, rebound=rebound)
+            is_new = writer.add_files(
+                shard.files,
+                rows,
+                namespace=self.tenant.namespace,
+                now=now,
+                rebound=rebound,
+                is_checked=self._hashes_bytes,
+            )
             writer.add_dedup(sorted(claims.eligible))
             return is_new
 

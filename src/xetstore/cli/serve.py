@@ -47,6 +47,7 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             flag_of(knob.name),
             knob.name,
             is_flag=is_flag,
+            flag_value=not knob.default if is_flag else None,
             default=None,
             metavar=None if is_flag else "|".join(choices_of(knob)) or _metavar(knob.name),
             help=knob.metadata["help"],

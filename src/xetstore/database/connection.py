@@ -34,9 +34,10 @@ _KEPT: Final = re.compile(r"\s*\bFOR KEY SHARE\b")
 class Dialect:
     """The words of one engine.
 
-    ``types`` are those of a migration: ``row_id``, ``number``, ``bytes``, ``double``, and ``clustered`` behind a table
-    whose rows lie in the order of its key. ``numbers`` is the table of the numbers in parameter ``{}``, which
-    ``number_list`` gives a value. ``has_table`` is a query that finds a row if there is a table ``:name``.
+    ``types`` are those of a migration: ``row_id``, ``number``, ``bytes``, ``double``; ``bytewise`` behind that of a
+    text whose order is that of its bytes, and ``clustered`` behind a table whose rows lie in the order of its key.
+    ``numbers`` is the table of the numbers in parameter ``{}``, which ``number_list`` gives a value. ``has_table`` is a
+    query that finds a row if there is a table ``:name``.
     ``batch`` is how many values one list has at most.
 
     ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``. ``listed`` is how it has ``IN`` and

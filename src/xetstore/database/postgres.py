@@ -43,6 +43,7 @@ DIALECT: Final = Dialect(
             "bytes": "BYTEA",
             "double": "DOUBLE PRECISION",
             "clustered": "",
+            "bytewise": 'COLLATE "C"',
         }
     ),
     numbers="(SELECT unnest(CAST({} AS BIGINT[])) AS value)",

@@ -35,6 +35,7 @@ DIALECT: Final = Dialect(
             "bytes": "BLOB",
             "double": "DOUBLE",
             "clustered": "WITHOUT ROWID",
+            "bytewise": "",
         }
     ),
     numbers="json_each({})",

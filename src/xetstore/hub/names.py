@@ -17,10 +17,12 @@ TAGS: Final = "refs/tags/"
 PULL_REQUESTS: Final = "refs/pr/"
 
 RESERVED: Final = frozenset(
-    ("api", "buckets", "cas", "chunk", "chunks", "datasets", "favicon.ico", "git", "health", "join", "kernels", "login")
-    + ("me", "metrics", "models", "new", "oauth", "openapi.json", "orgs", "organizations", "reconstruction")
-    + ("reconstructions", "resolve", "settings", "shard", "shards", "spaces", "static", "users", "v1", "v2", "xorb")
-    + ("xorbs",)
+    (
+        *("api", "buckets", "cas", "chunk", "chunks", "datasets", "favicon.ico", "git", "health", "join", "kernels"),
+        *("login", "me", "metrics", "models", "new", "oauth", "openapi.json", "orgs", "organizations"),
+        *("reconstruction", "reconstructions", "resolve", "settings", "shard", "shards", "spaces", "static", "users"),
+        *("v1", "v2", "xorb", "xorbs"),
+    )
 )
 """Names that no account has: paths of a server begin with them."""
 
@@ -120,6 +122,21 @@ def check_account_name(name: str) -> str:
             hint="up to 96 letters, digits, '-', '_' and '.', without '--' and '..'; some words are taken",
         )
     return name
+
+
+def is_account_name(name: str) -> bool:
+    """True if an account may be called so, were the name not reserved."""
+    return _is_name(name)
+
+
+def account_key(name: str) -> str:
+    """The name by which accounts are told apart: without regard to case. A letter that is not ASCII stays as it is,
+    because some of these have ASCII letters for their small ones.
+
+    >>> account_key("DVUser"), account_key("\u212aim")
+    ('dvuser', '\u212aim')
+    """
+    return name.lower() if name.isascii() else name
 
 
 def check_path(path: str) -> str:

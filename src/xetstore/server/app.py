@@ -1,7 +1,8 @@
-"""The application: every path there is, and its handler. openapi.py describes the same table."""
+"""The application: every path there is, and its handler. openapi.py describes the CAS and the server."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,9 @@ from xetstore.server.http.edge import Edge
 from xetstore.server.http.router import Handler, Route
 from xetstore.server.routes import chunks, openapi, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import get_file_chunk_hashes
+from xetstore.server.routes.hub import HUB_ROUTES
+from xetstore.server.routes.hub.access import identify
+from xetstore.server.site import CAS_MOUNT
 
 if TYPE_CHECKING:
     from xetstore.server.site import Site
@@ -25,7 +29,7 @@ _MISS: Final = chunks.miss_at_once
 _XORB: Final = _get(xorbs.get_xorb) | {"POST": xorbs.post_xorb}
 _SHARD: Final = {"POST": shards.post_v1}
 
-ROUTES: Final = (
+_CAS: Final = (
     # A file
     Route("/v1/reconstructions/{hash}", _V1),
     Route("/v2/reconstructions/{hash}", _get(reconstructions.get_v2)),
@@ -52,14 +56,27 @@ ROUTES: Final = (
     Route("/xorb/{prefix}/{hash}", _XORB),
     Route("/shards", _SHARD),
     Route("/shard/{prefix}/{hash}", _SHARD),
-    # The server itself. A monitor is never told to wait.
+    # What clients report
     Route("/v1/telemetry", {"POST": telemetry.post_telemetry}),
+)
+CAS_ROUTES: Final = tuple(replace(route, answers_pages=True) for route in _CAS)
+SERVER_ROUTES: Final = (
+    # The server itself. A monitor is never told to wait.
     Route("/health/live", _get(status.live), limited=False),
     Route("/health/ready", _get(status.ready), limited=False),
     Route("/metrics", _get(status.metrics), limited=False),
     Route("/openapi.json", _get(openapi.get_openapi)),
     Route("/", _get(status.page)),
 )
+ROUTES: Final = CAS_ROUTES + SERVER_ROUTES
+"""The routes of a bare CAS, as the OpenAPI document has them."""
+
+
+def routes_of(site: Site) -> tuple[Route, ...]:
+    """All routes of a server. Those of the CAS are there twice, the second time below :data:`CAS_MOUNT`."""
+    mounted = tuple(replace(route, mount=CAS_MOUNT) for route in CAS_ROUTES)
+    hub = tuple(replace(route, is_hub=True, answers_pages=True) for route in HUB_ROUTES)
+    return ROUTES + mounted + (hub if site.hub is not None else ())
 
 
 def create_app(site: Site) -> Edge:
@@ -67,7 +84,7 @@ def create_app(site: Site) -> Edge:
     known = status.Status(site, version("xetstore"))
     for budget in site.limits.budgets:
         site.metrics.watch(budget)
-    app = Edge(site, ROUTES, on_shutdown=known.close)
+    app = Edge(site, routes_of(site), on_shutdown=known.close, identify=identify)
     app.state.status = known
     app.state.openapi = openapi.Document(ROUTES, known.version, site.settings)
     return app

@@ -14,11 +14,13 @@ from xetstore.access.admin_token import provide_admin_token
 from xetstore.access.keys import KeyRing
 from xetstore.access.secrets import ADMIN_TOKEN
 from xetstore.access.signed_urls import UrlSigner
+from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.assembly import secrets_file
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UsageError
+from xetstore.hub.service import EmbeddedHub, HubOptions
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -82,8 +84,9 @@ def serve_on(
         secrets = cas.secrets()
         # By the clock that all servers of the store have in common.
         keys = KeyRing.of(secrets, clock=cas.now)
-        authority = TokenAuthority(keys) if settings.auth == "tokens" else None
-        if authority is not None:
+        authority = TokenAuthority(keys)
+        asks_for_tokens = settings.auth == "tokens"
+        if asks_for_tokens:
             provide_admin_token(secrets, authority)
         direct = _direct_urls(cas) if settings.xorb_urls == "direct" else None
         site = make_site(cas, settings, keys=keys, authority=authority, clock=cas.now, direct=direct, crew=crew)
@@ -92,8 +95,8 @@ def serve_on(
         started = Started(
             url=url_of(settings, listening),
             store=parts,
-            asks_for_tokens=authority is not None,
-            token_file=None if authority is None else secrets_file(parts, ADMIN_TOKEN),
+            asks_for_tokens=asks_for_tokens,
+            token_file=secrets_file(parts, ADMIN_TOKEN) if asks_for_tokens else None,
             version=version("xetstore"),
         )
         server = make_server(
@@ -118,7 +121,7 @@ def make_site(
     settings: ServerSettings,
     *,
     keys: KeyRing,
-    authority: TokenAuthority | None,
+    authority: TokenAuthority,
     clock: Callable[[], float] = time.time,
     direct: RangeUrls | None = None,
     crew: Crew | None = None,
@@ -144,7 +147,18 @@ def make_site(
         suspects=Suspects(limits.shared),
         clock=clock,
         direct=direct if settings.xorb_urls == "direct" else None,
+        hub=_hub(cas, settings) if settings.hub else None,
     )
+
+
+def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub:
+    options = HubOptions(
+        default_visibility=settings.default_visibility,
+        anonymous_reads=settings.anonymous,
+        dedup=DedupDomain(settings.dedup),
+        private_namespaces=frozenset(settings.private_namespaces),
+    )
+    return EmbeddedHub(cas, options)
 
 
 def make_connection_limit(settings: ServerSettings, shared: Shared) -> ConnectionLimit:

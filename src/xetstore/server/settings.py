@@ -54,6 +54,11 @@ class ServerSettings:
     tls_cert: str | None = _setting(None, "The certificate, with its chain, as a PEM file.")
     tls_key: str | None = _setting(None, "The key of the certificate, as a PEM file.")
     auth: Literal["tokens", "none"] = _setting("tokens", "Ask for tokens, or for none: on this machine only.")
+    hub: bool = _setting(True, "Repositories and the Hub's HTTP API, beside the CAS.")
+    default_visibility: Literal["public", "private"] = _setting(
+        "public", "Repositories whose creator does not say it are readable without a token, or not."
+    )
+    anonymous: bool = _setting(True, "Public repositories can be read without a token.")
     xorb_urls: Literal["signed", "edge", "direct"] = _setting(
         "signed", "URLs of xorbs: signed, plain ones that need a token or a proxy that asks, or of the object store."
     )
@@ -71,6 +76,10 @@ class ServerSettings:
     max_shard_chunks: int = _setting(64 << 20, "Chunks that the files of one shard have together.", at_least=1 << 16)
     max_answer_bytes: int = _setting(
         320 << 20, "Memory for one answer; what takes more is refused: ask for ranges.", at_least=1 << 20
+    )
+    max_commit_bytes: int = _setting(512 << 20, "The longest body of one commit.", at_least=1 << 20)
+    max_spooled_bytes: int = _setting(
+        8 << 30, "Bytes on disk at once of commits that come in and are not made yet.", at_least=1 << 20
     )
     queue_seconds: float = _setting(20.0, "How long a request waits for a part of these.")
     min_rate_bytes: int = _setting(8 << 10, "Bytes a second that a client sends, or takes, on average; 0 is no limit.")
@@ -147,8 +156,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], confi
 
 
 def flag_of(name: str) -> str:
-    """The flag of a setting: ``--url-ttl-seconds``."""
-    return "--" + name.replace("_", "-")
+    """The flag of a setting: ``--url-ttl-seconds``; ``--no-hub`` of one that is on unless it is turned off."""
+    return ("--no-" if getattr(ServerSettings, name, None) is True else "--") + name.replace("_", "-")
 
 
 def variable_of(name: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xetstore.access.tokens import TokenAuthority
     from xetstore.blobs.direct import RangeUrls
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.hub.service import EmbeddedHub
     from xetstore.server.ops.budgets import Holders
     from xetstore.server.ops.limits import ServerLimits
     from xetstore.server.ops.metrics import Metrics
@@ -36,6 +37,9 @@ ANONYMOUS: Final = Caller(namespace="default", scope=Scope.WRITE, token_id="anon
 
 MAX_VIEWS: Final = 1024
 """Namespaces whose views of the store are kept. One is made in some microseconds."""
+
+CAS_MOUNT: Final = "/cas"
+"""The path below which the routes of the CAS are a second time, apart from those of the Hub."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITE: Final = frozenset({"same-origin", "none"})
@@ -48,7 +52,7 @@ _BEARER = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Site:
-    """One server: the store behind it, who may call, the limits. ``authority`` is None where no token is asked for.
+    """One server: the store behind it, who may call, the limits. ``hub`` is None on a bare CAS.
 
     ``clock`` gives unix seconds, ``exposition`` the metrics of all workers. ``draining`` is set once the server is told
     to stop: it is not ready any more. ``direct`` signs URLs of the object store, where clients read xorbs from that
@@ -56,7 +60,7 @@ class Site:
     """
 
     cas: EmbeddedCas
-    authority: TokenAuthority | None
+    authority: TokenAuthority
     signer: UrlSigner
     settings: ServerSettings
     limits: ServerLimits
@@ -67,7 +71,13 @@ class Site:
     suspects: Suspects = field(default_factory=Suspects)
     first_queries: FirstQueries = field(default_factory=FirstQueries)
     direct: RangeUrls | None = None
+    hub: EmbeddedHub | None = None
     _views: dict[str, EmbeddedCas] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """False for a server of this machine only, which takes each caller for its owner."""
+        return self.settings.auth == "tokens"
 
     @cached_property
     def peers(self) -> Peers:
@@ -86,22 +96,31 @@ class Site:
     def authenticate(self, request: Request, scope: Scope) -> Caller:
         """The caller of a request that needs ``scope``.
 
-        Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small. Without tokens,
-        see :func:`refuse_pages`.
+        Raises UnauthenticatedError without a valid token, ForbiddenError if its scope is too small. Where no token is
+        asked for, one of this store still counts, because it acts in the namespace of a repository; without one see
+        :func:`refuse_pages`.
         """
-        if self.authority is None:
-            refuse_pages(request)
-            caller = ANONYMOUS
-        else:
+        if self.asks_for_tokens:
             caller = self.authority.verify(bearer_token(request))
+        else:
+            refuse_pages(request)
+            caller = self._recognised(request) or ANONYMOUS
         request.scope.setdefault("state", {})["caller"] = caller
         if caller.scope < scope:
             raise ForbiddenError(f"this needs a token with scope {scope.value}, not {caller.scope.value}")
         return caller
 
+    def _recognised(self, request: Request) -> Caller | None:
+        found = _BEARER.fullmatch(request.headers.get("authorization", ""))
+        return None if found is None else self.authority.recognise(found[1])
+
+    def is_counted(self, caller: Caller) -> bool:
+        """True if the requests of a caller count against the rate of its token: it has one."""
+        return caller is not ANONYMOUS
+
     def admit(self, caller: Caller) -> None:
         """Count a request against the rate of its token. Raises TooManyRequestsError."""
-        if self.authority is not None:
+        if self.is_counted(caller):
             try:
                 self.limits.tokens.admit(caller.token_id)
             except TooManyRequestsError:
@@ -133,6 +152,10 @@ class Site:
         if not _HOST.fullmatch(host):
             raise UsageError("the Host header does not name a host")
         return f"{request.scope.get('scheme', 'http')}://{host}"
+
+    def cas_url(self, request: Request) -> str:
+        """The URL of the CAS for clients of the Hub's API. Raises as :meth:`base_url` does."""
+        return self.base_url(request) + CAS_MOUNT
 
 
 def site_of(request: Request) -> Site:

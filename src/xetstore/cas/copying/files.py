@@ -1,7 +1,7 @@
 """FileCopier: files of one store into another, each file's hash recomputed from the chunks that are there.
 
 The rows of the source are the truth for files, because they have the terms that count now, also of a file that was
-healed; their times; and all grants, of which a shard knows none.
+healed; their times; and all grants, of which a shard knows none, with what is claimed or known of their SHA-256.
 """
 
 from __future__ import annotations
@@ -61,19 +61,32 @@ class FileCopier:
             return set(names)
         copied = {name for batch in _batches(new) for name in self._register(batch, grants)}
         run.tally.files += len(copied)
-        told = [record for record in records if record.sha256 and record.hash in known]
-        silent = [record for record in told if known[record.hash].sha256 is None]
-        late = [one for one in grants if one[0] in known]
-        if silent or late:
-            sha256 = {record.hash: bytes.fromhex(record.sha256 or "") for record in silent}
-
-            def add(writer: Writer) -> None:
-                writer.add_grants(late)
-                writer.add_sha256(sha256)
-
-            run.target.index.change(add)
+        if late := [one for one in grants if one[0] in known]:
+            run.target.index.change(lambda writer: writer.add_grants(late))
             run.tally.grants += len(late)
-        return copied | known.keys()
+        present = copied | known.keys()
+        self._copy_sha256([record for record in records if record.hash in present])
+        return present
+
+    def _copy_sha256(self, records: Sequence[FileRecord]) -> None:
+        """Let the target know each SHA-256 that was computed for these files, which it has, or else is claimed."""
+        names = [record.hash for record in records]
+        with self._run.source.index.snapshot() as reader:
+            claims = reader.claims_of(names)
+        with self._run.target.index.snapshot() as reader:
+            claims -= reader.claims_of(names)
+            checked = {name for name, record in reader.file_records(names).items() if record.sha256 is not None}
+            granted = {one[:2] for one in reader.grants_of(names)}
+        computed = {record.hash: record.sha256 for record in records if record.sha256 and record.hash not in checked}
+        added = [one for one in claims if one[0] not in checked and one[:2] in granted]
+
+        def add(writer: Writer) -> None:
+            for name, sha256 in computed.items():
+                writer.note_sha256(name, bytes.fromhex(sha256))
+            writer.copy_claims(added)
+
+        if computed or added:
+            self._run.target.index.change(add)
 
     def copy_broken(self) -> None:
         """Give the source's terms to files of the target that are made of xorbs which are damaged there, and which the
@@ -177,8 +190,7 @@ class FileCopier:
             with as_damage(record.hash):
                 chunks = chunks_of(self._run.target.footers, rows, terms)
                 verification = tuple(verification_hash(each.hashes) for each in chunks)
-            sha256 = None if record.sha256 is None else bytes.fromhex(record.sha256)
-            entry = FileEntry(record.hash, tuple(terms), verification, sha256)
+            entry = FileEntry(record.hash, tuple(terms), verification)
             claims.check(Shard((entry,)))
         except IntegrityError as error:
             if isinstance(error, DamagedError) and not is_last:

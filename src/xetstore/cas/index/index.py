@@ -47,6 +47,10 @@ class Index:
         """An index that lives as long as this object."""
         return cls(SqliteDatabase.in_memory())
 
+    def migrate(self, migrations: Migrations) -> None:
+        """Run the steps of another room, whose tables lie beside those of the index."""
+        migrations.run(self._database)
+
     @property
     def is_writable(self) -> bool:
         """True if ``transaction()`` can succeed."""

@@ -2,9 +2,10 @@
 -- namespace: its files are those that the index grants to that.
 CREATE TABLE hub_version (version INTEGER NOT NULL);
 
--- Users and organizations share one space of names. name_key: the name in lower case. kind: 'user' or 'org'.
+-- Users and organizations share one space of names. id: random, so that none is given again. name_key: the name in lower
+-- case. kind: 'user' or 'org'.
 CREATE TABLE account (
-    id {row_id} NOT NULL,
+    id {number} NOT NULL,
     name VARCHAR(96) NOT NULL,
     name_key VARCHAR(96) NOT NULL,
     kind VARCHAR(8) NOT NULL,
@@ -25,9 +26,9 @@ CREATE TABLE member (
 ) {clustered};
 CREATE INDEX member_by_user ON member (user_id);
 
--- digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
+-- id: 16 random hex digits. digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
 CREATE TABLE access_token (
-    id {row_id} NOT NULL,
+    id VARCHAR(16) NOT NULL,
     user_id {number} NOT NULL,
     name VARCHAR(255) NOT NULL,
     digest {bytes} NOT NULL,
@@ -118,7 +119,8 @@ CREATE TABLE line (
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
 
--- number: how many commits the first parents are, with this one.
+-- number: how many commits the first parents are, with this one. digest: of all that its caller asked for, by which the
+-- same call is known when it comes again.
 CREATE TABLE revision (
     repository_id {number} NOT NULL,
     line INTEGER NOT NULL,
@@ -129,10 +131,12 @@ CREATE TABLE revision (
     message TEXT NOT NULL,
     author VARCHAR(255) NOT NULL,
     created_at {double} NOT NULL,
+    digest {bytes},
     PRIMARY KEY (repository_id, line, number),
     UNIQUE (repository_id, oid),
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
+CREATE INDEX revision_by_digest ON revision (repository_id, digest);
 
 -- The paths that a commit changed against its first parent, and the folders above them.
 CREATE TABLE changed_path (
@@ -159,7 +163,7 @@ CREATE TABLE lfs_part (
 -- modified_ms: unix milliseconds, as its uploader says.
 CREATE TABLE bucket_file (
     repository_id {number} NOT NULL,
-    path VARCHAR(1024) NOT NULL,
+    path VARCHAR(1024) {bytewise} NOT NULL,
     file {bytes} NOT NULL,
     size BIGINT NOT NULL,
     modified_ms BIGINT NOT NULL,
@@ -168,21 +172,42 @@ CREATE TABLE bucket_file (
     PRIMARY KEY (repository_id, path),
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 ) {clustered};
+-- Empty files are no rows of the table file, nor granted: a bucket has one if this finds one.
+CREATE INDEX bucket_file_empty ON bucket_file (repository_id) WHERE size = 0;
 
--- status: 'draft', 'open', 'closed' or 'merged'.
+-- status: 'draft', 'open', 'closed' or 'merged'. Of a pull request also the branch that it is for, the commit at which it
+-- left that, and once it is merged the one that brought it there. next_event: the position of its next event.
 CREATE TABLE discussion (
     repository_id {number} NOT NULL,
     number INTEGER NOT NULL,
     title TEXT NOT NULL,
-    description TEXT NOT NULL,
     is_pull_request INTEGER NOT NULL,
     status VARCHAR(8) NOT NULL,
     author VARCHAR(96) NOT NULL,
     base VARCHAR(255),
+    fork {bytes},
     merge_oid {bytes},
     created_at {double} NOT NULL,
+    next_event INTEGER DEFAULT 1 NOT NULL,
     PRIMARY KEY (repository_id, number),
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
+) {clustered};
+
+-- kind: 'comment', 'status-change' or 'title-change'. content: the words of a comment, of which the first describes the
+-- discussion; the new status; the new title, and in former the one before.
+CREATE TABLE discussion_event (
+    repository_id {number} NOT NULL,
+    number INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    author VARCHAR(96) NOT NULL,
+    created_at {double} NOT NULL,
+    content TEXT NOT NULL,
+    former TEXT,
+    edited_at {double},
+    is_hidden INTEGER DEFAULT 0 NOT NULL,
+    PRIMARY KEY (repository_id, number, position),
+    FOREIGN KEY(repository_id, number) REFERENCES discussion (repository_id, number) ON DELETE CASCADE
 ) {clustered};
 
 -- Who asked for the files of a gated repository. status: 'pending', 'accepted' or 'rejected'.

@@ -46,13 +46,13 @@ async def blocks_of(
     """
     pace = pace or limits.pace()
     if (declared_bytes(request) or 0) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     received, more = 0, True
     while more:
         parts, more = await _gather(request.receive, min(block_bytes, max_bytes - received + 1), pace)
         received += sum(map(len, parts))
         if received > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         if parts:
             yield parts
 
@@ -119,5 +119,6 @@ def declared_bytes(request: Request) -> int | None:
     return int(text)
 
 
-def _too_large(max_bytes: int) -> TooLargeError:
+def too_large(max_bytes: int) -> TooLargeError:
+    """The error for a body that is longer than that."""
     return TooLargeError(f"the body is longer than {max_bytes} bytes, the most that is valid here")

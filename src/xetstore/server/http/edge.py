@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,15 @@ from starlette.requests import ClientDisconnect, Request
 
 from xetstore.errors import TimedOutError, TooManyRequestsError
 from xetstore.server.http.bodies import ClientGoneError, discard
-from xetstore.server.http.problems import MethodNotAllowedError, NoSuchPathError, as_xet_error, problem, problem_message
+from xetstore.server.http.pages import ALLOW_ALL, EXPOSE, preflight
+from xetstore.server.http.problems import (
+    HubCaller,
+    MethodNotAllowedError,
+    NoSuchPathError,
+    as_xet_error,
+    problem,
+    problem_message,
+)
 from xetstore.server.http.receiving import BODY_SOURCE
 from xetstore.server.http.router import Miss, Route, Routes
 from xetstore.server.ops.logs import Entry
@@ -38,9 +46,10 @@ CLIENT_CLOSED: Final = 499
 UNKNOWN_ROUTE: Final = "unknown"
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_TRACE_ID = re.compile(rb"[A-Za-z0-9._=;:-]{1,128}")
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 _WANTED: Final = frozenset(
-    (b"x-request-id", b"content-length", b"transfer-encoding", b"expect", b"user-agent", b"x-forwarded-for")
+    b"x-request-id x-amzn-trace-id content-length transfer-encoding expect user-agent x-forwarded-for origin".split()
 )
 
 _log = logging.getLogger("xetstore.server")
@@ -48,15 +57,25 @@ _access_log = logging.getLogger("xetstore.access")
 
 
 class Edge:
-    """The ASGI application: ``routes`` and nothing around them but this. ``state`` is `request.app.state`."""
+    """The ASGI application: ``routes`` and nothing around them but this. ``state`` is `request.app.state`.
 
-    def __init__(self, site: Site, routes: tuple[Route, ...], on_shutdown: Callable[[], None] | None = None) -> None:
+    ``identify`` finds out who calls a route of the Hub, and leaves that for its handler.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        routes: tuple[Route, ...],
+        on_shutdown: Callable[[], None] | None = None,
+        identify: Callable[[Request], Awaitable[None]] | None = None,
+    ) -> None:
         self.state = State({"site": site})
         self.site = site
         public_url = site.settings.public_url or ""
         prefix = "/" + public_url.partition("://")[2].partition("/")[2] if public_url.count("/") > 2 else ""
         self.routes = Routes(routes, prefix)
         self._on_shutdown = on_shutdown
+        self.identify = identify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's event, as ASGI has it."""
@@ -84,20 +103,22 @@ class Edge:
         route, miss = found
         miss.count()
         request_id = _request_id(headers)
-        head, body = problem_message(miss.error, request_id)
+        status, head, body = problem_message(miss.error, request_id)
+        if self.site.asks_for_tokens and route.answers_pages:
+            head.append(ALLOW_ALL)
         head.append((b"x-request-id", request_id.encode()))
         record(
             self.site,
             scope,
             headers,
             route=route.template,
-            status=miss.error.http_status,
+            status=status,
             seconds=perf_counter() - started_at,
             received_bytes=0,
             sent_bytes=len(body),
             request_id=request_id,
         )
-        return miss.error.http_status, head, body
+        return status, head, body
 
     def client(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str:
         """The client by whose address a request is counted."""
@@ -107,14 +128,14 @@ class Edge:
         """A miss that was counted against the limits, and its route."""
         state = scope.setdefault("state", {})
         path, route, parameters = self.routes.resolve(scope["raw_path"])
-        if route.miss_at_once is None:
+        if route.miss_at_once is None or b"origin" in headers:
             return None
         scope["app"], scope["path_params"] = self, parameters
         miss = route.miss_at_once(Request(scope))
         if miss is None:
             return None
         limits = [(self.site.limits.addresses, self.client(scope, headers))]
-        if self.site.authority is not None:
+        if self.site.is_counted(miss.caller):
             limits.append((self.site.limits.tokens, miss.caller.token_id))
         if not all(buckets.has_room(key) for buckets, key in limits):
             return None
@@ -141,7 +162,7 @@ class _Exchange:
         self._edge, self._scope, self._receive, self._send = edge, scope, receive, send
         found = self._headers = _wanted(scope)
         self.request_id = _request_id(found)
-        self._route = UNKNOWN_ROUTE
+        self._route: Route | None = None
         self._status = 0
         self._received_bytes = 0
         self._sent_bytes = 0
@@ -181,15 +202,25 @@ class _Exchange:
         except NoSuchPathError:
             self._admit()
             raise
-        self._route = route.template
+        self._route = route
         scope["path"], scope["raw_path"], scope["path_params"] = path, path.encode(), parameters
         if route.limited:
             self._admit()
         handler = route.handlers.get(scope["method"])
+        if handler is None and scope["method"] == "OPTIONS" and self._answers_pages:
+            handler = preflight(route.handlers)
         if handler is None:
             raise MethodNotAllowedError(route.handlers)
-        response = await handler(Request(scope, self.receive, self.send))
+        request = Request(scope, self.receive, self.send)
+        if route.is_hub and self._edge.identify is not None:
+            await self._edge.identify(request)
+        response = await handler(request)
         await response(scope, self.receive, self.send)
+
+    @property
+    def _answers_pages(self) -> bool:
+        """True if pages of any site may read the answer."""
+        return self._route is not None and self._route.answers_pages and self._edge.site.asks_for_tokens
 
     def _admit(self) -> None:
         address = self._scope["state"]["address"] = self._edge.client(self._scope, self._headers)
@@ -214,7 +245,16 @@ class _Exchange:
         elif told.http_status >= 500:
             _log.warning("request %s: %s", self.request_id, str(error) or repr(error))
         self._linger = not isinstance(told, TimedOutError)
-        await problem(told, self._scope, self.request_id)(self._scope, self.receive, self.send)
+        response = problem(told, self._scope, self.request_id, self._hub_caller())
+        await response(self._scope, self.receive, self.send)
+
+    def _hub_caller(self) -> HubCaller | None:
+        route = self._route
+        if route is None or not route.is_hub:
+            return None
+        return HubCaller(
+            is_anonymous=self._scope["state"].get("is_anonymous", False), is_git="/info/" in route.template
+        )
 
     async def receive(self) -> Message:
         """The server's ``receive``, counted."""
@@ -232,6 +272,11 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            if self._answers_pages:
+                # Always, because an answer that is kept by a cache may be for a page the next time.
+                headers.append(ALLOW_ALL)
+                if b"origin" in self._headers:
+                    headers.append(EXPOSE)
             if self._body_is_pending and self._closes():
                 headers.append((b"connection", b"close"))
             await self._send({**message, "headers": headers})
@@ -268,7 +313,7 @@ class _Exchange:
             self._edge.site,
             self._scope,
             self._headers,
-            route=self._route,
+            route=UNKNOWN_ROUTE if self._route is None else self._route.template,
             status=self._status or CLIENT_CLOSED,
             seconds=(self._ended_at or perf_counter()) - self._started_at,
             received_bytes=self._received,
@@ -317,8 +362,11 @@ def _wanted(scope: Scope | dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id")
-    return given.decode("ascii") if given and _REQUEST_ID.fullmatch(given) else new_request_id()
+    """The client's own id of a request, else that of its trace, if it is fit for a log; else a new one."""
+    for name, pattern in ((b"x-request-id", _REQUEST_ID), (b"x-amzn-trace-id", _TRACE_ID)):
+        if (given := headers.get(name)) and pattern.fullmatch(given):
+            return given.decode("ascii")
+    return new_request_id()
 
 
 _ACCESS_LINE: Final = (

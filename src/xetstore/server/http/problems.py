@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import NotFoundError, UnauthenticatedError, UnavailableError, UsageError, XetError, kind_of
+from xetstore.errors import (
+    EntryNotFoundError,
+    ForbiddenError,
+    GatedError,
+    NotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+    UsageError,
+    XetError,
+    kind_of,
+)
 from xetstore.protocol.headers import QUERIES_HEADER
 from xetstore.server.http.ranges import UnsatisfiableRangeError
 
@@ -24,6 +37,16 @@ _QUERIES: Final = QUERIES_HEADER.lower().encode()
 
 # A path of ours in a message, or the URL of a bucket or a database; `/v1/…` and the like are the client's own words.
 _PLACE = re.compile(r"(?<![\w.:/-])/(?!v[0-9]/)[^\s'\",;:]+|\b(?:s3|gs|az|postgres(?:ql)?)://[^\s'\",;]+[^\s'\",;:.]")
+
+
+HUB_CODES: Final[Mapping[type[XetError], str]] = {
+    RepositoryNotFoundError: "RepoNotFound",
+    RevisionNotFoundError: "RevisionNotFound",
+    EntryNotFoundError: "EntryNotFound",
+    GatedError: "GatedRepo",
+}
+"""The X-Error-Code by which clients of the Hub tell one 404 from another."""
+_MAX_HEADER: Final = 500
 
 
 class NoSuchPathError(NotFoundError):
@@ -84,31 +107,78 @@ def message_of(error: XetError) -> str:
     return f"{message}; {error.hint}" if error.hint else message
 
 
-def problem(error: XetError, scope: Scope, request_id: str) -> Response:
-    """The answer to a request that failed. One to HEAD has the headers only."""
-    headers, body = problem_message(error, request_id)
-    response = Response(b"" if scope["method"] == "HEAD" else body, error.http_status)
+@dataclass(frozen=True, slots=True)
+class HubCaller:
+    """The caller of a route of the Hub, as far as an error depends on it.
+
+    ``is_anonymous``: it sent no token. ``is_git``: it is git or git-lfs, which send credentials once they are told to.
+    """
+
+    is_anonymous: bool = False
+    is_git: bool = False
+
+
+def problem(error: XetError, scope: Scope, request_id: str, hub: HubCaller | None = None) -> Response:
+    """The answer to a request that failed. One to HEAD has the headers only. ``hub`` is None but for its routes."""
+    status, headers, body = problem_message(error, request_id, hub)
+    response = Response(b"" if scope["method"] == "HEAD" else body, status)
     response.raw_headers = headers
     return response
 
 
-def problem_message(error: XetError, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of that answer."""
-    body = msgspec.json.encode({"code": error.code, "message": message_of(error), "request_id": request_id})
+def problem_message(
+    error: XetError, request_id: str, hub: HubCaller | None = None
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of that answer."""
+    message = message_of(error)
+    told = {"code": error.code, "message": message, "request_id": request_id}
+    body = msgspec.json.encode(told if hub is None else {"error": message, **told})
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
     ]
+    status = error.http_status
+    if hub is not None:
+        # git sends credentials only after a 401, and a stranger learns no more from it than that.
+        if hub.is_anonymous and isinstance(error, RepositoryNotFoundError | ForbiddenError):
+            status = UnauthenticatedError.http_status
+        headers += _hub_headers(error, message)
     if isinstance(error, UnknownChunkError):
         headers.append((_QUERIES, error.rule.encode()))
-    elif isinstance(error, UnauthenticatedError):
-        headers.append((b"www-authenticate", b"Bearer"))
     elif isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", error.allow.encode()))
     elif isinstance(error, UnsatisfiableRangeError):
         headers.append((b"content-range", error.content_range.encode()))
+    if status == UnauthenticatedError.http_status:
+        headers += _CHALLENGE_TO_GIT if hub is not None and hub.is_git else _CHALLENGE
     if error.retry_after is not None or error.http_status in RETRY_LATER:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0))))
-    return headers, body
+    return status, headers, body
+
+
+def _hub_headers(error: XetError, message: str) -> list[tuple[bytes, bytes]]:
+    """The headers that say it again, for an answer to HEAD has no body."""
+    headers = [(b"x-error-message", header_text(message).encode())]
+    headers += [(b"x-error-code", code.encode()) for kind, code in HUB_CODES.items() if isinstance(error, kind)]
+    if isinstance(error, EntryNotFoundError) and error.commit is not None:
+        headers.append((b"x-repo-commit", error.commit.encode()))
+    return headers
+
+
+def header_text(text: str) -> str:
+    """Text as the value of a header: one line of printable ASCII, of at most some hundred characters.
+
+    >>> header_text("no file naïve.txt")
+    'no file na?ve.txt'
+    """
+    shown = "".join(char if " " <= char <= "~" else "?" for char in " ".join(text[:_MAX_HEADER].split()))
+    return shown + "..." * (len(text) > _MAX_HEADER)
+
+
+_CHALLENGE: Final = [(b"www-authenticate", b"Bearer")]
+_CHALLENGE_TO_GIT: Final = [
+    (b"www-authenticate", b'Basic realm="xetstore", charset="UTF-8"'),
+    (b"lfs-authenticate", b"Basic"),
+]

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Request], Awaitable["Response"]]
 
-_KINDS: Final = ("", "text", "path")
+_KINDS: Final = ("", "text", "path", "folder")
 """The kinds of parameters, in the order in which they are tried, after the segments that are written out."""
+_RESTS: Final = ("path", "folder")
 _PARAMETER: Final = re.compile(r"{(\w+)(?::(\w+))?}")
+_SEGMENT: Final = re.compile(r"{(\w+)(?::(\w+))?}(\.[A-Za-z0-9]+)?")
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+")
-# RFC 3986, 3.3: the characters of a path; an escape is a percent sign and two hexadecimal digits.
-_SENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
+# RFC 3986, 3.3: the characters of a path; an escape is a percent sign and two hexadecimal digits. And those that
+# browsers send as they are (WHATWG URL: the path percent-encode set lacks them).
+_SENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/\[\]|^-]|%[0-9A-Fa-f]{2})+")
 _NAMELESS: Final = frozenset({"", ".", ".."})
 
 
@@ -53,16 +56,26 @@ class Route:
     ``{hash}`` is a segment of letters, digits and ``._~-``, in no other spelling. ``{rev:text}`` is any segment,
     decoded: ``refs/pr/1`` of ``refs%2Fpr%2F1``. ``{path:path}``, at the end, is all the rest, decoded as well.
     No parameter is empty, or has a part between slashes that is empty, ``.`` or ``..``, however it is encoded.
+    ``{path:folder}`` is such a rest that may end in a slash, which it keeps, or be empty. ``{name}.git`` is a segment
+    with that ending, which the parameter has not.
 
     A route that is not ``limited`` answers however often it is asked. ``miss_at_once`` is asked first, of a GET, in the
     event loop: what its handler would say after more work, or None. It counts nothing, and raises an XetError to leave
     the request to the handler.
+
+    A route that ``is_hub`` knows its caller before its handler runs, and fails as clients of the Hub understand it.
+    One that ``answers_pages`` does so for pages of any site, where tokens are asked for. One that ``is_last`` counts
+    only where no other route has the path. ``mount`` is put before the path, and no part of the template.
     """
 
     path: str
     handlers: Mapping[str, Handler]
     limited: bool = True
     miss_at_once: Callable[[Request], Miss | None] | None = None
+    is_hub: bool = False
+    answers_pages: bool = False
+    is_last: bool = False
+    mount: str = ""
 
     @cached_property
     def template(self) -> str:
@@ -84,9 +97,9 @@ class Routes:
     def __init__(self, routes: tuple[Route, ...], prefix: str = "") -> None:
         self.all = routes
         self._prefix = prefix
-        self._root = _Node()
+        self._root, self._last = _Node(), _Node()
         for route in routes:
-            self._root.add(route)
+            (self._last if route.is_last else self._root).add(route)
 
     def resolve(self, raw_path: bytes) -> tuple[str, Route, dict[str, str]]:
         """A path as sent: as we spell it, not decoded; its route and parameters. Raises NoSuchPathError."""
@@ -101,9 +114,15 @@ class Routes:
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route of a path, and its parameters, decoded."""
-        values: list[str] = []
-        end = self._root.find(path.split("/"), 1, values) if path.startswith("/") else None
-        return None if end is None else (end[0], dict(zip(end[1], values, strict=True)))
+        if not path.startswith("/"):
+            return None
+        segments = path.split("/")
+        for root in (self._root, self._last):
+            values: list[str] = []
+            end = root.find(segments, 1, values)
+            if end is not None:
+                return end[0], dict(zip(end[1], values, strict=True))
+        return None
 
 
 _End = tuple[Route, tuple[str, ...]]
@@ -113,23 +132,28 @@ _End = tuple[Route, tuple[str, ...]]
 class _Node:
     """A place between two segments: the route that ends here, and the ways on."""
 
-    __slots__ = ("end", "fixed", "kinds")
+    __slots__ = ("end", "endings", "fixed", "kinds")
 
     def __init__(self) -> None:
         self.end: _End | None = None
         self.fixed: dict[str, _Node] = {}
+        self.endings: dict[str, _Node] = {}
         self.kinds: list[_Node | None] = [None] * len(_KINDS)
 
     def add(self, route: Route) -> None:
         """Add a route, from here on. Raises ValueError for one that cannot be, or is there."""
         node, kind = self, ""
-        for segment in route.path.split("/")[1:]:
-            parameter = _PARAMETER.fullmatch(segment)
+        for segment in (route.mount + route.path).split("/")[1:]:
+            parameter = _SEGMENT.fullmatch(segment)
             before, kind = kind, (parameter[2] or "") if parameter else ""
-            if before == "path" or kind not in _KINDS or (parameter is None and not {"{", "}"}.isdisjoint(segment)):
-                raise ValueError(f"{route.path}: a parameter is {{a}}, {{a:text}} or, at the end, {{a:path}}")
+            ending = parameter[3] if parameter else None
+            is_none = parameter is None and not {"{", "}"}.isdisjoint(segment)
+            if before in _RESTS or kind not in _KINDS or is_none or (ending and kind):
+                raise ValueError(f"{route.path}: a parameter is {{a}}, {{a}}.x, {{a:text}}; at the end {{a:path}}")
             if parameter is None:
                 node = node.fixed.setdefault(segment, _Node())
+            elif ending:
+                node = node.endings.setdefault(ending, _Node())
             else:
                 number = _KINDS.index(kind)
                 way = node.kinds[number] = node.kinds[number] or _Node()
@@ -146,7 +170,14 @@ class _Node:
         node = self.fixed.get(segment)
         if node is not None and (end := node.find(segments, at + 1, values)) is not None:
             return end
-        plain, text, rest = self.kinds
+        plain, text, rest, folder = self.kinds
+        for ending, way in self.endings.items():
+            name = segment.removesuffix(ending)
+            if name != segment and _PLAIN.fullmatch(name) and name not in _NAMELESS:
+                values.append(name)
+                if (end := way.find(segments, at + 1, values)) is not None:
+                    return end
+                values.pop()
         if plain is not None and _PLAIN.fullmatch(segment) and segment not in _NAMELESS:
             values.append(segment)
             if (end := plain.find(segments, at + 1, values)) is not None:
@@ -160,6 +191,9 @@ class _Node:
         if rest is not None and (value := _decoded("/".join(segments[at:]))) is not None:
             values.append(value)
             return rest.end
+        if folder is not None and (value := _decoded_folder("/".join(segments[at:]))) is not None:
+            values.append(value)
+            return folder.end
         return None
 
 
@@ -176,3 +210,16 @@ def _decoded(sent: str) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if "\0" in text or not _NAMELESS.isdisjoint(text.split("/")) else text
+
+
+def _decoded_folder(sent: str) -> str | None:
+    """The same for a rest that may be empty, or end in a slash.
+
+    >>> _decoded_folder(""), _decoded_folder("a%2Fb/"), _decoded_folder("a%2F%2F")
+    ('', 'a/b/', None)
+    """
+    if not sent:
+        return ""
+    inner = sent.removesuffix("/") if sent.endswith("/") else re.sub("%2[Ff]$", "", sent)
+    value = _decoded(inner)
+    return value if value is None or inner == sent else value + "/"

@@ -16,7 +16,6 @@ from xetstore.server.threads import in_thread, settled
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from xetstore.interfaces import ByteStream
     from xetstore.server.http.direct import BodySocket
     from xetstore.server.http.ranges import Framing
     from xetstore.server.ops.limits import ServerLimits
@@ -35,15 +34,15 @@ class ClosableSource(Source, Protocol):
 
 
 class FramedStream:
-    """The body of an answer as one ByteStream: a Framing's bytes, and its ranges as ``open_range`` gives them.
+    """The body of an answer as one source: a Framing's bytes, and its ranges as ``open_range`` gives them.
 
     What ``open_range`` raises comes out of :meth:`readinto`; so does DamagedError if a range ends early.
     """
 
-    def __init__(self, framing: Framing, open_range: Callable[[int, int], ByteStream]) -> None:
+    def __init__(self, framing: Framing, open_range: Callable[[int, int], ClosableSource]) -> None:
         self._parts = framing.parts()
         self._open_range = open_range
-        self._range: ByteStream | None = None
+        self._range: ClosableSource | None = None
         self._text = memoryview(b"")
         self._left = 0  # bytes of the range that is open
 

@@ -110,8 +110,8 @@ class ServerLimits:
 
     There is a budget of its own for each kind of work, so that none of them keeps another from going on: bytes that
     are ``reading`` (answers and downloads), ``receiving`` (bodies that come in) and ``committing`` (shards that are
-    parsed, verified and registered); and places, for ``commits`` of xorbs and for ``shards``. A worker has its part of
-    each.
+    parsed, verified and registered); bytes on disk, of bodies that are ``spooling``; and places, for ``commits`` of
+    xorbs and for ``shards``. A worker has its part of each.
     """
 
     def __init__(
@@ -133,6 +133,7 @@ class ServerLimits:
         self.reading = budget("reading", in_flight)
         self.receiving = budget("receiving", in_flight)
         self.committing = budget("committing", in_flight)
+        self.spooling = budget("spooling", settings.max_spooled_bytes)
         self.commits = budget("commits", settings.max_commits)
         self.shards = budget("shards", settings.max_shards)
         self.tokens = TokenBuckets(settings.rate_per_token, burst, shared=shared, table=0, clock=clock)
@@ -143,7 +144,7 @@ class ServerLimits:
     @property
     def budgets(self) -> tuple[Budget, ...]:
         """All of them."""
-        return self.reading, self.receiving, self.committing, self.commits, self.shards
+        return self.reading, self.receiving, self.committing, self.spooling, self.commits, self.shards
 
     def pace(self, progress_bytes: int = PROGRESS_BYTES) -> Pace:
         """The patience with the client of a body that begins now."""

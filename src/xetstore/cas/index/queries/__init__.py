@@ -5,8 +5,9 @@ from __future__ import annotations
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
-from xetstore.cas.index.queries.grants import GrantQueries
+from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
+from xetstore.cas.index.queries.sha256 import Sha256Queries
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
@@ -29,9 +30,11 @@ __all__ = [
 ]
 
 
-class Reader(FileQueries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries, CopyQueries):
+class Reader(
+    FileQueries, Sha256Queries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries, CopyQueries
+):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, DedupChanges, ShardChanges, StoreChanges, CopyChanges):
+class Writer(Reader, XorbChanges, FileChanges, GrantChanges, DedupChanges, ShardChanges, StoreChanges, CopyChanges):
     """Additions in one transaction, beside all that a Reader can ask."""

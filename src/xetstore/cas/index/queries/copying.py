@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,9 +57,17 @@ _GRANT: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at) SELECT :namespace, id, :created_at FROM file WHERE hash = :hash
 ON CONFLICT (namespace, file_id) DO NOTHING
 """
-
-
-_SET_SHA256: Final = "UPDATE file SET sha256 = :sha256 WHERE hash = :hash AND sha256 IS NULL"
+_CLAIMS: Final = """
+SELECT file.hash, sha256_claim.namespace, sha256_claim.sha256
+FROM file JOIN file_grant ON file_grant.file_id = file.id
+JOIN sha256_claim ON sha256_claim.namespace = file_grant.namespace AND sha256_claim.file_id = file.id
+WHERE file.hash IN (:values)
+"""
+_CLAIM: Final = """
+INSERT INTO sha256_claim (namespace, file_id, sha256)
+SELECT :namespace, id, coalesce(checked_sha256, :sha256) FROM file WHERE hash = :hash
+ON CONFLICT (namespace, file_id, sha256) DO NOTHING
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,9 @@ Held = tuple[Hash, str]
 
 Granted = tuple[Hash, str, float]
 """A file, a namespace that may read it, and since when, in unix seconds."""
+
+Claimed = tuple[Hash, str, bytes]
+"""A file, a namespace that may read it, and a SHA-256 that it claims for it."""
 
 
 class CopyQueries(Questions):
@@ -135,6 +146,11 @@ class CopyQueries(Questions):
         rows = self.connection.rows_in(_GRANTS, [name.digest for name in names])
         return [(name_of(digest), namespace, created_at) for digest, namespace, created_at in rows]
 
+    def claims_of(self, names: Collection[Hash]) -> set[Claimed]:
+        """Which SHA-256 namespaces claim for these files."""
+        rows = self.connection.rows_in(_CLAIMS, [name.digest for name in names])
+        return {(name_of(digest), namespace, sha256) for digest, namespace, sha256 in rows}
+
     def _page(self, statement: str, behind: int, last: int, known: int, since: float) -> Iterator[Row]:
         values = {"behind": behind, "last": last, "known": known, "since": since}
         return self.connection.rows(statement, values)
@@ -156,7 +172,7 @@ class CopyChanges(Questions):
         ]
         self.connection.change_many(_GRANT, values)
 
-    def add_sha256(self, told: Mapping[Hash, bytes]) -> None:
-        """Files and their SHA-256, for those that have none."""
-        values = [{"hash": name.digest, "sha256": sha256} for name, sha256 in told.items()]
-        self.connection.change_many(_SET_SHA256, values)
+    def copy_claims(self, claims: Iterable[Claimed]) -> None:
+        """These namespaces, which may read these files, claim these SHA-256, for files of which none was computed."""
+        values = [{"hash": name.digest, "namespace": namespace, "sha256": sha256} for name, namespace, sha256 in claims]
+        self.connection.change_many(_CLAIM, values)

@@ -8,11 +8,11 @@ from typing import Final
 
 from xetstore.cas.index.queries.rows import (
     FILE,
+    FILE_OF_NAMESPACE,
     PAGE_ROWS,
     TERM,
     XORB,
     PackedTerm,
-    Questions,
     TermCount,
     XorbRow,
     count_terms_in,
@@ -25,6 +25,7 @@ from xetstore.cas.index.queries.rows import (
     unpack_terms,
     xorb_row,
 )
+from xetstore.cas.index.queries.sha256 import Sha256Changes
 from xetstore.cas.index.queries.xorbs import XorbQueries
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
@@ -33,11 +34,11 @@ from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
 
 # A file that is known here gets a grant: it must still be there then.
-_FILES_BY_HASH: Final = "SELECT id, hash, sha256 IS NULL FROM file WHERE hash IN (:values) FOR KEY SHARE"
+_FILES_BY_HASH: Final = "SELECT id, hash, checked_sha256 FROM file WHERE hash IN (:values) FOR KEY SHARE"
 _GRANTED: Final = "FROM file JOIN file_grant ON file_grant.file_id = file.id WHERE file_grant.namespace = :namespace"
-_GRANTED_FILE: Final = f"SELECT {FILE} {_GRANTED} AND file.hash = :hash"
+_GRANTED_FILE: Final = f"SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file.hash = :hash"
 _GRANTED_BEHIND: Final = f"""
-SELECT {FILE} {_GRANTED} AND file_grant.file_id > :last_id ORDER BY file_grant.file_id LIMIT {PAGE_ROWS}
+SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file_grant.file_id > :last_id ORDER BY file_grant.file_id LIMIT {PAGE_ROWS}
 """
 _FILES_BEHIND: Final = f"SELECT {FILE} FROM file WHERE id > :last_id ORDER BY id LIMIT {PAGE_ROWS}"
 _XORBS_OF_FILES: Final = f"""
@@ -70,13 +71,12 @@ _TOTAL_FILES: Final = "SELECT count(*), sum(size) FROM file"
 _TOTAL_XORBS: Final = "SELECT count(*), sum(raw_bytes), sum(region_bytes), sum(chunk_count) FROM xorb"
 
 _ADD_FILE: Final = """
-INSERT INTO file (hash, size, sha256, term_count, xorb_count, created_at)
+INSERT INTO file (hash, size, checked_sha256, term_count, xorb_count, created_at)
 VALUES (:hash, :size, :sha256, :term_count, :xorb_count, :now)
 ON CONFLICT (hash) DO NOTHING
 """
 _ADD_SEGMENT: Final = "INSERT INTO file_segment (file_id, first_byte, terms) VALUES (:file_id, :first_byte, :terms)"
 _ADD_EDGE: Final = "INSERT INTO edge (file_id, first_byte, xorb_id) VALUES (:file_id, :first_byte, :xorb_id)"
-_SET_SHA256: Final = "UPDATE file SET sha256 = :sha256 WHERE id = :file_id AND sha256 IS NULL"
 _COUNT: Final = "UPDATE file SET term_count = :term_count, xorb_count = :xorb_count WHERE id = :file_id"
 _GUARD_XORBS: Final = """
 UPDATE xorb SET offered_at = :now WHERE id IN (SELECT edge.xorb_id FROM edge WHERE edge.file_id IN (:values))
@@ -196,7 +196,7 @@ class FileQueries(XorbQueries):
                 position += term[3]
 
 
-class FileChanges(Questions):
+class FileChanges(Sha256Changes):
     """Changes to files and their terms."""
 
     def add_files(
@@ -207,16 +207,19 @@ class FileChanges(Questions):
         namespace: str | None,
         now: float,
         rebound: Collection[Hash] = (),
+        is_checked: bool = False,
     ) -> bool:
         """Register files and grant them to a namespace, or to none yet. True if a file, its terms or a grant is new.
 
         A file that is known keeps the terms it has, but for those in ``rebound``, which get these ones: they make the
-        same bytes. It takes a SHA-256 if it had none.
+        same bytes. A SHA-256 is a claim of the namespace; with ``is_checked`` this process computed it from the bytes.
         """
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
-        added = [self._add_files(batch, rows, namespace, now, rebound) for batch in _parts(by_name.values())]
+        added = [
+            self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in _parts(by_name.values())
+        ]
         return any(added)
 
     def _add_files(
@@ -226,28 +229,30 @@ class FileChanges(Questions):
         namespace: str | None,
         now: float,
         rebound: Collection[Hash],
+        is_checked: bool,
     ) -> bool:
         by_digest = {entry.hash.digest: entry for entry in entries}
-        known = {digest for _, digest, _ in self.connection.rows_in(_FILES_BY_HASH, by_digest)}
-        # A writer beside this one may register a file that was not known just now: then the file has its terms.
-        rest = [_new_file(entry, now) for digest, entry in by_digest.items() if digest not in known]
-        new = set(self.connection.add_many(_ADD_FILE, rest, "hash"))
         found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
+        known = {digest for _, digest, _ in found}
+        # A writer beside this one may register a file that was not known just now: then the file has its terms.
+        rest = [_new_file(entry, now, is_checked) for digest, entry in by_digest.items() if digest not in known]
+        new = set(self.connection.add_many(_ADD_FILE, rest, "hash"))
+        if rest:
+            found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
         ids = {digest: file_id for file_id, digest, _ in found}
         again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
         self._drop_terms(again, now)
         written = again | {ids[digest]: by_digest[digest] for digest in by_digest if digest in new}
         self._add_terms(written, rows)
-        told = [
-            {"file_id": file_id, "sha256": sha256}
-            for file_id, digest, has_none in found
-            if has_none and (sha256 := by_digest[digest].sha256)
-        ]
-        self.connection.change_many(_SET_SHA256, told)
+        told = {file_id: checked or by_digest[digest].sha256 for file_id, digest, checked in found}
+        if is_checked:
+            self.note_computed({file_id: told[file_id] for file_id, _, checked in found if checked is None})
         if namespace is None:
             return bool(written)
         grants = {"namespace": namespace, "now": now}
-        return self.connection.change_in(_GRANT, ids.values(), grants) > 0 or bool(written)
+        has_granted = self.connection.change_in(_GRANT, ids.values(), grants) > 0
+        self.add_claims(namespace, told)
+        return has_granted or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:
         """The segments and edges of files, by their ids."""
@@ -291,8 +296,9 @@ def _parts(entries: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
         yield part
 
 
-def _new_file(entry: FileEntry, now: float) -> dict[str, object]:
-    return {"hash": entry.hash.digest, "size": entry.size, "sha256": entry.sha256, "now": now} | _counts(entry)
+def _new_file(entry: FileEntry, now: float, is_checked: bool) -> dict[str, object]:
+    sha256 = entry.sha256 if is_checked else None
+    return {"hash": entry.hash.digest, "size": entry.size, "sha256": sha256, "now": now} | _counts(entry)
 
 
 def _counts(entry: FileEntry) -> dict[str, object]:

@@ -109,8 +109,15 @@ XORB: Final = (
     "xorb.id, xorb.hash, xorb.region_bytes, xorb.raw_bytes, xorb.chunk_count, xorb.generation, xorb.damaged_at"
 )
 """The columns of :func:`xorb_row`."""
-FILE: Final = "file.id, file.hash, file.size, file.sha256, file.created_at, file.term_count, file.xorb_count"
-"""The columns of :func:`file_record`."""
+_FILE: Final = "file.id, file.hash, file.size, {}, file.created_at, file.term_count, file.xorb_count"
+FILE: Final = _FILE.format("file.checked_sha256")
+"""The columns of :func:`file_record`; with the SHA-256 if it was computed here."""
+FILE_OF_NAMESPACE: Final = _FILE.format("""coalesce(file.checked_sha256, (
+    SELECT sha256_claim.sha256 FROM sha256_claim
+    WHERE sha256_claim.namespace = :namespace AND sha256_claim.file_id = file.id
+    ORDER BY sha256_claim.sha256 LIMIT 1
+))""")
+"""The same; with a SHA-256 that the namespace claims, where none was computed."""
 SOUND: Final = "xorb.damaged_at IS NULL"
 VISIBLE: Final = """(
     EXISTS (SELECT 1 FROM xorb_holder WHERE xorb_holder.xorb_id = xorb.id AND xorb_holder.namespace = :namespace)

@@ -1,0 +1,140 @@
+"""NewTree: the tree of a revision with operations applied to it, and the objects that this makes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Final
+
+from xetstore.errors import EntryNotFoundError, UnprocessableError
+from xetstore.hub.objects import FOLDER, GitObject, ObjectKind, Pointer, Tree, TreeItem, write_tree
+from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
+from xetstore.hub.trees import TreeReader
+
+NO_SUCH_FILE: Final = "A file with this name doesn't exist"
+
+
+class NewTree:
+    """The tree below ``root`` (None: an empty one), to be changed. Not thread-safe.
+
+    ``objects`` are the blobs, and after :meth:`write` the trees, that operations made. ``changed`` are the paths that
+    are other than before, and the folders above them.
+    """
+
+    def __init__(self, trees: TreeReader, root: bytes | None) -> None:
+        self._trees = trees
+        self._before = root
+        self._root = _Folder(root, {} if root is None else dict(trees.tree(root)))
+        self.objects: list[GitObject] = []
+        self.changed: set[str] = set()
+
+    def read_ahead(self, paths: Collection[str]) -> None:
+        """Read the folders of these paths, a level of them in one query."""
+        if self._before is not None:
+            self._trees.at_each(self._before, {path.rpartition("/")[0] or path for path in paths} | {*paths})
+
+    def apply(self, operation: Operation, files: Mapping[bytes, int], source: bytes | None = None) -> None:
+        """Apply one operation. ``files`` has the bytes of each file that pointers name, by its SHA-256; ``source`` is
+        the tree from which a Copy takes.
+
+        Raises EntryNotFoundError for a path that is not there; UnprocessableError for a file where a folder is, or the
+        other way round, and for a file that the store has not, or not of this size.
+        """
+        match operation:
+            case AddFile(path, data, mode):
+                # A text that looks like a pointer is a text: the store may not have, or not give, what it names.
+                blob = replace(GitObject.of(ObjectKind.BLOB, data), pointer=None)
+                self._add(path, TreeItem(mode, blob.oid), blob)
+            case AddPointer(path, sha256, size, mode):
+                known = files.get(sha256)
+                if known is None:
+                    raise UnprocessableError(f"the file {sha256.hex()} was not uploaded to this repository")
+                if size not in (None, known):
+                    raise UnprocessableError(f"the file {sha256.hex()} has {known} bytes, not {size}")
+                blob = GitObject.of(ObjectKind.BLOB, Pointer(sha256, known).serialize())
+                self._add(path, TreeItem(mode, blob.oid), blob)
+            case Delete(path):
+                self._delete(path)
+            case Copy(path, source_path):
+                item = None if source is None else self._trees.at(source, source_path)
+                if item is None:
+                    raise EntryNotFoundError(f"{NO_SUCH_FILE}: {source_path[:200]}")
+                self._add(path, item)
+
+    def write(self) -> bytes:
+        """The id of the new root."""
+        oid = self._write(self._root)
+        if oid is not None:
+            return oid
+        empty = GitObject.of(ObjectKind.TREE, b"")
+        self.objects.append(empty)
+        return empty.oid
+
+    def _add(self, path: str, item: TreeItem, blob: GitObject | None = None) -> None:
+        parent, _, name = path.rpartition("/")
+        folder = self._folder(parent, make=True)
+        assert folder is not None
+        before = folder.items.get(name)
+        if isinstance(before, _Folder) or (before is not None and before.is_folder and not item.is_folder):
+            raise UnprocessableError(f"{path[:200]!r} is a folder", hint="delete it before, in the same commit")
+        if blob is not None:
+            self.objects.append(blob)
+        if before != item:
+            folder.items[name] = item
+            self._note(path)
+
+    def _delete(self, path: str) -> None:
+        parent, _, name = path.rpartition("/")
+        folder = self._folder(parent, make=False)
+        if folder is None or name not in folder.items:
+            raise EntryNotFoundError(f"{NO_SUCH_FILE}: {path[:200]}")
+        del folder.items[name]
+        self._note(path)
+
+    def _folder(self, path: str, *, make: bool) -> _Folder | None:
+        """A folder, to be changed; with ``make`` there is one after that, else None where none is."""
+        folder = self._root
+        for part in path.split("/") if path else ():
+            below = folder.items.get(part)
+            if isinstance(below, TreeItem):
+                if not below.is_folder:
+                    if make:
+                        raise UnprocessableError(f"{path[:200]!r} is no folder: {part[:100]!r} is a file")
+                    return None
+                below = folder.items[part] = _Folder(below.oid, dict(self._trees.tree(below.oid)))
+            elif below is None:
+                if not make:
+                    return None
+                below = folder.items[part] = _Folder(None, {})
+            folder = below
+        return folder
+
+    def _note(self, path: str) -> None:
+        while path and path not in self.changed:
+            self.changed.add(path)
+            path = path.rpartition("/")[0]
+
+    def _write(self, folder: _Folder) -> bytes | None:
+        """The id of a folder; None for one that is empty, of which git has none."""
+        tree: Tree = {}
+        for name, item in folder.items.items():
+            if isinstance(item, TreeItem):
+                tree[name] = item
+            elif (oid := self._write(item)) is not None:
+                tree[name] = TreeItem(FOLDER, oid)
+        if not tree:
+            return None
+        made = GitObject.of(ObjectKind.TREE, write_tree(tree))
+        if made.oid != folder.before:
+            self.objects.append(made)
+        return made.oid
+
+
+class _Folder:
+    """A folder that was opened to be changed. ``before`` is the tree that it was, if it was one."""
+
+    __slots__ = ("before", "items")
+
+    def __init__(self, before: bytes | None, items: dict[str, TreeItem | _Folder]) -> None:
+        self.before = before
+        self.items = items

@@ -1,0 +1,223 @@
+"""Questions about repositories and their names, and changes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from xetstore.cas.index.queries.rows import Questions
+from xetstore.database.connection import Row
+from xetstore.hub.names import Kind, RepositoryName
+
+REPOSITORY: Final = ", ".join(
+    f"repository.{name}"
+    for name in (
+        *("id", "kind", "owner", "name", "namespace", "visibility", "gated", "sdk", "creator", "created_at"),
+        "updated_at",
+    )
+)
+_BY_KEY: Final = f"SELECT {REPOSITORY} FROM repository WHERE name_key = :key"
+_BY_FORMER_KEY: Final = f"""
+SELECT {REPOSITORY} FROM former_name JOIN repository ON repository.id = former_name.repository_id
+WHERE former_name.name_key = :key
+"""
+_BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id"
+_LISTED: Final = f"""
+SELECT {REPOSITORY} FROM repository
+WHERE kind IN (:kinds) AND (:owner IS NULL OR owner_key = :owner)
+    AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
+    AND (:search IS NULL OR name_key LIKE :search ESCAPE '!')
+    AND ({{order}} < :before OR ({{order}} = :before AND id < :before_id))
+ORDER BY {{order}} DESC, id DESC LIMIT :limit
+"""
+_OWNED: Final = "SELECT 1 FROM repository WHERE owner_key = :owner LIMIT 1"
+_ACCEPTED: Final = """
+SELECT 1 FROM access_request WHERE repository_id = :id AND user_id = :user_id AND status = 'accepted'
+"""
+_USE_NAMESPACE: Final = "INSERT INTO used_namespace (namespace) VALUES (:namespace) ON CONFLICT (namespace) DO NOTHING"
+_ADD: Final = """
+INSERT INTO repository
+    (kind, owner, owner_key, name, name_key, namespace, visibility, sdk, creator, created_at, updated_at)
+VALUES (:kind, :owner, :owner_key, :name, :name_key, :namespace, :visibility, :sdk, :creator, :now, :now)
+ON CONFLICT (name_key) DO NOTHING
+"""
+_RENAME: Final = """
+UPDATE repository SET owner = :owner, owner_key = :owner_key, name = :name, name_key = :name_key WHERE id = :id
+"""
+_ADD_FORMER: Final = """
+INSERT INTO former_name (name_key, repository_id) VALUES (:key, :id)
+ON CONFLICT (name_key) DO UPDATE SET repository_id = excluded.repository_id
+"""
+_DROP_FORMER: Final = "DELETE FROM former_name WHERE name_key = :key"
+_SET: Final = "UPDATE repository SET visibility = :visibility, gated = :gated, sdk = :sdk WHERE id = :id"
+_TOUCH: Final = "UPDATE repository SET updated_at = :now WHERE id = :id"
+_KEEP: Final = "SELECT id FROM repository WHERE id = :id FOR KEY SHARE"
+_NEXT_NUMBER: Final = "UPDATE repository SET next_number = next_number + 1 WHERE id = :id"
+_NUMBER: Final = "SELECT next_number - 1 FROM repository WHERE id = :id"
+_DELETE: Final = "DELETE FROM repository WHERE id = :id"
+_DROP_GRANTS: Final = "DELETE FROM file_grant WHERE namespace = :namespace"
+
+ORDERS: Final = {"created": "created_at", "updated": "updated_at"}
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRow:
+    """The row of a repository. ``gated`` is ``auto``, ``manual`` or None; times are unix seconds.
+
+    ``namespace`` is the one of the CAS in which its files are granted.
+    """
+
+    id: int
+    name: RepositoryName
+    namespace: str
+    visibility: str
+    gated: str | None
+    sdk: str | None
+    creator: str
+    created_at: float
+    updated_at: float
+
+    @property
+    def kind(self) -> Kind:
+        """Its kind."""
+        return self.name.kind
+
+    @property
+    def owner_key(self) -> str:
+        """The owner's name in lower case."""
+        return self.name.owner.lower()
+
+    @property
+    def is_private(self) -> bool:
+        """True if strangers do not see it."""
+        return self.visibility != "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The part of all repositories that a list shows: those of ``kinds``, of one owner or all, newest first.
+
+    ``own`` are the lower-case names of accounts whose private repositories are shown, too. ``before`` is the value and
+    the id of the last one of the page before.
+    """
+
+    kinds: tuple[Kind, ...]
+    owner: str | None = None
+    search: str | None = None
+    order: str = "updated"
+    limit: int = 100
+    before: tuple[float, int] | None = None
+
+
+class RepositoryQueries(Questions):
+    """Questions about repositories."""
+
+    def repository(self, key: str) -> RepositoryRow | None:
+        """The repository with this name key, by a former name where no other has that now; None if there is none."""
+        row = self.connection.row(_BY_KEY, {"key": key}) or self.connection.row(_BY_FORMER_KEY, {"key": key})
+        return None if row is None else repository_row(row)
+
+    def repository_by_id(self, number: int) -> RepositoryRow | None:
+        """The repository with this id."""
+        row = self.connection.row(_BY_ID, {"id": number})
+        return None if row is None else repository_row(row)
+
+    def repositories(
+        self, listing: Listing, *, own: Collection[str], is_admin: bool, sees_public: bool
+    ) -> Sequence[RepositoryRow]:
+        """A page of a list, of those that a caller may see."""
+        order = ORDERS[listing.order]
+        value, number = listing.before or (1e18, 1 << 62)
+        search = None
+        if listing.search:
+            search = "%" + "".join(f"!{char}" if char in "!%_" else char for char in listing.search.lower()) + "%"
+        values = {
+            "kinds": [kind.value for kind in listing.kinds],
+            "owner": None if listing.owner is None else listing.owner.lower(),
+            "is_admin": int(is_admin),
+            "sees_public": int(sees_public),
+            "own": [*own] or [""],
+            "search": search,
+            "before": value,
+            "before_id": number,
+            "limit": listing.limit,
+        }
+        return [repository_row(row) for row in self.connection.rows(_LISTED.format(order=order), values)]
+
+    def is_accepted(self, number: int, user_id: int) -> bool:
+        """True if a user asked for the files of a gated repository, and was accepted."""
+        return self.connection.row(_ACCEPTED, {"id": number, "user_id": user_id}) is not None
+
+    def owns_repositories(self, owner: str) -> bool:
+        """True if an account has repositories."""
+        return self.connection.row(_OWNED, {"owner": owner.lower()}) is not None
+
+
+class RepositoryChanges(Questions):
+    """Changes to repositories."""
+
+    def add_repository(
+        self, name: RepositoryName, *, visibility: str, sdk: str | None, creator: str, now: float, suffix: str
+    ) -> RepositoryRow | None:
+        """Add a repository; None if the name is taken. ``suffix`` ends its namespace if another one had the first."""
+        namespace = str(name)
+        if not self.connection.change(_USE_NAMESPACE, {"namespace": namespace}):
+            namespace = f"{name}/{suffix}"
+            self.connection.change(_USE_NAMESPACE, {"namespace": namespace})
+        values = {
+            **_name_values(name),
+            "kind": name.kind.value,
+            "namespace": namespace,
+            "visibility": visibility,
+            "sdk": sdk,
+            "creator": creator,
+            "now": now,
+        }
+        if not self.connection.change(_ADD, values):
+            return None
+        self.connection.change(_DROP_FORMER, {"key": name.key})
+        row = self.connection.row(_BY_KEY, {"key": name.key})
+        assert row is not None
+        return repository_row(row)
+
+    def rename_repository(self, number: int, before: RepositoryName, name: RepositoryName) -> None:
+        """Give a repository another name, which no other one has; the one before goes on to lead to it."""
+        self.connection.change(_DROP_FORMER, {"key": name.key})
+        self.connection.change(_RENAME, {"id": number, **_name_values(name)})
+        if before.key != name.key:
+            self.connection.change(_ADD_FORMER, {"key": before.key, "id": number})
+
+    def set_repository(self, number: int, *, visibility: str, gated: str | None, sdk: str | None) -> None:
+        """Change who may read it, and the like."""
+        self.connection.change(_SET, {"id": number, "visibility": visibility, "gated": gated, "sdk": sdk})
+
+    def touch_repository(self, number: int, now: float) -> None:
+        """Note that it was changed."""
+        self.connection.change(_TOUCH, {"id": number, "now": now})
+
+    def keep_repository(self, number: int) -> bool:
+        """True if it is there. It stays until the transaction ends, which is the only one then that commits to it."""
+        self.connection.alone_with(f"repository {number}")
+        return self.connection.row(_KEEP, {"id": number}) is not None
+
+    def next_number(self, number: int) -> int:
+        """The number of the next discussion of a repository; each is given once."""
+        self.connection.change(_NEXT_NUMBER, {"id": number})
+        given: int = self.connection.value(_NUMBER, {"id": number})
+        return given
+
+    def delete_repository(self, row: RepositoryRow) -> None:
+        """Delete a repository, all that it has, and the grants of its namespace, which no other one gets."""
+        self.connection.change(_DROP_GRANTS, {"namespace": row.namespace})
+        self.connection.change(_DELETE, {"id": row.id})
+
+
+def repository_row(row: Row) -> RepositoryRow:
+    """The row as a value."""
+    number, kind, owner, name, *rest = row
+    return RepositoryRow(number, RepositoryName(Kind(kind), owner, name), *rest)
+
+
+def _name_values(name: RepositoryName) -> dict[str, object]:
+    return {"owner": name.owner, "owner_key": name.owner.lower(), "name": name.name, "name_key": name.key}

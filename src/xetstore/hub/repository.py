@@ -1,0 +1,360 @@
+"""Repository: one repository, as an actor sees it that may."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from xetstore.cas.index import Writer
+from xetstore.cas.service import EmbeddedCas
+from xetstore.errors import (
+    ConflictError,
+    DamagedError,
+    EntryNotFoundError,
+    ExistsError,
+    ForbiddenError,
+    GatedError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    UnauthenticatedError,
+)
+from xetstore.hub.committing import Committer, NewCommit
+from xetstore.hub.discussions import open_pull_request
+from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, check_ref
+from xetstore.hub.objects import GitObject, ObjectKind, write_tag
+from xetstore.hub.operations import AddFile, AddPointer, Operation
+from xetstore.hub.queries import HubReader, HubWriter, RepositoryRow, Revision
+from xetstore.hub.revisions import no_revision, peeled, ref_names, resolve
+from xetstore.hub.rights import Actor, Right
+from xetstore.hub.sha256 import require_files
+from xetstore.hub.trees import Entry, TreeReader
+
+if TYPE_CHECKING:
+    from xetstore.hub.service import EmbeddedHub
+
+FIRST_MESSAGE: Final = "initial commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A ref: ``name`` is whole, as ``refs/heads/main``; ``commit`` is the id of the commit that it leads to."""
+
+    name: str
+    commit: bytes
+
+    @property
+    def short(self) -> str:
+        """The name of the branch or the tag."""
+        return self.name.removeprefix(HEADS).removeprefix(TAGS)
+
+
+class Repository:
+    """A repository with the ``right`` of an actor at it, which was checked; every change checks what it needs.
+
+    Thread-safe. ``row`` is as it was when it was opened.
+    """
+
+    def __init__(self, hub: EmbeddedHub, row: RepositoryRow, actor: Actor, right: Right) -> None:
+        self.hub = hub
+        self.row = row
+        self.actor = actor
+        self.right = right
+
+    @property
+    def name(self) -> RepositoryName:
+        """Its name."""
+        return self.row.name
+
+    @property
+    def cas(self) -> EmbeddedCas:
+        """The store as this repository sees it."""
+        return self.hub.cas_of(self.row)
+
+    def require(self, right: Right) -> None:
+        """Raise as :meth:`EmbeddedHub.repository` does where the actor has not this right."""
+        require(right, self.right, self.actor, self.row)
+
+    # Reading
+
+    def revision(self, text: str = "main") -> Revision:
+        """The revision that a branch, a tag, a ref in full or an id names. Raises RevisionNotFoundError."""
+        with self.hub.snapshot() as reader:
+            return resolve(reader, self.row.id, text)
+
+    def entry(self, revision: Revision, path: str) -> Entry:
+        """The file or folder at a path. Raises EntryNotFoundError."""
+        with self._reading() as (_, trees):
+            item = trees.at(revision.tree, path)
+            if item is None:
+                raise _no_entry(revision, path)
+            [entry] = trees.described([(path, item)])
+            return entry
+
+    def find(self, text: str, path: str) -> tuple[Revision, Entry]:
+        """The revision that a text names, and the entry at a path of it: both from one snapshot of the index."""
+        with self._reading() as (reader, trees):
+            revision = resolve(reader, self.row.id, text)
+            item = trees.at(revision.tree, path)
+            if item is None:
+                raise _no_entry(revision, path)
+            [entry] = trees.described([(path, item)])
+            return revision, entry
+
+    def entries(
+        self,
+        revision: Revision,
+        folder: str = "",
+        *,
+        recursive: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """The entries of a folder, or the one of a file, by path; with all that is below it if ``recursive``.
+
+        A page has ``limit`` of them at most, those behind the path ``after``. Raises EntryNotFoundError for a folder
+        that is not there.
+        """
+        with self._reading() as (_, trees):
+            item = trees.at(revision.tree, folder)
+            if item is None:
+                raise _no_entry(revision, folder)
+            listed = trees.walk(item.oid, folder, recursive=recursive) if item.is_folder else [(folder, item)]
+            if after is not None:
+                listed = listed[bisect_right(listed, after, key=itemgetter(0)) :]
+            return list(trees.described(listed[:limit]))
+
+    def entries_at(self, revision: Revision, paths: Collection[str]) -> list[Entry]:
+        """The entries at those of these paths where there is one, in the order of ``paths``."""
+        with self._reading() as (_, trees):
+            found = trees.at_each(revision.tree, paths)
+            return list(trees.described([(path, found[path]) for path in dict.fromkeys(paths) if path in found]))
+
+    def last_changes(self, revision: Revision, paths: Collection[str]) -> Mapping[str, Revision]:
+        """The last commit up to a revision that changed each of these paths; of a folder anything in it."""
+        with self.hub.snapshot() as reader:
+            return reader.last_changes(self.row.id, revision, paths)
+
+    def log(self, revision: Revision, *, limit: int, offset: int = 0) -> Sequence[Revision]:
+        """A revision and those before it, the newest first; ``revision.number`` is how many there are."""
+        with self.hub.snapshot() as reader:
+            return reader.log(self.row.id, revision, limit=limit, offset=offset)
+
+    def blob(self, entry: Entry) -> bytes:
+        """The bytes of a file that the repository itself keeps: of a large one its pointer."""
+        with self.hub.snapshot() as reader:
+            found = reader.object(self.row.id, entry.oid)
+        if found is None:
+            raise DamagedError(f"{self.name} lacks the file {entry.path[:200]!r}")
+        return found[1]
+
+    def refs(self) -> list[Ref]:
+        """All refs by name; an annotated tag leads to its commit."""
+        with self.hub.snapshot() as reader:
+            named = reader.refs(self.row.id)
+            known = reader.revisions(self.row.id, {oid for _, oid in named})
+            return [
+                Ref(name, oid if oid in known else peeled(reader, self.row.id, oid, name).oid) for name, oid in named
+            ]
+
+    def used_bytes(self) -> int:
+        """Bytes of all large files of its history, each content once."""
+        with self.hub.snapshot() as reader:
+            return reader.used_bytes(self.row.id)
+
+    # Writing
+
+    def commit(
+        self,
+        branch: str,
+        operations: Sequence[Operation],
+        message: str,
+        *,
+        parent: str | None = None,
+        create_pull_request: bool = False,
+    ) -> tuple[Revision, int | None]:
+        """Make one commit of all operations on a branch, or none of it; the number of its pull request, if it has one.
+
+        A file by SHA-256 is one that was stored by this repository, and has it: see
+        :func:`~xetstore.hub.sha256.require_files`. A pull request is opened on ``branch`` and needs no right to write.
+        Raises RevisionNotFoundError without the branch, OutdatedError if it is not at ``parent``, EntryNotFoundError
+        and UnprocessableError for operations that cannot be.
+        """
+        self.require(Right.READ if create_pull_request else Right.WRITE)
+        self._require_writing_token()
+        new = NewCommit(operations, message, self.actor.name or "admin", parent)
+        digests = {each.sha256 for each in operations if isinstance(each, AddPointer)}
+        files = {
+            sha256: (record.size, record.hash)
+            for sha256, record in (require_files(self.cas, digests) if digests else {}).items()
+        }
+        ref = self._branch(branch, is_new_pull_request=create_pull_request)
+
+        def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
+            granted = writer.keep_granted(self.row.namespace, {file for _, file in files.values()})
+            still = {sha256: file for sha256, file in files.items() if file[1] in granted}
+            committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
+            if not create_pull_request:
+                return committer.commit(ref, new, still), None
+            number = open_pull_request(
+                writer, self.row.id, title=message.partition("\n")[0], author=new.author, base=ref, now=self.hub.now()
+            )
+            return committer.commit(ref, new, still, to=f"{PULL_REQUESTS}{number}"), number
+
+        return self.hub.change(work)
+
+    def begin(self, writer: HubWriter, files: Mapping[str, bytes]) -> Revision:
+        """Make the first commit, in the transaction that makes the repository."""
+        operations = [AddFile(path, data) for path, data in files.items()]
+        new = NewCommit(operations, FIRST_MESSAGE, self.actor.name or "admin")
+        return Committer(writer, self.row.id, self.hub.trees, self.hub.now()).commit(MAIN, new, {})
+
+    def create_branch(
+        self, name: str, start: str | None = None, *, is_empty: bool = False, overwrite: bool = False
+    ) -> Revision:
+        """Create a branch at a revision, ``main`` if none is named; with ``is_empty`` at a commit of an empty tree.
+
+        Raises ExistsError for a name that is taken, unless it is to be moved by ``overwrite``.
+        """
+        self._require_write()
+        ref = name if name.startswith("refs/") else HEADS + name
+        check_ref(name)
+
+        def work(writer: HubWriter, _: Writer) -> Revision:
+            self._keep(writer)
+            if is_empty:
+                empty = GitObject.of(ObjectKind.TREE, b"")
+                writer.add_objects(self.row.id, [empty])
+                committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
+                revision = committer.add(None, empty.oid, FIRST_MESSAGE, self.actor.name or "admin", ())
+            else:
+                revision = resolve(writer, self.row.id, start or "main")
+            before = writer.ref(self.row.id, ref)
+            if before is None:
+                if not writer.add_ref(self.row.id, ref, revision.oid):
+                    raise ConflictError("another writer made the branch")
+            elif not overwrite:
+                raise ExistsError(f"Reference {ref} already exists")
+            elif not writer.move_ref(self.row.id, ref, revision.oid, before=before):
+                raise ConflictError("another writer moved the branch")
+            return revision
+
+        return self.hub.change(work)
+
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch. Raises RevisionNotFoundError without one, ForbiddenError for ``main``."""
+        self._require_write()
+        ref = name if name.startswith("refs/") else HEADS + name
+        if ref == MAIN:
+            raise ForbiddenError("Cannot delete refs/heads/main")
+        self._drop(ref, name)
+
+    def create_tag(self, name: str, revision: str = "main", message: str | None = None) -> None:
+        """Create a tag; with a message an annotated one. Raises ExistsError for a name that is taken."""
+        self._require_write()
+        ref = TAGS + check_ref(name)
+        tagger = self.actor.name or "admin"
+
+        def work(writer: HubWriter, _: Writer) -> None:
+            self._keep(writer)
+            oid = resolve(writer, self.row.id, revision).oid
+            if message:
+                now = int(self.hub.now())
+                tag = GitObject.of(ObjectKind.TAG, write_tag(name, oid, f"{tagger} <{tagger}@localhost>", message, now))
+                writer.add_objects(self.row.id, [tag])
+                oid = tag.oid
+            if not writer.add_ref(self.row.id, ref, oid):
+                raise ExistsError(f"Reference {ref} already exists")
+
+        self.hub.change(work)
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag. Raises RevisionNotFoundError without one."""
+        self._require_write()
+        self._drop(TAGS + name, name)
+
+    def squash(self, branch: str, message: str) -> Revision:
+        """Let a branch be one commit with the tree that it has, and no history."""
+        self._require_write()
+        ref = self._branch(branch)
+
+        def work(writer: HubWriter, _: Writer) -> Revision:
+            self._keep(writer)
+            before = writer.ref(self.row.id, ref)
+            if before is None:
+                raise no_revision(branch)
+            tip = peeled(writer, self.row.id, before, branch)
+            committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
+            trees = TreeReader(writer, self.row.id, self.hub.trees)
+            paths = [path for path, _ in trees.walk(tip.tree, recursive=True)]
+            revision = committer.add(None, tip.tree, message, self.actor.name or "admin", paths)
+            if not writer.move_ref(self.row.id, ref, revision.oid, before=before):
+                raise ConflictError("another writer moved the branch")
+            writer.touch_repository(self.row.id, self.hub.now())
+            return revision
+
+        return self.hub.change(work)
+
+    def _branch(self, text: str, *, is_new_pull_request: bool = False) -> str:
+        """The ref of a branch, in full: a commit is made on nothing else. Raises RevisionNotFoundError."""
+        if text == "HEAD":
+            return MAIN
+        names = [name for name in ref_names(text) if not name.startswith(TAGS)]
+        with self.hub.snapshot() as reader:
+            found = reader.refs_named(self.row.id, names)
+        for name in names:
+            if name in found:
+                return name
+        if text == "main" and not is_new_pull_request:
+            return MAIN  # an empty repository begins with it
+        raise no_revision(text)
+
+    def _drop(self, ref: str, name: str) -> None:
+        def work(writer: HubWriter, _: Writer) -> None:
+            self._keep(writer)
+            before = writer.ref(self.row.id, ref)
+            if before is None:
+                raise RevisionNotFoundError(f"Invalid rev id: {name[:200]}")
+            if not writer.drop_ref(self.row.id, ref, before=before):
+                raise ConflictError("another writer moved the ref")
+
+        self.hub.change(work)
+
+    def _keep(self, writer: HubWriter) -> None:
+        if not writer.keep_repository(self.row.id):
+            raise RepositoryNotFoundError
+
+    def _require_write(self) -> None:
+        self.require(Right.WRITE)
+
+    def _require_writing_token(self) -> None:
+        if not self.actor.may_propose:
+            raise ForbiddenError("this needs a token with scope write")
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[HubReader, TreeReader]]:
+        with self.hub.snapshot() as reader:
+            yield reader, TreeReader(reader, self.row.id, self.hub.trees)
+
+
+def _no_entry(revision: Revision, path: str) -> EntryNotFoundError:
+    return EntryNotFoundError(f"Entry not found: {path[:200]}", commit=revision.id)
+
+
+def require(right: Right, held: Right, actor: Actor, row: RepositoryRow) -> None:
+    """Raise GatedError, UnauthenticatedError or ForbiddenError where an actor that sees it has not a right."""
+    if held >= right:
+        return
+    if held is Right.SEE:
+        raise GatedError(
+            f"Access to {row.kind.word} {row.name.id} is restricted and you are not in the authorized list."
+        )
+    if not actor.is_known:
+        raise UnauthenticatedError("this needs a token")
+    raise ForbiddenError(f"this needs a token with the right to {_WORDS[right]} {row.name.id}")
+
+
+_WORDS = {Right.SEE: "see", Right.READ: "read", Right.WRITE: "write to", Right.ADMIN: "administer"}
