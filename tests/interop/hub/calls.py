@@ -25,6 +25,7 @@ def titles(api: HfApi, repo: str, revision: str = "main") -> list[str]:
 
 
 def file_info(api: HfApi, repo: str, path: str, revision: str = "main") -> dict[str, Any]:
+    found: Any
     [found] = api.get_paths_info(repo, path, revision=revision)
     lfs = found.lfs and {"sha256": found.lfs.sha256, "size": found.lfs.size, "pointer": found.lfs.pointer_size}
     return {"path": found.path, "size": found.size, "oid": found.blob_id, "lfs": lfs, "xet": found.xet_hash}

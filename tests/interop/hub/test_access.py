@@ -101,7 +101,7 @@ def test_a_user_who_was_granted_access_reads_a_gated_repository(
     ann.call(upload_text, repo, "a.txt", "a")
     ann.call(make_gated, repo, "manual")
 
-    def grant(api: HfApi, repo: str) -> list[str]:
+    def grant(api: HfApi, repo: str) -> list[str | None]:
         api.grant_access(repo, "bob")
         return [request.username for request in api.list_accepted_access_requests(repo)]
 

@@ -127,7 +127,7 @@ def test_operations_that_fail_are_named_and_the_others_done(ann: HubClient, buck
         try:
             api.batch_bucket_files(bucket, add=[(b"x", "added.txt")], copy=copies)
         except BucketBatchError as error:
-            return [failed["path"] for failed in error.failed_operations]
+            return [failed["path"] for failed in error.failures]
         return []
 
     assert ann.call(batch, bucket) == ["copied.bin"]

@@ -102,9 +102,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(ann: HubClient, repo: str, tmp
     assert Path(ann.call(read, repo, "n.txt", str(tmp_path / "cache"))).read_bytes() == b"2"
 
 
-def test_an_absent_file_is_remembered_as_absent(
-    watched: HubClient, recorded: Proxy, repo: str, tmp_path: Path
-) -> None:
+def test_an_absent_file_is_remembered_as_absent(watched: HubClient, recorded: Proxy, repo: str, tmp_path: Path) -> None:
     oid = watched.call(upload_text, repo, "a.txt", "a")
 
     def probe(api: HfApi, repo: str, folder: str) -> str:
@@ -127,9 +125,9 @@ def test_metadata_of_a_file_says_all_that_a_cache_needs(ann: HubClient, repo: st
     def look(api: HfApi, repo: str, path: str) -> list[Any]:
         from huggingface_hub import hf_hub_url
 
-        found = api.get_hf_file_metadata(hf_hub_url(repo, path))
+        found = api.get_hf_file_metadata(url=hf_hub_url(repo, path))
         xet = found.xet_file_data
-        return [found.commit_hash, found.size, len(found.etag), xet and xet.file_hash]
+        return [found.commit_hash, found.size, len(found.etag or ""), xet and xet.file_hash]
 
     *known, hash_text = ann.call(look, repo, "large.bin")
     assert known == [oid, LARGE, 64]

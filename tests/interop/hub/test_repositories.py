@@ -36,12 +36,22 @@ def test_information_about_a_repository(ann: HubClient, repo: str, files: Files)
         assert found.last_modified
         assert found.created_at <= found.last_modified
         return {
-            **{"id": found.id, "author": found.author, "sha": found.sha, "private": found.private},
-            **{"gated": found.gated, "disabled": found.disabled, "siblings": siblings},
+            "id": found.id,
+            "author": found.author,
+            "sha": found.sha,
+            "private": found.private,
+            "gated": found.gated,
+            "disabled": found.disabled,
+            "siblings": siblings,
         }
 
     assert ann.call(look, repo) == {
-        **{"id": repo, "author": "ann", "sha": oid, "private": False, "gated": False, "disabled": False},
+        "id": repo,
+        "author": "ann",
+        "sha": oid,
+        "private": False,
+        "gated": False,
+        "disabled": False,
         "siblings": {"large.bin": [LARGE, LARGE], "small.txt": [5, None]},
     }
 
@@ -281,9 +291,7 @@ def test_a_moved_repository_is_found_by_its_former_name(
     assert ann.call(identity, repo) == repo
 
 
-def test_a_repository_is_not_moved_over_another_one(
-    ann: HubClient, repo: str, new_repository: NewRepository
-) -> None:
+def test_a_repository_is_not_moved_over_another_one(ann: HubClient, repo: str, new_repository: NewRepository) -> None:
     def move(api: HfApi, old: str, new: str) -> None:
         api.move_repo(old, new)
 
@@ -325,7 +333,7 @@ def test_files_are_copied_between_repositories_by_name_alone(
     def copy(api: HfApi, source: str, target: str) -> list[Any]:
         api.copy_files(f"hf://{source}/folder/", f"hf://datasets/{target}/copy/")
         names = ["copy/large.bin", "copy/small.txt"]
-        found = {entry.path: entry for entry in api.get_paths_info(target, names, repo_type="dataset")}
+        found: dict[str, Any] = {entry.path: entry for entry in api.get_paths_info(target, names, repo_type="dataset")}
         return [found["copy/large.bin"].xet_hash, found["copy/small.txt"].size]
 
     copied = watched.call(copy, repo, other)
@@ -337,9 +345,7 @@ def test_files_are_copied_between_repositories_by_name_alone(
     assert Path(watched.call(fetch, other, str(tmp_path))).read_bytes() == data
 
 
-def test_a_repository_is_duplicated(
-    ann: HubClient, bob: HubClient, repo: str, files: Files, tmp_path: Path
-) -> None:
+def test_a_repository_is_duplicated(ann: HubClient, bob: HubClient, repo: str, files: Files, tmp_path: Path) -> None:
     data = content()
     ann.call(upload_folder, repo, files({"large.bin": data, "small.txt": b"small"}))
 

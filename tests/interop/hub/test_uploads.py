@@ -84,9 +84,7 @@ def test_a_file_comes_back_from_every_kind_of_repository(
     assert Path(large).read_bytes() == data
 
 
-def test_a_small_file_is_sent_inside_its_commit(
-    watched: HubClient, recorded: Proxy, repo: str, tmp_path: Path
-) -> None:
+def test_a_small_file_is_sent_inside_its_commit(watched: HubClient, recorded: Proxy, repo: str, tmp_path: Path) -> None:
     oid = watched.call(upload_text, repo, "notes.txt", "hello")
     assert [(seen.method, seen.path.split("/")[-2], seen.status) for seen in recorded.seen] == [
         ("POST", "preupload", 200),
@@ -120,7 +118,9 @@ def test_a_file_object_goes_by_lfs_and_has_a_hash_all_the_same(
     watched: HubClient, recorded: Proxy, repo: str, files: Files
 ) -> None:
     def upload_object(api: HfApi, repo: str, source: str) -> None:
-        with open(source, "rb") as stream:
+        from pathlib import Path
+
+        with Path(source).open("rb") as stream:
             api.upload_file(path_or_fileobj=stream, path_in_repo="object.bin", repo_id=repo)
 
     source = f"{files({'object.bin': content()})}/object.bin"
@@ -150,7 +150,7 @@ def test_a_readme_is_checked_and_its_metadata_shown(ann: HubClient, repo: str) -
     ann.call(upload_text, repo, "README.md", "---\nlicense: mit\ntags:\n- tiny\n---\n# A model\n")
 
     def card(api: HfApi, repo: str) -> Any:
-        found = api.model_info(repo).card_data
+        found: Any = api.model_info(repo).card_data
         return found and found.to_dict()
 
     assert ann.call(card, repo) == {"license": "mit", "tags": ["tiny"]}
@@ -208,7 +208,7 @@ def test_operations_of_one_commit_happen_together(ann: HubClient, repo: str, fil
     def commit(api: HfApi, repo: str) -> str:
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
-        operations = [
+        operations: list[Any] = [
             CommitOperationAdd("new.txt", b"new"),
             CommitOperationCopy("large.bin", "copies/large.bin"),
             CommitOperationCopy("folder/old.txt", "copies/old.txt"),

@@ -4,7 +4,6 @@ Run as a script, not imported. It knows nothing of xetstore, so that any version
 """
 
 from __future__ import annotations
-
 import __future__
 
 import inspect
