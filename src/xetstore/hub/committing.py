@@ -11,7 +11,7 @@ from xetstore.errors import ConflictError, OutdatedError, RepositoryNotFoundErro
 from xetstore.hub.names import HEADS, MAIN
 from xetstore.hub.new_tree import NewTree
 from xetstore.hub.objects import CommitData, GitObject, ObjectKind, object_id, unique
-from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
+from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import HubWriter, Revision
 from xetstore.hub.queries.history import title_of
 from xetstore.hub.revisions import no_revision, peeled, resolve
@@ -63,6 +63,8 @@ def _told(operation: Operation) -> str:
             told = ("file", path, object_id(ObjectKind.BLOB, data).hex(), mode)
         case AddPointer(path, sha256, _, mode):
             told = ("pointer", path, sha256.hex(), mode)
+        case AddFolder(path):
+            told = ("folder", path, "", 0)
         case Delete(path):
             told = ("delete", path, "", 0)
         case Copy(path, source_path, source):

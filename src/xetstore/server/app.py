@@ -70,13 +70,14 @@ SERVER_ROUTES: Final = (
 )
 ROUTES: Final = CAS_ROUTES + SERVER_ROUTES
 """The routes of a bare CAS, as the OpenAPI document has them."""
+MOUNTED_ROUTES: Final = tuple(replace(route, mount=CAS_MOUNT) for route in CAS_ROUTES)
+"""Those of the CAS once more, where the Hub's API says that it is."""
 
 
 def routes_of(site: Site) -> tuple[Route, ...]:
-    """All routes of a server. Those of the CAS are there twice, the second time below :data:`CAS_MOUNT`."""
-    mounted = tuple(replace(route, mount=CAS_MOUNT) for route in CAS_ROUTES)
+    """All routes of a server."""
     hub = tuple(replace(route, is_hub=True, answers_pages=True) for route in HUB_ROUTES)
-    return ROUTES + mounted + (hub if site.hub is not None else ())
+    return ROUTES + MOUNTED_ROUTES + (hub if site.hub is not None else ())
 
 
 def create_app(site: Site) -> Edge:

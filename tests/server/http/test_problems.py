@@ -6,20 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from huggingface_hub.errors import (
-    EntryNotFoundError as HfEntryNotFoundError,
-)
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-)
-from huggingface_hub.errors import (
-    RepositoryNotFoundError as HfRepositoryNotFoundError,
-)
-from huggingface_hub.errors import (
-    RevisionNotFoundError as HfRevisionNotFoundError,
-)
-from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
+from huggingface_hub import errors as hf
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -182,23 +170,36 @@ def test_other_routes_and_paths_fail_as_they_did(server: LiveServer) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("repository", HfRepositoryNotFoundError),
-        ("repository?as=user", HfRepositoryNotFoundError),
-        ("revision", HfRevisionNotFoundError),
-        ("entry", HfEntryNotFoundError),
-        ("gated", GatedRepoError),
-        ("gated?as=user", GatedRepoError),
+        ("repository", hf.RepositoryNotFoundError),
+        ("repository?as=user", hf.RepositoryNotFoundError),
+        ("revision", hf.RevisionNotFoundError),
+        ("entry", hf.RemoteEntryNotFoundError),
+        ("gated", hf.GatedRepoError),
+        ("gated?as=user", hf.GatedRepoError),
+        ("usage", hf.BadRequestError),
+        ("outdated", hf.HfHubHTTPError),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_client_of_the_hub_raises_its_own_error(
-    server: LiveServer, name: str, kind: type[HfHubHTTPError], method: str
+    server: LiveServer, name: str, kind: type[hf.HfHubHTTPError], method: str
 ) -> None:
     answer = get_session().request(method, f"{server.url}/hub/{name}")
-    with pytest.raises(kind) as caught:
+    with pytest.raises(hf.HfHubHTTPError) as caught:
         hf_raise_for_status(answer)
-    assert type(caught.value) in (kind, *kind.__subclasses__())
+    assert type(caught.value) is kind
     assert answer.headers["X-Request-Id"] in str(caught.value)
+    if name == "gated":
+        assert "you are not in the authorized list" in str(caught.value)
+    elif name.startswith("repository"):
+        assert caught.value.server_message in (None, "Repository not found")
+
+
+@pytest.mark.parametrize("header", ["X-Request-Id", "X-Amzn-Trace-Id"])
+@pytest.mark.parametrize("path", ["hub/entry", "nowhere"])
+def test_the_client_finds_its_own_id_of_a_request(server: LiveServer, header: str, path: str) -> None:
+    answer = get_session().get(f"{server.url}/{path}", headers={header: "custom-id"})
+    assert answer.headers["X-Request-Id"] == "custom-id"
 
 
 def test_an_error_that_is_not_of_the_hub_has_none_of_its_headers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 
+from xetstore.server.app import MOUNTED_ROUTES, ROUTES
 from xetstore.server.http.problems import NoSuchPathError
 from xetstore.server.http.router import Route, Routes
 
@@ -22,6 +24,7 @@ def routes(*paths: str, prefix: str = "") -> Routes:
     return Routes(tuple(Route(path, {"GET": nothing}) for path in paths), prefix)
 
 
+ALL_ROUTES = ROUTES + MOUNTED_ROUTES
 TREE = "/api/models/{ns:text}/{name:text}/tree/{rev:text}"
 HUB = routes(
     "/",
@@ -103,6 +106,112 @@ def test_words_go_before_parameters_and_these_before_the_rest_whatever_the_order
         assert found("/w/z/z", table) == ("/{rest:path}", ["w/z/z"])
 
 
+@pytest.mark.parametrize(
+    ("rest", "value"),
+    [
+        *(("", ""), ("a", "a"), ("a/", "a/"), ("a/b", "a/b"), ("a%2Fb", "a/b"), ("a%2F", "a/"), ("a%2fb/", "a/b/")),
+        *(("a//", "a/"), ("/", ""), ("/a", "a"), ("a%20", "a "), ("50%25/", "50%/")),
+    ],
+)
+def test_a_folder_may_end_in_a_slash_or_be_none(rest: str, value: str) -> None:
+    table = routes("/tree/{rev:text}", "/tree/{rev:text}/{path:folder}")
+    assert found(f"/tree/main/{rest}", table) == ("/tree/{rev:text}/{path:folder}", ["main", value])
+    assert found("/tree/main", table) == ("/tree/{rev:text}", ["main"])
+
+
+@pytest.mark.parametrize(
+    "rest", ["..", "../", "a/../", "%2F", "a%2F%2F", "a/%2F", "%2F/", "./", "a%00/", "%ff/", "%", "%/"]
+)
+def test_a_folder_is_none_that_could_mean_another(rest: str) -> None:
+    assert found(f"/tree/main/{rest}", routes("/tree/{rev:text}/{path:folder}")) is None
+
+
+def test_a_segment_may_have_an_ending() -> None:
+    table = routes("/{owner}/{name}.git/info", "/{owner}/{name}/info", "/{owner}/{name}.zip/info")
+    assert found("/alice/bert.git/info", table) == ("/{owner}/{name}.git/info", ["alice", "bert"])
+    assert found("/alice/bert/info", table) == ("/{owner}/{name}/info", ["alice", "bert"])
+    assert found("/alice/a.git.git/info", table) == ("/{owner}/{name}.git/info", ["alice", "a.git"])
+    assert found("/alice/.git/info", table) == ("/{owner}/{name}/info", ["alice", ".git"]), (
+        "an ending of nothing is none"
+    )
+    assert found("/alice/..git/info", table) == ("/{owner}/{name}/info", ["alice", "..git"])
+    assert found("/alice/a.git.zip/info", table) == ("/{owner}/{name}.zip/info", ["alice", "a.git"])
+    assert found("/alice/a%2egit/info", table) is None
+    assert found("/alice/bert.git/other", table) is None
+    [route, *_] = table.all
+    assert (route.template, route.parameters) == ("/{owner}/{name}.git/info", {"owner": "", "name": ""})
+
+
+def test_a_last_route_counts_where_no_other_has_the_path() -> None:
+    last = Route("/{name}/resolve/{rev:text}/{path:path}", {"GET": nothing}, is_last=True)
+    for paths in ((last, *HUB.all), (*HUB.all, last)):
+        table = Routes(paths)
+        assert found("/bert/resolve/main/f", table) == (last.path, ["bert", "main", "f"])
+        path = "/{ns:text}/{name:text}/resolve/{rev:text}/{path:path}"
+        assert found("/alice/resolve/resolve/main/f", table) == (path, ["alice", "resolve", "main", "f"])
+        assert found("/alice/raw/resolve/main/f", table) == (path, ["alice", "raw", "main", "f"])
+
+
+def test_a_route_below_a_mount_has_the_same_template() -> None:
+    [route] = routes("/v1/xorbs/{prefix}/{hash}").all
+    table = Routes((route, replace(route, mount="/cas")))
+    for sent in ("/v1/xorbs/p/h", "/cas/v1/xorbs/p/h", "/cas//v1/xorbs/p/h"):
+        _, match, parameters = table.resolve(sent.encode())
+        assert (match.template, parameters) == ("/v1/xorbs/{prefix}/{hash}", {"prefix": "p", "hash": "h"})
+    assert found("/cas", table) is found("/cas/cas/v1/xorbs/p/h", table) is None
+
+
+HUB_PATHS = (
+    "/{owner}/{name}/resolve/{rev:text}/{path:path}",
+    "/datasets/{owner}/{name}/resolve/{rev:text}/{path:path}",
+    "/buckets/{owner}/{name}/resolve/{path:path}",
+    "/{owner}/{name}/raw/{rev:text}/{path:path}",
+    "/{owner}/{name}.git/info/lfs/objects/batch",
+    "/{owner}/{name}/info/lfs/objects/batch",
+    "/datasets/{owner}/{name}.git/info/lfs/objects/batch",
+    "/api/models/{owner}/{name}",
+    "/api/models/{owner}/{name}/tree/{rev:text}",
+    "/api/models/{owner}/{name}/tree/{rev:text}/{path:folder}",
+    "/api/repos/create",
+    "/api/whoami-v2",
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "path"),
+    [
+        ("/alice/bert/resolve/main/f", HUB_PATHS[0]),
+        ("/alice/raw/resolve/main/f", HUB_PATHS[0]),
+        ("/alice/resolve/raw/main/f", HUB_PATHS[3]),
+        ("/datasets/alice/bert/resolve/main/f", HUB_PATHS[1]),
+        ("/datasets/alice/resolve/resolve/main/f", HUB_PATHS[1]),
+        ("/buckets/alice/b/resolve/f/g", HUB_PATHS[2]),
+        ("/alice/bert.git/info/lfs/objects/batch", HUB_PATHS[4]),
+        ("/alice/bert/info/lfs/objects/batch", HUB_PATHS[5]),
+        ("/datasets/alice/bert.git/info/lfs/objects/batch", HUB_PATHS[6]),
+        ("/api/models/alice/bert", HUB_PATHS[7]),
+        ("/api/models/alice/tree/tree/main", HUB_PATHS[8]),
+        ("/api/models/alice/tree/tree/refs%2Fpr%2F1/a%2Fb", HUB_PATHS[9]),
+        ("/api/models/alice/bert/tree/main/", HUB_PATHS[9]),
+        ("/api/repos/create", HUB_PATHS[10]),
+        ("/v1/shards", "/v1/shards"),
+        ("/cas/v1/shards", "/v1/shards"),
+        ("/cas/v1/reconstructions/ab", "/v1/reconstructions/{hash}"),
+        ("/shard/default/ab", "/shard/{prefix}/{hash}"),
+        ("/", "/"),
+        ("/api/models/alice/bert/resolve/main/f", None),
+        ("/cas/health/live", None),
+        ("/cas/", None),
+        ("/cas", None),
+    ],
+)
+def test_routes_of_the_hub_and_of_the_cas_do_not_stand_in_each_others_way(sent: str, path: str | None) -> None:
+    hub = tuple(Route(path, {"GET": nothing}) for path in HUB_PATHS)
+    for order in (ALL_ROUTES + hub, hub + ALL_ROUTES):
+        match = found(sent, Routes(order))
+        assert (None if match is None else match[0]) == path
+
+
 def test_a_repository_may_be_called_as_a_word_of_a_path() -> None:
     path = "/{ns:text}/{name:text}/resolve/{rev:text}/{path:path}"
     assert found("/datasets/bert/resolve/main/f") == (path, ["datasets", "bert", "main", "f"])
@@ -146,7 +255,10 @@ def test_a_long_path_is_looked_at_no_deeper_than_there_are_routes() -> None:
 
 @pytest.mark.parametrize(
     "paths",
-    [["/a", "/a"], ["/a/{x}", "/a/{y}"], ["/{x:path}/a"], ["/{x:int}"], ["/a{x}"], ["/{x"], ["/{x:path}/{y}"]],
+    [
+        *(["/a", "/a"], ["/a/{x}", "/a/{y}"], ["/{x:path}/a"], ["/{x:int}"], ["/a{x}"], ["/{x"], ["/{x:path}/{y}"]),
+        *(["/{x:folder}/a"], ["/{x:text}.git"], ["/{x}git"], ["/{x}.git.{y}"], ["/{x}.git", "/{y}.git"]),
+    ],
 )
 def test_a_route_cannot_be_there_twice_or_be_none(paths: list[str]) -> None:
     with pytest.raises(ValueError):

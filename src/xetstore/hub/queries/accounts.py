@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Final
 
 from xetstore.access.scope import Scope
-from xetstore.database.connection import Connection, Row
+from xetstore.cas.index.queries.rows import Questions
+from xetstore.database.connection import Row
 from xetstore.errors import UsageError
 from xetstore.hub.names import account_key, is_account_name
 from xetstore.hub.rights import Role
@@ -52,26 +53,26 @@ class TokenRow:
     expires_at: float | None
 
 
-_ACCOUNT: Final = "account.id, account.name, account.kind, account.fullname, account.created_at"
+ACCOUNT: Final = "account.id, account.name, account.kind, account.fullname, account.created_at"
 _TOKEN: Final = (
     "access_token.id, account.name, access_token.name, access_token.scope, access_token.created_at, "
     "access_token.last_used_at, access_token.expires_at"
 )
-_BY_NAME: Final = f"SELECT {_ACCOUNT} FROM account WHERE name_key = :name_key"
+_BY_NAME: Final = f"SELECT {ACCOUNT} FROM account WHERE name_key = :name_key"
 _PAGE: Final = f"""
-SELECT {_ACCOUNT} FROM account WHERE kind = :kind AND name_key > :after ORDER BY name_key LIMIT :limit
+SELECT {ACCOUNT} FROM account WHERE kind = :kind AND name_key > :after ORDER BY name_key LIMIT :limit
 """
 _ORGS_OF: Final = f"""
-SELECT {_ACCOUNT}, member.role FROM member JOIN account ON account.id = member.org_id
+SELECT {ACCOUNT}, member.role FROM member JOIN account ON account.id = member.org_id
 WHERE member.user_id = :user_id ORDER BY account.name_key
 """
 _MEMBERS_OF: Final = f"""
-SELECT {_ACCOUNT}, member.role FROM member JOIN account ON account.id = member.user_id
+SELECT {ACCOUNT}, member.role FROM member JOIN account ON account.id = member.user_id
 WHERE member.org_id = :org_id AND account.name_key > :after ORDER BY account.name_key LIMIT :limit
 """
 # A row for each organization of the user, or one without.
 _BY_DIGEST: Final = f"""
-SELECT {_TOKEN}, {_ACCOUNT}, org.name_key, member.role
+SELECT {_TOKEN}, {ACCOUNT}, org.name_key, member.role
 FROM access_token
 JOIN account ON account.id = access_token.user_id
 LEFT JOIN member ON member.user_id = account.id
@@ -123,18 +124,15 @@ def token_of(row: Row) -> TokenRow:
     return TokenRow(token_id, user, name, Scope(scope), created_at, last_used_at, expires_at)
 
 
-def _behind(name: str) -> str:
+def key_behind(name: str) -> str:
     """The key of the name behind which a page begins."""
     if name and not is_account_name(name):
         raise UsageError("a page begins behind the name of an account")
     return account_key(name)
 
 
-class AccountQueries:
+class AccountQueries(Questions):
     """Questions about accounts."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
 
     def account(self, name: str, *, keep: bool = False) -> Account | None:
         """The account of that name, in any case. With ``keep`` it is not removed before the transaction ends: for
@@ -148,7 +146,7 @@ class AccountQueries:
 
     def accounts(self, kind: AccountKind, after: str, limit: int) -> list[Account]:
         """At most ``limit`` accounts of a kind, by name, behind the one of that name."""
-        values = {"kind": kind.value, "after": _behind(after), "limit": limit}
+        values = {"kind": kind.value, "after": key_behind(after), "limit": limit}
         return [account_of(row) for row in self.connection.rows(_PAGE, values)]
 
     def orgs_of(self, user_id: int) -> list[Membership]:
@@ -158,7 +156,7 @@ class AccountQueries:
 
     def members_of(self, org_id: int, after: str, limit: int) -> list[Membership]:
         """At most ``limit`` members of an organization, by name, behind the one of that name."""
-        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": _behind(after), "limit": limit})
+        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": key_behind(after), "limit": limit})
         return [Membership(account_of(row[:5]), Role(row[5])) for row in rows]
 
     def by_digest(self, digest: bytes) -> tuple[TokenRow, Account, dict[str, Role]] | None:

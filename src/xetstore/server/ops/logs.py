@@ -33,6 +33,7 @@ _PASSWORD: Final = re.compile(r"(://[^\s/@:]*:)[^\s/@]+@")
 _WORD: Final = re.compile(r"""[^\s"'<>]+""")
 _CREDENTIALS: Final = re.compile(r"""\b(bearer|basic)(\s+|%20|\+)[^\s"'<>,;]+""", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\beyJ[A-Za-z0-9_=-]{4,}(?:\.[A-Za-z0-9_=-]*){0,4}")
+_USER_TOKEN: Final = re.compile(r"hf_[A-Za-z0-9]{16,}")
 
 # Looked up now: it is a module, which cannot be loaded when there are no descriptors left, and just that is logged.
 _unicode_escape: Final = codecs.getencoder("unicode_escape")
@@ -50,6 +51,8 @@ def redact(text: str) -> str:
     'GET /v1/xorbs/default/ab?[redacted] HTTP/1.1'
     >>> redact("Authorization: Bearer abc.def")
     'Authorization: Bearer [redacted]'
+    >>> redact("hf_hub/2.4.0 at https://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@example.org")
+    'hf_hub/2.4.0 at https://[redacted]@example.org'
     """
     # Looked for first: almost no entry has any of it, and every request makes an entry.
     lowered = text.lower()
@@ -59,6 +62,8 @@ def redact(text: str) -> str:
         text = _CREDENTIALS.sub(rf"\1 {REDACTED}", text)
     if "eyj" in lowered:
         text = _TOKEN.sub(REDACTED, text)
+    if "hf_" in text:
+        text = _USER_TOKEN.sub(REDACTED, text)
     if "@" in text and "://" in text:
         text = _PASSWORD.sub(rf"\1{REDACTED}@", text)
     return text
