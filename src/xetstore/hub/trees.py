@@ -109,6 +109,13 @@ class TreeReader:
         """One of them."""
         return self.trees([oid])[oid]
 
+    def blob(self, oid: bytes) -> bytes:
+        """The bytes of a file that the repository itself keeps. Raises DamagedError for one that is missing."""
+        found = self._reader.object(self._id, oid)
+        if found is None:
+            raise DamagedError(f"a repository lacks the file {oid.hex()}")
+        return found[1]
+
     def at(self, root: bytes, path: str) -> TreeItem | None:
         """The item at a path below a root tree; None if there is none."""
         item = TreeItem(0o040000, root)

@@ -177,7 +177,9 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_redacting_twice_is_redacting_once(secrets: list[str]) -> None:
-    once = redact(f"Bearer {secrets[0]} /a?X-Xet-Signature={secrets[3]} {secrets[1]} {secrets[2]} s3://a:{secrets[0]}@b")
+    once = redact(
+        f"Bearer {secrets[0]} /a?X-Xet-Signature={secrets[3]} {secrets[1]} {secrets[2]} s3://a:{secrets[0]}@b"
+    )
     assert redact(once) == once
 
 

@@ -10,6 +10,7 @@ from xetstore.hub.queries.discussions import (
     DiscussionQueries,
     Event,
 )
+from xetstore.hub.queries.duplicates import DuplicateChanges
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
 from xetstore.hub.queries.refs import RefChanges, RefQueries
@@ -36,6 +37,13 @@ class HubReader(RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, Bu
 
 
 class HubWriter(
-    HubReader, RepositoryChanges, ObjectChanges, RefChanges, HistoryChanges, BucketChanges, DiscussionChanges
+    HubReader,
+    RepositoryChanges,
+    ObjectChanges,
+    RefChanges,
+    HistoryChanges,
+    BucketChanges,
+    DiscussionChanges,
+    DuplicateChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""
