@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.server.routes.hub import (
     accounts,
+    buckets,
     commits,
     files,
+    lfs,
     listings,
     preupload,
     refs,
@@ -28,6 +30,8 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *preupload.ROUTES,
     *commits.ROUTES,
     *files.ROUTES,
+    *lfs.ROUTES,
     *xet_tokens.ROUTES,
+    *buckets.ROUTES,
 )
 """The routes of the Hub's API, which a bare CAS has not."""
