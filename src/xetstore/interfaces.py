@@ -1,4 +1,4 @@
-"""The two seams of the house: Cas (the verbs of the protocol) and BlobStore (the verbs for objects)."""
+"""The seams of the house: Cas (the verbs of the protocol), Names (of repositories) and BlobStore (of objects)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.records import FileRecord
+from xetstore.records import Change, Commit, FileRecord, Ref, RepoFile, RepositoryId, RepositoryRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -115,6 +115,99 @@ class Cas(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. What is made by :meth:`under` need not be closed."""
+
+
+class Names(Protocol):
+    """Repositories by name: their revisions, their files by path, and new commits. Thread-safe.
+
+    ``hub.EmbeddedNames`` (in this process) and ``remote.hub.HttpNames`` (any Hub) both are one. A revision is a branch,
+    a tag, or the id of a commit. All raise RepositoryNotFoundError, and where a revision is named
+    RevisionNotFoundError; AccessDeniedError where the caller may not do this.
+    """
+
+    @property
+    def location(self) -> str:
+        """The place of these repositories, without a secret."""
+
+    @property
+    def keeps_modes(self) -> bool:
+        """True if executable bits, symbolic links and empty folders can be committed."""
+
+    def repositories(
+        self, kind: str, *, owner: str | None = None, search: str | None = None
+    ) -> Iterator[RepositoryRecord]:
+        """All that the caller may see, of one kind."""
+
+    def create(self, repo: RepositoryId, *, is_private: bool | None = None) -> RepositoryRecord:
+        """Create a repository, with one commit on main; private or not as is usual there if None. ExistsError."""
+
+    def info(self, repo: RepositoryId) -> RepositoryRecord:
+        """The record of a repository, under the name that it has now."""
+
+    def delete(self, repo: RepositoryId) -> None:
+        """Delete a repository and all its revisions."""
+
+    def move(self, repo: RepositoryId, name: str) -> None:
+        """Give a repository another ``owner/name``. The old one leads to it. Raises ExistsError."""
+
+    def commit_at(self, repo: RepositoryId, revision: str) -> Commit:
+        """The commit that a revision is at. More than its id is told only where that costs nothing."""
+
+    def log(self, repo: RepositoryId, revision: str) -> Iterator[Commit]:
+        """A commit and its first parents, from new to old."""
+
+    def branches(self, repo: RepositoryId) -> list[Ref]:
+        """The branches, by name."""
+
+    def tags(self, repo: RepositoryId) -> list[Ref]:
+        """The tags, by name."""
+
+    def create_branch(self, repo: RepositoryId, name: str, revision: str) -> None:
+        """Create a branch at a revision. Raises ExistsError."""
+
+    def delete_branch(self, repo: RepositoryId, name: str) -> None:
+        """Delete a branch, which is not main."""
+
+    def create_tag(self, repo: RepositoryId, name: str, revision: str, message: str = "") -> None:
+        """Create a tag at a revision. Raises ExistsError."""
+
+    def delete_tag(self, repo: RepositoryId, name: str) -> None:
+        """Delete a tag."""
+
+    def entries(
+        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False
+    ) -> Iterator[RepoFile]:
+        """The content of a folder, or the one file that ``path`` is. Raises EntryNotFoundError for neither."""
+
+    def entries_at(self, repo: RepositoryId, revision: str, paths: Sequence[str]) -> list[RepoFile]:
+        """The entries of those of these paths that are there."""
+
+    def read(self, repo: RepositoryId, revision: str, file: RepoFile) -> Iterator[Buffer]:
+        """The bytes of a file that git keeps, or of a large one that has no Xet hash; verified at the end."""
+
+    def large_files(self, repo: RepositoryId, branch: str, files: Sequence[tuple[str, int, bytes]]) -> set[str]:
+        """Those of new files that are to be large ones: each as path, size, and its first 512 bytes."""
+
+    def adopt(self, repo: RepositoryId, source: RepositoryId, files: Sequence[RepoFile]) -> bool:
+        """Give a repository large files of another one that the caller may read. False if their bytes must be moved."""
+
+    def commit(
+        self,
+        repo: RepositoryId,
+        branch: str,
+        changes: Sequence[Change],
+        *,
+        message: str,
+        description: str = "",
+        parent: str | None = None,
+    ) -> Commit:
+        """Commit changes to a branch, all of them or none. Raises OutdatedError where it is not at ``parent``."""
+
+    def under(self, cancellation: Cancellation) -> Names:
+        """These names, for calls that end soon once ``cancellation`` is cancelled."""
+
+    def close(self) -> None:
+        """Let go of connections. What is made by :meth:`under` need not be closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Opening a store: a directory, a store file, the URL of a server, or a repository on a Hub, with its cache and tokens.
+"""Opening a store: a directory, a store file, the URL of a server, or a repository on a Hub, with its cache and tokens;
+and the names of its repositories.
 
 Nothing is imported that the kind at hand does not need: who talks to a server loads no database, and who opens a
 directory or a store file no HTTP.
@@ -8,21 +9,27 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from xetstore.cache_folder import cache_folder, chunks_folder, known_file
-from xetstore.errors import NotPicklableError, UsageError
+from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform import forks
+from xetstore.records import RepositoryId
 
 if TYPE_CHECKING:
-    from xetstore.interfaces import Cas
-    from xetstore.remote.hub import Hub
-    from xetstore.remote.locators import HubLocator
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.hub.local import LocalNames
+    from xetstore.interfaces import Cas, Names
+    from xetstore.remote.hub.client import Hub
+    from xetstore.remote.hub.locators import HubLocator
+    from xetstore.remote.hub.names import HttpNames
     from xetstore.remote.tokens import TokenCallback, TokenSource
     from xetstore.remote.transport import Transport
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
@@ -32,6 +39,11 @@ if TYPE_CHECKING:
 
 HUB_SCHEME: Final = "hf://"
 ALLOW_HTTP_VARIABLE: Final = "XET_ALLOW_HTTP"
+DEFAULT_REVISION: Final = "main"
+MOST_OPEN: Final = 256
+"""Repositories of a store whose files are open at a time."""
+
+N = TypeVar("N", bound="Names")
 
 _HINT: Final = (
     "a store is a directory, a store file, the http:// or https:// URL of a server, or hf://models/NAMESPACE/NAME"
@@ -63,7 +75,56 @@ class Opened:
     known: KnownXorbs | None = None
     hub: Hub | None = None
     repository: HubLocator | None = None
+    repositories: OpenedNames | None = None
     closing: ExitStack = field(default_factory=ExitStack)
+
+
+class OpenedNames:
+    """The names of a store, and the files of each of its repositories, opened where they are first asked for.
+
+    Thread-safe. What is opened is closed with the store.
+    """
+
+    def __init__(
+        self,
+        open_names: Callable[[], N],
+        open_files: Callable[[N, RepositoryId, str], Opened],
+        closing: ExitStack,
+    ) -> None:
+        self._open_names: Callable[[], Any] = open_names
+        self._open_files: Callable[[Any, RepositoryId, str], Opened] = open_files
+        self.closing = closing
+        self._guard = forks.rlock()
+        self._names: Names | None = None
+        self._files: dict[tuple[RepositoryId, str], Opened] = {}
+
+    def names(self) -> Names:
+        """The names."""
+        with self._guard:
+            if self._names is None:
+                self._names = self._open_names()
+            return self._names
+
+    def files(self, repo: RepositoryId, revision: str) -> Opened:
+        """The files of a repository. Its tokens are for its branch main, or for ``revision`` where it has no such."""
+        with self._guard:
+            for one in (DEFAULT_REVISION, revision):
+                if (repo, one) in self._files:
+                    return self._files[repo, one]
+            try:
+                opened, used = self._open_files(self.names(), repo, DEFAULT_REVISION), DEFAULT_REVISION
+            except RevisionNotFoundError:
+                opened, used = self._open_files(self.names(), repo, revision), revision
+            if len(self._files) >= MOST_OPEN:
+                self._files.pop(next(iter(self._files)))
+            self._files[repo, used] = opened
+            return opened
+
+    def forget(self, repo: RepositoryId) -> None:
+        """Forget a repository that is gone or has another name: a later one of this name is another one."""
+        with self._guard:
+            for key in [key for key in self._files if key[0] == repo]:
+                del self._files[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +200,18 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
             url = _server_url(str(where))
             opened = Opened(HttpCas(url, tokens=_tokens(options.token, emit), transport=transport, emit=emit), url)
             closing.callback(opened.cas.close)
+            opened.repositories = _names_of_server(url, options, transport, folder)
         if folder is not None:
             _add_cache(opened, folder, emit, closing)
         opened.closing = closing.pop_all()
+        if opened.repositories is not None:
+            opened.repositories.closing = opened.closing
     return opened
 
 
 def open_hub(*, token: GivenToken, allow_http: bool, emit: Emit) -> Hub:
     """The Hub that the environment names, to be closed by the caller; ``token`` is the user's there, or None."""
-    from xetstore.remote.hub import Hub
+    from xetstore.remote.hub.client import Hub
 
     return Hub(token=_hub_token(token), allow_http=_http_allowed(allow_http), emit=emit)
 
@@ -167,13 +231,74 @@ def _open_here(path: Path, options: OpenOptions) -> Opened:
     cas = EmbeddedCas.open(path, create=options.create)
     opened = Opened(cas, str(path), is_local=True)
     opened.closing.callback(cas.close)
+    opened.repositories = names_here(cas, str(path))
     return opened
+
+
+def names_here(cas: EmbeddedCas, location: str) -> OpenedNames:
+    """The names of a store in this process, for its opener, who may do everything."""
+
+    def open_names() -> LocalNames:
+        from xetstore.hub.local import LocalNames
+        from xetstore.hub.service import EmbeddedHub
+
+        return LocalNames(EmbeddedHub(cas), location)
+
+    def open_files(names: LocalNames, repo: RepositoryId, _: str) -> Opened:
+        return Opened(names.cas_of(repo), location, is_local=True)
+
+    return OpenedNames(open_names, open_files, ExitStack())
+
+
+def _names_of_server(url: str, options: OpenOptions, transport: Transport, folder: Path | None) -> OpenedNames:
+    """The names of a server that speaks the Hub's API, ours or any other."""
+    emit = options.on_event
+
+    def open_names() -> HttpNames:
+        from xetstore.remote.hub.client import Hub
+        from xetstore.remote.hub.names import HttpNames
+
+        hub = Hub(endpoint=url, token=_server_token(url, options.token), transport=transport, emit=emit)
+        repositories.closing.callback(hub.close)
+        return HttpNames(hub)
+
+    def open_files(names: HttpNames, repo: RepositoryId, revision: str) -> Opened:
+        from xetstore.remote.http import HttpCas
+
+        locator = names.locator(repo, revision)
+        hub = names.hub
+        cas = HttpCas(hub.cas_url(locator), tokens=hub.tokens(locator), transport=transport, emit=emit)
+        repositories.closing.callback(cas.close)
+        opened = Opened(cas, str(locator), hub=hub, repository=locator)
+        if folder is not None:
+            _add_cache(opened, folder, emit, repositories.closing)
+        return opened
+
+    repositories = OpenedNames(open_names, open_files, ExitStack())
+    return repositories
+
+
+def _server_token(url: str, token: GivenToken) -> str | None:
+    """The token for the names of a server: the one that is given, else that of the Hub if it is this one, else
+    XET_TOKEN. None for a Hub that uses its own; a token of the Hub goes to no other server.
+    """
+    from xetstore.remote.hub.settings import hub_endpoint, hub_token
+    from xetstore.remote.network import origin_of
+    from xetstore.remote.tokens import token_from_environment
+
+    if token is None and origin_of(url) == origin_of(hub_endpoint()) and hub_token() is not None:
+        return None
+    if token is not None:
+        return _hub_token(token)
+    source = token_from_environment()
+    held = None if source is None else source.token(write=False)
+    return "" if held is None else held.secret.reveal()
 
 
 def _open_repository(where: str, options: OpenOptions, transport: Transport, closing: ExitStack) -> Opened:
     from xetstore.remote.http import HttpCas
-    from xetstore.remote.hub import Hub
-    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.hub.client import Hub
+    from xetstore.remote.hub.locators import HubLocator
 
     locator = HubLocator.parse(where)
     if locator.path:
@@ -185,7 +310,9 @@ def _open_repository(where: str, options: OpenOptions, transport: Transport, clo
     closing.callback(hub.close)
     cas = HttpCas(hub.cas_url(locator), tokens=hub.tokens(locator), transport=transport, emit=emit)
     closing.callback(cas.close)
-    return Opened(cas, str(locator), hub=hub, repository=locator)
+    opened = Opened(cas, str(locator), hub=hub, repository=locator)
+    opened.repositories = _names_of_server(hub.endpoint, options, transport, None)
+    return opened
 
 
 def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import InterruptedCallError, NotPicklableError, UsageError, XetError
+from xetstore.errors import ExistsError, InterruptedCallError, NotPicklableError, UsageError, XetError
 from xetstore.events import Emit, ignore
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
@@ -19,7 +19,7 @@ from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Reopening, open_ca
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import FileRecord, Totals
+from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.file_range import FileRange
@@ -39,7 +39,9 @@ from xetstore.transfer.upload.session import put_files
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport
     from xetstore.cas.service import EmbeddedCas
-    from xetstore.opening import GivenToken
+    from xetstore.interfaces import Names
+    from xetstore.opening import GivenToken, OpenedNames
+    from xetstore.repositories.repository import Repository
 
 __all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
 
@@ -181,8 +183,9 @@ class Store:
 
         Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
+        embedded = self._embedded()
         return put_files(
-            self._cas,
+            self._cas if embedded is None else embedded.for_local_bytes(),
             map(Path, paths),
             UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
             progress=progress,
@@ -321,6 +324,75 @@ class Store:
             self._sizes[named.hash] = named.size
         return named.hash
 
+    def repo(self, name: RepositoryId | str) -> Repository:
+        """A repository by its name: ``alice/bert``, ``datasets/alice/news``. Nothing is asked; it may not be there."""
+        from xetstore.repositories.repository import Repository
+
+        return Repository(self, _repository_id(name))
+
+    def repos(
+        self, kind: str = "models", *, owner: str | None = None, search: str | None = None
+    ) -> Iterator[RepositoryRecord]:
+        """The repositories of one kind: of one owner, or with a text in their names."""
+        return self.call_names()[0].repositories(kind, owner=owner, search=search)
+
+    def create_repo(
+        self, name: RepositoryId | str, *, is_private: bool | None = None, exist_ok: bool = False
+    ) -> Repository:
+        """Create a repository, with a first commit on main; private or public as is usual in the store if None.
+
+        Raises ExistsError, unless ``exist_ok``, and UsageError for what no repository can be called.
+        """
+        repo = self.repo(name)
+        try:
+            self.call_names()[0].create(repo.id, is_private=is_private)
+        except ExistsError:
+            if not exist_ok:
+                raise
+        return repo
+
+    def delete_repo(self, name: RepositoryId | str) -> None:
+        """Delete a repository and all its revisions. Raises RepositoryNotFoundError."""
+        repo = _repository_id(name)
+        self.call_names()[0].delete(repo)
+        self._repositories().forget(repo)
+
+    def move_repo(self, name: RepositoryId | str, to: RepositoryId | str) -> Repository:
+        """Give a repository another owner or name; the old one leads to it. Raises ExistsError."""
+        repo, other = _repository_id(name), _repository_id(to)
+        if repo.kind != other.kind:
+            raise UsageError(f"{repo.path} is one of the {repo.kind}, and {other.path} would be of the {other.kind}")
+        self.call_names()[0].move(repo, other.name)
+        self._repositories().forget(repo)
+        return self.repo(other)
+
+    def file_at(self, locator: str) -> tuple[Store, Hash]:
+        """The hash of the large file that ``xet://OWNER/NAME@REVISION/PATH`` names, and the files it is one of, which
+        are of use as long as this store is open. Raises UsageError for a small file, which has no hash.
+        """
+        from xetstore.remote.hub.locators import DEFAULT_REVISION, HubLocator
+
+        parsed = HubLocator.parse(locator)
+        revision = parsed.revision or DEFAULT_REVISION
+        file = self.repo(parsed.id).file(parsed.path, revision)
+        if file.hash is None:
+            kind = "a folder" if file.is_folder else "a small file, which has no hash"
+            raise UsageError(f"{locator[:200]} is {kind}", hint="xet cp and xet cat bring it")
+        return self.files_of(parsed.id, revision), file.hash
+
+    def call_names(self) -> tuple[Names, Cancellation]:
+        """The names of the repositories, for one call, and what ends that call."""
+        call = self._calls.child()
+        return self._repositories().names().under(call), call
+
+    def files_of(self, repo: RepositoryId, revision: str) -> Store:
+        """The files of a repository, as a store that is of use as long as this one is open."""
+        opened = replace(self._repositories().files(repo, revision), closing=ExitStack())
+        store = Store(opened, limits=self._limits, on_event=self._emit)
+        store._open = store._calls = self._calls.child()
+        store._is_one_call = True
+        return store
+
     def files(self) -> Iterator[FileRecord]:
         """Every stored file, in no particular order. Only of a directory: UsageError for anything else."""
         return self._directory("list the files").files()
@@ -375,6 +447,12 @@ class Store:
     ) -> None:
         self.close()
 
+    def _repositories(self) -> OpenedNames:
+        self._calls.check()
+        if self._opened.repositories is None:
+            raise UsageError(f"the store {self.location} has no names", hint="open it with xetstore.open")
+        return self._opened.repositories
+
     def _downloader(self, call: Cancellation) -> Downloader:
         opened = self._opened
         options = DownloadOptions(self._limits)
@@ -412,16 +490,30 @@ class Store:
             return NewFile(out, fsync=fsync, reserve=reserve)
         return PartialFile(out, wanted, keep=keep_partial, fsync=fsync, reserve=reserve)
 
-    def _directory(self, what: str) -> EmbeddedCas:
+    def _embedded(self) -> EmbeddedCas | None:
+        """The store itself, where it is in this process."""
         if self._opened.is_local:
             from xetstore.cas.service import EmbeddedCas
 
             if isinstance(self._cas, EmbeddedCas):
                 return self._cas
+        return None
+
+    def _directory(self, what: str) -> EmbeddedCas:
+        if (embedded := self._embedded()) is not None:
+            return embedded
         raise UsageError(
             f"the store at {self.location} is on a server, and cannot {what}",
             hint="that takes a directory or a store file",
         )
+
+
+def _repository_id(name: RepositoryId | str) -> RepositoryId:
+    if isinstance(name, RepositoryId):
+        return name
+    from xetstore.remote.hub.locators import repository_id
+
+    return repository_id(name)
 
 
 _ARRIVING: Final = forks.rlock()
@@ -490,7 +582,7 @@ def open_locator(
     """The store that an ``hf://`` locator of a file is in, to be closed by the caller, and the hash of the file."""
     if not locator.startswith(HUB_SCHEME):
         raise UsageError(f"{locator[:200]!r} does not start with {HUB_SCHEME}")
-    from xetstore.remote.locators import HubLocator
+    from xetstore.remote.hub.locators import HubLocator
 
     parsed = HubLocator.parse(locator)
     if not parsed.path:

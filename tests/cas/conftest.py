@@ -25,10 +25,7 @@ def opening(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> engi
 @pytest.fixture
 def open_store(engine: str, root: Path, request: pytest.FixtureRequest) -> engines.OpenStore:
     """Open the store of this test: with its objects in ``root``, and its index in a database of the engine."""
-    if engine == engines.SQLITE:
-        return lambda **options: EmbeddedCas.open(root, **options)
-    url: str = request.getfixturevalue("postgres_url")
-    return lambda **options: engines.open_on_postgres(root, url, **options)
+    return engines.opening_store(engine, root, request)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from xetstore.opening import ALLOW_HTTP_VARIABLE
 from xetstore.protocol.hashes import Hash
 from xetstore.remote import tokens
 from xetstore.remote.http import ANSWER_SIZES, QUERY_BODY
-from xetstore.remote.hub import MAX_EMPTY_PAGES, MAX_PAGE_BYTES, MAX_PAGES, MAX_TOKEN_BYTES
+from xetstore.remote.hub.client import MAX_EMPTY_PAGES, MAX_PAGE_BYTES, MAX_PAGES, MAX_TOKEN_BYTES
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.reply_head import MAX_HEAD_BYTES
 from xetstore.remote.retry import Patience

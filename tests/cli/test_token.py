@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -157,6 +158,87 @@ def test_a_store_without_keys_has_nothing_to_revoke(served: Xet) -> None:
     assert not (served.store / ACCESS_FOLDER).exists()
 
 
+# The tokens of users
+
+
+@pytest.fixture
+def alice(xet: Xet) -> Xet:
+    """A store with a user, and no keys."""
+    xet("user", "add", "Alice")
+    return xet
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+def test_a_users_token_alone_is_printed_and_has_no_end(alice: Xet, scope: str) -> None:
+    ran = alice("token", "issue", "--user", "alice", "--scope", scope)
+    assert (ran.code, ran.stderr) == (0, "")
+    assert re.fullmatch(r"hf_[A-Za-z]{34}\n", ran.stdout)
+    [listed] = alice("token", "list", "--json").records
+    assert (listed["user"], listed["scope"], listed["expires_at"]) == ("Alice", scope, None)
+    assert not (alice.store / ACCESS_FOLDER).exists(), "no key is made for it"
+
+
+def test_json_of_a_users_token_has_the_documented_fields(alice: Xet) -> None:
+    [record] = alice(
+        "token", "issue", "--user", "alice", "--scope", "read", "--ttl", "30d", "--name", "ci", "--json"
+    ).records
+    assert set(record) == {"token", "token_id", "expires_at", "scope", "user", "name"}
+    assert 30 * 86_400 - 60 < record["expires_at"] - time.time() <= 30 * 86_400
+    [listed] = alice("token", "list", "--json").records
+    assert set(listed) == {"token_id", "expires_at", "scope", "user", "name", "created_at", "last_used_at"}
+    assert {name: listed[name] for name in record.keys() - {"token"}} == {
+        name: record[name] for name in record.keys() - {"token"}
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--user", "alice", "--namespace", "default", "--scope", "read"],
+        ["--user", "alice", "--scope", "admin"],
+        ["--user", "alice", "--scope", "read", "--ttl", "0"],
+        ["--user", "alice", "--scope", "read", "--name", "a\x1b[31m"],
+        ["--user", "alice"],
+        ["--user", "", "--name", "x"],
+        ["--name", "laptop", "--scope", "read"],
+    ],
+)
+def test_what_no_user_gets_is_a_usage_error(alice: Xet, options: list[str]) -> None:
+    ran = alice("token", "issue", "--json", *options)
+    assert (ran.code, ran.stdout, ran.errors[0]["code"]) == (2, "", "usage")
+    assert alice("token", "list").stdout == ""
+
+
+@pytest.mark.parametrize("by", ["token", "token_id"])
+def test_a_users_token_is_revoked_by_itself_or_by_its_id(alice: Xet, by: str) -> None:
+    issue = ("token", "issue", "--user", "alice", "--scope", "write", "--json")
+    [one], [two] = alice(*issue).records, alice(*issue).records
+    assert alice("token", "revoke", one[by]).stdout == f"{one['token_id']}\n"
+    assert [record["token_id"] for record in alice("token", "list", "--json").records] == [two["token_id"]]
+    ran = alice("token", "revoke", one[by], "--json")
+    assert (ran.code, ran.errors[0]["code"]) == (3, "not_found")
+    assert one["token"] not in ran.stderr
+
+
+def test_no_token_is_printed_but_by_who_issues_it(alice: Xet) -> None:
+    token = alice("token", "issue", "--user", "alice", "--scope", "write").stdout.strip()
+    for command in (
+        ["token", "list"],
+        ["token", "list", "--user", token],
+        ["user", "add", token],
+        ["user", "remove", token],
+        ["org", "create", token],
+        ["org", "add", "acme", token, "--role", "read"],
+        ["token", "issue", "--user", token, "--scope", "read"],
+        ["token", "revoke", token[:-3]],
+        ["token", "revoke", token],
+        ["token", "revoke", token],
+    ):
+        for options in ([], ["--json"], ["--debug"]):
+            ran = alice(*command, *options)
+            assert token[3:20] not in ran.stdout + ran.stderr, command
+
+
 # rotate
 
 
@@ -241,6 +323,6 @@ def test_help_loads_no_cryptography(served: Xet) -> None:
 def test_without_a_verb_it_says_so(xet: Xet) -> None:
     ran = xet("token")
     assert (ran.code, len(ran.stderr.splitlines())) == (2, 2)
-    for verb in ("issue", "revoke", "rotate"):
+    for verb in ("issue", "list", "revoke", "rotate"):
         assert verb in xet("token", "--help").stdout
         assert xet("token", verb, "--help").code == 0

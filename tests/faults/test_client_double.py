@@ -34,8 +34,8 @@ from tests.support import double_faults as faults
 from tests.support.double import Kind
 from xetstore.errors import IntegrityError, XetError
 from xetstore.remote.http import HttpCas
-from xetstore.remote.hub import Hub
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.client import Hub
+from xetstore.remote.hub.locators import HubLocator
 from xetstore.remote.transport import Transport
 from xetstore.store import Store
 

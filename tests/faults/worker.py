@@ -26,6 +26,11 @@ from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
 from xetstore.errors import XetError
+from xetstore.hub.arrivals import arrive
+from xetstore.hub.names import Kind
+from xetstore.hub.operations import AddFile, AddPointer, Operation
+from xetstore.hub.rights import LOCAL
+from xetstore.hub.service import EmbeddedHub
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
 from xetstore.transfer.upload.sizing import UploadSizes
@@ -79,6 +84,17 @@ def look(_: Wait, *, store: str) -> Says:
     with EmbeddedCas.open(store, create=False) as cas:
         report = check(cas, read_data=True)
         yield {"problems": [str(problem) for problem in report.problems], "notes": list(report.notes)}
+
+
+def commit(_: Wait, *, store: str, count: int, text: str) -> Says:
+    """Store a large file in the repository alice/bert, and commit it with as many small ones; tell of both."""
+    with EmbeddedCas.open(store) as cas:
+        repository = EmbeddedHub(cas).repository(LOCAL, Kind.MODELS, "alice/bert")
+        arrived = arrive(repository.cas, f"{text} {'large' * 20_000}".encode())
+        yield {"arrived": arrived.sha256.hex()}
+        operations: list[Operation] = [AddFile(f"d{n % 3}/{n}.txt", f"{text} {n}".encode()) for n in range(count)]
+        revision = repository.commit("main", [AddPointer("large.bin", arrived.sha256), *operations], text)[0]
+        yield {"commit": revision.id}
 
 
 def cli(_: Wait, *, arguments: list[str]) -> Says:
@@ -146,6 +162,7 @@ CALLS: dict[str, Callable[..., Says]] = {
     "put": put,
     "get": get,
     "look": look,
+    "commit": commit,
     "cli": cli,
     "fill": fill,
     "remove": remove,

@@ -28,11 +28,12 @@ from xetstore.errors import (
 )
 from xetstore.events import Event, Retrying, TokenRenewed
 from xetstore.protocol.hashes import Hash
+from xetstore.records import FOLDER_MODE, RepoFile
 from xetstore.remote.http import HttpCas
-from xetstore.remote.hub import Hub, TreeEntry
-from xetstore.remote.hub_answers import entries_of, link, same_origin, size_of, token_of
-from xetstore.remote.hub_settings import hub_endpoint, hub_token
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.answers import entries_of, link, same_origin, size_of, token_of
+from xetstore.remote.hub.client import Hub
+from xetstore.remote.hub.locators import HubLocator
+from xetstore.remote.hub.settings import hub_endpoint, hub_token
 from xetstore.remote.transport import Patience, Transport
 from xetstore.testing import make_sample, random_bytes, upload
 
@@ -367,9 +368,9 @@ def test_a_listing_has_files_and_folders_from_every_page(
     folders.page_size = page_size
     top = sorted(hub.tree(at(root)), key=lambda entry: entry.path)
     assert [entry.path for entry in top] == ["README.md", "logs", "logs.json", "x y"]
-    assert top[0] == TreeEntry("README.md", 5, None, is_folder=False)
-    assert top[1] == TreeEntry("logs", 0, None, is_folder=True)
-    assert top[2] == TreeEntry("logs.json", 7, file, is_folder=False)
+    assert top[0] == RepoFile("README.md", 5, top[0].oid)
+    assert top[1] == RepoFile("logs", 0, top[1].oid, mode=FOLDER_MODE)
+    assert top[2] == RepoFile("logs.json", 7, top[2].oid, file)
     assert {entry.path for entry in hub.tree(at(f"{root}/logs"))} == {"logs/a", "logs/b"}
     assert {entry.path for entry in hub.tree(at(f"{root}/logs"), recursive=True)} == {"logs/a", "logs/b", "logs/b/c"}
     assert [entry.path for entry in hub.tree(at(f"{root}/logs/a"))] == ["logs/a"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xetstore.errors import UsageError
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.locators import HubLocator
 
 
 @pytest.mark.parametrize(

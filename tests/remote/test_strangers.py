@@ -17,8 +17,8 @@ from xetstore.errors import FormatError, IntegrityError, TimedOutError, Unavaila
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange
 from xetstore.remote.http import HttpCas
-from xetstore.remote.hub import Hub
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.client import Hub
+from xetstore.remote.hub.locators import HubLocator
 from xetstore.remote.transport import Patience, Transport
 from xetstore.testing.samples import make_sample, random_bytes
 

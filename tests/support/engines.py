@@ -45,6 +45,14 @@ def opening_of(url: str) -> Opening:
     return lambda: PostgresDatabase(url)
 
 
+def opening_store(engine: str, root: Path, request: pytest.FixtureRequest) -> OpenStore:
+    """Open one store, once more with each call: its objects in ``root``, its index in a database of the engine."""
+    if engine == SQLITE:
+        return lambda **options: EmbeddedCas.open(root, **options)
+    url: str = request.getfixturevalue("postgres_url")
+    return lambda **options: open_on_postgres(root, url, **options)
+
+
 def open_on_postgres(root: Path, url: str, **options: object) -> EmbeddedCas:
     """The store whose objects are in ``root``, and whose index is in the database at ``url``."""
     if not root.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ import click
 from xetstore.cli.context import Settings, parse_file, range_option, store_options
 from xetstore.cli.network import transfer_options
 from xetstore.cli.parsed import Parsed
+from xetstore.cli.places import Places, parse_locator, revision_of
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def cat(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
     """Write a stored file to stdout.
 
-    FILE is a hash, or hf://models/NAMESPACE/NAME/PATH.
+    FILE is a hash, xet://OWNER/NAME@REVISION/PATH, or hf://models/NAMESPACE/NAME/PATH.
 
     Exit code 4 says that what was printed so far is not the file.
     """
@@ -34,10 +36,19 @@ def cat(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> N
 def copy_to_stdout(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
     """Stream bytes of a file to stdout."""
     start, end = span
-    stdout = sys.stdout.buffer
+    if isinstance(file, str) and file.startswith("xet://"):
+        locator = parse_locator(file)
+        with Places(settings) as places:
+            _copy(places.repository(locator).iter_range(locator.path, revision_of(locator), start, end))
+        return
     with settings.store_of(file) as (store, name):
-        for block in store.iter_range(name, start, end):
-            # With PYTHONUNBUFFERED this is no buffer at all, and a pipe takes a part of a block.
-            while block:
-                block = block[stdout.write(block) :]
+        _copy(store.iter_range(name, start, end))
+
+
+def _copy(blocks: Iterator[memoryview]) -> None:
+    stdout = sys.stdout.buffer
+    for block in blocks:
+        # With PYTHONUNBUFFERED this is no buffer at all, and a pipe takes a part of a block.
+        while block:
+            block = block[stdout.write(block) :]
     stdout.flush()

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,6 +25,7 @@ from xetstore.platform.homes import user_folder
 from xetstore.platform.threads import refusal
 
 if TYPE_CHECKING:
+    from xetstore.hub.accounts import Accounts
     from xetstore.protocol.hashes import Hash
     from xetstore.store import Store
 
@@ -85,6 +86,17 @@ class Settings:
 
         return Store(EmbeddedCas.in_memory())
 
+    @contextmanager
+    def accounts(self, *, create: bool = False) -> Iterator[Accounts]:
+        """The accounts of a store that is no URL; NotFoundError if there is none and it is not to be created."""
+        from xetstore.cas.service import EmbeddedCas
+        from xetstore.hub.accounts import Accounts
+        from xetstore.hub.tables import MIGRATIONS
+
+        with closing(EmbeddedCas.open(self.store_path(), create=create)) as cas:
+            cas.index.migrate(MIGRATIONS)
+            yield Accounts(cas.index, cas.now)
+
     def open_at(self, where: Path | str, *, create: bool = False) -> Store:
         """Open any store, the way the options say."""
         from xetstore.store import open_store
@@ -93,10 +105,16 @@ class Settings:
 
     @contextmanager
     def store_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
-        """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is."""
+        """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is, ``xet://`` names a
+        large file of a repository in the store.
+        """
         if not isinstance(file, str):
             with self.open_store() as store:
                 yield store, file
+            return
+        if file.startswith("xet://"):
+            with self.open_store() as store:
+                yield store.file_at(file)
             return
         if self.store is not None:
             raise UsageError(f"{file[:200]} says where it is", hint="leave out --store, or name the file by its hash")
@@ -223,11 +241,10 @@ def parse_where(text: str) -> Path | str:
 
 
 def parse_file(text: str) -> Hash | str:
-    """An argument's type: a stored file, by its hash or by its ``hf://`` locator, which stays a text."""
-    from xetstore.opening import HUB_SCHEME
+    """An argument's type: a stored file, by its hash or by its locator, which stays a text."""
     from xetstore.protocol.hashes import Hash
 
-    return text if text.startswith(HUB_SCHEME) else Hash.parse(text)
+    return text if text.startswith(("hf://", "xet://")) else Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:

@@ -30,11 +30,16 @@ DIFFERENT = 1
 @store_options
 @click.pass_obj
 def diff(settings: Settings, a: str, b: str) -> int:
-    """Say which parts of two files differ.
+    """Say which parts of two files differ, or which files of two revisions.
 
-    A and B are local files, hashes of stored files, or hf://models/NAMESPACE/NAME/PATH. Of stored ones no data is
-    fetched. Exit code 0 if they are equal, 1 if they differ.
+    A and B are local files, hashes of stored files, or hf://models/NAMESPACE/NAME/PATH; or both are a repository, a
+    folder or a file of one, xet://OWNER/NAME@REVISION/PATH. Of stored ones no data is fetched. Exit code 0 if they are
+    equal, 1 if they differ.
     """
+    if a.startswith("xet://") and b.startswith("xet://"):
+        from xetstore.cli.revisions_diff import diff_revisions
+
+        return diff_revisions(settings, a, b)
     from xetstore.transfer.compare.comparison import compare
 
     with ExitStack() as opened:

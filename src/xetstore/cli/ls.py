@@ -1,4 +1,4 @@
-"""``xet ls``: the files of a store here, or of a repository on a Hub."""
+"""``xet ls``: the files of a store here, or of a repository in it or on a Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
-    from xetstore.remote.hub import Hub, TreeEntry
+    from xetstore.records import RepoFile
+from xetstore.remote.hub.client import Hub
 
 _NO_HASH: Final = "-" * 64
 
@@ -25,25 +26,28 @@ _NO_HASH: Final = "-" * 64
 @click.command("ls")
 @click.argument("where", type=Parsed(parse_where), metavar="[WHERE]", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="In a repository: all that is below a folder too.")
+@click.option("-l", "--long", "is_long", is_flag=True, help="In a repository: modes and the ids of git too.")
 @access_options
 @store_options
 @click.pass_obj
-def ls(settings: Settings, where: Path | str | None, recursive: bool) -> None:
+def ls(settings: Settings, where: Path | str | None, recursive: bool, is_long: bool) -> None:
     """List files: their hashes and sizes.
 
-    WHERE is a directory, a store file, or a repository or a folder of one: hf://models/NAMESPACE/NAME@REVISION/FOLDER.
-    Without it, the store.
+    WHERE is a directory, a store file, or a repository or a folder of one: xet://OWNER/NAME@REVISION/FOLDER in the
+    store, hf://models/NAMESPACE/NAME@REVISION/FOLDER on the Hub. Without it, the store.
     """
     if where is None:
         where = settings.where()
     if isinstance(where, Path):
         _list_directory(settings, where)
     elif where.startswith("hf://"):
-        _list_repository(settings, where, recursive=recursive)
+        _list_hub(settings, where, recursive=recursive, is_long=is_long)
+    elif where.startswith("xet://"):
+        _list_repository(settings, where, recursive=recursive, is_long=is_long)
     else:
         raise UsageError(
-            "a server has no names for its files, and does not list them",
-            hint="xet ls takes a directory, a store file, or hf://models/NAMESPACE/NAME",
+            "a server does not list its files without a name",
+            hint="xet ls takes a directory, a store file, xet://OWNER/NAME, or hf://models/NAMESPACE/NAME",
         )
 
 
@@ -59,27 +63,42 @@ def _list_directory(settings: Settings, where: Path) -> None:
                 output.line(f"{record.hash}  {record.size:>15,}")
 
 
-def _list_repository(settings: Settings, where: str, *, recursive: bool) -> None:
-    from xetstore.remote.locators import HubLocator
+def _list_repository(settings: Settings, where: str, *, recursive: bool, is_long: bool) -> None:
+    from xetstore.cli.places import Places, parse_locator, revision_of
+
+    locator = parse_locator(where)
+    with Places(settings) as places:
+        files = places.repository(locator).files(revision_of(locator), locator.path, recursive=recursive)
+        for file in files:
+            _print_entry(settings.output, file, is_long=is_long)
+
+
+def _list_hub(settings: Settings, where: str, *, recursive: bool, is_long: bool) -> None:
+    from xetstore.remote.hub.locators import HubLocator
 
     locator = HubLocator.parse(where)
     with _hub(settings) as hub:
         for entry in hub.tree(locator, recursive=recursive):
-            _print_entry(settings.output, entry)
+            _print_entry(settings.output, entry, is_long=is_long)
 
 
-def _print_entry(output: Output, entry: TreeEntry) -> None:
+def _print_entry(output: Output, entry: RepoFile, *, is_long: bool) -> None:
     if output.json:
         output.record(
             path=entry.path,
             size=entry.size,
             hash=str(entry.hash) if entry.hash is not None else None,
             is_folder=entry.is_folder,
+            sha256=entry.sha256,
+            oid=entry.oid,
+            mode=f"{entry.mode:06o}",
         )
-    elif entry.is_folder:
-        output.line(f"{'':64}  {'':>15}  {escaped(entry.path)}/")
+        return
+    long = f"{entry.mode:06o}  {entry.oid:40}  " if is_long else ""
+    if entry.is_folder:
+        output.line(f"{long}{'':64}  {'':>15}  {escaped(entry.path)}/")
     else:
-        output.line(f"{entry.hash or _NO_HASH}  {entry.size:>15,}  {escaped(entry.path)}")
+        output.line(f"{long}{entry.hash or _NO_HASH}  {entry.size:>15,}  {escaped(entry.path)}")
 
 
 @contextmanager

@@ -15,18 +15,26 @@ from xetstore.cli.cat import cat
 from xetstore.cli.check import check
 from xetstore.cli.context import Settings, as_xet_error, store_options
 from xetstore.cli.copy_store import copy_store
+from xetstore.cli.cp import cp
 from xetstore.cli.diff import diff
 from xetstore.cli.estimate import estimate
 from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
 from xetstore.cli.interruption import INTERRUPTED, finish, listen
+from xetstore.cli.log import log
 from xetstore.cli.ls import ls
+from xetstore.cli.mv import mv
 from xetstore.cli.names import PRINTED_ERRORS
+from xetstore.cli.org import org
 from xetstore.cli.put import put
+from xetstore.cli.refs import branch, tag
+from xetstore.cli.repo import repo
+from xetstore.cli.rm import rm
 from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
+from xetstore.cli.user import user
 from xetstore.errors import InterruptedCallError
 
 
@@ -85,7 +93,11 @@ def cli() -> None:
     """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
 
 
-for _command in (hash_, put, get, cat, ls, stat, diff, estimate, inspect, check, copy_store, serve, token):
+_OF_FILES = (hash_, put, get, cat)
+_OF_REPOSITORIES = (cp, ls, rm, mv, log, branch, tag, repo)
+_OF_THE_STORE = (stat, diff, estimate, inspect, check, copy_store, serve, user, org, token)
+
+for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):
     cli.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from xetstore.cli.context import PATH, Settings, events_option, null_option, sto
 from xetstore.cli.hash import total_size
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
+from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
 
@@ -26,12 +27,21 @@ from xetstore.sizes import size_text
     show_default=True,
     help="How new chunks are stored: auto keeps whatever is smallest.",
 )
+@click.option("--name", metavar="NAME", help="Commit the one PATH to this repository, OWNER/NAME, as xet cp does.")
+@click.option("-m", "--message", metavar="TEXT", help="With --name: the message of the commit.")
 @null_option
 @events_option
 @transfer_options
 @store_options
 @click.pass_obj
-def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression: str) -> int:
+def put(
+    settings: Settings,
+    paths: tuple[Path, ...],
+    dry_run: bool,
+    compression: str,
+    name: str | None,
+    message: str | None,
+) -> int:
     """Store files and directories.
 
     The hash of a file is printed when the file is safe. A file that cannot be read, or changes while it is read, is
@@ -40,6 +50,10 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
     """
     output = settings.output
     settings.check_null()
+    if name is not None:
+        return _put_named(settings, paths, name, message, dry_run=dry_run, compression=compression)
+    if message is not None:
+        raise UsageError("-m goes with --name", hint="without a name there is no commit")
     files = [file for path in paths for file in files_of(path, settings)]
     count = logical = new = deduped = stored = 0
     with (
@@ -77,6 +91,21 @@ def put(settings: Settings, paths: tuple[Path, ...], dry_run: bool, compression:
         f"{size_text(deduped)} deduplicated, {outcome}"
     )
     return settings.exit_code
+
+
+def _put_named(
+    settings: Settings, paths: tuple[Path, ...], name: str, message: str | None, *, dry_run: bool, compression: str
+) -> int:
+    from xetstore.cli.cp import upload
+    from xetstore.cli.places import Places, is_locator, parse_locator
+
+    if len(paths) != 1:
+        raise UsageError("--name is for one file or directory", hint="put them into one directory, or use xet cp")
+    if compression != "auto" or settings.output.null:
+        raise UsageError("--name goes with neither --compression nor --null", hint="leave out one of the two")
+    to = parse_locator(name if is_locator(name) else f"xet://{name}")
+    with Places(settings) as places:
+        return upload(settings, places, paths[0], to, is_folder=name.endswith("/"), message=message, dry_run=dry_run)
 
 
 def files_of(path: Path, settings: Settings) -> Iterator[Path]:

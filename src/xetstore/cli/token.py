@@ -17,11 +17,15 @@ from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from xetstore.access.keys import KeyRing
+    from xetstore.access.scope import Scope
     from xetstore.access.tokens import TokenAuthority
+    from xetstore.hub.queries.accounts import TokenRow
 
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_INPUT: Final = 16384
+_NAMESPACE: Final = "default"
+_TTL_SECONDS: Final = 900
 
 
 def parse_duration(text: str) -> int:
@@ -47,27 +51,57 @@ def token() -> None:
     "--scope",
     type=click.Choice(["read", "write", "admin"]),
     required=True,
-    help="What it is good for; each includes the one before.",
+    help="What it is good for; each includes the one before. A user's is not for admin.",
 )
-@click.option("--namespace", default="default", metavar="NS", show_default=True, help="Whose files it is good for.")
+@click.option("--user", metavar="NAME", help="Whose token it is: it begins with hf_, as those of the Hub.")
+@click.option("--name", metavar="TEXT", help="A name for a user's token, by which it is told from others.")
+@click.option("--namespace", metavar="NS", help="Without --user: whose files it is good for; else default.")
 @click.option(
     "--ttl",
     type=Parsed(parse_duration),
-    default="15m",
     metavar="SPAN",
-    show_default=True,
-    help="How long it lives: 90s, 12h, 30d.",
+    help="How long it lives: 90s, 12h, 30d; else 15m, and a user's without an end.",
 )
 @store_options
 @click.pass_obj
-def issue(settings: Settings, scope: str, namespace: str, ttl: int) -> None:
+def issue(
+    settings: Settings, scope: str, user: str | None, name: str | None, namespace: str | None, ttl: int | None
+) -> None:
     """Print a new token, and nothing else."""
+    from xetstore.access.scope import Scope
+
+    if user is not None:
+        if namespace is not None:
+            raise UsageError(
+                "--user and --namespace exclude each other",
+                hint="a user's token is good for all that the user may do; leave out one of the two",
+            )
+        _issue_to_user(settings, Scope(scope), user, name or "", ttl)
+        return
+    if name is not None:
+        raise UsageError("--name is for the token of a user", hint="say whose it is, with --user")
     with _keys(settings, create=True) as keys:
         authority = _authority(keys)
-        from xetstore.access.tokens import Scope
-
-        issued = authority.issue(scope=Scope(scope), namespace=namespace, ttl_seconds=ttl)
+        issued = authority.issue(
+            scope=Scope(scope),
+            namespace=_NAMESPACE if namespace is None else namespace,
+            ttl_seconds=_TTL_SECONDS if ttl is None else ttl,
+        )
         _print(settings, issued, authority)
+
+
+@token.command("list")
+@click.option("--user", metavar="NAME", help="Those of this user only.")
+@store_options
+@click.pass_obj
+def list_(settings: Settings, user: str | None) -> None:
+    """List the tokens of users: their ids, by which they are revoked, and when they were used last."""
+    last: TokenRow | None = None
+    with settings.accounts() as accounts:
+        while page := accounts.tokens(user, after=last):
+            for row in page:
+                _print_row(settings, row)
+            last = page[-1]
 
 
 @token.command()
@@ -90,8 +124,14 @@ def revoke(settings: Settings, token_or_id: str) -> None:
     """Make a token invalid now, and print its id. With - the token is read from stdin, and no shell remembers it."""
     if token_or_id == "-":
         token_or_id = sys.stdin.buffer.read(_LONGEST_INPUT).decode("ascii", "replace").strip()
-    with _keys(settings, create=False) as keys:
-        revoked = _authority(keys).revoke(token_or_id)
+    from xetstore.hub.accounts import is_user_token, is_user_token_id
+
+    if is_user_token(token_or_id) or is_user_token_id(token_or_id):
+        with settings.accounts() as accounts:
+            revoked = accounts.revoke(token_or_id)
+    else:
+        with _keys(settings, create=False) as keys:
+            revoked = _authority(keys).revoke(token_or_id)
     if settings.output.json:
         settings.output.record(token_id=revoked)
     else:
@@ -136,6 +176,38 @@ def rotate(settings: Settings, algorithm: str | None, overlap: int, urls: bool) 
         else "have ended"
     )
     settings.output.note(f"{what} that older keys have signed {end}")
+
+
+def _issue_to_user(settings: Settings, scope: Scope, user: str, name: str, ttl: int | None) -> None:
+    with settings.accounts() as accounts:
+        issued = accounts.issue(user, scope=scope, name=name, ttl_seconds=ttl)
+        if settings.output.json:
+            settings.output.record(token=issued, **_fields(accounts.token(issued)))
+        else:
+            settings.output.line(issued)
+
+
+def _print_row(settings: Settings, row: TokenRow) -> None:
+    if settings.output.json:
+        settings.output.record(**_fields(row), created_at=row.created_at, last_used_at=row.last_used_at)
+        return
+    used = "never used" if row.last_used_at is None else f"used {_day(row.last_used_at)}"
+    end = "no end" if row.expires_at is None else f"ends {_day(row.expires_at)}"
+    settings.output.line(f"{row.id}  {row.scope:<5}  {used:<15}  {end:<15}  {row.user}  {row.name}")
+
+
+def _fields(row: TokenRow) -> dict[str, object]:
+    return {
+        "token_id": row.id,
+        "expires_at": row.expires_at,
+        "scope": row.scope.value,
+        "user": row.user,
+        "name": row.name,
+    }
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
 
 
 @contextmanager

@@ -23,13 +23,12 @@ from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Store
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.locators import KINDS, HubLocator
+from xetstore.remote.hub.locators import KINDS, HubLocator
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
-    from xetstore.records import FileRecord
-    from xetstore.remote.hub import TreeEntry
+    from xetstore.records import FileRecord, RepoFile
     from xetstore.store import Store
 
 BLOCK_BYTES: Final = 4 << 20
@@ -447,5 +446,5 @@ def _folder(name: str) -> Info:
     return {"name": name, "size": 0, "type": "directory"}
 
 
-def _entry(name: str, entry: TreeEntry) -> Info:
+def _entry(name: str, entry: RepoFile) -> Info:
     return _folder(name) if entry.is_folder else _file(name, entry.size, entry.hash)

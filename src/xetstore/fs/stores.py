@@ -16,12 +16,12 @@ from xetstore.events import ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME, open_hub, scheme_of
 from xetstore.platform import forks
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.locators import HubLocator
 from xetstore.store import Store, open_store
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
-    from xetstore.remote.hub import Hub
+    from xetstore.remote.hub.client import Hub
 
 STORE_VARIABLE: Final = "XET_STORE"
 

@@ -92,7 +92,7 @@ class Accounts:
     def account(self, name: str, kind: AccountKind | None = None) -> Account:
         """The account of that name. Raises NotFoundError if there is none, or none of that kind."""
         with self._index.snapshot() as reader:
-            return _require(AccountQueries(reader.connection), name, kind)
+            return require_account(AccountQueries(reader.connection), name, kind)
 
     def list(self, kind: AccountKind, after: str = "", limit: int = PAGE_ROWS) -> Sequence[Account]:
         """At most ``limit`` accounts of a kind, by name, behind the one of that name."""
@@ -103,7 +103,7 @@ class Accounts:
         """Remove an account, with its tokens and memberships. Raises UsageError as long as it has a repository."""
 
         def work(changes: AccountChanges) -> Account:
-            account = _require(changes, name, kind)
+            account = require_account(changes, name, kind)
             # First this, for which one who is creating a repository there must be done; then a look at what there is.
             changes.remove(account.id)
             if (repository := changes.first_repository(account.name)) is not None:
@@ -121,8 +121,8 @@ class Accounts:
         """Make a user a member of an organization, or give a member another role."""
 
         def work(changes: AccountChanges) -> Membership:
-            organization = _require(changes, org, AccountKind.ORG, keep=True)
-            member = _require(changes, user, AccountKind.USER, keep=True)
+            organization = require_account(changes, org, AccountKind.ORG, keep=True)
+            member = require_account(changes, user, AccountKind.USER, keep=True)
             changes.set_member(organization.id, member.id, role)
             return Membership(member, role)
 
@@ -132,8 +132,8 @@ class Accounts:
         """End a membership. Raises NotFoundError if there is none."""
 
         def work(changes: AccountChanges) -> None:
-            organization = _require(changes, org, AccountKind.ORG)
-            member = _require(changes, user, AccountKind.USER)
+            organization = require_account(changes, org, AccountKind.ORG)
+            member = require_account(changes, user, AccountKind.USER)
             if not changes.remove_member(organization.id, member.id):
                 raise NotFoundError(f"{member.name} is no member of {organization.name}")
 
@@ -143,13 +143,13 @@ class Accounts:
         """At most ``limit`` members of an organization, by name, behind the one of that name."""
         with self._index.snapshot() as reader:
             queries = AccountQueries(reader.connection)
-            return queries.members_of(_require(queries, org, AccountKind.ORG).id, after, limit)
+            return queries.members_of(require_account(queries, org, AccountKind.ORG).id, after, limit)
 
     def orgs_of(self, user: str) -> Sequence[Membership]:
         """The organizations of a user, by name, with the role that it has in each."""
         with self._index.snapshot() as reader:
             queries = AccountQueries(reader.connection)
-            return queries.orgs_of(_require(queries, user, AccountKind.USER).id)
+            return queries.orgs_of(require_account(queries, user, AccountKind.USER).id)
 
     # Tokens
 
@@ -168,7 +168,7 @@ class Accounts:
         expires_at = None if ttl_seconds is None else now + ttl_seconds
 
         def work(changes: AccountChanges) -> None:
-            account = _require(changes, user, AccountKind.USER, keep=True)
+            account = require_account(changes, user, AccountKind.USER, keep=True)
             row = TokenRow(token_id, account.name, name or token_id, scope, now, None, expires_at)
             changes.add_token(row, account.id, _digest(token))
 
@@ -200,7 +200,7 @@ class Accounts:
         """At most ``limit`` tokens, of a user or of all, the oldest first, behind that one."""
         with self._index.snapshot() as reader:
             queries = AccountQueries(reader.connection)
-            number = None if user is None else _require(queries, user, AccountKind.USER).id
+            number = None if user is None else require_account(queries, user, AccountKind.USER).id
             return queries.tokens(number, after, limit)
 
     def token(self, token: str) -> TokenRow:
@@ -320,7 +320,11 @@ def _invalid() -> UnauthenticatedError:
     return UnauthenticatedError("the token is not valid", hint="ask for a new one")
 
 
-def _require(queries: AccountQueries, name: str, kind: AccountKind | None, *, keep: bool = False) -> Account:
+def require_account(queries: AccountQueries, name: str, kind: AccountKind | None, *, keep: bool = False) -> Account:
+    """The account of that name. Raises NotFoundError if there is none, or none of that kind.
+
+    With ``keep`` it is not removed before the transaction ends.
+    """
     account = queries.account(_not_a_token(name), keep=keep)
     if account is None or kind not in (None, account.kind):
         word = {None: "account", AccountKind.USER: "user", AccountKind.ORG: "organization"}[kind]

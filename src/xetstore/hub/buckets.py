@@ -73,14 +73,14 @@ class Bucket:
     """A bucket, as an actor sees it that may. Thread-safe."""
 
     def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+        self.repository = repository
         self._hub: EmbeddedHub = repository.hub
         self.row: RepositoryRow = repository.row
 
     @property
     def cas(self) -> EmbeddedCas:
         """The store as this bucket sees it."""
-        return self._repository.cas
+        return self.repository.cas
 
     def totals(self) -> BucketTotals:
         """The sums over its files."""
@@ -120,7 +120,7 @@ class Bucket:
         any other the failure is the same as for one that does not exist. What is done appears at once. Raises
         UnprocessableError for too many.
         """
-        self._repository.require(Right.WRITE)
+        self.repository.require(Right.WRITE)
         if len(operations) > MAX_OPERATIONS:
             raise UnprocessableError(f"a batch has at most {MAX_OPERATIONS} operations, not {len(operations)}")
         now = self._hub.now()
@@ -170,7 +170,7 @@ class Bucket:
         """The row of a source, if the actor may read it."""
         kind, name = source
         try:
-            return self._hub.repository(self._repository.actor, kind, name, Right.READ).row
+            return self._hub.repository(self.repository.actor, kind, name, Right.READ).row
         except (RepositoryNotFoundError, AccessDeniedError):
             return None
 

@@ -11,7 +11,7 @@ from xetstore.errors import ConflictError, OutdatedError, RepositoryNotFoundErro
 from xetstore.hub.names import HEADS, MAIN
 from xetstore.hub.new_tree import NewTree
 from xetstore.hub.objects import CommitData, GitObject, ObjectKind, object_id, unique
-from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
+from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import HubWriter, Revision
 from xetstore.hub.queries.history import title_of
 from xetstore.hub.revisions import no_revision, peeled, resolve
@@ -63,6 +63,8 @@ def _told(operation: Operation) -> str:
             told = ("file", path, object_id(ObjectKind.BLOB, data).hex(), mode)
         case AddPointer(path, sha256, _, mode):
             told = ("pointer", path, sha256.hex(), mode)
+        case AddFolder(path):
+            told = ("folder", path, "", 0)
         case Delete(path):
             told = ("delete", path, "", 0)
         case Copy(path, source_path, source):
@@ -149,6 +151,8 @@ class Committer:
                 named = parent if operation.source is None else resolve(self._writer, self._id, operation.source)
                 source = None if named is None else named.tree
             tree.apply(operation, sizes, source)
+        if pointers := [each.path for each in new.operations if isinstance(each, AddPointer)]:
+            tree.track(pointers)
         return tree
 
     def _made_before(self, tip: Revision, new: NewCommit, digest: bytes) -> Revision | None:

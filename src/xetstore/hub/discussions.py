@@ -226,7 +226,7 @@ class Discussions:
                 raise RepositoryNotFoundError
             if comment.strip():
                 self._note(writer, number, "comment", author, comment)
-            discussion, _ = self._note(writer, number, "status-change", author, "merged")
+            discussion = self._note(writer, number, "status-change", author, "merged")[0]
             if not discussion.is_pull_request:
                 raise UsageError(f"discussion {number} is no pull request")
             if discussion.status != "open":

@@ -52,11 +52,11 @@ def differences(trees: TreeReader, before: bytes, after: bytes) -> dict[str, Cha
                 was, now = old.get(name), new.get(name)
                 if was == now:
                     continue
-                folders = tuple(item.oid if item is not None and item.is_folder else None for item in (was, now))
-                files = tuple(item if item is not None and not item.is_folder else None for item in (was, now))
-                if folders != (None, None) and folders[0] != folders[1]:
-                    deeper.append((f"{prefix}{name}/", *folders))
-                if files != (None, None):
+                below = _folder(was), _folder(now)
+                if below != (None, None):
+                    deeper.append((f"{prefix}{name}/", *below))
+                files = _file(was), _file(now)
+                if files[0] != files[1]:
                     found[prefix + name] = files
         level = deeper
     return dict(sorted(found.items()))
@@ -113,6 +113,14 @@ def _lines(data: bytes | None) -> list[str] | None:
     except UnicodeDecodeError:
         return None
     return lines if len(lines) <= MAX_LINES else None
+
+
+def _folder(item: TreeItem | None) -> bytes | None:
+    return item.oid if item is not None and item.is_folder else None
+
+
+def _file(item: TreeItem | None) -> TreeItem | None:
+    return None if item is None or item.is_folder else item
 
 
 def _short(item: TreeItem | None) -> str:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from xetstore.errors import EntryNotFoundError, UnprocessableError
-from xetstore.hub.objects import FOLDER, GitObject, ObjectKind, Pointer, Tree, TreeItem, write_tree
-from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
+from xetstore.hub.attributes import FILE as ATTRIBUTES
+from xetstore.hub.attributes import with_large
+from xetstore.hub.objects import EXECUTABLE, FILE, FOLDER, GitObject, ObjectKind, Pointer, Tree, TreeItem, write_tree
+from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete, Operation
 from xetstore.hub.trees import TreeReader
 
 NO_SUCH_FILE: Final = "A file with this name doesn't exist"
@@ -53,6 +55,8 @@ class NewTree:
                     raise UnprocessableError(f"the file {sha256.hex()} has {known} bytes, not {size}")
                 blob = GitObject.of(ObjectKind.BLOB, Pointer(sha256, known).serialize())
                 self._add(path, TreeItem(mode, blob.oid), blob)
+            case AddFolder(path):
+                self._add_folder(path)
             case Delete(path):
                 self._delete(path)
             case Copy(path, source_path):
@@ -60,6 +64,25 @@ class NewTree:
                 if item is None:
                     raise EntryNotFoundError(f"{NO_SUCH_FILE}: {source_path[:200]}")
                 self._add(path, item)
+
+    def track(self, paths: Collection[str]) -> None:
+        """Let .gitattributes say of these paths that they are large files, where it does not yet."""
+        item = self._root.items.get(ATTRIBUTES)
+        if isinstance(item, TreeItem) and item.mode in (FILE, EXECUTABLE):
+            made = next((each.data for each in self.objects if each.oid == item.oid), None)
+            data = self._trees.blob(item.oid) if made is None else made
+            mode = item.mode
+        elif item is None:
+            data, mode = b"", FILE
+        else:
+            return
+        if Pointer.parse(data) is not None:
+            return
+        text = data.decode("utf-8", "surrogateescape")
+        changed = with_large(text, [*paths])
+        if changed != text:
+            blob = GitObject.of(ObjectKind.BLOB, changed.encode("utf-8", "surrogateescape"))
+            self._add(ATTRIBUTES, TreeItem(mode, blob.oid), blob)
 
     def write(self) -> bytes:
         """The id of the new root."""
@@ -82,6 +105,14 @@ class NewTree:
         if before != item:
             folder.items[name] = item
             self._note(path)
+
+    def _add_folder(self, path: str) -> None:
+        folder = self._folder(path, make=True)
+        assert folder is not None
+        if not folder.items:
+            folder.is_kept = True
+            if folder.before is None:
+                self._note(path)
 
     def _delete(self, path: str) -> None:
         parent, _, name = path.rpartition("/")
@@ -115,14 +146,14 @@ class NewTree:
             path = path.rpartition("/")[0]
 
     def _write(self, folder: _Folder) -> bytes | None:
-        """The id of a folder; None for one that is empty, of which git has none."""
+        """The id of a folder; None for an empty one that is not to be kept."""
         tree: Tree = {}
         for name, item in folder.items.items():
             if isinstance(item, TreeItem):
                 tree[name] = item
             elif (oid := self._write(item)) is not None:
                 tree[name] = TreeItem(FOLDER, oid)
-        if not tree:
+        if not tree and not folder.is_kept:
             return None
         made = GitObject.of(ObjectKind.TREE, write_tree(tree))
         if made.oid != folder.before:
@@ -131,10 +162,13 @@ class NewTree:
 
 
 class _Folder:
-    """A folder that was opened to be changed. ``before`` is the tree that it was, if it was one."""
+    """A folder that was opened to be changed. ``before`` is the tree that it was, if it was one; one that ``is_kept``
+    stays where it is empty.
+    """
 
-    __slots__ = ("before", "items")
+    __slots__ = ("before", "is_kept", "items")
 
     def __init__(self, before: bytes | None, items: dict[str, TreeItem | _Folder]) -> None:
         self.before = before
+        self.is_kept = False
         self.items = items

@@ -40,6 +40,16 @@ class AddPointer:
 
 
 @dataclass(frozen=True, slots=True)
+class AddFolder:
+    """A folder, empty if there is none: as git has it, by an empty tree. The last file that leaves takes it along."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """A file, or a folder and all that is in it, which goes."""
 
@@ -62,4 +72,4 @@ class Copy:
         check_path(self.source_path)
 
 
-Operation: TypeAlias = AddFile | AddPointer | Delete | Copy
+Operation: TypeAlias = AddFile | AddPointer | AddFolder | Delete | Copy

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
 from xetstore.platform.threads import Threads
@@ -64,6 +64,98 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Cutter:
+    """Cuts one file into hashed chunks, block by block; its file hash and, in a thread beside, its SHA-256.
+
+    Either :meth:`whole`, of a small file, or for each block: :meth:`buffer`, filled behind its first ``HEAD_BYTES``,
+    and :meth:`cut`, as soon as what that gave is not used any more but by its readers. ``buffers``, at least two, is
+    how many blocks are in memory. A context manager, which lets go of the thread.
+    """
+
+    HEAD_BYTES = _SUITE.max_chunk_bytes
+    """Room before each block, for the open chunk of the one before."""
+
+    def __init__(
+        self,
+        *,
+        sha256: bool,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        buffers: int = 3,
+    ) -> None:
+        self.block_bytes = block_bytes
+        self.progress = progress or NoProgress()
+        self.chunk_count = 0
+        self._unmade = buffers
+        self._threads = threads or usable_cores()
+        self._sha = hashlib.sha256() if sha256 else None
+        self._hasher: Threads | None = None
+        self._tree = kernel.MerkleTree(_SUITE.kernel)
+        self._free: deque[memoryview] = deque()
+        self._busy: deque[tuple[list[Future[Any]], memoryview]] = deque()
+        self._carry = memoryview(b"")
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes in the chunks so far."""
+        return self._tree.total_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._hasher is not None:
+            self._hasher.shutdown()
+
+    def whole(self, data: memoryview) -> Block:
+        """All of a file, in memory that is not used again."""
+        if self._sha is not None:
+            self._sha.update(data)
+        return self._cut(data, None, final=True)
+
+    def buffer(self) -> memoryview:
+        """Memory for the next block, when nothing reads it any more."""
+        if self._unmade:
+            self._unmade -= 1
+            return memoryview(bytearray(self.HEAD_BYTES + self.block_bytes))
+        while not self._free:
+            readers, used = self._busy.popleft()
+            wait_all(readers)
+            self._free.append(used)
+        return self._free.popleft()
+
+    def cut(self, buffer: memoryview, filled: int, *, final: bool) -> Block:
+        """The next block; there may be no chunk in it."""
+        head = self.HEAD_BYTES
+        readers: list[Future[Any]] = []
+        if self._sha is not None:
+            self._hasher = self._hasher or Threads(1, "sha256")
+            readers.append(self._hasher.submit(self._sha.update, buffer[head : head + filled]))
+        start = head - len(self._carry)
+        buffer[start:head] = self._carry
+        block = self._cut(buffer[start : head + filled], readers, final=final)
+        self._carry = buffer[start + len(block.data) : head + filled]
+        self._busy.append((readers, buffer))
+        return block
+
+    def info(self) -> FileInfo:
+        """The identity of the whole file, once all of it was cut."""
+        for readers, _ in self._busy:
+            wait_all(readers)
+        sha256 = self._sha.hexdigest() if self._sha is not None else None
+        return FileInfo(file_hash(Hash(self._tree.root())), self.total_bytes, sha256)
+
+    def _cut(self, data: memoryview, readers: list[Future[Any]] | None, *, final: bool) -> Block:
+        hashes, lengths = kernel.find_chunks(_SUITE.kernel, data, final=final, threads=self._threads)
+        self._tree.update(hashes, lengths)
+        chunks = ChunkList(hashes, lengths)
+        self.chunk_count += len(chunks)
+        used = chunks.total_bytes
+        self.progress.advance(logical=used)
+        return Block(data[:used], chunks, readers)
+
+
 class FileScan:
     """One pass over one file: iterate over its blocks, then ask for :meth:`info`.
 
@@ -80,11 +172,8 @@ class FileScan:
         progress: Progress | None = None,
     ) -> None:
         self.path = path
-        self._threads = threads or usable_cores()
-        self._progress = progress or NoProgress()
-        self._sha = hashlib.sha256() if sha256 else None
-        self._tree = kernel.MerkleTree(_SUITE.kernel)
-        self._chunk_count = 0
+        # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
+        self._cutter = Cutter(sha256=sha256, threads=threads, progress=progress, buffers=5 if sha256 else 3)
         self._done = False
         try:
             # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
@@ -112,7 +201,7 @@ class FileScan:
     @property
     def chunk_count(self) -> int:
         """Chunks so far."""
-        return self._chunk_count
+        return self._cutter.chunk_count
 
     def __enter__(self) -> FileScan:
         return self
@@ -123,7 +212,7 @@ class FileScan:
             self._fd = -1
 
     def __iter__(self) -> Iterator[Block]:
-        self._progress.total(self.size)
+        self._cutter.progress.total(self.size)
         try:
             yield from self._small() if self.size <= BLOCK_BYTES else self._large()
         except XetError:
@@ -133,7 +222,7 @@ class FileScan:
         after = os.fstat(self._fd)
         # A file that lost its last name was removed or replaced: what was read is not what its path means now.
         gone = not after.st_nlink and self._before.st_nlink
-        if gone or _identity(after) != _identity(self._before) or self._tree.total_bytes != after.st_size:
+        if gone or _identity(after) != _identity(self._before) or self._cutter.total_bytes != after.st_size:
             raise SourceChangedError(f"{self.path} changed while it was read", hint="try again when it is still")
         self._done = True
 
@@ -141,50 +230,29 @@ class FileScan:
         """The identity of the whole file, once all blocks were taken."""
         if not self._done:
             raise RuntimeError("the file was not read to its end")
-        root = Hash(self._tree.root())
-        sha256 = self._sha.hexdigest() if self._sha is not None else None
-        return FileInfo(file_hash(root), self._tree.total_bytes, sha256)
+        return self._cutter.info()
 
     def _small(self) -> Iterator[Block]:
         data = memoryview(bytearray(self.size + 1))
         filled = self._fill(data)
-        if self._sha is not None:
-            self._sha.update(data[:filled])
         if filled:
-            yield self._cut(data[:filled], final=True)
+            yield self._cutter.whole(data[:filled])
 
     def _large(self) -> Iterator[Block]:
-        head = _SUITE.max_chunk_bytes  # room before each block for the open chunk of the one before
-        # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
-        pool = [bytearray(head + BLOCK_BYTES) for _ in range(3 if self._sha is None else 5)]
-        free = deque(memoryview(buffer) for buffer in pool)
-        busy: deque[tuple[list[Future[Any]], memoryview]] = deque()
-        with Threads(1, "read") as reader, Threads(1, "sha256") as hasher:
-            buffer = free.popleft()
+        head = Cutter.HEAD_BYTES
+        with Threads(1, "read") as reader, self._cutter as cutter:
+            buffer = cutter.buffer()
             reading = reader.submit(self._fill, buffer[head:])
-            carry = buffer[:0]
             final = False
             while not final:
                 filled = result_of(reading)
                 current, final = buffer, filled < BLOCK_BYTES
                 if not final:
-                    while not free:
-                        readers, used = busy.popleft()
-                        wait_all(readers)
-                        free.append(used)
-                    buffer = free.popleft()
+                    buffer = cutter.buffer()
                     reading = reader.submit(self._fill, buffer[head:])
-                readers = []
-                if self._sha is not None:
-                    readers.append(hasher.submit(self._sha.update, current[head : head + filled]))
-                start = head - len(carry)
-                current[start:head] = carry
-                block = self._cut(current[start : head + filled], final=final, readers=[])
+                block = cutter.cut(current, filled, final=final)
                 if len(block.chunks):
                     yield block
-                readers += block.readers or ()
-                carry = current[start + len(block.data) : head + filled]
-                busy.append((readers, current))
 
     def _fill(self, buffer: memoryview) -> int:
         filled = 0
@@ -194,15 +262,6 @@ class FileScan:
                 break
             filled += count
         return filled
-
-    def _cut(self, data: memoryview, *, final: bool, readers: list[Future[Any]] | None = None) -> Block:
-        hashes, lengths = kernel.find_chunks(_SUITE.kernel, data, final=final, threads=self._threads)
-        self._tree.update(hashes, lengths)
-        chunks = ChunkList(hashes, lengths)
-        self._chunk_count += len(chunks)
-        used = chunks.total_bytes
-        self._progress.advance(logical=used)
-        return Block(data[:used], chunks, readers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,12 @@ def record(message: str, *args: object, error: BaseException | None = None, **ex
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A token, a token without its end, and what a signature is worth."""
+    """A token, a token without its end, the token of a user, and what a signature is worth."""
     keys = KeyRing.open(Path(tmp_path_factory.mktemp("keys"), "access"))
     token = TokenAuthority(keys).issue(scope=Scope.READ, namespace="default")
     query = UrlSigner(keys).sign("/v1/xorbs/default/ab", [(0, 9)], expires_at=2**31)
     signature = query.rpartition("=")[2]
-    return [token, token[: len(token) // 2], signature]
+    return [token, token[: len(token) // 2], "hf_" + "aBcD" * 8 + "aB", signature]
 
 
 # The forms
@@ -132,7 +132,7 @@ def test_any_text_gives_one_printable_line(message: str, field: str) -> None:
     ],
 )
 def test_no_secret_is_in_any_part_of_an_entry(formatter: logging.Formatter, form: str, secrets: list[str]) -> None:
-    for secret in secrets[:2] if "ignature" not in form else secrets:
+    for secret in secrets[:3] if "ignature" not in form else secrets:
         text = form.format(secret)
         try:
             raise ValueError(text)
@@ -167,6 +167,7 @@ def test_a_password_in_a_url_is_redacted() -> None:
         "GET /v1/reconstructions?file_id=48a3213a086cad27&file_id=1 200",
         "48a3213a086cad271381aafe47232eb5df291a963cebbfec071972eff45eb422",
         "a bearer",
+        "hf_xet/1.8.0; hf_hub/2.4.0; hf_hub_download",
         "X-Xet-Expires=9",
         "postgresql://xet@db.example:5432/xet, told to me@example.org",
     ],
@@ -176,7 +177,9 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_redacting_twice_is_redacting_once(secrets: list[str]) -> None:
-    once = redact(f"Bearer {secrets[0]} /a?X-Xet-Signature={secrets[2]} {secrets[1]} s3://a:{secrets[0]}@b")
+    once = redact(
+        f"Bearer {secrets[0]} /a?X-Xet-Signature={secrets[3]} {secrets[1]} {secrets[2]} s3://a:{secrets[0]}@b"
+    )
     assert redact(once) == once
 
 

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Final
 
 from xetstore.access.scope import Scope
-from xetstore.database.connection import Connection, Row
+from xetstore.cas.index.queries.rows import Questions
+from xetstore.database.connection import Row
 from xetstore.errors import UsageError
 from xetstore.hub.names import account_key, is_account_name
 from xetstore.hub.rights import Role
@@ -52,26 +53,26 @@ class TokenRow:
     expires_at: float | None
 
 
-_ACCOUNT: Final = "account.id, account.name, account.kind, account.fullname, account.created_at"
+ACCOUNT: Final = "account.id, account.name, account.kind, account.fullname, account.created_at"
 _TOKEN: Final = (
     "access_token.id, account.name, access_token.name, access_token.scope, access_token.created_at, "
     "access_token.last_used_at, access_token.expires_at"
 )
-_BY_NAME: Final = f"SELECT {_ACCOUNT} FROM account WHERE name_key = :name_key"
+_BY_NAME: Final = f"SELECT {ACCOUNT} FROM account WHERE name_key = :name_key"
 _PAGE: Final = f"""
-SELECT {_ACCOUNT} FROM account WHERE kind = :kind AND name_key > :after ORDER BY name_key LIMIT :limit
+SELECT {ACCOUNT} FROM account WHERE kind = :kind AND name_key > :after ORDER BY name_key LIMIT :limit
 """
 _ORGS_OF: Final = f"""
-SELECT {_ACCOUNT}, member.role FROM member JOIN account ON account.id = member.org_id
+SELECT {ACCOUNT}, member.role FROM member JOIN account ON account.id = member.org_id
 WHERE member.user_id = :user_id ORDER BY account.name_key
 """
 _MEMBERS_OF: Final = f"""
-SELECT {_ACCOUNT}, member.role FROM member JOIN account ON account.id = member.user_id
+SELECT {ACCOUNT}, member.role FROM member JOIN account ON account.id = member.user_id
 WHERE member.org_id = :org_id AND account.name_key > :after ORDER BY account.name_key LIMIT :limit
 """
 # A row for each organization of the user, or one without.
 _BY_DIGEST: Final = f"""
-SELECT {_TOKEN}, {_ACCOUNT}, org.name_key, member.role
+SELECT {_TOKEN}, {ACCOUNT}, org.name_key, member.role
 FROM access_token
 JOIN account ON account.id = access_token.user_id
 LEFT JOIN member ON member.user_id = account.id
@@ -88,7 +89,7 @@ SELECT {_TOKEN} FROM access_token JOIN account ON account.id = access_token.user
 WHERE (access_token.created_at, access_token.id) > (:after, :after_id)
 ORDER BY access_token.created_at, access_token.id LIMIT :limit
 """
-_OWNS: Final = "SELECT name FROM repository WHERE owner_key = :name_key ORDER BY id LIMIT 1"
+_OWNS: Final = "SELECT name FROM repository WHERE owner_key = :name_key LIMIT 1"
 
 _ADD: Final = """
 INSERT INTO account (id, name, name_key, kind, fullname, created_at)
@@ -130,11 +131,8 @@ def _behind(name: str) -> str:
     return account_key(name)
 
 
-class AccountQueries:
+class AccountQueries(Questions):
     """Questions about accounts."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
 
     def account(self, name: str, *, keep: bool = False) -> Account | None:
         """The account of that name, in any case. With ``keep`` it is not removed before the transaction ends: for

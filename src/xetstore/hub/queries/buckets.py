@@ -17,6 +17,7 @@ _FILES: Final = f"""
 SELECT {BUCKET_FILE} FROM bucket_file
 WHERE repository_id = :repository_id AND path >= :start AND path < :end ORDER BY path LIMIT :limit
 """
+_REST: Final = "substr(level.path, CAST(:cut AS INTEGER))"
 # The first file of each entry of a folder. Behind the file `a` comes what is at least `a `, because a path has no
 # character before the blank; behind the folder `a`, at least `a0`, which follows `a/`. What is in it is not read.
 _LEVEL: Final = f"""
@@ -29,9 +30,9 @@ WITH RECURSIVE level (path, number) AS (
     SELECT (
         SELECT min(path) FROM bucket_file
         WHERE repository_id = :repository_id AND path < :end AND path >= CASE
-            WHEN replace(substr(level.path, :cut), '/', '') = substr(level.path, :cut) THEN level.path || ' '
+            WHEN replace({_REST}, '/', '') = {_REST} THEN level.path || ' '
             ELSE substr(level.path, 1, length(level.path) - length(
-                ltrim(substr(level.path, :cut), replace(substr(level.path, :cut), '/', ''))
+                ltrim({_REST}, replace({_REST}, '/', ''))
             )) || '0' END
     ), level.number + 1
     FROM level WHERE level.path IS NOT NULL AND level.number < :limit

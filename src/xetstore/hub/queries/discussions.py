@@ -113,7 +113,7 @@ class DiscussionQueries(Questions):
     def events(self, repository_id: int, number: int) -> list[Event]:
         """All events of a discussion, in order."""
         values = {"repository_id": repository_id, "number": number}
-        return [Event(*row[:-1], is_hidden=bool(row[-1])) for row in self.connection.rows(_EVENTS, values)]
+        return [_event(row) for row in self.connection.rows(_EVENTS, values)]
 
 
 class DiscussionChanges(DiscussionQueries):
@@ -199,3 +199,8 @@ def _discussion(row: Row) -> Discussion:
         created_at,
         next_event - 1,
     )
+
+
+def _event(row: Row) -> Event:
+    position, kind, author, created_at, content, former, edited_at, is_hidden = row
+    return Event(position, kind, author, created_at, content, former, edited_at, bool(is_hidden))

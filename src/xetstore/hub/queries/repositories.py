@@ -25,12 +25,12 @@ WHERE former_name.name_key = :key
 _BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id"
 _LISTED: Final = f"""
 SELECT {REPOSITORY} FROM repository
-WHERE kind IN (:kinds) AND (:owner IS NULL OR owner_key = :owner)
-    AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
-    AND (:search IS NULL OR name_key LIKE :search ESCAPE '!')
-    AND ({{order}} < :before OR ({{order}} = :before AND id < :before_id))
+WHERE kind IN (:kinds) AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
+    AND ({{order}} < :before OR ({{order}} = :before AND id < :before_id)) {{narrowed}}
 ORDER BY {{order}} DESC, id DESC LIMIT :limit
 """
+_OF_OWNER: Final = "AND owner_key = :owner "
+_SEARCHED: Final = "AND name_key LIKE :search ESCAPE '!' "
 _OWNED: Final = "SELECT 1 FROM repository WHERE owner_key = :owner LIMIT 1"
 _ACCEPTED: Final = """
 SELECT 1 FROM access_request WHERE repository_id = :id AND user_id = :user_id AND status = 'accepted'
@@ -129,21 +129,25 @@ class RepositoryQueries(Questions):
         """A page of a list, of those that a caller may see."""
         order = ORDERS[listing.order]
         value, number = listing.before or (1e18, 1 << 62)
-        search = None
-        if listing.search:
-            search = "%" + "".join(f"!{char}" if char in "!%_" else char for char in listing.search.lower()) + "%"
-        values = {
+        values: dict[str, object] = {
             "kinds": [kind.value for kind in listing.kinds],
-            "owner": None if listing.owner is None else listing.owner.lower(),
             "is_admin": int(is_admin),
             "sees_public": int(sees_public),
             "own": [*own] or [""],
-            "search": search,
             "before": value,
             "before_id": number,
             "limit": listing.limit,
         }
-        return [repository_row(row) for row in self.connection.rows(_LISTED.format(order=order), values)]
+        narrowed = ""
+        if listing.owner is not None:
+            values["owner"] = listing.owner.lower()
+            narrowed += _OF_OWNER
+        if listing.search:
+            text = "".join(f"!{char}" if char in "!%_" else char for char in listing.search.lower())
+            values["search"] = f"%{text}%"
+            narrowed += _SEARCHED
+        statement = _LISTED.format(order=order, narrowed=narrowed)
+        return [repository_row(row) for row in self.connection.rows(statement, values)]
 
     def is_accepted(self, number: int, user_id: int) -> bool:
         """True if a user asked for the files of a gated repository, and was accepted."""

@@ -68,11 +68,11 @@ class Placer:
         self._has_more = cas is not None and not cas.is_remote
         self._size = 0
 
-    def start_file(self, size: int) -> None:
-        """The next chunks are those of another file."""
+    def start_file(self, size: int | None) -> None:
+        """The next chunks are those of another file; one whose size is not known is taken to be long."""
         self._planner.start_file(size)
-        self._size = size
-        if size >= QUERY_SPACING_BYTES:
+        self._size = RECOGNISED_BYTES if size is None else size
+        if self._size >= QUERY_SPACING_BYTES:
             self._unasked_bytes = QUERY_SPACING_BYTES
 
     def look_up(self, chunks: ChunkList) -> Revision | None:

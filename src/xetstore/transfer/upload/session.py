@@ -24,7 +24,7 @@ from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import Block, FileScan
+from xetstore.transfer.scan import Block, FileInfo, FileScan
 from xetstore.transfer.upload.context import Context, UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PendingFile, PutReport
@@ -70,37 +70,50 @@ class UploadSession:
         self._placer.close()
         self._writer.close()
 
-    def add(self, path: Path) -> None:
+    def add(self, path: Path) -> FileInfo:
         """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
 
         Raises what FileScan raises, after which other files can still be added, and what the Cas raises, after which
         the session is :attr:`broken`.
         """
-        pending = PendingFile(path)
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
-            self._placer.start_file(scan.size)
+            pending = self.begin(path, scan.size)
             for block in scan:
-                with self._or_broken():
-                    self._context.cancellation.check()
-                    if (revision := self._placer.look_up(block.chunks)) is not None:
-                        self._revise(revision, pending)
-                    runs = self._placer.place(block)
-                    self._note_owner(pending, runs)
-                    block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
-                pending.new_bytes += block_new
-                pending.again_bytes = self._placer.again_bytes
-                self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
-                for run in runs:
-                    whole = run.count == len(block.chunks)
-                    end = run.block_start + run.count
-                    chunks = block.chunks if whole else block.chunks.slice(run.block_start, end)
-                    pending.extend(run, chunks)
-            pending.close_term()
-            pending.info = scan.info()
-            with self._or_broken():
-                self._recognise(pending)
+                self.take(pending, block)
+            self.end(pending, info := scan.info())
+        return info
+
+    def begin(self, path: Path, size: int | None) -> PendingFile:
+        """Begin a file whose blocks the caller has; it knows its ``size`` or not. One after the other."""
+        self._placer.start_file(size)
+        return PendingFile(path)
+
+    def take(self, pending: PendingFile, block: Block) -> None:
+        """Store what is new of the next block. Raises what the Cas raises, after which the session is broken."""
+        with self._or_broken():
+            self._context.cancellation.check()
+            if (revision := self._placer.look_up(block.chunks)) is not None:
+                self._revise(revision, pending)
+            runs = self._placer.place(block)
+            self._note_owner(pending, runs)
+            block_new = self._new_bytes(block, runs) if self._dry_run else self._store_new(pending, block, runs)
+        pending.new_bytes += block_new
+        pending.again_bytes = self._placer.again_bytes
+        self._progress.advance(new=block_new, deduped=len(block.data) - block_new)
+        for run in runs:
+            whole = run.count == len(block.chunks)
+            end = run.block_start + run.count
+            chunks = block.chunks if whole else block.chunks.slice(run.block_start, end)
+            pending.extend(run, chunks)
+
+    def end(self, pending: PendingFile, info: FileInfo) -> None:
+        """The file is whole: it is registered by the next :meth:`flush`. Raises as :meth:`take`."""
+        pending.close_term()
+        pending.info = info
+        with self._or_broken():
+            self._recognise(pending)
         self._files.append(pending)
-        self._gathered_bytes += pending.info.size
+        self._gathered_bytes += info.size
 
     @property
     def full(self) -> bool:

@@ -217,9 +217,8 @@ class FileChanges(Sha256Changes):
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
-        added = [
-            self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in _parts(by_name.values())
-        ]
+        batches = _parts(by_name.values())
+        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in batches]
         return any(added)
 
     def _add_files(

@@ -1,16 +1,22 @@
-"""Locators: ``hf://`` names of repositories, buckets and files on a Hub, and the routes that serve them. Pure."""
+"""Locators: names of repositories, buckets and files, and the routes that serve them. Pure.
+
+``hf://`` is the Hub's, ``xet://`` that of the store at hand; what follows is the same.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote
 
 from xetstore.errors import UsageError
+from xetstore.records import RepositoryId
 
 SCHEME: Final = "hf://"
+STORE_SCHEME: Final = "xet://"
+SCHEMES: Final = (SCHEME, STORE_SCHEME)
 KINDS: Final = ("models", "datasets", "spaces", "buckets")
 DEFAULT_REVISION: Final = "main"
 
@@ -27,7 +33,8 @@ class HubLocator:
 
     ``kind`` is one of ``KINDS``; ``repo`` is ``namespace/name``, or the one-part name of an old repository;
     ``revision`` a branch, tag, commit or ref, None for a bucket and only there; ``path`` the file or folder, without
-    slashes around it, empty for the whole. Raises UsageError for anything that is no such thing.
+    slashes around it, empty for the whole; ``scheme`` one of ``SCHEMES``. Raises UsageError for anything that is no
+    such thing.
 
     >>> locator = HubLocator.parse("hf://datasets/ns/name@refs/convert/parquet/part 1.parquet")
     >>> locator.repo, locator.revision, locator.path
@@ -40,6 +47,7 @@ class HubLocator:
     repo: str
     revision: str | None = DEFAULT_REVISION
     path: str = ""
+    scheme: str = SCHEME
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -66,14 +74,15 @@ class HubLocator:
 
     @classmethod
     def parse(cls, text: str) -> HubLocator:
-        """Read ``hf://[kind/]namespace/name[@revision][/path]``; without a kind it is a model.
+        """Read ``hf://[kind/]namespace/name[@revision][/path]``, or ``xet://`` and so on; without a kind it is a model.
 
         In a revision, other than a pull request's or a conversion's, ``%2F`` stands for a slash. A repository with a
         one-part name needs kind and revision: ``hf://models/gpt2@main/config.json``.
         """
-        if not text.startswith(SCHEME):
+        scheme = next((scheme for scheme in SCHEMES if text.startswith(scheme)), None)
+        if scheme is None:
             raise UsageError(f"{text[:200]!r} does not start with {SCHEME}", hint=_EXAMPLE)
-        kind, slash, rest = text.removeprefix(SCHEME).partition("/")
+        kind, slash, rest = text.removeprefix(scheme).partition("/")
         explicit = kind in KINDS
         if not explicit:
             kind, rest = "models", f"{kind}{slash}{rest}"
@@ -85,48 +94,72 @@ class HubLocator:
         if kind == "buckets":
             if at:
                 raise UsageError("a bucket has no revisions", hint="leave out the @ and what follows it up to the /")
-            return cls(kind, repo, None, "/".join(parts[count:]).removesuffix("/"))
+            return cls(kind, repo, None, "/".join(parts[count:]).removesuffix("/"), scheme)
         if not at:
-            return cls(kind, repo, DEFAULT_REVISION, "/".join(parts[count:]).removesuffix("/"))
+            return cls(kind, repo, DEFAULT_REVISION, "/".join(parts[count:]).removesuffix("/"), scheme)
         revision, path = _split_revision("/".join([start, *parts[count:]]))
-        return cls(kind, repo, revision, path.removesuffix("/"))
+        return cls(kind, repo, revision, path.removesuffix("/"), scheme)
 
     def __str__(self) -> str:
         at = ""
         if self.revision is not None and (self.revision != DEFAULT_REVISION or "/" not in self.repo):
             slashed = _SLASHED_REVISION.fullmatch(self.revision)
             at = "@" + (self.revision if slashed else self.revision.replace("%", "%25").replace("/", "%2F"))
-        return f"{SCHEME}{self.root_name}{at}" + (f"/{self.path}" if self.path else "")
+        name = self.root_name if self.scheme == SCHEME or "/" not in self.repo else self.id.path
+        return f"{self.scheme}{name}{at}" + (f"/{self.path}" if self.path else "")
 
     @property
     def root_name(self) -> str:
         """Kind and name: ``models/ns/name``."""
         return f"{self.kind}/{self.repo}"
 
+    @property
+    def id(self) -> RepositoryId:
+        """The repository, without revision and path."""
+        return RepositoryId(self.kind, self.repo)
+
     def at(self, path: str) -> HubLocator:
         """The same revision of the same repository at another path."""
-        return HubLocator(self.kind, self.repo, self.revision, path)
+        return replace(self, path=path)
+
+    @property
+    def api_route(self) -> str:
+        """Path of the URL of the repository in the API."""
+        return f"/api/{self.root_name}"
+
+    @property
+    def revision_segment(self) -> str:
+        """The revision as one segment of a path, behind a slash; empty for a bucket."""
+        return "" if self.revision is None else f"/{quote(self.revision, safe='')}"
 
     @property
     def resolve_route(self) -> str:
         """Path of the URL that a file of a repository is found at."""
         root = self.repo if self.kind == "models" else self.root_name
-        return f"/{root}/resolve{self._revision_segment}/{quote(self.path)}"
+        return f"/{root}/resolve{self.revision_segment}/{quote(self.path)}"
 
     @property
     def tree_route(self) -> str:
         """Path of the URL that lists a folder. That of a bucket takes any prefix, so the folder's slash is in it."""
         if self.kind == "buckets":
             return f"/api/{self.root_name}/tree" + (f"/{quote(self.path + '/', safe='')}" if self.path else "")
-        return f"/api/{self.root_name}/tree{self._revision_segment}" + (f"/{quote(self.path)}" if self.path else "")
+        return f"/api/{self.root_name}/tree{self.revision_segment}" + (f"/{quote(self.path)}" if self.path else "")
 
     def token_route(self, scope: str) -> str:
         """Path of the URL that gives tokens of a scope, ``read`` or ``write``, for this repository and revision."""
-        return f"/api/{self.root_name}/xet-{scope}-token{self._revision_segment}"
+        return f"/api/{self.root_name}/xet-{scope}-token{self.revision_segment}"
 
-    @property
-    def _revision_segment(self) -> str:
-        return "" if self.revision is None else f"/{quote(self.revision, safe='')}"
+
+def repository_id(text: str) -> RepositoryId:
+    """A repository by its name, such as ``alice/bert``, ``datasets/alice/news`` or ``xet://alice/bert``.
+
+    >>> repository_id("alice/bert")
+    RepositoryId(kind='models', name='alice/bert')
+    """
+    locator = HubLocator.parse(text if text.startswith(SCHEMES) else f"{STORE_SCHEME}{text}")
+    if locator.path or "@" in text:
+        raise UsageError(f"{text[:200]!r} is more than the name of a repository", hint="leave out revision and path")
+    return locator.id
 
 
 def _split_revision(text: str) -> tuple[str, str]:

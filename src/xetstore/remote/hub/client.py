@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urljoin
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import FormatError, NotFoundError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.hub_answers import (
-    TreeEntry,
+from xetstore.records import RepoFile
+from xetstore.remote.hub.answers import (
     entries_of,
     error_of,
     hash_of,
@@ -22,8 +23,8 @@ from xetstore.remote.hub_answers import (
     size_of,
     token_of,
 )
-from xetstore.remote.hub_settings import checked_endpoint, hub_endpoint, hub_token
-from xetstore.remote.locators import HubLocator
+from xetstore.remote.hub.locators import HubLocator
+from xetstore.remote.hub.settings import checked_endpoint, hub_endpoint, hub_token
 from xetstore.remote.redirects import STATUSES, Redirects, follow
 from xetstore.remote.retry import retrying
 from xetstore.remote.tokens import RenewedTokens, Secret, Token
@@ -32,7 +33,7 @@ from xetstore.remote.transport import Transport
 if TYPE_CHECKING:
     from xetstore.remote.transport import Answer
 
-__all__ = ["Hub", "HubFile", "TreeEntry"]
+__all__ = ["Hub", "HubFile"]
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ MAX_TOKEN_BYTES: Final = 1 << 20
 MAX_PAGES: Final = 10_000
 MAX_EMPTY_PAGES: Final = 10
 MAX_LINK_CHARS: Final = 8192
+STREAM_BYTES: Final = 1 << 20
 
 
 def _within_the_hub(answer: Answer, url: str) -> str | None:
@@ -56,6 +58,18 @@ _WITHIN_THE_HUB: Final = Redirects(
 )
 
 
+def _anywhere(answer: Answer, url: str) -> str | None:
+    """The target of any redirect, if it may be asked: not from https to http."""
+    location = answer.headers.get("location")
+    if answer.status not in STATUSES or not location:
+        return None
+    target = urljoin(url, location)
+    return target if target.startswith("https://") or url.startswith("http://") else None
+
+
+_ANYWHERE: Final = Redirects(5, _anywhere, UsageError, "check HF_ENDPOINT, and what is between here and the Hub")
+
+
 @dataclass(frozen=True, slots=True)
 class HubFile:
     """A file of a repository as Xet has it. ``size`` is bytes, None where the Hub does not say."""
@@ -68,8 +82,8 @@ class HubFile:
 class Hub:
     """One Hub's API. Thread-safe.
 
-    ``endpoint`` is its URL, by default HF_ENDPOINT or the public Hub; ``token`` a token of the Hub, by default the one
-    that its own clients would use. The token goes to the origin of ``endpoint`` and nowhere else.
+    ``endpoint`` is its URL, by default HF_ENDPOINT or the public Hub; ``token`` a token of the Hub, empty for none, by
+    default the one that its own clients would use. The token goes to the origin of ``endpoint`` and nowhere else.
     """
 
     def __init__(
@@ -82,7 +96,7 @@ class Hub:
         allow_http: bool = False,
     ) -> None:
         self.endpoint = checked_endpoint(hub_endpoint() if endpoint is None else endpoint)
-        self._secret = hub_token() if token is None else Secret(token)
+        self._secret = hub_token() if token is None else Secret(token) if token else None
         self._own_transport = transport is None
         self._transport = transport or Transport(allow_http=allow_http)
         self._emit = emit
@@ -149,14 +163,16 @@ class Hub:
             raise FormatError("hub.cas_url", 0, f"the Hub names no CAS URL for {locator.root_name}")
         return token.cas_url
 
-    def tree(self, locator: HubLocator, recursive: bool = False) -> Iterator[TreeEntry]:
+    def tree(self, locator: HubLocator, recursive: bool = False) -> Iterator[RepoFile]:
         """The entries of a folder, or the one of a file; with all that is below it if ``recursive``.
 
         Raises NotFoundError where there is no such folder or file.
         """
         is_there = False
         for route in self._tree_routes(locator):
-            for entry in self._listed(f"{self.endpoint}{route}?recursive={str(recursive).lower()}", locator):
+            for entry in self.pages(
+                f"{route}?recursive={str(recursive).lower()}", locator, "list a folder", entries_of
+            ):
                 if not locator.path or entry.path == locator.path or entry.path.startswith(f"{locator.path}/"):
                     is_there = True
                     yield entry
@@ -184,14 +200,16 @@ class Hub:
         # A bucket lists what begins with a text: first what is in a folder of this name, else a file of this name.
         return [locator.tree_route, locator.tree_route.removesuffix("%2F")]
 
-    def _listed(self, first: str, locator: HubLocator) -> Iterator[TreeEntry]:
+    def pages(self, route: str, locator: HubLocator, what: str, parse: Callable[[bytes], list[T]]) -> Iterator[T]:
+        """The items of a listing, page by page. Raises FormatError for one that does not end."""
+        first = self.endpoint + route
         asked: set[str] = set()
         url: str | None = first
         empty = 0
         while url is not None:
             asked.add(url)
-            body, headers = self._get(url, locator, "list a folder", MAX_PAGE_BYTES)
-            entries = entries_of(body)
+            body, headers = self._get(url, locator, what, MAX_PAGE_BYTES)
+            entries = parse(body)
             yield from entries
             empty = 0 if entries else empty + 1
             following = link(headers, "next")
@@ -215,26 +233,80 @@ class Hub:
         if tokens is not None and before != url:
             tokens.forget()
 
+    def ask(
+        self,
+        method: str,
+        route: str,
+        locator: HubLocator,
+        what: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        limit: int = MAX_PAGE_BYTES,
+    ) -> bytes:
+        """The body of the answer to a call of the API, at most ``limit`` bytes; ``what`` is "find the file".
+
+        A call that may have been lost is made again.
+        """
+
+        def read(answer: Answer) -> bytes:
+            return answer.read(limit)
+
+        return self._call(method, self.endpoint + route, locator, what, read, body=body, content_type=content_type)
+
+    def stream(self, locator: HubLocator) -> Iterator[bytes]:
+        """The bytes of a file as the Hub itself sends them, from wherever it redirects to. Not verified."""
+        url = self.endpoint + locator.resolve_route
+        secrets = () if self._secret is None else (self._secret.reveal(),)
+
+        def ask(url: str) -> Answer:
+            is_here = same_origin(url, self.endpoint) is not None
+            headers = {"Authorization": f"Bearer {secrets[0]}"} if secrets and is_here else {}
+            return self._transport.request("GET", url, headers=headers, cancellation=self._cancellation)
+
+        def begin() -> Answer:
+            answer = follow(url, ask, _ANYWHERE)
+            if answer.status != 200:
+                raise error_of(answer, locator, "send the file", secrets)
+            return answer
+
+        name = f"GET {locator.resolve_route}"
+        patience = self._transport.patience
+        with retrying(name, begin, patience=patience, cancellation=self._cancellation, emit=self._emit) as answer:
+            buffer = memoryview(bytearray(STREAM_BYTES))
+            while count := answer.readinto(buffer):
+                yield bytes(buffer[:count])
+
     def _get(self, url: str, locator: HubLocator, what: str, limit: int) -> tuple[bytes, Mapping[str, str]]:
         return self._call("GET", url, locator, what, lambda answer: (answer.read(limit), answer.headers))
 
-    def _call(self, method: str, url: str, locator: HubLocator, what: str, answered: Callable[[Answer], T]) -> T:
+    def _call(
+        self,
+        method: str,
+        url: str,
+        locator: HubLocator,
+        what: str,
+        answered: Callable[[Answer], T],
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> T:
         """Ask, with the token, until there is an answer that is no redirect within the Hub; raise what it stands for
         if it is an error. A redirect to elsewhere is the answer to a HEAD.
         """
         cancellation = self._cancellation
-        headers: dict[str, str] = {}
+        headers: dict[str, str] = {} if body is None else {"Content-Type": content_type}
         secrets: tuple[str, ...] = ()
         if self._secret is not None:
             secrets = (self._secret.reveal(),)
             headers["Authorization"] = f"Bearer {self._secret.reveal()}"
 
         def ask(url: str) -> Answer:
-            return self._transport.request(method, url, headers=headers, cancellation=cancellation)
+            return self._transport.request(method, url, headers=headers, body=body, cancellation=cancellation)
 
         def once() -> T:
             with follow(url, ask, _WITHIN_THE_HUB) as answer:
-                if answer.status == 200 or (answer.status in STATUSES and method == "HEAD"):
+                if answer.is_success or (answer.status in STATUSES and method == "HEAD"):
                     return answered(answer)
                 raise error_of(answer, locator, what, secrets)
 

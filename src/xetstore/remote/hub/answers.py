@@ -1,23 +1,29 @@
-"""The answers of a Hub: its errors by their headers, the links of a file, tokens, the entries of a folder."""
+"""The answers of a Hub: its errors by their headers, the links of a file, tokens, the entries of a folder, JSON."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
 from xetstore.errors import (
-    ForbiddenError,
+    EntryNotFoundError,
+    ExistsError,
     FormatError,
-    NotFoundError,
+    GatedError,
+    OutdatedError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    UnprocessableError,
     UsageError,
     XetError,
 )
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.locators import HubLocator
+from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
+from xetstore.remote.hub.locators import HubLocator
 from xetstore.remote.network import origin_of
 from xetstore.remote.problems import problem_of
 from xetstore.remote.tokens import MAX_TOKEN_CHARS, Secret, Token
@@ -27,17 +33,11 @@ if TYPE_CHECKING:
 
 _LINK: Final = re.compile(r"<([^<>]*)>((?:\s*;\s*[\w*-]+(?:\s*=\s*(?:\"[^\"]*\"|[^\s;,\"]+))?)*)")
 _REL: Final = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]*))", re.IGNORECASE)
+_KINDS: Final[dict[int, type[XetError]]] = {409: ExistsError, 412: OutdatedError, 422: UnprocessableError}
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_MODES: Final = {"100755": EXECUTABLE_MODE, "120000": LINK_MODE}
+"""Modes that a server of ours tells; a Hub tells none."""
 _PRIVATE: Final = "compare the name; a private repository is shown only to a token that may read it: set HF_TOKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
-    """A file or folder of a repository. ``path`` is from its root; ``hash`` None for what Xet does not store."""
-
-    path: str
-    size: int
-    hash: Hash | None
-    is_folder: bool
 
 
 def same_origin(url: str, base: str) -> str | None:
@@ -66,15 +66,21 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
     problem = problem_of(answer, f"the Hub was to {what} for {locator}", secrets=secrets)
     repository = f"the repository {locator.root_name}"
     if code == "EntryNotFound":
-        return NotFoundError(f"{repository} has no {locator.path or 'such entry'!r} at {locator.revision or 'present'}")
+        return EntryNotFoundError(
+            f"{repository} has no {locator.path or 'such entry'!r} at {locator.revision or 'present'}"
+        )
     if code == "RevisionNotFound":
-        return NotFoundError(f"{repository} has no revision {locator.revision!r}", hint="main is the usual one")
+        return RevisionNotFoundError(f"{repository} has no revision {locator.revision!r}", hint="main is the usual one")
     if code == "RepoNotFound":
-        return NotFoundError(f"the Hub has no repository {locator.root_name}, or does not show it", hint=_PRIVATE)
+        return RepositoryNotFoundError(
+            f"the Hub has no repository {locator.root_name}, or does not show it", hint=_PRIVATE
+        )
     if code == "GatedRepo":
-        return ForbiddenError(
+        return GatedError(
             f"{repository} is gated: {problem}", hint="ask for access on its page, and use a token of that account"
         )
+    if status in _KINDS and not isinstance(problem, _KINDS[status]):
+        return _KINDS[status](str(problem), hint=None)
     hints = {
         401: "set HF_TOKEN to a token that is valid for this Hub",
         403: "the Hub's token needs this right on the repository; a fine-grained one names its repositories",
@@ -124,7 +130,7 @@ def token_of(headers: Mapping[str, str], body: bytes) -> Token:
     return Token(held, expires_at, cas_url.rstrip("/"))
 
 
-def entries_of(body: bytes) -> list[TreeEntry]:
+def entries_of(body: bytes) -> list[RepoFile]:
     """The entries of one page of a listing. Raises FormatError, also for a path that leads out of the repository."""
     told = _parsed(body)
     if not isinstance(told, list):
@@ -132,19 +138,58 @@ def entries_of(body: bytes) -> list[TreeEntry]:
     return [_entry(item) for item in told]
 
 
-def _entry(item: object) -> TreeEntry:
+def _entry(item: object) -> RepoFile:
     if not isinstance(item, dict) or not isinstance(path := item.get("path"), str) or not path:
         raise FormatError("hub.tree", 0, "an entry of the Hub's listing has no path")
     try:
         HubLocator("buckets", "any/any", None, path)
     except UsageError as error:
         raise FormatError("hub.tree", 0, f"an entry of the Hub's listing is misnamed: {error}") from None
+    oid = text_of(item, "oid")
     if item.get("type") == "directory":
-        return TreeEntry(path, 0, None, is_folder=True)
-    size, digest = item.get("size"), item.get("xetHash")
+        return RepoFile(path, 0, oid, mode=FOLDER_MODE)
+    size, digest, lfs = item.get("size"), item.get("xetHash"), item.get("lfs")
     if type(size) is not int or size < 0:
         raise FormatError("hub.tree", 0, f"the Hub's listing has no size for {path!r}")
-    return TreeEntry(path, size, _parsed_hash(digest) if isinstance(digest, str) else None, is_folder=False)
+    sha256 = text_of(lfs, "oid") if isinstance(lfs, dict) else ""
+    return RepoFile(
+        path,
+        size,
+        oid,
+        _parsed_hash(digest) if isinstance(digest, str) else None,
+        sha256 if _SHA256.fullmatch(sha256) else None,
+        _MODES.get(text_of(item, "mode"), FILE_MODE),
+    )
+
+
+def text_of(item: Mapping[str, Any], key: str) -> str:
+    """A text of a JSON object; empty where there is none."""
+    value = item.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def object_of(body: bytes, what: str) -> dict[str, Any]:
+    """A JSON object. Raises FormatError."""
+    told = _parsed(body)
+    if not isinstance(told, dict):
+        raise FormatError("hub.answer", 0, f"the Hub's answer about {what} is not a JSON object")
+    return told
+
+
+def objects_of(body: bytes, what: str) -> list[dict[str, Any]]:
+    """A JSON array of objects. Raises FormatError."""
+    told = _parsed(body)
+    if not isinstance(told, list) or not all(isinstance(item, dict) for item in told):
+        raise FormatError("hub.answer", 0, f"the Hub's answer about {what} is not a JSON array of objects")
+    return told
+
+
+def seconds_of(item: Mapping[str, Any], key: str) -> float | None:
+    """A date of a JSON object in unix seconds; None where there is none."""
+    try:
+        return datetime.fromisoformat(text_of(item, key)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _parsed(body: bytes) -> object:

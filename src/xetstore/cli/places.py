@@ -1,0 +1,93 @@
+"""Places: repositories that arguments name, ``xet://`` in the store of the options and ``hf://`` on the Hub."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from xetstore.cli.context import Settings
+from xetstore.cli.interruption import interruptible
+from xetstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from xetstore.remote.hub.locators import HubLocator
+    from xetstore.repositories.repository import Repository
+    from xetstore.store import Store
+
+SCHEMES = ("xet://", "hf://")
+
+
+def is_locator(text: str) -> bool:
+    """True if an argument names a repository, or something in one."""
+    return text.startswith(SCHEMES)
+
+
+def parse_locator(text: str) -> HubLocator:
+    """An argument's type: a repository, or a file or folder of one, at a revision."""
+    from xetstore.remote.hub.locators import HubLocator
+
+    if not is_locator(text):
+        raise UsageError(f"{text[:200]!r} names no repository", hint="for example xet://alice/bert@main/config.json")
+    return HubLocator.parse(text)
+
+
+def parse_branch(text: str) -> HubLocator:
+    """An argument's type: a repository at a revision, without a path."""
+    locator = parse_locator(text)
+    if locator.path:
+        raise UsageError(f"{text[:200]!r} has a path", hint=f"name the repository: {locator.at('')}")
+    return locator
+
+
+def parse_repository(text: str) -> HubLocator:
+    """An argument's type: a repository by its name alone, ``alice/bert``, or with ``xet://`` or ``hf://``."""
+    from xetstore.remote.hub.locators import HubLocator
+
+    locator = HubLocator.parse(text if is_locator(text) else f"xet://{text}")
+    if locator.path or "@" in text:
+        raise UsageError(f"{text[:200]!r} is more than a repository", hint="leave out revision and path")
+    return locator
+
+
+def revision_of(locator: HubLocator) -> str:
+    """The revision of a locator. Raises UsageError for a bucket, which has none."""
+    if locator.revision is None:
+        raise UsageError(f"{locator} is a bucket, which has no revisions", hint="hf buckets and hf sync move its files")
+    return locator.revision
+
+
+class Places:
+    """The stores that a command's arguments lead to, each opened once. A context manager, which closes them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened = ExitStack()
+        self._stores: dict[str, Store] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def store(self, locator: HubLocator, *, create: bool = False) -> Store:
+        """The store that a locator's repository is in; ``create`` makes a directory that is none yet."""
+        if locator.scheme not in self._stores:
+            if locator.scheme == "hf://":
+                from xetstore.remote.hub.settings import hub_endpoint
+                from xetstore.store import open_store
+
+                store = interruptible(open_store(hub_endpoint(), **self._settings.opening()))
+            else:
+                store = self._settings.open_store(create=create)
+            self._stores[locator.scheme] = self._opened.enter_context(store)
+        return self._stores[locator.scheme]
+
+    def repository(self, locator: HubLocator, *, create: bool = False) -> Repository:
+        """The repository that a locator names; it may not be there."""
+        return self.store(locator, create=create).repo(locator.id)
+
+
+def shown(locator: HubLocator, path: str) -> str:
+    """A path of a repository as it is named on the command line."""
+    return f"{str(locator.at('')).rstrip('/')}/{path}"

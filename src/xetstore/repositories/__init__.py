@@ -1,0 +1,1 @@
+"""Repositories as users have them: a local folder into a commit and back, over the names of any store."""

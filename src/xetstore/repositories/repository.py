@@ -1,0 +1,475 @@
+"""Repository: files by revision and path, commits, branches and tags, the same over a store here, a server or a Hub."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+
+from xetstore.cancellation import Cancellation
+from xetstore.errors import EntryNotFoundError, OutdatedError, RepositoryNotFoundError, UsageError
+from xetstore.hub.names import check_path
+from xetstore.interfaces import Names
+from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
+from xetstore.repositories.differences import Difference, differences
+from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of
+from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
+from xetstore.repositories.sources import Note, Rules, all_in, no_note, sources_of
+from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from xetstore.errors import XetError
+    from xetstore.transfer.compare.comparison import Comparison
+    from xetstore.transfer.progress import Progress
+
+MAIN: Final = "main"
+MOVED_AT_ONCE: Final = 2 << 30
+"""Bytes of large files that are on the disk at a time while they go from one store to another one."""
+
+
+class Home(Protocol):
+    """The store that a repository is in: :class:`xetstore.Store` is one."""
+
+    def call_names(self) -> tuple[Names, Cancellation]:
+        """Its names, for one call, and what ends that call."""
+
+    def files_of(self, repo: RepositoryId, revision: str) -> Files:
+        """The files of a repository at a revision."""
+
+
+class Repository:
+    """A repository of a store. Thread-safe; of use as long as its store is open.
+
+    ``revision`` is a branch, a tag or the id of a commit everywhere, and main by default. Paths are from the root of
+    the repository, with slashes.
+
+    >>> import pathlib, tempfile, xetstore
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with xetstore.open(folder / "store") as store:
+    ...     repo = store.create_repo("alice/bert")
+    ...     _ = repo.commit({"config.json": b"{}"}, message="The first file")
+    ...     with repo.open("config.json") as file:
+    ...         print(file.read(), [commit.title for commit in repo.log()][0])
+    b'{}' The first file
+    """
+
+    def __init__(self, home: Home, repo: RepositoryId) -> None:
+        self._home = home
+        self.id = repo
+
+    @property
+    def name(self) -> str:
+        """The name behind ``xet://``: ``alice/bert``, ``datasets/alice/news``."""
+        return self.id.path
+
+    def __repr__(self) -> str:
+        return f"Repository({self.name!r})"
+
+    # --- Reading ----------------------------------------------------------------------------------------
+
+    def info(self) -> RepositoryRecord:
+        """The record of the repository. Raises RepositoryNotFoundError."""
+        return self._names().info(self.id)
+
+    def exists(self) -> bool:
+        """True if there is such a repository, as far as the caller may know."""
+        with suppress(RepositoryNotFoundError):
+            self.info()
+            return True
+        return False
+
+    def files(self, revision: str = MAIN, path: str = "", *, recursive: bool = True) -> Iterator[RepoFile]:
+        """The entries of a folder, with all that is below it unless ``recursive`` is False; folders are among them.
+
+        Of a file its one entry. Raises RevisionNotFoundError and EntryNotFoundError.
+        """
+        return self._names().entries(self.id, revision, _path(path), recursive=recursive)
+
+    def file(self, path: str, revision: str = MAIN) -> RepoFile:
+        """The entry of one file or folder. Raises EntryNotFoundError."""
+        return _entry(self._names(), self.id, revision, path)
+
+    def open(self, path: str, revision: str = MAIN) -> BinaryIO:
+        """A file to read from, at any place of it; what is read is verified. Raises EntryNotFoundError."""
+        names = self._names()
+        file = _entry(names, self.id, revision, path)
+        if file.is_folder:
+            raise UsageError(f"{path} is a folder, not a file")
+        if file.hash is not None:
+            return self._files(revision).open(file.hash)
+        return _held(names.read(self.id, revision, file))
+
+    def iter_range(
+        self, path: str, revision: str = MAIN, start: int = 0, end: int | None = None
+    ) -> Iterator[memoryview]:
+        """Bytes ``[start, end)`` of a file in order, verified before they are yielded."""
+        names = self._names()
+        file = _entry(names, self.id, revision, path)
+        if file.is_folder:
+            raise UsageError(f"{path} is a folder, not a file")
+        if file.hash is not None:
+            return self._files(revision).iter_range(file.hash, start, end)
+        return _slice(_held(names.read(self.id, revision, file)), start, end)
+
+    def log(self, revision: str = MAIN) -> Iterator[Commit]:
+        """The commits of a revision, from new to old."""
+        return self._names().log(self.id, revision)
+
+    def diff(self, old: str, new: str = MAIN, path: str = "") -> list[Difference]:
+        """The files in which two revisions differ, below a path; see :meth:`compare` for the bytes of one."""
+        names = self._names()
+        return list(differences(*(_below(names, self.id, revision, _path(path)) for revision in (old, new))))
+
+    def compare(self, difference: Difference, old: str, new: str = MAIN) -> Comparison | None:
+        """Which bytes and chunks a changed large file has in common with what it was; None for any other file."""
+        before, after = difference.old, difference.new
+        if before is None or after is None or before.hash is None or after.hash is None:
+            return None
+        from xetstore.transfer.compare.comparison import compare
+
+        return compare((self._files(old).cas, before.hash), (self._files(new).cas, after.hash))
+
+    def download(
+        self,
+        revision: str = MAIN,
+        to: Path | str = ".",
+        *,
+        path: str = "",
+        delete: bool = False,
+        dry_run: bool = False,
+        any_links: bool = False,
+        fsync: bool = False,
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+    ) -> list[Restored]:
+        """Write a revision into the folder ``to``, or the file at ``path`` to the file ``to``; the fate of each path.
+
+        Files that are there already stay. With ``delete`` what the revision does not have is removed, and what is of
+        another kind replaced; with ``dry_run`` nothing is changed. A link that leads out of the repository is an error
+        unless ``any_links``. A file that fails is handed to ``on_error``, and then nothing is deleted; without it its
+        error is raised. Each file appears verified and whole, or not at all.
+        """
+        return list(
+            self.iter_download(
+                revision,
+                to,
+                path=path,
+                delete=delete,
+                dry_run=dry_run,
+                any_links=any_links,
+                fsync=fsync,
+                progress=progress,
+                on_error=on_error,
+            )
+        )
+
+    def iter_download(
+        self,
+        revision: str = MAIN,
+        to: Path | str = ".",
+        *,
+        path: str = "",
+        delete: bool = False,
+        dry_run: bool = False,
+        any_links: bool = False,
+        fsync: bool = False,
+        progress: Progress | None = None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+    ) -> Iterator[Restored]:
+        """As :meth:`download`: files are written as they are taken."""
+        names = self._names()
+        path = _path(path)
+        commit = names.commit_at(self.id, revision).oid
+        entries = list(names.entries(self.id, commit, path, recursive=True))
+        options = RestoreOptions(delete, dry_run, any_links, fsync)
+        restore = Restore(names, self._files(commit), self.id, commit, options, progress=progress, on_error=on_error)
+        if path and len(entries) == 1 and entries[0].path == path and not entries[0].is_folder:
+            yield from restore.file(entries[0], Path(to))
+        else:
+            yield from restore.folder(entries, path, Path(to))
+
+    # --- Writing ----------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        add: Mapping[str, Path | str | bytes] | None = None,
+        delete: Iterable[str] = (),
+        *,
+        message: str | None = None,
+        description: str = "",
+        branch: str = MAIN,
+        parent: str | None = None,
+        mirror: str | None = None,
+        exclude: Sequence[str] = (),
+        create: bool = False,
+        is_private: bool | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+        on_note: Note = no_note,
+        is_left_out: Callable[[Path], bool] = all_in,
+    ) -> CommitReport:
+        """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
+
+        ``add`` maps paths in the repository to local files and folders, or to bytes; the content of a folder goes to
+        its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
+        below which all goes that ``add`` does not have. ``exclude`` are patterns of names in local folders.
+
+        Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
+        a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if
+        ``create``, private or as is usual in the store if ``is_private`` is None. ``on_note`` is told of local paths
+        that are left out. With ``dry_run`` nothing is stored.
+
+        Raises RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError for a path to delete that is not
+        there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
+        """
+        names = self._names()
+        self._require(names, create=create and not dry_run, is_private=is_private)
+        rules = Rules(names.keeps_modes, exclude, is_left_out)
+        sources = list(sources_of(add or {}, rules, on_note=on_note))
+        staged = stage(
+            sources,
+            lambda asked: names.large_files(self.id, branch, asked),
+            self._files(branch),
+            progress=progress,
+            dry_run=dry_run,
+        )
+        gone = tuple(check_path(_path(path)) for path in delete)
+        plan = Plan(staged, gone, None if mirror is None else _path(mirror))
+        return self._commit(plan, branch, message, description=description, parent=parent, dry_run=dry_run)
+
+    def copy_from(
+        self,
+        source: Repository,
+        revision: str = MAIN,
+        *,
+        path: str = "",
+        to: str = "",
+        message: str | None = None,
+        branch: str = MAIN,
+        mirror: bool = False,
+        delete_source: bool = False,
+        create: bool = False,
+        is_private: bool | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> CommitReport:
+        """Commit a file or a folder of another repository, or of this one, at the path ``to``.
+
+        Within a store no bytes are moved; between two stores they are. ``delete_source`` is a move within a branch.
+        The other arguments are those of :meth:`commit`, and ``mirror`` is about the folder ``to``.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                return self._copy_once(
+                    source,
+                    revision,
+                    path=_path(path),
+                    to=_path(to),
+                    message=message,
+                    branch=branch,
+                    mirror=mirror,
+                    delete_source=delete_source,
+                    create=create,
+                    is_private=is_private,
+                    dry_run=dry_run,
+                    progress=progress,
+                )
+            except OutdatedError:  # only where the source goes: it is another one now
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    # --- Branches and tags ------------------------------------------------------------------------------
+
+    def branches(self) -> list[Ref]:
+        """The branches, by name."""
+        return self._names().branches(self.id)
+
+    def tags(self) -> list[Ref]:
+        """The tags, by name."""
+        return self._names().tags(self.id)
+
+    def create_branch(self, name: str, revision: str = MAIN) -> None:
+        """Create a branch at a revision. Raises ExistsError."""
+        self._names().create_branch(self.id, name, revision)
+
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch. Raises RevisionNotFoundError, and UsageError for main."""
+        self._names().delete_branch(self.id, name)
+
+    def create_tag(self, name: str, revision: str = MAIN, *, message: str = "") -> None:
+        """Create a tag at a revision. Raises ExistsError."""
+        self._names().create_tag(self.id, name, revision, message)
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag. Raises RevisionNotFoundError."""
+        self._names().delete_tag(self.id, name)
+
+    # --- Within ------------------------------------------------------------------------------------------
+
+    def _names(self) -> Names:
+        return self._home.call_names()[0]
+
+    def _files(self, revision: str) -> Files:
+        return self._home.files_of(self.id, revision)
+
+    def _require(self, names: Names, *, create: bool, is_private: bool | None) -> None:
+        if not create:
+            return
+        try:
+            names.info(self.id)
+        except RepositoryNotFoundError:
+            names.create(self.id, is_private=is_private)
+
+    def _commit(
+        self, plan: Plan, branch: str, message: str | None, *, description: str = "", parent: str | None, dry_run: bool
+    ) -> CommitReport:
+        names, cancellation = self._home.call_names()
+        return commit_plan(
+            plan,
+            names,
+            self.id,
+            branch,
+            title=lambda report: message or title_of(report),
+            description=description,
+            parent=parent,
+            dry_run=dry_run,
+            cancellation=cancellation,
+        )
+
+    def _copy_once(
+        self,
+        source: Repository,
+        revision: str,
+        *,
+        path: str,
+        to: str,
+        message: str | None,
+        branch: str,
+        mirror: bool,
+        delete_source: bool,
+        create: bool,
+        is_private: bool | None,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> CommitReport:
+        theirs, ours = source._names(), self._names()
+        commit = theirs.commit_at(source.id, revision).oid
+        entries = list(theirs.entries(source.id, commit, path, recursive=True))
+        self._require(ours, create=create and not dry_run, is_private=is_private)
+        is_here = theirs.location == ours.location and source.id == self.id
+        if delete_source and not (is_here and path):
+            raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
+        placed = [(file, _moved(file.path, path, to)) for file in entries]
+        large = [(file, new) for file, new in placed if file.sha256 is not None]
+        can_adopt = is_here or (
+            theirs.location == ours.location
+            and not dry_run
+            and ours.adopt(self.id, source.id, [one for one, _ in large])
+        )
+        staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
+        if can_adopt or dry_run:
+            staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]
+        else:
+            staged += self._moved_bytes(source, commit, large, branch, progress)
+        plan = Plan(staged, (path,) if delete_source else (), to if mirror else None)
+        return self._commit(plan, branch, message, parent=commit if delete_source else None, dry_run=dry_run)
+
+    def _moved_bytes(
+        self,
+        source: Repository,
+        commit: str,
+        large: Sequence[tuple[RepoFile, str]],
+        branch: str,
+        progress: Progress | None,
+    ) -> Iterator[Staged]:
+        """Fetch large files from one store and store them in the other one, some GiB at a time."""
+        theirs, ours = source._files(commit), self._files(branch)
+        for part in _parts(large):
+            with tempfile.TemporaryDirectory(prefix="xet-") as folder:
+                places = [Path(folder, str(number)) for number in range(len(part))]
+                restore = Restore(source._names(), theirs, source.id, commit, RestoreOptions(), progress=progress)
+                for (file, _), place in zip(part, places, strict=True):
+                    for _done in restore.file(file, place):
+                        pass
+                for (file, new), report in zip(part, ours.iter_put(places), strict=True):
+                    if report.info.sha256 is None:
+                        raise AssertionError("a put has a SHA-256")
+                    yield pointer(new, report.info.sha256, report.info.size, report.info.hash, file.mode)
+
+
+def _path(path: str) -> str:
+    return path.strip("/")
+
+
+def _entry(names: Names, repo: RepositoryId, revision: str, path: str) -> RepoFile:
+    found = names.entries_at(repo, revision, [check_path(_path(path))])
+    if not found:
+        raise EntryNotFoundError(f"{repo.path} has no {path[:200]!r} at {revision[:200]}")
+    return found[0]
+
+
+def _below(names: Names, repo: RepositoryId, revision: str, path: str) -> list[RepoFile]:
+    """All below a path; nothing where there is no such path, while a revision has to be there."""
+    with suppress(EntryNotFoundError):
+        return list(names.entries(repo, revision, path, recursive=True))
+    return []
+
+
+def _held(parts: Iterator[Buffer]) -> BinaryIO:
+    """All bytes of a file that has no other place to be read from, on the disk if they are many."""
+    held = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  # the caller closes it
+    try:
+        for part in parts:
+            held.write(part)
+        held.seek(0)
+    except BaseException:
+        held.close()
+        raise
+    return held  # type: ignore[return-value]
+
+
+def _slice(held: BinaryIO, start: int, end: int | None) -> Iterator[memoryview]:
+    with held:
+        size = held.seek(0, io.SEEK_END)
+        end = size if end is None else min(end, size)
+        held.seek(start)
+        while start < end and (part := held.read(min(1 << 20, end - start))):
+            start += len(part)
+            yield memoryview(part)
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    """The path of an entry when ``old`` is called ``new``."""
+    inner = path[len(old) :].strip("/")
+    return check_path("/".join(part for part in (new, inner) if part))
+
+
+def _is_small(file: RepoFile, entries: Sequence[RepoFile]) -> bool:
+    if file.is_folder:
+        return not any(other.path.startswith(f"{file.path}/") for other in entries)
+    return file.sha256 is None
+
+
+def _small_copy(names: Names, repo: RepositoryId, commit: str, file: RepoFile, path: str) -> Staged:
+    if file.is_folder:
+        return empty_folder(path)
+    return blob(path, b"".join(bytes(part) for part in names.read(repo, commit, file)), file.mode)
+
+
+def _parts(large: Sequence[tuple[RepoFile, str]]) -> Iterator[list[tuple[RepoFile, str]]]:
+    part: list[tuple[RepoFile, str]] = []
+    size = 0
+    for one in large:
+        if part and size + one[0].size > MOVED_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one[0].size
+    if part:
+        yield part
