@@ -16,15 +16,16 @@ import pytest
 import xetstore
 from tests.support.strategies import splitmix64
 from xetstore import aio
-from xetstore.errors import InterruptedCallError, NotFoundError, UsageError
+from xetstore.errors import ExistsError, InterruptedCallError, NotFoundError, UsageError
 from xetstore.protocol.hashes import Hash
+from xetstore.repositories.repository import Repository
 from xetstore.store import Store
 from xetstore.transfer.progress import NoProgress
 
 DATA = splitmix64(1, 3 << 20)
 
 # What is not for asyncio: the Cas itself, and the views that every call of AsyncStore makes.
-SYNCHRONOUS = {"cas", "for_one_call"}
+SYNCHRONOUS = {"cas", "for_one_call", "call_names", "files_of", "file_at"}
 
 
 @pytest.fixture
@@ -72,11 +73,55 @@ def test_every_public_verb_of_the_store_has_a_twin_with_the_same_arguments() -> 
                 "iter_get",
                 "iter_range",
                 "files",
+                "repo",
+                "repos",
                 "interrupt",
             )
         )
     for name in ("hash_file", "open", "open_locator"):
         assert _arguments(getattr(xetstore, name)) == _arguments(getattr(aio, name)), name
+
+
+def test_every_verb_of_a_repository_has_a_twin_with_the_same_arguments() -> None:
+    verbs, twins = public_verbs(Repository), public_verbs(aio.AsyncRepository)
+    assert set(verbs) == set(twins) - {"within"}
+    for name, verb in verbs.items():
+        if callable(verb):
+            assert _arguments(verb) == _arguments(twins[name]), name
+            is_iterator = name in ("files", "iter_range", "log", "iter_download")
+            assert inspect.iscoroutinefunction(twins[name]) != is_iterator, name
+
+
+def test_a_repository_is_the_same(tmp_path: Path, path: Path) -> None:
+    async def work() -> None:
+        async with await aio.open(tmp_path / "store") as store:
+            repo = await store.create_repo("alice/bert")
+            with pytest.raises(ExistsError):
+                await store.create_repo("alice/bert")
+            report = await repo.commit({"large.bin": path, "small": b"small"}, message="both")
+            await repo.create_tag("v1")
+            await repo.commit({"small": b"smaller"}, delete=["large.bin"])
+            assert [ref.commit for ref in await repo.tags()] == [report.commit.oid]
+            async with await repo.open("large.bin", "v1") as file:
+                await file.seek(100)
+                assert await file.read(10) == DATA[100:110]
+            async with await repo.open("small") as file:
+                assert await file.read() == b"smaller"
+            assert [str(one.kind) for one in await repo.diff("v1")] == ["deleted", "changed"]
+            assert [commit.title async for commit in repo.log("v1")] == ["both", "initial commit"]
+            assert {one.path async for one in repo.files("v1")} == {".gitattributes", "large.bin", "small"}
+            await repo.download("v1", tmp_path / "out")
+            assert (tmp_path / "out" / "large.bin").read_bytes() == DATA
+            other = await store.create_repo("alice/copy")
+            await other.copy_from(repo, "v1")
+            assert b"".join([bytes(part) async for part in other.iter_range("large.bin", start=5)]) == DATA[5:]
+            assert {one.id.name async for one in store.repos()} == {"alice/bert", "alice/copy"}
+            moved = await store.move_repo("alice/copy", "bob/copy")
+            assert moved.name == "bob/copy"
+            await store.delete_repo("bob/copy")
+            assert not await moved.exists()
+
+    run(work())
 
 
 def _arguments(verb: Callable[..., object]) -> list[tuple[str, object, object]]:
@@ -388,7 +433,7 @@ def test_a_store_that_was_opened_for_nobody_is_closed(tmp_path: Path, monkeypatc
         closed.set()
 
     monkeypatch.setattr(Store, "close", close)
-    monkeypatch.setattr(aio, "open_store", slow)
+    monkeypatch.setattr("xetstore.aio.store.open_store", slow)
 
     async def ready() -> None:
         await asyncio.to_thread(reached.wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -51,7 +52,8 @@ def create(settings: Settings, name: HubLocator, is_private: bool | None, exist_
 def list_(settings: Settings, owner: str | None, kind: str, search: str | None) -> None:
     """List repositories, of one owner or all."""
     with settings.open_store() as store:
-        kinds = KINDS if kind == "all" and (owner or store.is_local) else KINDS[:3] if kind == "all" else (kind,)
+        is_here = isinstance(settings.where(), Path)
+        kinds = (kind,) if kind != "all" else KINDS if owner or is_here else KINDS[:3]
         for one in kinds:
             for record in store.repos(one, owner=owner, search=search):
                 _print(settings, record)

@@ -17,7 +17,7 @@ from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryReco
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
-from xetstore.repositories.sources import Note, Rules, no_note, sources_of
+from xetstore.repositories.sources import Note, Rules, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Repository:
         dry_run: bool = False,
         progress: Progress | None = None,
         on_note: Note = no_note,
-        is_left_out: Callable[[Path], bool] = lambda _: False,
+        is_left_out: Callable[[Path], bool] = all_in,
     ) -> CommitReport:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 

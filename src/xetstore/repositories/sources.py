@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,11 @@ Note: TypeAlias = Callable[[Path, str], None]
 
 def no_note(path: Path, why: str) -> None:
     """Tell nothing."""
+
+
+def all_in(folder: Path) -> bool:  # noqa: ARG001
+    """Leave no folder out."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Rules:
 
     keeps_modes: bool = True
     exclude: Sequence[str] = ()
-    is_left_out: Callable[[Path], bool] = lambda _: False
+    is_left_out: Callable[[Path], bool] = all_in
 
     def excludes(self, path: str) -> bool:
         """True if a path in the folder, or its last part, matches a pattern."""
@@ -188,21 +192,25 @@ class _Folder:
 
 
 def leads_within(path: str, target: str) -> bool:
-    """True if a link at ``path`` leads to a place in the same folder tree, as far as its text says.
+    """True if a link at ``path`` leads to a place in the same folder tree, whatever other such links are there.
 
-    >>> leads_within("a/b", "../c"), leads_within("a/b", "../../c"), leads_within("a", "/etc")
-    (True, False, False)
+    Steps up come first: behind a name, which may be a link itself, they lead from where that leads to.
+
+    >>> [leads_within("a/b", target) for target in ("../c", "../../c", "/etc", "b/..")]
+    [True, False, False, False]
     """
     if not target or target.startswith("/") or "\0" in target:
         return False
-    reached = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    # A step out and in again depends on what the folder is called.
     depth = path.count("/")
+    is_below = False
     for part in target.split("/"):
-        depth += -1 if part == ".." else part not in ("", ".")
-        if depth < 0:
-            return False
-    return reached != ".." and not reached.startswith("../")
+        if part == "..":
+            depth -= 1
+            if is_below or depth < 0:
+                return False
+        elif part not in ("", "."):
+            is_below = True
+    return True
 
 
 def _mode(info: os.stat_result, rules: Rules, local: Path, on_note: Note) -> int:

@@ -12,6 +12,7 @@ from xetstore.hub.queries.discussions import (
 )
 from xetstore.hub.queries.duplicates import DuplicateChanges
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
+from xetstore.hub.queries.lfs import Part, PartChanges, PartQueries
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
 from xetstore.hub.queries.refs import RefChanges, RefQueries
 from xetstore.hub.queries.repositories import Listing, RepositoryChanges, RepositoryQueries, RepositoryRow
@@ -27,12 +28,15 @@ __all__ = [
     "HubReader",
     "HubWriter",
     "Listing",
+    "Part",
     "RepositoryRow",
     "Revision",
 ]
 
 
-class HubReader(RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries):
+class HubReader(
+    RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries, PartQueries
+):
     """All questions, in one snapshot of the index."""
 
 
@@ -45,5 +49,6 @@ class HubWriter(
     BucketChanges,
     DiscussionChanges,
     DuplicateChanges,
+    PartChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""

@@ -115,16 +115,14 @@ def _commit_body(call: Call, body: IO[bytes]) -> Response:
     return json_answer(told)
 
 
-def _operations(
-    repository: Repository, descriptions: Descriptions, branch: str, lines: list[Line]
-) -> list[Operation]:
+def _operations(repository: Repository, descriptions: Descriptions, branch: str, lines: list[Line]) -> list[Operation]:
     """Lines as operations. A file that is a large one, though it came in the body, is stored as all large ones are."""
     regular = [line for line in lines if isinstance(line, RegularFile)]
     rules = _attributes(repository, descriptions, branch, regular) if regular else attributes_of("")
     large = [line for line in regular if line.path != ATTRIBUTES and rules.is_large(line.path, len(line.data))]
     arrived = {}
-    for line in large:
-        check_path(line.path)
+    for file in large:
+        check_path(file.path)
     if large:
         stored = arrive_many(repository.cas, [line.data for line in large])
         arrived = {id(line): each for line, each in zip(large, stored, strict=True)}

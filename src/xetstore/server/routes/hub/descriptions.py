@@ -1,4 +1,4 @@
-"""Descriptions: all that the API says of a repository. What a tree says of it is made once, for a tree never changes."""
+"""Descriptions: all that the API says of a repository. A tree never changes, so what it says is made once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from xetstore.errors import FormatError, RevisionNotFoundError
-from xetstore.hub.cards import MAX_CARD_BYTES, metadata_of, tags_of
 from xetstore.hub.cards import FILE as CARD
+from xetstore.hub.cards import MAX_CARD_BYTES, metadata_of, tags_of
 from xetstore.hub.names import Kind
 from xetstore.hub.remembered import Remembered
 from xetstore.server.routes.hub.answers import date_of, only, without_none

@@ -1,5 +1,4 @@
-"""Preupload: what a client asks before it uploads. How each file is to come, which are left out, and if a card is right.
-"""
+"""Preupload: what clients ask before they upload: how each file is to come, what is left out, if a card is right."""
 
 from __future__ import annotations
 

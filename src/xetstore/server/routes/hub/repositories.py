@@ -159,9 +159,11 @@ def _settings(call: Call, body: bytes) -> Response:
     wanted = decoded(body, _Settings)
     name = call.repository.name
     visibility = _visibility(wanted.visibility, wanted.private)
-    row = hub_of(call.request).update(
-        call.repository.actor, name.kind, name.id, visibility=visibility, gated=wanted.gated
-    ).row
+    row = (
+        hub_of(call.request)
+        .update(call.repository.actor, name.kind, name.id, visibility=visibility, gated=wanted.gated)
+        .row
+    )
     return json_answer({"private": row.is_private, "visibility": row.visibility, "gated": row.gated or False})
 
 
