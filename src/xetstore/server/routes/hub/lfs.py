@@ -81,7 +81,7 @@ class _Object(msgspec.Struct):
 class _Batch(msgspec.Struct):
     operation: str
     objects: list[_Object]
-    transfers: list[str] = []  # noqa: RUF012  # msgspec copies it
+    transfers: list[str] = []  # msgspec copies it
     hash_algo: str = "sha256"
 
 
@@ -360,7 +360,7 @@ def _tags(body: bytes, sha256: bytes) -> dict[int, str]:
 def _of(kind: Kind) -> Iterator[Route]:
     handler = {"POST": on_repository_with_body(_batch, most=BATCH_BYTES)(kind)}
     prefix = "" if kind is Kind.MODELS else f"/{kind}"
-    for name in ("{name:text}", "{name:text}.git"):
+    for name in ("{name:text}", "{name}.git"):
         yield Route(f"{prefix}/{{owner:text}}/{name}/info/lfs/objects/batch", handler)
 
 
