@@ -102,7 +102,10 @@ class Routes:
             (self._last if route.is_last else self._root).add(route)
 
     def resolve(self, raw_path: bytes) -> tuple[str, Route, dict[str, str]]:
-        """A path as sent: as we spell it, not decoded; its route and parameters. Raises NoSuchPathError."""
+        """A path as sent: as we spell it, not decoded, without the mount; its route and parameters.
+
+        Raises NoSuchPathError.
+        """
         path = (_SLASHES.sub(b"/", raw_path) if b"//" in raw_path else raw_path).decode("latin-1")
         found = self.find(path)
         if found is None and self._prefix and path.startswith(self._prefix + "/"):
@@ -110,7 +113,7 @@ class Routes:
             found = self.find(path)
         if found is None:
             raise NoSuchPathError
-        return path, *found
+        return path.removeprefix(found[0].mount), *found
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route of a path, and its parameters, decoded."""
