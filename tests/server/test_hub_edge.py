@@ -1,4 +1,4 @@
-"""A server with a Hub as its clients find it: the CAS below /cas, ids of requests, and bodies for routes that take none."""
+"""A server with a Hub as its clients find it: the CAS below /cas, ids of requests, bodies for routes that take none."""
 
 from __future__ import annotations
 
