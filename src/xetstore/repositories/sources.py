@@ -168,7 +168,8 @@ class _Folder:
             path = self._path(inner, local)
             return Source(path, _mode(info, self._rules, local, self._note), local, size=info.st_size)
         is_link = entry.is_symlink() and stat.S_ISDIR(info.st_mode)
-        self._note(local, "is left out: it is a link to a folder elsewhere" if is_link else "it is not a regular file")
+        why = "it is a link to a folder elsewhere" if is_link else "it is not a regular file"
+        self._note(local, f"is left out: {why}")
         return None
 
     def _empty(self, folder: str, here: Path) -> Iterator[Source]:
