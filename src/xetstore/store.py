@@ -183,8 +183,9 @@ class Store:
 
         Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
+        embedded = self._embedded()
         return put_files(
-            self._cas,
+            self._cas if embedded is None else embedded.for_local_bytes(),
             map(Path, paths),
             UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
             progress=progress,
@@ -489,12 +490,18 @@ class Store:
             return NewFile(out, fsync=fsync, reserve=reserve)
         return PartialFile(out, wanted, keep=keep_partial, fsync=fsync, reserve=reserve)
 
-    def _directory(self, what: str) -> EmbeddedCas:
+    def _embedded(self) -> EmbeddedCas | None:
+        """The store itself, where it is in this process."""
         if self._opened.is_local:
             from xetstore.cas.service import EmbeddedCas
 
             if isinstance(self._cas, EmbeddedCas):
                 return self._cas
+        return None
+
+    def _directory(self, what: str) -> EmbeddedCas:
+        if (embedded := self._embedded()) is not None:
+            return embedded
         raise UsageError(
             f"the store at {self.location} is on a server, and cannot {what}",
             hint="that takes a directory or a store file",

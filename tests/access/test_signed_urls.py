@@ -304,3 +304,36 @@ def test_no_secret_or_signature_is_in_a_repr_an_error_or_a_log_line(
     told = "".join(texts) + caplog.text
     for hidden in (query.rpartition("=")[2], repr(keys.signing_key(KeyKind.URL).secret)[2:-1]):
         assert hidden not in told
+
+
+# Calls: one method at one path, which says all of it
+
+
+CALL = "/api/lfs/7/" + "ab" * 32 + "/1000"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "change"),
+    [
+        ("GET", CALL, ""),
+        ("POST", CALL, ""),
+        ("PUT", CALL + "0", ""),
+        ("PUT", CALL, "&X-Xet-Expires=9"),
+        ("PUT", CALL, "&more=1"),
+    ],
+)
+def test_a_call_is_as_it_was_signed(signer: UrlSigner, method: str, path: str, change: str) -> None:
+    query = signer.sign_call("PUT", CALL, expires_at=END)
+    signer.verify_call("PUT", CALL, query)
+    with pytest.raises(ForbiddenError, match="not signed"):
+        signer.verify_call(method, path, query + change)
+
+
+def test_a_call_ends_and_is_nothing_that_reads_ranges(signer: UrlSigner, clock: FakeClock, query: str) -> None:
+    call = signer.sign_call("GET", PATH, expires_at=END)
+    refused(signer, call)
+    with pytest.raises(ForbiddenError, match="not signed"):
+        signer.verify_call("GET", PATH, query)
+    clock.advance(END - NOW)
+    with pytest.raises(ForbiddenError, match="expired"):
+        signer.verify_call("GET", PATH, call)

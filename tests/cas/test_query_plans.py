@@ -17,7 +17,7 @@ from tests.support.postgres import PostgresServer
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import XetError
-from xetstore.testing import upload
+from xetstore.testing import Sample, upload
 
 # A table, or a part of one that has no end but that of the table: all xorbs behind one.
 WALK = re.compile(
@@ -57,6 +57,16 @@ def walks(cas: EmbeddedCas, seen: set[str]) -> dict[str, list[str]]:
     return found
 
 
+def look_up_sha256(view: EmbeddedCas, samples: list[Sample]) -> None:
+    """Find files by what is claimed, note what was computed, and find them by that."""
+    sha256 = {sample.file.hash: sample.file.sha256 or b"" for sample in samples[:4]}
+    for _ in range(2):
+        with view.index.snapshot() as reader:
+            assert reader.files_by_sha256(view.tenant.namespace, sha256.values())
+        view.index.change(lambda writer: writer.note_many(sha256))
+    view.index.change(lambda writer: writer.copy_grants(view.tenant.namespace, "copy", [*sha256], now=1.0))
+
+
 @pytest.mark.parametrize("tenant", TENANTS)
 def test_no_statement_of_an_upload_or_a_query_walks_through_a_table(cas: EmbeddedCas, tenant: str) -> None:
     view = cas.in_namespace("ours", **TENANTS[tenant])
@@ -69,6 +79,7 @@ def test_no_statement_of_an_upload_or_a_query_walks_through_a_table(cas: Embedde
         assert view.find_chunks(*map(first_chunk, samples)) is not None
         assert view.find_recent(1000) is not None
         assert view.reconstruct(samples[0].file.hash).terms
+        look_up_sha256(view, samples)
     assert len(seen) > 12
     assert walks(cas, seen) == {}
 
@@ -94,6 +105,9 @@ INSERT INTO edge (file_id, first_byte, xorb_id)
 INSERT INTO dedup (chunk_key, xorb_id) SELECT i * 7919, i FROM generate_series(1, 30000) AS i;
 INSERT INTO file_grant (namespace, file_id, created_at)
     SELECT (ARRAY['ours', 'secret', 'theirs'])[1 + i % 3], i, 1 FROM generate_series(1, 30000) AS i;
+INSERT INTO sha256_claim (namespace, file_id, sha256)
+    SELECT (ARRAY['ours', 'secret', 'theirs'])[1 + i % 3], i, sha256(CAST('c' || i % 10000 AS BYTEA))
+    FROM generate_series(1, 30000) AS i;
 INSERT INTO xorb_holder (namespace, xorb_id)
     SELECT (ARRAY['ours', 'secret', 'theirs'])[1 + i % 3], i FROM generate_series(1, 30000) AS i;
 INSERT INTO shard (hash, size, created_at, is_linked)
@@ -171,6 +185,7 @@ def test_no_statement_on_postgres_looks_at_many_rows(
         assert view.reconstruct_many([samples[0].file.hash])
         assert view.may_read(samples[0].xorb.hash, [(0, 10)])
         assert view.stat(samples[0].file.hash)
+        look_up_sha256(view, samples)
         assert next(view.files())
         view.suspect(samples[0].xorb.hash)
     log = postgres.log()[begin:]

@@ -13,7 +13,7 @@ from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.index import Index
 from xetstore.errors import GatedError, NotFoundError, RepositoryNotFoundError, UsageError
-from xetstore.hub.access_requests import AccessRequests, Status
+from xetstore.hub.access_requests import AccessRequest, AccessRequests, Status
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.rights import ANONYMOUS, Actor, Right
 from xetstore.hub.service import EmbeddedHub
@@ -146,14 +146,20 @@ def test_the_accepted_of_one_repository_are_strangers_at_another(hub: EmbeddedHu
         hub.repository(actor(hub, "bob"), Kind.DATASETS, other.id, Right.READ)
 
 
-def test_a_list_comes_in_pages(hub: EmbeddedHub, requests: AccessRequests) -> None:
+def test_a_list_comes_in_pages_the_oldest_first(hub: EmbeddedHub, requests: AccessRequests, clock: FakeClock) -> None:
     number = gate(hub, "auto")
-    for name in ("carol", "Bob", "alice"):
+    for name in ("carol", "Bob"):
         requests.ask(number, name)
-    page = requests.list(number, Status.ACCEPTED, limit=2)
-    assert [request.account.name for request in page] == ["alice", "Bob"]
-    rest = requests.list(number, Status.ACCEPTED, after=page[-1].account.name)
-    assert [request.account.name for request in rest] == ["carol"]
+        clock.advance(1)
+    hub.accounts.add_user("dave")
+    for name in ("alice", "dave"):  # at one time
+        requests.ask(number, name)
+    found: list[AccessRequest] = []
+    while page := requests.list(number, Status.ACCEPTED, after=found[-1].place if found else None, limit=1):
+        found += page
+    names = [request.account.name for request in found]
+    assert names[:2] == ["carol", "Bob"]
+    assert sorted(names[2:]) == ["alice", "dave"]
 
 
 def test_requests_at_once_are_one(hub: EmbeddedHub, requests: AccessRequests) -> None:

@@ -14,7 +14,14 @@ from tests.support.objects import xorb_object
 from tests.support.strategies import splitmix64
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas, check
-from xetstore.errors import InterruptedCallError, NotFoundError, UnavailableError, UsageError, XetError
+from xetstore.errors import (
+    HashMismatchError,
+    InterruptedCallError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+    XetError,
+)
 from xetstore.hub.arrivals import Arrival, Arrived, Source, arrive, arrive_many
 from xetstore.protocol.hashes import Hash
 from xetstore.testing import read_back
@@ -140,6 +147,23 @@ def test_another_size_than_announced_leaves_no_file(cas: EmbeddedCas, change: in
         arrival.write(splitmix64(4, 5000 + change))
         arrival.finish()
     assert list(cas.files()) == []
+
+
+def test_another_sha256_than_asked_for_leaves_no_file(cas: EmbeddedCas) -> None:
+    with Arrival(cas) as arrival, pytest.raises(HashMismatchError):
+        arrival.write(b"other bytes")
+        arrival.finish(hashlib.sha256(b"bytes").digest())
+    assert list(cas.files()) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [0, 5000])
+def test_its_sha256_counts_as_computed(cas: EmbeddedCas, tmp_path: Path, way: str, size: int) -> None:
+    arrived = WAYS[way](cas, splitmix64(8, size), tmp_path)
+    with cas.index.snapshot() as reader:
+        found = reader.file_by_sha256(cas.tenant.namespace, arrived.sha256)
+    assert found is not None
+    assert (found[0].hash, found[1]) == (arrived.file, True)
 
 
 def test_an_arrival_ends_with_its_cancellation(cas: EmbeddedCas) -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+import xetstore
 from tests.support import engines
+from tests.support.live import live_server
 from tests.support.objects import xorb_object
 from xetstore.blobs.memory import MemoryBlobStore, MemoryStream
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries.sha256 import CANDIDATES
 from xetstore.errors import DamagedError, InterruptedCallError, UnprocessableError
+from xetstore.hub.arrivals import arrive
 from xetstore.hub.sha256 import require_file, require_files
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry, Shard
@@ -108,6 +111,35 @@ def test_the_empty_file_has_a_sha256_too(anna: EmbeddedCas, bert: EmbeddedCas) -
     assert require_file(bert, empty).size == 0
     with pytest.raises(UnprocessableError):
         require_file(bert, LIE)
+
+
+# Bytes that this process has hashed
+
+
+def test_what_arrives_here_is_hashed_meanwhile(anna: EmbeddedCas, tmp_path: Path) -> None:
+    """By every way into the store that sees the bytes themselves: none is read again."""
+    paths = [tmp_path / name for name in ("put", "arrived", "empty")]
+    for number, path in enumerate(paths):
+        path.write_bytes(random_bytes(100_000 * (2 - number), number))
+    put, empty = (xetstore.Store(anna).put(path) for path in (paths[0], paths[2]))
+    told = {paths[0]: put.hash, paths[1]: arrive(anna, paths[1]).file, paths[2]: empty.hash}
+    with anna.index.snapshot() as reader:
+        for path, file in told.items():
+            sha256 = hashlib.sha256(path.read_bytes()).digest()
+            assert reader.file_by_sha256(anna.tenant.namespace, sha256) == (anna.stat(file), True)
+
+
+def test_what_comes_over_a_network_is_a_word(anna: EmbeddedCas, tmp_path: Path) -> None:
+    """Also that of our own client, which a server cannot tell from another one."""
+    path = tmp_path / "file"
+    path.write_bytes(random_bytes(100_000, 1))
+    with live_server(anna.in_namespace(), auth="none") as server, xetstore.open(server.url) as store:
+        store.put(path)
+    sha256 = hashlib.sha256(path.read_bytes()).digest()
+    with anna.index.snapshot() as reader:
+        found = reader.file_by_sha256("default", sha256)
+    assert found is not None
+    assert not found[1]
 
 
 # Claims
@@ -318,6 +350,7 @@ import sys
 from pathlib import Path
 from tests.support import engines
 from xetstore.cas import EmbeddedCas
+from xetstore.hub.arrivals import arrive
 from xetstore.hub.sha256 import require_file
 from xetstore.testing import FaultPlan
 root, url, sha256, fail_at = Path(sys.argv[1]), sys.argv[2], bytes.fromhex(sys.argv[3]), int(sys.argv[4])

@@ -35,9 +35,11 @@ def opened_hub(engine: str, root: Path, request: pytest.FixtureRequest, clock: F
         yield EmbeddedHub(cas)
 
 
-def create(hub: EmbeddedHub, name: str, kind: Kind = Kind.MODELS, actor: Actor = ALICE, **more: str) -> Repository:
+def create(
+    hub: EmbeddedHub, name: str, kind: Kind = Kind.MODELS, actor: Actor = ALICE, *, visibility: str | None = None
+) -> Repository:
     """A new repository of ``actor``."""
-    return hub.create(actor, RepositoryName.parse(name, kind), **more)  # type: ignore[arg-type]
+    return hub.create(actor, RepositoryName.parse(name, kind), visibility=visibility)
 
 
 def uploaded(repository: Repository, size: int = 1000, seed: int = 1) -> Hash:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import xetstore
 from tests.support.hf_process import Connection, Token
@@ -46,7 +47,7 @@ class Server:
         with xetstore.open(self.root, create=False) as store:
             return store.totals()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._process = ServerProcess(self.root, "--port", str(self.port), *self.options)
         return self
 

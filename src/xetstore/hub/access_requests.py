@@ -82,9 +82,9 @@ class AccessRequests:
         self._change(work)
 
     def list(
-        self, repository_id: int, status: Status, after: str = "", limit: int = PAGE_ROWS
+        self, repository_id: int, status: Status, after: tuple[float, int] | None = None, limit: int = PAGE_ROWS
     ) -> Sequence[AccessRequest]:
-        """At most ``limit`` requests in a state, by the name of the user, behind that name."""
+        """At most ``limit`` requests in a state, the oldest first, behind the one of that place."""
         with self._index.snapshot() as reader:
             return AccessRequestQueries(reader.connection).access_requests(repository_id, status, after, limit)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import RejectedShardError, UnavailableError, XetError, kind_of
+from xetstore.errors import HashMismatchError, RejectedShardError, UnavailableError, XetError, kind_of
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.progress import NoProgress
 from xetstore.transfer.pushed_scan import PushedScan
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 _MIB: Final = 1 << 20
 
-SIZES: Final = UploadSizes(xorb_bytes=24 * _MIB, known_chunks=32_768, file_bytes=1 << 30)
-"""Smaller than those of a program of its own: a server has many arrivals at a time."""
+BLOCK_BYTES: Final = _MIB
+SIZES: Final = UploadSizes(xorb_bytes=8 * _MIB, known_chunks=8192, file_bytes=1 << 30, held_bytes=2 * _MIB)
+"""Smaller than those of a program of its own: a server has many arrivals at a time, and some senders are slow."""
 
-MEMORY_BYTES: Final = 2 * SIZES.xorb_bytes + 8 * _MIB + 320 * SIZES.known_chunks
-"""Memory of one arrival at most: a xorb that is stored, one that is filled, two blocks, the chunks it remembers."""
+MEMORY_BYTES: Final = 2 * SIZES.xorb_bytes + 3 * BLOCK_BYTES + 320 * SIZES.known_chunks
+"""Memory of one arrival at most: a xorb that is stored, one that is filled, blocks, the chunks it remembers."""
 
 _NAMELESS: Final = Path("-")
-_READ_BYTES: Final = _MIB
 
 
 class Readable(Protocol):
     """A stream of bytes, such as an open file."""
 
-    def readinto(self, buffer: bytearray, /) -> int | None:
+    def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill at most all of the buffer; how many bytes, 0 at the end."""
 
 
@@ -75,9 +75,9 @@ class Arrival:
     def __init__(self, cas: EmbeddedCas, size: int | None = None, *, cancellation: Cancellation | None = None) -> None:
         self._call = Cancellation() if cancellation is None else cancellation.child()
         with ExitStack() as stack:
-            context = Context(cas.under(self._call), self._call, UploadOptions(sizes=SIZES))
+            context = _context(cas, self._call)
             self._session = stack.enter_context(UploadSession(context, NoProgress()))
-            self._scan = stack.enter_context(PushedScan(size, threads=context.threads))
+            self._scan = stack.enter_context(PushedScan(size, threads=context.threads, block_bytes=BLOCK_BYTES))
             self._file = self._session.begin(_NAMELESS, size)
             self._open = stack.pop_all()
 
@@ -92,17 +92,20 @@ class Arrival:
         for part in parts:
             self._take(self._scan.write(part))
 
-    def finish(self) -> Arrived:
-        """Register the file, whose last byte has come."""
+    def finish(self, sha256: bytes | None = None) -> Arrived:
+        """Register the file, whose last byte has come. Raises HashMismatchError if it has not this SHA-256."""
         self._take(self._scan.finish())
-        self._session.end(self._file, info := self._scan.info())
+        arrived = _arrived(info := self._scan.info())
+        if sha256 is not None and sha256 != arrived.sha256:
+            raise HashMismatchError("the file that came", expected=sha256.hex(), actual=arrived.sha256.hex())
+        self._session.end(self._file, info)
         try:
             self._session.flush()
         except RejectedShardError as refusal:
             if not self._session.start_over(refusal):
                 raise
             raise _send_again() from refusal
-        return _arrived(info)
+        return arrived
 
     def close(self) -> None:
         """Give up what was not finished. May be called again."""
@@ -125,7 +128,7 @@ def arrive_many(
 ) -> list[Arrived]:
     """Store files that share xorbs and shards, in order. After an error some of them may be stored."""
     call = Cancellation() if cancellation is None else cancellation.child()
-    context = Context(cas.under(call), call, UploadOptions(sizes=SIZES))
+    context = _context(cas, call)
     stored: list[Arrived] = []
     with UploadSession(context, NoProgress()) as session:
         batch: list[Source] = []
@@ -137,6 +140,10 @@ def arrive_many(
                 batch = []
         _flush(session, batch, context.threads)
     return stored
+
+
+def _context(cas: EmbeddedCas, call: Cancellation) -> Context:
+    return Context(cas.for_local_bytes().under(call), call, UploadOptions(sizes=SIZES))
 
 
 def _flush(session: UploadSession, batch: list[Source], threads: int) -> None:
@@ -160,7 +167,7 @@ def _add(session: UploadSession, source: Source, threads: int) -> Arrived:
         return _arrived(session.add(source))
     size = None if _is_stream(source) else memoryview(source).nbytes
     file = session.begin(_NAMELESS, size)
-    with PushedScan(size, threads=threads) as scan:
+    with PushedScan(size, threads=threads, block_bytes=BLOCK_BYTES) as scan:
         for part in _parts(source) if _is_stream(source) else [source]:
             for block in scan.write(part):
                 session.take(file, block)
@@ -176,7 +183,7 @@ def _is_stream(source: Buffer | Readable) -> TypeIs[Readable]:
 
 def _parts(stream: Readable) -> Iterator[memoryview]:
     """The bytes of a stream, in memory that is used again."""
-    buffer = bytearray(_READ_BYTES)
+    buffer = memoryview(bytearray(BLOCK_BYTES))
     while True:
         try:
             count = stream.readinto(buffer)
@@ -186,7 +193,7 @@ def _parts(stream: Readable) -> Iterator[memoryview]:
             raise kind_of(error)(f"what is to be stored cannot be read: {error.strerror}") from error
         if not count:
             return
-        yield memoryview(buffer)[:count]
+        yield buffer[:count]
 
 
 def _arrived(info: FileInfo) -> Arrived:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Self
@@ -13,42 +14,16 @@ FILE: Final = ".gitattributes"
 MAX_REGULAR_BYTES: Final = 10 << 20
 """Longer files are large ones, whatever their path: git would keep each version of them whole."""
 MAX_LINES: Final = 2000
-"""Lines behind these do not count."""
+MAX_CHARS: Final = 256 << 10
+"""Lines and characters behind these do not count."""
 
-_SUFFIXES: Final = (
-    ("7z", "arrow", "bin", "bz2", "ckpt", "ftz", "gguf", "gz", "h5", "joblib", "lz4", "mds", "mlmodel", "model")
-    + ("msgpack", "npy", "npz", "onnx", "ot", "parquet", "pb", "pickle", "pkl", "pt", "pth", "rar", "safetensors")
-    + ("tar", "tflite", "tgz", "wasm", "xz", "zip", "zst")
-)
-_MEDIA: Final = (
-    "avi",
-    "bmp",
-    "flac",
-    "gif",
-    "jpeg",
-    "jpg",
-    "m4a",
-    "mkv",
-    "mov",
-    "mp3",
-    "mp4",
-    "ogg",
-    "opus",
-    "pcm",
-    "pdf",
-    "png",
-) + ("raw", "tiff", "wav", "webm", "webp")
-_LFS: Final = "filter=lfs diff=lfs merge=lfs -text"
+MOST_ADDED: Final = 200
+"""Paths that one commit adds each as a line of its own; of more than that, names with the same ending share a line."""
 
-DEFAULT_TEXT: Final = "".join(
-    f"{pattern} {_LFS}\n"
-    for pattern in (*(f"*.{suffix}" for suffix in sorted(_SUFFIXES)), "*.tar.*", "saved_model/**/*", "*tfevents*")
-)
-"""The file of a new repository."""
+LARGE: Final = "filter=lfs diff=lfs merge=lfs -text"
+"""The attributes of a large file, as git-lfs writes them."""
 
-DATASET_TEXT: Final = DEFAULT_TEXT + "".join(f"*.{suffix} {_LFS}\n" for suffix in sorted(_MEDIA))
-"""The file of a new dataset: pictures, sound and films are large files there."""
-
+_SPECIAL: Final = re.compile(r"[\\*?\[\]]")
 _ATTRIBUTE: Final = re.compile(r"[-!]?[A-Za-z0-9_.][A-Za-z0-9_.-]*(=.*)?")
 _LINE: Final = re.compile(r'[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^ \t]+))[ \t]+(.*)')
 
@@ -94,7 +69,45 @@ class Attributes:
         return size > 0 and (size > MAX_REGULAR_BYTES or self.names_large(path))
 
 
-@lru_cache(256)
 def attributes_of(text: str) -> Attributes:
-    """The rules of a text, which is read once."""
+    """The rules of a text, or of the start of a long one, which is read once."""
+    return _read(text[:MAX_CHARS])
+
+
+@lru_cache(64)
+def _read(text: str) -> Attributes:
     return Attributes.parse(text)
+
+
+def with_large(text: str, paths: Sequence[str]) -> str:
+    """The file with lines for those of these paths that it does not make large files yet, so that git clients agree.
+
+    >>> with_large("*.bin filter=lfs", ["a.bin", "notes 1.txt"]).splitlines()[1]
+    '"notes 1.txt" filter=lfs diff=lfs merge=lfs -text'
+    """
+    rules = attributes_of(text)
+    missing = [path for path in dict.fromkeys(paths) if not rules.names_large(path)]
+    if not missing or text.count("\n") > MAX_LINES - MOST_ADDED:
+        return text
+    patterns = dict.fromkeys(map(_pattern_of_all if len(missing) > MOST_ADDED else _pattern_of, missing))
+    lines = "".join(f"{_quoted(pattern)} {LARGE}\n" for pattern in [*patterns][:MOST_ADDED])
+    return text + "\n" * (text != "" and not text.endswith("\n")) + lines
+
+
+def _pattern_of(path: str) -> str:
+    """The pattern that means one path and no other."""
+    text = _SPECIAL.sub(r"\\\g<0>", path)
+    return text if "/" in text else f"/{text}"
+
+
+def _pattern_of_all(path: str) -> str:
+    """The pattern of all files that end as this one does."""
+    _, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return "*." + _SPECIAL.sub(r"\\\g<0>", ending) if dot and ending else _pattern_of(path)
+
+
+def _quoted(pattern: str) -> str:
+    if re.search(r"[ \t\"\\]", pattern) or pattern.startswith(("#", "!", "[")):
+        escaped = pattern.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return pattern

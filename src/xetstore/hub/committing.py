@@ -151,6 +151,8 @@ class Committer:
                 named = parent if operation.source is None else resolve(self._writer, self._id, operation.source)
                 source = None if named is None else named.tree
             tree.apply(operation, sizes, source)
+        if pointers := [each.path for each in new.operations if isinstance(each, AddPointer)]:
+            tree.track(pointers)
         return tree
 
     def _made_before(self, tip: Revision, new: NewCommit, digest: bytes) -> Revision | None:

@@ -26,7 +26,7 @@ RESERVED: Final = frozenset(
 )
 """Names that no account has: paths of a server begin with them."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
+_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _REF_REFUSED: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[/.]|[/.]$|^@$")
 # Windows takes a backslash for a slash; the rest disturbs terminals and HTTP.
 _PATH_REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\\]")

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from xetstore.errors import EntryNotFoundError, UnprocessableError
-from xetstore.hub.objects import FOLDER, GitObject, ObjectKind, Pointer, Tree, TreeItem, write_tree
+from xetstore.hub.attributes import FILE as ATTRIBUTES
+from xetstore.hub.attributes import with_large
+from xetstore.hub.objects import EXECUTABLE, FILE, FOLDER, GitObject, ObjectKind, Pointer, Tree, TreeItem, write_tree
 from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete, Operation
 from xetstore.hub.trees import TreeReader
 
@@ -62,6 +64,25 @@ class NewTree:
                 if item is None:
                     raise EntryNotFoundError(f"{NO_SUCH_FILE}: {source_path[:200]}")
                 self._add(path, item)
+
+    def track(self, paths: Collection[str]) -> None:
+        """Let .gitattributes say of these paths that they are large files, where it does not yet."""
+        item = self._root.items.get(ATTRIBUTES)
+        if isinstance(item, TreeItem) and item.mode in (FILE, EXECUTABLE):
+            made = next((each.data for each in self.objects if each.oid == item.oid), None)
+            data = self._trees.blob(item.oid) if made is None else made
+            mode = item.mode
+        elif item is None:
+            data, mode = b"", FILE
+        else:
+            return
+        if Pointer.parse(data) is not None:
+            return
+        text = data.decode("utf-8", "surrogateescape")
+        changed = with_large(text, [*paths])
+        if changed != text:
+            blob = GitObject.of(ObjectKind.BLOB, changed.encode("utf-8", "surrogateescape"))
+            self._add(ATTRIBUTES, TreeItem(mode, blob.oid), blob)
 
     def write(self) -> bytes:
         """The id of the new root."""

@@ -174,10 +174,13 @@ def read_tree(data: bytes) -> Tree:
         items = parse_tree(data, 20)
     except (ObjectFormatException, ValueError) as error:
         raise DamagedError(f"a tree cannot be read: {error}") from error
-    return {
-        name.decode("utf-8", "surrogateescape"): TreeItem(mode, bytes.fromhex(oid.decode()))
-        for name, mode, oid in items
-    }
+    # By name: git has a folder where it would be with a slash behind it.
+    return dict(
+        sorted(
+            (name.decode("utf-8", "surrogateescape"), TreeItem(mode, bytes.fromhex(oid.decode())))
+            for name, mode, oid in items
+        )
+    )
 
 
 def write_tree(tree: Tree) -> bytes:

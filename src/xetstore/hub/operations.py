@@ -41,7 +41,7 @@ class AddPointer:
 
 @dataclass(frozen=True, slots=True)
 class AddFolder:
-    """A folder, empty if there is none: as git has it, by an empty tree. The last file that leaves it takes it along."""
+    """A folder, empty if there is none: as git has it, by an empty tree. The last file that leaves takes it along."""
 
     path: str
 

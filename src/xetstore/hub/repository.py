@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import itemgetter
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index import Writer
@@ -122,10 +121,10 @@ class Repository:
             item = trees.at(revision.tree, folder)
             if item is None:
                 raise _no_entry(revision, folder)
-            listed = trees.walk(item.oid, folder, recursive=recursive) if item.is_folder else [(folder, item)]
-            if after is not None:
-                listed = listed[bisect_right(listed, after, key=itemgetter(0)) :]
-            return list(trees.described(listed[:limit]))
+            if not item.is_folder:
+                return list(trees.described([(folder, item)]))
+            listed = islice(trees.walk(item.oid, folder, recursive=recursive, after=after), limit)
+            return list(trees.described(list(listed)))
 
     def entries_at(self, revision: Revision, paths: Collection[str]) -> list[Entry]:
         """The entries at those of these paths where there is one, in the order of ``paths``."""

@@ -8,25 +8,32 @@ this process that wait for it. It goes on when they give up, so the next attempt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
 from xetstore.cas import EmbeddedCas
-from xetstore.errors import DamagedError, IntegrityError, UnprocessableError
+from xetstore.errors import DamagedError, IntegrityError, UnprocessableError, XetError
+from xetstore.interfaces import MANY_FILES
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileRecord
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
+from xetstore.transfer.download.small_files import HELD_BYTES, SMALL_BYTES, load_small
 from xetstore.transfer.waiting import TICK_SECONDS
 
 AT_A_TIME: Final = 2
 """Files that this process reads at a time, whoever waits for them. Each takes some tens of MiB of memory."""
 WINDOW_BYTES: Final = 8 << 20
 """Bytes of a file that are hashed at a time, while as many are read."""
+
+GROUP_FILES: Final = 1024
+GROUP_BYTES: Final = 64 << 20
+"""Small files that are done one after the other, and noted together."""
 
 _ANY_SIZES: Final[Mapping[bytes, int]] = MappingProxyType({})
 
@@ -58,20 +65,18 @@ def require_files(
     found: dict[bytes, FileRecord] = {}
     damage: DamagedError | None = None
     while candidates:
-        waiting: dict[bytes, tuple[FileRecord, Future[bytes]]] = {}
+        tried: dict[bytes, FileRecord] = {}
         for sha256, files in list(candidates.items()):
             record, is_checked = files.pop(0)
-            if is_checked:
-                found[sha256] = record
-            else:
-                waiting[sha256] = record, _FLIGHTS.begin(cas, record.hash)
+            (found if is_checked else tried)[sha256] = record
             if is_checked or not files:
                 del candidates[sha256]
-        while wait([future for _, future in waiting.values()], TICK_SECONDS).not_done:
+        futures = _FLIGHTS.begin(cas, tried.values())
+        while wait(futures.values(), TICK_SECONDS).not_done:
             on_wait()
-        for sha256, (record, future) in waiting.items():
+        for sha256, record in tried.items():
             try:
-                is_right = future.result() == sha256
+                is_right = futures[record.hash].result() == sha256
             except DamagedError as error:
                 damage = error
                 continue
@@ -103,31 +108,98 @@ class _Flights:
         forks.renew(self, _Flights._begin_anew)
 
     def _begin_anew(self) -> None:
+        # By the number of the index, which lives as long as the work: that holds it.
         self._under_way: dict[tuple[int, Hash], Future[bytes]] = {}
 
-    def begin(self, cas: EmbeddedCas, file: Hash) -> Future[bytes]:
-        """The SHA-256 of a file of the namespace of ``cas``, once it is computed and remembered."""
-        key = id(cas.index), file  # the index lives as long as the work, which holds it
+    def begin(self, cas: EmbeddedCas, records: Iterable[FileRecord]) -> dict[Hash, Future[bytes]]:
+        """The SHA-256 of files of the namespace of ``cas``: each comes when it is computed and remembered."""
+        number = id(cas.index)
+        futures: dict[Hash, Future[bytes]] = {}
+        new: list[FileRecord] = []
         with self._lock:
-            if (under_way := self._under_way.get(key)) is None:
-                under_way = self._under_way[key] = self._threads.submit(self._run, cas, file)
-            return under_way
+            for record in records:
+                under_way = self._under_way.get((number, record.hash))
+                if under_way is None:
+                    under_way = self._under_way[number, record.hash] = Future()
+                    new.append(record)
+                futures[record.hash] = under_way
+        groups = [*_groups(new)]
+        for at, group in enumerate(groups):
+            try:
+                self._threads.submit(self._run, cas, group, {record.hash: futures[record.hash] for record in group})
+            except XetError as error:
+                for record in chain.from_iterable(groups[at:]):
+                    self._end(cas, record.hash, futures[record.hash], error)
+                break
+        return futures
 
-    def _run(self, cas: EmbeddedCas, file: Hash) -> bytes:
+    def _run(self, cas: EmbeddedCas, group: Sequence[FileRecord], left: dict[Hash, Future[bytes]]) -> None:
+        """Do a group. Whatever happens, each of its files is told how it went."""
         try:
             with cas.index.snapshot() as reader:
-                record = reader.file_records([file]).get(file)
-            if record is not None and record.sha256 is not None:  # since the caller looked, perhaps by another process
-                return bytes.fromhex(record.sha256)
-            sha256 = _compute(cas, file)
-            cas.index.change(lambda writer: writer.note_sha256(file, sha256))
-            return sha256
-        finally:
-            with self._lock:
-                self._under_way.pop((id(cas.index), file), None)
+                records = reader.file_records(left)
+            # Since the caller looked, another process may have been first.
+            for file, record in records.items():
+                if record.sha256 is not None:
+                    self._end(cas, file, left.pop(file), bytes.fromhex(record.sha256))
+            small = _compute_small(cas, [record for record in group if record.hash in left])
+            for file, sha256 in _note(cas, small).items():
+                self._end(cas, file, left.pop(file), sha256)
+            while left:
+                file, future = left.popitem()
+                try:
+                    outcome: bytes | BaseException = _note(cas, {file: _compute(cas, file)})[file]
+                except BaseException as error:
+                    outcome = error
+                self._end(cas, file, future, outcome)
+        except BaseException as error:
+            for file, future in left.items():
+                self._end(cas, file, future, error)
+            raise
+
+    def _end(self, cas: EmbeddedCas, file: Hash, future: Future[bytes], outcome: bytes | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+        with self._lock:
+            self._under_way.pop((id(cas.index), file), None)
 
 
 _FLIGHTS: Final = _Flights()
+
+
+def _groups(records: Iterable[FileRecord]) -> Iterator[list[FileRecord]]:
+    """Small files together, so that one transaction notes them; each of the others alone."""
+    small: list[FileRecord] = []
+    for record in records:
+        if 0 < record.size <= SMALL_BYTES:
+            small.append(record)
+        else:
+            yield [record]
+    yield from _parts(small, GROUP_FILES, GROUP_BYTES)
+
+
+def _parts(records: Iterable[FileRecord], most_files: int, most_bytes: int) -> Iterator[list[FileRecord]]:
+    part: list[FileRecord] = []
+    total = 0
+    for record in records:
+        if part and (len(part) == most_files or total + record.size > most_bytes):
+            yield part
+            part, total = [], 0
+        part.append(record)
+        total += record.size
+    if part:
+        yield part
+
+
+def _compute_small(cas: EmbeddedCas, group: Sequence[FileRecord]) -> dict[Hash, bytes]:
+    """The SHA-256 of those of these small files whose bytes come well together."""
+    found: dict[Hash, bytes] = {}
+    for part in _parts(group, MANY_FILES, HELD_BYTES) if len(group) > 1 else ():
+        files = [record.hash for record in part]
+        load_small(Downloader(cas), files, lambda file, data: found.update({file: hashlib.sha256(data).digest()}))
+    return found
 
 
 def _compute(cas: EmbeddedCas, file: Hash) -> bytes:
@@ -141,3 +213,10 @@ def _compute(cas: EmbeddedCas, file: Hash) -> bytes:
     except IntegrityError as error:
         raise DamagedError(str(error), hint=error.hint) from error
     return digest.digest()
+
+
+def _note(cas: EmbeddedCas, computed: Mapping[Hash, bytes]) -> Mapping[Hash, bytes]:
+    """Remember what was computed, for all namespaces and processes."""
+    if computed:
+        cas.index.change(lambda writer: writer.note_many(computed))
+    return computed

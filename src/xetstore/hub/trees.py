@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from xetstore.protocol.hashes import Hash
 
 CACHED_ITEMS: Final = 400_000
 """Names of trees that are remembered, and as many blobs: some 100 MB at most."""
+
+
+_READ_AHEAD: Final = 100
+"""Names in a folder among which the folders are read by one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,13 @@ class TreeReader:
         """One of them."""
         return self.trees([oid])[oid]
 
+    def blob(self, oid: bytes) -> bytes:
+        """The bytes of a file that the repository itself keeps. Raises DamagedError for one that is missing."""
+        found = self._reader.object(self._id, oid)
+        if found is None:
+            raise DamagedError(f"a repository lacks the file {oid.hex()}")
+        return found[1]
+
     def at(self, root: bytes, path: str) -> TreeItem | None:
         """The item at a path below a root tree; None if there is none."""
         item = TreeItem(0o040000, root)
@@ -139,22 +151,37 @@ class TreeReader:
             left = deeper
         return found
 
-    def walk(self, root: bytes, folder: str = "", *, recursive: bool) -> list[tuple[str, TreeItem]]:
-        """Paths and items below a tree that stands for ``folder``, in the order of paths: a folder before its content.
+    def walk(
+        self, root: bytes, folder: str = "", *, recursive: bool, after: str | None = None
+    ) -> Iterator[tuple[str, TreeItem]]:
+        """Paths and items below a tree that stands for ``folder``: by name, a folder before its content.
 
-        A level of folders is one query.
+        With ``after`` those behind that path. Only trees on the way are read, some at a time in one query.
         """
         prefix = f"{folder}/" if folder else ""
-        listed = [(prefix + name, item) for name, item in self.tree(root).items()]
-        if recursive:
-            level = [(path, item) for path, item in listed if item.is_folder]
-            while level:
-                trees = self.trees({item.oid for _, item in level})
-                below = [(f"{path}/{name}", deeper) for path, item in level for name, deeper in trees[item.oid].items()]
-                listed += below
-                level = [(path, item) for path, item in below if item.is_folder]
-        listed.sort()
-        return listed
+        behind = () if after is None else tuple(after.removeprefix(prefix).split("/"))
+        yield from self._walk(root, prefix, behind, recursive=recursive)
+
+    def _walk(
+        self, oid: bytes, prefix: str, behind: tuple[str, ...], *, recursive: bool
+    ) -> Iterator[tuple[str, TreeItem]]:
+        tree = self.tree(oid)
+        names = list(tree)
+        first = bisect_left(names, behind[0]) if behind else 0
+        read = first
+        for number in range(first, len(names)):
+            name = names[number]
+            item = tree[name]
+            is_on_the_way = bool(behind) and name == behind[0]
+            if not is_on_the_way:
+                yield prefix + name, item
+            if recursive and item.is_folder:
+                if number >= read:
+                    read = number + _READ_AHEAD
+                    ahead = (tree[each] for each in names[number:read])
+                    self.trees({each.oid for each in ahead if each.is_folder})
+                below = behind[1:] if is_on_the_way else ()
+                yield from self._walk(item.oid, f"{prefix}{name}/", below, recursive=True)
 
     def described(self, items: Collection[tuple[str, TreeItem]]) -> Iterator[Entry]:
         """Entries for paths and items; one query for the blobs that are not remembered."""

@@ -12,6 +12,7 @@ from xetstore.server.routes import chunks, openapi, reconstructions, shards, sta
 from xetstore.server.routes.file_chunk_hashes import get_file_chunk_hashes
 from xetstore.server.routes.hub import HUB_ROUTES
 from xetstore.server.routes.hub.access import identify
+from xetstore.server.routes.hub.descriptions import Descriptions
 from xetstore.server.site import CAS_MOUNT
 
 if TYPE_CHECKING:
@@ -87,5 +88,6 @@ def create_app(site: Site) -> Edge:
         site.metrics.watch(budget)
     app = Edge(site, routes_of(site), on_shutdown=known.close, identify=identify)
     app.state.status = known
+    app.state.descriptions = Descriptions()
     app.state.openapi = openapi.Document(ROUTES, known.version, site.settings)
     return app

@@ -81,6 +81,9 @@ class ServerSettings:
     max_spooled_bytes: int = _setting(
         8 << 30, "Bytes on disk at once of commits that come in and are not made yet.", at_least=1 << 20
     )
+    lfs_part_bytes: int = _setting(
+        64 << 20, "What comes by plain LFS and is longer is asked for in parts, by clients that can.", at_least=1 << 16
+    )
     queue_seconds: float = _setting(20.0, "How long a request waits for a part of these.")
     min_rate_bytes: int = _setting(8 << 10, "Bytes a second that a client sends, or takes, on average; 0 is no limit.")
     rate_grace_seconds: float = _setting(60.0, "How long a client is waited for before its rate counts.")

@@ -77,12 +77,15 @@ class FileCopier:
             claims -= reader.claims_of(names)
             checked = {name for name, record in reader.file_records(names).items() if record.sha256 is not None}
             granted = {one[:2] for one in reader.grants_of(names)}
-        computed = {record.hash: record.sha256 for record in records if record.sha256 and record.hash not in checked}
+        computed = {
+            record.hash: bytes.fromhex(record.sha256)
+            for record in records
+            if record.sha256 is not None and record.hash not in checked
+        }
         added = [one for one in claims if one[0] not in checked and one[:2] in granted]
 
         def add(writer: Writer) -> None:
-            for name, sha256 in computed.items():
-                writer.note_sha256(name, bytes.fromhex(sha256))
+            writer.note_many(computed)
             writer.copy_claims(added)
 
         if computed or added:

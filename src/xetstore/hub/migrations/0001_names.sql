@@ -14,6 +14,7 @@ CREATE TABLE account (
     PRIMARY KEY (id),
     UNIQUE (name_key)
 );
+CREATE INDEX account_by_kind ON account (kind, name_key);
 
 -- role: 'read', 'write' or 'admin'.
 CREATE TABLE member (
@@ -40,7 +41,8 @@ CREATE TABLE access_token (
     UNIQUE (digest),
     FOREIGN KEY(user_id) REFERENCES account (id) ON DELETE CASCADE
 );
-CREATE INDEX access_token_by_user ON access_token (user_id);
+CREATE INDEX access_token_by_user ON access_token (user_id, created_at, id);
+CREATE INDEX access_token_by_age ON access_token (created_at, id);
 
 -- Namespaces that a repository has, or had: none is given to another one, whose files tokens of before could read.
 CREATE TABLE used_namespace (
@@ -220,3 +222,5 @@ CREATE TABLE access_request (
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE,
     FOREIGN KEY(user_id) REFERENCES account (id) ON DELETE CASCADE
 ) {clustered};
+CREATE INDEX access_request_by_status ON access_request (repository_id, status, asked_at, user_id);
+CREATE INDEX access_request_by_user ON access_request (user_id);

@@ -10,7 +10,9 @@ from xetstore.hub.queries.discussions import (
     DiscussionQueries,
     Event,
 )
+from xetstore.hub.queries.duplicates import DuplicateChanges
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
+from xetstore.hub.queries.lfs import Part, PartChanges, PartQueries
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
 from xetstore.hub.queries.refs import RefChanges, RefQueries
 from xetstore.hub.queries.repositories import Listing, RepositoryChanges, RepositoryQueries, RepositoryRow
@@ -26,16 +28,27 @@ __all__ = [
     "HubReader",
     "HubWriter",
     "Listing",
+    "Part",
     "RepositoryRow",
     "Revision",
 ]
 
 
-class HubReader(RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries):
+class HubReader(
+    RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries, PartQueries
+):
     """All questions, in one snapshot of the index."""
 
 
 class HubWriter(
-    HubReader, RepositoryChanges, ObjectChanges, RefChanges, HistoryChanges, BucketChanges, DiscussionChanges
+    HubReader,
+    RepositoryChanges,
+    ObjectChanges,
+    RefChanges,
+    HistoryChanges,
+    BucketChanges,
+    DiscussionChanges,
+    DuplicateChanges,
+    PartChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from xetstore.cas.index.queries.rows import Questions
-from xetstore.hub.queries.accounts import ACCOUNT, Account, account_of, key_behind
+from xetstore.hub.queries.accounts import ACCOUNT, Account, account_of
 
 
 class Status(StrEnum):
@@ -27,14 +27,20 @@ class AccessRequest:
     status: Status
     asked_at: float
 
+    @property
+    def place(self) -> tuple[float, int]:
+        """Its place in a list, by which the next page begins behind it."""
+        return self.asked_at, self.account.id
+
 
 _GATED: Final = "SELECT gated FROM repository WHERE id = :id FOR KEY SHARE"
 _STATUS: Final = "SELECT status FROM access_request WHERE repository_id = :id AND user_id = :user_id"
 _PAGE: Final = f"""
 SELECT {ACCOUNT}, access_request.status, access_request.asked_at
 FROM access_request JOIN account ON account.id = access_request.user_id
-WHERE access_request.repository_id = :id AND access_request.status = :status AND account.name_key > :after
-ORDER BY account.name_key LIMIT :limit
+WHERE access_request.repository_id = :id AND access_request.status = :status
+    AND (access_request.asked_at, access_request.user_id) > (:asked_at, :user_id)
+ORDER BY access_request.asked_at, access_request.user_id LIMIT :limit
 """
 _ADD: Final = """
 INSERT INTO access_request (repository_id, user_id, status, asked_at) VALUES (:id, :user_id, :status, :now)
@@ -53,9 +59,12 @@ class AccessRequestQueries(Questions):
         status = self.connection.value(_STATUS, {"id": repository_id, "user_id": user_id})
         return None if status is None else Status(status)
 
-    def access_requests(self, repository_id: int, status: Status, after: str, limit: int) -> Sequence[AccessRequest]:
-        """At most ``limit`` requests in a state, by the name of the user, behind that name."""
-        values = {"id": repository_id, "status": status.value, "after": key_behind(after), "limit": limit}
+    def access_requests(
+        self, repository_id: int, status: Status, after: tuple[float, int] | None, limit: int
+    ) -> Sequence[AccessRequest]:
+        """At most ``limit`` requests in a state, the oldest first, behind the one of that place."""
+        asked_at, user_id = after or (-1.0, 0)
+        values = {"id": repository_id, "status": status.value, "asked_at": asked_at, "user_id": user_id, "limit": limit}
         rows = self.connection.rows(_PAGE, values)
         return [AccessRequest(account_of(row[:5]), Status(row[5]), row[6]) for row in rows]
 

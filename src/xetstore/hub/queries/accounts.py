@@ -89,7 +89,7 @@ SELECT {_TOKEN} FROM access_token JOIN account ON account.id = access_token.user
 WHERE (access_token.created_at, access_token.id) > (:after, :after_id)
 ORDER BY access_token.created_at, access_token.id LIMIT :limit
 """
-_OWNS: Final = "SELECT name FROM repository WHERE owner_key = :name_key ORDER BY id LIMIT 1"
+_OWNS: Final = "SELECT name FROM repository WHERE owner_key = :name_key LIMIT 1"
 
 _ADD: Final = """
 INSERT INTO account (id, name, name_key, kind, fullname, created_at)
@@ -124,7 +124,7 @@ def token_of(row: Row) -> TokenRow:
     return TokenRow(token_id, user, name, Scope(scope), created_at, last_used_at, expires_at)
 
 
-def key_behind(name: str) -> str:
+def _behind(name: str) -> str:
     """The key of the name behind which a page begins."""
     if name and not is_account_name(name):
         raise UsageError("a page begins behind the name of an account")
@@ -146,7 +146,7 @@ class AccountQueries(Questions):
 
     def accounts(self, kind: AccountKind, after: str, limit: int) -> list[Account]:
         """At most ``limit`` accounts of a kind, by name, behind the one of that name."""
-        values = {"kind": kind.value, "after": key_behind(after), "limit": limit}
+        values = {"kind": kind.value, "after": _behind(after), "limit": limit}
         return [account_of(row) for row in self.connection.rows(_PAGE, values)]
 
     def orgs_of(self, user_id: int) -> list[Membership]:
@@ -156,7 +156,7 @@ class AccountQueries(Questions):
 
     def members_of(self, org_id: int, after: str, limit: int) -> list[Membership]:
         """At most ``limit`` members of an organization, by name, behind the one of that name."""
-        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": key_behind(after), "limit": limit})
+        rows = self.connection.rows(_MEMBERS_OF, {"org_id": org_id, "after": _behind(after), "limit": limit})
         return [Membership(account_of(row[:5]), Role(row[5])) for row in rows]
 
     def by_digest(self, digest: bytes) -> tuple[TokenRow, Account, dict[str, Role]] | None:

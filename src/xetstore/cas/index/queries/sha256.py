@@ -29,15 +29,17 @@ _CLAIM: Final = """
 INSERT INTO sha256_claim (namespace, file_id, sha256) VALUES (:namespace, :file_id, :sha256)
 ON CONFLICT (namespace, file_id, sha256) DO NOTHING
 """
-_ID: Final = "SELECT id FROM file WHERE hash = :hash"
+_IDS: Final = "SELECT hash, id FROM file WHERE hash IN (:values)"
 _NOTE: Final = "UPDATE file SET checked_sha256 = :sha256 WHERE id = :file_id AND checked_sha256 IS NULL"
 _DROP_OTHERS: Final = """
-DELETE FROM sha256_claim WHERE file_id = :file_id AND sha256 <> :sha256
+DELETE FROM sha256_claim WHERE file_id = :file_id
 AND namespace IN (SELECT namespace FROM file_grant WHERE file_id = :file_id)
+AND sha256 <> (SELECT checked_sha256 FROM file WHERE id = :file_id)
 """
 _CLAIM_FOR_ALL: Final = """
 INSERT INTO sha256_claim (namespace, file_id, sha256)
-SELECT namespace, file_id, :sha256 FROM file_grant WHERE file_id = :file_id
+SELECT file_grant.namespace, file.id, file.checked_sha256
+FROM file JOIN file_grant ON file_grant.file_id = file.id WHERE file.id = :file_id
 ON CONFLICT (namespace, file_id, sha256) DO NOTHING
 """
 
@@ -74,19 +76,24 @@ class Sha256Changes(Questions):
     """Notes of what is claimed, and of what was computed."""
 
     def note_sha256(self, file: Hash, sha256: bytes) -> None:
-        """This is the SHA-256 of a registered file: it was computed here, from bytes that have the file's hash.
+        """As :meth:`note_many`, for one."""
+        self.note_many({file: sha256})
 
-        No claim changes it from now on.
+    def note_many(self, told: Mapping[Hash, bytes]) -> None:
+        """These are the SHA-256 of registered files, computed here from bytes that have the file's hash.
+
+        No claim changes one from now on. A file that is not registered any more is left out.
         """
-        file_id = self.connection.value(_ID, {"hash": file.digest})
-        if file_id is not None:
-            self.note_computed({file_id: sha256})
+        digests = {file.digest: sha256 for file, sha256 in told.items()}
+        self.note_computed({file_id: digests[digest] for digest, file_id in self.connection.rows_in(_IDS, digests)})
 
     def note_computed(self, told: Mapping[int, bytes | None]) -> None:
         """The same for files by their ids; None tells nothing."""
         each = _pairs(told)
-        for statement in (_NOTE, _DROP_OTHERS, _CLAIM_FOR_ALL):
-            self.connection.change_many(statement, each)
+        self.connection.change_many(_NOTE, each)
+        ids = [{"file_id": pair["file_id"]} for pair in each]
+        self.connection.change_many(_DROP_OTHERS, ids)
+        self.connection.change_many(_CLAIM_FOR_ALL, ids)
 
     def add_claims(self, namespace: str, told: Mapping[int, bytes | None]) -> None:
         """A namespace, which has been granted these files, claims what their SHA-256 is; None claims nothing."""

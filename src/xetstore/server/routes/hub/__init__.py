@@ -4,8 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from xetstore.server.routes.hub import (
+    accounts,
+    buckets,
+    commits,
+    files,
+    lfs,
+    listings,
+    preupload,
+    refs,
+    repositories,
+    trees,
+    xet_tokens,
+)
+
 if TYPE_CHECKING:
     from xetstore.server.http.router import Route
 
-HUB_ROUTES: Final[tuple[Route, ...]] = ()
+HUB_ROUTES: Final[tuple[Route, ...]] = (
+    *accounts.ROUTES,
+    *repositories.ROUTES,
+    *listings.ROUTES,
+    *trees.ROUTES,
+    *refs.ROUTES,
+    *preupload.ROUTES,
+    *commits.ROUTES,
+    *files.ROUTES,
+    *lfs.ROUTES,
+    *xet_tokens.ROUTES,
+    *buckets.ROUTES,
+)
 """The routes of the Hub's API, which a bare CAS has not."""

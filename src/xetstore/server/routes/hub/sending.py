@@ -36,6 +36,13 @@ DECODING_BYTES: Final = 2 << 20
 MAX_RANGES: Final = 16
 """Ranges that are answered: each is a download of its own. A request for more gets the whole file."""
 
+_OF_EVERY_FILE: Final = {
+    "Content-Type": "application/octet-stream",
+    "Accept-Ranges": "bytes",
+    # A page must not come of it, though it were one: it would be this server's.
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 _OPTIONS: Final = DownloadOptions(workers=2, piece_bytes=PIECE_BYTES)
 _ETAG: Final = re.compile(r'(?:W/)?("[!#-~]*")')
 
@@ -69,7 +76,7 @@ def memory_of(length: int) -> int:
 def _send(
     request: Request, open_range: OpenRange, size: int, headers: Mapping[str, str], memory: Callable[[int], int]
 ) -> Response:
-    headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **headers}
+    headers = {**_OF_EVERY_FILE, **headers}
     tag = headers.get("ETag", "")
     if tag and _is_unchanged(request, tag):
         return Response(status_code=304, headers=headers)

@@ -1,0 +1,98 @@
+"""Files: their bytes by name, for every client that speaks HTTP; and all that one which speaks Xet has to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+
+from xetstore.errors import EntryNotFoundError, RevisionNotFoundError
+from xetstore.hub.names import Kind
+from xetstore.hub.rights import Right
+from xetstore.server.http.router import Route
+from xetstore.server.routes.hub.answers import content_disposition, json_answer, link
+from xetstore.server.routes.hub.handling import GIT_KINDS, Call, api_url, find_nothing, on_repository
+from xetstore.server.routes.hub.sending import send_bytes, send_file
+from xetstore.server.routes.hub.trees import split_revision
+
+if TYPE_CHECKING:
+    from xetstore.hub.queries import Revision
+    from xetstore.hub.trees import Entry
+
+FILE_INFO: Final = "application/vnd.xet-fileinfo+json"
+"""The media type by which a client asks for the names of a file in the CAS, and not for its bytes."""
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_BYTES: Final = "application/octet-stream"
+
+
+def _resolve(call: Call) -> Response:
+    revision, entry = _find(call)
+    headers = _headers(revision, entry)
+    if entry.file is None:
+        return send_bytes(call.request, call.repository.blob(entry), headers)
+    assert entry.sha256 is not None
+    refresh = f"{api_url(call.base, call.repository.name)}/xet-read-token/{revision.id}"
+    reconstruction = f"{call.site.cas_url(call.request)}/v1/reconstructions/{entry.file}"
+    headers |= {
+        "ETag": f'"{entry.sha256.hex()}"',
+        "Content-Type": _BYTES,
+        "X-Linked-Etag": f'"{entry.sha256.hex()}"',
+        "X-Linked-Size": str(entry.size),
+        "X-Xet-Hash": str(entry.file),
+        "Link": link((refresh, "xet-auth"), (reconstruction, "xet-reconstruction-info")),
+    }
+    if call.request.method == "GET" and FILE_INFO in call.request.headers.get("accept", ""):
+        told = {"hash": str(entry.file), "refreshUrl": refresh, "reconstructionUrl": reconstruction}
+        answer = json_answer(told, headers=headers | {"Content-Type": FILE_INFO})
+        answer.headers["Content-Type"] = FILE_INFO
+        return answer
+    return send_file(call.request, call.repository.cas, entry.file, entry.size, headers)
+
+
+def _raw(call: Call) -> Response:
+    """The file as the repository has it: of a large one its pointer."""
+    revision, entry = _find(call)
+    return send_bytes(call.request, call.repository.blob(entry), _headers(revision, entry))
+
+
+def _find(call: Call) -> tuple[Revision, Entry]:
+    rev, path = call.parameter("rev"), call.parameter("path")
+    try:
+        revision, entry = call.repository.find(rev, path)
+    except RevisionNotFoundError:
+        revision, path = split_revision(call.repository, rev, path)
+        entry = call.repository.entry(revision, path)
+    if entry.is_folder:
+        raise EntryNotFoundError(f"Entry not found: {path[:200]} is a folder", commit=revision.id)
+    return revision, entry
+
+
+def _headers(revision: Revision, entry: Entry) -> dict[str, str]:
+    """What is said of every file. A page must not come of it, though it were one: it would be this server's."""
+    return {
+        "X-Repo-Commit": revision.id,
+        "ETag": f'"{entry.id}"',
+        "Content-Type": _TEXT,
+        "Content-Disposition": content_disposition(entry.path),
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _of(kind: Kind) -> tuple[Route, ...]:
+    prefix = "" if kind is Kind.MODELS else f"/{kind}"
+    path = f"{prefix}/{{owner:text}}/{{name:text}}"
+    resolve = dict.fromkeys(("GET", "HEAD"), on_repository(_resolve, Right.READ)(kind))
+    raw = dict.fromkeys(("GET", "HEAD"), on_repository(_raw, Right.READ)(kind))
+    nothing = dict.fromkeys(("GET", "HEAD"), find_nothing)
+    return (
+        Route(f"{path}/resolve/{{rev:text}}/{{path:path}}", resolve),
+        Route(f"{path}/raw/{{rev:text}}/{{path:path}}", raw),
+        Route(f"{prefix}/{{name:text}}/resolve/{{rev:text}}/{{path:path}}", nothing, is_last=True),
+        Route(f"{prefix}/{{name:text}}/raw/{{rev:text}}/{{path:path}}", nothing, is_last=True),
+    )
+
+
+ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))

@@ -1,0 +1,237 @@
+"""Repositories: create and delete, what one of them is, its settings and its name, and who may use it."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from xetstore.errors import ExistsError, RepositoryNotFoundError, UsageError
+from xetstore.hub.duplicates import duplicate
+from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.new_repository import first_files
+from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
+from xetstore.server.http.router import Route
+from xetstore.server.routes.hub.access import actor_of, require
+from xetstore.server.routes.hub.answers import asked_for, is_true, json_answer
+from xetstore.server.routes.hub.descriptions import Descriptions, tip_of
+from xetstore.server.routes.hub.handling import (
+    GIT_KINDS,
+    LONG_BODY_BYTES,
+    SMALL_BODY_BYTES,
+    Call,
+    committing,
+    decoded,
+    find_nothing,
+    hub_of,
+    named,
+    on_repository,
+    on_repository_with_body,
+    page_url,
+    take_body,
+)
+from xetstore.server.site import site_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from xetstore.hub.service import EmbeddedHub
+    from xetstore.server.http.router import Handler
+
+SDKS: Final = ("gradio", "streamlit", "docker", "static")
+"""What a space may be made with."""
+
+
+class _FirstFile(msgspec.Struct, frozen=True):
+    path: str
+    content: str
+    encoding: str = "utf-8"
+
+
+class _Creation(msgspec.Struct, frozen=True):
+    name: str
+    organization: str | None = None
+    type: str | None = None
+    visibility: str | None = None
+    private: bool | None = None
+    sdk: str | None = None
+    files: list[_FirstFile] | None = None
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str
+    organization: str | None = None
+    type: str | None = None
+
+
+class _Move(msgspec.Struct, frozen=True, rename="camel"):
+    from_repo: str
+    to_repo: str
+    type: str | None = None
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    visibility: str | None = None
+    private: bool | None = None
+    gated: bool | str | None = None
+
+
+class _Duplication(msgspec.Struct, frozen=True):
+    repository: str
+    visibility: str | None = None
+    private: bool | None = None
+
+
+# All of them
+
+
+def _changing(work: Callable[[Request, EmbeddedHub, Actor, bytes], Response], most: int = SMALL_BODY_BYTES) -> Handler:
+    """A handler for a body that names a repository."""
+
+    async def handle(request: Request) -> Response:
+        actor = require(actor_of(request))
+        async with AsyncExitStack() as until_answered:
+            body = await take_body(request, most, until_answered)
+            return await committing(request, work, request, hub_of(request), actor, body)
+
+    return handle
+
+
+def _create(request: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Response:
+    wanted = decoded(body, _Creation)
+    kind = Kind.of_word(wanted.type)
+    name = named(wanted.organization, wanted.name, kind, actor)
+    if kind is Kind.SPACES and wanted.sdk is not None and wanted.sdk not in SDKS:
+        raise UsageError(f"{wanted.sdk[:40]!r} is no SDK of a space", hint=f"these are: {', '.join(SDKS)}")
+    sdk = (wanted.sdk or "static") if kind is Kind.SPACES else None
+    files = None
+    if wanted.files and kind.is_git:
+        files = {**first_files(name, sdk), **{file.path: _content(file) for file in wanted.files}}
+    visibility = _visibility(wanted.visibility, wanted.private)
+    url = page_url(site_of(request).base_url(request), name)
+    try:
+        repository = hub.create(actor, name, visibility=visibility, sdk=sdk, files=files)
+    except ExistsError as error:
+        return _exists(error, url)
+    return json_answer({"url": url, "name": repository.name.id, "id": f"{repository.row.id:024x}"})
+
+
+def _delete(_: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Response:
+    wanted = decoded(body, _Named)
+    kind = Kind.of_word(wanted.type)
+    try:
+        name = named(wanted.organization, wanted.name, kind, actor)
+    except UsageError:
+        raise RepositoryNotFoundError from None
+    hub.delete(actor, kind, name.id)
+    return json_answer({"success": True})
+
+
+def _move(request: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Response:
+    wanted = decoded(body, _Move)
+    kind = Kind.of_word(wanted.type)
+    repository = hub.move(actor, kind, wanted.from_repo, RepositoryName.parse(wanted.to_repo, kind))
+    return json_answer({"url": page_url(site_of(request).base_url(request), repository.name)})
+
+
+# One of them
+
+
+def _info(call: Call) -> Response:
+    rev = call.parameter("rev") or None
+    revision = tip_of(call.repository, rev)
+    return json_answer(
+        descriptions_of(call.request).whole(
+            call.repository,
+            revision,
+            blobs=is_true(call.query("blobs")),
+            wants=asked_for(call.request, "expand"),
+        )
+    )
+
+
+def _settings(call: Call, body: bytes) -> Response:
+    wanted = decoded(body, _Settings)
+    name = call.repository.name
+    visibility = _visibility(wanted.visibility, wanted.private)
+    row = (
+        hub_of(call.request)
+        .update(call.repository.actor, name.kind, name.id, visibility=visibility, gated=wanted.gated)
+        .row
+    )
+    return json_answer({"private": row.is_private, "visibility": row.visibility, "gated": row.gated or False})
+
+
+def _check(_: Call) -> Response:
+    return json_answer({})
+
+
+def _duplicate(call: Call, body: bytes) -> Response:
+    wanted = decoded(body, _Duplication)
+    source = call.repository
+    name = named(None, wanted.repository, source.name.kind, source.actor)
+    url = page_url(call.base, name)
+    visibility = _visibility(wanted.visibility, wanted.private)
+    try:
+        duplicate(source, name, visibility=visibility)
+    except ExistsError as error:
+        return _exists(error, url)
+    return json_answer({"url": url, "filesCopyPending": False})
+
+
+def descriptions_of(request: Request) -> Descriptions:
+    """What is remembered of repositories on this server."""
+    found: Descriptions = request.app.state.descriptions
+    return found
+
+
+def _exists(error: ExistsError, url: str) -> Response:
+    """The answer where a name is taken: clients that do not mind read the URL of what is there."""
+    return json_answer({"error": str(error), "url": url}, 409)
+
+
+def _visibility(visibility: str | None, private: bool | None) -> str | None:
+    if visibility is not None or private is None:
+        return visibility
+    return PRIVATE if private else PUBLIC
+
+
+def _content(file: _FirstFile) -> bytes:
+    try:
+        return b64decode(file.content, validate=True) if file.encoding == "base64" else file.content.encode()
+    except ValueError:
+        raise UsageError(f"the content of {file.path[:200]!r} is not {file.encoding[:20]}") from None
+
+
+def _of(kind: Kind) -> tuple[Route, ...]:
+    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    info = on_repository(_info)(kind)
+    check = on_repository(_check, Right.READ)(kind)
+    check_write = on_repository(_check, Right.WRITE)(kind)
+    routes: dict[str, dict[str, Any]] = {
+        path: {"GET": info, "HEAD": info},
+        f"{path}/revision/{{rev:text}}": {"GET": info, "HEAD": info},
+        f"{path}/settings": {"PUT": on_repository_with_body(_settings, Right.ADMIN, writes=True)(kind)},
+        f"{path}/auth-check": {"GET": check, "HEAD": check},
+        f"{path}/auth-check/write": {"GET": check_write, "HEAD": check_write},
+        f"{path}/duplicate": {"POST": on_repository_with_body(_duplicate, Right.READ, writes=True)(kind)},
+    }
+    nothing = dict.fromkeys(("GET", "HEAD", "POST", "PUT", "DELETE"), find_nothing)
+    last = (
+        Route(f"/api/{kind}/{{name:text}}", nothing),
+        Route(f"/api/{kind}/{{name:text}}/{{verb:text}}/{{rev:text}}", nothing, is_last=True),
+    )
+    return tuple(Route(template, handlers) for template, handlers in routes.items()) + last
+
+
+ROUTES: Final = (
+    Route("/api/repos/create", {"POST": _changing(_create, LONG_BODY_BYTES)}),
+    Route("/api/repos/delete", {"DELETE": _changing(_delete)}),
+    Route("/api/repos/move", {"POST": _changing(_move)}),
+    *(route for kind in GIT_KINDS for route in _of(kind)),
+)
