@@ -36,8 +36,8 @@ _ADDED_AT_A_TIME: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """A blob as far as a listing shows it; ``size`` is bytes of the blob. ``pointer`` and ``file``, the Xet file that
-    it points at, are None for an ordinary one.
+    """A blob as far as a listing shows it; ``size`` is bytes of the blob. ``pointer`` is None for an ordinary one;
+    ``file``, the Xet file that it points at, also where that was deleted.
     """
 
     size: int
@@ -64,9 +64,8 @@ class ObjectQueries(Questions):
         for oid, size, sha256, file_size, file in self.connection.rows_in(
             _DESCRIBED, oids, {"repository_id": repository_id}
         ):
-            is_pointer = file is not None
-            pointer = Pointer(bytes(sha256), file_size) if is_pointer else None
-            found[bytes(oid)] = BlobRow(size, pointer, Hash(bytes(file)) if is_pointer else None)
+            pointer = None if sha256 is None else Pointer(bytes(sha256), file_size)
+            found[bytes(oid)] = BlobRow(size, pointer, None if file is None else Hash(bytes(file)))
         return found
 
     def known_objects(self, repository_id: int, oids: Iterable[bytes]) -> set[bytes]:

@@ -10,6 +10,7 @@ from xetstore.server.routes.hub import (
     commits,
     files,
     lfs,
+    lfs_files,
     listings,
     preupload,
     refs,
@@ -31,6 +32,7 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *commits.ROUTES,
     *files.ROUTES,
     *lfs.ROUTES,
+    *lfs_files.ROUTES,
     *xet_tokens.ROUTES,
     *buckets.ROUTES,
 )
