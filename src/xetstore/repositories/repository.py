@@ -15,9 +15,9 @@ from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
-from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of
+from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
-from xetstore.repositories.sources import Note, Rules, all_in, no_note, sources_of
+from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
@@ -228,9 +228,12 @@ class Repository:
         there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
         """
         names = self._names()
-        self._require(names, create=create and not dry_run, is_private=is_private)
         rules = Rules(names.keeps_modes, exclude, is_left_out)
         sources = list(sources_of(add or {}, rules, on_note=on_note))
+        if create and not self.exists():
+            if dry_run:
+                return unborn(sources)
+            names.create(self.id, is_private=is_private)
         staged = stage(
             sources,
             lambda asked: names.large_files(self.id, branch, asked),
@@ -318,14 +321,6 @@ class Repository:
     def _files(self, revision: str) -> Files:
         return self._home.files_of(self.id, revision)
 
-    def _require(self, names: Names, *, create: bool, is_private: bool | None) -> None:
-        if not create:
-            return
-        try:
-            names.info(self.id)
-        except RepositoryNotFoundError:
-            names.create(self.id, is_private=is_private)
-
     def _commit(
         self, plan: Plan, branch: str, message: str | None, *, description: str = "", parent: str | None, dry_run: bool
     ) -> CommitReport:
@@ -361,11 +356,14 @@ class Repository:
         theirs, ours = source._names(), self._names()
         commit = theirs.commit_at(source.id, revision).oid
         entries = list(theirs.entries(source.id, commit, path, recursive=True))
-        self._require(ours, create=create and not dry_run, is_private=is_private)
+        placed = [(file, _moved(file.path, path, to)) for file in entries]
+        if create and not self.exists():
+            if dry_run:
+                return unborn([Source(new, file.mode, size=file.size) for file, new in placed if not file.is_folder])
+            ours.create(self.id, is_private=is_private)
         is_here = theirs.location == ours.location and source.id == self.id
         if delete_source and not (is_here and path):
             raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
-        placed = [(file, _moved(file.path, path, to)) for file in entries]
         large = [(file, new) for file, new in placed if file.sha256 is not None]
         can_adopt = is_here or (
             theirs.location == ours.location

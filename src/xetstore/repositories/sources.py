@@ -30,12 +30,15 @@ def all_in(folder: Path) -> bool:  # noqa: ARG001
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither."""
+    """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither. ``size``
+    is the bytes of ``file`` when it was looked at.
+    """
 
     path: str
     mode: int = FILE_MODE
     file: Path | None = None
     data: bytes | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def sources_of(
         elif stat.S_ISREG(info.st_mode):
             if not path:
                 raise UsageError(f"{local} needs a path in the repository", hint=f"for example {local.name}")
-            yield Source(check_path(path), _mode(info, rules, local, on_note), local)
+            yield Source(check_path(path), _mode(info, rules, local, on_note), local, size=info.st_size)
         else:
             raise UsageError(f"{local} is neither a file nor a folder")
 
@@ -163,9 +166,10 @@ class _Folder:
             raise source_error(local, error) from error
         if stat.S_ISREG(info.st_mode):
             path = self._path(inner, local)
-            return Source(path, _mode(info, self._rules, local, self._note), local)
+            return Source(path, _mode(info, self._rules, local, self._note), local, size=info.st_size)
         is_link = entry.is_symlink() and stat.S_ISDIR(info.st_mode)
-        self._note(local, "is left out: it is a link to a folder elsewhere" if is_link else "it is not a regular file")
+        why = "it is a link to a folder elsewhere" if is_link else "it is not a regular file"
+        self._note(local, f"is left out: {why}")
         return None
 
     def _empty(self, folder: str, here: Path) -> Iterator[Source]:
