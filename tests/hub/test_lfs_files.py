@@ -14,6 +14,7 @@ from xetstore.cas.index import Index
 from xetstore.errors import ForbiddenError, NotFoundError, UnprocessableError
 from xetstore.hub.arrivals import arrive
 from xetstore.hub.check import verify_names
+from xetstore.hub.discussions import Discussions
 from xetstore.hub.lfs import LargeFiles
 from xetstore.hub.lfs_files import delete_large_files, list_large_files
 from xetstore.hub.names import Kind, RepositoryName
@@ -158,6 +159,24 @@ def test_a_branch_goes_on_after_its_history_was_rewritten(bert: Repository) -> N
     assert listed(bert) == {digest(b"secret"): ("again.bin", "refs/heads/main")}
     delete(bert, b"secret")
     assert titles(bert) == ["add again.bin", "text", "add secret.bin", "initial commit"]
+
+
+def test_pull_requests_go_on_after_a_history_was_rewritten(bert: Repository) -> None:
+    add(bert, "secret.bin", b"secret")
+    merged = bert.commit("main", [AddFile("m.txt", b"m")], "merged", create_pull_request=True)[1]
+    proposed = bert.commit("main", [AddFile("p.txt", b"p")], "proposal", create_pull_request=True)[1]
+    assert merged is not None
+    assert proposed is not None
+    discussions = Discussions(bert)
+    discussions.merge(merged)
+    delete(bert, b"secret")
+    found = discussions.get(merged)[0]
+    assert found.merge_oid in {each.oid for each in bert.log(bert.revision(), limit=10)}
+    proposal = discussions.proposal(discussions.get(proposed)[0])
+    assert [commit.title for commit in proposal.commits] == ["proposal"]
+    discussions.merge(proposed)
+    assert {"m.txt", "p.txt"} <= {entry.path for entry in bert.entries(bert.revision())}
+    assert large(bert) == set()
 
 
 def test_without_rewriting_each_branch_gets_a_commit(bert: Repository) -> None:

@@ -73,6 +73,7 @@ def delete_large_files(repository: Repository, digests: Collection[bytes], *, re
                 moved = removal.rewritten(tip) if rewrite_history else removal.committed(name, tip)
                 if moved.oid != tip.oid and not writer.move_ref(row.id, name, moved.oid, before=oid):
                     raise ConflictError("another writer moved the ref")
+            writer.move_commits(row.id, removal.moved)
             writer.drop_large_files(row.id, row.namespace, digests)
             writer.touch_repository(row.id, repository.hub.now())
         return gone
@@ -148,6 +149,11 @@ class _Removal:
         self._filtered: dict[bytes, bytes | None] = {}
         self._rewritten: dict[bytes, Revision] = {}
         self._made: list[GitObject] = []
+
+    @property
+    def moved(self) -> dict[bytes, bytes]:
+        """The ids of commits that were rewritten, and those of the ones that stand for them now."""
+        return {oid: revision.oid for oid, revision in self._rewritten.items()}
 
     def committed(self, ref: str, tip: Revision) -> Revision:
         """A commit without the blobs on a branch; the tip itself where it has none of them, and of a tag."""

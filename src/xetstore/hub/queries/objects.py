@@ -29,8 +29,9 @@ _POINTED_AT: Final = "SELECT sum(size) FROM (SELECT DISTINCT file, file_size AS 
 )
 _GRANTED: Final = """
 SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values) FOR KEY SHARE
+WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
 """
+_KEEP_GRANTED: Final = f"{_GRANTED} FOR KEY SHARE"
 _ADDED_AT_A_TIME: Final = 500
 
 
@@ -72,18 +73,25 @@ class ObjectQueries(Questions):
         """Those of these ids that the repository has."""
         return {bytes(oid) for (oid,) in self.connection.rows_in(_THERE, oids, {"repository_id": repository_id})}
 
-    def keep_granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
-        """Those of these Xet files that a namespace may read; they stay until the transaction ends."""
-        rows = self.connection.rows_in(_GRANTED, [file.digest for file in files], {"namespace": namespace})
-        return {Hash(bytes(digest)) for (digest,) in rows}
+    def granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        """Those of these Xet files that a namespace may read."""
+        return self._granted(_GRANTED, namespace, files)
 
     def used_bytes(self, repository_id: int) -> int:
         """Bytes of all files that pointers of the repository point at, each content once."""
         return int(self.connection.value(_POINTED_AT, {"repository_id": repository_id}) or 0)
 
+    def _granted(self, statement: str, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        rows = self.connection.rows_in(statement, [file.digest for file in files], {"namespace": namespace})
+        return {Hash(bytes(digest)) for (digest,) in rows}
+
 
 class ObjectChanges(ObjectQueries):
     """Additions of objects."""
+
+    def keep_granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        """Those of these Xet files that a namespace may read; they stay until the transaction ends."""
+        return self._granted(_KEEP_GRANTED, namespace, files)
 
     def add_objects(
         self, repository_id: int, objects: Collection[GitObject], files: Mapping[bytes, Hash] | None = None
