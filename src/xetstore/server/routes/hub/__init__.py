@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from xetstore.server.routes.hub import (
+    access_requests,
     accounts,
     buckets,
     commits,
+    discussions,
+    duplicates,
     files,
     lfs,
     listings,
@@ -33,5 +36,8 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *lfs.ROUTES,
     *xet_tokens.ROUTES,
     *buckets.ROUTES,
+    *discussions.ROUTES,
+    *access_requests.ROUTES,
+    *duplicates.ROUTES,
 )
 """The routes of the Hub's API, which a bare CAS has not."""

@@ -69,7 +69,7 @@ def _find(call: Call) -> tuple[Revision, Entry]:
 
 
 def _headers(revision: Revision, entry: Entry) -> dict[str, str]:
-    """What is said of every file. A page must not come of it, though it were one: it would be this server's."""
+    """Headers of every file. A browser makes no page of it, though it were one: it would be a page of this server."""
     return {
         "X-Repo-Commit": revision.id,
         "ETag": f'"{entry.id}"',

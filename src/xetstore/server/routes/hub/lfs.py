@@ -81,7 +81,7 @@ class _Object(msgspec.Struct):
 class _Batch(msgspec.Struct):
     operation: str
     objects: list[_Object]
-    transfers: list[str] = []  # noqa: RUF012  # msgspec copies it
+    transfers: list[str] = []  # msgspec copies it
     hash_algo: str = "sha256"
 
 
@@ -252,6 +252,7 @@ class _Claim:
 async def _claim(request: Request) -> _Claim:
     """The claim of a signed URL. Raises ForbiddenError, and RepositoryNotFoundError once its repository is gone."""
     site, hub = site_of(request), hub_of(request)
+    request.scope["state"]["is_anonymous"] = False  # it needs no token, so none is asked for by a 401
     method = "GET" if request.method == "HEAD" else request.method
     site.signer.verify_call(method, request.scope["path"], request.scope["query_string"].decode("latin-1"))
     # It is a path of ours, because it is signed.
@@ -360,7 +361,7 @@ def _tags(body: bytes, sha256: bytes) -> dict[int, str]:
 def _of(kind: Kind) -> Iterator[Route]:
     handler = {"POST": on_repository_with_body(_batch, most=BATCH_BYTES)(kind)}
     prefix = "" if kind is Kind.MODELS else f"/{kind}"
-    for name in ("{name:text}", "{name:text}.git"):
+    for name in ("{name:text}", "{name}.git"):
         yield Route(f"{prefix}/{{owner:text}}/{name}/info/lfs/objects/batch", handler)
 
 
