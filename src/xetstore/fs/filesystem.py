@@ -299,8 +299,10 @@ class XetFileSystem(WritableFileSystem):
         **more: Any,
     ) -> XetFile | XetWriter:
         if mode != "rb":
-            if mode not in ("wb", "xb", "ab"):
-                raise io.UnsupportedOperation(f"a file is opened to be read or to be written, not for {mode!r}")
+            if not isinstance(self._place_of(path), HubLocator):
+                raise io.UnsupportedOperation(
+                    "files are written by name, xet://alice/bert@main/file, or with xetstore.open(...).put or `xet put`"
+                )
             return self.open_writer(path, mode, _block_size(block_size, self.blocksize), autocommit, **more)
         with os_errors(path):
             if xet_hash is None and data is None:

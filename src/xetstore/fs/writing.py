@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,8 @@ class WritableFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def open_writer(self, path: str, mode: str, block_size: int, autocommit: bool, **more: Any) -> XetWriter:
         """A file to be written. ``xb`` raises FileExistsError where there is one, ``ab`` goes on behind its end."""
+        if mode not in ("wb", "xb", "ab"):
+            raise io.UnsupportedOperation(f"a file is opened to be read or to be written, and not for {mode!r}")
         with os_errors(path):
             locator = self.locator(path)
             if not locator.path:
