@@ -29,6 +29,10 @@ def test_line_breaks_of_windows_and_a_mark_at_the_start() -> None:
     assert metadata_of("\n \n---\na: b\n---\n") == {"a": "b"}
 
 
+def test_blank_lines_before_the_metadata_are_skipped_as_clients_skip_them() -> None:
+    assert metadata_of("\n \n---\na: b\n---\ntext") == {"a": "b"}
+
+
 BOMB = "---\na: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )

@@ -6,28 +6,35 @@ import hashlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import xetstore
 from tests.support import engines
+from tests.support.children import failures, in_child
 from tests.support.live import live_server
 from tests.support.objects import xorb_object
-from xetstore.blobs.memory import MemoryBlobStore, MemoryStream
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.folder import open_directory
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries.sha256 import CANDIDATES
+from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import DamagedError, InterruptedCallError, UnprocessableError
 from xetstore.hub.arrivals import arrive
+from xetstore.hub.hashing import AT_A_TIME
 from xetstore.hub.sha256 import require_file, require_files
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.testing import Sample, make_sample, random_bytes, upload
 from xetstore.testing.faults import CRASH_EXIT_CODE
+from xetstore.transfer.download.small_files import SMALL_BYTES
 
 ENGINES = engines.BOTH
 LIE = bytes(range(32))
@@ -273,20 +280,30 @@ def test_damage_of_one_candidate_does_not_hide_another(anna: EmbeddedCas) -> Non
 # Callers beside each other
 
 
-class GatedBlobs(MemoryBlobStore):
-    """Objects whose ranges are read only while the gate is open; how many reads there were."""
+class Gate:
+    """Before a blob store: ranges that are held are read only while the gate is open. Counts the reads."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.gate = threading.Event()
         self.is_asked = threading.Event()
+        self.is_held: Callable[[str], bool] = lambda _: True
         self.reads = 0
 
-    def get_range(self, key: str, start: int, end: int) -> MemoryStream:
+    def get_range(self, key: str, start: int, end: int) -> Any:
         self.reads += 1
-        self.is_asked.set()
-        assert self.gate.wait(60)
-        return super().get_range(key, start, end)
+        if self.is_held(key):
+            self.is_asked.set()
+            assert self.gate.wait(60)
+        return super().get_range(key, start, end)  # type: ignore[misc]
+
+
+class GatedBlobs(Gate, MemoryBlobStore):
+    """Objects in memory behind a gate."""
+
+
+class GatedFiles(Gate, LocalBlobStore):
+    """Objects in a directory behind a gate."""
 
 
 @pytest.fixture
@@ -345,12 +362,58 @@ def test_the_work_goes_on_when_the_caller_gives_up(gated: tuple[EmbeddedCas, Gat
     assert require_file(cas, sha256_of(one)).hash == one.file.hash
 
 
+def test_one_owner_does_not_hold_up_the_others(gated: tuple[EmbeddedCas, GatedBlobs]) -> None:
+    """However many files are asked for, and however long they take."""
+    cas, blobs = gated
+    mallory, bert = cas.in_namespace("models/mallory/one"), cas.in_namespace("models/bert/two")
+    slow = [sample(seed, SMALL_BYTES + 1) for seed in range(10, 10 + 2 * AT_A_TIME)]
+    for number, each in enumerate(slow):
+        upload(mallory if number % 2 else cas.in_namespace("datasets/mallory/three"), each)
+    quick = sample(1)
+    upload(bert, quick)
+    blobs.is_held = {xorb_object(cas, each.xorb.hash) for each in slow}.__contains__
+    blobs.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        held = [
+            pool.submit(require_files, view, [sha256_of(each) for each in slow[start::2]])
+            for start, view in enumerate([cas.in_namespace("datasets/mallory/three"), mallory])
+        ]
+        assert blobs.is_asked.wait(60)
+        assert require_file(bert, sha256_of(quick)).hash == quick.file.hash
+        assert not any(is_known(mallory, each) for each in slow)
+        blobs.gate.set()
+        assert [len(done.result(60)) for done in held] == [AT_A_TIME, AT_A_TIME]
+
+
+def test_a_child_that_was_forked_computes_for_itself(root: Path) -> None:
+    """It does not wait for what its parent had under way."""
+    one = sample()
+    open_directory(root, create=True)
+    blobs = GatedFiles(root)
+    with EmbeddedCas(blobs, Index(SqliteDatabase(root / "index.sqlite3"))) as cas:
+        upload(cas, one)
+
+        def compute() -> None:
+            blobs.is_held = lambda _: False
+            assert require_file(cas, sha256_of(one)).hash == one.file.hash
+
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(require_file, cas, sha256_of(one))
+            try:
+                assert blobs.is_asked.wait(60)
+                assert failures([in_child(compute)]) == []
+            finally:
+                blobs.gate.set()
+            assert asked.result(60).hash == one.file.hash
+
+
 REQUIRE = """
 import sys
 from pathlib import Path
 from tests.support import engines
 from xetstore.cas import EmbeddedCas
 from xetstore.hub.arrivals import arrive
+from xetstore.hub.hashing import AT_A_TIME
 from xetstore.hub.sha256 import require_file
 from xetstore.testing import FaultPlan
 root, url, sha256, fail_at = Path(sys.argv[1]), sys.argv[2], bytes.fromhex(sys.argv[3]), int(sys.argv[4])

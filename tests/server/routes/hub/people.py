@@ -54,7 +54,7 @@ class People:
 
     def commit(self, repo: str, *lines: tuple[str, dict[str, Any]], title: str = "a title", **more: Any) -> Response:
         """A commit of these operations to ``main``, as clients send it. ``more`` is for its header, and for ask()."""
-        head = {key: more.pop(key) for key in ("description", "parentCommit") if key in more}
+        head: dict[str, Any] = {key: more.pop(key) for key in ("description", "parentCommit") if key in more}
         query = more.pop("query", "")
         rev = more.pop("rev", "main")
         every: list[tuple[str, dict[str, Any]]] = [("header", {"summary": title, **head}), *lines]
