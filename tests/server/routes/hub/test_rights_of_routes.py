@@ -20,7 +20,7 @@ from xetstore.server.routes.hub.handling import find_nothing
 
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 VALUES = {"rev": "main", "path": ".gitattributes", "branch": "dev", "tag": "v1", "number": "1", "num": "1"}
-READING_POSTS = ("/paths-info", "/duplicate", "/info/lfs/", "/discussions", "/user-access-request")
+READING_POSTS = ("/paths-info", "/ask-access", "/duplicate", "/info/lfs/", "/discussions", "/user-access-request")
 """Paths of POSTs that take no right to write."""
 
 
