@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import xetstore
+from tests.support.live import live_server
 from tests.support.strategies import splitmix64
+from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
     EntryNotFoundError,
     ExistsError,
@@ -30,10 +32,15 @@ CHANGED = LARGE[: 1 << 20] + b"in between" + LARGE[1 << 20 :]
 NO_COMMIT = "0123456789" * 4
 
 
-@pytest.fixture(params=["directory"])
+@pytest.fixture(params=["directory", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with xetstore.open(tmp_path / "store") as opened:
-        yield opened
+    if request.param == "directory":
+        with xetstore.open(tmp_path / "store") as opened:
+            yield opened
+        return
+    with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas, auth="none") as server:
+        with xetstore.open(server.url, cache=tmp_path / "cache") as opened:
+            yield opened
 
 
 @pytest.fixture

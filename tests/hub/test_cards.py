@@ -19,13 +19,17 @@ def test_values_are_those_of_json() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "# a", "---\n---\n", "----\na: b\n---\n", "---\na: b\n", "\n---\na: b\n---\n"])
+@pytest.mark.parametrize("text", ["", "# a", "---\n---\n", "----\na: b\n---\n", "---\na: b\n", "x\n---\na: b\n---\n"])
 def test_a_text_without_metadata_has_none(text: str) -> None:
     assert metadata_of(text) is None
 
 
 def test_line_breaks_of_windows_and_a_mark_at_the_start() -> None:
     assert metadata_of("\ufeff---\r\na: b\r\n---\r\ntext") == {"a": "b"}
+
+
+def test_blank_lines_before_the_metadata_are_skipped_as_clients_skip_them() -> None:
+    assert metadata_of("\n \n---\na: b\n---\ntext") == {"a": "b"}
 
 
 BOMB = "---\na: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

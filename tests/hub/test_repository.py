@@ -288,6 +288,8 @@ def test_branches_and_tags_come_and_go(bert: Repository) -> None:
         bert.create_tag("a tag")
     with pytest.raises(RevisionNotFoundError):
         bert.create_tag("v2", "nowhere")
+    with pytest.raises(RevisionNotFoundError):  # said before the name is looked at
+        bert.create_tag("a tag", "nowhere")
     with pytest.raises(RevisionNotFoundError):
         bert.delete_tag("main")
     with pytest.raises(RevisionNotFoundError):

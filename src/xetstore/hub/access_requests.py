@@ -88,6 +88,11 @@ class AccessRequests:
         with self._index.snapshot() as reader:
             return AccessRequestQueries(reader.connection).access_requests(repository_id, status, after, limit)
 
+    def of(self, repository_id: int, user_id: int) -> AccessRequest | None:
+        """The request of a user; None if it has not asked."""
+        with self._index.snapshot() as reader:
+            return AccessRequestQueries(reader.connection).access_request(repository_id, user_id)
+
     def status(self, repository_id: int, user_id: int) -> Status | None:
         """The state of the request of a user; None if it has not asked."""
         with self._index.snapshot() as reader:

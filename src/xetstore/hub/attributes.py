@@ -83,7 +83,7 @@ def with_large(text: str, paths: Sequence[str]) -> str:
     """The file with lines for those of these paths that it does not make large files yet, so that git clients agree.
 
     >>> with_large("*.bin filter=lfs", ["a.bin", "notes 1.txt"]).splitlines()[1]
-    '"notes 1.txt" filter=lfs diff=lfs merge=lfs -text'
+    '"/notes 1.txt" filter=lfs diff=lfs merge=lfs -text'
     """
     rules = attributes_of(text)
     missing = [path for path in dict.fromkeys(paths) if not rules.names_large(path)]

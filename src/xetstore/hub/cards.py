@@ -22,7 +22,7 @@ MAX_VALUES: Final = 200_000
 """Values of all metadata, those that an alias repeats counted each time."""
 MAX_DEPTH: Final = 64
 
-_BEGIN: Final = re.compile(r"\ufeff?---[ \t]*\r?\n")
+_BEGIN: Final = re.compile(r"\ufeff?\s*---[ \t]*\r?\n")
 _HEAD: Final = re.compile(rf"{_BEGIN.pattern}(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -106,7 +106,7 @@ class Discussions:
             return discussion, reader.events(self._id, number)
 
     def proposal(self, discussion: Discussion) -> Proposal:
-        """What a pull request would change, against the commit at which it left its base."""
+        """The changes of a pull request against the commit at which it left its base."""
         with self._hub.snapshot() as reader:
             pair = self._tips(reader, discussion)
             if pair is None or discussion.fork is None:

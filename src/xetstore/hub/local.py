@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import EntryNotFoundError, HashMismatchError, UsageError
+from xetstore.errors import EntryNotFoundError, HashMismatchError, RepositoryNotFoundError, UsageError
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import attributes_of
 from xetstore.hub.copies import copy_files
@@ -204,7 +204,10 @@ class LocalNames:
 
     def _open(self, repo: RepositoryId, right: Right = Right.READ) -> Repository:
         self._cancellation.check()
-        return self._hub.repository(LOCAL, Kind.of_word(repo.kind), repo.name, right)
+        try:
+            return self._hub.repository(LOCAL, Kind.of_word(repo.kind), repo.name, right)
+        except RepositoryNotFoundError:
+            raise RepositoryNotFoundError(f"there is no repository {repo.path} in {self.location}") from None
 
     def _refs(self, repo: RepositoryId, prefix: str) -> list[Ref]:
         return [

@@ -71,7 +71,7 @@ def _translate(segments: list[str]) -> str:
     for run in middle:
         parts.append(r"(?>(?:[^/]+/)*?" + "".join(f"{segment}/" for segment in run) + ")")
     if last:
-        # The last run has to be at the end: so many segments are left, whatever folders come before them.
+        # The last run has to be at the end, whatever folders come before it.
         parts.append(r"(?:[^/]+/)*?" + "/".join(last) + r"\Z")
     else:
         parts.append(r".+\Z")  # `a/**` is all that is in a

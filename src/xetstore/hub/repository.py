@@ -254,12 +254,12 @@ class Repository:
     def create_tag(self, name: str, revision: str = "main", message: str | None = None) -> None:
         """Create a tag; with a message an annotated one. Raises ExistsError for a name that is taken."""
         self._require_write()
-        ref = TAGS + check_ref(name)
         tagger = self.actor.name or "admin"
 
         def work(writer: HubWriter, _: Writer) -> None:
             self._keep(writer)
-            oid = resolve(writer, self.row.id, revision).oid
+            oid = resolve(writer, self.row.id, revision).oid  # first: clients are told of an absent revision as such
+            ref = TAGS + check_ref(name)
             if message:
                 now = int(self.hub.now())
                 tag = GitObject.of(ObjectKind.TAG, write_tag(name, oid, f"{tagger} <{tagger}@localhost>", message, now))

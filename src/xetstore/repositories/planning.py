@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +12,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, OutdatedError, UsageError
 from xetstore.interfaces import Names
 from xetstore.records import Change, Commit, NewFolder, Removal, RepoFile, RepositoryId
+from xetstore.repositories.sources import Source
 from xetstore.repositories.staging import Staged
 
 TRIES: Final = 20
@@ -128,6 +129,13 @@ def commit_plan(
             continue
         return CommitReport(made, report.files, report.deleted, report.unchanged, report.new_bytes)
     raise AssertionError("unreachable")
+
+
+def unborn(sources: Sequence[Source]) -> CommitReport:
+    """The report of a dry run for a repository that is not there: all of it would be new."""
+    sizes = [one.size if one.data is None else len(one.data) for one in sources]
+    files = tuple(RepoFile(one.path, size, "", mode=one.mode) for one, size in zip(sources, sizes, strict=True))
+    return CommitReport(Commit(""), files, new_bytes=sum(sizes))
 
 
 def title_of(report: CommitReport) -> str:

@@ -15,9 +15,9 @@ from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
-from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of
+from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
-from xetstore.repositories.sources import Note, Rules, all_in, no_note, sources_of
+from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ class Repository:
     def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder. Raises EntryNotFoundError."""
         return _entry(self._names(), self.id, revision, path)
+
+    def files_at(self, paths: Sequence[str], revision: str = MAIN) -> list[RepoFile]:
+        """The entries at those of these paths where there is one."""
+        return self._names().entries_at(self.id, revision, paths)
 
     def open(self, path: str, revision: str = MAIN) -> BinaryIO:
         """A file to read from, at any place of it; what is read is verified. Raises EntryNotFoundError."""
@@ -197,7 +201,7 @@ class Repository:
 
     def commit(
         self,
-        add: Mapping[str, Path | str | bytes] | None = None,
+        add: Mapping[str, Path | str | bytes | RepoFile] | None = None,
         delete: Iterable[str] = (),
         *,
         message: str | None = None,
@@ -215,8 +219,8 @@ class Repository:
     ) -> CommitReport:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 
-        ``add`` maps paths in the repository to local files and folders, or to bytes; the content of a folder goes to
-        its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
+        ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
+        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
         below which all goes that ``add`` does not have. ``exclude`` are patterns of names in local folders.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
@@ -228,9 +232,12 @@ class Repository:
         there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
         """
         names = self._names()
-        self._require(names, create=create and not dry_run, is_private=is_private)
         rules = Rules(names.keeps_modes, exclude, is_left_out)
         sources = list(sources_of(add or {}, rules, on_note=on_note))
+        if create and not self.exists():
+            if dry_run:
+                return unborn(sources)
+            names.create(self.id, is_private=is_private)
         staged = stage(
             sources,
             lambda asked: names.large_files(self.id, branch, asked),
@@ -284,6 +291,16 @@ class Repository:
                     raise
         raise AssertionError("unreachable")
 
+    def adopt(self, source: Repository, *files: RepoFile) -> bool:
+        """Have large files of another repository of the store in this one too, by their grants: no bytes are moved.
+
+        False where their bytes have to be moved.
+        """
+        theirs, ours = source._names(), self._names()
+        if theirs.location != ours.location:
+            return False
+        return source.id == self.id or ours.adopt(self.id, source.id, files)
+
     # --- Branches and tags ------------------------------------------------------------------------------
 
     def branches(self) -> list[Ref]:
@@ -317,14 +334,6 @@ class Repository:
 
     def _files(self, revision: str) -> Files:
         return self._home.files_of(self.id, revision)
-
-    def _require(self, names: Names, *, create: bool, is_private: bool | None) -> None:
-        if not create:
-            return
-        try:
-            names.info(self.id)
-        except RepositoryNotFoundError:
-            names.create(self.id, is_private=is_private)
 
     def _commit(
         self, plan: Plan, branch: str, message: str | None, *, description: str = "", parent: str | None, dry_run: bool
@@ -361,17 +370,16 @@ class Repository:
         theirs, ours = source._names(), self._names()
         commit = theirs.commit_at(source.id, revision).oid
         entries = list(theirs.entries(source.id, commit, path, recursive=True))
-        self._require(ours, create=create and not dry_run, is_private=is_private)
+        placed = [(file, _moved(file.path, path, to)) for file in entries]
+        if create and not self.exists():
+            if dry_run:
+                return unborn([Source(new, file.mode, size=file.size) for file, new in placed if not file.is_folder])
+            ours.create(self.id, is_private=is_private)
         is_here = theirs.location == ours.location and source.id == self.id
         if delete_source and not (is_here and path):
             raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
-        placed = [(file, _moved(file.path, path, to)) for file in entries]
         large = [(file, new) for file, new in placed if file.sha256 is not None]
-        can_adopt = is_here or (
-            theirs.location == ours.location
-            and not dry_run
-            and ours.adopt(self.id, source.id, [one for one, _ in large])
-        )
+        can_adopt = not dry_run and self.adopt(source, *[one for one, _ in large])
         staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
         if can_adopt or dry_run:
             staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]

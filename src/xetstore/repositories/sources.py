@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from xetstore.errors import UsageError, XetError
 from xetstore.hub.names import check_path
-from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE
+from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
 from xetstore.transfer.scan import source_error
 
 Note: TypeAlias = Callable[[Path, str], None]
@@ -30,12 +30,16 @@ def all_in(folder: Path) -> bool:  # noqa: ARG001
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither."""
+    """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither. ``size``
+    is the bytes of ``file`` when it was looked at. ``entry`` is a large file that the repository has already.
+    """
 
     path: str
     mode: int = FILE_MODE
     file: Path | None = None
     data: bytes | None = None
+    size: int = 0
+    entry: RepoFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,14 @@ class Rules:
 
 
 def sources_of(
-    add: Mapping[str, Path | str | bytes],
+    add: Mapping[str, Path | str | bytes | RepoFile],
     rules: Rules,
     *,
     on_note: Note = no_note,
     on_error: Callable[[Path, XetError], None] | None = None,
 ) -> Iterator[Source]:
-    """The sources of a mapping of paths in the repository to local paths, or bytes; of a folder all that is in it.
+    """The sources of a mapping of paths in the repository to local paths, bytes, or large files that it has; of a
+    folder all that is in it.
 
     Its content goes to the path, ``""`` for the root. A name that no repository takes, and a path that cannot be read,
     is handed to ``on_error``; without it the error is raised.
@@ -72,6 +77,11 @@ def sources_of(
     for path, content in add.items():
         if isinstance(content, bytes | bytearray | memoryview):
             yield Source(check_path(path), data=bytes(content))
+            continue
+        if isinstance(content, RepoFile):
+            if content.sha256 is None:
+                raise UsageError(f"{content.path} is no large file of the repository", hint="give its bytes")
+            yield Source(check_path(path), content.mode, size=content.size, entry=content)
             continue
         local = Path(content)
         try:
@@ -83,7 +93,7 @@ def sources_of(
         elif stat.S_ISREG(info.st_mode):
             if not path:
                 raise UsageError(f"{local} needs a path in the repository", hint=f"for example {local.name}")
-            yield Source(check_path(path), _mode(info, rules, local, on_note), local)
+            yield Source(check_path(path), _mode(info, rules, local, on_note), local, size=info.st_size)
         else:
             raise UsageError(f"{local} is neither a file nor a folder")
 
@@ -163,9 +173,10 @@ class _Folder:
             raise source_error(local, error) from error
         if stat.S_ISREG(info.st_mode):
             path = self._path(inner, local)
-            return Source(path, _mode(info, self._rules, local, self._note), local)
+            return Source(path, _mode(info, self._rules, local, self._note), local, size=info.st_size)
         is_link = entry.is_symlink() and stat.S_ISDIR(info.st_mode)
-        self._note(local, "is left out: it is a link to a folder elsewhere" if is_link else "it is not a regular file")
+        why = "it is a link to a folder elsewhere" if is_link else "it is not a regular file"
+        self._note(local, f"is left out: {why}")
         return None
 
     def _empty(self, folder: str, here: Path) -> Iterator[Source]:

@@ -51,10 +51,13 @@ def test_a_private_repository_is_not_there_for_others(
         api.create_branch(repo, branch="b")
 
     for client, status in ((bob, 404), (stranger, 401)):
-        for call in (information, paths_of, commits, references, delete, branch):
+        for call in (information, paths_of, commits, references, branch):
             with pytest.raises(HubError) as refused:
                 client.call(call, repo)
             assert (refused.value.names[0], refused.value.status) == ("RepositoryNotFoundError", status), call.__name__
+        with pytest.raises(HubError) as refused:
+            client.call(delete, repo)
+        assert refused.value.status == status
         with pytest.raises(HubError) as refused:
             client.call(read, repo, "large.bin", str(tmp_path / "other"))
         assert "RepositoryNotFoundError" in refused.value.names
@@ -135,19 +138,26 @@ def test_a_read_token_changes_nothing(
     assert ann.call(paths_of, repo) == [".gitattributes"]
 
 
-def test_the_repositories_of_an_organization_are_its_members(
-    hub: Hub, ann: HubClient, bob: HubClient, stranger: HubClient, tmp_path: Path
-) -> None:
-    hub.add_org("acme", {"ann": "write", "bob": "read"})
+def test_the_repositories_of_an_organization_are_its_members(hub: Hub, stranger: HubClient, tmp_path: Path) -> None:
+    tokens = [hub.add_user(name) for name in ("carla", "dave")]
+    hub.add_org("acme", {"carla": "write", "dave": "read"})
+    with (
+        HubClient(hub.endpoint, tmp_path / "carla", tokens[0]) as writer,
+        HubClient(hub.endpoint, tmp_path / "dave", tokens[1]) as reader,
+    ):
+        look_at_an_organization(writer, reader, stranger, tmp_path)
+
+
+def look_at_an_organization(writer: HubClient, reader: HubClient, stranger: HubClient, tmp_path: Path) -> None:
 
     def create(api: HfApi, repo: str) -> str:
         return api.create_repo(repo, private=True).repo_id
 
-    repo = ann.call(create, unused("secret", "acme"))
-    ann.call(upload_text, repo, "a.txt", "a")
-    assert Path(bob.call(read, repo, "a.txt", str(tmp_path))).read_text() == "a"
+    repo = writer.call(create, unused("secret", "acme"))
+    writer.call(upload_text, repo, "a.txt", "a")
+    assert Path(reader.call(read, repo, "a.txt", str(tmp_path))).read_text() == "a"
     with pytest.raises(HubError) as refused:
-        bob.call(upload_text, repo, "b.txt", "b")
+        reader.call(upload_text, repo, "b.txt", "b")
     assert refused.value.status == 403
     with pytest.raises(HubError) as refused:
         stranger.call(information, repo)
@@ -156,7 +166,7 @@ def test_the_repositories_of_an_organization_are_its_members(
     def organizations(api: HfApi) -> list[str]:
         return [org["name"] for org in api.whoami()["orgs"]]
 
-    assert ann.call(organizations) == bob.call(organizations) == ["acme"]
+    assert writer.call(organizations) == reader.call(organizations) == ["acme"]
 
 
 def test_a_repository_is_not_made_in_the_name_of_another(bob: HubClient, repo: str) -> None:

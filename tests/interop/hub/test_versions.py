@@ -30,13 +30,13 @@ VERSIONS = [(TODAY, None), *((hub, xet) for hub, xets in HUBS.items() for xet in
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda version: f"{version[0]} {version[1] or 'without xet'}")
 def version(request: pytest.FixtureRequest) -> tuple[str, str | None]:
     hub, xet = request.param
-    missing = [path for path in _path(hub, xet) if not path.is_dir()]
+    missing = [path for path in path_to(hub, xet) if not path.is_dir()]
     if missing:
         pytest.skip(f"{missing[0].name} is not installed: {COMMAND}")
     return hub, xet
 
 
-def _path(hub: str, xet: str | None) -> tuple[Path, ...]:
+def path_to(hub: str, xet: str | None) -> tuple[Path, ...]:
     return (*(() if xet is None else (path_of(xet),)), *(() if hub == TODAY else (hub_path_of(hub),)))
 
 
@@ -53,7 +53,7 @@ def client(
     """A client of ann's, of that version."""
     environment = {} if version[1] else {"HF_HUB_DISABLE_XET": "1"}
     home = tmp_path_factory.mktemp("home")
-    with HubClient(seen.endpoint, home, ann_token, environment, _path(*version)) as running:
+    with HubClient(seen.endpoint, home, ann_token, environment, path_to(*version)) as running:
         yield running
 
 

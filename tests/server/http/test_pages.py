@@ -56,6 +56,11 @@ def test_a_browser_is_told_what_its_page_may_send(server: LiveServer) -> None:
     assert answer.headers["X-Request-Id"]
 
 
+@pytest.mark.parametrize("headers", [{}, ORIGIN, {"Access-Control-Request-Method": "GET"}])
+def test_options_that_no_browser_asks_is_a_method_like_others(server: LiveServer, headers: dict[str, str]) -> None:
+    assert server.request("OPTIONS", "/open", headers=headers).status == 405
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_answer_may_be_read_with_the_headers_that_clients_need_and_so_may_an_error(
     server: LiveServer, method: str

@@ -138,6 +138,9 @@ def test_a_segment_may_have_an_ending() -> None:
     assert found("/alice/a.git.zip/info", table) == ("/{owner}/{name}.zip/info", ["alice", "a.git"])
     assert found("/alice/a%2egit/info", table) is None
     assert found("/alice/bert.git/other", table) is None
+    text = routes("/{name:text}.git", "/{name}.git")
+    assert found("/a%20b.git", text) == ("/{name:text}.git", ["a b"])
+    assert found("/..git", text) is found("/.git", text) is found("/%2e%2e.git", text) is None
     [route, *_] = table.all
     assert (route.template, route.parameters) == ("/{owner}/{name}.git/info", {"owner": "", "name": ""})
 
@@ -156,7 +159,8 @@ def test_a_route_below_a_mount_has_the_same_template() -> None:
     [route] = routes("/v1/xorbs/{prefix}/{hash}").all
     table = Routes((route, replace(route, mount="/cas")))
     for sent in ("/v1/xorbs/p/h", "/cas/v1/xorbs/p/h", "/cas//v1/xorbs/p/h"):
-        _, match, parameters = table.resolve(sent.encode())
+        path, match, parameters = table.resolve(sent.encode())
+        assert path == "/v1/xorbs/p/h", "as a signature has it"
         assert (match.template, parameters) == ("/v1/xorbs/{prefix}/{hash}", {"prefix": "p", "hash": "h"})
     assert found("/cas", table) is found("/cas/cas/v1/xorbs/p/h", table) is None
 
@@ -257,7 +261,7 @@ def test_a_long_path_is_looked_at_no_deeper_than_there_are_routes() -> None:
     "paths",
     [
         *(["/a", "/a"], ["/a/{x}", "/a/{y}"], ["/{x:path}/a"], ["/{x:int}"], ["/a{x}"], ["/{x"], ["/{x:path}/{y}"]),
-        *(["/{x:folder}/a"], ["/{x:text}.git"], ["/{x}git"], ["/{x}.git.{y}"], ["/{x}.git", "/{y}.git"]),
+        *(["/{x:folder}/a"], ["/{x:path}.git"], ["/{x}git"], ["/{x}.git.{y}"], ["/{x}.git", "/{y}.git"]),
     ],
 )
 def test_a_route_cannot_be_there_twice_or_be_none(paths: list[str]) -> None:

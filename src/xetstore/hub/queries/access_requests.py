@@ -42,6 +42,11 @@ WHERE access_request.repository_id = :id AND access_request.status = :status
     AND (access_request.asked_at, access_request.user_id) > (:asked_at, :user_id)
 ORDER BY access_request.asked_at, access_request.user_id LIMIT :limit
 """
+_ONE: Final = f"""
+SELECT {ACCOUNT}, access_request.status, access_request.asked_at
+FROM access_request JOIN account ON account.id = access_request.user_id
+WHERE access_request.repository_id = :id AND access_request.user_id = :user_id
+"""
 _ADD: Final = """
 INSERT INTO access_request (repository_id, user_id, status, asked_at) VALUES (:id, :user_id, :status, :now)
 ON CONFLICT (repository_id, user_id) DO NOTHING
@@ -58,6 +63,11 @@ class AccessRequestQueries(Questions):
         """The state of the request of a user; None if it has not asked."""
         status = self.connection.value(_STATUS, {"id": repository_id, "user_id": user_id})
         return None if status is None else Status(status)
+
+    def access_request(self, repository_id: int, user_id: int) -> AccessRequest | None:
+        """The request of a user; None if it has not asked."""
+        row = self.connection.row(_ONE, {"id": repository_id, "user_id": user_id})
+        return None if row is None else AccessRequest(account_of(row[:5]), Status(row[5]), row[6])
 
     def access_requests(
         self, repository_id: int, status: Status, after: tuple[float, int] | None, limit: int

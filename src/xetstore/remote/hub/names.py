@@ -327,5 +327,7 @@ def _commit(item: dict[str, Any]) -> Commit:
     names = (
         [text_of(author, "user") for author in authors if isinstance(author, dict)] if isinstance(authors, list) else []
     )
-    title, message = text_of(item, "title"), text_of(item, "message")
-    return Commit(text_of(item, "id"), title, message or title, ", ".join(names), seconds_of(item, "date"))
+    title, more = text_of(item, "title"), text_of(item, "message")
+    # A Hub tells what follows the title by itself.
+    message = more if more.startswith(title) else f"{title}\n\n{more}"
+    return Commit(text_of(item, "id"), title, message if more else title, ", ".join(names), seconds_of(item, "date"))

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from xetstore.errors import TimedOutError, TooManyRequestsError
 from xetstore.server.http.bodies import ClientGoneError, discard
-from xetstore.server.http.pages import ALLOW_ALL, EXPOSE, preflight
+from xetstore.server.http.pages import ALLOW_ALL, EXPOSE, is_preflight, preflight
 from xetstore.server.http.problems import (
     HubCaller,
     MethodNotAllowedError,
@@ -207,7 +207,7 @@ class _Exchange:
         if route.limited:
             self._admit()
         handler = route.handlers.get(scope["method"])
-        if handler is None and scope["method"] == "OPTIONS" and self._answers_pages:
+        if handler is None and self._answers_pages and is_preflight(scope):
             handler = preflight(route.handlers)
         if handler is None:
             raise MethodNotAllowedError(route.handlers)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Scope
 
     from xetstore.server.http.router import Handler
 
@@ -28,6 +29,14 @@ EXPOSE: Final = (
 """The headers that a script may read beside a few that any may."""
 MAX_AGE_SECONDS: Final = 7200
 """Browsers remember the answer for no longer."""
+
+
+def is_preflight(scope: Scope) -> bool:
+    """True if a browser asks whether its page may send a request: any other OPTIONS is a method like all others."""
+    if scope["method"] != "OPTIONS":
+        return False
+    sent = {name for name, _ in scope["headers"]}
+    return b"origin" in sent and b"access-control-request-method" in sent
 
 
 def preflight(methods: Collection[str]) -> Handler:

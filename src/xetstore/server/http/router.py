@@ -56,8 +56,8 @@ class Route:
     ``{hash}`` is a segment of letters, digits and ``._~-``, in no other spelling. ``{rev:text}`` is any segment,
     decoded: ``refs/pr/1`` of ``refs%2Fpr%2F1``. ``{path:path}``, at the end, is all the rest, decoded as well.
     No parameter is empty, or has a part between slashes that is empty, ``.`` or ``..``, however it is encoded.
-    ``{path:folder}`` is such a rest that may end in a slash, which it keeps, or be empty. ``{name}.git`` is a segment
-    with that ending, which the parameter has not.
+    ``{path:folder}`` is such a rest that may end in a slash, which it keeps, or be empty. ``{name}.git``, or
+    ``{name:text}.git``, is a segment with that ending, which the parameter has not.
 
     A route that is not ``limited`` answers however often it is asked. ``miss_at_once`` is asked first, of a GET, in the
     event loop: what its handler would say after more work, or None. It counts nothing, and raises an XetError to leave
@@ -102,7 +102,10 @@ class Routes:
             (self._last if route.is_last else self._root).add(route)
 
     def resolve(self, raw_path: bytes) -> tuple[str, Route, dict[str, str]]:
-        """A path as sent: as we spell it, not decoded; its route and parameters. Raises NoSuchPathError."""
+        """A path as sent: as we spell it, not decoded, without the mount; its route and parameters.
+
+        Raises NoSuchPathError.
+        """
         path = (_SLASHES.sub(b"/", raw_path) if b"//" in raw_path else raw_path).decode("latin-1")
         found = self.find(path)
         if found is None and self._prefix and path.startswith(self._prefix + "/"):
@@ -110,7 +113,7 @@ class Routes:
             found = self.find(path)
         if found is None:
             raise NoSuchPathError
-        return path, *found
+        return path.removeprefix(found[0].mount), *found
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route of a path, and its parameters, decoded."""
@@ -137,7 +140,7 @@ class _Node:
     def __init__(self) -> None:
         self.end: _End | None = None
         self.fixed: dict[str, _Node] = {}
-        self.endings: dict[str, _Node] = {}
+        self.endings: dict[tuple[str, str], _Node] = {}
         self.kinds: list[_Node | None] = [None] * len(_KINDS)
 
     def add(self, route: Route) -> None:
@@ -148,12 +151,12 @@ class _Node:
             before, kind = kind, (parameter[2] or "") if parameter else ""
             ending = parameter[3] if parameter else None
             is_none = parameter is None and not {"{", "}"}.isdisjoint(segment)
-            if before in _RESTS or kind not in _KINDS or is_none or (ending and kind):
-                raise ValueError(f"{route.path}: a parameter is {{a}}, {{a}}.x, {{a:text}}; at the end {{a:path}}")
+            if before in _RESTS or kind not in _KINDS or is_none or (ending and kind in _RESTS):
+                raise ValueError(f"{route.path}: a parameter is {{a}}, {{a:text}}, {{a}}.x; at the end {{a:path}}")
             if parameter is None:
                 node = node.fixed.setdefault(segment, _Node())
             elif ending:
-                node = node.endings.setdefault(ending, _Node())
+                node = node.endings.setdefault((ending, kind), _Node())
             else:
                 number = _KINDS.index(kind)
                 way = node.kinds[number] = node.kinds[number] or _Node()
@@ -171,15 +174,16 @@ class _Node:
         if node is not None and (end := node.find(segments, at + 1, values)) is not None:
             return end
         plain, text, rest, folder = self.kinds
-        for ending, way in self.endings.items():
+        for (ending, kind), way in self.endings.items():
             name = segment.removesuffix(ending)
-            if name != segment and _PLAIN.fullmatch(name) and name not in _NAMELESS:
-                values.append(name)
+            value = None if name == segment else _decoded(name) if kind else _plain(name)
+            if value is not None:
+                values.append(value)
                 if (end := way.find(segments, at + 1, values)) is not None:
                     return end
                 values.pop()
-        if plain is not None and _PLAIN.fullmatch(segment) and segment not in _NAMELESS:
-            values.append(segment)
+        if plain is not None and (value := _plain(segment)) is not None:
+            values.append(value)
             if (end := plain.find(segments, at + 1, values)) is not None:
                 return end
             values.pop()
@@ -195,6 +199,10 @@ class _Node:
             values.append(value)
             return folder.end
         return None
+
+
+def _plain(sent: str) -> str | None:
+    return sent if _PLAIN.fullmatch(sent) and sent not in _NAMELESS else None
 
 
 def _decoded(sent: str) -> str | None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from xetstore.server.routes.hub import (
+    access_requests,
     accounts,
     buckets,
     commits,
+    discussions,
+    duplicates,
     files,
     lfs,
+    lfs_files,
     listings,
     preupload,
     refs,
@@ -31,7 +35,11 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *commits.ROUTES,
     *files.ROUTES,
     *lfs.ROUTES,
+    *lfs_files.ROUTES,
     *xet_tokens.ROUTES,
     *buckets.ROUTES,
+    *discussions.ROUTES,
+    *access_requests.ROUTES,
+    *duplicates.ROUTES,
 )
 """The routes of the Hub's API, which a bare CAS has not."""

@@ -116,7 +116,7 @@ def _organization_json(account: Account) -> dict[str, Any]:
 
 
 async def get_nothing(request: Request) -> Response:
-    """What this server has not, and clients can do without: said at once."""
+    """404 at once, for a thing that this server has not and clients can do without."""
     actor_of(request)
     raise NotFoundError("this server has no such thing")
 

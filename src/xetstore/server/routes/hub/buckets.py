@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -308,7 +308,7 @@ def _is_account(hub: EmbeddedHub, actor: Actor, owner: str) -> bool:
 def _start(cursor: str | None) -> str:
     """The path from which a page goes on. Raises UsageError."""
     try:
-        return urlsafe_b64decode(cursor or "").decode()
+        return b64decode(cursor or "", altchars=b"-_", validate=True).decode()
     except ValueError:
         raise UsageError("the cursor is none that this server has given") from None
 

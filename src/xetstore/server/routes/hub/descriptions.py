@@ -42,7 +42,7 @@ class Card(NamedTuple):
 
 
 class Descriptions:
-    """What the API says of repositories, for one hub. Thread-safe."""
+    """Descriptions of the repositories of one hub. Thread-safe."""
 
     def __init__(self) -> None:
         self._lists: Remembered[bytes] = Remembered(_LISTS_BYTES, len)
@@ -51,7 +51,7 @@ class Descriptions:
         self._used: Remembered[int] = Remembered(10_000, lambda _: 1)
 
     def short(self, row: RepositoryRow) -> dict[str, Any]:
-        """What its row says."""
+        """The part that is in its row."""
         name = row.name
         return without_none(
             {

@@ -29,6 +29,8 @@ _BYTES: Final = "application/octet-stream"
 def _resolve(call: Call) -> Response:
     revision, entry = _find(call)
     headers = _headers(revision, entry)
+    if entry.file is None and entry.sha256 is not None:
+        raise EntryNotFoundError(f"Entry not found: {entry.path[:200]} was deleted for good", commit=revision.id)
     if entry.file is None:
         return send_bytes(call.request, call.repository.blob(entry), headers)
     assert entry.sha256 is not None
@@ -69,7 +71,7 @@ def _find(call: Call) -> tuple[Revision, Entry]:
 
 
 def _headers(revision: Revision, entry: Entry) -> dict[str, str]:
-    """What is said of every file. A page must not come of it, though it were one: it would be this server's."""
+    """Headers of every file. A browser makes no page of it, though it were one: it would be a page of this server."""
     return {
         "X-Repo-Commit": revision.id,
         "ETag": f'"{entry.id}"',

@@ -190,7 +190,7 @@ def _opened(request: Request, actor: Actor, kind: Kind, right: Right) -> Call:
 
 
 def _redirect(call: Call) -> Response | None:
-    """Where a repository is that was moved: the same path below its new name. None if it has the name that is asked."""
+    """The way to a repository that was moved: the same path below its new name. None if it has the name asked for."""
     name, parameters = call.repository.name, call.request.path_params
     if f"{name.kind}/{parameters['owner']}/{parameters['name']}".lower() == name.key:
         return None

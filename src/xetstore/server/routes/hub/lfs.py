@@ -252,6 +252,7 @@ class _Claim:
 async def _claim(request: Request) -> _Claim:
     """The claim of a signed URL. Raises ForbiddenError, and RepositoryNotFoundError once its repository is gone."""
     site, hub = site_of(request), hub_of(request)
+    request.scope["state"]["is_anonymous"] = False  # it needs no token, so none is asked for by a 401
     method = "GET" if request.method == "HEAD" else request.method
     site.signer.verify_call(method, request.scope["path"], request.scope["query_string"].decode("latin-1"))
     # It is a path of ours, because it is signed.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from xetstore.server.http.router import Handler
 
 SDKS: Final = ("gradio", "streamlit", "docker", "static")
-"""What a space may be made with."""
+"""The SDKs that a space may have."""
 
 
 class _FirstFile(msgspec.Struct, frozen=True):
@@ -185,7 +185,7 @@ def _duplicate(call: Call, body: bytes) -> Response:
 
 
 def descriptions_of(request: Request) -> Descriptions:
-    """What is remembered of repositories on this server."""
+    """The descriptions that this server remembers."""
     found: Descriptions = request.app.state.descriptions
     return found
 

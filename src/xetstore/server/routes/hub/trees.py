@@ -36,7 +36,7 @@ EXPANDED_PAGE: Final = 1000
 MOST_PATHS: Final = 10_000
 """Paths of one question."""
 MOST_SEGMENTS: Final = 6
-"""Slashes of a revision that is not one segment: so many are tried."""
+"""Slashes of a revision that comes as several segments."""
 
 
 class _Paths(msgspec.Struct, frozen=True):
