@@ -6,7 +6,6 @@ The routes are those of the server's own table: a new one is asked here without 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,12 +42,12 @@ CASES = [
     pytest.param(route, method, id=f"{method} {route.path}")
     for route in HUB_ROUTES
     for method in route.handlers
-    if "{owner" in route.path
+    if "{owner" in route.path and "{name" in route.path
 ]
 
 
 @pytest.fixture(scope="module")
-def secret(town: People) -> Iterator[str]:
+def secret(town: People) -> str:
     """A private repository of each kind, of an organization; and another one, for whose CAS there is a token."""
     alice = Actor(
         name="alice", scope=Scope.WRITE, orgs={"org": __import__("xetstore.hub.rights").hub.rights.Role.ADMIN}
@@ -65,8 +64,8 @@ def told(town: People, route: Route, method: str, repo: str, token: str | None) 
     kept = {key.lower(): value for key, value in answer.headers.items()}
     for key in ("x-request-id", "date", "content-length"):
         kept.pop(key, None)
-    body = answer.body.decode("latin-1")
-    if body.startswith("{"):
+    body: object = answer.body.decode("latin-1")
+    if answer.body.startswith(b"{"):
         body = {key: value for key, value in answer.json().items() if key != "request_id"}
     found = {"status": answer.status, **kept, "body": body}
     return {key: str(value).replace(repo.partition("/")[2], "NAME") for key, value in found.items()}
@@ -93,9 +92,10 @@ def test_what_a_caller_may_not_know_of_is_as_if_missing(town: People, secret: st
         of_secret = told(town, route, method, secret, token)
         of_nothing = told(town, route, method, "org/absent", token)
         assert of_secret == of_nothing
-        assert of_secret["status"] in ("401", "404")
-    # The owner shows that the path is one of this route, and the repository there.
-    known = told(town, route, method, secret, town.tokens["alice"])
+        is_creation = method == "POST" and PARAMETER.sub("", route.path) == "/api/buckets//"
+        assert of_secret["status"] in ("401", "403" if is_creation else "404")
+    # A reader shows that the path is one of this route, and the repository there.
+    known = told(town, route, method, secret, town.tokens["dave"])
     assert known.get("x-error-code") != "RepoNotFound"
 
 
@@ -106,7 +106,7 @@ def test_a_reader_changes_nothing(town: People, secret: str, route: Route, metho
     if is_reading and "write" not in route.path:
         assert answer["status"] not in ("401", "404") or answer.get("x-error-code") != "RepoNotFound"
     else:
-        assert answer["status"] == "403"
+        assert answer["status"] in ("403", "404")  # the latter where a path does not take the method
         assert "x-error-code" not in answer
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import ExistsError, RepositoryNotFoundError, UsageError
+from xetstore.errors import ExistsError, NotFoundError, RepositoryNotFoundError, UsageError
 from xetstore.hub.duplicates import duplicate
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
@@ -184,6 +184,11 @@ def _duplicate(call: Call, body: bytes) -> Response:
     return json_answer({"url": url, "filesCopyPending": False})
 
 
+def _nothing(_: Call) -> Response:
+    """A method that a repository itself does not take; a missing one is said to be missing."""
+    raise NotFoundError("there is nothing at this path")
+
+
 def descriptions_of(request: Request) -> Descriptions:
     """The descriptions that this server remembers."""
     found: Descriptions = request.app.state.descriptions
@@ -214,7 +219,7 @@ def _of(kind: Kind) -> tuple[Route, ...]:
     check = on_repository(_check, Right.READ)(kind)
     check_write = on_repository(_check, Right.WRITE)(kind)
     routes: dict[str, dict[str, Any]] = {
-        path: {"GET": info, "HEAD": info},
+        path: {"GET": info, "HEAD": info} | dict.fromkeys(("POST", "PUT", "DELETE"), on_repository(_nothing)(kind)),
         f"{path}/revision/{{rev:text}}": {"GET": info, "HEAD": info},
         f"{path}/settings": {"PUT": on_repository_with_body(_settings, Right.ADMIN, writes=True)(kind)},
         f"{path}/auth-check": {"GET": check, "HEAD": check},
