@@ -30,13 +30,16 @@ BOB_READING = Actor(name="bob", scope=Scope.READ, user_id=2)
 
 @contextmanager
 def opened_hub(engine: str, root: Path, request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[EmbeddedHub]:
-    """An empty hub over a store whose index is in a database of the engine."""
+    """A hub with the accounts of Alice and Bob, over a store whose index is in a database of the engine."""
     if engine == engines.SQLITE:
         cas = EmbeddedCas.open(root, clock=clock)
     else:
         cas = engines.open_on_postgres(root, request.getfixturevalue("postgres_url"), clock=clock)
     with cas:
-        yield EmbeddedHub(cas)
+        hub = EmbeddedHub(cas)
+        for actor in (ALICE, BOB):
+            hub.accounts.add_user(actor.name or "")
+        yield hub
 
 
 def create(

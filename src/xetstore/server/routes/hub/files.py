@@ -32,6 +32,8 @@ _BYTES: Final = "application/octet-stream"
 def _resolve(call: Call) -> Response:
     revision, entry = _find(call)
     headers = _headers(revision, entry)
+    if entry.file is None and entry.sha256 is not None:
+        raise EntryNotFoundError(f"Entry not found: {entry.path[:200]} was deleted for good", commit=revision.id)
     if entry.file is None:
         return send_bytes(call.request, call.repository.blob(entry), headers)
     assert entry.sha256 is not None
