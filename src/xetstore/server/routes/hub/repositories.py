@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import ExistsError, NotFoundError, RepositoryNotFoundError, UsageError
+from xetstore.errors import ExistsError, RepositoryNotFoundError, UsageError
 from xetstore.hub.duplicates import duplicate
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
 from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
+from xetstore.server.http.problems import MethodNotAllowedError
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
 from xetstore.server.routes.hub.answers import asked_for, is_true, json_answer
@@ -167,6 +168,11 @@ def _settings(call: Call, body: bytes) -> Response:
     return json_answer({"private": row.is_private, "visibility": row.visibility, "gated": row.gated or False})
 
 
+def _refuse(_: Call) -> Response:
+    """Refuse what is done to a repository by its path alone: it may be meant for a name of one part, with a verb."""
+    raise MethodNotAllowedError(("GET", "HEAD"))
+
+
 def _check(_: Call) -> Response:
     return json_answer({})
 
@@ -182,11 +188,6 @@ def _duplicate(call: Call, body: bytes) -> Response:
     except ExistsError as error:
         return _exists(error, url)
     return json_answer({"url": url, "filesCopyPending": False})
-
-
-def _nothing(_: Call) -> Response:
-    """A method that a repository itself does not take; a missing one is said to be missing."""
-    raise NotFoundError("there is nothing at this path")
 
 
 def descriptions_of(request: Request) -> Descriptions:
@@ -216,10 +217,11 @@ def _content(file: _FirstFile) -> bytes:
 def _of(kind: Kind) -> tuple[Route, ...]:
     path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
     info = on_repository(_info)(kind)
+    other = on_repository(_refuse, Right.ADMIN)(kind)
     check = on_repository(_check, Right.READ)(kind)
     check_write = on_repository(_check, Right.WRITE)(kind)
     routes: dict[str, dict[str, Any]] = {
-        path: {"GET": info, "HEAD": info} | dict.fromkeys(("POST", "PUT", "DELETE"), on_repository(_nothing)(kind)),
+        path: {**dict.fromkeys(("POST", "PUT", "DELETE"), other), "GET": info, "HEAD": info},
         f"{path}/revision/{{rev:text}}": {"GET": info, "HEAD": info},
         f"{path}/settings": {"PUT": on_repository_with_body(_settings, Right.ADMIN, writes=True)(kind)},
         f"{path}/auth-check": {"GET": check, "HEAD": check},
