@@ -51,8 +51,8 @@ def run(work: Path, chosen: Any) -> None:
         "# The SHA-256 of pointers\n\n"
         f"`make bench` on {platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}: a store in"
         f" a directory on tmpfs, {rounds} rounds, medians. *check* reads, verifies and hashes what is stored, as a"
-        " commit behind an upload does; *SHA-256 alone* hashes the source, in one thread. *check by upload* is the wait as a"
-        " part of the time of the upload, in this process.\n\n" + "\n".join(lines) + "\n"
+        " commit behind an upload does; *SHA-256 alone* hashes the source, in one thread. *check by upload* is the wait"
+        " as a part of the time of the upload, in this process.\n\n" + "\n".join(lines) + "\n"
     )
 
 
