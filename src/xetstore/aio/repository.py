@@ -56,6 +56,10 @@ class AsyncRepository(Caller):
         """The entry of one file or folder."""
         return await self._call(lambda repo: repo.file(path, revision))
 
+    async def files_at(self, paths: Sequence[str], revision: str = MAIN) -> list[RepoFile]:
+        """The entries at those of these paths where there is one."""
+        return await self._call(lambda repo: repo.files_at(paths, revision))
+
     async def open(self, path: str, revision: str = MAIN) -> AsyncFile:
         """A file to read from, at any place of it."""
         size = (await self.file(path, revision)).size
@@ -137,7 +141,7 @@ class AsyncRepository(Caller):
 
     async def commit(
         self,
-        add: Mapping[str, Path | str | bytes] | None = None,
+        add: Mapping[str, Path | str | bytes | RepoFile] | None = None,
         delete: Iterable[str] = (),
         *,
         message: str | None = None,
@@ -206,6 +210,10 @@ class AsyncRepository(Caller):
                 progress=progress,
             )
         )
+
+    async def adopt(self, source: AsyncRepository, *files: RepoFile) -> bool:
+        """Have large files of another repository of the store in this one too, by their grants."""
+        return await self.once(lambda store: self.within(store).adopt(source.within(store), *files))
 
     async def branches(self) -> list[Ref]:
         """The branches, by name."""

@@ -13,13 +13,26 @@ from xetstore.protocol.hashes import Hash
 class XetFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
     """A stored file as fsspec's buffered reader. Its content stays the same, even where its name moves on."""
 
-    def __init__(self, fs: AbstractFileSystem, path: str, mode: str = "rb", *, xet_hash: str, **more: Any) -> None:
-        self.xet_hash = Hash.parse(xet_hash)  # the cache of `all` reads before the next line is done
+    def __init__(
+        self,
+        fs: AbstractFileSystem,
+        path: str,
+        mode: str = "rb",
+        *,
+        xet_hash: str | None = None,
+        data: bytes | None = None,
+        **more: Any,
+    ) -> None:
+        # The cache of `all` reads before super's constructor is done. A small file is here, whole.
+        self.xet_hash = None if xet_hash is None else Hash.parse(xet_hash)
+        self._data = data
         super().__init__(fs, path, mode, **more)
         # What it is opened with again after it was pickled.
-        self.kwargs["xet_hash"] = xet_hash
+        self.kwargs |= {"xet_hash": xet_hash, "data": data}
 
     def _fetch_range(self, start: int, end: int) -> bytes:
+        if self._data is not None:
+            return self._data[start:end]
         return self.fs.read_range(self.path, self.xet_hash, start, end)  # type: ignore[no-any-return]
 
 

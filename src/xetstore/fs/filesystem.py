@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from fsspec.callbacks import DEFAULT_CALLBACK
-from fsspec.spec import AbstractFileSystem
 from fsspec.utils import isfilelike
 
 from xetstore.errors import NotFoundError, RangeError, UsageError
 from xetstore.fs.file import Told, XetFile
 from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Stores, os_errors
+from xetstore.fs.writing import WritableFileSystem, XetWriter
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.opening import HUB_SCHEME
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.hub.locators import KINDS, HubLocator
+from xetstore.remote.hub.locators import DEFAULT_REVISION, STORE_SCHEME, HubLocator
+from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
@@ -35,18 +37,23 @@ BLOCK_BYTES: Final = 4 << 20
 """Bytes that are read ahead of a reader, unless it says otherwise."""
 
 PARALLEL_READS: Final = 8
+HASH_DIGITS: Final = 64
 
 _OPTIONS: Final = ("store", "token", "cache", "allow_http", "limits")
 
 Info = dict[str, Any]
 
 
-class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """Files in Xet stores, read-only. Thread-safe; pickled by its options, as fsspec's are.
+class XetFileSystem(WritableFileSystem):
+    """Files in Xet stores. Thread-safe; pickled by its options, as fsspec's are.
 
-    A path is ``xet://HASH``, or ``xet://HASH/any/name.parquet``, whose name only shows readers the kind of file, in
-    the store that is named; or ``xet://models/ns/name@revision/path`` (also ``datasets``, ``spaces``, ``buckets``) on
-    the Hub, where folders can be listed and globbed.
+    A path is ``xet://owner/name@revision/path``, behind ``datasets/`` or ``spaces/`` for these kinds, in the store that
+    is named, else on the Hub; or ``xet://HASH``, or ``xet://HASH/any/name.parquet``, whose name only shows readers the
+    kind of file, in the store that is named.
+
+    What is written, copied or deleted in a repository is one commit on the branch that ``revision`` names: each file
+    that is closed, and each call for several. ``with fs.transaction`` makes one commit of all that is done in it, for
+    each branch; until it ends, readers see what was there before. A file that an exception leaves is not committed.
 
     ``store`` is a directory, the URL of a server, or an ``hf://`` repository, else XET_STORE. ``token`` is for that
     store, where it is not a directory, else for the Hub. ``cache`` is a folder, or False for none. Plain http is
@@ -107,12 +114,12 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         self._stores.close()
 
     def info(self, path: str, **_: Any) -> Info:
-        """Name, size in bytes and type; of a file also ``xet_hash``, None for one that Xet does not store, and
-        ``created``, in unix seconds, where the store is a directory.
+        """Name, size in bytes and type; of a file also ``xet_hash``, None for one that Xet does not store, ``oid``,
+        the id of git, of a name, and ``created``, in unix seconds, where the store is a directory.
         """
         path = self._strip_protocol(path)
         with os_errors(path):
-            place = _place_of(path)
+            place = self._place_of(path)
             if place is None:
                 return _folder(path)
             try:
@@ -126,7 +133,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         """List a folder, or the file itself. Of the root, the files of a store that is a directory."""
         path = self._strip_protocol(path)
         with os_errors(path):
-            place = _place_of(path)
+            place = self._place_of(path)
             if place is None:
                 found = [_stored(str(record.hash), record) for record in self._stores.named().files()]
             elif isinstance(place, Hash):
@@ -183,14 +190,19 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         """A time by which readers such as DuckDB tell whether what they keep of a file is stale.
 
         Of a hash in a directory it is :meth:`created`, of one on a server 1970, which tells no more: what a hash names
-        is never modified. Of a name on the Hub it is no real time, but one before 2004 that is made of the hash that
+        is never modified. Of a name it is no real time, but one before 2004 that is made of the hash that
         the name stands for, so that it differs where the content does.
         """
         path = self._strip_protocol(path)
         info = self.info(path)
         with os_errors(path):
-            named = isinstance(_place_of(path), HubLocator) and info.get("xet_hash")
-            seconds = Hash.parse(named).last_u64 >> 34 if named else info.get("created", 0)
+            is_named = isinstance(self._place_of(path), HubLocator)
+            if is_named and (file := info.get("xet_hash")):
+                seconds = Hash.parse(file).last_u64 >> 34
+            elif is_named and (oid := info.get("oid")):
+                seconds = int(oid[:16], 16) >> 34
+            else:
+                seconds = info.get("created", 0)
             return datetime.fromtimestamp(seconds, UTC)
 
     def created(self, path: str) -> datetime:
@@ -211,6 +223,9 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         with os_errors(path):
             if (start or 0) < 0 or (end or 0) < 0:
                 start, end, _step = slice(start, end).indices(self.info(path)["size"])
+            held = self._small_file(path)
+            if held is not None:
+                return held[start:end]
             store, file = self._file_at(path)
             return _read(store, file, start or 0, end)
 
@@ -258,8 +273,17 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             target.mkdir(parents=True, exist_ok=True)
             return
         with os_errors(rpath):
-            store, file = self._file_at(rpath)
             target.parent.mkdir(parents=True, exist_ok=True)
+            held = self._small_file(rpath)
+            if held is not None:
+                callback.set_size(len(held))
+                with NewFile(target) as new:
+                    if held:
+                        new.write_at(0, memoryview(held))
+                    new.commit(len(held))
+                callback.relative_update(len(held))
+                return
+            store, file = self._file_at(rpath)
             store.get(file, target, progress=Told(callback))
 
     def _open(
@@ -271,14 +295,21 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
         cache_options: dict[str, Any] | None = None,
         size: int | None = None,
         xet_hash: str | None = None,
+        data: bytes | None = None,
         **more: Any,
-    ) -> XetFile:
+    ) -> XetFile | XetWriter:
         if mode != "rb":
-            raise io.UnsupportedOperation(
-                "a Xet store is read through this filesystem; it is written with xetstore.open(...).put or `xet put`"
-            )
+            if not isinstance(self._place_of(path), HubLocator):
+                raise io.UnsupportedOperation(
+                    "files are written by name, xet://alice/bert@main/file, or with xetstore.open(...).put or `xet put`"
+                )
+            return self.open_writer(path, mode, _block_size(block_size, self.blocksize), autocommit, **more)
         with os_errors(path):
-            if xet_hash is None or size is None:
+            if xet_hash is None and data is None:
+                data = self._small_file(path)
+            if data is not None:
+                size = len(data)
+            elif xet_hash is None or size is None:
                 info = self.info(path)
                 _, file = self._file_at(path)
                 size, xet_hash = info["size"], str(file)
@@ -286,6 +317,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
                 self,
                 path,
                 xet_hash=xet_hash,
+                data=data,
                 size=size,
                 block_size=block_size or self.blocksize,
                 cache_options=cache_options,
@@ -296,11 +328,11 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
     def read_range(self, path: str, file: Hash, start: int, end: int) -> bytes:
         """Bytes ``[start, end)`` of a file that was found at ``path``."""
         with os_errors(path):
-            return _read(self._store_of(_place_of(path), path), file, start, end)
+            return _read(self._store_of(self._place_of(path), path), file, start, end)
 
     def _file_at(self, path: str) -> tuple[Store, Hash]:
         """The file that a path names, and where it is read from."""
-        place = _place_of(path)
+        place = self._place_of(path)
         if isinstance(place, Hash):
             return self._stores.named(), place
         info = self.info(path)
@@ -310,10 +342,37 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
             raise UsageError(f"{path} is not stored by Xet", hint="an hf:// reader, or any HTTP client, has it")
         return self._store_of(place, path), Hash.parse(info["xet_hash"])
 
+    def locator(self, path: str) -> HubLocator:
+        """The file or folder of a repository that a path names. Raises UsageError for a hash."""
+        place = self._place_of(self._strip_protocol(path))
+        if isinstance(place, HubLocator):
+            return place
+        raise UsageError(
+            f"{path[:200]!r} is not in a repository", hint="for example xet://alice/bert@main/file.parquet"
+        )
+
+    def _place_of(self, path: str) -> Hash | HubLocator | None:
+        return _place_of(path, STORE_SCHEME if self._stores.has_names else HUB_SCHEME)
+
+    def _small_file(self, path: str) -> bytes | None:
+        """The bytes of a file that git keeps; None for any other."""
+        place = self._place_of(path)
+        if not isinstance(place, HubLocator):
+            return None
+        info = self.info(path)
+        if info["type"] == "directory" or info["xet_hash"] is not None:
+            return None
+        with self._stores.repo(place).open(place.path, place.revision or DEFAULT_REVISION) as file:
+            return file.read()
+
     def _store_of(self, place: Hash | HubLocator | None, path: str) -> Store:
         if place is None:
             raise IsADirectoryError(errno.EISDIR, "it is the root of a store, not a file", path)
-        return self._stores.named() if isinstance(place, Hash) else self._stores.repository(place)
+        if isinstance(place, Hash):
+            return self._stores.named()
+        if self._stores.has_names:
+            return self._stores.named().files_of(place.id, place.revision or DEFAULT_REVISION)
+        return self._stores.repository(place)
 
     def _kind(self, path: str) -> str | None:
         try:
@@ -330,6 +389,12 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def _hub_info(self, path: str, locator: HubLocator) -> Info:
         """One HEAD for a file that Xet stores; a listing of its own for anything else."""
+        if self._stores.has_names:
+            repository = self._stores.repo(locator)
+            if locator.path:
+                return _entry(path, repository.file(locator.path, locator.revision or DEFAULT_REVISION))
+            repository.info()
+            return _folder(path)
         if locator.path:
             try:
                 found = self._stores.hub().resolve(locator)
@@ -354,7 +419,12 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def _hub_entries(self, path: str, locator: HubLocator, *, recursive: bool) -> list[Info]:
         root = path.removesuffix(locator.path).removesuffix("/")
-        found = [_entry(f"{root}/{entry.path}", entry) for entry in self._stores.hub().tree(locator, recursive)]
+        if self._stores.has_names:
+            revision = locator.revision or DEFAULT_REVISION
+            entries = self._stores.repo(locator).files(revision, locator.path, recursive=recursive)
+        else:
+            entries = self._stores.hub().tree(locator, recursive)
+        found = [_entry(f"{root}/{entry.path}", entry) for entry in entries]
         for one in found:
             # A caller that lists a folder is about to read its files: they are not to be asked for one by one.
             self._remember(one)
@@ -362,7 +432,7 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
 
     def _found(self, path: str, maxdepth: int | None) -> list[Info]:
         with os_errors(path):
-            place = _place_of(path)
+            place = self._place_of(path)
             if not isinstance(place, HubLocator):
                 return self.ls(path)
             if maxdepth == 1:
@@ -395,20 +465,24 @@ class XetFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no 
                 raise
 
 
-def _place_of(path: str) -> Hash | HubLocator | None:
-    """Parse a path: a file by its hash, something on the Hub, or None, the root. Raises UsageError."""
+def _place_of(path: str, scheme: str) -> Hash | HubLocator | None:
+    """Parse a path: a file by its hash, something in a repository, or None, the root. Raises UsageError."""
     if not path:
         return None
-    first = path.partition("/")[0]
-    if first in KINDS:
-        return HubLocator.parse(f"hf://{path}")
-    try:
-        return Hash.parse(first)
-    except UsageError:
-        raise UsageError(
-            f"{path[:200]!r} begins neither with a hash nor with one of {', '.join(KINDS)}",
-            hint="for example xet://HASH/any/name.parquet, or xet://datasets/NAMESPACE/NAME@main/file.parquet",
-        ) from None
+    first, slash, _ = path.partition("/")
+    if len(first) == HASH_DIGITS:
+        with suppress(UsageError):
+            return Hash.parse(first)
+    if slash:
+        return HubLocator.parse(f"{scheme}{path}")
+    raise UsageError(
+        f"{path[:200]!r} is neither a hash nor in a repository",
+        hint="for example xet://HASH/any/name.parquet, or xet://alice/bert@main/file.parquet",
+    )
+
+
+def _block_size(asked: int | str | None, usual: int) -> int:
+    return asked if isinstance(asked, int) else usual
 
 
 def _key(path: str) -> str:
@@ -447,4 +521,7 @@ def _folder(name: str) -> Info:
 
 
 def _entry(name: str, entry: RepoFile) -> Info:
-    return _folder(name) if entry.is_folder else _file(name, entry.size, entry.hash)
+    if entry.is_folder:
+        return _folder(name)
+    info = _file(name, entry.size, entry.hash)
+    return {**info, "oid": entry.oid} if entry.oid else info

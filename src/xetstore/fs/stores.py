@@ -17,11 +17,13 @@ from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME, open_hub, scheme_of
 from xetstore.platform import forks
 from xetstore.remote.hub.locators import HubLocator
+from xetstore.remote.hub.settings import hub_endpoint
 from xetstore.store import Store, open_store
 
 if TYPE_CHECKING:
     from xetstore.opening import GivenToken
     from xetstore.remote.hub.client import Hub
+    from xetstore.repositories.repository import Repository
 
 STORE_VARIABLE: Final = "XET_STORE"
 
@@ -103,6 +105,19 @@ class Stores:
         """The store in which the files of a repository lie, at the locator's revision."""
         where = str(locator.at(""))
         return self._opened(where, lambda: self._open(where, self._hub_token()))
+
+    @property
+    def has_names(self) -> bool:
+        """True if names of repositories are those of the store that is named; else they are the Hub's."""
+        named = self._named()
+        return named is not None and scheme_of(named) != "hf"
+
+    def repo(self, locator: HubLocator) -> Repository:
+        """The repository that a locator names, in the store that is named, else on the Hub."""
+        if self.has_names:
+            return self.named().repo(locator.id)
+        where = hub_endpoint()
+        return self._opened(f"names of {where}", lambda: self._open(where, self._hub_token())).repo(locator.id)
 
     def hub(self) -> Hub:
         """The Hub that names the files, for calls that :meth:`interrupt` ends."""

@@ -94,6 +94,10 @@ class Repository:
         """The entry of one file or folder. Raises EntryNotFoundError."""
         return _entry(self._names(), self.id, revision, path)
 
+    def files_at(self, paths: Sequence[str], revision: str = MAIN) -> list[RepoFile]:
+        """The entries at those of these paths where there is one."""
+        return self._names().entries_at(self.id, revision, paths)
+
     def open(self, path: str, revision: str = MAIN) -> BinaryIO:
         """A file to read from, at any place of it; what is read is verified. Raises EntryNotFoundError."""
         names = self._names()
@@ -197,7 +201,7 @@ class Repository:
 
     def commit(
         self,
-        add: Mapping[str, Path | str | bytes] | None = None,
+        add: Mapping[str, Path | str | bytes | RepoFile] | None = None,
         delete: Iterable[str] = (),
         *,
         message: str | None = None,
@@ -215,8 +219,8 @@ class Repository:
     ) -> CommitReport:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 
-        ``add`` maps paths in the repository to local files and folders, or to bytes; the content of a folder goes to
-        its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
+        ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
+        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
         below which all goes that ``add`` does not have. ``exclude`` are patterns of names in local folders.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
@@ -286,6 +290,16 @@ class Repository:
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def adopt(self, source: Repository, *files: RepoFile) -> bool:
+        """Have large files of another repository of the store in this one too, by their grants: no bytes are moved.
+
+        False where their bytes have to be moved.
+        """
+        theirs, ours = source._names(), self._names()
+        if theirs.location != ours.location:
+            return False
+        return source.id == self.id or ours.adopt(self.id, source.id, files)
 
     # --- Branches and tags ------------------------------------------------------------------------------
 
@@ -365,11 +379,7 @@ class Repository:
         if delete_source and not (is_here and path):
             raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
         large = [(file, new) for file, new in placed if file.sha256 is not None]
-        can_adopt = is_here or (
-            theirs.location == ours.location
-            and not dry_run
-            and ours.adopt(self.id, source.id, [one for one, _ in large])
-        )
+        can_adopt = not dry_run and self.adopt(source, *[one for one, _ in large])
         staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
         if can_adopt or dry_run:
             staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]

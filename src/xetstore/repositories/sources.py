@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from xetstore.errors import UsageError, XetError
 from xetstore.hub.names import check_path
-from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE
+from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
 from xetstore.transfer.scan import source_error
 
 Note: TypeAlias = Callable[[Path, str], None]
@@ -31,7 +31,7 @@ def all_in(folder: Path) -> bool:  # noqa: ARG001
 @dataclass(frozen=True, slots=True)
 class Source:
     """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither. ``size``
-    is the bytes of ``file`` when it was looked at.
+    is the bytes of ``file`` when it was looked at. ``entry`` is a large file that the repository has already.
     """
 
     path: str
@@ -39,6 +39,7 @@ class Source:
     file: Path | None = None
     data: bytes | None = None
     size: int = 0
+    entry: RepoFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,14 @@ class Rules:
 
 
 def sources_of(
-    add: Mapping[str, Path | str | bytes],
+    add: Mapping[str, Path | str | bytes | RepoFile],
     rules: Rules,
     *,
     on_note: Note = no_note,
     on_error: Callable[[Path, XetError], None] | None = None,
 ) -> Iterator[Source]:
-    """The sources of a mapping of paths in the repository to local paths, or bytes; of a folder all that is in it.
+    """The sources of a mapping of paths in the repository to local paths, bytes, or large files that it has; of a
+    folder all that is in it.
 
     Its content goes to the path, ``""`` for the root. A name that no repository takes, and a path that cannot be read,
     is handed to ``on_error``; without it the error is raised.
@@ -75,6 +77,11 @@ def sources_of(
     for path, content in add.items():
         if isinstance(content, bytes | bytearray | memoryview):
             yield Source(check_path(path), data=bytes(content))
+            continue
+        if isinstance(content, RepoFile):
+            if content.sha256 is None:
+                raise UsageError(f"{content.path} is no large file of the repository", hint="give its bytes")
+            yield Source(check_path(path), content.mode, size=content.size, entry=content)
             continue
         local = Path(content)
         try:

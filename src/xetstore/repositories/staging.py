@@ -97,10 +97,13 @@ def stage(
         folder: Path | None = None
         left = iter(sources)
         while part := list(islice(left, ASKED_AT_ONCE)):
-            questions = [_question(source) for source in part if source.mode not in (FOLDER_MODE, LINK_MODE)]
+            questions = [_question(source) for source in part if _is_asked(source)]
             chosen = large_files(questions) if questions else set()
             for source in part:
-                if source.path not in chosen:
+                if source.entry is not None:
+                    entry = source.entry
+                    staged.append(pointer(source.path, entry.sha256 or "", entry.size, entry.hash, source.mode))
+                elif source.path not in chosen:
                     staged.append(_small(source))
                 elif source.file is not None:
                     large.append((source, source.file))
@@ -149,6 +152,10 @@ def blob(path: str, data: bytes, mode: int = FILE_MODE, source: Path | None = No
 def empty_folder(path: str) -> Staged:
     """A folder without a file."""
     return Staged(NewFolder(path), RepoFile(path, 0, "", mode=FOLDER_MODE))
+
+
+def _is_asked(source: Source) -> bool:
+    return source.entry is None and source.mode not in (FOLDER_MODE, LINK_MODE)
 
 
 def _question(source: Source) -> tuple[str, int, bytes]:
