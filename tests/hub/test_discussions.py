@@ -291,3 +291,13 @@ def test_pull_requests_and_commits_that_meet_lose_nothing(hub: EmbeddedHub) -> N
     assert discussion.status == "merged"
     assert [event.position for event in events] == [*range(1, len(events) + 1)]
     assert sum(event.kind == "comment" for event in events) == 7
+
+
+def test_a_long_difference_says_no_more_than_that_files_differ(hub: EmbeddedHub) -> None:
+    ours, theirs = "a\n" * 400, "b\n" * 400
+    put(bert(hub), "main", "before", **{f"{number}": ours for number in range(8)}, long=ours * 2)
+    number = proposed(hub, **{f"{number}": theirs for number in range(8)}, long=theirs)
+    told = Discussions(bert(hub)).proposal(Discussions(bert(hub)).get(number)[0])
+    assert told.diff.count("diff --git") == 9
+    assert told.diff.count("@@ -1,400 +1,400 @@") == 5
+    assert told.diff.count("Binary files") == 4
