@@ -105,8 +105,8 @@ class Discussions:
                 raise _no_discussion(number)
             return discussion, reader.events(self._id, number)
 
-    def proposal(self, discussion: Discussion) -> Proposal:
-        """The changes of a pull request against the commit at which it left its base."""
+    def proposal(self, discussion: Discussion, *, in_full: bool = True) -> Proposal:
+        """The changes of a pull request against the commit at which it left its base; their words if ``in_full``."""
         with self._hub.snapshot() as reader:
             pair = self._tips(reader, discussion)
             if pair is None or discussion.fork is None:
@@ -123,7 +123,8 @@ class Discussions:
                 in_the_way = conflicts(differences(trees, start.tree, base.tree), changes)
             count = max(0, min(tip.number - fork.number, MAX_COMMITS))
             commits = reader.log(self._id, tip, limit=count) if count else []
-            return Proposal(commits[::-1], in_the_way[:MAX_CONFLICTS], in_words(reader, self._id, changes))
+            diff = in_words(reader, self._id, changes) if in_full else ""
+            return Proposal(commits[::-1], in_the_way[:MAX_CONFLICTS], diff)
 
     # Writing
 
