@@ -299,7 +299,7 @@ async def complete(request: Request) -> Response:
     async with AsyncExitStack() as until_read:
         tags = _tags(await take_body(request, COMPLETION_BYTES, until_read), claim.sha256)
     memory = MEMORY_BYTES + 4 * WINDOW_BYTES
-    async with site.limits.shards.reserve(1, holders), site.limits.committing.reserve(memory, holders):
+    async with site.limits.commits.reserve(1, holders), site.limits.committing.reserve(memory, holders):
         await in_commit_thread(claim.files.complete, claim.sha256, claim.size, tags)
     return lfs_answer({"success": True})
 
