@@ -1,7 +1,8 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
-Then the figures of the server, see bench.server, those of the client, see bench.client, and those of replicas over S3
-and PostgreSQL, see bench.cluster. `make bench-growth`: how they grow, see bench.growth.
+Then the figures of the server, see bench.server, those of the client, see bench.client, those of replicas over S3
+and PostgreSQL, see bench.cluster, and those of repositories, see bench.hub. `make bench-growth`: how they grow, see
+bench.growth.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import client, cluster, corpora, growth, server
+from bench import client, cluster, corpora, growth, hub, server
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -150,7 +151,9 @@ def main() -> None:
     server.options(parser)
     growth.options(parser)
     parser.add_argument("--small-files", type=int, default=10_000, help="files of 4 KB")
-    parser.add_argument("--only", choices=["embedded", "server", "client", "cluster", "growth"], help="one part alone")
+    parser.add_argument(
+        "--only", choices=["embedded", "server", "client", "cluster", "hub", "growth"], help="one part alone"
+    )
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
     parser.add_argument("--json", action="store_true", help="print that table as JSON on stdout, all else on stderr")
     chosen = parser.parse_args()
@@ -174,6 +177,7 @@ def measure(chosen: Any) -> dict[str, Any]:
             "server": server.run,
             "client": client.run,
             "cluster": cluster.run,
+            "hub": hub.run,
             "growth": growth.run,
         }
         for name, part in parts.items():

@@ -58,8 +58,8 @@ def test_claims_stand_side_by_side_until_one_is_computed(opening: engines.Openin
         assert claims(index, file) == {(namespace, TRUTH) for namespace in ("anna", "bert", "carl")}
         assert found(index, TRUTH, "carl") == (file, True)
         assert found(index, ONE) is None
-        for namespace, sha256 in [("anna", ONE), ("dora", OTHER), ("emil", None)]:
-            register(index, file, sha256, namespace)
+        for namespace, claimed in [("anna", ONE), ("dora", OTHER), ("emil", None)]:
+            register(index, file, claimed, namespace)
             assert found(index, TRUTH, namespace) == (file, True)
         index.change(lambda writer: writer.note_sha256(file, ONE))
         assert claims(index, file) == {(namespace, TRUTH) for namespace in ("anna", "bert", "carl", "dora", "emil")}

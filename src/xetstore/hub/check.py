@@ -102,5 +102,5 @@ class _RepositoryCheck:
         blobs = self._reader.blobs(self._row.id, oids)
         yield from (f"file {oid.hex()} is not there" for oid in oids - blobs.keys())
         pointed = {row.file for row in blobs.values() if row.file is not None}
-        for file in pointed - self._reader.keep_granted(self._row.namespace, pointed):
+        for file in pointed - self._reader.granted(self._row.namespace, pointed):
             yield f"the Xet file {file} is named, and not granted to {self._row.namespace}"

@@ -15,7 +15,7 @@ from xetstore.hub.names import HEADS, TAGS, RepositoryName
 from xetstore.hub.objects import CommitData, ObjectKind, read_tree, tagged
 from xetstore.hub.queries import HubWriter, RepositoryRow
 from xetstore.hub.rights import Right
-from xetstore.hub.service import check_visibility
+from xetstore.hub.service import check_visibility, of_account
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileRecord
 
@@ -59,7 +59,7 @@ def duplicate(source: Repository, name: RepositoryName, *, visibility: str | Non
         if not writer.keep_repository(source.row.id):
             raise RepositoryNotFoundError
         row = writer.add_repository(
-            name,
+            of_account(writer, actor, name),
             visibility=chosen,
             sdk=source.row.sdk,
             creator=actor.name or "admin",

@@ -22,6 +22,7 @@ from xetstore.hub.accounts import Accounts
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
 from xetstore.hub.queries import HubReader, HubWriter, Listing, RepositoryRow
+from xetstore.hub.queries.accounts import AccountQueries
 from xetstore.hub.repository import Repository, require
 from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right, right_in, right_of
 from xetstore.hub.tables import MIGRATIONS
@@ -123,7 +124,7 @@ class EmbeddedHub:
 
         def add(writer: HubWriter, _: Writer) -> RepositoryRow | None:
             row = writer.add_repository(
-                name,
+                of_account(writer, actor, name),
                 visibility=visibility,
                 sdk=sdk,
                 creator=actor.name or "admin",
@@ -151,7 +152,7 @@ class EmbeddedHub:
             there = writer.repository(to.key)
             if there is not None and there.id != repository.row.id and there.name.key == to.key:
                 raise ExistsError(f"A {to.kind.word} repository called {to.id} already exists")
-            writer.rename_repository(repository.row.id, repository.row.name, to)
+            writer.rename_repository(repository.row.id, repository.row.name, of_account(writer, actor, to))
             row = writer.repository_by_id(repository.row.id)
             if row is None:
                 raise RepositoryNotFoundError
@@ -192,6 +193,19 @@ class EmbeddedHub:
             raise ForbiddenError(
                 f'You don\'t have the rights to create a {name.kind.word} under the namespace "{name.owner}"'
             )
+
+
+def of_account(writer: HubWriter, actor: Actor, name: RepositoryName) -> RepositoryName:
+    """The name with that of its owner as the account has it, which is not removed before the transaction ends.
+
+    The admin may name an owner that has no account (yet). Raises ForbiddenError for others.
+    """
+    account = AccountQueries(writer.connection).account(name.owner, keep=True)
+    if account is not None:
+        return replace(name, owner=account.name)
+    if not actor.is_admin:
+        raise ForbiddenError(f'There is no account called "{name.owner}"')
+    return name
 
 
 def check_visibility(text: str) -> str:

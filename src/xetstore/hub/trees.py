@@ -26,7 +26,8 @@ _READ_AHEAD: Final = 100
 class Entry:
     """A file or a folder of a revision. ``oid`` is the git id, 20 bytes; ``size`` the bytes of the file, 0 of a folder.
 
-    A file of the store has ``sha256``, the bytes of its pointer, and its Xet ``file``; else they are None.
+    A file of the store has ``sha256``, the bytes of its pointer, and its Xet ``file``; else they are None. One that was
+    deleted for good has no ``file``.
     """
 
     path: str
@@ -88,6 +89,12 @@ class TreeCache:
             self._blobs.update({(repository_id, oid): row for oid, row in blobs.items()})
             while len(self._blobs) > self._most:
                 self._blobs.popitem(last=False)
+
+    def forget_blobs(self, repository_id: int, oids: Iterable[bytes]) -> None:
+        """Forget blobs: they point at nothing any more."""
+        with self._lock:
+            for oid in oids:
+                self._blobs.pop((repository_id, oid), None)
 
 
 class TreeReader:
@@ -189,7 +196,7 @@ class TreeReader:
         blobs = self._cache.blobs(self._id, oids)
         if rest := oids - blobs.keys():
             new = self._reader.blobs(self._id, rest)
-            self._cache.add_blobs(self._id, {oid: row for oid, row in new.items() if row.pointer or row.size > 1024})
+            self._cache.add_blobs(self._id, {oid: row for oid, row in new.items() if row.file or row.size > 1024})
             blobs |= new
         for path, item in items:
             row = blobs.get(item.oid)

@@ -12,7 +12,7 @@ from xetstore.hub.queries.discussions import (
 )
 from xetstore.hub.queries.duplicates import DuplicateChanges
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
-from xetstore.hub.queries.lfs import Part, PartChanges, PartQueries
+from xetstore.hub.queries.lfs import LargeFileChanges, LargeFileQueries, Part, Pointed
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
 from xetstore.hub.queries.refs import RefChanges, RefQueries
 from xetstore.hub.queries.repositories import Listing, RepositoryChanges, RepositoryQueries, RepositoryRow
@@ -29,13 +29,14 @@ __all__ = [
     "HubWriter",
     "Listing",
     "Part",
+    "Pointed",
     "RepositoryRow",
     "Revision",
 ]
 
 
 class HubReader(
-    RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries, PartQueries
+    RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries, LargeFileQueries
 ):
     """All questions, in one snapshot of the index."""
 
@@ -49,6 +50,6 @@ class HubWriter(
     BucketChanges,
     DiscussionChanges,
     DuplicateChanges,
-    PartChanges,
+    LargeFileChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +40,12 @@ VALUES (:repository_id, :number, :position, :kind, :author, :now, :content, :for
 _SET_EVENT: Final = """
 UPDATE discussion_event SET content = :content, edited_at = :edited_at, is_hidden = :is_hidden
 WHERE repository_id = :repository_id AND number = :number AND position = :position
+"""
+_COMMITS: Final = """
+SELECT number, fork, merge_oid FROM discussion WHERE repository_id = :repository_id AND fork IS NOT NULL
+"""
+_MOVE: Final = """
+UPDATE discussion SET fork = :fork, merge_oid = :merge_oid WHERE repository_id = :repository_id AND number = :number
 """
 
 
@@ -140,6 +147,16 @@ class DiscussionChanges(DiscussionQueries):
         """A discussion that no other writer changes until the transaction ends; it has one event more, to be added."""
         place = {"repository_id": repository_id, "number": number}
         return self.discussion(repository_id, number) if self.connection.change(_TAKE_POSITION, place) else None
+
+    def move_commits(self, repository_id: int, moved: Mapping[bytes, bytes]) -> None:
+        """Let pull requests name other commits, by the ids before: those of a history that was rewritten."""
+        each = []
+        for number, fork, merge_oid in self.connection.rows(_COMMITS, {"repository_id": repository_id}):
+            named = [None if oid is None else bytes(oid) for oid in (fork, merge_oid)]
+            now = [None if oid is None else moved.get(oid, oid) for oid in named]
+            if now != named:
+                each.append({"repository_id": repository_id, "number": number, "fork": now[0], "merge_oid": now[1]})
+        self.connection.change_many(_MOVE, each)
 
     def set_discussion(self, repository_id: int, changed: Discussion) -> None:
         """Change title, status and commit of merging."""

@@ -1,8 +1,11 @@
-"""Questions about parts of large files that come in parts, and changes to them; pointers by what they point at."""
+"""Questions about large files: those that pointers of a repository name, and parts of some that are still to come."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from xetstore.cas.index.queries.rows import Questions
@@ -21,6 +24,35 @@ SET file = excluded.file, size = excluded.size, created_at = excluded.created_at
 """
 _DROP: Final = "DELETE FROM lfs_part WHERE repository_id = :repository_id AND sha256 = :sha256"
 _DROP_OLD: Final = "DELETE FROM lfs_part WHERE repository_id = :repository_id AND created_at < :before"
+_NAMED: Final = """
+SELECT sha256, oid, file_size, file FROM git_object
+WHERE repository_id = :repository_id AND sha256 > :after AND file IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM git_object AS other
+    WHERE other.repository_id = :repository_id AND other.sha256 = git_object.sha256
+    AND other.file IS NOT NULL AND other.oid < git_object.oid
+)
+ORDER BY sha256 LIMIT :limit
+"""
+_NAMES: Final = """
+SELECT oid, file FROM git_object WHERE repository_id = :repository_id AND sha256 IN (:values) AND file IS NOT NULL
+"""
+_FORGET: Final = "UPDATE git_object SET file = NULL WHERE repository_id = :repository_id AND sha256 IN (:values)"
+_FILES: Final = "SELECT id FROM file WHERE hash IN (:values)"
+_REVOKE: Final = "DELETE FROM file_grant WHERE namespace = :namespace AND file_id IN (:values)"
+_DROP_CLAIMS: Final = "DELETE FROM sha256_claim WHERE namespace = :namespace AND file_id IN (:values)"
+_CHANGED: Final = """
+SELECT line, number, path FROM changed_path WHERE repository_id = :repository_id AND line IN (:values)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointed:
+    """A file that pointers of a repository name: its SHA-256, its bytes, its Xet file; ``oid`` is that of a pointer."""
+
+    sha256: bytes
+    oid: bytes
+    size: int
+    file: Hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +64,24 @@ class Part:
     size: int
 
 
-class PartQueries(Questions):
-    """Questions about parts."""
+class LargeFileQueries(Questions):
+    """Questions about large files."""
+
+    def large_files(self, repository_id: int, *, after: bytes, limit: int) -> list[Pointed]:
+        """Files that pointers of the repository name, by their SHA-256, which is more than ``after``: each once."""
+        rows = self.connection.rows(_NAMED, {"repository_id": repository_id, "after": after, "limit": limit})
+        return [Pointed(bytes(sha256), bytes(oid), size, Hash(bytes(file))) for sha256, oid, size, file in rows]
+
+    def pointers_of(self, repository_id: int, digests: Collection[bytes]) -> dict[bytes, Hash]:
+        """The pointers that name files of these SHA-256, by their ids: the Xet file of each."""
+        rows = self.connection.rows_in(_NAMES, digests, {"repository_id": repository_id})
+        return {bytes(oid): Hash(bytes(file)) for oid, file in rows}
+
+    def changed_paths(self, repository_id: int, lines: Collection[int]) -> Iterator[tuple[tuple[int, int], list[str]]]:
+        """The paths that each revision of these lines changed, by line and number."""
+        rows = self.connection.rows_in(_CHANGED, lines, {"repository_id": repository_id})
+        for place, each in groupby(sorted(rows, key=itemgetter(0, 1)), key=itemgetter(0, 1)):
+            yield place, [path for _, _, path in each]
 
     def parts(self, repository_id: int, sha256: bytes) -> list[Part]:
         """The parts of a file that are there, by number."""
@@ -45,8 +93,16 @@ class PartQueries(Questions):
         return self.connection.row(_OLD, {"repository_id": repository_id, "before": before}) is not None
 
 
-class PartChanges(PartQueries):
-    """Changes to parts."""
+class LargeFileChanges(LargeFileQueries):
+    """Changes to large files."""
+
+    def drop_large_files(self, repository_id: int, namespace: str, digests: Collection[bytes]) -> None:
+        """Let no pointer of the repository name a file of these SHA-256, and take it out of the namespace."""
+        files = {file.digest for file in self.pointers_of(repository_id, digests).values()}
+        self.connection.change_in(_FORGET, digests, {"repository_id": repository_id})
+        ids = [file_id for (file_id,) in self.connection.rows_in(_FILES, files)]
+        for statement in (_DROP_CLAIMS, _REVOKE):
+            self.connection.change_in(statement, ids, {"namespace": namespace})
 
     def put_part(self, repository_id: int, sha256: bytes, part: Part, now: float) -> None:
         """Note a part, in place of one of its number."""

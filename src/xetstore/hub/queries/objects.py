@@ -29,15 +29,16 @@ _POINTED_AT: Final = "SELECT sum(size) FROM (SELECT DISTINCT file, file_size AS 
 )
 _GRANTED: Final = """
 SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values) FOR KEY SHARE
+WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
 """
+_KEEP_GRANTED: Final = f"{_GRANTED} FOR KEY SHARE"
 _ADDED_AT_A_TIME: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """A blob as far as a listing shows it; ``size`` is bytes of the blob. ``pointer`` and ``file``, the Xet file that
-    it points at, are None for an ordinary one.
+    """A blob as far as a listing shows it; ``size`` is bytes of the blob. ``pointer`` is None for an ordinary one;
+    ``file``, the Xet file that it points at, also where that was deleted.
     """
 
     size: int
@@ -64,27 +65,33 @@ class ObjectQueries(Questions):
         for oid, size, sha256, file_size, file in self.connection.rows_in(
             _DESCRIBED, oids, {"repository_id": repository_id}
         ):
-            is_pointer = file is not None
-            pointer = Pointer(bytes(sha256), file_size) if is_pointer else None
-            found[bytes(oid)] = BlobRow(size, pointer, Hash(bytes(file)) if is_pointer else None)
+            pointer = None if sha256 is None else Pointer(bytes(sha256), file_size)
+            found[bytes(oid)] = BlobRow(size, pointer, None if file is None else Hash(bytes(file)))
         return found
 
     def known_objects(self, repository_id: int, oids: Iterable[bytes]) -> set[bytes]:
         """Those of these ids that the repository has."""
         return {bytes(oid) for (oid,) in self.connection.rows_in(_THERE, oids, {"repository_id": repository_id})}
 
-    def keep_granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
-        """Those of these Xet files that a namespace may read; they stay until the transaction ends."""
-        rows = self.connection.rows_in(_GRANTED, [file.digest for file in files], {"namespace": namespace})
-        return {Hash(bytes(digest)) for (digest,) in rows}
+    def granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        """Those of these Xet files that a namespace may read."""
+        return self._granted(_GRANTED, namespace, files)
 
     def used_bytes(self, repository_id: int) -> int:
         """Bytes of all files that pointers of the repository point at, each content once."""
         return int(self.connection.value(_POINTED_AT, {"repository_id": repository_id}) or 0)
 
+    def _granted(self, statement: str, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        rows = self.connection.rows_in(statement, [file.digest for file in files], {"namespace": namespace})
+        return {Hash(bytes(digest)) for (digest,) in rows}
+
 
 class ObjectChanges(ObjectQueries):
     """Additions of objects."""
+
+    def keep_granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
+        """Those of these Xet files that a namespace may read; they stay until the transaction ends."""
+        return self._granted(_KEEP_GRANTED, namespace, files)
 
     def add_objects(
         self, repository_id: int, objects: Collection[GitObject], files: Mapping[bytes, Hash] | None = None

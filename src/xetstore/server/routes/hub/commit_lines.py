@@ -16,8 +16,6 @@ import msgspec
 
 from xetstore.errors import TooLargeError, UnprocessableError, UsageError
 
-MAX_BODY_BYTES: Final = 512 << 20
-"""The longest body of a commit; clients end theirs after 100 MB of small files, and some send 145 MB."""
 MAX_LINE_BYTES: Final = 64 << 20
 """The longest line: a file of 48 MB in base64. Larger files come by Xet or LFS."""
 MAX_OPERATIONS: Final = 100_000

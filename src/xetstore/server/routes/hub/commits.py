@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import os
 from contextlib import AsyncExitStack
-from io import BytesIO
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,12 +17,10 @@ from xetstore.hub.attributes import Attributes, attributes_of
 from xetstore.hub.names import Kind, check_path
 from xetstore.hub.operations import AddFile, AddPointer, Delete, Operation
 from xetstore.hub.rights import Right
-from xetstore.server.http.bodies import declared_bytes, read_body
-from xetstore.server.http.receiving import memory_of_body, receive_body
 from xetstore.server.http.router import Route
+from xetstore.server.http.spooled import spool_body
 from xetstore.server.routes.hub.answers import asked_for, date_of, is_true, json_answer, next_link
 from xetstore.server.routes.hub.commit_lines import (
-    MAX_BODY_BYTES,
     Deletion,
     Header,
     LargeFile,
@@ -45,7 +41,7 @@ from xetstore.server.routes.hub.handling import (
 from xetstore.server.routes.hub.repositories import descriptions_of
 from xetstore.server.routes.hub.trees import split_revision
 from xetstore.server.site import holders_of
-from xetstore.server.threads import in_commit_thread, in_thread
+from xetstore.server.threads import in_commit_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,8 +50,6 @@ if TYPE_CHECKING:
     from xetstore.hub.repository import Repository
     from xetstore.server.routes.hub.descriptions import Descriptions
 
-IN_MEMORY_BYTES: Final = 128 << 10
-"""A longer body is on disk while it comes in, and while it waits for its turn."""
 MEMORY_FACTOR: Final = 3
 """A body in memory: its files, the same deflated, and as much for the line that is read."""
 LOG_PAGE: Final = 500
@@ -76,22 +70,12 @@ async def _commit(call: Call) -> Response:
     request, site = call.request, call.site
     holders = holders_of(request)
     async with AsyncExitStack() as until_done:
-        async with site.limits.receiving.reserve(memory_of_body(request), holders):
-            if (declared_bytes(request) or MAX_BODY_BYTES) <= IN_MEMORY_BYTES:
-                body: IO[bytes] = BytesIO(await read_body(request, site.limits, IN_MEMORY_BYTES))
-            else:
-                body = until_done.enter_context(await in_thread(_on_disk, call))
-                await receive_body(request, lambda *parts: body.writelines(parts), site.limits, MAX_BODY_BYTES)
+        body = await until_done.enter_async_context(spool_body(request, site.settings.max_commit_bytes))
         size = body.seek(0, os.SEEK_END)
         body.seek(0)
         await until_done.enter_async_context(site.limits.commits.reserve(1, holders))
         await until_done.enter_async_context(site.limits.committing.reserve(MEMORY_FACTOR * size, holders))
         return await in_commit_thread(_commit_body, call, body)
-
-
-def _on_disk(call: Call) -> IO[bytes]:
-    """A file without a name, on the disk of the store."""
-    return TemporaryFile(dir=call.site.cas.scratch_folder)
 
 
 def _commit_body(call: Call, body: IO[bytes]) -> Response:
