@@ -1,7 +1,8 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
 Then the figures of the server, see bench.server, those of the client, see bench.client, those of replicas over S3
-and PostgreSQL, see bench.cluster, and those of repositories, see bench.hub. `make bench-growth`: how they grow, see bench.growth.
+and PostgreSQL, see bench.cluster, and those of repositories, see bench.hub. `make bench-growth`: how they grow, see
+bench.growth.
 """
 
 from __future__ import annotations

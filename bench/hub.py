@@ -1,7 +1,7 @@
 """Figures of repositories, with huggingface_hub as the client; written to HUB.md.
 
-Beside them, where there is one, the plain file server: nginx over the same bytes. A file server is a stand-in: it has no
-upload, names no commit and verifies nothing.
+Beside them, where there is one, the plain file server: nginx over the same bytes. A file server is a stand-in: it has
+no upload, names no commit and verifies nothing.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def _upload_and_download(name: str, source: str, out: str) -> dict[str, float]:
     import os
     import shutil
     import time
+    from pathlib import Path
 
     from huggingface_hub import HfApi, snapshot_download
 
@@ -109,7 +110,7 @@ def _upload_and_download(name: str, source: str, out: str) -> dict[str, float]:
     found = timed("snapshot_download, cold", lambda: snapshot_download(name, cache_dir=out))
     timed("snapshot_download, warm", lambda: snapshot_download(name, cache_dir=out))
     for folder, _, files in os.walk(source):
-        there = os.path.join(str(found), os.path.relpath(folder, source))
+        there = Path(str(found)) / os.path.relpath(folder, source)
         if filecmp.cmpfiles(folder, there, files, shallow=False)[1:] != ([], []):
             raise SystemExit("other bytes came back")
     shutil.rmtree(out)
@@ -142,10 +143,11 @@ def _names(hub: Hub, client: HubClient, token: str, asked: int) -> list[str]:
         each = (time.perf_counter() - start) / COMMITS
     note(f"list_repo_tree of {TREE_FILES:,} files, s", f"{client.call(_tree, 'alice/names', 'large'):.2f}")
     note(f"a commit in this process, mean of {COMMITS:,}, ms", f"{each * 1000:.2f}")
+    api = "/api/models/alice/names"
     paths = {
-        f"a page of 50 of {COMMITS:,} commits, p50 and p99 ms": "/api/models/alice/names/commits/main?limit=50&p=150",
-        "a page of 50 entries with their last commits, p50 and p99 ms": "/api/models/alice/names/tree/main/log?expand=true",
-        "info of it, p50 and p99 ms": "/api/models/alice/names",
+        f"a page of 50 of {COMMITS:,} commits, p50 and p99 ms": f"{api}/commits/main?limit=50&p=150",
+        "a page of 50 entries with their last commits, p50 and p99 ms": f"{api}/tree/main/log?expand=true",
+        "info of it, p50 and p99 ms": api,
     }
     for what, path in paths.items():
         _ask(hub, token, "GET", path, 20)

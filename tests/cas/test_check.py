@@ -217,3 +217,14 @@ def test_progress_ends_at_the_bytes_that_are_stored(cas: EmbeddedCas, samples: l
         progress = Recorded()
         check(cas, read_data=read_data, progress=progress)
         assert progress.done == progress.expected == cas.totals().stored_bytes
+
+
+def test_a_sha256_that_was_not_computed_from_the_bytes_is_found_out(cas: EmbeddedCas, samples: list[Sample]) -> None:
+    """By the invariants, which read every file that has one. A check takes the word of its own store."""
+    one, other = samples[:2]
+    assert one.file.sha256 is not None
+    cas.index.change(lambda writer: writer.note_sha256(one.file.hash, one.file.sha256 or b""))
+    verify_invariants(cas)
+    cas.index.change(lambda writer: writer.note_sha256(other.file.hash, bytes(32)))
+    with pytest.raises(IntegrityError, match=f"file {other.file.hash}: its SHA-256 is"):
+        verify_invariants(cas)

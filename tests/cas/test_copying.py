@@ -168,6 +168,34 @@ def test_a_sha256_that_was_told_later_is_copied(source: EmbeddedCas, target: Emb
     assert content(target) == content(source)
 
 
+def test_what_was_computed_and_what_is_claimed_is_copied_as_such(source: EmbeddedCas, target: EmbeddedCas) -> None:
+    one, other = sample(1), sample(2)
+    digests = {each.file.hash: each.file.sha256 or b"" for each in (one, other)}
+    claims = {("anna", one.file.sha256), ("anna", bytes(32)), ("bert", bytes(32))}
+    for each in (one, other):
+        for namespace, sha256 in claims:
+            upload(source.in_namespace(namespace), replace(each, file=replace(each.file, sha256=sha256)))
+    source.index.change(lambda writer: writer.note_sha256(one.file.hash, digests[one.file.hash]))
+    copy(source, target)
+    assert content(target) == content(source)
+    with target.index.snapshot() as reader:
+        told = reader.files_by_sha256("anna", digests.values())
+        assert {record.hash: is_checked for record, is_checked in told.values()} == {one.file.hash: True}
+    # Either may come to know it first; no claim changes it then.
+    target.index.change(lambda writer: writer.note_sha256(other.file.hash, digests[other.file.hash]))
+    source.index.change(lambda writer: writer.note_sha256(other.file.hash, digests[other.file.hash]))
+    later = sample(3)
+    for cas, sha256 in ((target, later.file.sha256), (source, bytes(32))):
+        upload(cas.in_namespace("anna"), replace(later, file=replace(later.file, sha256=sha256)))
+    target.index.change(lambda writer: writer.note_sha256(later.file.hash, later.file.sha256 or b""))
+    copy(source, target)
+    with target.index.snapshot() as reader:
+        assert reader.claims_of([other.file.hash]) == {
+            (other.file.hash, namespace, other.file.sha256) for namespace in ("anna", "bert")
+        }
+        assert reader.claims_of([later.file.hash]) == {(later.file.hash, "anna", later.file.sha256)}
+
+
 def test_a_target_keeps_its_own_and_gets_the_rest(source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock) -> None:
     theirs = fill(source, clock)
     clock.advance(HOUR)

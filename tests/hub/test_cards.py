@@ -26,6 +26,7 @@ def test_a_text_without_metadata_has_none(text: str) -> None:
 
 def test_line_breaks_of_windows_and_a_mark_at_the_start() -> None:
     assert metadata_of("\ufeff---\r\na: b\r\n---\r\ntext") == {"a": "b"}
+    assert metadata_of("\n \n---\na: b\n---\n") == {"a": "b"}
 
 
 def test_blank_lines_before_the_metadata_are_skipped_as_clients_skip_them() -> None:

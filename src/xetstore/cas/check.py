@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Final, Protocol
 
+from xetstore.blobs.ranges import read_all
 from xetstore.cas.claims import term_fault
 from xetstore.cas.index import ObjectRow, Reader, ShardRow, XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -90,8 +92,10 @@ def check(
 
 
 def verify_invariants(cas: EmbeddedCas) -> None:
-    """Raises IntegrityError with all findings unless the invariants of ``cas.service`` hold. Reads all data."""
-    problems = check(cas, read_data=True).problems
+    """Raises IntegrityError with all findings unless the invariants of ``cas.service`` hold. Reads all data, and all
+    of each file whose SHA-256 was computed.
+    """
+    problems = check(cas, read_data=True).problems or tuple(_wrong_sha256(cas))
     if problems:
         raise IntegrityError("; ".join(map(str, problems)))
 
@@ -243,6 +247,27 @@ class _Check:
                 now = reader.shards([row.hash]).get(row.hash)
             if now is None or now.generation == row.generation:  # else it was stored anew while we looked
                 self.problems.append(Problem(f"shard {row.hash}", str(error)))
+
+
+def _wrong_sha256(cas: EmbeddedCas) -> Iterator[Problem]:
+    """The files of which another SHA-256 is taken to be computed than their bytes have."""
+    for page in cas.index.pages(lambda reader, last: reader.files_after(last, None), itemgetter(0), 0):
+        for _, record in page:
+            if record.sha256 is not None and (actual := _sha256(cas, record)) != record.sha256:
+                yield Problem(f"file {record.hash}", f"its SHA-256 is {actual}, not {record.sha256}", (record.hash,))
+
+
+def _sha256(cas: EmbeddedCas, record: FileRecord) -> str:
+    digest = hashlib.sha256()
+    with cas.index.snapshot() as reader:
+        _, terms, rows = reader.terms(record.hash, 0, record.size)
+    for term in terms:
+        row = rows[term.xorb]
+        start, end = cas.footers.get(row).byte_range(term.chunk_start, term.chunk_end)
+        body, raw = read_all(cas.blobs.get_range(row.key, start, end), end - start), bytearray(term.unpacked_bytes)
+        kernel.decode_chunks(XET_GEARHASH_BLAKE3.kernel, body, raw, final=True)
+        digest.update(raw)
+    return digest.hexdigest()
 
 
 def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:

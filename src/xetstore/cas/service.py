@@ -1,6 +1,6 @@
 """EmbeddedCas: a store in this process. It verifies, and keeps the order in which things become durable.
 
-The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2 and 6:
+The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2, 6 and 7:
 
 1. An index row for a xorb exists only after its bytes are durable, in an object under a key that none has had. Write,
    fsync, link, fsync the directory: then the row.
@@ -16,6 +16,8 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
    in an object of its own, which counts from then on.
+7. The SHA-256 of a file is a claim of its uploader, in the namespace of that uploader alone, until it was computed
+   here from the file's bytes. No claim changes it then.
 
 So a crash at any point leaves at most an object that no row names, which nothing takes up, and a temporary file, which
 is swept a day later.

@@ -45,19 +45,19 @@ class People:
     ) -> Response:
         """One request. A body is sent as JSON, unless it is bytes."""
         sent: dict[str, str] = {key.replace("_", "-"): value for key, value in headers.items()}
+        data = body if isinstance(body, bytes) else b""
         if body is not None and not isinstance(body, bytes):
             sent.setdefault("Content-Type", "application/json")
-            body = msgspec.json.encode(body)
-        assert body is None or isinstance(body, bytes)
+            data = msgspec.json.encode(body)
         token = None if name is None else self.tokens[name]
-        return self.server.request(method, path, headers=sent, body=body or b"", token=token)
+        return self.server.request(method, path, headers=sent, body=data, token=token)
 
     def commit(self, repo: str, *lines: tuple[str, dict[str, Any]], title: str = "a title", **more: Any) -> Response:
         """A commit of these operations to ``main``, as clients send it. ``more`` is for its header, and for ask()."""
-        head = {key: more.pop(key) for key in ("description", "parentCommit") if key in more}
+        head: dict[str, Any] = {key: more.pop(key) for key in ("description", "parentCommit") if key in more}
         query = more.pop("query", "")
         rev = more.pop("rev", "main")
-        every = [("header", {"summary": title, **head}), *lines]
+        every: list[tuple[str, dict[str, Any]]] = [("header", {"summary": title, **head}), *lines]
         body = b"\n".join(msgspec.json.encode({"key": key, "value": value}) for key, value in every)
         return self.ask("POST", f"/api/models/{repo}/commit/{rev}{query}", body, **more)
 

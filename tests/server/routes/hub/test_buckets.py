@@ -70,6 +70,10 @@ def test_a_bucket_is_made_told_changed_moved_and_deleted(hub: ServedHub) -> None
     made = hub.ask("POST", "/api/buckets/me/first", {"visibility": "private", "region": "eu"})
     url = f"{hub.server.url}/buckets/Alice/first"
     assert (made.status, made.json()["url"], made.json()["name"]) == (200, url, "Alice/first")
+    assert hub.ask("POST", "/api/buckets/Alice/other", {}, user="bob").status == 403
+    assert hub.ask("POST", "/api/buckets/Alice/first", {}, user="bob").status == 403, "as for one that is not there"
+    assert hub.ask("POST", "/api/buckets/Alice/first", {}, user=None).status == 401
+    assert hub.ask("POST", "/api/buckets/Alice/fi--rst", {}).status == 400
     again = hub.ask("POST", "/api/buckets/alice/First", {})
     assert (again.status, again.json()["url"].lower()) == (409, url.lower())
     told = hub.ask("GET", "/api/buckets/Alice/first").json()

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import at_once
 from tests.support.live import LiveServer, Response, live_server, until
 from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas, check
 from xetstore.hub.accounts import Accounts
 from xetstore.hub.lfs import PART_SECONDS
 from xetstore.hub.names import Kind, RepositoryName
-from xetstore.hub.rights import Actor
+from xetstore.hub.rights import LOCAL, Actor
 from xetstore.hub.service import EmbeddedHub
 from xetstore.testing import FakeClock, read_back
 
@@ -81,14 +82,14 @@ def only(answer: Response) -> dict[str, Any]:
     return each
 
 
-def put(server: LiveServer, data: bytes, body: bytes | None = None) -> Response:
+def put(server: LiveServer, data: bytes, body: bytes | None = None, by: str | None = "alice") -> Response:
     """PUT an object as a batch tells, or another body in its place."""
-    action = only(batch(server, data))["actions"]["upload"]
+    action = only(batch(server, data, by=by))["actions"]["upload"]
     return server.request("PUT", action["href"], body=data if body is None else body)
 
 
-def is_there(server: LiveServer, data: bytes) -> bool:
-    return "actions" not in only(batch(server, data))
+def is_there(server: LiveServer, data: bytes, by: str | None = "alice") -> bool:
+    return "actions" not in only(batch(server, data, by=by))
 
 
 # Whole objects
@@ -397,3 +398,30 @@ def test_parts_of_an_upload_that_was_given_up_are_forgotten(server: LiveServer, 
         assert reader.parts(1, hashlib.sha256(data).digest()) == []
         assert len(reader.parts(1, hashlib.sha256(other).digest())) == 2
     assert finish(server, href, data, tags).status in (403, 422)
+
+
+# Limits
+
+
+def test_a_sender_that_stands_still_is_cut_off(cas: EmbeddedCas, clock: FakeClock) -> None:
+    with live_server(cas, clock=clock, auth="none", stall_seconds=0.2) as server:
+        hub(server).create(LOCAL, RepositoryName(Kind.MODELS, "alice", "bert"))
+        data = splitmix64(13, 2 << 20)
+        href = only(batch(server, data, by=None))["actions"]["upload"]["href"].removeprefix(server.url)
+        with server.connect() as sock:
+            head = f"PUT {href} HTTP/1.1\r\nHost: {server.url[7:]}\r\nContent-Length: {len(data)}\r\n\r\n"
+            sock.sendall(head.encode() + data[: 1 << 20])
+            assert sock.recv(100).startswith(b"HTTP/1.1 408")
+        until(lambda: server.site.limits.receiving.used == 0)
+        assert cas.totals().files == 0
+
+
+def test_many_uploads_at_once_wait_for_their_turn_in_little_memory(cas: EmbeddedCas, clock: FakeClock) -> None:
+    budget = 64 << 20
+    with live_server(cas, clock=clock, auth="none", max_bytes_in_flight=budget, queue_seconds=60) as server:
+        hub(server).create(LOCAL, RepositoryName(Kind.MODELS, "alice", "bert"))
+        objects = [splitmix64(100 + number, 9 << 20) for number in range(6)]
+        answers = at_once(lambda data: put(server, data, by=None).status, objects)
+        assert answers == [200] * 6
+        assert all(is_there(server, data, by=None) for data in objects)
+        assert server.site.limits.receiving.used == 0

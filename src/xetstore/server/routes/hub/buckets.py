@@ -31,12 +31,12 @@ from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
 from xetstore.protocol.hashes import Hash
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
-from xetstore.server.routes.hub.answers import content_disposition, date_of, is_true, json_answer, link, next_link
+from xetstore.server.routes.hub.answers import content_disposition, date_of, is_true, json_answer, next_link
+from xetstore.server.routes.hub.files import send_stored
 from xetstore.server.routes.hub.handling import (
     LONG_BODY_BYTES,
     SMALL_BODY_BYTES,
     Call,
-    api_url,
     committing,
     decoded,
     find_nothing,
@@ -47,7 +47,6 @@ from xetstore.server.routes.hub.handling import (
     take_body,
     whole_number,
 )
-from xetstore.server.routes.hub.sending import send_file
 from xetstore.server.routes.hub.xet_tokens import token_answer
 from xetstore.server.site import parse_hash, site_of
 from xetstore.server.threads import in_asking_thread
@@ -212,10 +211,7 @@ def _token(scope: Scope, call: Call) -> Response:
 
 
 def _resolve(call: Call) -> Response:
-    bucket = Bucket(call.repository)
-    file = bucket.file(call.parameter("path"))
-    refresh = f"{api_url(call.base, call.repository.name)}/xet-read-token"
-    reconstruction = f"{call.site.cas_url(call.request)}/v1/reconstructions/{file.file}"
+    file = Bucket(call.repository).file(call.parameter("path"))
     headers = {
         "ETag": f'"{file.file}"',
         "Cache-Control": "private, no-cache",
@@ -223,11 +219,8 @@ def _resolve(call: Call) -> Response:
         "Content-Type": file.content_type or "application/octet-stream",
         "Last-Modified": format_datetime(_time_of(file.modified_ms), usegmt=True),
         "X-Linked-Etag": f'"{file.file}"',
-        "X-Linked-Size": str(file.size),
-        "X-Xet-Hash": str(file.file),
-        "Link": link((refresh, "xet-auth"), (reconstruction, "xet-reconstruction-info")),
     }
-    return send_file(call.request, bucket.cas, file.file, file.size, headers)
+    return send_stored(call, file.file, file.size, headers)
 
 
 # Values

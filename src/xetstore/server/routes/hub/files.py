@@ -16,8 +16,11 @@ from xetstore.server.routes.hub.sending import send_bytes, send_file
 from xetstore.server.routes.hub.trees import split_revision
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from xetstore.hub.queries import Revision
     from xetstore.hub.trees import Entry
+    from xetstore.protocol.hashes import Hash
 
 FILE_INFO: Final = "application/vnd.xet-fileinfo+json"
 """The media type by which a client asks for the names of a file in the CAS, and not for its bytes."""
@@ -34,22 +37,35 @@ def _resolve(call: Call) -> Response:
     if entry.file is None:
         return send_bytes(call.request, call.repository.blob(entry), headers)
     assert entry.sha256 is not None
-    refresh = f"{api_url(call.base, call.repository.name)}/xet-read-token/{revision.id}"
-    reconstruction = f"{call.site.cas_url(call.request)}/v1/reconstructions/{entry.file}"
     headers |= {
         "ETag": f'"{entry.sha256.hex()}"',
         "Content-Type": _BYTES,
         "X-Linked-Etag": f'"{entry.sha256.hex()}"',
-        "X-Linked-Size": str(entry.size),
-        "X-Xet-Hash": str(entry.file),
+    }
+    return send_stored(call, entry.file, entry.size, headers, revision)
+
+
+def send_stored(
+    call: Call, file: Hash, size: int, headers: Mapping[str, str], revision: Revision | None = None
+) -> Response:
+    """A file of the store, with the names by which it is read from the CAS; those alone if that is what is asked for.
+
+    ``headers`` have its ETag. A bucket has no ``revision``.
+    """
+    refresh = f"{api_url(call.base, call.repository.name)}/xet-read-token" + (f"/{revision.id}" if revision else "")
+    reconstruction = f"{call.site.cas_url(call.request)}/v1/reconstructions/{file}"
+    headers = {
+        **headers,
+        "X-Linked-Size": str(size),
+        "X-Xet-Hash": str(file),
         "Link": link((refresh, "xet-auth"), (reconstruction, "xet-reconstruction-info")),
     }
     if call.request.method == "GET" and FILE_INFO in call.request.headers.get("accept", ""):
-        told = {"hash": str(entry.file), "refreshUrl": refresh, "reconstructionUrl": reconstruction}
-        answer = json_answer(told, headers=headers | {"Content-Type": FILE_INFO})
+        told = {"hash": str(file), "refreshUrl": refresh, "reconstructionUrl": reconstruction}
+        answer = json_answer(told, headers=headers)
         answer.headers["Content-Type"] = FILE_INFO
         return answer
-    return send_file(call.request, call.repository.cas, entry.file, entry.size, headers)
+    return send_file(call.request, call.repository.cas, file, size, headers)
 
 
 def _raw(call: Call) -> Response:
@@ -78,8 +94,6 @@ def _headers(revision: Revision, entry: Entry) -> dict[str, str]:
         "Content-Type": _TEXT,
         "Content-Disposition": content_disposition(entry.path),
         "Cache-Control": "private, no-cache",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-        "X-Content-Type-Options": "nosniff",
     }
 
 

@@ -58,7 +58,8 @@ def _delete_branch(call: Call, _: bytes) -> Response:
 
 def _create_tag(call: Call, body: bytes) -> Response:
     wanted = decoded(body, _Tag)
-    call.repository.create_tag(wanted.tag, call.parameter("rev"), wanted.message)
+    revision = call.repository.revision(call.parameter("rev"))  # before the name is looked at, as clients expect
+    call.repository.create_tag(wanted.tag, revision.id, wanted.message)
     return json_answer({"success": True})
 
 

@@ -14,6 +14,7 @@ from xetstore.hub.duplicates import duplicate
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
 from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
+from xetstore.server.http.problems import MethodNotAllowedError
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
 from xetstore.server.routes.hub.answers import asked_for, is_true, json_answer
@@ -167,6 +168,11 @@ def _settings(call: Call, body: bytes) -> Response:
     return json_answer({"private": row.is_private, "visibility": row.visibility, "gated": row.gated or False})
 
 
+def _refuse(_: Call) -> Response:
+    """Refuse what is done to a repository by its path alone: it may be meant for a name of one part, with a verb."""
+    raise MethodNotAllowedError(("GET", "HEAD"))
+
+
 def _check(_: Call) -> Response:
     return json_answer({})
 
@@ -211,10 +217,11 @@ def _content(file: _FirstFile) -> bytes:
 def _of(kind: Kind) -> tuple[Route, ...]:
     path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
     info = on_repository(_info)(kind)
+    other = on_repository(_refuse, Right.ADMIN)(kind)
     check = on_repository(_check, Right.READ)(kind)
     check_write = on_repository(_check, Right.WRITE)(kind)
     routes: dict[str, dict[str, Any]] = {
-        path: {"GET": info, "HEAD": info},
+        path: {**dict.fromkeys(("POST", "PUT", "DELETE"), other), "GET": info, "HEAD": info},
         f"{path}/revision/{{rev:text}}": {"GET": info, "HEAD": info},
         f"{path}/settings": {"PUT": on_repository_with_body(_settings, Right.ADMIN, writes=True)(kind)},
         f"{path}/auth-check": {"GET": check, "HEAD": check},
