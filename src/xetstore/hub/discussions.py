@@ -29,6 +29,7 @@ from xetstore.hub.trees import TreeReader
 if TYPE_CHECKING:
     from xetstore.hub.repository import Repository
 
+_PULL_REQUEST: Final = re.compile(rf"{PULL_REQUESTS}([1-9][0-9]{{0,8}})")
 _REFUSED: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 MAX_TITLE_CHARS: Final = 255
@@ -51,6 +52,14 @@ class Proposal:
     commits: Sequence[Revision]
     conflicts: Sequence[str]
     diff: str
+
+
+def is_own_pull_request(reader: HubReader, repository_id: int, ref: str, author: str) -> bool:
+    """True if a ref, in full, is that of a pull request which ``author`` opened, and which is still open."""
+    number = _PULL_REQUEST.fullmatch(ref)
+    found = reader.discussion(repository_id, int(number[1])) if number else None
+    is_open = found is not None and found.is_pull_request and found.status in ("draft", "open")
+    return found is not None and is_open and found.author == author
 
 
 def open_pull_request(
