@@ -38,9 +38,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         with xetstore.open(tmp_path / "store") as opened:
             yield opened
         return
-    with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas, auth="none") as server:
-        with xetstore.open(server.url, cache=tmp_path / "cache") as opened:
-            yield opened
+    with (
+        EmbeddedCas.open(tmp_path / "store") as cas,
+        live_server(cas, auth="none") as server,
+        xetstore.open(server.url, cache=tmp_path / "cache") as opened,
+    ):
+        yield opened
 
 
 @pytest.fixture

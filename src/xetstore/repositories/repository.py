@@ -220,8 +220,9 @@ class Repository:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 
         ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
-        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
-        below which all goes that ``add`` does not have. ``exclude`` are patterns of names in local folders.
+        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a
+        folder, ``""`` for the root, below which all goes that ``add`` does not have. ``exclude`` are patterns of names
+        in local folders.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
         a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if

@@ -97,7 +97,8 @@ def test_a_token_is_a_password_or_a_name_without_one(server: LiveServer, token: 
 def test_a_request_counts_for_its_account_and_its_token(server: LiveServer, token: str) -> None:
     namespace, name = ask(server, f"Bearer {token}").json()["holders"]
     assert namespace == "namespace Alice"
-    assert token not in name
+    assert server.site.hub is not None
+    assert name == f"token {server.site.hub.accounts.token(token).id}", "by which it is revoked"
     assert ask(server, None).json()["holders"] == [], "strangers share no share"
 
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from starlette.responses import Response
@@ -210,7 +210,10 @@ def _opened(request: Request, actor: Actor, kind: Kind, right: Right) -> Call:
 
 
 def _redirect(call: Call) -> Response | None:
-    """The way to a repository that was moved: the same path below its new name. None if it has the name asked for."""
+    """The way to a repository that was moved: the same path below its new name. None if it has the name asked for.
+
+    It names no host: clients before 1.0 follow no other redirect.
+    """
     name, parameters = call.repository.name, call.request.path_params
     if f"{name.kind}/{parameters['owner']}/{parameters['name']}".lower() == name.key:
         return None
@@ -218,5 +221,5 @@ def _redirect(call: Call) -> Response | None:
     at = 3 if segments[1] == "api" else 1 if name.kind is Kind.MODELS else 2
     segments[at : at + 2] = [quote(name.owner), quote(name.name)]
     query = call.request.scope["query_string"].decode("latin-1")
-    location = call.base + "/".join(segments) + (f"?{query}" if query else "")
+    location = urlsplit(call.base).path + "/".join(segments) + (f"?{query}" if query else "")
     return Response(status_code=307, headers={"Location": location, "Cache-Control": "no-store"})
