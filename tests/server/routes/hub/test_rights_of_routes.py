@@ -74,8 +74,8 @@ def told(town: People, route: Route, method: str, repo: str, token: str | None) 
     kept = {key.lower(): value for key, value in answer.headers.items()}
     for key in ("x-request-id", "date", "content-length"):
         kept.pop(key, None)
-    body = answer.body.decode("latin-1")
-    if body.startswith("{"):
+    body: object = answer.body.decode("latin-1")
+    if answer.body.startswith(b"{"):
         body = {key: value for key, value in answer.json().items() if key != "request_id"}
     found = {"status": answer.status, **kept, "body": body}
     return {key: str(value).replace(repo.partition("/")[2], "NAME") for key, value in found.items()}
