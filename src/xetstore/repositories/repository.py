@@ -16,7 +16,7 @@ from xetstore.interfaces import Names
 from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
-from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
+from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, batches
 from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
@@ -381,7 +381,12 @@ class Repository:
             raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
         large = [(file, new) for file, new in placed if file.sha256 is not None]
         can_adopt = not dry_run and self.adopt(source, *[one for one, _ in large])
-        staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
+        folders = _empty_folders(entries)
+        staged = [empty_folder(new) for file, new in placed if file.path in folders]
+        small = [(file, new) for file, new in placed if file.sha256 is None and not file.is_folder]
+        for part in batches(small):
+            contents = theirs.read_many(source.id, commit, [file for file, _ in part])
+            staged += [blob(new, data, file.mode) for (file, new), data in zip(part, contents, strict=True)]
         if can_adopt or dry_run:
             staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]
         else:
@@ -459,16 +464,10 @@ def _moved(path: str, old: str, new: str) -> str:
     return check_path("/".join(part for part in (new, inner) if part))
 
 
-def _is_small(file: RepoFile, entries: Sequence[RepoFile]) -> bool:
-    if file.is_folder:
-        return not any(other.path.startswith(f"{file.path}/") for other in entries)
-    return file.sha256 is None
-
-
-def _small_copy(names: Names, repo: RepositoryId, commit: str, file: RepoFile, path: str) -> Staged:
-    if file.is_folder:
-        return empty_folder(path)
-    return blob(path, b"".join(bytes(part) for part in names.read(repo, commit, file)), file.mode)
+def _empty_folders(entries: Sequence[RepoFile]) -> set[str]:
+    """The folders without an entry in them."""
+    full = {file.path.rpartition("/")[0] for file in entries}
+    return {file.path for file in entries if file.is_folder} - full
 
 
 def _parts(large: Sequence[tuple[RepoFile, str]]) -> Iterator[list[tuple[RepoFile, str]]]:

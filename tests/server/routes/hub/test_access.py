@@ -216,6 +216,20 @@ def test_a_token_that_asks_too_often_is_refused_and_others_are_not(cas: Embedded
         assert ask(server, f"Bearer {mine}").headers["Retry-After"]
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://example.org"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_a_password_that_a_browser_remembers_is_of_no_use_to_a_page(
+    server: LiveServer, token: str, headers: dict[str, str]
+) -> None:
+    password = {"Authorization": basic("alice", token)}
+    assert server.request("POST", "/whoami", headers=password).status == 200
+    assert server.request("POST", "/whoami", headers=headers | password).status == 403
+    assert server.request("GET", "/whoami", headers=headers | password).status == 200, "which no page may read"
+    given = {"Authorization": f"Bearer {token}"}
+    assert server.request("POST", "/whoami", headers=headers | given).status == 200, "the page was given the token"
+
+
 # Without tokens
 
 

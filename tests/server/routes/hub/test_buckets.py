@@ -87,7 +87,7 @@ def test_a_bucket_is_made_told_changed_moved_and_deleted(hub: ServedHub) -> None
     assert tree(hub, "/api/buckets/Alice/second") == ["a"]
     former = hub.ask("GET", "/api/buckets/Alice/first/tree/a?recursive=true")
     assert former.status == 307
-    assert former.headers["Location"] == f"{hub.server.url}/api/buckets/Alice/second/tree/a?recursive=true"
+    assert former.headers["Location"] == "/api/buckets/Alice/second/tree/a?recursive=true"
     assert hub.ask("DELETE", "/api/buckets/Alice/second").status == 200
     assert hub.ask("GET", "/api/buckets/Alice/second").status == 404
 

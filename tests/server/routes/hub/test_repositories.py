@@ -167,7 +167,7 @@ def test_moved_repositories_go_on_to_be_found(town: People, new_repo: NewRepo) -
     for path in (f"/{repo}/resolve/main/a%20b.txt?download=true", f"/api/models/{repo}/tree/main?recursive=true"):
         answer = town.ask("GET", path)
         assert answer.status == 307
-        assert answer.headers["Location"] == f"{town.server.url}{path.replace(repo, new)}"
+        assert answer.headers["Location"] == path.replace(repo, new)
         stranger = town.ask("GET", path, name="bob")
         assert (stranger.status, stranger.headers["X-Error-Code"]) == (404, "RepoNotFound")
     assert api.model_info(repo).id == new
