@@ -268,9 +268,8 @@ def test_a_commit_has_no_pointer_with_a_lie_and_looks_at_no_file_of_another_size
     with pytest.raises(UnprocessableError):
         ours.commit("main", [AddPointer("right", sha256_of(one), len(one.data) + 1)], "of another size")
     assert ours.revision() == before
-    fake = sample(4, 700)
-    upload(ours.cas, claiming(fake, sha256_of(one)))
-    upload(ours.cas, claiming(new := sample(5), sha256_of(new)))
+    new, fake = sample(4), sample(5, 700)
+    upload(ours.cas, new)
     upload(ours.cas, claiming(fake, sha256_of(new)))
     added = [AddPointer("right", sha256_of(one), len(one.data)), AddPointer("new", sha256_of(new), len(new.data))]
     revision, _ = ours.commit("main", added, "right")
