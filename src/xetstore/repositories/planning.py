@@ -11,7 +11,7 @@ from typing import Final
 from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, OutdatedError, UsageError
 from xetstore.interfaces import Names
-from xetstore.records import Change, Commit, NewFolder, Removal, RepoFile, RepositoryId
+from xetstore.records import Change, Commit, NewBlob, NewFolder, Removal, RepoFile, RepositoryId
 from xetstore.repositories.sources import Source
 from xetstore.repositories.staging import Staged
 
@@ -19,6 +19,7 @@ TRIES: Final = 20
 """Attempts at one commit, while others move the branch."""
 PAUSE_SECONDS: Final = 0.05
 ATTRIBUTES: Final = ".gitattributes"
+ADDED: Final = " filter=lfs diff=lfs merge=lfs -text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ class Plan:
                     f"{path} is a folder in the repository, and no folder here",
                     hint="delete it in the same commit, or have the folder above it mirrored",
                 )
-            elif not _is_same(before, one.file, with_mode=names.keeps_modes):
+            elif not _is_same(before, one.file, with_mode=names.keeps_modes) and not (
+                path == ATTRIBUTES and _goes_on(one, names.read_many(repo, head.oid, [before])[0])
+            ):
                 new.append(one)
         changes: list[Change] = [Removal(path) for path in gone]
         changes += [one.change for one in new]
@@ -156,6 +159,14 @@ def _is_same(before: RepoFile, after: RepoFile, *, with_mode: bool) -> bool:
     if before.is_folder and after.is_folder:
         return True
     return before.oid == after.oid and (before.mode == after.mode or not with_mode)
+
+
+def _goes_on(one: Staged, before: bytes) -> bool:
+    """True if a .gitattributes is this one and lines behind it, which a store adds for large files it does not name."""
+    if not isinstance(one.change, NewBlob) or not before.startswith(one.change.data):
+        return False
+    lines = before[len(one.change.data) :].decode("utf-8", "replace").split("\n")
+    return all(not line or line.endswith(ADDED) for line in lines)
 
 
 def _extra(there: Mapping[str, RepoFile], kept: Mapping[str, RepoFile], mirrored: str) -> list[str]:
