@@ -179,6 +179,16 @@ def test_a_folder_is_mirrored(repo: Repository, tmp_path: Path) -> None:
     assert repo.file(".gitattributes"), "it says which files are large"
 
 
+def test_a_mirror_spares_what_it_does_not_look_at(repo: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "here").write_bytes(b"1")
+    (folder / "a.txt").write_bytes(b"2")
+    repo.commit({"in/logs/there": b"3", "in/b.tmp": b"4", "in/gone": b"5", "in/sub/c.tmp": b"6", "in/sub/gone": b"7"})
+    repo.commit({"in": folder}, mirror="in", exclude=["*.tmp", "logs"])
+    assert set(content(repo)) == {"in/logs/there", "in/b.tmp", "in/sub/c.tmp", "in/a.txt"}
+
+
 def test_a_file_does_not_replace_a_folder_by_chance(repo: Repository) -> None:
     repo.commit({"a/b": b"1"})
     with pytest.raises(UsageError):

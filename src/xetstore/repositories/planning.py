@@ -12,7 +12,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, OutdatedError, UsageError
 from xetstore.interfaces import Names
 from xetstore.records import Change, Commit, NewBlob, NewFolder, Removal, RepoFile, RepositoryId
-from xetstore.repositories.sources import Source
+from xetstore.repositories.sources import Rules, Source
 from xetstore.repositories.staging import Staged
 
 TRIES: Final = 20
@@ -44,11 +44,14 @@ class CommitReport:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a commit is to do. ``mirrored`` is the folder of which only what is ``staged`` stays, or None."""
+    """All that a commit is to do. ``mirrored`` is the folder of which only what is ``staged`` stays, or None, and what
+    ``rules`` leave out, by paths from there.
+    """
 
     staged: list[Staged] = field(default_factory=list)
     delete: tuple[str, ...] = ()
     mirrored: str | None = None
+    rules: Rules = Rules()  # noqa: RUF009  # it is immutable
 
     def changes_at(self, names: Names, repo: RepositoryId, head: Commit) -> tuple[list[Change], CommitReport]:
         """The changes that it still comes to at a commit, and what is to be told of them.
@@ -61,7 +64,10 @@ class Plan:
                 raise EntryNotFoundError(f"{path[:200]!r} is not there to be deleted", commit=head.oid)
         gone = list(self.delete)
         if self.mirrored is not None:
-            gone += _extra(there, {one.file.path: one.file for one in self.staged}, self.mirrored)
+            kept = {one.file.path: one.file for one in self.staged}
+            inner = len(self.mirrored) + 1 if self.mirrored else 0
+            spared = {path: file for path, file in there.items() if self.rules.spares(path[inner:])}
+            gone += _extra(there, spared | kept, self.mirrored)
         removed = set(gone)
         new = []
         for one in self.staged:
