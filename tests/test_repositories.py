@@ -362,3 +362,11 @@ def test_repositories_of_two_stores(repo: Repository, tmp_path: Path) -> None:
         copy.copy_from(repo, path="a", create=True)
         assert content(copy) == {"large.bin": LARGE, "small": b"1"}
         assert copy.copy_from(repo, path="a").is_new is False
+
+
+def test_a_bucket_has_no_revisions(store: Store) -> None:
+    bucket = store.create_repo("buckets/alice/things")
+    assert bucket.info().head is None
+    for call in (lambda: list(bucket.files()), lambda: bucket.commit({"a": b"1"}), bucket.branches):
+        with pytest.raises(UsageError, match="bucket"):
+            call()

@@ -193,11 +193,10 @@ class Repository:
         """
         self.require_commit(branch, create_pull_request=create_pull_request)
         new = NewCommit(operations, message, self.actor.name or "admin", parent)
-        digests = {each.sha256 for each in operations if isinstance(each, AddPointer)}
-        files = {
-            sha256: (record.size, record.hash)
-            for sha256, record in (require_files(self.cas, digests) if digests else {}).items()
-        }
+        pointers = [each for each in operations if isinstance(each, AddPointer)]
+        sizes = {each.sha256: each.size for each in pointers if each.size is not None}
+        found = require_files(self.cas, {each.sha256 for each in pointers}, sizes=sizes) if pointers else {}
+        files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
         ref = self._branch(branch, is_new_pull_request=create_pull_request)
 
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:

@@ -74,7 +74,7 @@ class Repository:
 
     def info(self) -> RepositoryRecord:
         """The record of the repository. Raises RepositoryNotFoundError."""
-        return self._names().info(self.id)
+        return self._home.call_names()[0].info(self.id)
 
     def exists(self) -> bool:
         """True if there is such a repository, as far as the caller may know."""
@@ -331,6 +331,11 @@ class Repository:
     # --- Within ------------------------------------------------------------------------------------------
 
     def _names(self) -> Names:
+        """The names, for one call about files and revisions, which a bucket does not have in this way."""
+        if self.id.kind == "buckets":
+            raise UsageError(
+                f"{self.name} is a bucket, which has no revisions", hint="hf buckets and hf sync move its files"
+            )
         return self._home.call_names()[0]
 
     def _files(self, revision: str) -> Files:

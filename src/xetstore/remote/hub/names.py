@@ -193,7 +193,9 @@ class HttpNames:
         """The bytes of files that the Hub itself sends, some at a time."""
 
         def whole(file: RepoFile) -> bytes:
-            return b"".join(bytes(part) for part in self.read(repo, revision, file))
+            return self.hub.retrying(
+                f"GET {file.path}", lambda: b"".join(bytes(part) for part in self.read(repo, revision, file))
+            )
 
         if not files:
             return []

@@ -43,7 +43,8 @@ def test_a_name_that_is_taken(town: People, repo: str) -> None:
     api = town.api()
     again = town.ask("POST", "/api/repos/create", {"name": repo.partition("/")[2]})
     assert (again.status, again.json()["url"]) == (409, f"{town.server.url}/{repo}")
-    assert api.create_repo(repo.upper().replace("ALICE", "alice"), exist_ok=True)
+    assert api.create_repo(repo.upper(), exist_ok=True).repo_id == repo
+    assert api.create_repo("ALICE/Odd.Case").repo_id == "alice/Odd.Case"
     # Another user may not create there; one who does not mind is told what there is.
     assert status_of(lambda: town.api("bob").create_repo(repo)) == 403
     assert town.api("bob").create_repo(repo, exist_ok=True).repo_id == repo
