@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,38 @@ def test_a_repository_made_again_has_a_namespace_that_none_had(hub: EmbeddedHub)
         hub.delete(LOCAL, Kind.MODELS, "alice/bert")
     assert len(namespaces) == 4
     assert "models/alice/bert" in namespaces
+
+
+def test_an_id_is_given_once(hub: EmbeddedHub) -> None:
+    """URLs that were signed for a repository which is gone name it by that."""
+    first = hub.create(LOCAL, BERT).row.id
+    hub.delete(LOCAL, Kind.MODELS, "alice/bert")
+    assert hub.create(LOCAL, RepositoryName(Kind.MODELS, "bob", "secret")).row.id != first
+
+
+def test_what_is_not_created_leaves_no_row(hub: EmbeddedHub, bert: Repository) -> None:
+    for _ in range(3):
+        with pytest.raises(ExistsError):
+            hub.create(LOCAL, BERT)
+    with hub.snapshot() as reader:
+        assert reader.connection.value("SELECT count(*) FROM used_namespace", {}) == 1
+
+
+def test_settings_of_the_same_moment_are_all_kept(hub: EmbeddedHub, bert: Repository) -> None:
+    """One that hides a repository is not undone by another that was about something else."""
+    together = threading.Barrier(2)
+    changes: list[dict[str, Any]] = [{"visibility": "private"}, {"gated": "auto"}]
+
+    def change(settings: dict[str, Any]) -> None:
+        together.wait(30)
+        hub.update(LOCAL, Kind.MODELS, "alice/bert", **settings)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(30):
+            hub.update(LOCAL, Kind.MODELS, "alice/bert", visibility="public", gated=False)
+            list(pool.map(change, changes))
+            row = hub.repository(LOCAL, Kind.MODELS, "alice/bert").row
+            assert (row.visibility, row.gated) == ("private", "auto")
 
 
 def test_creation_at_the_same_moment_gives_one(hub: EmbeddedHub) -> None:
