@@ -185,6 +185,9 @@ class Names(Protocol):
     def read(self, repo: RepositoryId, revision: str, file: RepoFile) -> Iterator[Buffer]:
         """The bytes of a file that git keeps, or of a large one that has no Xet hash; verified at the end."""
 
+    def read_many(self, repo: RepositoryId, revision: str, files: Sequence[RepoFile]) -> list[bytes]:
+        """The bytes of several files that git keeps, in order; verified. All of them are in memory."""
+
     def large_files(self, repo: RepositoryId, branch: str, files: Sequence[tuple[str, int, bytes]]) -> set[str]:
         """Those of new files that are to be large ones: each as path, size, and its first 512 bytes."""
 

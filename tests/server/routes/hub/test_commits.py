@@ -240,6 +240,13 @@ def test_a_body_that_is_too_long_is_refused_unread(town: People, repo: str) -> N
         assert b" 413 " in sock.recv(1000).partition(b"\r\n")[0]
 
 
+def test_a_commit_of_nothing(town: People, repo: str) -> None:
+    """As clients make the first one of a pull request."""
+    answer = town.commit(repo, query="?create_pr=1", title="later")
+    assert (answer.status, answer.json()["pullRequestUrl"]) == (200, f"{town.server.url}/{repo}/discussions/1")
+    assert paths_of(town, repo, "refs/pr/1") == {".gitattributes"}
+
+
 def test_many_operations(town: People, repo: str) -> None:
     lines = [file(f"d{number % 50}/{number}.txt", "") for number in range(3000)]
     assert town.commit(repo, *lines).status == 200
