@@ -95,7 +95,7 @@ def test_what_is_missing(town: People, tree: str) -> None:
         answer = town.ask("GET", f"/api/models/{tree}/tree/{path}")
         assert (answer.status, answer.headers["X-Error-Code"]) == (404, code)
         assert ("X-Repo-Commit" in answer.headers) == (code == "EntryNotFound")
-    for query in ("cursor=%C3%BC", "limit=x", "limit=-1"):
+    for query in ("cursor=%C3%BC", "limit=x", "limit=-1", "limit=1" + "&x" * 1001):
         assert town.ask("GET", f"/api/models/{tree}/tree/main?{query}").status == 400
 
 
