@@ -179,6 +179,16 @@ def test_a_folder_is_mirrored(repo: Repository, tmp_path: Path) -> None:
     assert repo.file(".gitattributes"), "it says which files are large"
 
 
+def test_a_mirror_spares_what_it_does_not_look_at(repo: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "here").write_bytes(b"1")
+    (folder / "a.txt").write_bytes(b"2")
+    repo.commit({"in/logs/there": b"3", "in/b.tmp": b"4", "in/gone": b"5", "in/sub/c.tmp": b"6", "in/sub/gone": b"7"})
+    repo.commit({"in": folder}, mirror="in", exclude=["*.tmp", "logs"])
+    assert set(content(repo)) == {"in/logs/there", "in/b.tmp", "in/sub/c.tmp", "in/a.txt"}
+
+
 def test_a_file_does_not_replace_a_folder_by_chance(repo: Repository) -> None:
     repo.commit({"a/b": b"1"})
     with pytest.raises(UsageError):
@@ -370,3 +380,37 @@ def test_a_bucket_has_no_revisions(store: Store) -> None:
     for call in (lambda: list(bucket.files()), lambda: bucket.commit({"a": b"1"}), bucket.branches):
         with pytest.raises(UsageError, match="bucket"):
             call()
+
+
+def test_a_repository_of_the_same_name_is_another_one(store: Store, tmp_path: Path) -> None:
+    """Its files go to a namespace of its own, also where the one before was used a moment ago."""
+    for number in range(2):
+        repo = store.create_repo("alice/again")
+        repo.commit({"model.bin": LARGE, f"{number}.bin": bytes([number]) * 1000})
+        assert content(repo) == {"model.bin": LARGE, f"{number}.bin": bytes([number]) * 1000}
+        store.delete_repo("alice/again")
+
+
+def test_a_repository_that_another_process_replaced_is_seen(tmp_path: Path) -> None:
+    with xetstore.open(tmp_path / "store") as one, xetstore.open(tmp_path / "store") as other:
+        one.create_repo("alice/again").commit({"model.bin": LARGE})
+        other.delete_repo("alice/again")
+        other.create_repo("alice/again")
+        repo = one.repo("alice/again")
+        assert content(repo) == {}
+        repo.commit({"model.bin": LARGE})
+        assert content(repo) == {"model.bin": LARGE}
+
+
+def test_git_is_told_which_files_are_large(tmp_path: Path) -> None:
+    """A file of a kind that .gitattributes does not name: git would take its pointer for the file."""
+    with xetstore.open(tmp_path / "store") as store:
+        repo = store.create_repo("alice/bert")
+        repo.commit({"odd.weights": LARGE})
+        assert repo.file("odd.weights").hash is not None
+        with repo.open(".gitattributes") as file:
+            assert b"weights filter=lfs" in file.read()
+        assert repo.commit({"odd.weights": LARGE}).is_new is False
+        own = {".gitattributes": b"*.png filter=lfs\n", "other.weights": LARGE[:-1]}
+        repo.commit(own)
+        assert repo.commit(own).is_new is False, "what the caller gives stays"

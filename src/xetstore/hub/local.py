@@ -168,13 +168,7 @@ class LocalNames:
 
     def large_files(self, repo: RepositoryId, branch: str, files: Sequence[tuple[str, int, bytes]]) -> set[str]:
         """Those that .gitattributes names, those of more than 10 MiB, and binary ones of more than 1 MiB."""
-        repository = self._open(repo)
-        try:
-            entry = repository.entry(repository.revision(branch), ATTRIBUTES)
-            text = repository.blob(entry).decode("utf-8", "replace")
-        except EntryNotFoundError:
-            text = ""
-        rules = attributes_of(text)
+        rules = attributes_of(self._attributes(self._open(repo), branch))
         return {
             path
             for path, size, sample in files
@@ -203,8 +197,9 @@ class LocalNames:
         removals = [change for change in changes if isinstance(change, Removal)]
         others = [change for change in changes if not isinstance(change, Removal)]
         text = f"{message}\n\n{description}" if description else message
+        repository = self._open(repo, Right.WRITE)
         operations = [_operation(change) for change in (*removals, *others)]
-        revision, _ = self._open(repo, Right.WRITE).commit(branch, operations, text, parent=parent)
+        revision, _ = repository.commit(branch, operations, text, parent=parent)
         return _commit(revision)
 
     def under(self, cancellation: Cancellation) -> LocalNames:
@@ -220,6 +215,14 @@ class LocalNames:
             return self._hub.repository(LOCAL, Kind.of_word(repo.kind), repo.name, right)
         except RepositoryNotFoundError:
             raise RepositoryNotFoundError(f"there is no repository {repo.path} in {self.location}") from None
+
+    def _attributes(self, repository: Repository, revision: str) -> str:
+        try:
+            return repository.blob(repository.entry(repository.revision(revision), ATTRIBUTES)).decode(
+                "utf-8", "replace"
+            )
+        except EntryNotFoundError:
+            return ""
 
     def _refs(self, repo: RepositoryId, prefix: str) -> list[Ref]:
         return [

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import EntryNotFoundError, OutdatedError, RepositoryNotFoundError, UsageError
+from xetstore.errors import EntryNotFoundError, ExistsError, OutdatedError, RepositoryNotFoundError, UsageError
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
+from xetstore.platform import forks
 from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
@@ -172,6 +173,7 @@ class Repository:
             )
         )
 
+    @forks.bound
     def iter_download(
         self,
         revision: str = MAIN,
@@ -184,7 +186,7 @@ class Repository:
         fsync: bool = False,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
-    ) -> Iterator[Restored]:
+    ) -> Generator[Restored]:
         """As :meth:`download`: files are written as they are taken."""
         names = self._names()
         path = _path(path)
@@ -222,7 +224,7 @@ class Repository:
         ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
         content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a
         folder, ``""`` for the root, below which all goes that ``add`` does not have. ``exclude`` are patterns of names
-        in local folders.
+        in local folders, and of what stays below ``mirror``.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
         a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if
@@ -238,7 +240,7 @@ class Repository:
         if create and not self.exists():
             if dry_run:
                 return unborn(sources)
-            names.create(self.id, is_private=is_private)
+            self._create(names, is_private)
         staged = stage(
             sources,
             lambda asked: names.large_files(self.id, branch, asked),
@@ -247,7 +249,7 @@ class Repository:
             dry_run=dry_run,
         )
         gone = tuple(check_path(_path(path)) for path in delete)
-        plan = Plan(staged, gone, None if mirror is None else _path(mirror))
+        plan = Plan(staged, gone, None if mirror is None else _path(mirror), rules)
         return self._commit(plan, branch, message, description=description, parent=parent, dry_run=dry_run)
 
     def copy_from(
@@ -338,6 +340,10 @@ class Repository:
             )
         return self._home.call_names()[0]
 
+    def _create(self, names: Names, is_private: bool | None) -> None:
+        with suppress(ExistsError):  # another writer was first
+            names.create(self.id, is_private=is_private)
+
     def _files(self, revision: str) -> Files:
         return self._home.files_of(self.id, revision)
 
@@ -380,7 +386,7 @@ class Repository:
         if create and not self.exists():
             if dry_run:
                 return unborn([Source(new, file.mode, size=file.size) for file, new in placed if not file.is_folder])
-            ours.create(self.id, is_private=is_private)
+            self._create(ours, is_private)
         is_here = theirs.location == ours.location and source.id == self.id
         if delete_source and not (is_here and path):
             raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")

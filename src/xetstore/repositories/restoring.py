@@ -168,6 +168,8 @@ class Restore:
                 self._tell(path, error)
 
     def _write_stored(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
+        if not placed:
+            return
         errors: dict[Path, XetError] = {}
         on_error = None if self._on_error is None else errors.__setitem__
         reports = self._files.iter_get(

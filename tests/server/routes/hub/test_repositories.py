@@ -217,6 +217,15 @@ def test_ids_that_are_no_ids(town: People) -> None:
         assert (answer.status, answer.headers["X-Error-Code"]) == (401, "RepoNotFound"), path
 
 
+def test_what_a_repository_has_not_is_missing_and_the_repository_is_not(town: People) -> None:
+    """A client of a Hub with more to it asks for a space's `runtime`."""
+    town.ask("POST", "/api/repos/create", {"name": "beyond", "private": True})
+    answer = town.ask("GET", "/api/models/alice/beyond/runtime")
+    assert (answer.status, answer.headers["X-Error-Code"]) == (404, None)
+    for name in ("bob", None):
+        assert town.ask("GET", "/api/models/alice/beyond/runtime", name=name).headers["X-Error-Code"] == "RepoNotFound"
+
+
 def test_repositories_may_be_called_as_routes_are(town: People) -> None:
     for name in ("resolve", "raw", "tree", "commit"):
         town.ask("POST", "/api/repos/create", {"name": name})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import ExistsError, RepositoryNotFoundError, UsageError
+from xetstore.errors import ExistsError, NotFoundError, RepositoryNotFoundError, UsageError
 from xetstore.hub.duplicates import duplicate
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
@@ -216,6 +216,11 @@ def _content(file: _FirstFile) -> bytes:
         raise UsageError(f"the content of {file.path[:200]!r} is not {file.encoding[:20]}") from None
 
 
+def _beyond(_: Call) -> Response:
+    """The answer where a repository has nothing. An id without an owner, ``NAME/commits/main``, comes here as well."""
+    raise NotFoundError("there is nothing at this path")
+
+
 def _of(kind: Kind) -> tuple[Route, ...]:
     path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
     info = on_repository(_info)(kind)
@@ -231,9 +236,10 @@ def _of(kind: Kind) -> tuple[Route, ...]:
         f"{path}/duplicate": {"POST": on_repository_with_body(_duplicate, Right.READ, writes=True)(kind)},
     }
     nothing = dict.fromkeys(("GET", "HEAD", "POST", "PUT", "DELETE"), find_nothing)
+    beyond = on_repository(_beyond)(kind)
     last = (
         Route(f"/api/{kind}/{{name:text}}", nothing),
-        Route(f"/api/{kind}/{{name:text}}/{{verb:text}}/{{rev:text}}", nothing, is_last=True),
+        Route(f"/api/{kind}/{{owner:text}}/{{name:text}}/{{rest:text}}", dict.fromkeys(nothing, beyond), is_last=True),
     )
     return tuple(Route(template, handlers) for template, handlers in routes.items()) + last
 
