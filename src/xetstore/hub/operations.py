@@ -28,7 +28,7 @@ class AddFile:
 
 @dataclass(frozen=True, slots=True)
 class AddPointer:
-    """A file of the store, by its SHA-256 of 32 bytes; ``size`` in bytes, None as the store knows. Replaces a file, as an
+    """A file of the store, by its SHA-256 of 32 bytes; ``size`` in bytes, None as the store knows. Replaces a file as
     AddFile does.
     """
 
