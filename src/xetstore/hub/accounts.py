@@ -26,7 +26,7 @@ from xetstore.errors import (
     UnavailableError,
     UsageError,
 )
-from xetstore.hub.names import check_account_name
+from xetstore.hub.names import SET_ASIDE, check_account_name
 from xetstore.hub.queries.accounts import Account, AccountChanges, AccountKind, AccountQueries, Membership, TokenRow
 from xetstore.hub.rights import Actor, Role
 from xetstore.platform import forks
@@ -227,7 +227,8 @@ class Accounts:
     # Within
 
     def _add(self, name: str, kind: AccountKind, fullname: str | None) -> Account:
-        check_account_name(_not_a_token(name))
+        if check_account_name(_not_a_token(name)).lower() == SET_ASIDE:
+            raise UsageError(f"{name} is the owner of what was deleted, and no account")
         _check_text(fullname or "", "full name")
         account = Account(1 + secrets.randbelow(_LARGEST_ID), name, kind, fullname or None, self._clock())
 
