@@ -23,6 +23,12 @@ PRINTED = {
     "chunk_and_hash.py": ["with a byte in front: 19 of 20 chunks are the same", "the xorb is what its name says"],
     "estimate_savings.py": ["into an empty store", "once monday is stored\n  monday.log: 3,[0-9,]+ bytes: 0 new"],
     "read_ranges.py": ["first line: day,price", r"bytes 10 to 20: b'0,0\\n1,1\\n2,'"],
+    "repositories.py": [
+        "committed: 3 paths, 4,000,010 bytes new",
+        "changed: model.safetensors, [0-9]+ of [0-9]+ chunks shared",
+        "restored: True True",
+        "log: Step 2, Step 1, initial commit",
+    ],
     "serve_and_upload.py": [
         "uploaded by hf_xet: [0-9a-f]{16}",
         "downloaded by xetstore: 2,000,000 bytes, verified: True",

@@ -262,6 +262,17 @@ def test_tables_go_up_and_come_back(fs: XetFileSystem, where: str, repo: Reposit
     assert repo.file("tables/t.parquet").hash is not None
 
 
+def test_a_partitioned_dataset_of_pyarrow_is_one_commit(fs: XetFileSystem, repo: Repository) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    dataset = pytest.importorskip("pyarrow.dataset")
+    table = arrow.table({"number": list(range(900)), "part": [number % 3 for number in range(900)]})
+    with fs.transaction:
+        dataset.write_dataset(table, f"{ROOT[6:]}/ds", filesystem=fs, format="parquet", partitioning=["part"])
+    assert len(titles(repo)) == 3
+    read = dataset.dataset(f"{ROOT[6:]}/ds", filesystem=fs, partitioning=["part"]).to_table()
+    assert sorted(read["number"].to_pylist()) == list(range(900))
+
+
 def test_the_url_alone_opens_it(where: str, repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XET_STORE", where)
     XetFileSystem.clear_instance_cache()

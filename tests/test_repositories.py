@@ -38,9 +38,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         with xetstore.open(tmp_path / "store") as opened:
             yield opened
         return
-    with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas, auth="none") as server:
-        with xetstore.open(server.url, cache=tmp_path / "cache") as opened:
-            yield opened
+    with (
+        EmbeddedCas.open(tmp_path / "store") as cas,
+        live_server(cas, auth="none") as server,
+        xetstore.open(server.url, cache=tmp_path / "cache") as opened,
+    ):
+        yield opened
 
 
 @pytest.fixture
@@ -174,6 +177,16 @@ def test_a_folder_is_mirrored(repo: Repository, tmp_path: Path) -> None:
     repo.commit({"": folder}, mirror="")
     assert content(repo) == {"sub": b"a file now", "two.bin": LARGE}
     assert repo.file(".gitattributes"), "it says which files are large"
+
+
+def test_a_mirror_spares_what_it_does_not_look_at(repo: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "here").write_bytes(b"1")
+    (folder / "a.txt").write_bytes(b"2")
+    repo.commit({"in/logs/there": b"3", "in/b.tmp": b"4", "in/gone": b"5", "in/sub/c.tmp": b"6", "in/sub/gone": b"7"})
+    repo.commit({"in": folder}, mirror="in", exclude=["*.tmp", "logs"])
+    assert set(content(repo)) == {"in/logs/there", "in/b.tmp", "in/sub/c.tmp", "in/a.txt"}
 
 
 def test_a_file_does_not_replace_a_folder_by_chance(repo: Repository) -> None:
@@ -359,3 +372,45 @@ def test_repositories_of_two_stores(repo: Repository, tmp_path: Path) -> None:
         copy.copy_from(repo, path="a", create=True)
         assert content(copy) == {"large.bin": LARGE, "small": b"1"}
         assert copy.copy_from(repo, path="a").is_new is False
+
+
+def test_a_bucket_has_no_revisions(store: Store) -> None:
+    bucket = store.create_repo("buckets/alice/things")
+    assert bucket.info().head is None
+    for call in (lambda: list(bucket.files()), lambda: bucket.commit({"a": b"1"}), bucket.branches):
+        with pytest.raises(UsageError, match="bucket"):
+            call()
+
+
+def test_a_repository_of_the_same_name_is_another_one(store: Store, tmp_path: Path) -> None:
+    """Its files go to a namespace of its own, also where the one before was used a moment ago."""
+    for number in range(2):
+        repo = store.create_repo("alice/again")
+        repo.commit({"model.bin": LARGE, f"{number}.bin": bytes([number]) * 1000})
+        assert content(repo) == {"model.bin": LARGE, f"{number}.bin": bytes([number]) * 1000}
+        store.delete_repo("alice/again")
+
+
+def test_a_repository_that_another_process_replaced_is_seen(tmp_path: Path) -> None:
+    with xetstore.open(tmp_path / "store") as one, xetstore.open(tmp_path / "store") as other:
+        one.create_repo("alice/again").commit({"model.bin": LARGE})
+        other.delete_repo("alice/again")
+        other.create_repo("alice/again")
+        repo = one.repo("alice/again")
+        assert content(repo) == {}
+        repo.commit({"model.bin": LARGE})
+        assert content(repo) == {"model.bin": LARGE}
+
+
+def test_git_is_told_which_files_are_large(tmp_path: Path) -> None:
+    """A file of a kind that .gitattributes does not name: git would take its pointer for the file."""
+    with xetstore.open(tmp_path / "store") as store:
+        repo = store.create_repo("alice/bert")
+        repo.commit({"odd.weights": LARGE})
+        assert repo.file("odd.weights").hash is not None
+        with repo.open(".gitattributes") as file:
+            assert b"weights filter=lfs" in file.read()
+        assert repo.commit({"odd.weights": LARGE}).is_new is False
+        own = {".gitattributes": b"*.png filter=lfs\n", "other.weights": LARGE[:-1]}
+        repo.commit(own)
+        assert repo.commit(own).is_new is False, "what the caller gives stays"

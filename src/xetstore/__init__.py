@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xetstore.errors import XetError
     from xetstore.limits import Limits
     from xetstore.protocol.hashes import Hash
+    from xetstore.repositories.repository import Repository
     from xetstore.store import GetReport, Store, open_locator
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
     from xetstore.transfer.scan import FileInfo, hash_file
@@ -33,6 +34,7 @@ __all__ = [
     "Hash",
     "Limits",
     "PutReport",
+    "Repository",
     "Store",
     "XetError",
     "__version__",
@@ -48,6 +50,7 @@ _HOMES = {
     "Hash": ("xetstore.protocol.hashes", "Hash"),
     "Limits": ("xetstore.limits", "Limits"),
     "PutReport": ("xetstore.transfer.upload.session", "PutReport"),
+    "Repository": ("xetstore.repositories.repository", "Repository"),
     "Store": ("xetstore.store", "Store"),
     "XetError": ("xetstore.errors", "XetError"),
     "hash_file": ("xetstore.transfer.scan", "hash_file"),

@@ -120,7 +120,7 @@ class Cas(Protocol):
 class Names(Protocol):
     """Repositories by name: their revisions, their files by path, and new commits. Thread-safe.
 
-    ``hub.EmbeddedNames`` (in this process) and ``remote.hub.HttpNames`` (any Hub) both are one. A revision is a branch,
+    ``hub.LocalNames`` (in this process) and ``remote.hub.HttpNames`` (any Hub) both are one. A revision is a branch,
     a tag, or the id of a commit. All raise RepositoryNotFoundError, and where a revision is named
     RevisionNotFoundError; AccessDeniedError where the caller may not do this.
     """
@@ -184,6 +184,9 @@ class Names(Protocol):
 
     def read(self, repo: RepositoryId, revision: str, file: RepoFile) -> Iterator[Buffer]:
         """The bytes of a file that git keeps, or of a large one that has no Xet hash; verified at the end."""
+
+    def read_many(self, repo: RepositoryId, revision: str, files: Sequence[RepoFile]) -> list[bytes]:
+        """The bytes of several files that git keeps, in order; verified. All of them are in memory."""
 
     def large_files(self, repo: RepositoryId, branch: str, files: Sequence[tuple[str, int, bytes]]) -> set[str]:
         """Those of new files that are to be large ones: each as path, size, and its first 512 bytes."""

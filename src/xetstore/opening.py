@@ -82,18 +82,21 @@ class Opened:
 class OpenedNames:
     """The names of a store, and the files of each of its repositories, opened where they are first asked for.
 
-    Thread-safe. What is opened is closed with the store.
+    Thread-safe. What is opened is closed with the store. Files that are not ``kept`` are opened each time: they cost
+    nothing, and another process may have deleted a repository and made one of the same name.
     """
 
     def __init__(
         self,
         open_names: Callable[[], N],
         open_files: Callable[[N, RepositoryId, str], Opened],
-        closing: ExitStack,
+        *,
+        kept: bool,
     ) -> None:
         self._open_names: Callable[[], Any] = open_names
         self._open_files: Callable[[Any, RepositoryId, str], Opened] = open_files
-        self.closing = closing
+        self._kept = kept
+        self.closing = ExitStack()
         self._guard = forks.rlock()
         self._names: Names | None = None
         self._files: dict[tuple[RepositoryId, str], Opened] = {}
@@ -107,6 +110,8 @@ class OpenedNames:
 
     def files(self, repo: RepositoryId, revision: str) -> Opened:
         """The files of a repository. Its tokens are for its branch main, or for ``revision`` where it has no such."""
+        if not self._kept:
+            return self._open_files(self.names(), repo, revision)
         with self._guard:
             for one in (DEFAULT_REVISION, revision):
                 if (repo, one) in self._files:
@@ -124,7 +129,9 @@ class OpenedNames:
         """Forget a repository that is gone or has another name: a later one of this name is another one."""
         with self._guard:
             for key in [key for key in self._files if key[0] == repo]:
-                del self._files[key]
+                opened = self._files.pop(key)
+                if opened.hub is not None and opened.repository is not None:
+                    opened.hub.tokens(opened.repository).forget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +254,7 @@ def names_here(cas: EmbeddedCas, location: str) -> OpenedNames:
     def open_files(names: LocalNames, repo: RepositoryId, _: str) -> Opened:
         return Opened(names.cas_of(repo), location, is_local=True)
 
-    return OpenedNames(open_names, open_files, ExitStack())
+    return OpenedNames(open_names, open_files, kept=False)
 
 
 def _names_of_server(url: str, options: OpenOptions, transport: Transport, folder: Path | None) -> OpenedNames:
@@ -274,7 +281,7 @@ def _names_of_server(url: str, options: OpenOptions, transport: Transport, folde
             _add_cache(opened, folder, emit, repositories.closing)
         return opened
 
-    repositories = OpenedNames(open_names, open_files, ExitStack())
+    repositories = OpenedNames(open_names, open_files, kept=True)
     return repositories
 
 

@@ -15,7 +15,8 @@ LINK_MODE: Final = 0o120000
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A registered file. ``sha256`` is the hex digest its uploader gave, or None; ``created_at`` unix seconds.
+    """A registered file. ``sha256`` is the hex digest that was computed or its uploader claims, or None; ``created_at``
+    unix seconds.
 
     ``terms`` and ``xorbs`` count the runs of chunks it is made of, and the xorbs these lie in. Of a file on a server
     only hash and size are known: the others are None.

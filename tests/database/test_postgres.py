@@ -368,6 +368,9 @@ RAISED: dict[str, type[XetError]] = {
     "57P03": UnavailableError,
     "58030": UnavailableError,
     "42501": AccessDeniedError,
+    "22001": UsageError,
+    "22003": UsageError,
+    "22021": UsageError,
     "42P01": DamagedError,
     "XX001": DamagedError,
 }
@@ -380,6 +383,11 @@ def test_an_error_of_the_server_is_one_of_ours(database: PostgresDatabase, state
     assert type(caught.value) is RAISED[state]
     assert caught.value.hint
     assert all_numbers(database) == []
+
+
+def test_a_text_with_a_nul_is_an_error_of_the_caller(database: PostgresDatabase) -> None:
+    with pytest.raises(UsageError), database.snapshot() as connection:
+        connection.value("SELECT CAST(:text AS TEXT)", {"text": "a\0b"})
 
 
 # Who may come in

@@ -269,6 +269,7 @@ def test_a_token_says_who_calls(accounts: Accounts, clock: FakeClock) -> None:
         orgs={"acme": Role.READ, "beta": Role.ADMIN},
         fullname="Alice A.",
         created_at=user.created_at,
+        token_id=accounts.token(token).id,
         token_name="laptop",
         token_created_at=clock(),
         expires_at=clock() + 60,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -205,6 +207,23 @@ def test_who_may_read_may_not_write(hub: EmbeddedHub, bucket: Bucket) -> None:
         with pytest.raises(ForbiddenError):
             as_seen_by(hub, actor).change([PutFile("a", Hash.ZERO)])
     assert everything(bucket) == []
+
+
+def test_batches_that_meet_at_the_same_paths_are_all_done(hub: EmbeddedHub, bucket: Bucket) -> None:
+    source = create(hub, "Alice/bert")
+    files = [uploaded(source, 100, seed) for seed in range(4)]
+
+    def write(seed: int) -> None:
+        rest = random.Random(seed)
+        for _ in range(5):
+            paths = rest.sample([f"{number}" for number in range(20)], 20)
+            puts = [PutFile(path, rest.choice(files), source=(Kind.MODELS, "Alice/bert")) for path in paths]
+            assert bucket.change([*puts, DropFile(paths[0])]) == []
+
+    with ThreadPoolExecutor(4) as threads:
+        for call in [threads.submit(write, seed) for seed in range(4)]:
+            call.result()
+    assert len(everything(bucket)) == 19
 
 
 # --- Grants ---------------------------------------------------------------------------------------------

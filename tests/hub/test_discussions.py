@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,3 +265,39 @@ def test_only_an_open_pull_request_with_commits_is_merged(hub: EmbeddedHub) -> N
             talk.merge(number)
     with pytest.raises(NotFoundError):
         talk.merge(99)
+
+
+def test_pull_requests_and_commits_that_meet_lose_nothing(hub: EmbeddedHub) -> None:
+    numbers = [proposed(hub, **{f"proposed{number}": "x"}) for number in range(4)]
+
+    def merge(number: int) -> None:
+        Discussions(bert(hub)).merge(numbers[number])
+
+    def commit(number: int) -> None:
+        for again in range(3):
+            put(bert(hub), "main", "beside", **{f"beside{number}.{again}": "x"})
+            Discussions(bert(hub)).comment(numbers[0], f"{number} {again}")
+
+    with ThreadPoolExecutor(6) as threads:
+        calls = [threads.submit(merge, number) for number in range(4)]
+        calls += [threads.submit(commit, number) for number in range(2)]
+        for call in calls:
+            call.result()
+    expected = {f"proposed{number}" for number in range(4)} | {
+        f"beside{n}.{again}" for n in range(2) for again in range(3)
+    }
+    assert files_at(bert(hub)).keys() == expected
+    discussion, events = Discussions(bert(hub)).get(numbers[0])
+    assert discussion.status == "merged"
+    assert [event.position for event in events] == [*range(1, len(events) + 1)]
+    assert sum(event.kind == "comment" for event in events) == 7
+
+
+def test_a_long_difference_says_no_more_than_that_files_differ(hub: EmbeddedHub) -> None:
+    ours, theirs = "a\n" * 400, "b\n" * 400
+    put(bert(hub), "main", "before", **{f"{number}": ours for number in range(8)}, long=ours * 2)
+    number = proposed(hub, **{f"{number}": theirs for number in range(8)}, long=theirs)
+    told = Discussions(bert(hub)).proposal(Discussions(bert(hub)).get(number)[0])
+    assert told.diff.count("diff --git") == 9
+    assert told.diff.count("@@ -1,400 +1,400 @@") == 5
+    assert told.diff.count("Binary files") == 4

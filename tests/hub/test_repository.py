@@ -27,6 +27,7 @@ from xetstore.errors import (
     UsageError,
 )
 from xetstore.hub.check import verify_names
+from xetstore.hub.discussions import Discussions
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.objects import EXECUTABLE
 from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
@@ -374,6 +375,22 @@ def test_a_reader_changes_nothing(hub: EmbeddedHub, bert: Repository) -> None:
             with pytest.raises((ForbiddenError, UnauthenticatedError)):
                 change()
     assert bert.revision().number == 1
+
+
+def test_a_reader_goes_on_with_the_pull_requests_that_it_opened(hub: EmbeddedHub, bert: Repository) -> None:
+    eve, mallory = (
+        hub.repository(Actor(name=name, scope=Scope.WRITE), Kind.MODELS, "alice/bert") for name in ("eve", "mallory")
+    )
+    eve.commit("main", [AddFile("a", b"1")], "first", create_pull_request=True)
+    eve.commit("refs/pr/1", [AddFile("b", b"2")], "second")
+    assert sorted(files(bert, "refs/pr/1")) == [".gitattributes", "a", "b"]
+    for branch in ("refs/pr/1", "refs/pr/2", "refs/pr/01", "refs/pr/1/2"):
+        with pytest.raises(ForbiddenError):
+            mallory.commit(branch, [AddFile("c", b"3")], "not hers")
+    Discussions(bert).set_status(1, "closed")
+    with pytest.raises(ForbiddenError):
+        eve.commit("refs/pr/1", [AddFile("c", b"3")], "too late")
+    assert sorted(files(bert)) == [".gitattributes"]
 
 
 def test_a_gated_repository_is_seen_and_not_read(hub: EmbeddedHub, bert: Repository) -> None:

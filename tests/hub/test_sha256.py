@@ -17,6 +17,7 @@ import pytest
 import xetstore
 from tests.support import engines
 from tests.support.children import failures, in_child
+from tests.support.hubs import create
 from tests.support.live import live_server
 from tests.support.objects import xorb_object
 from xetstore.blobs.local import LocalBlobStore
@@ -29,6 +30,8 @@ from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import DamagedError, InterruptedCallError, UnprocessableError
 from xetstore.hub.arrivals import arrive
 from xetstore.hub.hashing import AT_A_TIME
+from xetstore.hub.operations import AddPointer
+from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.sha256 import require_file, require_files
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry, Shard
@@ -247,6 +250,38 @@ def test_what_was_computed_for_one_namespace_is_known_in_all_that_have_the_file(
     assert require_file(bert, sha256_of(one)).hash == require_file(carl, sha256_of(one)).hash == one.file.hash
 
 
+# Commits
+
+
+def test_a_commit_has_no_pointer_with_a_lie_and_looks_at_no_file_of_another_size(cas: EmbeddedCas) -> None:
+    hub = EmbeddedHub(cas)
+    hub.accounts.add_user("Alice")
+    ours, theirs = (create(hub, name) for name in ("Alice/one", "Alice/two"))
+    one, lie, other = sample(1), sample(2, 500), sample(3)
+    upload(ours.cas, one)
+    upload(ours.cas, claiming(lie, LIE))
+    upload(theirs.cas, other)
+    before = ours.revision()
+    for sha256 in (LIE, sha256_of(other)):
+        with pytest.raises(UnprocessableError, match=sha256.hex()):
+            ours.commit("main", [AddPointer("right", sha256_of(one)), AddPointer("wrong", sha256)], "both")
+    with pytest.raises(UnprocessableError):
+        ours.commit("main", [AddPointer("right", sha256_of(one), len(one.data) + 1)], "of another size")
+    assert ours.revision() == before
+    new, fake = sample(4), sample(5, 700)
+    upload(ours.cas, new)
+    upload(ours.cas, claiming(fake, sha256_of(new)))
+    added = [AddPointer("right", sha256_of(one), len(one.data)), AddPointer("new", sha256_of(new), len(new.data))]
+    revision, _ = ours.commit("main", added, "right")
+    entries = ours.entries_at(revision, ["right", "new"])
+    assert {(entry.path, entry.file, entry.sha256) for entry in entries} == {
+        ("right", one.file.hash, sha256_of(one)),
+        ("new", new.file.hash, sha256_of(new)),
+    }
+    assert not is_known(ours.cas, fake)
+    assert is_known(ours.cas, new)
+
+
 # Damage
 
 
@@ -414,6 +449,8 @@ from tests.support import engines
 from xetstore.cas import EmbeddedCas
 from xetstore.hub.arrivals import arrive
 from xetstore.hub.hashing import AT_A_TIME
+from xetstore.hub.operations import AddPointer
+from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.sha256 import require_file
 from xetstore.testing import FaultPlan
 root, url, sha256, fail_at = Path(sys.argv[1]), sys.argv[2], bytes.fromhex(sys.argv[3]), int(sys.argv[4])

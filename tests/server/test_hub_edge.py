@@ -39,7 +39,7 @@ def test_every_path_of_the_cas_is_below_cas_as_well(server: LiveServer, method: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/health/live", "/metrics", "/openapi.json", "/", "", "/cas/v1/shards", "/api/whoami-v2"]
+    "path", ["/health/live", "/metrics", "/openapi.json", "/v1/auth/xorb", "/", "", "/cas/v1/shards", "/api/whoami-v2"]
 )
 def test_nothing_else_is_below_cas(server: LiveServer, path: str) -> None:
     assert server.request("GET", f"/cas{path}", token=server.token("admin")).status == 404

@@ -18,7 +18,7 @@ from xetstore.errors import UsageError
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
     from xetstore.records import RepoFile
-from xetstore.remote.hub.client import Hub
+    from xetstore.remote.hub.client import Hub
 
 _NO_HASH: Final = "-" * 64
 

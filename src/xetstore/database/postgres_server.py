@@ -255,6 +255,8 @@ _MEANINGS: Final[Mapping[str, tuple[type[XetError], str]]] = MappingProxyType(
         "53100": (StorageFullError, "make room on the disk of PostgreSQL, then try again"),
         "55P03": (UnavailableError, "another process is writing to the store: try again"),
         "57014": (UnavailableError, "PostgreSQL took too long: try again"),
+        # Text that is too long for its column, a number that is out of its range, a NUL: SQLite takes all of these.
+        **dict.fromkeys(("22001", "22003", "22021"), (UsageError, "take a shorter text without NUL, a smaller number")),
         "25006": (UnavailableError, "this PostgreSQL takes no changes, such as a standby"),
         "42501": (AccessDeniedError, "give the role of the store the rights that docs/server.md lists"),
         # A table, a column or a schema is missing, for the statements themselves are all tested; damaged pages.

@@ -267,6 +267,7 @@ class Accounts:
             orgs=orgs,
             fullname=account.fullname,
             created_at=account.created_at,
+            token_id=token.id,
             token_name=token.name,
             token_created_at=token.created_at,
             expires_at=token.expires_at,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Self
 
-from xetstore.hub.patterns import compile_pattern
+from xetstore.hub.patterns import Patterns
 
 FILE: Final = ".gitattributes"
 MAX_REGULAR_BYTES: Final = 10 << 20
@@ -28,16 +27,17 @@ _ATTRIBUTE: Final = re.compile(r"[-!]?[A-Za-z0-9_.][A-Za-z0-9_.-]*(=.*)?")
 _LINE: Final = re.compile(r'[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^ \t]+))[ \t]+(.*)')
 
 
-@dataclass(frozen=True, slots=True)
 class Attributes:
-    """The rules of one .gitattributes: patterns in the order of the file, each with True where it makes a large file.
+    """The rules of one .gitattributes. The last pattern that matches a path decides.
 
     >>> rules = Attributes.parse("*.png filter=lfs\\nsmall.png -filter")
     >>> rules.is_large("a/b.png"), rules.is_large("small.png"), rules.is_large("b.bin")
     (True, False, False)
     """
 
-    rules: tuple[tuple[re.Pattern[str], bool], ...]
+    def __init__(self, rules: Sequence[tuple[str, bool]]) -> None:
+        self._are_large = [is_large for _, is_large in rules]
+        self._patterns = Patterns([pattern for pattern, _ in rules])
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -54,15 +54,13 @@ class Attributes:
             for attribute in attributes:
                 name, _, value = attribute.partition("=")
                 if name.lstrip("-!") == "filter" and not pattern.endswith("/"):
-                    rules.append((compile_pattern(pattern), name == "filter" and value == "lfs"))
-        return cls(tuple(rules))
+                    rules.append((pattern, name == "filter" and value == "lfs"))
+        return cls(rules)
 
     def names_large(self, path: str) -> bool:
-        """True if the path alone makes it a large file: the last pattern that matches says so."""
-        for pattern, is_large in reversed(self.rules):
-            if pattern.match(path):
-                return is_large
-        return False
+        """True if the path alone makes it a large file."""
+        last = self._patterns.last_match(path)
+        return last is not None and self._are_large[last]
 
     def is_large(self, path: str, size: int = 1) -> bool:
         """True if a file of ``size`` bytes is a large one. An empty one never is, because clients say so themselves."""

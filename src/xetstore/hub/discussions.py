@@ -29,6 +29,7 @@ from xetstore.hub.trees import TreeReader
 if TYPE_CHECKING:
     from xetstore.hub.repository import Repository
 
+_PULL_REQUEST: Final = re.compile(rf"{PULL_REQUESTS}([1-9][0-9]{{0,8}})")
 _REFUSED: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 MAX_TITLE_CHARS: Final = 255
@@ -51,6 +52,14 @@ class Proposal:
     commits: Sequence[Revision]
     conflicts: Sequence[str]
     diff: str
+
+
+def is_own_pull_request(reader: HubReader, repository_id: int, ref: str, author: str) -> bool:
+    """True if a ref, in full, is that of a pull request which ``author`` opened, and which is still open."""
+    number = _PULL_REQUEST.fullmatch(ref)
+    found = reader.discussion(repository_id, int(number[1])) if number else None
+    is_open = found is not None and found.is_pull_request and found.status in ("draft", "open")
+    return found is not None and is_open and found.author == author
 
 
 def open_pull_request(
@@ -105,8 +114,8 @@ class Discussions:
                 raise _no_discussion(number)
             return discussion, reader.events(self._id, number)
 
-    def proposal(self, discussion: Discussion) -> Proposal:
-        """The changes of a pull request against the commit at which it left its base."""
+    def proposal(self, discussion: Discussion, *, in_full: bool = True) -> Proposal:
+        """The changes of a pull request against the commit at which it left its base; their words if ``in_full``."""
         with self._hub.snapshot() as reader:
             pair = self._tips(reader, discussion)
             if pair is None or discussion.fork is None:
@@ -123,7 +132,8 @@ class Discussions:
                 in_the_way = conflicts(differences(trees, start.tree, base.tree), changes)
             count = max(0, min(tip.number - fork.number, MAX_COMMITS))
             commits = reader.log(self._id, tip, limit=count) if count else []
-            return Proposal(commits[::-1], in_the_way[:MAX_CONFLICTS], in_words(reader, self._id, changes))
+            diff = in_words(reader, self._id, changes) if in_full else ""
+            return Proposal(commits[::-1], in_the_way[:MAX_CONFLICTS], diff)
 
     # Writing
 

@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Self
 
-from xetstore.hub.patterns import compile_pattern
+from xetstore.hub.patterns import Patterns
 
 FILE: Final = ".gitignore"
 MAX_LINES: Final = 2000
 MAX_CHARS: Final = 256 << 10
 """Lines and characters behind these do not count."""
+MAX_DEPTH: Final = 64
+"""Folders of a path that are looked at."""
 
 
-@dataclass(frozen=True, slots=True)
 class Ignore:
-    """The rules of one .gitignore: patterns in order, if each of them ignores, and if it is about folders only.
+    """The rules of one .gitignore. The last pattern that matches a path decides.
 
     >>> rules = Ignore.parse("*.log\\n!keep.log\\n/build/\\n")
     >>> rules.ignores("a/x.log"), rules.ignores("keep.log"), rules.ignores("build/a"), rules.ignores("build")
     (True, False, True, False)
     """
 
-    rules: tuple[tuple[re.Pattern[str], bool, bool], ...]
+    def __init__(self, lines: Sequence[str]) -> None:
+        bare = [line.removeprefix("!") for line in lines]
+        self._of_folders = Patterns(bare), [not line.startswith("!") for line in lines]
+        kept = [
+            (pattern, not line.startswith("!"))
+            for pattern, line in zip(bare, lines, strict=True)
+            if pattern[-1:] != "/"
+        ]
+        self._of_files = Patterns([pattern for pattern, _ in kept]), [ignores for _, ignores in kept]
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a file."""
-        rules = []
-        for line in text.split("\n", MAX_LINES)[:MAX_LINES]:
-            pattern = _without_blanks(line.removesuffix("\r"))
-            if not pattern or pattern.startswith("#"):
-                continue
-            ignores = not pattern.startswith("!")
-            pattern = pattern.removeprefix("!")
-            rules.append((compile_pattern(pattern), ignores, pattern.endswith("/")))
-        return cls(tuple(rules))
+        lines = [_without_blanks(line.removesuffix("\r")) for line in text.split("\n", MAX_LINES)[:MAX_LINES]]
+        return cls([line for line in lines if line and not line.startswith("#")])
 
     def ignores(self, path: str) -> bool:
         """True if a file is left out: it, or a folder that it is in. Nothing in such a folder is taken back in."""
         at = path.find("/")
-        while at >= 0:
-            if self._says(path[:at], is_folder=True):
+        for _ in range(MAX_DEPTH):
+            if at < 0:
+                break
+            if _says(self._of_folders, path[:at]):
                 return True
             at = path.find("/", at + 1)
-        return self._says(path, is_folder=False)
+        return _says(self._of_files, path)
 
-    def _says(self, path: str, *, is_folder: bool) -> bool:
-        for pattern, ignores, for_folders in reversed(self.rules):
-            if (is_folder or not for_folders) and pattern.match(path):
-                return ignores
-        return False
+
+def _says(rules: tuple[Patterns, list[bool]], path: str) -> bool:
+    patterns, ignores = rules
+    last = patterns.last_match(path)
+    return last is not None and ignores[last]
 
 
 def ignore_of(text: str) -> Ignore:

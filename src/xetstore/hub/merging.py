@@ -24,6 +24,8 @@ MAX_BYTES: Final = 64 << 10
 """Bytes of such a file."""
 MAX_COMPARED: Final = 40
 """Such files of one difference."""
+MAX_ALL_LINES: Final = 4000
+"""Lines of all of them: it is a second of work at worst."""
 
 
 def merge_base(reader: HubReader, repository_id: int, one: Revision, other: Revision) -> Revision | None:
@@ -82,11 +84,23 @@ def in_words(reader: HubReader, repository_id: int, changes: Mapping[str, Change
     small = {oid for oid, row in reader.blobs(repository_id, oids).items() if row.size <= MAX_BYTES}
     compared = [path for path, change in shown.items() if all(item is None or item.oid in small for item in change)]
     read = {item.oid for path in compared[:MAX_COMPARED] for item in shown[path] if item is not None}
-    data = {oid: content for oid, _, content in reader.objects(repository_id, read)}
-    return "".join(line for path, change in shown.items() for line in _file_in_words(path, change, data))
+    texts = {oid: _lines(content) for oid, _, content in reader.objects(repository_id, read)}
+    left = MAX_ALL_LINES
+    words: list[str] = []
+    for path, (before, after) in shown.items():
+        sides = _side(before, texts), _side(after, texts)
+        if sides[0] is not None and sides[1] is not None:
+            left -= len(sides[0]) + len(sides[1])
+        words += _file_in_words(path, (before, after), sides if left >= 0 else (None, None))
+    return "".join(words)
 
 
-def _file_in_words(path: str, change: Change, data: Mapping[bytes, bytes]) -> Iterator[str]:
+def _side(item: TreeItem | None, texts: Mapping[bytes, list[str] | None]) -> list[str] | None:
+    """The lines of one side of a difference; None if they are not compared."""
+    return [] if item is None else texts.get(item.oid)
+
+
+def _file_in_words(path: str, change: Change, sides: tuple[list[str] | None, list[str] | None]) -> Iterator[str]:
     before, after = change
     yield f"diff --git a/{path} b/{path}\n"
     if before is None and after is not None:
@@ -95,18 +109,16 @@ def _file_in_words(path: str, change: Change, data: Mapping[bytes, bytes]) -> It
         yield f"deleted file mode {before.mode:06o}\n"
     yield f"index {_short(before)}..{_short(after)}\n"
     names = "/dev/null" if before is None else f"a/{path}", "/dev/null" if after is None else f"b/{path}"
-    texts = [b"" if item is None else data.get(item.oid) for item in change]
-    lines = [_lines(text) for text in texts]
-    if lines[0] is None or lines[1] is None:
+    if sides[0] is None or sides[1] is None:
         yield f"Binary files {names[0]} and {names[1]} differ\n"
         return
-    for line in difflib.unified_diff(lines[0], lines[1], *names):
+    for line in difflib.unified_diff(sides[0], sides[1], *names):
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
-def _lines(data: bytes | None) -> list[str] | None:
+def _lines(data: bytes) -> list[str] | None:
     """The lines of a text; None for what is none, or too long to be compared."""
-    if data is None or b"\0" in data:
+    if b"\0" in data:
         return None
     try:
         lines = _LINE.findall(data.decode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Final
 
 from xetstore.errors import EntryNotFoundError, UnprocessableError
@@ -35,17 +34,22 @@ class NewTree:
         if self._before is not None:
             self._trees.at_each(self._before, {path.rpartition("/")[0] or path for path in paths} | {*paths})
 
-    def apply(self, operation: Operation, files: Mapping[bytes, int], source: bytes | None = None) -> None:
+    def apply(
+        self,
+        operation: Operation,
+        files: Mapping[bytes, int],
+        source: bytes | None = None,
+        blob: GitObject | None = None,
+    ) -> None:
         """Apply one operation. ``files`` has the bytes of each file that pointers name, by its SHA-256; ``source`` is
-        the tree from which a Copy takes.
+        the tree from which a Copy takes, ``blob`` that of an AddFile.
 
         Raises EntryNotFoundError for a path that is not there; UnprocessableError for a file where a folder is, or the
         other way round, and for a file that the store has not, or not of this size.
         """
         match operation:
-            case AddFile(path, data, mode):
-                # A text that looks like a pointer is a text: the store may not have, or not give, what it names.
-                blob = replace(GitObject.of(ObjectKind.BLOB, data), pointer=None)
+            case AddFile(path, _, mode):
+                assert blob is not None
                 self._add(path, TreeItem(mode, blob.oid), blob)
             case AddPointer(path, sha256, size, mode):
                 known = files.get(sha256)

@@ -8,12 +8,16 @@ A slash in brackets, which no file has, is the one thing that git reads otherwis
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-MAX_PATTERN_CHARS: Final = 1024
-"""Longer ones match nothing: no path is that long."""
+MAX_PATTERN_CHARS: Final = 512
+"""Longer ones match nothing."""
+MAX_ODD: Final = 100
+"""Patterns of one file that are more than a path, a name, or the end of a name; further ones match nothing."""
 
+_ODD: Final = re.compile(r"[*?\[\\]")
 _CLASSES: Final = {
     "alpha": "A-Za-z",
     "digit": "0-9",
@@ -26,6 +30,52 @@ _CLASSES: Final = {
     "punct": r"!-/:-@\[-`{-~",
 }
 _NEVER: Final = re.compile(r"(?!)")
+
+
+class Patterns:
+    """The patterns of a file in order, to find the last one that matches a path.
+
+    Most are a path, a name or an ending, and are looked up. What is left is tried, by one expression for all of them
+    before one for each.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+        self._odd: list[tuple[int, re.Pattern[str]]] = []
+        for number, pattern in enumerate(patterns):
+            key = _key(pattern)
+            if key is not None:
+                self._known[key] = number
+            elif len(self._odd) < MAX_ODD:
+                self._odd.append((number, compile_pattern(pattern)))
+        self._any = re.compile("|".join(f"(?:{each.pattern})" for _, each in self._odd) or "(?!)", re.DOTALL)
+
+    def last_match(self, path: str) -> int | None:
+        """The number of the last pattern that matches a path, which has no slash at its end; None if none does."""
+        name = path.rpartition("/")[2]
+        keys = [("path", path), ("name", name)]
+        at = name.find(".")
+        while at >= 0:
+            keys.append(("end", name[at:]))
+            at = name.find(".", at + 1)
+        last = max((self._known.get(key, -1) for key in keys), default=-1)
+        if self._odd and self._any.match(path):
+            for number, pattern in reversed(self._odd):
+                if number < last:
+                    break
+                if pattern.match(path):
+                    return number
+        return last if last >= 0 else None
+
+
+def _key(pattern: str) -> tuple[str, str] | None:
+    """The key by which a plain pattern is looked up; None for one that has to be tried."""
+    text = pattern.removesuffix("/")
+    if text.startswith("*.") and "/" not in text and not _ODD.search(text[2:]):
+        return "end", text[1:]
+    if not text or "//" in text or _ODD.search(text):
+        return None
+    return ("path", text.removeprefix("/")) if "/" in text else ("name", text)
 
 
 @lru_cache(4096)

@@ -22,7 +22,7 @@ from xetstore.errors import (
     UnauthenticatedError,
 )
 from xetstore.hub.committing import Committer, NewCommit
-from xetstore.hub.discussions import open_pull_request
+from xetstore.hub.discussions import is_own_pull_request, open_pull_request
 from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, check_ref
 from xetstore.hub.objects import GitObject, ObjectKind, write_tag
 from xetstore.hub.operations import AddFile, AddPointer, Operation
@@ -76,6 +76,15 @@ class Repository:
     def require(self, right: Right) -> None:
         """Raise as :meth:`EmbeddedHub.repository` does where the actor has not this right."""
         require(right, self.right, self.actor, self.row)
+
+    def require_commit(self, branch: str, *, create_pull_request: bool = False) -> None:
+        """Raise as :meth:`require` does unless the actor may commit to a branch, or open a pull request on it.
+
+        A reader may do the latter, and go on committing to a pull request that it opened, until that is closed.
+        """
+        may_propose = create_pull_request or (self.right < Right.WRITE and self._is_own_proposal(branch))
+        self.require(Right.READ if may_propose else Right.WRITE)
+        self._require_writing_token()
 
     # Reading
 
@@ -182,14 +191,12 @@ class Repository:
         Raises RevisionNotFoundError without the branch, OutdatedError if it is not at ``parent``, EntryNotFoundError
         and UnprocessableError for operations that cannot be.
         """
-        self.require(Right.READ if create_pull_request else Right.WRITE)
-        self._require_writing_token()
+        self.require_commit(branch, create_pull_request=create_pull_request)
         new = NewCommit(operations, message, self.actor.name or "admin", parent)
-        digests = {each.sha256 for each in operations if isinstance(each, AddPointer)}
-        files = {
-            sha256: (record.size, record.hash)
-            for sha256, record in (require_files(self.cas, digests) if digests else {}).items()
-        }
+        pointers = [each for each in operations if isinstance(each, AddPointer)]
+        sizes = {each.sha256: each.size for each in pointers if each.size is not None}
+        found = require_files(self.cas, {each.sha256 for each in pointers}, sizes=sizes) if pointers else {}
+        files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
         ref = self._branch(branch, is_new_pull_request=create_pull_request)
 
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
@@ -310,6 +317,12 @@ class Repository:
         if text == "main" and not is_new_pull_request:
             return MAIN  # an empty repository begins with it
         raise no_revision(text)
+
+    def _is_own_proposal(self, branch: str) -> bool:
+        if self.actor.name is None or not branch.startswith(PULL_REQUESTS):
+            return False
+        with self.hub.snapshot() as reader:
+            return is_own_pull_request(reader, self.row.id, branch, self.actor.name)
 
     def _drop(self, ref: str, name: str) -> None:
         def work(writer: HubWriter, _: Writer) -> None:

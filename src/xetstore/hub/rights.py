@@ -64,7 +64,8 @@ class Actor:
     """A caller: the user whose token it has, or none. Times are in unix seconds.
 
     ``orgs``: its role in each organization, by the name of that in lower case. ``is_admin`` may do everything.
-    ``token_name``, ``token_created_at`` and ``expires_at`` are those of its token; without an end the last one is None.
+    ``token_id``, ``token_name``, ``token_created_at`` and ``expires_at`` are those of its token; the last one is None
+    where it has no end.
     """
 
     name: str | None = None
@@ -74,6 +75,7 @@ class Actor:
     is_admin: bool = False
     fullname: str | None = None
     created_at: float | None = None
+    token_id: str = ""
     token_name: str = ""
     token_created_at: float | None = None
     expires_at: float | None = None

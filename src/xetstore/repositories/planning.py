@@ -11,14 +11,15 @@ from typing import Final
 from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, OutdatedError, UsageError
 from xetstore.interfaces import Names
-from xetstore.records import Change, Commit, NewFolder, Removal, RepoFile, RepositoryId
-from xetstore.repositories.sources import Source
+from xetstore.records import Change, Commit, NewBlob, NewFolder, Removal, RepoFile, RepositoryId
+from xetstore.repositories.sources import Rules, Source
 from xetstore.repositories.staging import Staged
 
 TRIES: Final = 20
 """Attempts at one commit, while others move the branch."""
 PAUSE_SECONDS: Final = 0.05
 ATTRIBUTES: Final = ".gitattributes"
+ADDED: Final = " filter=lfs diff=lfs merge=lfs -text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,14 @@ class CommitReport:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a commit is to do. ``mirrored`` is the folder of which only what is ``staged`` stays, or None."""
+    """All that a commit is to do. ``mirrored`` is the folder of which only what is ``staged`` stays, or None, and what
+    ``rules`` leave out, by paths from there.
+    """
 
     staged: list[Staged] = field(default_factory=list)
     delete: tuple[str, ...] = ()
     mirrored: str | None = None
+    rules: Rules = Rules()  # noqa: RUF009  # it is immutable
 
     def changes_at(self, names: Names, repo: RepositoryId, head: Commit) -> tuple[list[Change], CommitReport]:
         """The changes that it still comes to at a commit, and what is to be told of them.
@@ -60,7 +64,10 @@ class Plan:
                 raise EntryNotFoundError(f"{path[:200]!r} is not there to be deleted", commit=head.oid)
         gone = list(self.delete)
         if self.mirrored is not None:
-            gone += _extra(there, {one.file.path: one.file for one in self.staged}, self.mirrored)
+            kept = {one.file.path: one.file for one in self.staged}
+            inner = len(self.mirrored) + 1 if self.mirrored else 0
+            spared = {path: file for path, file in there.items() if self.rules.spares(path[inner:])}
+            gone += _extra(there, spared | kept, self.mirrored)
         removed = set(gone)
         new = []
         for one in self.staged:
@@ -73,7 +80,9 @@ class Plan:
                     f"{path} is a folder in the repository, and no folder here",
                     hint="delete it in the same commit, or have the folder above it mirrored",
                 )
-            elif not _is_same(before, one.file, with_mode=names.keeps_modes):
+            elif not _is_same(before, one.file, with_mode=names.keeps_modes) and not (
+                path == ATTRIBUTES and _goes_on(one, names.read_many(repo, head.oid, [before])[0])
+            ):
                 new.append(one)
         changes: list[Change] = [Removal(path) for path in gone]
         changes += [one.change for one in new]
@@ -156,6 +165,14 @@ def _is_same(before: RepoFile, after: RepoFile, *, with_mode: bool) -> bool:
     if before.is_folder and after.is_folder:
         return True
     return before.oid == after.oid and (before.mode == after.mode or not with_mode)
+
+
+def _goes_on(one: Staged, before: bytes) -> bool:
+    """True if a .gitattributes is this one and lines behind it, which a store adds for large files it does not name."""
+    if not isinstance(one.change, NewBlob) or not before.startswith(one.change.data):
+        return False
+    lines = before[len(one.change.data) :].decode("utf-8", "replace").split("\n")
+    return all(not line or line.endswith(ADDED) for line in lines)
 
 
 def _extra(there: Mapping[str, RepoFile], kept: Mapping[str, RepoFile], mirrored: str) -> list[str]:

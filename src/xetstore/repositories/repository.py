@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import EntryNotFoundError, OutdatedError, RepositoryNotFoundError, UsageError
+from xetstore.errors import EntryNotFoundError, ExistsError, OutdatedError, RepositoryNotFoundError, UsageError
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
+from xetstore.platform import forks
 from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
-from xetstore.repositories.restoring import Restore, Restored, RestoreOptions
+from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, batches
 from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
@@ -74,7 +75,7 @@ class Repository:
 
     def info(self) -> RepositoryRecord:
         """The record of the repository. Raises RepositoryNotFoundError."""
-        return self._names().info(self.id)
+        return self._home.call_names()[0].info(self.id)
 
     def exists(self) -> bool:
         """True if there is such a repository, as far as the caller may know."""
@@ -172,6 +173,7 @@ class Repository:
             )
         )
 
+    @forks.bound
     def iter_download(
         self,
         revision: str = MAIN,
@@ -184,7 +186,7 @@ class Repository:
         fsync: bool = False,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
-    ) -> Iterator[Restored]:
+    ) -> Generator[Restored]:
         """As :meth:`download`: files are written as they are taken."""
         names = self._names()
         path = _path(path)
@@ -220,8 +222,9 @@ class Repository:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 
         ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
-        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a folder, ``""`` for the root,
-        below which all goes that ``add`` does not have. ``exclude`` are patterns of names in local folders.
+        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a
+        folder, ``""`` for the root, below which all goes that ``add`` does not have. ``exclude`` are patterns of names
+        in local folders, and of what stays below ``mirror``.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
         a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if
@@ -237,7 +240,7 @@ class Repository:
         if create and not self.exists():
             if dry_run:
                 return unborn(sources)
-            names.create(self.id, is_private=is_private)
+            self._create(names, is_private)
         staged = stage(
             sources,
             lambda asked: names.large_files(self.id, branch, asked),
@@ -246,7 +249,7 @@ class Repository:
             dry_run=dry_run,
         )
         gone = tuple(check_path(_path(path)) for path in delete)
-        plan = Plan(staged, gone, None if mirror is None else _path(mirror))
+        plan = Plan(staged, gone, None if mirror is None else _path(mirror), rules)
         return self._commit(plan, branch, message, description=description, parent=parent, dry_run=dry_run)
 
     def copy_from(
@@ -330,7 +333,16 @@ class Repository:
     # --- Within ------------------------------------------------------------------------------------------
 
     def _names(self) -> Names:
+        """The names, for one call about files and revisions, which a bucket does not have in this way."""
+        if self.id.kind == "buckets":
+            raise UsageError(
+                f"{self.name} is a bucket, which has no revisions", hint="hf buckets and hf sync move its files"
+            )
         return self._home.call_names()[0]
+
+    def _create(self, names: Names, is_private: bool | None) -> None:
+        with suppress(ExistsError):  # another writer was first
+            names.create(self.id, is_private=is_private)
 
     def _files(self, revision: str) -> Files:
         return self._home.files_of(self.id, revision)
@@ -374,13 +386,18 @@ class Repository:
         if create and not self.exists():
             if dry_run:
                 return unborn([Source(new, file.mode, size=file.size) for file, new in placed if not file.is_folder])
-            ours.create(self.id, is_private=is_private)
+            self._create(ours, is_private)
         is_here = theirs.location == ours.location and source.id == self.id
         if delete_source and not (is_here and path):
             raise UsageError("only a path within one repository can be moved", hint="copy it, then delete it")
         large = [(file, new) for file, new in placed if file.sha256 is not None]
         can_adopt = not dry_run and self.adopt(source, *[one for one, _ in large])
-        staged = [_small_copy(theirs, source.id, commit, file, new) for file, new in placed if _is_small(file, entries)]
+        folders = _empty_folders(entries)
+        staged = [empty_folder(new) for file, new in placed if file.path in folders]
+        small = [(file, new) for file, new in placed if file.sha256 is None and not file.is_folder]
+        for part in batches(small):
+            contents = theirs.read_many(source.id, commit, [file for file, _ in part])
+            staged += [blob(new, data, file.mode) for (file, new), data in zip(part, contents, strict=True)]
         if can_adopt or dry_run:
             staged += [pointer(new, file.sha256 or "", file.size, file.hash, file.mode) for file, new in large]
         else:
@@ -458,16 +475,10 @@ def _moved(path: str, old: str, new: str) -> str:
     return check_path("/".join(part for part in (new, inner) if part))
 
 
-def _is_small(file: RepoFile, entries: Sequence[RepoFile]) -> bool:
-    if file.is_folder:
-        return not any(other.path.startswith(f"{file.path}/") for other in entries)
-    return file.sha256 is None
-
-
-def _small_copy(names: Names, repo: RepositoryId, commit: str, file: RepoFile, path: str) -> Staged:
-    if file.is_folder:
-        return empty_folder(path)
-    return blob(path, b"".join(bytes(part) for part in names.read(repo, commit, file)), file.mode)
+def _empty_folders(entries: Sequence[RepoFile]) -> set[str]:
+    """The folders without an entry in them."""
+    full = {file.path.rpartition("/")[0] for file in entries}
+    return {file.path for file in entries if file.is_folder} - full
 
 
 def _parts(large: Sequence[tuple[RepoFile, str]]) -> Iterator[list[tuple[RepoFile, str]]]:

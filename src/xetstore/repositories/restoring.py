@@ -11,26 +11,30 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.errors import FormatError, HashMismatchError, UsageError, XetError, kind_of
+from xetstore.errors import FormatError, UsageError, XetError, kind_of
 from xetstore.interfaces import Names
-from xetstore.platform.threads import Threads
 from xetstore.records import RepoFile, RepositoryId
 from xetstore.repositories.sources import leads_within
 from xetstore.repositories.staging import Files, blob_id
 from xetstore.transfer.download.new_file import NewFile, hidden_name
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import hash_file
-from xetstore.transfer.waiting import result_of
 
-READ_AT_ONCE: Final = 8
-"""Small files that are read at a time."""
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+
+BATCH_FILES: Final = 256
+BATCH_BYTES: Final = 8 << 20
+"""The most small files, and the most bytes of them, that are read at a time. A larger file is read alone."""
 
 
 class Action(StrEnum):
@@ -98,9 +102,9 @@ class Restore:
         """Write the entries below ``prefix``, all that there are, into a folder."""
         placed = [(entry, to / _checked(entry.path, prefix)) for entry in entries]
         folders = {to} | {path for entry, path in placed if entry.is_folder}
-        for entry, path in placed:
-            if not entry.is_folder:
-                folders.update(parent for parent in path.parents if parent.is_relative_to(to))
+        for _, path in placed:
+            while (path := path.parent) not in folders:
+                folders.add(path)
         yield from self._make_folders(sorted(folders), to, placed)
         yield from self._write([(entry, path) for entry, path in placed if not entry.is_folder])
         if self._options.delete and not self._failed:
@@ -164,6 +168,8 @@ class Restore:
                 self._tell(path, error)
 
     def _write_stored(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
+        if not placed:
+            return
         errors: dict[Path, XetError] = {}
         on_error = None if self._on_error is None else errors.__setitem__
         reports = self._files.iter_get(
@@ -187,27 +193,26 @@ class Restore:
                 self._tell(path, errors[path])
 
     def _write_small(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
-        if not placed:
-            return
-        with Threads(min(READ_AT_ONCE, len(placed)), "restore") as threads:
-            writes = [(file, path, threads.submit(self._write_one, file, path)) for file, path in placed]
-            try:
-                for file, path, write in writes:
-                    try:
-                        result_of(write)
-                    except XetError as error:
-                        self._tell(path, error)
-                        continue
-                    yield Restored(path, Action.WRITTEN, file)
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
+        for part in batches(placed):
+            contents: Sequence[Iterable[Buffer]] = []
+            with suppress(XetError):  # then each file says itself what is wrong with it
+                contents = [[data] for data in self._read([file for file, _ in part])]
+            for number, (file, path) in enumerate(part):
+                try:
+                    self._write_one(file, path, contents[number] if contents else None)
+                except XetError as error:
+                    self._tell(path, error)
+                    continue
+                yield Restored(path, Action.WRITTEN, file)
 
-    def _write_one(self, file: RepoFile, path: Path) -> None:
+    def _read(self, files: Sequence[RepoFile]) -> list[bytes]:
+        return self._names.read_many(self._repo, self._commit, files) if files[0].size <= BATCH_BYTES else []
+
+    def _write_one(self, file: RepoFile, path: Path, content: Iterable[Buffer] | None) -> None:
         self._progress.total(file.size)
         with NewFile(path, fsync=self._options.fsync) as new:
             size = 0
-            for part in self._names.read(self._repo, self._commit, file):
+            for part in self._names.read(self._repo, self._commit, file) if content is None else content:
                 view = memoryview(part)
                 if len(view):
                     new.write_at(size, view)
@@ -318,12 +323,18 @@ class Restore:
         self._on_error(path, error)
 
 
-def check_blob(file: RepoFile, data: bytes) -> bytes:
-    """The bytes of a file that git keeps, if they are what its id says. Raises HashMismatchError."""
-    actual = blob_id(data)
-    if actual != file.oid:
-        raise HashMismatchError(file.path, expected=file.oid, actual=actual)
-    return data
+def batches(placed: Sequence[tuple[RepoFile, T]]) -> Iterator[list[tuple[RepoFile, T]]]:
+    """Files in parts that are read at once."""
+    part: list[tuple[RepoFile, T]] = []
+    size = 0
+    for one in placed:
+        if part and (len(part) >= BATCH_FILES or size + one[0].size > BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one[0].size
+    if part:
+        yield part
 
 
 def _checked(path: str, prefix: str) -> str:

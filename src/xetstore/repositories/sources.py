@@ -60,6 +60,11 @@ class Rules:
         name = path.rpartition("/")[2]
         return any(fnmatchcase(path, one) or fnmatchcase(name, one.rstrip("/")) for one in self.exclude)
 
+    def spares(self, path: str) -> bool:
+        """True if a path, or a folder that it is in, matches a pattern: it is not looked at, so it is not missing."""
+        parts = path.split("/")
+        return bool(self.exclude) and any(self.excludes("/".join(parts[:end])) for end in range(1, len(parts) + 1))
+
 
 def sources_of(
     add: Mapping[str, Path | str | bytes | RepoFile],

@@ -43,7 +43,6 @@ _CAS: Final = (
     # A xorb
     Route("/v1/xorbs/{prefix}/{hash}", _XORB),
     Route("/v1/xorb-grants/{prefix}/{hash}", {"POST": xorbs.xorb_grant}),
-    Route("/v1/auth/xorb", _get(xorbs.authorize_xorb)),
     # A shard
     Route("/v1/shards", _SHARD),
     Route("/v2/shards", {"POST": shards.post_v2}),
@@ -62,6 +61,8 @@ _CAS: Final = (
 )
 CAS_ROUTES: Final = tuple(replace(route, answers_pages=True) for route in _CAS)
 SERVER_ROUTES: Final = (
+    # For a proxy in front
+    Route("/v1/auth/xorb", _get(xorbs.authorize_xorb)),
     # The server itself. A monitor is never told to wait.
     Route("/health/live", _get(status.live), limited=False),
     Route("/health/ready", _get(status.ready), limited=False),

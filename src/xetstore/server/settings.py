@@ -34,6 +34,7 @@ _NAME: Final = re.compile(r"[^\s,]{1,255}")
 
 
 def _setting(default: Any, text: str, *, at_least: float = 0, at_most: float = _UNBOUNDED) -> Any:
+    """A setting; ``text`` says what its flag does."""
     return field(default=default, metadata={"help": text, "at_least": at_least, "at_most": at_most})
 
 
@@ -54,11 +55,11 @@ class ServerSettings:
     tls_cert: str | None = _setting(None, "The certificate, with its chain, as a PEM file.")
     tls_key: str | None = _setting(None, "The key of the certificate, as a PEM file.")
     auth: Literal["tokens", "none"] = _setting("tokens", "Ask for tokens, or for none: on this machine only.")
-    hub: bool = _setting(True, "Repositories and the Hub's HTTP API, beside the CAS.")
+    hub: bool = _setting(True, "A bare CAS: no repositories, and none of the Hub's HTTP API.")
     default_visibility: Literal["public", "private"] = _setting(
         "public", "Repositories whose creator does not say it are readable without a token, or not."
     )
-    anonymous: bool = _setting(True, "Public repositories can be read without a token.")
+    anonymous: bool = _setting(True, "Nothing can be read without a token, public repositories neither.")
     xorb_urls: Literal["signed", "edge", "direct"] = _setting(
         "signed", "URLs of xorbs: signed, plain ones that need a token or a proxy that asks, or of the object store."
     )

@@ -194,16 +194,21 @@ def refuse_pages(request: Request) -> None:
     send another. And what may change something has to come from no page, or one of this very server: a page can send
     a POST anywhere, though it does not see the answer. The browser tells where it comes from.
     """
-    headers = request.headers
-    host = headers.get("host")
-    if not names_loopback(host):
+    if not names_loopback(request.headers.get("host")):
         raise ForbiddenError("without tokens this server answers to localhost only")
-    if request.method in SAFE_METHODS:
-        return
-    origin = headers.get("origin")
-    own = f"{request.scope.get('scheme', 'http')}://{host}"
-    if (origin is not None and origin.lower() != own.lower()) or headers.get("sec-fetch-site", "none") not in OWN_SITE:
+    if changes_from_a_page(request):
         raise ForbiddenError("without tokens this server takes nothing from web pages", hint="serve it with tokens")
+
+
+def changes_from_a_page(request: Request) -> bool:
+    """True if a page of another site made a browser send this, and it may change something."""
+    if request.method in SAFE_METHODS:
+        return False
+    headers = request.headers
+    origin = headers.get("origin")
+    own = f"{request.scope.get('scheme', 'http')}://{headers.get('host')}"
+    is_foreign = origin is not None and origin.lower() != own.lower()
+    return is_foreign or headers.get("sec-fetch-site", "none") not in OWN_SITE
 
 
 def names_loopback(host: str | None) -> bool:

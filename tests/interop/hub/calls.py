@@ -28,7 +28,8 @@ def file_info(api: HfApi, repo: str, path: str, revision: str = "main") -> dict[
     found: Any
     [found] = api.get_paths_info(repo, path, revision=revision)
     lfs = found.lfs and {"sha256": found.lfs.sha256, "size": found.lfs.size, "pointer": found.lfs.pointer_size}
-    return {"path": found.path, "size": found.size, "oid": found.blob_id, "lfs": lfs, "xet": found.xet_hash}
+    xet = getattr(found, "xet_hash", None)  # unknown to old versions
+    return {"path": found.path, "size": found.size, "oid": found.blob_id, "lfs": lfs, "xet": xet}
 
 
 def read(api: HfApi, repo: str, path: str, folder: str, revision: str = "main") -> str:

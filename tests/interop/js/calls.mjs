@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import * as hub from "@huggingface/hub";
 
 const [hubUrl, accessToken, folder] = process.argv.slice(2);
+for (const name of ["debug", "info", "log"]) console[name] = console.error; // stdout is for answers
 const common = { hubUrl, ...(accessToken ? { accessToken } : {}) };
 
 async function withFiles(value) {

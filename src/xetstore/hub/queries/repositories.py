@@ -30,7 +30,8 @@ WHERE kind IN (:kinds) AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 
 ORDER BY {{order}} DESC, id DESC LIMIT :limit
 """
 _OF_OWNER: Final = "AND owner_key = :owner "
-_SEARCHED: Final = "AND name_key LIKE :search ESCAPE '!' "
+# Not in the kind, with which the key begins.
+_SEARCHED: Final = "AND substr(name_key, length(kind) + 2) LIKE :search ESCAPE '!' "
 _OWNED: Final = "SELECT 1 FROM repository WHERE owner_key = :owner LIMIT 1"
 _ACCEPTED: Final = """
 SELECT 1 FROM access_request WHERE repository_id = :id AND user_id = :user_id AND status = 'accepted'

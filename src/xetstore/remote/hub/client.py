@@ -256,7 +256,17 @@ class Hub:
 
     def stream(self, locator: HubLocator) -> Iterator[bytes]:
         """The bytes of a file as the Hub itself sends them, from wherever it redirects to. Not verified."""
-        url = self.endpoint + locator.resolve_route
+        with self.retrying(f"GET {locator.resolve_route}", lambda: self._begin_stream(locator)) as answer:
+            buffer = memoryview(bytearray(STREAM_BYTES))
+            while count := answer.readinto(buffer):
+                yield bytes(buffer[:count])
+
+    def retrying(self, name: str, work: Callable[[], T]) -> T:
+        """Do ``work``, again where it failed with an error that may pass."""
+        patience = self._transport.patience
+        return retrying(name, work, patience=patience, cancellation=self._cancellation, emit=self._emit)
+
+    def _begin_stream(self, locator: HubLocator) -> Answer:
         secrets = () if self._secret is None else (self._secret.reveal(),)
 
         def ask(url: str) -> Answer:
@@ -264,18 +274,10 @@ class Hub:
             headers = {"Authorization": f"Bearer {secrets[0]}"} if secrets and is_here else {}
             return self._transport.request("GET", url, headers=headers, cancellation=self._cancellation)
 
-        def begin() -> Answer:
-            answer = follow(url, ask, _ANYWHERE)
-            if answer.status != 200:
-                raise error_of(answer, locator, "send the file", secrets)
-            return answer
-
-        name = f"GET {locator.resolve_route}"
-        patience = self._transport.patience
-        with retrying(name, begin, patience=patience, cancellation=self._cancellation, emit=self._emit) as answer:
-            buffer = memoryview(bytearray(STREAM_BYTES))
-            while count := answer.readinto(buffer):
-                yield bytes(buffer[:count])
+        answer = follow(self.endpoint + locator.resolve_route, ask, _ANYWHERE)
+        if answer.status != 200:
+            raise error_of(answer, locator, "send the file", secrets)
+        return answer
 
     def _get(self, url: str, locator: HubLocator, what: str, limit: int) -> tuple[bytes, Mapping[str, str]]:
         return self._call("GET", url, locator, what, lambda answer: (answer.read(limit), answer.headers))
@@ -311,7 +313,7 @@ class Hub:
                 raise error_of(answer, locator, what, secrets)
 
         name = f"{method} {url.removeprefix(self.endpoint).partition('?')[0]}"
-        return retrying(name, once, patience=self._transport.patience, cancellation=cancellation, emit=self._emit)
+        return self.retrying(name, once)
 
 
 class RouteTokens(RenewedTokens):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import FormatError, NotFoundError, UnprocessableError, UsageError
+from xetstore.platform.threads import Threads
 from xetstore.records import (
     Change,
     Commit,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 PREUPLOAD_FILES: Final = 256
 PATHS_AT_ONCE: Final = 500
 COMMITS_A_PAGE: Final = 100
+READS_AT_ONCE: Final = 8
+TICK_SECONDS: Final = 0.25
+"""The longest wait at a time: Ctrl-C is noticed between two."""
 MAX_COMMIT_BYTES: Final = 1 << 30
 """The files that git keeps of one commit, as text: more should have been large ones."""
 
@@ -183,6 +188,26 @@ class HttpNames:
             check.update(part)
             yield part
         check.finish()
+
+    def read_many(self, repo: RepositoryId, revision: str, files: Sequence[RepoFile]) -> list[bytes]:
+        """The bytes of files that the Hub itself sends, some at a time."""
+
+        def whole(file: RepoFile) -> bytes:
+            return self.hub.retrying(
+                f"GET {file.path}", lambda: b"".join(bytes(part) for part in self.read(repo, revision, file))
+            )
+
+        if not files:
+            return []
+        with Threads(min(READS_AT_ONCE, len(files)), "hub") as threads:
+            reads = [threads.submit(whole, file) for file in files]
+            try:
+                while wait(reads, TICK_SECONDS).not_done:
+                    pass
+                return [read.result() for read in reads]
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def large_files(self, repo: RepositoryId, branch: str, files: Sequence[tuple[str, int, bytes]]) -> set[str]:
         """Those that the Hub wants by another way than in the commit."""

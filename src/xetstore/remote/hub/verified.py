@@ -21,8 +21,10 @@ class Verified:
             self._digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
 
     def update(self, part: bytes) -> None:
-        """Add bytes."""
+        """Add bytes. Raises HashMismatchError as soon as they are too many."""
         self._size += len(part)
+        if self._size > self._file.size:
+            raise HashMismatchError(self._file.path, expected=self._expected, actual="more bytes than it has")
         self._digest.update(part)
 
     def finish(self) -> None:

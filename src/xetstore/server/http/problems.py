@@ -53,7 +53,9 @@ class NoSuchPathError(NotFoundError):
     """The path is none of this server's."""
 
     def __init__(self) -> None:
-        super().__init__("there is nothing at this path", hint="/openapi.json lists what there is")
+        super().__init__(
+            "there is nothing at this path", hint="/openapi.json lists what there is beside the API of the Hub"
+        )
 
 
 class MethodNotAllowedError(UsageError):

@@ -174,7 +174,7 @@ class _Node:
         if node is not None and (end := node.find(segments, at + 1, values)) is not None:
             return end
         plain, text, rest, folder = self.kinds
-        for (ending, kind), way in self.endings.items():
+        for (ending, kind), way in self.endings.items() if self.endings else ():
             name = segment.removesuffix(ending)
             value = None if name == segment else _decoded(name) if kind else _plain(name)
             if value is not None:

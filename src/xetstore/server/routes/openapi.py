@@ -1,4 +1,7 @@
-"""/openapi.json: the API as an OpenAPI 3.1 document, made from the very table by which requests are answered."""
+"""/openapi.json: the CAS as an OpenAPI 3.1 document, made from the very table by which requests are answered.
+
+Routes of the Hub are not in it: their shapes are those that clients of the Hub expect, and the tests ask these clients.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,8 @@ class Document:
             "info": {
                 "title": "xetstore",
                 "version": version,
-                "description": "A content-addressable store for files, as chunks that are deduplicated and verified.",
+                "description": "A content-addressable store for files, as chunks that are deduplicated and verified."
+                " Repositories are served by the API of the Hugging Face Hub, which is not described here.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": settings.public_url or "/"}],

@@ -97,7 +97,8 @@ def test_a_token_is_a_password_or_a_name_without_one(server: LiveServer, token: 
 def test_a_request_counts_for_its_account_and_its_token(server: LiveServer, token: str) -> None:
     namespace, name = ask(server, f"Bearer {token}").json()["holders"]
     assert namespace == "namespace Alice"
-    assert token not in name
+    assert server.site.hub is not None
+    assert name == f"token {server.site.hub.accounts.token(token).id}", "by which it is revoked"
     assert ask(server, None).json()["holders"] == [], "strangers share no share"
 
 
@@ -213,6 +214,20 @@ def test_a_token_that_asks_too_often_is_refused_and_others_are_not(cas: Embedded
         assert ask(server, f"Bearer {yours}").status == 200
         assert ask(server, None).status == 200
         assert ask(server, f"Bearer {mine}").headers["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://example.org"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_a_password_that_a_browser_remembers_is_of_no_use_to_a_page(
+    server: LiveServer, token: str, headers: dict[str, str]
+) -> None:
+    password = {"Authorization": basic("alice", token)}
+    assert server.request("POST", "/whoami", headers=password).status == 200
+    assert server.request("POST", "/whoami", headers=headers | password).status == 403
+    assert server.request("GET", "/whoami", headers=headers | password).status == 200, "which no page may read"
+    given = {"Authorization": f"Bearer {token}"}
+    assert server.request("POST", "/whoami", headers=headers | given).status == 200, "the page was given the token"
 
 
 # Without tokens

@@ -87,7 +87,7 @@ def test_a_bucket_is_made_told_changed_moved_and_deleted(hub: ServedHub) -> None
     assert tree(hub, "/api/buckets/Alice/second") == ["a"]
     former = hub.ask("GET", "/api/buckets/Alice/first/tree/a?recursive=true")
     assert former.status == 307
-    assert former.headers["Location"] == f"{hub.server.url}/api/buckets/Alice/second/tree/a?recursive=true"
+    assert former.headers["Location"] == "/api/buckets/Alice/second/tree/a?recursive=true"
     assert hub.ask("DELETE", "/api/buckets/Alice/second").status == 200
     assert hub.ask("GET", "/api/buckets/Alice/second").status == 404
 
@@ -115,7 +115,7 @@ def test_buckets_are_listed_for_those_who_may_see_them(hub: ServedHub) -> None:
     assert listed("bob", "bob") == listed("me?limit=1", "bob") == ours[::-1]
     assert listed("bob", "Alice") == listed("BOB?limit=2", None) == [ours[2], ours[0]]
     assert listed(f"bob?search={ours[1].rpartition('-')[2]}", "bob") == [ours[1]]
-    assert listed("bob?search=buckets", "bob") == []
+    assert listed("bob?search=buckets", "bob") == [], "which is the kind of all"
     assert hub.ask("GET", "/api/buckets/me", user=None).status == 401
     assert hub.ask("GET", "/api/buckets/bob?cursor=x").status == 400
     for _ in range(2):  # a private namespace without public buckets is no secret: the account is there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, Repositor
 from huggingface_hub.errors import RevisionNotFoundError as HfRevisionNotFoundError
 
 from tests.server.routes.hub.people import People
+from xetstore.cas.index import Index
 from xetstore.testing.samples import random_bytes
 
 
@@ -184,6 +186,29 @@ def test_commits_that_race_are_all_made(town: People, repo: str) -> None:
     assert town.api().list_repo_commits(repo)[0].commit_id in {answer.json()["commitOid"] for answer in answers}
 
 
+def test_files_are_deflated_before_other_writers_wait(town: People, repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    within: list[None] = []
+    change, compress = Index.change, zlib.compress
+
+    def changing(self: Index, *args: Any, **more: Any) -> Any:
+        within.append(None)
+        try:
+            return change(self, *args, **more)
+        finally:
+            within.pop()
+
+    def compressing(data: bytes, *args: Any) -> bytes:
+        if within:
+            waiting.append(len(data))
+        return compress(data, *args)
+
+    monkeypatch.setattr(Index, "change", changing)
+    monkeypatch.setattr("xetstore.hub.objects.zlib.compress", compressing)
+    assert town.commit(repo, file("a.txt", "x" * 100_000), file("b.txt", "y" * 100_000)).status == 200
+    assert 0 < sum(waiting) < 1000  # a tree and a commit
+
+
 def test_deletions(town: People, repo: str) -> None:
     town.commit(repo, file("a/b/c.txt"), file("a/d.txt"), file("e/f.txt"), file("g/h.txt"))
     assert town.commit(repo, ("deletedFile", {"path": "a"}), ("deletedFolder", {"path": "e/"})).status == 200
@@ -238,6 +263,13 @@ def test_a_body_that_is_too_long_is_refused_unread(town: People, repo: str) -> N
         head += f"Authorization: Bearer {town.tokens['alice']}\r\nContent-Length: {10**10}\r\n\r\n"
         sock.sendall(head.encode())
         assert b" 413 " in sock.recv(1000).partition(b"\r\n")[0]
+
+
+def test_a_commit_of_nothing(town: People, repo: str) -> None:
+    """As clients make the first one of a pull request."""
+    answer = town.commit(repo, query="?create_pr=1", title="later")
+    assert (answer.status, answer.json()["pullRequestUrl"]) == (200, f"{town.server.url}/{repo}/discussions/1")
+    assert paths_of(town, repo, "refs/pr/1") == {".gitattributes"}
 
 
 def test_many_operations(town: People, repo: str) -> None:

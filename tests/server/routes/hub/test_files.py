@@ -104,6 +104,9 @@ def test_pages_do_not_come_of_files(town: People, files: str) -> None:
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Content-Disposition"].startswith("inline; ")
+    saved = town.ask("GET", f"/{files}/resolve/main/hello.txt?download=true")
+    assert saved.headers["Content-Disposition"].startswith("attachment; ")
 
 
 def test_a_client_may_ask_for_the_names_of_a_file(town: People, files: str) -> None:

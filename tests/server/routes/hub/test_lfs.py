@@ -65,7 +65,7 @@ def batch(
     by: str | None = "alice",
     path: str = BERT,
     operation: str = "upload",
-    transfers: tuple[str, ...] = ("basic",),
+    transfers: tuple[str, ...] | None = ("basic",),
     **more: Any,
 ) -> Response:
     listed = [each if isinstance(each, dict) else {"oid": oid_of(each), "size": len(each)} for each in objects]
@@ -225,6 +225,15 @@ def test_an_object_that_is_not_there_is_an_error_of_its_own(server: LiveServer) 
     assert "download" in there["actions"]
 
 
+@pytest.mark.parametrize("transfers", [None, (), ("lfs-standalone-file",)])
+def test_a_client_that_names_no_way_that_is_known_gets_the_basic_one(
+    server: LiveServer, transfers: tuple[str, ...] | None
+) -> None:
+    answer = batch(server, b"data", transfers=transfers, hash_algo=None)
+    assert answer.json()["transfer"] == "basic"
+    assert "header" not in only(answer)["actions"]["upload"]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -330,6 +339,16 @@ def test_a_long_file_comes_in_parts(server: LiveServer, cas: EmbeddedCas, size: 
 def test_a_short_file_is_not_asked_for_in_parts(server: LiveServer) -> None:
     upload = only(batch(server, bytes(PART), transfers=("basic", "multipart")))["actions"]["upload"]
     assert "header" not in upload
+
+
+def test_many_very_long_files_come_in_long_parts(server: LiveServer) -> None:
+    size = 4 << 40
+    asked = [{"oid": oid_of(b"%d" % number), "size": size} for number in range(100)]
+    told = batch(server, *asked, transfers=("multipart",)).json()["objects"]
+    headers = [each["actions"]["upload"]["header"] for each in told]
+    assert sum(len(header) for header in headers) < 10_500
+    for header in headers:
+        assert len(header) - 1 == -(-size // int(header["chunk_size"]))
 
 
 def test_a_missing_part_is_asked_for(server: LiveServer) -> None:

@@ -9,8 +9,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from tests.support.live import PATIENCE_SECONDS, LiveServer, live_server
-from xetstore.cas.service import EmbeddedCas
+from tests.support.deployments import BOTH, Deployment
+from tests.support.live import PATIENCE_SECONDS, LiveServer
 from xetstore.errors import ExistsError
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.operations import AddFile
@@ -19,6 +19,7 @@ from xetstore.hub.service import EmbeddedHub
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub import HUB_ROUTES
 
+DEPLOYMENTS = BOTH
 FIXED = {"owner": "alice", "name": "bert", "rev": "main", "path": "a/secret.txt", "branch": "main", "org": "team"}
 ODD = [
     *("%00", "..", ".", "%2e%2e", "%2F", "a%2F..%2Fb", "..%2F..%2Fetc%2Fpasswd", "a%2F%2Fb", "%2Fetc%2Fpasswd", ""),
@@ -56,8 +57,8 @@ SECRET = b"the secret"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with EmbeddedCas.open(tmp_path_factory.mktemp("odd") / "store") as cas, live_server(cas) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, deployment: Deployment) -> Iterator[LiveServer]:
+    with deployment.open(tmp_path_factory.mktemp("odd")) as cas, deployment.serve(cas) as running:
         yield running
 
 
@@ -109,7 +110,13 @@ def path_of(route: Route, **odd: str) -> str:
     return path
 
 
-@pytest.fixture(params=["stranger", "owner"])
+@pytest.fixture
+def owner(server: LiveServer, hub: EmbeddedHub) -> Iterator[Asker]:
+    with closing(Asker(server, hub.accounts.issue("alice"))) as asker:
+        yield asker
+
+
+@pytest.fixture(params=["owner", "stranger"])
 def asker(request: pytest.FixtureRequest, server: LiveServer, hub: EmbeddedHub) -> Iterator[Asker]:
     with closing(Asker(server, hub.accounts.issue("alice") if request.param == "owner" else None)) as asker:
         yield asker
@@ -119,10 +126,9 @@ ROUTES = [route for route in HUB_ROUTES if not re.search("/(datasets|spaces|kern
 """One kind stands for those that have the same handlers."""
 
 
-def test_a_request_that_is_not_odd_is_answered(server: LiveServer, hub: EmbeddedHub) -> None:
+def test_a_request_that_is_not_odd_is_answered(owner: Asker) -> None:
     [resolve] = [route for route in ROUTES if route.path.startswith("/{owner:text}/{name:text}/resolve/")]
-    with closing(Asker(server, hub.accounts.issue("alice"))) as asker:
-        assert asker.status("GET", path_of(resolve)) == (200, SECRET)
+    assert owner.status("GET", path_of(resolve)) == (200, SECRET)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.template)
@@ -138,10 +144,10 @@ def test_no_path_is_a_failure_of_the_server(asker: Asker, route: Route) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.template)
-def test_no_body_is_a_failure_of_the_server(asker: Asker, route: Route) -> None:
+def test_no_body_is_a_failure_of_the_server(owner: Asker, route: Route) -> None:
     for method in route.handlers:
         for body in BODIES if method not in ("GET", "HEAD") else BODIES[:4]:
-            status, content = asker.status(method, path_of(route), body)
+            status, content = owner.status(method, path_of(route), body)
             assert status < 500, (method, route.path, body[:100], content[:300])
 
 
@@ -162,8 +168,8 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.template)
-def test_no_query_is_a_failure_of_the_server(asker: Asker, route: Route) -> None:
+def test_no_query_is_a_failure_of_the_server(owner: Asker, route: Route) -> None:
     for method in route.handlers:
         for query in QUERIES:
-            status, content = asker.status(method, f"{path_of(route)}?{query}")
+            status, content = owner.status(method, f"{path_of(route)}?{query}")
             assert status < 500, (method, route.path, query, content[:300])

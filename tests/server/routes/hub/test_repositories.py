@@ -43,7 +43,8 @@ def test_a_name_that_is_taken(town: People, repo: str) -> None:
     api = town.api()
     again = town.ask("POST", "/api/repos/create", {"name": repo.partition("/")[2]})
     assert (again.status, again.json()["url"]) == (409, f"{town.server.url}/{repo}")
-    assert api.create_repo(repo.upper().replace("ALICE", "alice"), exist_ok=True)
+    assert api.create_repo(repo.upper(), exist_ok=True).repo_id == repo
+    assert api.create_repo("ALICE/Odd.Case").repo_id == "alice/Odd.Case"
     # Another user may not create there; one who does not mind is told what there is.
     assert status_of(lambda: town.api("bob").create_repo(repo)) == 403
     assert town.api("bob").create_repo(repo, exist_ok=True).repo_id == repo
@@ -167,7 +168,7 @@ def test_moved_repositories_go_on_to_be_found(town: People, new_repo: NewRepo) -
     for path in (f"/{repo}/resolve/main/a%20b.txt?download=true", f"/api/models/{repo}/tree/main?recursive=true"):
         answer = town.ask("GET", path)
         assert answer.status == 307
-        assert answer.headers["Location"] == f"{town.server.url}{path.replace(repo, new)}"
+        assert answer.headers["Location"] == path.replace(repo, new)
         stranger = town.ask("GET", path, name="bob")
         assert (stranger.status, stranger.headers["X-Error-Code"]) == (404, "RepoNotFound")
     assert api.model_info(repo).id == new
@@ -214,6 +215,15 @@ def test_ids_that_are_no_ids(town: People) -> None:
         assert (answer.status, answer.headers["X-Error-Code"]) == (404, "RepoNotFound"), path
         answer = town.ask("GET", path, name=None)
         assert (answer.status, answer.headers["X-Error-Code"]) == (401, "RepoNotFound"), path
+
+
+def test_what_a_repository_has_not_is_missing_and_the_repository_is_not(town: People) -> None:
+    """A client of a Hub with more to it asks for a space's `runtime`."""
+    town.ask("POST", "/api/repos/create", {"name": "beyond", "private": True})
+    answer = town.ask("GET", "/api/models/alice/beyond/runtime")
+    assert (answer.status, answer.headers["X-Error-Code"]) == (404, None)
+    for name in ("bob", None):
+        assert town.ask("GET", "/api/models/alice/beyond/runtime", name=name).headers["X-Error-Code"] == "RepoNotFound"
 
 
 def test_repositories_may_be_called_as_routes_are(town: People) -> None:

@@ -10,15 +10,18 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response as Answer
 
+from tests.support import deployments
 from tests.support.live import LiveServer, Response, live_server, until
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.server.http.edge import Edge
 from xetstore.server.http.router import Route
-from xetstore.server.routes.hub.sending import MAX_RANGES, WINDOW_BYTES, memory_of, send_bytes, send_file
+from xetstore.server.routes.hub.sending import MAX_RANGES, WINDOW_BYTES, send_bytes, send_file
 from xetstore.server.site import Site, site_of
 from xetstore.testing.samples import make_sample, random_bytes, upload
+
+DEPLOYMENTS = deployments.BOTH
 
 DATA = random_bytes(3 * WINDOW_BYTES + 12_345, 7)
 SIZE = len(DATA)
@@ -42,10 +45,10 @@ def make_app(site: Site) -> Edge:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with EmbeddedCas.open(tmp_path_factory.mktemp("sending") / "store") as cas:
+def server(tmp_path_factory: pytest.TempPathFactory, deployment: deployments.Deployment) -> Iterator[LiveServer]:
+    with deployment.open(tmp_path_factory.mktemp("sending")) as cas:
         upload(cas, make_sample(DATA))
-        with live_server(cas, app=make_app) as running:
+        with deployment.serve(cas, app=make_app) as running:
             yield running
 
 
@@ -129,12 +132,13 @@ def test_an_empty_file_has_a_content_range_where_one_is_asked_for(server: LiveSe
     assert get(server, path, "HEAD").headers["Content-Length"] == "0"
 
 
+@pytest.mark.usefixtures("one_server")
 def test_a_client_that_leaves_gives_back_what_it_held(server: LiveServer) -> None:
     reading = server.site.limits.reading
     with server.connect() as client:
         client.sendall(f"GET /stored/{make_sample(DATA).file.hash} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert client.recv(100)
-        assert memory_of(SIZE) <= reading.used <= 2 * memory_of(SIZE)
+        assert 2 * WINDOW_BYTES < reading.used < 2 * SIZE
     until(lambda: reading.used == 0)
 
 

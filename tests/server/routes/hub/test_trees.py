@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from urllib.parse import urlencode
 
 import pytest
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from tests.server.routes.hub.people import People
+from tests.support.live import until
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_what_is_missing(town: People, tree: str) -> None:
         answer = town.ask("GET", f"/api/models/{tree}/tree/{path}")
         assert (answer.status, answer.headers["X-Error-Code"]) == (404, code)
         assert ("X-Repo-Commit" in answer.headers) == (code == "EntryNotFound")
-    for query in ("cursor=%C3%BC", "limit=x", "limit=-1"):
+    for query in ("cursor=%C3%BC", "limit=x", "limit=-1", "limit=1" + "&x" * 1001):
         assert town.ask("GET", f"/api/models/{tree}/tree/main?{query}").status == 400
 
 
@@ -110,3 +112,16 @@ def test_paths_by_form_and_by_json(town: People, tree: str) -> None:
     for body in ({"paths": 3}, {}, {"paths": ["x"] * 10_001}):
         assert town.ask("POST", path, body).status == 400
     assert town.ask("POST", path, b"paths=" + b"x" * (9 << 20)).status == 413
+
+
+def test_a_long_list_is_sent_at_the_pace_of_its_client(town: People, repo: str) -> None:
+    """It holds its bytes of the budget until the client has them all."""
+    lines = [("file", {"path": f"a-long-name-{number:05}.txt", "content": ""}) for number in range(4000)]
+    assert town.commit(repo, *lines).status == 200
+    reading = town.server.site.limits.reading
+    with town.server.connect() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(f"GET /api/models/{repo}/tree/main HTTP/1.1\r\nHost: {town.server.url[7:]}\r\n\r\n".encode())
+        until(lambda: reading.used > 400_000)
+    until(lambda: reading.used == 0)
+    assert len(town.ask("GET", f"/api/models/{repo}/tree/main").json()) == 4001

@@ -14,6 +14,7 @@ from xetstore.server.routes.hub import (
     files,
     lfs,
     lfs_files,
+    likes,
     listings,
     preupload,
     refs,
@@ -41,5 +42,6 @@ HUB_ROUTES: Final[tuple[Route, ...]] = (
     *discussions.ROUTES,
     *access_requests.ROUTES,
     *duplicates.ROUTES,
+    *likes.ROUTES,
 )
 """The routes of the Hub's API, which a bare CAS has not."""

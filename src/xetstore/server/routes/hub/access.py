@@ -6,15 +6,14 @@ name of a user without one. A name beside a token is not looked at: the token sa
 
 from __future__ import annotations
 
-import hashlib
 import re
 from base64 import b64decode
 from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tokens import Caller, Scope
-from xetstore.errors import UnauthenticatedError, XetError
+from xetstore.errors import ForbiddenError, UnauthenticatedError, XetError
 from xetstore.hub.rights import ANONYMOUS, LOCAL, Actor
-from xetstore.server.site import refuse_pages, site_of
+from xetstore.server.site import changes_from_a_page, refuse_pages, site_of
 from xetstore.server.threads import in_asking_thread
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def actor_of(request: Request) -> Actor:
     """The caller of a route of the Hub; ANONYMOUS without a token.
 
     Raises UnauthenticatedError for a token that is not valid, TooManyRequestsError for one that comes too often, and
-    ForbiddenError for a page of another site where no tokens are asked for.
+    ForbiddenError for a page of another site where no tokens are asked for, or a browser may have added the token.
     """
     found: Actor | XetError = request.scope["state"][_ACTOR]
     if isinstance(found, XetError):
@@ -85,6 +84,8 @@ async def _identified(request: Request) -> tuple[Actor, Caller | None]:
     token = token_of(request)
     if token is None:
         return ANONYMOUS, None
+    if _is_basic(request) and changes_from_a_page(request):
+        raise ForbiddenError("a page of another site cannot use a password that its browser remembers")
     actor, token_id = await _known(site, token)
     caller = Caller(namespace=actor.name or "", scope=actor.scope, token_id=token_id)
     site.admit(caller)
@@ -106,7 +107,11 @@ async def _known(site: Site, token: str) -> tuple[Actor, str]:
             actor = await in_asking_thread(accounts.authenticate, token)
     except UnauthenticatedError:
         raise _invalid() from None
-    return actor, hashlib.sha256(token.encode()).hexdigest()[:16]
+    return actor, actor.token_id
+
+
+def _is_basic(request: Request) -> bool:
+    return request.headers["authorization"].lstrip()[:5].lower() == "basic"
 
 
 def _of_basic(text: str) -> str | None:

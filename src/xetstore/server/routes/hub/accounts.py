@@ -121,6 +121,11 @@ async def get_nothing(request: Request) -> Response:
     raise NotFoundError("this server has no such thing")
 
 
+async def take_nothing(_: Request) -> Response:
+    """204: what clients tell of themselves is not kept."""
+    return Response(status_code=204)
+
+
 _USER: Final = "/api/users/{account:text}"
 _ORG: Final = "/api/organizations/{account:text}"
 
@@ -134,4 +139,5 @@ ROUTES: Final = (
     Route(f"{_ORG}/members", {"GET": _about(AccountKind.ORG, _members)}),
     Route(f"{_ORG}/followers", {"GET": _about(AccountKind.ORG, _nothing)}),
     Route("/api/agent-harnesses", {"GET": get_nothing}),
+    Route("/api/telemetry/{path:path}", {"HEAD": take_nothing}),
 )

@@ -14,8 +14,13 @@ from urllib.parse import parse_qsl, quote, urlencode
 import msgspec
 from starlette.responses import Response
 
+from xetstore.errors import UsageError
+
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+MAX_FIELDS: Final = 1000
+"""Fields of a query that the next page is asked for by."""
 
 _ODD: Final = re.compile(r'[^ -~]|["\\%]')
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
@@ -51,8 +56,15 @@ def link(*links: tuple[str, str]) -> str:
 
 
 def next_link(request: Request, base: str, **query: str | int) -> str:
-    """The Link header to the next page: the same request, with ``query`` in place of what it had of these names."""
-    sent = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    """The Link header to the next page: the same request, with ``query`` in place of what it had of these names.
+
+    Raises UsageError.
+    """
+    text = request.scope["query_string"].decode("latin-1")
+    try:
+        sent = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise UsageError(f"the query has more than {MAX_FIELDS} fields") from None
     pairs = [pair for pair in sent if pair[0] not in query] + [(name, str(value)) for name, value in query.items()]
     path = quote(request.scope["raw_path"].decode("latin-1"), safe="/%!$&'()*+,;=:@~")
     return link((f"{base}{path}?{urlencode(pairs)}", "next"))

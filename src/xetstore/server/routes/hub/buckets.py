@@ -114,7 +114,14 @@ def _listed(request: Request, actor: Actor, owner: str) -> Response:
     before = _place(query.get("cursor"))
     rows = hub.repositories(
         actor,
-        Listing((Kind.BUCKETS,), owner=owner, order="created", limit=limit + 1, before=before),
+        Listing(
+            (Kind.BUCKETS,),
+            owner=owner,
+            search=query.get("search") or None,
+            order="created",
+            limit=limit + 1,
+            before=before,
+        ),
     )
     if not rows and before is None and not _is_account(hub, actor, owner):
         raise RepositoryNotFoundError
@@ -123,10 +130,8 @@ def _listed(request: Request, actor: Actor, owner: str) -> Response:
         rows = rows[:limit]
         cursor = f"{rows[-1].created_at!r}/{rows[-1].id}"
         headers["Link"] = next_link(request, site_of(request).base_url(request), cursor=cursor)
-    search = query.get("search", "").lower()
-    shown = [row for row in rows if search in row.name.name.lower()]
-    totals = totals_of(hub, shown)
-    return json_answer([_bucket_json(row, totals[row.id]) for row in shown], headers=headers)
+    totals = totals_of(hub, rows)
+    return json_answer([_bucket_json(row, totals[row.id]) for row in rows], headers=headers)
 
 
 async def _create(request: Request) -> Response:

@@ -14,7 +14,7 @@ from xetstore.errors import RevisionNotFoundError
 from xetstore.hub.arrivals import arrive_many
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import Attributes, attributes_of
-from xetstore.hub.names import Kind, check_path
+from xetstore.hub.names import PULL_REQUESTS, Kind, check_path
 from xetstore.hub.operations import AddFile, AddPointer, Delete, Operation
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
@@ -62,8 +62,12 @@ class _Squash(msgspec.Struct, frozen=True):
 
 
 def right_to_propose(request: Request) -> Right:
-    """The right that a change of files needs: to read, where it becomes a pull request."""
-    return Right.READ if is_true(request.query_params.get("create_pr")) else Right.WRITE
+    """The right that a change of files needs: to read, where it becomes part of a pull request.
+
+    :meth:`Repository.require_commit <xetstore.hub.repository.Repository.require_commit>` asks whose that is.
+    """
+    is_proposal = request.path_params["rev"].startswith(PULL_REQUESTS)
+    return Right.READ if is_proposal or is_true(request.query_params.get("create_pr")) else Right.WRITE
 
 
 async def _commit(call: Call) -> Response:
@@ -80,6 +84,8 @@ async def _commit(call: Call) -> Response:
 
 def _commit_body(call: Call, body: IO[bytes]) -> Response:
     branch = call.parameter("rev")
+    proposes = is_true(call.query("create_pr"))
+    call.repository.require_commit(branch, create_pull_request=proposes)
     lines = list(lines_of(body))
     header = lines[0]
     assert isinstance(header, Header)
@@ -90,7 +96,7 @@ def _commit_body(call: Call, body: IO[bytes]) -> Response:
         operations,
         message,
         parent=header.parent,
-        create_pull_request=is_true(call.query("create_pr")),
+        create_pull_request=proposes,
     )
     page = page_url(call.base, call.repository.name)
     told = {"success": True, "commitOid": revision.id, "commitUrl": f"{page}/commit/{revision.id}", "hookOutput": ""}

@@ -85,12 +85,13 @@ def _details(call: Call) -> Response:
     if discussion.is_pull_request:
         # The words of files are for readers of the files.
         may_read = call.repository.right >= Right.READ
-        proposal = discussions.proposal(discussion) if may_read else Proposal((), (), "")
+        shows = is_true(call.query("diff"))
+        proposal = discussions.proposal(discussion, in_full=shows) if may_read else Proposal((), (), "")
         happened += [(commit.created_at, _commit(commit)) for commit in proposal.commits]
         told["filesWithConflicts"] = list(proposal.conflicts)
         merged = None if discussion.merge_oid is None else discussion.merge_oid.hex()
         told["changes"] = without_none({"base": discussion.base, "mergeCommitId": merged})
-        if is_true(call.query("diff")):
+        if shows:
             told["diff"] = proposal.diff
     told["events"] = [event for _, event in sorted(happened, key=lambda each: each[0])]
     return json_answer(told)

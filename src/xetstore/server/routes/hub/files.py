@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from xetstore.errors import EntryNotFoundError, RevisionNotFoundError
 from xetstore.hub.names import Kind
+from xetstore.hub.objects import SUBMODULE
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
-from xetstore.server.routes.hub.answers import content_disposition, json_answer, link
+from xetstore.server.routes.hub.answers import content_disposition, is_true, json_answer, link
 from xetstore.server.routes.hub.handling import GIT_KINDS, Call, api_url, find_nothing, on_repository
 from xetstore.server.routes.hub.sending import send_bytes, send_file
 from xetstore.server.routes.hub.trees import split_revision
@@ -32,6 +33,8 @@ _BYTES: Final = "application/octet-stream"
 def _resolve(call: Call) -> Response:
     revision, entry = _find(call)
     headers = _headers(revision, entry)
+    if is_true(call.query("download")):
+        headers["Content-Disposition"] = headers["Content-Disposition"].replace("inline", "attachment", 1)
     if entry.file is None and entry.sha256 is not None:
         raise EntryNotFoundError(f"Entry not found: {entry.path[:200]} was deleted for good", commit=revision.id)
     if entry.file is None:
@@ -81,8 +84,8 @@ def _find(call: Call) -> tuple[Revision, Entry]:
     except RevisionNotFoundError:
         revision, path = split_revision(call.repository, rev, path)
         entry = call.repository.entry(revision, path)
-    if entry.is_folder:
-        raise EntryNotFoundError(f"Entry not found: {path[:200]} is a folder", commit=revision.id)
+    if entry.is_folder or entry.mode == SUBMODULE:
+        raise EntryNotFoundError(f"Entry not found: {path[:200]} is no file", commit=revision.id)
     return revision, entry
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.rights import Actor, Right
 from xetstore.server.http.bodies import read_body
 from xetstore.server.http.receiving import memory_of_body
+from xetstore.server.http.sending import SentStream
 from xetstore.server.routes.hub.access import actor_of
 from xetstore.server.site import Site, holders_of, site_of
 from xetstore.server.threads import in_asking_thread, in_commit_thread
@@ -37,6 +39,9 @@ SMALL_BODY_BYTES: Final = 64 << 10
 """Bytes of a body that names some things."""
 LONG_BODY_BYTES: Final = 8 << 20
 """Bytes of a body that lists files: a thousand of them, with a sample of each."""
+
+SMALL_ANSWER_BYTES: Final = 256 << 10
+"""Bytes of an answer that the event loop sends by the way."""
 
 ForKind = Callable[[Kind], "Handler"]
 """Makes the handler of a route for a kind of repository."""
@@ -86,7 +91,7 @@ def on_repository(answer: Callable[[Call], Response], right: Right = Right.SEE) 
                 call = _opened(request, actor, kind, right)
                 return _redirect(call) or answer(call)
 
-            return await in_asking_thread(run)
+            return paced(request, await in_asking_thread(run))
 
         return handle
 
@@ -109,7 +114,8 @@ def on_repository_with_body(
                 body = await take_body(request, most, until_answered)
                 if writes:
                     return await committing(request, answer, call, body)
-                return await in_asking_thread(answer, call, body)
+                made = await in_asking_thread(answer, call, body)
+            return paced(request, made)
 
         return handle
 
@@ -158,6 +164,20 @@ def named(owner: str | None, name: str, kind: Kind, actor: Actor) -> RepositoryN
     return RepositoryName(kind, owner or actor.name or "", name)
 
 
+def paced(request: Request, answer: Response) -> Response:
+    """An answer that is made; a long one is sent within the budget, to a client that keeps its pace."""
+    if type(answer) is not Response or len(answer.body) <= SMALL_ANSWER_BYTES or request.method == "HEAD":
+        return answer
+    return SentStream(
+        BytesIO(answer.body),
+        status_code=answer.status_code,
+        headers=answer.headers,
+        limits=site_of(request).limits,
+        holders=holders_of(request),
+        amount=len(answer.body),
+    )
+
+
 async def find_nothing(request: Request) -> Response:
     """The answer for an id that cannot be one: as for a repository that is not there."""
     actor_of(request)
@@ -190,7 +210,10 @@ def _opened(request: Request, actor: Actor, kind: Kind, right: Right) -> Call:
 
 
 def _redirect(call: Call) -> Response | None:
-    """The way to a repository that was moved: the same path below its new name. None if it has the name asked for."""
+    """The way to a repository that was moved: the same path below its new name. None if it has the name asked for.
+
+    It names no host: clients before 1.0 follow no other redirect.
+    """
     name, parameters = call.repository.name, call.request.path_params
     if f"{name.kind}/{parameters['owner']}/{parameters['name']}".lower() == name.key:
         return None
@@ -198,5 +221,5 @@ def _redirect(call: Call) -> Response | None:
     at = 3 if segments[1] == "api" else 1 if name.kind is Kind.MODELS else 2
     segments[at : at + 2] = [quote(name.owner), quote(name.name)]
     query = call.request.scope["query_string"].decode("latin-1")
-    location = call.base + "/".join(segments) + (f"?{query}" if query else "")
+    location = urlsplit(call.base).path + "/".join(segments) + (f"?{query}" if query else "")
     return Response(status_code=307, headers={"Location": location, "Cache-Control": "no-store"})

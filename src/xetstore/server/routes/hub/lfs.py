@@ -17,6 +17,7 @@ import msgspec
 from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
+from xetstore.blobs.layers import upload_bytes
 from xetstore.errors import (
     ForbiddenError,
     NotFoundError,
@@ -26,7 +27,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
-from xetstore.hub.arrivals import BLOCK_BYTES, MEMORY_BYTES, Arrival, Arrived
+from xetstore.hub.arrivals import BLOCK_BYTES, MEMORY_BYTES, SIZES, Arrival, Arrived
 from xetstore.hub.lfs import WINDOW_BYTES, LargeFiles
 from xetstore.hub.names import Kind
 from xetstore.hub.rights import Right
@@ -62,6 +63,8 @@ MAX_OBJECTS: Final = 1000
 """Objects of one batch. Clients send 100 or 256."""
 MAX_PARTS: Final = 1000
 """Parts of one file, each of which has a URL in the answer. Of a very long file they are longer."""
+MAX_PARTS_OF_BATCH: Final = 10_000
+"""Parts of all files of a batch, but for the last one of each: some 3 MB of URLs."""
 MAX_OBJECT_BYTES: Final = 5 << 40
 """The longest file that comes by LFS."""
 BATCH_BYTES: Final = 256 << 10
@@ -81,8 +84,8 @@ class _Object(msgspec.Struct):
 class _Batch(msgspec.Struct):
     operation: str
     objects: list[_Object]
-    transfers: list[str] = []  # msgspec copies it
-    hash_algo: str = "sha256"
+    transfers: list[str] | None = None
+    hash_algo: str | None = None
 
 
 _ObjectAnswer = dict[str, Any]
@@ -91,7 +94,7 @@ _ObjectAnswer = dict[str, Any]
 def _batch(call: Call, body: bytes) -> Response:
     """POST …/info/lfs/objects/batch."""
     asked = decoded(body, _Batch)
-    if asked.hash_algo not in ("sha256", "sha_256"):
+    if asked.hash_algo not in (None, "sha256", "sha_256"):
         raise UnprocessableError(f"{asked.hash_algo[:40]!r} is no hash that objects have here", hint="sha256 is")
     if len(asked.objects) > MAX_OBJECTS:
         raise TooLargeError(f"a batch has at most {MAX_OBJECTS} objects, not {len(asked.objects)}")
@@ -134,8 +137,10 @@ def _uploads(call: Call, asked: _Batch) -> tuple[str, list[_ObjectAnswer]]:
     files = LargeFiles(call.repository.hub, call.repository.row)
     found = files.find(_digests(asked.objects))
     files.sweep()
-    transfer = next((name for name in ("xet", "multipart") if name in asked.transfers), "basic")
+    transfer = next((name for name in ("xet", "multipart") if name in (asked.transfers or ())), "basic")
     xet = _xet_action(call) if transfer == "xet" else None
+    total = sum(min(each.size, MAX_OBJECT_BYTES) for each in asked.objects if each.size > 0)
+    least = max(call.site.settings.lfs_part_bytes, -(-total // MAX_PARTS_OF_BATCH)) if transfer == "multipart" else None
     answers = []
     for each in asked.objects:
         answer, error = _checked(each)
@@ -144,17 +149,16 @@ def _uploads(call: Call, asked: _Batch) -> tuple[str, list[_ObjectAnswer]]:
             error = UnprocessableError(f"the object {each.oid} has {record.size} bytes, not {each.size}")
         if error is None and record is None:
             signed = _Signed(call.site, call.repository.row.id, each)
-            answer["actions"] = (
-                {"upload": xet} if xet else _upload_actions(call, signed, in_parts=transfer == "multipart")
-            )
+            answer["actions"] = {"upload": xet} if xet else _upload_actions(call, signed, least)
         answers.append(_finished(answer, error))
     return transfer, answers
 
 
-def _upload_actions(call: Call, signed: _Signed, *, in_parts: bool) -> dict[str, Any]:
-    part_bytes = _part_bytes(call.site.settings.lfs_part_bytes, signed.size)
+def _upload_actions(call: Call, signed: _Signed, least: int | None) -> dict[str, Any]:
+    """The way of an object to its repository: in parts of at least ``least`` bytes, or whole."""
     verify = signed.action(call.base, "POST", "/verify", UPLOAD_SECONDS)
-    if not in_parts or signed.size <= part_bytes:
+    part_bytes = signed.size if least is None else _part_bytes(least, signed.size)
+    if signed.size <= part_bytes:
         return {"upload": signed.action(call.base, "PUT", "", UPLOAD_SECONDS), "verify": verify}
     whole = f"/parts/{part_bytes}"
     upload = signed.action(call.base, "POST", whole, UPLOAD_SECONDS)
@@ -295,7 +299,7 @@ async def complete(request: Request) -> Response:
     async with AsyncExitStack() as until_read:
         tags = _tags(await take_body(request, COMPLETION_BYTES, until_read), claim.sha256)
     memory = MEMORY_BYTES + 4 * WINDOW_BYTES
-    async with site.limits.shards.reserve(1, holders), site.limits.committing.reserve(memory, holders):
+    async with site.limits.commits.reserve(1, holders), site.limits.committing.reserve(memory, holders):
         await in_commit_thread(claim.files.complete, claim.sha256, claim.size, tags)
     return lfs_answer({"success": True})
 
@@ -327,6 +331,7 @@ async def _arrive(request: Request, claim: _Claim, size: int, sha256: bytes | No
     if declared is not None and declared < size:
         raise UsageError(f"the body has {declared} bytes, not the {size} of the object")
     memory = memory_of_body(request) + min(MEMORY_BYTES, 3 * size + BLOCK_BYTES)
+    memory += min(upload_bytes(claim.files.cas.blobs), SIZES.xorb_bytes, size)
     async with site.limits.receiving.reserve(memory, holders):
         arrival = await in_thread(Arrival, claim.files.cas, size)
         try:

@@ -33,7 +33,7 @@ from xetstore.server.threads import in_asking_thread, in_thread
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-MOST_FILES: Final = 2000
+MOST_FILES: Final = 1000
 """Files of one question; clients ask for 256 at a time."""
 NO_METADATA: Final = "empty or missing yaml metadata in repo card"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import ExistsError, RepositoryNotFoundError, UsageError
+from xetstore.errors import ExistsError, NotFoundError, RepositoryNotFoundError, UsageError
 from xetstore.hub.duplicates import duplicate
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
@@ -114,11 +114,12 @@ def _create(request: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Re
     if wanted.files and kind.is_git:
         files = {**first_files(name, sdk), **{file.path: _content(file) for file in wanted.files}}
     visibility = _visibility(wanted.visibility, wanted.private)
-    url = page_url(site_of(request).base_url(request), name)
+    base = site_of(request).base_url(request)
     try:
         repository = hub.create(actor, name, visibility=visibility, sdk=sdk, files=files)
     except ExistsError as error:
-        return _exists(error, url)
+        return _exists(error, base, hub, actor, name)
+    url = page_url(base, repository.name)
     return json_answer({"url": url, "name": repository.name.id, "id": f"{repository.row.id:024x}"})
 
 
@@ -181,13 +182,12 @@ def _duplicate(call: Call, body: bytes) -> Response:
     wanted = decoded(body, _Duplication)
     source = call.repository
     name = named(None, wanted.repository, source.name.kind, source.actor)
-    url = page_url(call.base, name)
     visibility = _visibility(wanted.visibility, wanted.private)
     try:
-        duplicate(source, name, visibility=visibility)
+        made = duplicate(source, name, visibility=visibility)
     except ExistsError as error:
-        return _exists(error, url)
-    return json_answer({"url": url, "filesCopyPending": False})
+        return _exists(error, call.base, source.hub, source.actor, name)
+    return json_answer({"url": page_url(call.base, made.name), "filesCopyPending": False})
 
 
 def descriptions_of(request: Request) -> Descriptions:
@@ -196,9 +196,11 @@ def descriptions_of(request: Request) -> Descriptions:
     return found
 
 
-def _exists(error: ExistsError, url: str) -> Response:
-    """The answer where a name is taken: clients that do not mind read the URL of what is there."""
-    return json_answer({"error": str(error), "url": url}, 409)
+def _exists(error: ExistsError, base: str, hub: EmbeddedHub, actor: Actor, name: RepositoryName) -> Response:
+    """The answer where a name is taken: clients that do not mind read the URL of the repository that has it."""
+    with suppress(RepositoryNotFoundError):  # it went meanwhile
+        name = hub.repository(actor, name.kind, name.id).name
+    return json_answer({"error": str(error), "url": page_url(base, name)}, 409)
 
 
 def _visibility(visibility: str | None, private: bool | None) -> str | None:
@@ -212,6 +214,11 @@ def _content(file: _FirstFile) -> bytes:
         return b64decode(file.content, validate=True) if file.encoding == "base64" else file.content.encode()
     except ValueError:
         raise UsageError(f"the content of {file.path[:200]!r} is not {file.encoding[:20]}") from None
+
+
+def _beyond(_: Call) -> Response:
+    """The answer where a repository has nothing. An id without an owner, ``NAME/commits/main``, comes here as well."""
+    raise NotFoundError("there is nothing at this path")
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
@@ -229,9 +236,10 @@ def _of(kind: Kind) -> tuple[Route, ...]:
         f"{path}/duplicate": {"POST": on_repository_with_body(_duplicate, Right.READ, writes=True)(kind)},
     }
     nothing = dict.fromkeys(("GET", "HEAD", "POST", "PUT", "DELETE"), find_nothing)
+    beyond = on_repository(_beyond)(kind)
     last = (
         Route(f"/api/{kind}/{{name:text}}", nothing),
-        Route(f"/api/{kind}/{{name:text}}/{{verb:text}}/{{rev:text}}", nothing, is_last=True),
+        Route(f"/api/{kind}/{{owner:text}}/{{name:text}}/{{rest:text}}", dict.fromkeys(nothing, beyond), is_last=True),
     )
     return tuple(Route(template, handlers) for template, handlers in routes.items()) + last
 

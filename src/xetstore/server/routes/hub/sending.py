@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES: Final = 2 << 20
 """Bytes of a file that are decoded at a time. Two such windows are in memory."""
+FAR_WINDOW_BYTES: Final = 4 << 20
+"""The same where objects are on another machine, because each window waits for that once."""
 PIECE_BYTES: Final = 256 << 10
 """Bytes of a xorb that are decoded at a time."""
 DECODING_BYTES: Final = 2 << 20
@@ -55,12 +58,13 @@ def send_file(request: Request, cas: EmbeddedCas, file: Hash, size: int, headers
 
     ``headers`` are those of the file; with its ``ETag`` conditions are compared. Raises UnsatisfiableRangeError.
     """
+    window = FAR_WINDOW_BYTES if cas.is_remote else WINDOW_BYTES
 
     def open_range(start: int, end: int) -> ClosableSource:
-        blocks = Downloader(cas, _OPTIONS).stream(file, start, end, WINDOW_BYTES, size=size)
+        blocks = Downloader(cas, _OPTIONS).stream(file, start, end, window, size=size)
         return _StoredRange(blocks, end - start)
 
-    return _send(request, open_range, size, headers, memory_of)
+    return _send(request, open_range, size, headers, partial(memory_of, window))
 
 
 def send_bytes(request: Request, data: bytes, headers: Mapping[str, str]) -> Response:
@@ -68,9 +72,9 @@ def send_bytes(request: Request, data: bytes, headers: Mapping[str, str]) -> Res
     return _send(request, lambda start, end: BytesIO(data[start:end]), len(data), headers, lambda length: length)
 
 
-def memory_of(length: int) -> int:
-    """The memory that ``length`` bytes of a stored file take, beside the blocks that are sent."""
-    return min(length, 2 * WINDOW_BYTES) + min(4 * length, DECODING_BYTES)
+def memory_of(window: int, length: int) -> int:
+    """The memory that ``length`` bytes of a stored file take in windows, beside the blocks that are sent."""
+    return min(length, 2 * window) + min(4 * length, DECODING_BYTES)
 
 
 def _send(

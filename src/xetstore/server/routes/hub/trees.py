@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from xetstore.errors import RevisionNotFoundError, UsageError
 from xetstore.hub.names import Kind
+from xetstore.hub.objects import EXECUTABLE, SYMLINK
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.answers import date_of, is_true, json_answer, next_link
 from xetstore.server.routes.hub.handling import (
@@ -75,6 +76,8 @@ def entry_json(entry: Entry, last: Revision | None = None) -> dict[str, Any]:
         told["lfs"] = {"oid": entry.sha256.hex(), "size": entry.size, "pointerSize": entry.pointer_size}
     if entry.file is not None:
         told["xetHash"] = str(entry.file)
+    if entry.mode in (EXECUTABLE, SYMLINK):
+        told["mode"] = f"{entry.mode:06o}"  # beyond what a Hub tells: our client restores it
     if last is not None:
         told["lastCommit"] = {"id": last.id, "title": last.title, "date": date_of(last.created_at)}
     return told

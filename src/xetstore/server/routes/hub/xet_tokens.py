@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
-from xetstore.errors import ForbiddenError
 from xetstore.hub.names import Kind
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
@@ -62,13 +61,10 @@ def _read_token(call: Call) -> Response:
 
 
 def _write_token(call: Call) -> Response:
-    if is_true(call.query("create_pr")):
-        if not call.repository.actor.may_propose:
-            raise ForbiddenError("this needs a token with scope write")
-    else:
-        call.repository.require(Right.WRITE)
-        if call.parameter("rev") != NO_REVISION:
-            call.repository.revision(call.parameter("rev"))
+    revision, proposes = call.parameter("rev"), is_true(call.query("create_pr"))
+    call.repository.require_commit(revision, create_pull_request=proposes)
+    if not proposes and revision != NO_REVISION:
+        call.repository.revision(revision)
     return token_answer(call, Scope.WRITE)
 
 

@@ -1,0 +1,34 @@
+"""Likes, which this server does not keep: a repository has none, and to take one away changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from xetstore.hub.names import Kind
+from xetstore.hub.rights import Right
+from xetstore.server.http.router import Route
+from xetstore.server.routes.hub.access import require
+from xetstore.server.routes.hub.answers import json_answer
+from xetstore.server.routes.hub.handling import GIT_KINDS, Call, on_repository
+
+
+def _likers(_: Call) -> Response:
+    return json_answer([])
+
+
+def _unlike(call: Call) -> Response:
+    require(call.repository.actor)
+    return json_answer({"success": True})
+
+
+def _of(kind: Kind) -> tuple[Route, ...]:
+    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    return (
+        Route(f"{path}/likers", {"GET": on_repository(_likers, Right.SEE)(kind)}),
+        Route(f"{path}/like", {"DELETE": on_repository(_unlike, Right.SEE)(kind)}),
+    )
+
+
+ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
