@@ -26,7 +26,7 @@ from xetstore.errors import (
     UnavailableError,
     UsageError,
 )
-from xetstore.hub.names import check_account_name
+from xetstore.hub.names import SET_ASIDE, check_account_name
 from xetstore.hub.queries.accounts import Account, AccountChanges, AccountKind, AccountQueries, Membership, TokenRow
 from xetstore.hub.rights import Actor, Role
 from xetstore.platform import forks
@@ -42,9 +42,9 @@ MAX_TEXT: Final = 255
 """Characters of the full name of an account, and of the name of a token."""
 PAGE_ROWS: Final = 1000
 
-NOT_ACCOUNTS: Final = frozenset(("admin", "default", "local"))
-"""The holder of the admin token, the namespace of a bare CAS, and the caller where no tokens are asked for: a user of
-such a name would have what these have made.
+NOT_ACCOUNTS: Final = frozenset(("admin", "default", "local", SET_ASIDE))
+"""The holder of the admin token, the namespace of a bare CAS, the caller where no tokens are asked for, and the owner of
+what a copy of a store has set aside: a user of such a name would have all that.
 """
 
 _LETTERS: Final = 34
