@@ -42,6 +42,11 @@ MAX_TEXT: Final = 255
 """Characters of the full name of an account, and of the name of a token."""
 PAGE_ROWS: Final = 1000
 
+NOT_ACCOUNTS: Final = frozenset(("admin", "default", "local"))
+"""The holder of the admin token, the namespace of a bare CAS, and the caller where no tokens are asked for: a user of
+such a name would have what these have made.
+"""
+
 _LETTERS: Final = 34
 _TOKEN: Final = re.compile(r"hf_[A-Za-z0-9]{32,128}")
 _LIKE_A_TOKEN: Final = re.compile(r"hf_[A-Za-z0-9]{16,}")
@@ -227,7 +232,8 @@ class Accounts:
     # Within
 
     def _add(self, name: str, kind: AccountKind, fullname: str | None) -> Account:
-        check_account_name(_not_a_token(name))
+        if check_account_name(_not_a_token(name)).lower() in NOT_ACCOUNTS:
+            raise UsageError(f"{name} is the name of a caller without an account")
         _check_text(fullname or "", "full name")
         account = Account(1 + secrets.randbelow(_LARGEST_ID), name, kind, fullname or None, self._clock())
 

@@ -50,7 +50,7 @@ class NewTree:
         match operation:
             case AddFile(path, _, mode):
                 assert blob is not None
-                self._add(path, TreeItem(mode, blob.oid), blob)
+                self._add(path, TreeItem(self._mode(path, mode), blob.oid), blob)
             case AddPointer(path, sha256, size, mode):
                 known = files.get(sha256)
                 if known is None:
@@ -58,7 +58,7 @@ class NewTree:
                 if size not in (None, known):
                     raise UnprocessableError(f"the file {sha256.hex()} has {known} bytes, not {size}")
                 blob = GitObject.of(ObjectKind.BLOB, Pointer(sha256, known).serialize())
-                self._add(path, TreeItem(mode, blob.oid), blob)
+                self._add(path, TreeItem(self._mode(path, mode), blob.oid), blob)
             case AddFolder(path):
                 self._add_folder(path)
             case Delete(path):
@@ -68,6 +68,15 @@ class NewTree:
                 if item is None:
                     raise EntryNotFoundError(f"{NO_SUCH_FILE}: {source_path[:200]}")
                 self._add(path, item)
+
+    def _mode(self, path: str, mode: int | None) -> int:
+        """The mode of a file that comes, where None keeps the executable bit of the one that it replaces."""
+        if mode is not None:
+            return mode
+        parent, _, name = path.rpartition("/")
+        folder = self._folder(parent, make=False)
+        before = None if folder is None else folder.items.get(name)
+        return EXECUTABLE if isinstance(before, TreeItem) and before.mode == EXECUTABLE else FILE
 
     def track(self, paths: Collection[str]) -> None:
         """Let .gitattributes say of these paths that they are large files, where it does not yet."""
