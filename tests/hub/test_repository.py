@@ -26,6 +26,7 @@ from xetstore.errors import (
     UnprocessableError,
     UsageError,
 )
+from xetstore.hub import new_tree
 from xetstore.hub.check import verify_names
 from xetstore.hub.discussions import Discussions
 from xetstore.hub.names import Kind, RepositoryName
@@ -61,6 +62,20 @@ def files(repository: Repository, revision: str = "main") -> dict[str, bytes]:
     found = repository.revision(revision)
     entries = repository.entries(found, recursive=True)
     return {entry.path: repository.blob(entry) for entry in entries if not entry.is_folder}
+
+
+# Bounds
+
+
+def test_a_commit_changes_so_many_folders_that_its_memory_is_bounded(
+    bert: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short path may have 500 folders, and a commit 100,000 such paths."""
+    monkeypatch.setattr(new_tree, "MAX_FOLDERS", 1000)
+    deep = "/".join(["a"] * 500)
+    commit(bert, "deep", AddFile(f"x{deep}/f", b""), AddFile(f"{deep}/f", b""))
+    with pytest.raises(UnprocessableError, match="at most 1000 folders"):
+        commit(bert, "too many", *(AddFile(f"{number}/{deep}/f", b"") for number in range(3)))
 
 
 # Creation and names
