@@ -16,6 +16,7 @@ from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import ForbiddenError, UnauthenticatedError, UsageError, XetError
 from xetstore.events import CacheDisabled, Event, RangeFetched, TokenRenewed
+from xetstore.hub.tables import MIGRATIONS
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -48,6 +49,22 @@ def test_who_opens_a_directory_loads_no_http(tmp_path: Path) -> None:
     loaded = loaded_after("store = xetstore.open('store')", tmp_path)
     assert "xetstore.cas.service" in loaded
     assert not loaded & {"urllib3", "xetstore.remote.http", "click", "rich"}
+
+
+def test_who_puts_and_gets_by_hash_loads_and_makes_nothing_for_names(tmp_path: Path, source: Path) -> None:
+    loaded = loaded_after(
+        "with xetstore.open('store') as store:\n"
+        " file = store.put('source').hash\n store.get(file, 'out')\n store.check()\n list(store.files())",
+        tmp_path,
+    )
+    assert not {name for name in loaded if name.partition(".")[0] == "dulwich"}
+    assert not loaded & {"xetstore.hub.service", "xetstore.hub.check"}
+    with EmbeddedCas.open(tmp_path / "store") as cas:
+        assert cas.index.version_of(MIGRATIONS) == 0
+    with xetstore.open(tmp_path / "store") as store:
+        store.create_repo("alice/bert")
+    with EmbeddedCas.open(tmp_path / "store") as cas:
+        assert cas.index.version_of(MIGRATIONS) == MIGRATIONS.newest
 
 
 @pytest.mark.parametrize(

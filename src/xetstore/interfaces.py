@@ -120,7 +120,7 @@ class Cas(Protocol):
 class Names(Protocol):
     """Repositories by name: their revisions, their files by path, and new commits. Thread-safe.
 
-    ``hub.EmbeddedNames`` (in this process) and ``remote.hub.HttpNames`` (any Hub) both are one. A revision is a branch,
+    ``hub.LocalNames`` (in this process) and ``remote.hub.HttpNames`` (any Hub) both are one. A revision is a branch,
     a tag, or the id of a commit. All raise RepositoryNotFoundError, and where a revision is named
     RevisionNotFoundError; AccessDeniedError where the caller may not do this.
     """

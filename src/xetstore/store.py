@@ -404,14 +404,20 @@ class Store:
     def check(
         self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
     ) -> CheckReport:
-        """Look for damage: index against objects; with ``checksums`` every stored byte against the checksum of its
-        chunk, with ``read_data`` every chunk against its hash. Only of a directory.
+        """Look for damage: index against objects, and the names of repositories; with ``checksums`` every stored byte
+        against the checksum of its chunk, with ``read_data`` every chunk against its hash. Only of a directory.
         """
         cas = self._directory("be checked from here")
         from xetstore.cas.check import check
+        from xetstore.hub.tables import MIGRATIONS
 
         progress = Stoppable(progress, self._calls.child())
-        return check(cas, read_data=read_data, checksums=checksums, progress=progress)
+        report = check(cas, read_data=read_data, checksums=checksums, progress=progress)
+        if not cas.index.version_of(MIGRATIONS):
+            return report
+        from xetstore.hub.check import check_names
+
+        return check_names(cas.index, report, read_data=read_data or checksums)
 
     def for_one_call(self) -> Store:
         """This store as one call sees it, whose :meth:`interrupt` stops that call alone, for good."""

@@ -13,10 +13,18 @@ from typing import Any
 import pytest
 
 from tests.faults.test_sigkill import clean_run, put_call
+from tests.hub.copies import content, fill, large
 from tests.support.process import Worker
 from tests.support.strategies import splitmix64
 from xetstore import Store
 from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.copying.copy_store import copy_store as copy_objects
+from xetstore.hub.check import verify_names
+from xetstore.hub.names import Kind
+from xetstore.hub.operations import AddFile
+from xetstore.hub.rights import LOCAL
+from xetstore.hub.service import EmbeddedHub
+from xetstore.hub.tables import MIGRATIONS
 from xetstore.testing import make_sample, random_bytes, read_back, upload
 
 MIB = 1 << 20
@@ -39,7 +47,17 @@ def source(worker: Worker) -> Iterator[Path]:
             for number in range(8):
                 for namespace in NAMESPACES[: 1 + number % 2]:
                     upload(cas.in_namespace(namespace), make_sample(random_bytes(90_000, number)))
+            add_names(EmbeddedHub(cas))
         yield root
+
+
+def add_names(hub: EmbeddedHub) -> None:
+    """Something in every table, and a repository of some length."""
+    fill(hub)
+    bert = hub.repository(LOCAL, Kind.MODELS, "Alice/bert")
+    for number in range(40):
+        files = [AddFile(f"{number % 7}/{i}.txt", splitmix64(100 * number + i, 2000)) for i in range(8)]
+        bert.commit("main", [*files, large(bert, 1000 + number)], f"commit {number}")
 
 
 def copy_call(source: Path, target: Path, *options: str) -> dict[str, Any]:
@@ -54,12 +72,24 @@ def expect_in_order(target: Path) -> int:
         verify_invariants(cas)
         for record in cas.files():
             assert len(b"".join(Store(cas).iter_range(record.hash))) == record.size
+        if cas.index.version_of(MIGRATIONS):
+            assert verify_names(EmbeddedHub(cas)) == []
         return cas.totals().xorbs
+
+
+def names_in(target: Path) -> int:
+    """How many rows of names there are."""
+    if not (target / "index.sqlite3").exists():
+        return 0
+    with EmbeddedCas.open(target) as cas:
+        return sum(map(len, content(EmbeddedHub(cas)).values())) if cas.index.version_of(MIGRATIONS) else 0
 
 
 def expect_same(source: Path, target: Path) -> None:
     with EmbeddedCas.open(source) as one, EmbeddedCas.open(target) as other:
         verify_invariants(other)
+        assert content(EmbeddedHub(one)) == content(EmbeddedHub(other))
+        assert verify_names(EmbeddedHub(other)) == []
         for namespace in ("default", *NAMESPACES):
             mine, theirs = one.in_namespace(namespace), other.in_namespace(namespace)
             files = [record.hash for record in mine.files()]
@@ -86,6 +116,26 @@ def test_a_copy_killed_at_any_moment_leaves_whole_files_and_goes_on(
         shutil.rmtree(target, ignore_errors=True)
     assert killed >= POINTS // 5
     assert partial
+
+
+def test_a_copy_killed_among_its_names_leads_to_files_and_goes_on(worker: Worker, scratch: Path, source: Path) -> None:
+    """The objects are there already: what is left to be copied are names."""
+    with EmbeddedCas.open(source) as one, EmbeddedCas.open(scratch / "objects") as other:
+        assert copy_objects(one, other).problems == ()
+    for name in ("clean", "target"):
+        shutil.copytree(scratch / "objects", scratch / name)
+    duration = clean_run(worker, copy_call(source, scratch / "clean"))
+    chance, counts = random.Random(8), [0]
+    for _ in range(POINTS):
+        worker.run(**copy_call(source, scratch / "target"), kill_after=chance.uniform(0, duration))
+        expect_in_order(scratch / "target")
+        counts.append(names_in(scratch / "target"))
+        if counts[-1] == names_in(scratch / "clean"):
+            shutil.rmtree(scratch / "target")
+            shutil.copytree(scratch / "objects", scratch / "target")
+    assert len({*counts}) > 3  # nothing, something, more, all of it
+    assert worker.run(**copy_call(source, scratch / "target", "--since-last")).code == 0
+    expect_same(source, scratch / "target")
 
 
 def test_a_copy_killed_again_and_again_gets_done_in_the_end(worker: Worker, scratch: Path, source: Path) -> None:

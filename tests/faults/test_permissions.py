@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import xetstore
+from tests.support.live import ServerProcess
 from tests.support.process import Ended, Worker
 from tests.support.strategies import splitmix64
 
@@ -120,3 +121,61 @@ def test_damage_in_a_read_only_store_is_found_and_cannot_be_noted(run: Run, scra
         assert contents(scratch / "store") == before
     finally:
         unlock(scratch / "store")
+
+
+def lock_with_keys(run: Run, root: Path) -> dict[Path, bytes]:
+    """Lock a store of which a server has keys, which none but the owner may read."""
+    assert run("cli", arguments=["token", "issue", "--scope", "read", "--store", str(root)]).code == 0
+    before = lock(root)
+    for path in (root / "access", *(root / "access").iterdir()):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    return before
+
+
+def served(root: Path, file: str, path: str) -> tuple[bytes, int, str]:
+    """A file of a store, and the status of a route of the names, as a server gives them that permissions bind."""
+    with ServerProcess(root, "--auth", "none", "--workers", "1", bound=True) as server:
+        with xetstore.open(server.url, cache=False) as store:
+            data = b"".join(store.iter_range(file))
+        return data, server.request("GET", path).status, server.log
+
+
+def test_a_read_only_store_that_never_had_names_is_used_as_before(run: Run, scratch: Path) -> None:
+    source = readable(scratch / "source", 300_000)
+    with xetstore.open(scratch / "store") as store:
+        file = str(store.put(source).hash)
+    before = lock_with_keys(run, scratch / "store")
+    try:
+        for command in (["ls"], ["stat"], ["stat", file], ["check"], ["cat", file]):
+            assert run("cli", arguments=["--store", str(scratch / "store"), *command]).code == 0
+        data, status, log = served(scratch / "store", file, "/api/models")
+        assert (data, status) == (source.read_bytes(), 404)
+        assert "files are served, and no repositories" in log
+        for command in (["repo", "create", "alice/bert"], ["ls", "xet://alice/bert"]):
+            assert run("cli", arguments=["--store", str(scratch / "store"), *command]).code == 5
+        assert contents(scratch / "store") == before
+    finally:
+        unlock(scratch / "store")
+
+
+def test_a_read_only_store_with_names_gives_them(run: Run, scratch: Path) -> None:
+    (scratch / "folder").mkdir()
+    source = readable(scratch / "folder" / "a.txt", 300)
+    root = scratch / "store"
+    with xetstore.open(root) as store:
+        file = str(store.put(source).hash)
+        store.create_repo("alice/bert")
+        store.repo("alice/bert").commit({"a.txt": source.read_bytes()}, message="first")
+    before = lock_with_keys(run, root)
+    try:
+        ran = run("cli", arguments=["--store", str(root), "cat", "xet://alice/bert/a.txt"])
+        assert ran.code == 0
+        for command in (["check"], ["ls", "xet://alice/bert"], ["log", "xet://alice/bert"], ["repo", "list"]):
+            assert run("cli", arguments=["--store", str(root), *command]).code == 0
+        assert run("cli", arguments=["--store", str(root), "repo", "create", "alice/other"]).code == 5
+        data, status, log = served(root, file, "/alice/bert/resolve/main/a.txt")
+        assert (data, status) == (source.read_bytes(), 200)
+        assert "no repositories" not in log
+        assert contents(root) == before
+    finally:
+        unlock(root)

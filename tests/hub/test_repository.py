@@ -31,7 +31,7 @@ from xetstore.hub import new_tree
 from xetstore.hub.check import verify_names
 from xetstore.hub.discussions import Discussions
 from xetstore.hub.names import Kind, RepositoryName
-from xetstore.hub.objects import EXECUTABLE
+from xetstore.hub.objects import EXECUTABLE, FILE, SYMLINK
 from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import Listing
 from xetstore.hub.repository import Repository
@@ -244,6 +244,15 @@ def test_a_file_in_place_of_a_folder_that_goes_in_the_same_commit(bert: Reposito
     assert files(bert)["a"] == b"2"
     commit(bert, "turn back", Delete("a"), AddFile("a/c", b"3"))
     assert files(bert)["a/c"] == b"3"
+
+
+def test_a_file_that_is_replaced_stays_executable_unless_it_is_said(bert: Repository) -> None:
+    commit(bert, "add", AddFile("run.sh", b"1", EXECUTABLE), AddFile("link", b"run.sh", SYMLINK))
+    commit(bert, "replace", AddFile("run.sh", b"2"), AddFile("link", b"3"))
+    revision = bert.revision()
+    assert [bert.entry(revision, path).mode for path in ("run.sh", "link")] == [EXECUTABLE, FILE]
+    commit(bert, "say", AddFile("run.sh", b"2", FILE))
+    assert bert.entry(bert.revision(), "run.sh").mode == FILE
 
 
 def test_copies_take_the_same_content(bert: Repository) -> None:

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import ASGIApp
 
+from tests.support import rights
 from xetstore.access.keys import KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.blobs.direct import RangeUrls
@@ -224,12 +225,17 @@ class ServerProcess(Reachable):
     the one that options name. A context manager; killed at its end.
 
     ``options`` are further ones; ``environment`` is added to ours, from which settings are taken out; ``ulimit`` are
-    options of the shell's command of that name. What it logs is in :attr:`log`. Raises ServerFailedError if it ends
-    instead of starting. Its workers are killed with it.
+    options of the shell's command of that name; permissions bind it if it is ``bound``. What it logs is in :attr:`log`.
+    Raises ServerFailedError if it ends instead of starting. Its workers are killed with it.
     """
 
     def __init__(
-        self, root: Path | None, *options: str, environment: Mapping[str, str] | None = None, ulimit: str | None = None
+        self,
+        root: Path | None,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        ulimit: str | None = None,
+        bound: bool = False,
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
@@ -243,6 +249,7 @@ class ServerProcess(Reachable):
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**inherited, "PYTHONFAULTHANDLER": "1", **(environment or {})},
+            preexec_fn=rights.give_up if bound else None,
         )
         try:
             self.started: dict[str, Any] = json.loads(self._first_line())

@@ -58,13 +58,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The result of a check. ``notes`` are leftovers that do no harm, such as those of an interrupted upload."""
+    """The result of a check. ``notes`` are leftovers that do no harm, such as those of an interrupted upload.
+
+    ``repositories`` is how many were checked: this room knows none.
+    """
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     xorbs: int
     files: int
     bytes_read: int
+    repositories: int = 0
 
 
 def check(

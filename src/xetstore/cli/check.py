@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from xetstore.cli.context import Settings, store_options
-from xetstore.cli.output import count_text
+from xetstore.cli.output import count_text, repositories_text
 from xetstore.errors import IntegrityError
 from xetstore.sizes import size_text
 
@@ -18,7 +18,8 @@ from xetstore.sizes import size_text
 def check(settings: Settings, checksums: bool, read_data: bool) -> None:
     """Look for damage, and note it in the index, so that files that are put again are stored anew.
 
-    The index is compared with the stored objects. No object is changed. Exit code 4 if there is any problem.
+    The index is compared with the stored objects, and names with what they lead to. No object is changed. Exit code 4
+    if there is any problem.
     """
     output = settings.output
     with settings.open_store() as store, output.progress("check") as progress:
@@ -33,6 +34,7 @@ def check(settings: Settings, checksums: bool, read_data: bool) -> None:
             files=report.files,
             xorbs=report.xorbs,
             bytes_read=report.bytes_read,
+            repositories=report.repositories,
         )
     else:
         for note in report.notes:
@@ -41,7 +43,10 @@ def check(settings: Settings, checksums: bool, read_data: bool) -> None:
             output.line(str(problem))
         if not problems:
             read = f", {size_text(report.bytes_read)} read" if read_data or checksums else "; stored data not read"
-            output.line(f"no problem: {count_text(report.files, 'file')}, {count_text(report.xorbs, 'xorb')}{read}")
+            counts = f"{count_text(report.files, 'file')}, {count_text(report.xorbs, 'xorb')}"
+            if report.repositories:
+                counts += f", {repositories_text(report.repositories)}"
+            output.line(f"no problem: {counts}{read}")
     if problems:
         raise IntegrityError(
             f"the store at {settings.store_path()} has {count_text(len(problems), 'problem')}",

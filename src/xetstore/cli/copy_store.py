@@ -11,22 +11,22 @@ import click
 
 from xetstore.cli.context import Settings, common_options, parse_where
 from xetstore.cli.interruption import watch
-from xetstore.cli.output import count_text
+from xetstore.cli.output import count_text, repositories_text
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.access.secrets import Secrets
-    from xetstore.cas.copying.copy_store import CopyReport
     from xetstore.cas.parts import PartUrl
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.hub.copying.copy_store import FullReport
 
 
 @click.command("copy-store")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--since-last", is_flag=True, help="Read only the rows that are new since the last copy to TO.")
-@click.option("--secrets", is_flag=True, help="Copy keys, revocations and the admin's token, too.")
+@click.option("--secrets", is_flag=True, help="Copy keys, revocations and all tokens, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Copy no more than N xorbs at a time.")
 @common_options
@@ -36,16 +36,17 @@ def copy_store(
 ) -> None:
     """Copy everything in store FROM into store TO, which keeps all that it has.
 
-    Every chunk is decoded and hashed on the way in, and every file's hash recomputed. Run again, also after it was
-    interrupted, the command copies what is missing. Both stores may be in use. Exit code 4 if anything in FROM is
-    damaged; the rest is copied.
+    Every chunk is decoded and hashed on the way in, and every file's hash recomputed. Repositories and accounts follow
+    the files. Run again, also after it was interrupted, the command copies what is missing. Both stores may be in use.
+    Exit code 4 if anything cannot be copied; the rest is.
     """
     output = settings.output
     watch()
     places = _place(source), _place(target)
     if _is_same(*places):
         raise UsageError(f"{source} and {target} are one store", hint="name two stores")
-    from xetstore.cas.copying.copy_store import DEFAULT_JOBS, copy_store
+    from xetstore.cas.copying.copy_store import DEFAULT_JOBS
+    from xetstore.hub.copying.copy_store import copy_store
 
     with ExitStack() as closing, output.progress("copy") as progress:
         stores = closing.enter_context(_open(places[0])), closing.enter_context(_open_target(places[1], dry_run))
@@ -73,16 +74,18 @@ def copy_store(
         )
 
 
-def _tell(settings: Settings, report: CopyReport, dry_run: bool) -> None:
-    output, added = settings.output, report.added
+def _tell(settings: Settings, report: FullReport, dry_run: bool) -> None:
+    output, objects, names = settings.output, report.objects, report.names
+    added = objects.added
     if output.json:
         for problem in report.problems:
             output.record(object=problem.name, problem=problem.what, files=[str(file) for file in problem.files])
         output.record(
             **asdict(added),
+            **asdict(names),
             problems=len(report.problems),
-            compared=report.compared,
-            compared_all=report.compared_all,
+            compared=objects.compared,
+            compared_all=objects.compared_all,
             dry_run=dry_run,
         )
         return
@@ -91,8 +94,12 @@ def _tell(settings: Settings, report: CopyReport, dry_run: bool) -> None:
     counts = f"{count_text(added.xorbs, 'xorb')} ({size_text(added.bytes)}), {count_text(added.files, 'file')}"
     others = f"{count_text(added.grants, 'grant')}, {count_text(added.shards, 'shard')}"
     output.line(f"{'to copy' if dry_run else 'copied'}: {counts}, {others}")
-    rows = "" if report.compared_all else " that are new since the last copy"
-    output.note(f"{count_text(report.compared, 'row')}{rows} compared")
+    if any(asdict(names).values()):
+        counts = f"{count_text(names.accounts, 'account')}, {count_text(names.tokens, 'token')}"
+        others = f"{repositories_text(names.repositories)}, {count_text(names.git_objects, 'git object')}"
+        output.line(f"names: {counts}, {others}")
+    rows = "" if objects.compared_all else " that are new since the last copy"
+    output.note(f"{count_text(objects.compared, 'row')}{rows} compared")
 
 
 def _place(text: str) -> Path:

@@ -32,6 +32,11 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def repositories_text(count: int) -> str:
+    """A number of repositories."""
+    return f"{count:,} repository" if count == 1 else f"{count:,} repositories"
+
+
 @dataclass(slots=True)
 class Output:
     """The two streams of a command. ``json`` chooses between records and lines for people. Thread-safe.

@@ -2,105 +2,230 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from xetstore.hub.names import Kind
-from xetstore.hub.objects import SUBMODULE, CommitData, ObjectKind, object_id, read_tree, tagged
-from xetstore.hub.queries import HubReader, Listing, RepositoryRow
-from xetstore.hub.service import EmbeddedHub
+from xetstore.cas.check import CheckReport, Problem
+from xetstore.database.connection import Row, batches
+from xetstore.errors import DamagedError
+from xetstore.hub.objects import SUBMODULE, CommitData, ObjectKind, inflated, object_id, read_tree, tagged
+from xetstore.hub.queries import HubReader, RepositoryRow
+from xetstore.hub.queries.copying import BUCKET_FILES, PAGE_ROWS, REPOSITORIES, REVISIONS
+from xetstore.protocol.hashes import Hash
 
-_PAGE: Final = 100
+if TYPE_CHECKING:
+    from xetstore.cas.index import Index
+    from xetstore.hub.service import EmbeddedHub
+
+REMEMBERED: Final = 500_000
+"""Objects of a repository that were looked at and are known to be well: some 50 MB. Then they are looked at again."""
+
+_COMMITS: Final = 200
+_TREES: Final = 50
+_BLOBS: Final = 1000
+"""The most that are read by one query."""
+_BLOB_BYTES: Final = 4 << 20
+"""The most bytes of blobs that are read by one query, unless one is longer."""
 
 
 def verify_names(hub: EmbeddedHub) -> list[str]:
-    """The faults of all repositories, as sentences; empty if there are none. Reads every object of their histories.
+    """The faults of all repositories, as sentences; empty if there are none. Reads every object of their histories."""
+    return [str(problem) for problem in _Names(hub.cas.index, read_data=True).problems()]
+
+
+def check_names(index: Index, report: CheckReport, *, read_data: bool) -> CheckReport:
+    """The report on a store whose index has tables for names, with the faults of its repositories.
 
     1. A ref names a commit or a tag that is there, and a commit's row says what its object says.
-    2. The first parents of a commit are the numbers below its own on its line and those that this goes on from.
-    3. A tree's objects are all there, under their own ids.
-    4. A pointer's file is granted to the namespace of the repository.
+    2. The first parent of a commit is the one before it on its line, or the one from which its line goes on.
+    3. A tree's objects are all there, under their own ids; those of files are read with ``read_data``.
+    4. The file of a pointer, and of a path in a bucket, is granted to the namespace of the repository.
+
+    It may be in use, and takes bounded memory, however long a history is.
     """
-    faults: list[str] = []
-    for row in _repositories(hub):
-        with hub.snapshot() as reader:
-            if row.kind.is_git and reader.repository_by_id(row.id) is not None:
-                faults += (f"{row.name}: {fault}" for fault in _RepositoryCheck(reader, row).faults())
-    return faults
+    names = _Names(index, read_data=read_data)
+    problems = tuple(names.problems())
+    return replace(report, problems=report.problems + problems, repositories=names.count)
 
 
-def _repositories(hub: EmbeddedHub) -> Iterator[RepositoryRow]:
-    before: tuple[float, int] | None = None
-    while True:
-        listing = Listing(tuple(Kind), order="created", limit=_PAGE, before=before)
-        with hub.snapshot() as reader:
-            page = reader.repositories(listing, own=(), is_admin=True, sees_public=True)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        before = page[-1].created_at, page[-1].id
+class _Names:
+    def __init__(self, index: Index, *, read_data: bool) -> None:
+        self._index = index
+        self._read_data = read_data
+        self.count = 0
+
+    def problems(self) -> Iterator[Problem]:
+        """The faults of all repositories, page by page."""
+        behind: Row | None = None
+        while True:
+            with self._index.snapshot() as reader:
+                names = HubReader(reader.connection)
+                page = names.page(REPOSITORIES, {}, behind)
+                rows = [row for each in page if (row := names.repository_by_id(each[0])) is not None]
+            for row in rows:
+                self.count += 1
+                yield from _RepositoryCheck(self._index, row, read_data=self._read_data).problems()
+            if len(page) < PAGE_ROWS:
+                return
+            behind = page[-1][:1]
 
 
 class _RepositoryCheck:
-    def __init__(self, reader: HubReader, row: RepositoryRow) -> None:
-        self._reader = reader
+    """Each question has a snapshot of its own: what a repository has once, it has until it is deleted."""
+
+    def __init__(self, index: Index, row: RepositoryRow, *, read_data: bool) -> None:
+        self._index = index
         self._row = row
-        self._seen: set[bytes] = set()
+        self._read_data = read_data
+        self._well: set[bytes] = set()
 
-    def faults(self) -> Iterator[str]:
-        """All faults of one repository."""
-        reader, number = self._reader, self._row.id
-        for name, oid in reader.refs(number):
-            found = reader.object(number, oid)
-            if found is not None and found[0] is ObjectKind.TAG:
-                oid, _ = tagged(found[1])
-                found = reader.object(number, oid)
-            tip = reader.revision(number, oid)
-            if found is None or tip is None:
-                yield f"{name} names a commit that is not there"
-                continue
-            log = reader.log(number, tip, limit=tip.number)
-            if [each.number for each in log] != list(range(tip.number, 0, -1)):
-                yield f"{name} has {tip.number} commits, of which {len(log)} are there"
-            for revision, parent in zip(log, [*log[1:], None], strict=True):
-                yield from self._commit(revision.oid, revision.tree, None if parent is None else parent.oid)
+    def problems(self) -> Iterator[Problem]:
+        """All faults; none of a repository that is deleted meanwhile."""
+        for problem in self._git() if self._row.kind.is_git else self._bucket():
+            with self._index.snapshot() as reader:
+                if HubReader(reader.connection).repository_by_id(self._row.id) is None:
+                    return
+            yield problem
 
-    def _commit(self, oid: bytes, tree: bytes, parent: bytes | None) -> Iterator[str]:
-        if oid in self._seen:
-            return
-        self._seen.add(oid)
-        found = self._reader.object(self._row.id, oid)
-        if found is None or found[0] is not ObjectKind.COMMIT or object_id(*found) != oid:
-            yield f"commit {oid.hex()} is not there"
-            return
-        commit = CommitData.parse(found[1])
-        if commit.tree != tree or (commit.parents[0] if commit.parents else None) != parent:
-            yield f"commit {oid.hex()} is not what its row says"
-        yield from self._trees(tree)
+    def _problem(self, what: str, *files: Hash) -> Problem:
+        return Problem(f"repository {self._row.name}", what, files)
 
-    def _trees(self, root: bytes) -> Iterator[str]:
-        level, files = {root} - self._seen, set[bytes]()
-        while level:
-            self._seen |= level
-            found = {oid: (kind, data) for oid, kind, data in self._reader.objects(self._row.id, level)}
-            yield from (f"tree {oid.hex()} is not there" for oid in level - found.keys())
-            below = set[bytes]()
-            for oid, (kind, data) in found.items():
-                if object_id(kind, data) != oid:
-                    yield f"tree {oid.hex()} is damaged"
-                    continue
+    def _git(self) -> Iterator[Problem]:
+        yield from self._refs()
+        behind: Row | None = None
+        before: Row | None = None
+        while True:
+            with self._index.snapshot() as reader:
+                page = HubReader(reader.connection).page(
+                    REVISIONS, {"repository_id": self._row.id}, behind, limit=_COMMITS
+                )
+                faults, roots = self._revisions(HubReader(reader.connection), page, before)
+            yield from map(self._problem, faults)
+            yield from self._trees(roots)
+            if len(page) < _COMMITS:
+                return
+            behind, before = REVISIONS.key_of(page[-1]), page[-1]
+
+    def _refs(self) -> Iterator[Problem]:
+        number = self._row.id
+        with self._index.snapshot() as reader:
+            names = HubReader(reader.connection)
+            refs = names.refs(number)
+            commits = names.revisions(number, {oid for _, oid in refs})
+            others = _sound(names, number, {oid for _, oid in refs} - commits.keys())
+            peeled = {oid: tagged(data)[0] for oid, (kind, data) in others.items() if kind is ObjectKind.TAG}
+            tips = commits.keys() | names.revisions(number, peeled.values()).keys()
+        for name, oid in refs:
+            if peeled.get(oid, oid) not in tips:
+                yield self._problem(f"{name} names a commit that is not there")
+
+    def _revisions(self, reader: HubReader, page: Sequence[Row], before: Row | None) -> tuple[list[str], list[bytes]]:
+        """The faults of a page of revisions, and the trees of those without."""
+        number, faults, roots = self._row.id, list[str](), list[bytes]()
+        found = _sound(reader, number, [row[2] for row in page])
+        forks = reader.forks_of(number, {row[0] for row in page})
+        for row in page:
+            line, place, oid, tree = row[:4]
+            base, fork = forks.get(line, (None, None))
+            parent: bytes | None = None
+            if before is not None and (before[0], before[1]) == (line, place - 1):
+                parent = before[2]
+            elif base is not None and fork is not None and place == fork + 1:
+                forked = reader.revision_at(number, base, fork)
+                parent = b"" if forked is None else forked.oid
+            elif place != 1:
+                parent = b""
+            before = row
+            if parent == b"":
+                faults.append(f"the commit before {oid.hex()} is not there")
+            elif oid not in found or found[oid][0] is not ObjectKind.COMMIT:
+                faults.append(f"commit {oid.hex()} is not there, or damaged")
+            else:
+                commit = CommitData.parse(found[oid][1])
+                if commit.tree != tree or (commit.parents[0] if commit.parents else None) != parent:
+                    faults.append(f"commit {oid.hex()} is not what its row says")
+                lacking = {*commit.parents[1:]} - reader.known_objects(number, commit.parents[1:])
+                faults += (f"commit {each.hex()}, a parent of {oid.hex()}, is not there" for each in lacking)
+                roots.append(tree)
+        return faults, roots
+
+    def _trees(self, roots: Collection[bytes]) -> Iterator[Problem]:
+        left = [oid for oid in dict.fromkeys(roots) if oid not in self._well]
+        while left:
+            batch, left = {*left[-_TREES:]}, left[:-_TREES]
+            self._remember(batch)
+            with self._index.snapshot() as reader:
+                found = _sound(HubReader(reader.connection), self._row.id, batch)
+            trees = {oid: data for oid, (kind, data) in found.items() if kind is ObjectKind.TREE}
+            for oid in sorted(batch - trees.keys()):
+                yield self._problem(f"tree {oid.hex()} is not there, or damaged")
+            files: dict[bytes, None] = {}
+            for data in trees.values():
                 for item in read_tree(data).values():
+                    if item.oid in self._well or item.mode == SUBMODULE:
+                        continue
                     if item.is_folder:
-                        below.add(item.oid)
-                    elif item.mode != SUBMODULE:
-                        files.add(item.oid)
-            level = below - self._seen
-        yield from self._files(files - self._seen)
+                        left.append(item.oid)
+                    else:
+                        files[item.oid] = None
+            for some in batches(files, _BLOBS):
+                self._remember(some)
+                yield from self._blobs(some)
 
-    def _files(self, oids: set[bytes]) -> Iterator[str]:
-        self._seen |= oids
-        blobs = self._reader.blobs(self._row.id, oids)
-        yield from (f"file {oid.hex()} is not there" for oid in oids - blobs.keys())
-        pointed = {row.file for row in blobs.values() if row.file is not None}
-        for file in pointed - self._reader.granted(self._row.namespace, pointed):
-            yield f"the Xet file {file} is named, and not granted to {self._row.namespace}"
+    def _remember(self, oids: Collection[bytes]) -> None:
+        if len(self._well) > REMEMBERED:
+            self._well.clear()
+        self._well.update(oids)
+
+    def _blobs(self, oids: Collection[bytes]) -> Iterator[Problem]:
+        with self._index.snapshot() as reader:
+            names = HubReader(reader.connection)
+            blobs = names.blobs(self._row.id, oids)
+            pointed = {row.file for row in blobs.values() if row.file is not None}
+            lacking = pointed - names.granted(self._row.namespace, pointed)
+        for oid in {*oids} - blobs.keys():
+            yield self._problem(f"file {oid.hex()} is not there")
+        for file in sorted(lacking, key=str):
+            yield self._problem(f"the Xet file {file} is named, and not granted to {self._row.namespace}", file)
+        group, size = list[bytes](), 0
+        for oid in blobs if self._read_data else ():
+            if group and size + blobs[oid].size > _BLOB_BYTES:
+                yield from self._contents(group)
+                group, size = [], 0
+            group.append(oid)
+            size += blobs[oid].size
+        yield from self._contents(group)
+
+    def _contents(self, oids: Sequence[bytes]) -> Iterator[Problem]:
+        with self._index.snapshot() as reader:
+            found = _sound(HubReader(reader.connection), self._row.id, oids)
+        for oid in oids:
+            if oid not in found or found[oid][0] is not ObjectKind.BLOB:
+                yield self._problem(f"file {oid.hex()} is damaged")
+
+    def _bucket(self) -> Iterator[Problem]:
+        behind: Row | None = None
+        while True:
+            with self._index.snapshot() as reader:
+                names = HubReader(reader.connection)
+                page = names.page(BUCKET_FILES, {"repository_id": self._row.id}, behind)
+                files = {Hash(row[1]): row[0] for row in page if row[2]}  # an empty file is never granted
+                lacking = files.keys() - names.granted(self._row.namespace, files.keys())
+            for file in sorted(lacking, key=str):
+                yield self._problem(f"{files[file]} is the Xet file {file}, which is not granted", file)
+            if len(page) < PAGE_ROWS:
+                return
+            behind = BUCKET_FILES.key_of(page[-1])
+
+
+def _sound(reader: HubReader, number: int, oids: Collection[bytes]) -> dict[bytes, tuple[ObjectKind, bytes]]:
+    """Kind and data of those of these objects that are there, and are what their ids say."""
+    found = {}
+    for row in reader.whole_objects(number, oids):
+        with suppress(DamagedError, ValueError):
+            kind, data = ObjectKind(row["kind"]), inflated(row["data"], row["size"])
+            if object_id(kind, data) == row["oid"]:
+                found[row["oid"]] = kind, data
+    return found

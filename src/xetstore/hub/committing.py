@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from xetstore.errors import ConflictError, OutdatedError, RepositoryNotFoundError, UnprocessableError
 from xetstore.hub.names import HEADS, MAIN
 from xetstore.hub.new_tree import NewTree
-from xetstore.hub.objects import CommitData, GitObject, ObjectKind, object_id, unique
+from xetstore.hub.objects import CommitData, GitObject, ObjectKind, unique
 from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import HubWriter, Revision
 from xetstore.hub.queries.history import title_of
@@ -35,6 +35,8 @@ class NewCommit:
     message: str
     author: str
     parent: str | None = None
+    blobs: Sequence[GitObject | None] = field(init=False, repr=False)
+    """The blob that each operation brings, ready to be stored."""
 
     def __post_init__(self) -> None:
         if len(self.operations) > MAX_OPERATIONS:
@@ -47,20 +49,29 @@ class NewCommit:
             size = MAX_MESSAGE_BYTES + 1
         if size > MAX_MESSAGE_BYTES or "\0" in self.message:
             raise UnprocessableError(f"the message of a commit is a text of at most {MAX_MESSAGE_BYTES} bytes")
+        object.__setattr__(self, "blobs", tuple(map(_blob, self.operations)))
 
     def digest(self, branch: str) -> bytes:
         """A digest of all that it asks for, by which the same call is known when it comes again."""
         digest = hashlib.sha256()
-        for part in (branch, self.message, self.author, self.parent or "", *map(_told, self.operations)):
+        for part in (branch, self.message, self.author, self.parent or "", *map(_told, self.operations, self.blobs)):
             data = part.encode()
             digest.update(b"%d:%s" % (len(data), data))
         return digest.digest()
 
 
-def _told(operation: Operation) -> str:
+def _blob(operation: Operation) -> GitObject | None:
+    if not isinstance(operation, AddFile):
+        return None
+    # A text that looks like a pointer is a text: the store may not have, or not give, what it names.
+    return replace(GitObject.of(ObjectKind.BLOB, operation.data), pointer=None).ready()
+
+
+def _told(operation: Operation, blob: GitObject | None) -> str:
     match operation:
-        case AddFile(path, data, mode):
-            told = ("file", path, object_id(ObjectKind.BLOB, data).hex(), mode)
+        case AddFile(path, _, mode):
+            assert blob is not None
+            told = ("file", path, blob.oid.hex(), mode)
         case AddPointer(path, sha256, _, mode):
             told = ("pointer", path, sha256.hex(), mode)
         case AddFolder(path):
@@ -145,12 +156,12 @@ class Committer:
         tree = NewTree(TreeReader(self._writer, self._id, self._cache), None if parent is None else parent.tree)
         tree.read_ahead([operation.path for operation in new.operations])
         sizes = {sha256: size for sha256, (size, _) in files.items()}
-        for operation in new.operations:
+        for operation, blob in zip(new.operations, new.blobs, strict=True):
             source = None
             if isinstance(operation, Copy):
                 named = parent if operation.source is None else resolve(self._writer, self._id, operation.source)
                 source = None if named is None else named.tree
-            tree.apply(operation, sizes, source)
+            tree.apply(operation, sizes, source, blob)
         if pointers := [each.path for each in new.operations if isinstance(each, AddPointer)]:
             tree.track(pointers)
         return tree

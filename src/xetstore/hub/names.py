@@ -16,6 +16,9 @@ HEADS: Final = "refs/heads/"
 TAGS: Final = "refs/tags/"
 PULL_REQUESTS: Final = "refs/pr/"
 
+SET_ASIDE: Final = "_deleted"
+"""The owner of repositories of a copy that its source has deleted. No account has the name."""
+
 RESERVED: Final = frozenset(
     (
         *("api", "buckets", "cas", "chunk", "chunks", "datasets", "favicon.ico", "git", "health", "join", "kernels"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Final
 
 from xetstore.errors import EntryNotFoundError, UnprocessableError
@@ -38,18 +37,23 @@ class NewTree:
         if self._before is not None:
             self._trees.at_each(self._before, {path.rpartition("/")[0] or path for path in paths} | {*paths})
 
-    def apply(self, operation: Operation, files: Mapping[bytes, int], source: bytes | None = None) -> None:
+    def apply(
+        self,
+        operation: Operation,
+        files: Mapping[bytes, int],
+        source: bytes | None = None,
+        blob: GitObject | None = None,
+    ) -> None:
         """Apply one operation. ``files`` has the bytes of each file that pointers name, by its SHA-256; ``source`` is
-        the tree from which a Copy takes.
+        the tree from which a Copy takes, ``blob`` that of an AddFile.
 
         Raises EntryNotFoundError for a path that is not there; UnprocessableError for a file where a folder is, or the
         other way round, for a file that the store has not, or not of this size, and for more than MAX_FOLDERS.
         """
         match operation:
-            case AddFile(path, data, mode):
-                # A text that looks like a pointer is a text: the store may not have, or not give, what it names.
-                blob = replace(GitObject.of(ObjectKind.BLOB, data), pointer=None)
-                self._add(path, TreeItem(mode, blob.oid), blob)
+            case AddFile(path, _, mode):
+                assert blob is not None
+                self._add(path, TreeItem(self._mode(path, mode), blob.oid), blob)
             case AddPointer(path, sha256, size, mode):
                 known = files.get(sha256)
                 if known is None:
@@ -57,7 +61,7 @@ class NewTree:
                 if size not in (None, known):
                     raise UnprocessableError(f"the file {sha256.hex()} has {known} bytes, not {size}")
                 blob = GitObject.of(ObjectKind.BLOB, Pointer(sha256, known).serialize())
-                self._add(path, TreeItem(mode, blob.oid), blob)
+                self._add(path, TreeItem(self._mode(path, mode), blob.oid), blob)
             case AddFolder(path):
                 self._add_folder(path)
             case Delete(path):
@@ -67,6 +71,15 @@ class NewTree:
                 if item is None:
                     raise EntryNotFoundError(f"{NO_SUCH_FILE}: {source_path[:200]}")
                 self._add(path, item)
+
+    def _mode(self, path: str, mode: int | None) -> int:
+        """The mode of a file that comes, where None keeps the executable bit of the one that it replaces."""
+        if mode is not None:
+            return mode
+        parent, _, name = path.rpartition("/")
+        folder = self._folder(parent, make=False)
+        before = None if folder is None else folder.items.get(name)
+        return EXECUTABLE if isinstance(before, TreeItem) and before.mode == EXECUTABLE else FILE
 
     def track(self, paths: Collection[str]) -> None:
         """Let .gitattributes say of these paths that they are large files, where it does not yet."""

@@ -9,7 +9,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -75,12 +75,16 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class GitObject:
-    """An object to be stored; ``data`` is without its header. ``pointer`` is that of a blob which is one."""
+    """An object to be stored; ``data`` is without its header. ``pointer`` is that of a blob which is one.
+
+    ``packed`` is the data as it is stored, where that was made ready.
+    """
 
     kind: ObjectKind
     data: bytes
     oid: bytes
     pointer: Pointer | None = None
+    packed: bytes | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, kind: ObjectKind, data: bytes) -> GitObject:
@@ -90,7 +94,11 @@ class GitObject:
 
     def deflated(self) -> bytes:
         """The data as it is stored."""
-        return zlib.compress(self.data, 1)
+        return zlib.compress(self.data, 1) if self.packed is None else self.packed
+
+    def ready(self) -> GitObject:
+        """The same, deflated: before a transaction that keeps other writers waiting."""
+        return replace(self, packed=self.deflated())
 
 
 class TreeItem(NamedTuple):

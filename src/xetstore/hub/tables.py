@@ -7,5 +7,5 @@ from typing import Final
 
 from xetstore.database.migrations import Migrations
 
-MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "hub_version", "the names of this store")
+MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "hub_version", "the index of names of this store")
 """For :meth:`Index.migrate <xetstore.cas.index.index.Index.migrate>`."""

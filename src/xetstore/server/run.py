@@ -19,7 +19,7 @@ from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.assembly import secrets_file
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
-from xetstore.errors import UsageError
+from xetstore.errors import AccessDeniedError, UsageError
 from xetstore.hub.service import EmbeddedHub, HubOptions
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import DrainingServer, make_server
@@ -151,14 +151,19 @@ def make_site(
     )
 
 
-def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub:
+def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub | None:
+    """The names of the store; None if it has no tables for them, and cannot be written to."""
     options = HubOptions(
         default_visibility=settings.default_visibility,
         anonymous_reads=settings.anonymous,
         dedup=DedupDomain(settings.dedup),
         private_namespaces=frozenset(settings.private_namespaces),
     )
-    return EmbeddedHub(cas, options)
+    try:
+        return EmbeddedHub(cas, options)
+    except AccessDeniedError as error:
+        _log.warning("files are served, and no repositories: %s; %s", error, error.hint)
+        return None
 
 
 def make_connection_limit(settings: ServerSettings, shared: Shared) -> ConnectionLimit:

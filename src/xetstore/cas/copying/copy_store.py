@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +46,7 @@ def copy_store(
     dry_run: bool = False,
     jobs: int = DEFAULT_JOBS,
     secrets: tuple[Secrets, Secrets] | None = None,
+    names: Callable[[Run, FileCopier], None] | None = None,
     progress: CopyProgress | None = None,
     cancellation: Cancellation | None = None,
 ) -> CopyReport:
@@ -57,7 +59,8 @@ def copy_store(
 
     What is damaged in the source is a problem of the report, with the files that need it; all else is copied. With
     ``since_last`` only rows are read that are new since the last copy that had no problem. ``secrets`` are those of
-    both stores, to be copied too. Raises what the two stores raise, and InterruptedCallError.
+    both stores, to be copied too. ``names`` is called when all else is there, to copy what names the files: see
+    :class:`~xetstore.hub.copying.names.NamesCopier`. Raises what the two stores raise, and InterruptedCallError.
     """
     # Of its own: one xorb that fails ends the others of this copy, and nothing else of the caller's.
     ending = Cancellation() if cancellation is None else cancellation.child()
@@ -85,10 +88,12 @@ def copy_store(
         # The shards bring their files; then come files whose shards are damaged, and grants of those that are there.
         shards.copy_new(new)
         files.copy_new(new)
+        if source_id is not None and not run.problems and not dry_run:
+            with target.index.snapshot() as reader:
+                target_last = reader.last_ids()
+            write_position(target.blobs, source_id, Position(started_at, last, target_last))
+        if names is not None:
+            names(run, files)
     finally:
         run.threads.shutdown(wait=False, cancel_futures=True)
-    if source_id is not None and not run.problems and not dry_run:
-        with target.index.snapshot() as reader:
-            target_last = reader.last_ids()
-        write_position(target.blobs, source_id, Position(started_at, last, target_last))
     return CopyReport(run.tally, tuple(run.problems.values()), run.compared, compared_all=new == NewRows(last))

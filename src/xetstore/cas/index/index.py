@@ -51,6 +51,11 @@ class Index:
         """Run the steps of another room, whose tables lie beside those of the index."""
         migrations.run(self._database)
 
+    def version_of(self, migrations: Migrations) -> int:
+        """The version of the tables of another room; 0 if they are not there. Changes nothing."""
+        with self._database.snapshot() as connection:
+            return migrations.version(connection)
+
     @property
     def is_writable(self) -> bool:
         """True if ``transaction()`` can succeed."""

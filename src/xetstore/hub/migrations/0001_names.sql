@@ -29,7 +29,7 @@ CREATE INDEX member_by_user ON member (user_id);
 
 -- id: 16 random hex digits. digest: the SHA-256 of the token, which is kept nowhere. scope: 'read' or 'write'.
 CREATE TABLE access_token (
-    id VARCHAR(16) NOT NULL,
+    id VARCHAR(16) {bytewise} NOT NULL,
     user_id {number} NOT NULL,
     name VARCHAR(255) NOT NULL,
     digest {bytes} NOT NULL,
@@ -46,7 +46,7 @@ CREATE INDEX access_token_by_age ON access_token (created_at, id);
 
 -- Namespaces that a repository has, or had: none is given to another one, whose files tokens of before could read.
 CREATE TABLE used_namespace (
-    namespace VARCHAR(255) NOT NULL,
+    namespace VARCHAR(255) {bytewise} NOT NULL,
     PRIMARY KEY (namespace)
 );
 
@@ -143,7 +143,7 @@ CREATE INDEX revision_by_digest ON revision (repository_id, digest);
 -- The paths that a commit changed against its first parent, and the folders above them.
 CREATE TABLE changed_path (
     repository_id {number} NOT NULL,
-    path VARCHAR(1024) NOT NULL,
+    path VARCHAR(1024) {bytewise} NOT NULL,
     line INTEGER NOT NULL,
     number INTEGER NOT NULL,
     PRIMARY KEY (repository_id, path, line, number),
@@ -224,3 +224,23 @@ CREATE TABLE access_request (
 ) {clustered};
 CREATE INDEX access_request_by_status ON access_request (repository_id, status, asked_at, user_id);
 CREATE INDEX access_request_by_user ON access_request (user_id);
+
+-- Of copies of other stores into this one: accounts and repositories that came from the store with this id. state: a
+-- digest of the repository there, and last_object the largest id of its objects, when all of it had been copied.
+CREATE TABLE copied_account (
+    source VARCHAR(64) NOT NULL,
+    account_id {number} NOT NULL,
+    PRIMARY KEY (source, account_id),
+    FOREIGN KEY(account_id) REFERENCES account (id) ON DELETE CASCADE
+) {clustered};
+CREATE INDEX copied_account_by_account ON copied_account (account_id);
+CREATE TABLE copied_repository (
+    source VARCHAR(64) NOT NULL,
+    repository_id {number} NOT NULL,
+    namespace VARCHAR(255) NOT NULL,
+    last_object {number} DEFAULT 0 NOT NULL,
+    state {bytes},
+    PRIMARY KEY (source, repository_id),
+    FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
+) {clustered};
+CREATE INDEX copied_repository_by_repository ON copied_repository (repository_id);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xetstore.hub.queries.buckets import BucketChanges, BucketFile, BucketFolder, BucketQueries, BucketTotals
+from xetstore.hub.queries.copying import CopyChanges, CopyQueries
 from xetstore.hub.queries.discussions import (
     Discussion,
     DiscussionChanges,
@@ -36,7 +37,14 @@ __all__ = [
 
 
 class HubReader(
-    RepositoryQueries, ObjectQueries, RefQueries, HistoryQueries, BucketQueries, DiscussionQueries, LargeFileQueries
+    RepositoryQueries,
+    ObjectQueries,
+    RefQueries,
+    HistoryQueries,
+    BucketQueries,
+    DiscussionQueries,
+    LargeFileQueries,
+    CopyQueries,
 ):
     """All questions, in one snapshot of the index."""
 
@@ -51,5 +59,6 @@ class HubWriter(
     DiscussionChanges,
     DuplicateChanges,
     LargeFileChanges,
+    CopyChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""

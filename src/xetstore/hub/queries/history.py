@@ -57,6 +57,7 @@ _BY_DIGEST: Final = f"""
 SELECT {REVISION} FROM revision
 WHERE repository_id = :repository_id AND digest = :digest AND created_at >= :since ORDER BY created_at DESC LIMIT 1
 """
+_FORKS: Final = "SELECT line, base, fork FROM line WHERE repository_id = :repository_id AND line IN (:values)"
 TITLE_CHARS: Final = 500
 
 
@@ -96,6 +97,11 @@ class HistoryQueries(Questions):
         values = {"repository_id": repository_id, "line": line, "values": [number]}
         row = self.connection.row(_AT, values)
         return None if row is None else revision_row(row)
+
+    def forks_of(self, repository_id: int, lines: Iterable[int]) -> dict[int, tuple[int | None, int | None]]:
+        """The line, and the number of the commit on it, from which each of these lines goes on."""
+        rows = self.connection.rows_in(_FORKS, lines, {"repository_id": repository_id})
+        return {line: (base, fork) for line, base, fork in rows}
 
     def revisions(self, repository_id: int, oids: Iterable[bytes]) -> dict[bytes, Revision]:
         """Those of these revisions that are there."""

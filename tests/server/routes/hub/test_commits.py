@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, Repositor
 from huggingface_hub.errors import RevisionNotFoundError as HfRevisionNotFoundError
 
 from tests.server.routes.hub.people import People
+from xetstore.cas.index import Index
 from xetstore.testing.samples import random_bytes
 
 
@@ -182,6 +184,29 @@ def test_commits_that_race_are_all_made(town: People, repo: str) -> None:
     assert [answer.status for answer in answers] == [200] * 16
     assert len(paths_of(town, repo)) == 17
     assert town.api().list_repo_commits(repo)[0].commit_id in {answer.json()["commitOid"] for answer in answers}
+
+
+def test_files_are_deflated_before_other_writers_wait(town: People, repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    within: list[None] = []
+    change, compress = Index.change, zlib.compress
+
+    def changing(self: Index, *args: Any, **more: Any) -> Any:
+        within.append(None)
+        try:
+            return change(self, *args, **more)
+        finally:
+            within.pop()
+
+    def compressing(data: bytes, *args: Any) -> bytes:
+        if within:
+            waiting.append(len(data))
+        return compress(data, *args)
+
+    monkeypatch.setattr(Index, "change", changing)
+    monkeypatch.setattr("xetstore.hub.objects.zlib.compress", compressing)
+    assert town.commit(repo, file("a.txt", "x" * 100_000), file("b.txt", "y" * 100_000)).status == 200
+    assert 0 < sum(waiting) < 1000  # a tree and a commit
 
 
 def test_deletions(town: People, repo: str) -> None:

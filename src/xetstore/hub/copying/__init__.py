@@ -1,0 +1,1 @@
+"""Names of one store into another one, behind the files that they name."""

@@ -1,0 +1,56 @@
+"""copy_store(): all that a store has into another one: objects, files and grants, and then the names of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xetstore.access.secrets import Secrets
+from xetstore.cancellation import Cancellation
+from xetstore.cas.check import Problem
+from xetstore.cas.copying.copy_store import DEFAULT_JOBS, CopyReport
+from xetstore.cas.copying.copy_store import copy_store as copy_objects
+from xetstore.cas.copying.run import CopyProgress
+from xetstore.cas.service import EmbeddedCas
+from xetstore.hub.copying.names import NamesCopier
+from xetstore.hub.copying.rows import NamesTally
+
+
+@dataclass(frozen=True, slots=True)
+class FullReport:
+    """The outcome of a copy: that of ``objects``, with files and grants; the names that were added to the target, or
+    would be; and what could not be copied, of both.
+    """
+
+    objects: CopyReport
+    names: NamesTally
+    problems: tuple[Problem, ...]
+
+
+def copy_store(
+    source: EmbeddedCas,
+    target: EmbeddedCas,
+    *,
+    since_last: bool = False,
+    dry_run: bool = False,
+    jobs: int = DEFAULT_JOBS,
+    secrets: tuple[Secrets, Secrets] | None = None,
+    progress: CopyProgress | None = None,
+    cancellation: Cancellation | None = None,
+) -> FullReport:
+    """Copy a store with its names, as :func:`xetstore.cas.copying.copy_store.copy_store` does without them.
+
+    Tokens of users are copied with ``secrets``. Raises what that function raises.
+    """
+    names = NamesCopier(since_last, tokens=secrets is not None)
+    report = copy_objects(
+        source,
+        target,
+        since_last=since_last,
+        dry_run=dry_run,
+        jobs=jobs,
+        secrets=secrets,
+        names=names,
+        progress=progress,
+        cancellation=cancellation,
+    )
+    return FullReport(report, names.tally, (*report.problems, *names.problems.values()))

@@ -1,0 +1,143 @@
+"""TwoStores: the tables of two stores side by side, row by row in the order of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from xetstore.cas.check import Problem
+from xetstore.cas.copying.run import Run
+from xetstore.database.connection import Row, Values, batches
+from xetstore.hub.queries import HubReader, HubWriter
+from xetstore.hub.queries.copying import PAGE_ROWS, Table
+
+T = TypeVar("T")
+
+Admit = Callable[[HubWriter, Sequence[Row]], Sequence[Row]]
+"""Those of some rows that the target can take; asked inside the transaction that writes them."""
+
+
+@dataclass(slots=True)
+class NamesTally:
+    """Names that a copy has added to the target or changed there, or would; ``git_objects`` are those added."""
+
+    accounts: int = 0
+    tokens: int = 0
+    repositories: int = 0
+    git_objects: int = 0
+
+
+@dataclass(slots=True)
+class TwoStores:
+    """The names of the two stores of a copy. ``source_id`` is empty for a source that has no id.
+
+    ``has_target`` is False for a dry run into a store that has no tables for names.
+    """
+
+    run: Run
+    source_id: str
+    has_target: bool
+    tally: NamesTally = field(default_factory=NamesTally)
+    problems: dict[str, Problem] = field(default_factory=dict)
+
+    @contextmanager
+    def source(self) -> Iterator[HubReader]:
+        """A snapshot of the source."""
+        self.run.cancellation.check()
+        with self.run.source.index.snapshot() as reader:
+            yield HubReader(reader.connection)
+
+    @contextmanager
+    def target(self) -> Iterator[HubReader]:
+        """A snapshot of the target."""
+        with self.run.target.index.snapshot() as reader:
+            yield HubReader(reader.connection)
+
+    def change(self, work: Callable[[HubWriter], T]) -> T:
+        """Write to the target."""
+        self.run.cancellation.check()
+        return self.run.target.index.change(lambda writer: work(HubWriter(writer.connection)))
+
+    def report(self, name: str, what: str) -> None:
+        """Note something that cannot be copied, once for each name."""
+        self.problems.setdefault(name, Problem(name, what))
+
+    def rows(self, table: Table, scope: Values) -> Iterator[Row]:
+        """The rows of a table in the source, each page from a snapshot of its own."""
+        behind: Row | None = None
+        while True:
+            with self.source() as reader:
+                page = reader.page(table, scope, behind)
+            yield from page
+            if len(page) < PAGE_ROWS:
+                return
+            behind = table.key_of(page[-1])
+
+    def target_rows(self, table: Table, scope: Values) -> Iterator[Row]:
+        """The rows of a table in the target."""
+        behind: Row | None = None
+        while self.has_target:
+            with self.target() as reader:
+                page = reader.page(table, scope, behind)
+            yield from page
+            if len(page) < PAGE_ROWS:
+                return
+            behind = table.key_of(page[-1])
+
+    def add(self, table: Table, scope: Values, to: Values) -> None:
+        """Add rows that only grow, as far as the target lacks them."""
+        for batch in batches(self.rows(table, scope), PAGE_ROWS):
+            self.change(lambda writer, rows=batch: writer.put_rows(table, to, rows))  # type: ignore[misc]
+
+    def mirror(
+        self,
+        table: Table,
+        scope: Values,
+        to: Values,
+        *,
+        admit: Admit | None = None,
+        may_go: Admit | None = None,
+        prepare: Callable[[Sequence[Row]], None] | None = None,
+    ) -> int:
+        """Let the target have the rows of the source, and no others; how many were added or replaced.
+
+        Rows that differ and are not admitted stay as they are. Of those that only the target has, those go that
+        ``may_go`` gives, or all. ``prepare`` is called with rows before they are written, outside of a transaction.
+        """
+        written = 0
+        pairs = merged(self.rows(table, scope), self.target_rows(table, to), table)
+        for batch in batches(((one, other) for one, other in pairs if one != other), PAGE_ROWS):
+            put = [one for one, _ in batch if one is not None]
+            drop = [other for one, other in batch if one is None and other is not None]
+            if self.run.is_dry:
+                written += len(put)
+                continue
+            if prepare is not None and put:
+                prepare(put)
+
+            def write(writer: HubWriter, put: Sequence[Row] = put, drop: Sequence[Row] = drop) -> int:
+                admitted = put if admit is None or not put else admit(writer, put)
+                gone = drop if may_go is None or not drop else may_go(writer, drop)
+                writer.drop_rows(table, to, [table.key_of(row) for row in gone])
+                writer.put_rows(table, to, admitted)
+                return len(admitted)
+
+            written += self.change(write)
+        return written
+
+
+def merged(source: Iterator[Row], target: Iterator[Row], table: Table) -> Iterator[tuple[Row | None, Row | None]]:
+    """Rows of both, those of one key together, in the order of keys, which is the same on every engine."""
+    one, other = next(source, None), next(target, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and table.key_of(one) < table.key_of(other)):
+            yield one, None
+            one = next(source, None)
+        elif one is None or table.key_of(other) < table.key_of(one):
+            yield None, other
+            other = next(target, None)
+        else:
+            yield one, other
+            one, other = next(source, None), next(target, None)
