@@ -30,7 +30,7 @@ from xetstore.errors import (
 from xetstore.hub import new_tree
 from xetstore.hub.check import verify_names
 from xetstore.hub.discussions import Discussions
-from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.names import MAX_REF_BYTES, Kind, RepositoryName
 from xetstore.hub.objects import EXECUTABLE, FILE, SYMLINK
 from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import Listing
@@ -286,6 +286,24 @@ def test_a_branch_that_moved_on_is_outdated_and_the_same_call_again_is_not(bert:
     assert bert.revision().number == 3
     with pytest.raises(OutdatedError):
         bert.commit("main", [AddFile("a", b"2")], "mine", parent=start)
+
+
+def test_a_parent_is_named_by_so_many_digits_that_it_is_meant(bert: Repository) -> None:
+    """Of one digit each 16th commit is right by chance, and a lost update with it."""
+    start = bert.revision().id
+    for digits in (1, 6):
+        with pytest.raises(OutdatedError):
+            bert.commit("main", [AddFile("a", b"1")], "x", parent=start[:digits])
+    bert.commit("main", [AddFile("a", b"1")], "x", parent=start[:7].upper())
+
+
+def test_the_longest_names_are_those_that_both_engines_take(bert: Repository) -> None:
+    name = "é" + "x" * (MAX_REF_BYTES - 2)
+    bert.create_branch(name)
+    bert.create_tag(name)
+    assert bert.revision(f"refs/heads/{name}") == bert.revision(f"refs/tags/{name}")
+    with pytest.raises(UsageError, match="not the name"):
+        bert.create_branch(f"{name}x")
 
 
 def test_without_a_parent_the_same_call_is_known_at_the_tip_alone(bert: Repository) -> None:
