@@ -43,8 +43,8 @@ MAX_TEXT: Final = 255
 PAGE_ROWS: Final = 1000
 
 NOT_ACCOUNTS: Final = frozenset(("admin", "default", "local", SET_ASIDE))
-"""The holder of the admin token, the namespace of a bare CAS, the caller where no tokens are asked for, and the owner of
-what a copy of a store has set aside: a user of such a name would have all that.
+"""The holder of the admin token, the namespace of a bare CAS, the caller where no tokens are asked for, and the owner
+of what a copy of a store has set aside: a user of such a name would have all that.
 """
 
 _LETTERS: Final = 34
