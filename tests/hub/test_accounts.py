@@ -108,6 +108,13 @@ def test_what_is_no_name_or_looks_like_another_one_is_refused(accounts: Accounts
                 add(name)
 
 
+@pytest.mark.parametrize("name", ["local", "Admin", "DEFAULT"])
+def test_a_caller_without_an_account_gets_no_namesake(accounts: Accounts, name: str) -> None:
+    for add in (accounts.add_user, accounts.add_org):
+        with pytest.raises(UsageError):
+            add(name)
+
+
 def test_no_look_alike_finds_an_account(accounts: Accounts) -> None:
     accounts.add_user("kim")
     for name in ("\u212aim", "k\u0131m", "kim ", "kim\0", "\ud800", ""):

@@ -51,6 +51,15 @@ BOMB = "---\na: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("---\na: &a [*a]\n---\n", "too many values|not YAML"),
         ("---\na: " + "9" * 9999 + "\n---\n", "not YAML"),
         ("---\na: " + "x" * MAX_CARD_BYTES + "\n---\n", "longer than"),
+        ("---\na: &a " + "x" * 99_999 + "\nb: [" + "*a," * 50_000 + "]\n---\n", "texts of the metadata are too long"),
+        (
+            "---\na: &a {? " + "x" * 99_999 + " : 1}\nb: [" + "*a," * 50_000 + "]\n---\n",
+            "texts of the metadata are too long",
+        ),
+        ("---\na: 0x" + "f" * 9999 + "\n---\n", "a number is too long"),
+        ("---\n? 0x" + "f" * 9999 + "\n: a\n---\n", "a number is too long"),
+        ("---\na: " + "1:" * 9999 + "1\n---\n", "a number is too long"),
+        ("---\na: " + "1:" * 9999 + "1.5\n---\n", "a number is too long"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, said: str) -> None:

@@ -80,6 +80,14 @@ def test_no_pattern_takes_long(pattern: str) -> None:
         many.last_match(path)
 
 
+def test_long_patterns_count_up_to_a_sum_of_their_characters() -> None:
+    """Each of many is quick; a commit tries all of them with each of its paths."""
+    few, many = (Patterns([f"{'?' * 400}{number:03}*" for number in range(count)]) for count in (5, 100))
+    path = "a" * 400 + "099-x"
+    assert few.last_match("a" * 400 + "004-x") == 4
+    assert many.last_match(path) is None
+
+
 def test_the_default_file_makes_large_files_by_name() -> None:
     files = first_files(RepositoryName(Kind.MODELS, "a", "b"), None)
     rules = Attributes.parse(files[".gitattributes"].decode())

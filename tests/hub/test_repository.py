@@ -26,10 +26,11 @@ from xetstore.errors import (
     UnprocessableError,
     UsageError,
 )
+from xetstore.hub import new_tree
 from xetstore.hub.check import verify_names
 from xetstore.hub.discussions import Discussions
 from xetstore.hub.names import Kind, RepositoryName
-from xetstore.hub.objects import EXECUTABLE
+from xetstore.hub.objects import EXECUTABLE, FILE, SYMLINK
 from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import Listing
 from xetstore.hub.repository import Repository
@@ -61,6 +62,20 @@ def files(repository: Repository, revision: str = "main") -> dict[str, bytes]:
     found = repository.revision(revision)
     entries = repository.entries(found, recursive=True)
     return {entry.path: repository.blob(entry) for entry in entries if not entry.is_folder}
+
+
+# Bounds
+
+
+def test_a_commit_changes_so_many_folders_that_its_memory_is_bounded(
+    bert: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short path may have 500 folders, and a commit 100,000 such paths."""
+    monkeypatch.setattr(new_tree, "MAX_FOLDERS", 1000)
+    deep = "/".join(["a"] * 500)
+    commit(bert, "deep", AddFile(f"x{deep}/f", b""), AddFile(f"{deep}/f", b""))
+    with pytest.raises(UnprocessableError, match="at most 1000 folders"):
+        commit(bert, "too many", *(AddFile(f"{number}/{deep}/f", b"") for number in range(3)))
 
 
 # Creation and names
@@ -196,6 +211,15 @@ def test_a_file_in_place_of_a_folder_that_goes_in_the_same_commit(bert: Reposito
     assert files(bert)["a"] == b"2"
     commit(bert, "turn back", Delete("a"), AddFile("a/c", b"3"))
     assert files(bert)["a/c"] == b"3"
+
+
+def test_a_file_that_is_replaced_stays_executable_unless_it_is_said(bert: Repository) -> None:
+    commit(bert, "add", AddFile("run.sh", b"1", EXECUTABLE), AddFile("link", b"run.sh", SYMLINK))
+    commit(bert, "replace", AddFile("run.sh", b"2"), AddFile("link", b"3"))
+    revision = bert.revision()
+    assert [bert.entry(revision, path).mode for path in ("run.sh", "link")] == [EXECUTABLE, FILE]
+    commit(bert, "say", AddFile("run.sh", b"2", FILE))
+    assert bert.entry(bert.revision(), "run.sh").mode == FILE
 
 
 def test_copies_take_the_same_content(bert: Repository) -> None:

@@ -42,6 +42,11 @@ MAX_TEXT: Final = 255
 """Characters of the full name of an account, and of the name of a token."""
 PAGE_ROWS: Final = 1000
 
+NOT_ACCOUNTS: Final = frozenset(("admin", "default", "local", SET_ASIDE))
+"""The holder of the admin token, the namespace of a bare CAS, the caller where no tokens are asked for, and the owner
+of what a copy of a store has set aside: a user of such a name would have all that.
+"""
+
 _LETTERS: Final = 34
 _TOKEN: Final = re.compile(r"hf_[A-Za-z0-9]{32,128}")
 _LIKE_A_TOKEN: Final = re.compile(r"hf_[A-Za-z0-9]{16,}")
@@ -227,8 +232,8 @@ class Accounts:
     # Within
 
     def _add(self, name: str, kind: AccountKind, fullname: str | None) -> Account:
-        if check_account_name(_not_a_token(name)).lower() == SET_ASIDE:
-            raise UsageError(f"{name} is the owner of what was deleted, and no account")
+        if check_account_name(_not_a_token(name)).lower() in NOT_ACCOUNTS:
+            raise UsageError(f"{name} is the name of a caller without an account")
         _check_text(fullname or "", "full name")
         account = Account(1 + secrets.randbelow(_LARGEST_ID), name, kind, fullname or None, self._clock())
 

@@ -20,7 +20,11 @@ MAX_CARD_BYTES: Final = 512 << 10
 """Metadata that is longer is not read. That of a model with a thousand results has some 300 KB."""
 MAX_VALUES: Final = 200_000
 """Values of all metadata, those that an alias repeats counted each time."""
+MAX_CHARS: Final = 2 * MAX_CARD_BYTES
+"""Characters of all texts in metadata, counted in the same way."""
 MAX_DEPTH: Final = 64
+MAX_NUMBER_CHARS: Final = 400
+"""The longest number. To read ``1:1:1…``, which is one to the base of 60, takes time by the square of its length."""
 
 _BEGIN: Final = re.compile(r"\ufeff?\s*---[ \t]*\r?\n")
 _HEAD: Final = re.compile(rf"{_BEGIN.pattern}(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
@@ -31,6 +35,16 @@ class _Loader(_LOADER):  # type: ignore[misc, valid-type]  # the one of libyaml,
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise yaml.constructor.ConstructorError(None, None, "merge keys are not taken", node.start_mark)
+
+    def construct_number(self, node: yaml.ScalarNode) -> object:
+        """An int or a float."""
+        if len(node.value) > MAX_NUMBER_CHARS:
+            raise yaml.constructor.ConstructorError(None, None, "a number is too long", node.start_mark)
+        return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)
 
 
 def metadata_of(readme: str) -> dict[str, Any] | None:
@@ -115,6 +129,7 @@ class _Plain:
 
     def __init__(self) -> None:
         self._count = 0
+        self._chars = 0
 
     def of(self, value: object, depth: int) -> object:
         self._count += 1
@@ -124,7 +139,9 @@ class _Plain:
             return {self._key(key): self.of(inner, depth + 1) for key, inner in value.items()}
         if isinstance(value, list | tuple | set):
             return [self.of(inner, depth + 1) for inner in value]
-        if isinstance(value, bool | str | None):
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, bool | None):
             return value
         if isinstance(value, int):
             return value if abs(value) < 1 << 63 else str(value)
@@ -134,6 +151,12 @@ class _Plain:
             return value.isoformat()
         return None
 
-    @staticmethod
-    def _key(key: object) -> str:
-        return key if isinstance(key, str) else str(key)[:200]
+    def _key(self, key: object) -> str:
+        return self._text(key if isinstance(key, str) else str(key)[:200])
+
+    def _text(self, text: str) -> str:
+        """The text itself: an alias repeats a long one at no cost to its author."""
+        self._chars += len(text)
+        if self._chars > MAX_CHARS:
+            raise FormatError("card.values", 0, "the texts of the metadata are too long")
+        return text

@@ -179,8 +179,8 @@ class LocalNames:
         """Grant large files of one repository to another one."""
         ours, theirs = self._open(repo).row.namespace, self._open(source).row.namespace
         hashes = [file.hash for file in files if file.hash is not None]
-        self._hub.change(lambda _, writer: copy_files(writer, theirs, ours, hashes, now=self._hub.now()))
-        return len(hashes) == len(files)
+        lacking = self._hub.change(lambda _, writer: copy_files(writer, theirs, ours, hashes, now=self._hub.now()))
+        return len(hashes) == len(files) and not lacking
 
     def commit(
         self,

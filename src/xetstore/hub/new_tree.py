@@ -13,6 +13,8 @@ from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete
 from xetstore.hub.trees import TreeReader
 
 NO_SUCH_FILE: Final = "A file with this name doesn't exist"
+MAX_FOLDERS: Final = 200_000
+"""Folders that one commit changes. A short path may have 500 of them, and each becomes an object."""
 
 
 class NewTree:
@@ -26,6 +28,7 @@ class NewTree:
         self._trees = trees
         self._before = root
         self._root = _Folder(root, {} if root is None else dict(trees.tree(root)))
+        self._opened = 0
         self.objects: list[GitObject] = []
         self.changed: set[str] = set()
 
@@ -45,12 +48,12 @@ class NewTree:
         the tree from which a Copy takes, ``blob`` that of an AddFile.
 
         Raises EntryNotFoundError for a path that is not there; UnprocessableError for a file where a folder is, or the
-        other way round, and for a file that the store has not, or not of this size.
+        other way round, for a file that the store has not, or not of this size, and for more than MAX_FOLDERS.
         """
         match operation:
             case AddFile(path, _, mode):
                 assert blob is not None
-                self._add(path, TreeItem(mode, blob.oid), blob)
+                self._add(path, TreeItem(self._mode(path, mode), blob.oid), blob)
             case AddPointer(path, sha256, size, mode):
                 known = files.get(sha256)
                 if known is None:
@@ -58,7 +61,7 @@ class NewTree:
                 if size not in (None, known):
                     raise UnprocessableError(f"the file {sha256.hex()} has {known} bytes, not {size}")
                 blob = GitObject.of(ObjectKind.BLOB, Pointer(sha256, known).serialize())
-                self._add(path, TreeItem(mode, blob.oid), blob)
+                self._add(path, TreeItem(self._mode(path, mode), blob.oid), blob)
             case AddFolder(path):
                 self._add_folder(path)
             case Delete(path):
@@ -68,6 +71,15 @@ class NewTree:
                 if item is None:
                     raise EntryNotFoundError(f"{NO_SUCH_FILE}: {source_path[:200]}")
                 self._add(path, item)
+
+    def _mode(self, path: str, mode: int | None) -> int:
+        """The mode of a file that comes, where None keeps the executable bit of the one that it replaces."""
+        if mode is not None:
+            return mode
+        parent, _, name = path.rpartition("/")
+        folder = self._folder(parent, make=False)
+        before = None if folder is None else folder.items.get(name)
+        return EXECUTABLE if isinstance(before, TreeItem) and before.mode == EXECUTABLE else FILE
 
     def track(self, paths: Collection[str]) -> None:
         """Let .gitattributes say of these paths that they are large files, where it does not yet."""
@@ -136,13 +148,21 @@ class NewTree:
                     if make:
                         raise UnprocessableError(f"{path[:200]!r} is no folder: {part[:100]!r} is a file")
                     return None
-                below = folder.items[part] = _Folder(below.oid, dict(self._trees.tree(below.oid)))
+                below = folder.items[part] = self._open(below.oid, self._trees.tree(below.oid))
             elif below is None:
                 if not make:
                     return None
-                below = folder.items[part] = _Folder(None, {})
+                below = folder.items[part] = self._open(None, {})
             folder = below
         return folder
+
+    def _open(self, before: bytes | None, items: Tree) -> _Folder:
+        self._opened += 1
+        if self._opened > MAX_FOLDERS:
+            raise UnprocessableError(
+                f"a commit changes at most {MAX_FOLDERS} folders", hint="make several commits of it"
+            )
+        return _Folder(before, {**items})
 
     def _note(self, path: str) -> None:
         while path and path not in self.changed:

@@ -13,30 +13,34 @@ _MODES = frozenset((FILE, EXECUTABLE, SYMLINK))
 
 @dataclass(frozen=True, slots=True)
 class AddFile:
-    """A file kept in the repository itself: its bytes, or of a symbolic link its target. Replaces a file."""
+    """A file kept in the repository itself: its bytes, or of a symbolic link its target. Replaces a file; without a
+    mode it is executable if that was.
+    """
 
     path: str
     data: bytes
-    mode: int = FILE
+    mode: int | None = None
 
     def __post_init__(self) -> None:
         check_path(self.path)
-        assert self.mode in _MODES
+        assert self.mode is None or self.mode in _MODES
 
 
 @dataclass(frozen=True, slots=True)
 class AddPointer:
-    """A file of the store, by its SHA-256 of 32 bytes; ``size`` in bytes, None as the store knows. Replaces a file."""
+    """A file of the store, by its SHA-256 of 32 bytes; ``size`` in bytes, None as the store knows. Replaces a file as
+    AddFile does.
+    """
 
     path: str
     sha256: bytes
     size: int | None = None
-    mode: int = FILE
+    mode: int | None = None
 
     def __post_init__(self) -> None:
         check_path(self.path)
         assert len(self.sha256) == 32
-        assert self.mode in _MODES
+        assert self.mode is None or self.mode in _MODES
 
 
 @dataclass(frozen=True, slots=True)

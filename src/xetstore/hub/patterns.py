@@ -16,6 +16,8 @@ MAX_PATTERN_CHARS: Final = 512
 """Longer ones match nothing."""
 MAX_ODD: Final = 100
 """Patterns of one file that are more than a path, a name, or the end of a name; further ones match nothing."""
+MAX_ODD_CHARS: Final = 2048
+"""Characters of these. Those behind match nothing, because each path is tried with all of them."""
 
 _ODD: Final = re.compile(r"[*?\[\\]")
 _CLASSES: Final = {
@@ -42,11 +44,13 @@ class Patterns:
     def __init__(self, patterns: Sequence[str]) -> None:
         self._known: dict[tuple[str, str], int] = {}
         self._odd: list[tuple[int, re.Pattern[str]]] = []
+        left = MAX_ODD_CHARS
         for number, pattern in enumerate(patterns):
             key = _key(pattern)
             if key is not None:
                 self._known[key] = number
-            elif len(self._odd) < MAX_ODD:
+            elif len(self._odd) < MAX_ODD and len(pattern) <= left:
+                left -= len(pattern)
                 self._odd.append((number, compile_pattern(pattern)))
         self._any = re.compile("|".join(f"(?:{each.pattern})" for _, each in self._odd) or "(?!)", re.DOTALL)
 

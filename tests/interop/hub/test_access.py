@@ -177,3 +177,44 @@ def test_a_repository_is_not_made_in_the_name_of_another(bob: HubClient, repo: s
         bob.call(create, unused("not-his"), False)
     assert refused.value.status == 403
     assert bob.call(create, repo, True) == repo
+
+
+def test_a_server_without_accounts_takes_every_caller(files: Files, tmp_path: Path) -> None:
+    data = content()
+    folder = files({"large.bin": data, "small.txt": b"small"})
+
+    def there_and_back(api: HfApi, folder: str, cache: str) -> list[str]:
+        name = api.create_repo("bert").repo_id
+        api.upload_folder(repo_id=name, folder_path=folder)
+        return [name, api.snapshot_download(name, cache_dir=cache)]
+
+    with (
+        Hub(tmp_path / "store", ("--auth", "none")) as open_to_all,
+        HubClient(open_to_all.endpoint, tmp_path / "home") as client,
+    ):
+        name, found = client.call(there_and_back, folder, str(tmp_path / "cache"))
+    assert name == "local/bert"
+    assert Path(found, "large.bin").read_bytes() == data
+
+
+def test_a_server_closed_to_strangers_is_open_to_its_users(tmp_path: Path) -> None:
+    options = ("--no-anonymous", "--default-visibility", "private")
+    with Hub(tmp_path / "store", options) as closed:
+        tokens = [closed.add_user(name) for name in ("erin", "frank")]
+
+        def create(api: HfApi, repo: str, private: bool | None) -> bool | None:
+            api.create_repo(repo, private=private)
+            return api.model_info(repo).private
+
+        with (
+            HubClient(closed.endpoint, tmp_path / "erin", tokens[0]) as erin,
+            HubClient(closed.endpoint, tmp_path / "frank", tokens[1]) as frank,
+            HubClient(closed.endpoint, tmp_path / "stranger") as stranger,
+        ):
+            assert erin.call(create, "erin/by-default", None) is True
+            assert erin.call(create, "erin/public", False) is False
+            assert frank.call(information, "erin/public") == "erin/public"
+            for client, repo in ((frank, "erin/by-default"), (stranger, "erin/public")):
+                with pytest.raises(HubError) as refused:
+                    client.call(information, repo)
+                assert refused.value.names[0] == "RepositoryNotFoundError"
