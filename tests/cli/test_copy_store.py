@@ -87,6 +87,28 @@ def test_a_second_copy_says_that_there_is_nothing_to_do(xet: Xet, backup: Path, 
     assert not summary(xet("copy-store", "--json", "--since-last", xet.store, backup))["compared_all"]
 
 
+def test_names_come_along_and_are_told(xet: Xet, backup: Path, tmp_path: Path) -> None:
+    for command in (("user", "add", "alice"), ("repo", "create", "alice/bert")):
+        assert xet(*command).code == 0
+    (tmp_path / "a.txt").write_text("one")
+    assert xet("cp", tmp_path / "a.txt", "xet://alice/bert/").code == 0
+    token = xet("token", "issue", "--scope", "write", "--user", "alice").stdout.strip()
+    ran = xet("copy-store", "--dry-run", "--secrets", xet.store, backup)
+    assert ran.stdout.endswith("names: 1 account, 1 token, 1 repository, 6 git objects\n")
+    ran = xet("copy-store", "--secrets", xet.store, backup)
+    assert ran.stdout.endswith("names: 1 account, 1 token, 1 repository, 6 git objects\n")
+    assert Xet(backup)("cat", "xet://alice/bert/a.txt").data == b"one"
+    assert token.startswith("hf_")
+    assert "names" not in xet("copy-store", xet.store, backup).stdout
+    assert "1 repository" in Xet(backup)("check").stdout
+    assert summary(Xet(backup)("check", "--json"))["repositories"] == 1
+    xet("cp", tmp_path / "a.txt", "xet://alice/bert/theirs.txt")
+    Xet(backup)("cp", tmp_path / "a.txt", "xet://alice/bert/mine.txt")
+    ran = xet("copy-store", "--json", xet.store, backup)
+    assert ran.code == 4
+    assert (ran.records[0]["object"], summary(ran)["problems"]) == ("repository models/alice/bert", 1)
+
+
 def test_a_dry_run_makes_no_store(xet: Xet, backup: Path, hashes: dict[str, str]) -> None:
     told = summary(xet("copy-store", "--json", "--dry-run", xet.store, backup))
     assert not backup.exists()

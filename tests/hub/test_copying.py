@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,7 +14,6 @@ import pytest
 from tests.hub.copies import content, fill, large, tables
 from tests.support import engines
 from tests.support.hubs import create, uploaded
-from xetstore.access.secrets import FileSecrets
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import Index
@@ -24,9 +24,12 @@ from xetstore.hub.buckets import Bucket, DropFile, PutFile
 from xetstore.hub.check import verify_names
 from xetstore.hub.copying.copy_store import FullReport, copy_store
 from xetstore.hub.copying.names import NamesCopier
+from xetstore.hub.copying.rows import TwoStores
 from xetstore.hub.discussions import Discussions
+from xetstore.hub.lfs_files import delete_large_files
 from xetstore.hub.names import SET_ASIDE, Kind, RepositoryName
 from xetstore.hub.operations import AddFile
+from xetstore.hub.queries.copying import Table
 from xetstore.hub.repository import Repository
 from xetstore.hub.rights import LOCAL, Right
 from xetstore.hub.service import EmbeddedHub
@@ -88,10 +91,6 @@ def copy(source: EmbeddedHub, target: EmbeddedHub, **options: Any) -> FullReport
 
 def problems(source: EmbeddedHub, target: EmbeddedHub, **options: Any) -> dict[str, str]:
     return {problem.name: problem.what for problem in copy_store(source.cas, target.cas, **options).problems}
-
-
-def secrets_of(folder: Path) -> tuple[FileSecrets, FileSecrets]:
-    return FileSecrets(folder / "one"), FileSecrets(folder / "other")
 
 
 def opened(hub: EmbeddedHub, name: str = "Alice/bert", kind: Kind = Kind.MODELS) -> Repository:
@@ -207,30 +206,25 @@ def test_a_store_without_names_makes_no_tables_in_the_copy(make: Make) -> None:
 # --- People ----------------------------------------------------------------------------------------------
 
 
-def test_tokens_come_with_the_secrets_and_end_with_those_of_the_source(
-    pair: tuple[EmbeddedHub, EmbeddedHub], tmp_path: Path
-) -> None:
+def test_tokens_come_where_asked_for_and_end_with_those_of_the_source(pair: tuple[EmbeddedHub, EmbeddedHub]) -> None:
     source, target = pair
     token = source.accounts.issue("Alice")
     copy(source, target)
     with pytest.raises(UnauthenticatedError):
         target.accounts.authenticate(token)
-    of_both = secrets_of(tmp_path)
-    assert copy(source, target, secrets=of_both).names.tokens == 2
+    assert copy(source, target, tokens=True).names.tokens == 2
     assert content(target, tokens=True) == content(source, tokens=True)
     assert target.accounts.authenticate(token).name == "Alice"
     source.accounts.revoke(token)
-    copy(source, target, secrets=of_both)
+    copy(source, target, tokens=True)
     target.accounts._remembered.clear()
     with pytest.raises(UnauthenticatedError):
         target.accounts.authenticate(token)
 
 
-def test_a_user_who_was_removed_is_removed_from_the_copy(
-    source: EmbeddedHub, target: EmbeddedHub, tmp_path: Path
-) -> None:
+def test_a_user_who_was_removed_is_removed_from_the_copy(source: EmbeddedHub, target: EmbeddedHub) -> None:
     token = source.accounts.issue("bob")
-    copy(source, target, secrets=secrets_of(tmp_path))
+    copy(source, target, tokens=True)
     source.accounts.remove("bob")
     again = source.accounts.add_user("BOB")
     copy(source, target)
@@ -304,6 +298,45 @@ def test_a_bucket_that_was_changed_in_the_copy_stays(
     logs.change([PutFile("mine", uploaded(logs.repository, 300, 4))])
     assert problems(source, target).keys() == {"repository buckets/Alice/logs"}
     assert logs.files(["mine"])
+
+
+def test_a_history_that_was_made_anew_is_made_anew_in_the_copy(pair: tuple[EmbeddedHub, EmbeddedHub]) -> None:
+    source, target = pair
+    copy(source, target)
+    bert = opened(source)
+    delete_large_files(bert, [hashlib.sha256(make_sample(random_bytes(3000, 2)).data).digest()])
+    copy(source, target, since_last=True)
+    assert content(target) == content(source)
+    bert.squash("main", "all of it")
+    copy(source, target, since_last=True)
+    assert content(target) == content(source)
+    assert verify_names(target) == []
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+@pytest.mark.parametrize("behind", ["line", "changed_path"])
+def test_a_repository_that_is_deleted_while_it_is_copied_does_no_harm(
+    source: EmbeddedHub, target: EmbeddedHub, where: str, behind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, deleted = TwoStores.add, list[str]()
+
+    def then_delete(stores: TwoStores, table: Table, scope: Any, to: Any) -> None:
+        add(stores, table, scope, to)
+        if table.name == behind and not deleted:
+            deleted.append(behind)
+            (source if where == "source" else target).delete(LOCAL, Kind.MODELS, "Alice/bert")
+
+    monkeypatch.setattr(TwoStores, "add", then_delete)
+    copy_store(source.cas, target.cas)
+    assert deleted
+    assert verify_names(target) == []
+    copy(source, target)
+    assert verify_names(target) == []
+    with source.snapshot() as reader:
+        is_there = reader.repository("models/alice/bert") is not None
+    assert is_there == (where == "target")
+    with target.snapshot() as reader:
+        assert (reader.repository("models/alice/bert") is not None) == is_there
 
 
 def test_a_repository_of_the_targets_own_keeps_its_place(

@@ -60,6 +60,7 @@ def copy_store(
                 since_last=since_last,
                 dry_run=dry_run,
                 jobs=jobs or DEFAULT_JOBS,
+                tokens=secrets,
                 secrets=of_both,
                 progress=progress,
             )

@@ -152,9 +152,9 @@ class _RepositoryCheck:
         return faults, roots
 
     def _trees(self, roots: Collection[bytes]) -> Iterator[Problem]:
-        left = [oid for oid in dict.fromkeys(roots) if oid not in self._well]
+        left = dict.fromkeys(oid for oid in roots if oid not in self._well)
         while left:
-            batch, left = {*left[-_TREES:]}, left[:-_TREES]
+            batch = {left.popitem()[0] for _ in range(min(_TREES, len(left)))}
             self._remember(batch)
             with self._index.snapshot() as reader:
                 found = _sound(HubReader(reader.connection), self._row.id, batch)
@@ -167,7 +167,7 @@ class _RepositoryCheck:
                     if item.oid in self._well or item.mode == SUBMODULE:
                         continue
                     if item.is_folder:
-                        left.append(item.oid)
+                        left[item.oid] = None
                     else:
                         files[item.oid] = None
             for some in batches(files, _BLOBS):

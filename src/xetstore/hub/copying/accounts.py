@@ -52,7 +52,7 @@ class AccountCopier:
     def copy(self, *, tokens: bool) -> set[str]:
         """Copy accounts and members, and tokens too where that is asked for.
 
-        Returns the name keys, in lower case, that belong to somebody else in the target: those are problems.
+        Returns the name keys, in lower case, that another account has in the target: those are problems.
         """
         stores = self._stores
         refused: set[str] = set()

@@ -10,7 +10,7 @@ from typing import Any, Final
 from xetstore.cas.copying.files import FileCopier
 from xetstore.database.connection import Row, batches
 from xetstore.errors import DamagedError
-from xetstore.hub.copying.rows import TwoStores
+from xetstore.hub.copying.rows import TwoStores, is_there
 from xetstore.hub.names import Kind
 from xetstore.hub.objects import GitObject, ObjectKind, inflated
 from xetstore.hub.queries import HubWriter
@@ -208,6 +208,8 @@ class ContentCopier:
         for batch in batches(stores.rows(REVISIONS, scope), PAGE_ROWS):
 
             def add(writer: HubWriter, rows: Sequence[Row] = batch) -> None:
+                if not is_there(writer, REVISIONS, to):
+                    return
                 writer.put_rows(REVISIONS, to, rows)
                 if len(writer.revisions(number, [row[_OID] for row in rows])) < len(rows):
                     raise _DivergedError
@@ -227,8 +229,9 @@ class ContentCopier:
                 before = dict(reader.refs(number))
                 there = reader.known_objects(number, head.refs.values())
                 row = reader.repository_by_id(number)
-            if row is None or self._unknown(head, before):
-                return False  # told by the next copy
+            # One that is deleted in the source had, from some page on, no rows there. The next copy tells of it.
+            if row is None or not stores.is_in_source(head.source_id, head.namespace) or self._unknown(head, before):
+                return False
             refs = {name: oid for name, oid in head.refs.items() if oid in there}
             is_changed = refs != before or row.updated_at != head.columns["updated_at"]
             if stores.run.is_dry:

@@ -33,15 +33,16 @@ def copy_store(
     since_last: bool = False,
     dry_run: bool = False,
     jobs: int = DEFAULT_JOBS,
+    tokens: bool = False,
     secrets: tuple[Secrets, Secrets] | None = None,
     progress: CopyProgress | None = None,
     cancellation: Cancellation | None = None,
 ) -> FullReport:
     """Copy a store with its names, as :func:`xetstore.cas.copying.copy_store.copy_store` does without them.
 
-    Tokens of users are copied with ``secrets``. Raises what that function raises.
+    ``tokens`` are those of users. Raises what that function raises.
     """
-    names = NamesCopier(since_last, tokens=secrets is not None)
+    names = NamesCopier(since_last, tokens)
     report = copy_objects(
         source,
         target,

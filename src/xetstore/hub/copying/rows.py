@@ -64,6 +64,13 @@ class TwoStores:
         """Note something that cannot be copied, once for each name."""
         self.problems.setdefault(name, Problem(name, what))
 
+    def is_in_source(self, repository_id: object, namespace: str | None = None) -> bool:
+        """True if the source has a repository, of this namespace: then rows that were read are all that it had."""
+        assert isinstance(repository_id, int)
+        with self.source() as reader:
+            row = reader.repository_by_id(repository_id)
+        return row is not None and namespace in (None, row.namespace)
+
     def rows(self, table: Table, scope: Values) -> Iterator[Row]:
         """The rows of a table in the source, each page from a snapshot of its own."""
         behind: Row | None = None
@@ -89,7 +96,12 @@ class TwoStores:
     def add(self, table: Table, scope: Values, to: Values) -> None:
         """Add rows that only grow, as far as the target lacks them."""
         for batch in batches(self.rows(table, scope), PAGE_ROWS):
-            self.change(lambda writer, rows=batch: writer.put_rows(table, to, rows))  # type: ignore[misc]
+
+            def write(writer: HubWriter, rows: Sequence[Row] = batch) -> None:
+                if is_there(writer, table, to):
+                    writer.put_rows(table, to, rows)
+
+            self.change(write)
 
     def mirror(
         self,
@@ -114,10 +126,14 @@ class TwoStores:
             if self.run.is_dry:
                 written += len(put)
                 continue
+            if drop and table.is_owned and not self.is_in_source(scope["repository_id"]):
+                return written
             if prepare is not None and put:
                 prepare(put)
 
             def write(writer: HubWriter, put: Sequence[Row] = put, drop: Sequence[Row] = drop) -> int:
+                if not is_there(writer, table, to):
+                    return 0
                 admitted = put if admit is None or not put else admit(writer, put)
                 gone = drop if may_go is None or not drop else may_go(writer, drop)
                 writer.drop_rows(table, to, [table.key_of(row) for row in gone])
@@ -126,6 +142,12 @@ class TwoStores:
 
             written += self.change(write)
         return written
+
+
+def is_there(writer: HubWriter, table: Table, to: Values) -> bool:
+    """True if the target has the repository whose rows these are, which stays until the transaction ends."""
+    number = to.get("repository_id")
+    return not table.is_owned or (isinstance(number, int) and writer.keep_repository(number))
 
 
 def merged(source: Iterator[Row], target: Iterator[Row], table: Table) -> Iterator[tuple[Row | None, Row | None]]:
