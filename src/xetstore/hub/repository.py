@@ -199,7 +199,7 @@ class Repository:
         sizes = {each.sha256: each.size for each in pointers if each.size is not None}
         ref = self._branch(branch, is_new_pull_request=create_pull_request)
         named = {each.sha256 for each in pointers}
-        found = require_files(self.cas, named, sizes=sizes, on_wait=on_wait) if pointers else {}
+        found = require_files(self.cas, named, sizes=sizes, caller=self.actor.name, on_wait=on_wait) if pointers else {}
         files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
 
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
