@@ -23,7 +23,7 @@ from xetstore.errors import (
 )
 from xetstore.hub.committing import Committer, NewCommit
 from xetstore.hub.discussions import is_own_pull_request, open_pull_request
-from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, check_ref
+from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, branch_ref, check_ref
 from xetstore.hub.objects import GitObject, ObjectKind, write_tag
 from xetstore.hub.operations import AddFile, AddPointer, Operation
 from xetstore.hub.queries import HubReader, HubWriter, RepositoryRow, Revision
@@ -229,8 +229,7 @@ class Repository:
         Raises ExistsError for a name that is taken, unless it is to be moved by ``overwrite``.
         """
         self._require_write()
-        ref = name if name.startswith("refs/") else HEADS + name
-        check_ref(name)
+        ref = branch_ref(name)
 
         def work(writer: HubWriter, _: Writer) -> Revision:
             self._keep(writer)
@@ -256,7 +255,7 @@ class Repository:
     def delete_branch(self, name: str) -> None:
         """Delete a branch. Raises RevisionNotFoundError without one, ForbiddenError for ``main``."""
         self._require_write()
-        ref = name if name.startswith("refs/") else HEADS + name
+        ref = branch_ref(name)
         if ref == MAIN:
             raise ForbiddenError("Cannot delete refs/heads/main")
         self._drop(ref, name)

@@ -110,6 +110,7 @@ def test_an_object_is_taken_and_given(server: LiveServer, size: int) -> None:
     assert server.request("GET", action["href"], headers={"Range": "bytes=0-9"}).body == data[:10]
     head = server.request("HEAD", action["href"])
     assert (head.status, head.headers["content-length"]) == (200, str(size))
+    assert head.headers["cache-control"] == "private, no-cache"
 
 
 def test_an_object_has_a_xet_file_that_its_repository_alone_may_read(server: LiveServer) -> None:
