@@ -319,10 +319,11 @@ def test_a_repository_that_is_deleted_while_it_is_copied_does_no_harm(
     source: EmbeddedHub, target: EmbeddedHub, where: str, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add, deleted = TwoStores.add, list[str]()
+    bert = opened(source).row.id
 
     def then_delete(stores: TwoStores, table: Table, scope: Any, to: Any) -> None:
         add(stores, table, scope, to)
-        if table.name == behind and not deleted:
+        if table.name == behind and scope["repository_id"] == bert and not deleted:
             deleted.append(behind)
             (source if where == "source" else target).delete(LOCAL, Kind.MODELS, "Alice/bert")
 

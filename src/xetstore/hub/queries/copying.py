@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row, Values
+from xetstore.hub.queries.repositories import new_id
 from xetstore.protocol.hashes import Hash
 
 PAGE_ROWS: Final = 1000
@@ -151,8 +152,8 @@ WHERE id = :id
 """
 _FORGET_FORMER: Final = "DELETE FROM former_name WHERE repository_id = :id"
 _ADD_REPOSITORY: Final = (
-    f"INSERT INTO repository ({', '.join(REPOSITORIES.others)})"
-    f" VALUES ({', '.join(f':{name}' for name in REPOSITORIES.others)}) ON CONFLICT DO NOTHING"
+    f"INSERT INTO repository (id, {', '.join(REPOSITORIES.others)})"
+    f" VALUES (:id, {', '.join(f':{name}' for name in REPOSITORIES.others)}) ON CONFLICT DO NOTHING"
 )
 _SET_REPOSITORY: Final = (
     "UPDATE repository SET "
@@ -288,7 +289,7 @@ class CopyChanges(CopyQueries):
 
     def add_copied(self, values: dict[str, object]) -> bool:
         """Add a repository by its columns; False if its name or its namespace is taken."""
-        return self.connection.change(_ADD_REPOSITORY, values) == 1
+        return self.connection.change(_ADD_REPOSITORY, {**values, "id": new_id()}) == 1
 
     def set_copied(self, repository_id: int, values: dict[str, object]) -> None:
         """Give a repository these columns, but its namespace and the time of its last change."""
