@@ -39,26 +39,14 @@ class Table:
         return row[: len(self.key)]
 
 
-# A revision is copied if the object of its commit is: those that came after the copy began come with the next one.
-_COPIED_COMMIT: Final = (
-    "EXISTS (SELECT 1 FROM git_object WHERE git_object.repository_id = :repository_id AND git_object.oid = revision.oid"
-    " AND git_object.id > :known AND git_object.id <= :last)"
-)
 LINES: Final = Table("line", ("line",), ("base", "fork"), only_grows=True)
 REVISIONS: Final = Table(
     "revision",
     ("line", "number"),
     ("oid", "tree", "title", "message", "author", "created_at", "digest"),
-    condition=_COPIED_COMMIT,
     only_grows=True,
 )
-CHANGED_PATHS: Final = Table(
-    "changed_path",
-    ("path", "line", "number"),
-    condition="EXISTS (SELECT 1 FROM revision WHERE revision.repository_id = :repository_id"
-    f" AND revision.line = changed_path.line AND revision.number = changed_path.number AND {_COPIED_COMMIT})",
-    only_grows=True,
-)
+CHANGED_PATHS: Final = Table("changed_path", ("path", "line", "number"), only_grows=True)
 DISCUSSIONS: Final = Table(
     "discussion",
     ("number",),
@@ -99,6 +87,11 @@ SELECT oid, size, file FROM git_object
 WHERE repository_id = :repository_id AND oid > :behind AND id <= :last AND (id > :known OR sha256 IS NOT NULL)
 ORDER BY oid LIMIT :limit
 """
+_COMMITS: Final = """
+SELECT oid FROM git_object
+WHERE repository_id = :repository_id AND oid IN (:values) AND id > :known AND id <= :last
+"""
+_LAST_NUMBERS: Final = "SELECT line, max(number) FROM revision WHERE repository_id = :repository_id GROUP BY line"
 _WHOLE: Final = """
 SELECT oid, kind, size, sha256, file_size, file, data FROM git_object
 WHERE repository_id = :repository_id AND oid IN (:values)
@@ -196,6 +189,15 @@ class CopyQueries(Questions):
         """The next page of objects up to the id ``last``: those behind ``known``, and all pointers. Id, bytes, file."""
         values = {"repository_id": repository_id, "behind": behind, "known": known, "last": last, "limit": PAGE_ROWS}
         return [*self._rows(_OBJECTS, values)]
+
+    def objects_between(self, repository_id: int, oids: Iterable[bytes], *, known: int, last: int) -> set[bytes]:
+        """Those of these objects whose ids as rows are behind ``known``, up to ``last``."""
+        values = {"repository_id": repository_id, "known": known, "last": last}
+        return {oid for (oid,) in self.connection.rows_in(_COMMITS, oids, values)}
+
+    def last_numbers(self, repository_id: int) -> dict[int, int]:
+        """The number of the last revision on each line."""
+        return dict(self._rows(_LAST_NUMBERS, {"repository_id": repository_id}))
 
     def whole_objects(self, repository_id: int, oids: Collection[bytes]) -> list[dict[str, Any]]:
         """Objects by their columns, with their data as it is stored."""
