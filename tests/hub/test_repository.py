@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ from xetstore.errors import (
 from xetstore.hub import new_tree
 from xetstore.hub.check import verify_names
 from xetstore.hub.discussions import Discussions
-from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.names import MAX_REF_BYTES, Kind, RepositoryName
 from xetstore.hub.objects import EXECUTABLE, FILE, SYMLINK
 from xetstore.hub.operations import AddFile, AddPointer, Copy, Delete, Operation
 from xetstore.hub.queries import Listing
@@ -125,6 +126,38 @@ def test_a_repository_made_again_has_a_namespace_that_none_had(hub: EmbeddedHub)
         hub.delete(LOCAL, Kind.MODELS, "alice/bert")
     assert len(namespaces) == 4
     assert "models/alice/bert" in namespaces
+
+
+def test_an_id_is_given_once(hub: EmbeddedHub) -> None:
+    """URLs that were signed for a repository which is gone name it by that."""
+    first = hub.create(LOCAL, BERT).row.id
+    hub.delete(LOCAL, Kind.MODELS, "alice/bert")
+    assert hub.create(LOCAL, RepositoryName(Kind.MODELS, "bob", "secret")).row.id != first
+
+
+def test_what_is_not_created_leaves_no_row(hub: EmbeddedHub, bert: Repository) -> None:
+    for _ in range(3):
+        with pytest.raises(ExistsError):
+            hub.create(LOCAL, BERT)
+    with hub.snapshot() as reader:
+        assert reader.connection.value("SELECT count(*) FROM used_namespace", {}) == 1
+
+
+def test_settings_of_the_same_moment_are_all_kept(hub: EmbeddedHub, bert: Repository) -> None:
+    """One that hides a repository is not undone by another that was about something else."""
+    together = threading.Barrier(2)
+    changes: list[dict[str, Any]] = [{"visibility": "private"}, {"gated": "auto"}]
+
+    def change(settings: dict[str, Any]) -> None:
+        together.wait(30)
+        hub.update(LOCAL, Kind.MODELS, "alice/bert", **settings)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(30):
+            hub.update(LOCAL, Kind.MODELS, "alice/bert", visibility="public", gated=False)
+            list(pool.map(change, changes))
+            row = hub.repository(LOCAL, Kind.MODELS, "alice/bert").row
+            assert (row.visibility, row.gated) == ("private", "auto")
 
 
 def test_creation_at_the_same_moment_gives_one(hub: EmbeddedHub) -> None:
@@ -253,6 +286,24 @@ def test_a_branch_that_moved_on_is_outdated_and_the_same_call_again_is_not(bert:
     assert bert.revision().number == 3
     with pytest.raises(OutdatedError):
         bert.commit("main", [AddFile("a", b"2")], "mine", parent=start)
+
+
+def test_a_parent_is_named_by_so_many_digits_that_it_is_meant(bert: Repository) -> None:
+    """Of one digit each 16th commit is right by chance, and a lost update with it."""
+    start = bert.revision().id
+    for digits in (1, 6):
+        with pytest.raises(OutdatedError):
+            bert.commit("main", [AddFile("a", b"1")], "x", parent=start[:digits])
+    bert.commit("main", [AddFile("a", b"1")], "x", parent=start[:7].upper())
+
+
+def test_the_longest_names_are_those_that_both_engines_take(bert: Repository) -> None:
+    name = "é" + "x" * (MAX_REF_BYTES - 2)
+    bert.create_branch(name)
+    bert.create_tag(name)
+    assert bert.revision(f"refs/heads/{name}") == bert.revision(f"refs/tags/{name}")
+    with pytest.raises(UsageError, match="not the name"):
+        bert.create_branch(f"{name}x")
 
 
 def test_without_a_parent_the_same_call_is_known_at_the_tip_alone(bert: Repository) -> None:

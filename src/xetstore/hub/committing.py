@@ -20,6 +20,7 @@ from xetstore.protocol.hashes import Hash
 
 MAX_OPERATIONS: Final = 100_000
 MAX_MESSAGE_BYTES: Final = 64 << 10
+MIN_PARENT_DIGITS: Final = 7
 OUTDATED: Final = "The branch was updated since you opened this page. Please refresh and try again."
 REPEATED_WITHIN_SECONDS: Final = 3600.0
 """A commit that is no older than this may have been made by a call that comes again."""
@@ -67,6 +68,11 @@ def _blob(operation: Operation) -> GitObject | None:
     return replace(GitObject.of(ObjectKind.BLOB, operation.data), pointer=None).ready()
 
 
+def _is_start_of(prefix: str, commit: str) -> bool:
+    """True for the first digits of an id, as many as say which one it is: of one digit each 16th is right by chance."""
+    return len(prefix) >= MIN_PARENT_DIGITS and commit.startswith(prefix)
+
+
 def _told(operation: Operation, blob: GitObject | None) -> str:
     match operation:
         case AddFile(path, _, mode):
@@ -112,7 +118,7 @@ class Committer:
         digest = new.digest(branch)
         if to is None and parent is not None and (made := self._made_before(parent, new, digest)) is not None:
             return made
-        if new.parent is not None and (parent is None or not parent.id.startswith(new.parent.lower())):
+        if new.parent is not None and (parent is None or not _is_start_of(new.parent.lower(), parent.id)):
             raise OutdatedError(OUTDATED)
         tree = self._tree(parent, new, files)
         root = tree.write()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -64,7 +63,6 @@ def duplicate(source: Repository, name: RepositoryName, *, visibility: str | Non
             sdk=source.row.sdk,
             creator=actor.name or "admin",
             now=hub.now(),
-            suffix=secrets.token_hex(8),
         )
         if row is None:
             raise ExistsError(f"A {name.kind.word} repository called {name.id} already exists")

@@ -10,7 +10,8 @@ from typing import Final
 from xetstore.errors import UnprocessableError, UsageError
 
 MAX_PATH_BYTES: Final = 1024
-MAX_REF_BYTES: Final = 250
+MAX_REF_BYTES: Final = 244
+"""As git has it for a file of that name, with `refs/heads/` before it."""
 MAIN: Final = "refs/heads/main"
 HEADS: Final = "refs/heads/"
 TAGS: Final = "refs/tags/"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -183,11 +183,13 @@ class Repository:
         *,
         parent: str | None = None,
         create_pull_request: bool = False,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> tuple[Revision, int | None]:
         """Make one commit of all operations on a branch, or none of it; the number of its pull request, if it has one.
 
         A file by SHA-256 is one that was stored by this repository, and has it: see
-        :func:`~xetstore.hub.sha256.require_files`. A pull request is opened on ``branch`` and needs no right to write.
+        :func:`~xetstore.hub.sha256.require_files`, also for ``on_wait``. A pull request is opened on ``branch`` and
+        needs no right to write.
         Raises RevisionNotFoundError without the branch, OutdatedError if it is not at ``parent``, EntryNotFoundError
         and UnprocessableError for operations that cannot be.
         """
@@ -195,9 +197,10 @@ class Repository:
         new = NewCommit(operations, message, self.actor.name or "admin", parent)
         pointers = [each for each in operations if isinstance(each, AddPointer)]
         sizes = {each.sha256: each.size for each in pointers if each.size is not None}
-        found = require_files(self.cas, {each.sha256 for each in pointers}, sizes=sizes) if pointers else {}
-        files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
         ref = self._branch(branch, is_new_pull_request=create_pull_request)
+        named = {each.sha256 for each in pointers}
+        found = require_files(self.cas, named, sizes=sizes, on_wait=on_wait) if pointers else {}
+        files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
 
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
             granted = writer.keep_granted(self.row.namespace, {file for _, file in files.values()})

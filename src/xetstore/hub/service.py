@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -122,23 +121,21 @@ class EmbeddedHub:
         visibility = check_visibility(visibility or self.options.default_visibility)
         first = first_files(name, sdk) if files is None else files
 
-        def add(writer: HubWriter, _: Writer) -> RepositoryRow | None:
+        def add(writer: HubWriter, _: Writer) -> RepositoryRow:
             row = writer.add_repository(
                 of_account(writer, actor, name),
                 visibility=visibility,
                 sdk=sdk,
                 creator=actor.name or "admin",
                 now=self.now(),
-                suffix=secrets.token_hex(8),
             )
-            if row is not None and name.kind.is_git:
+            if row is None:
+                raise ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
+            if name.kind.is_git:
                 Repository(self, row, actor, Right.ADMIN).begin(writer, first)
             return row
 
-        row = self.change(add)
-        if row is None:
-            raise ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
-        return Repository(self, row, actor, Right.ADMIN)
+        return Repository(self, self.change(add), actor, Right.ADMIN)
 
     def move(self, actor: Actor, kind: Kind, name: str, to: RepositoryName) -> Repository:
         """Give a repository another name or owner; the name before goes on to lead to it, until another takes that.
@@ -149,14 +146,13 @@ class EmbeddedHub:
         self.require_owner(actor, to)
 
         def rename(writer: HubWriter, _: Writer) -> RepositoryRow:
+            before = writer.kept_repository(repository.row.id)
             there = writer.repository(to.key)
-            if there is not None and there.id != repository.row.id and there.name.key == to.key:
+            if there is not None and there.id != before.id and there.name.key == to.key:
                 raise ExistsError(f"A {to.kind.word} repository called {to.id} already exists")
-            writer.rename_repository(repository.row.id, repository.row.name, of_account(writer, actor, to))
-            row = writer.repository_by_id(repository.row.id)
-            if row is None:
-                raise RepositoryNotFoundError
-            return row
+            name = of_account(writer, actor, to)
+            writer.rename_repository(before.id, before.name, name)
+            return replace(before, name=name)
 
         return Repository(self, self.change(rename), actor, repository.right)
 
@@ -165,20 +161,22 @@ class EmbeddedHub:
     ) -> Repository:
         """Change who may read a repository; None leaves as it is, and False opens the gate."""
         repository = self.repository(actor, kind, name, Right.ADMIN)
-        row = repository.row
         if gated not in (None, False, "auto", "manual"):
             raise UsageError("gated is auto, manual or false")
-        changed = replace(
-            row,
-            visibility=row.visibility if visibility is None else check_visibility(visibility),
-            gated=row.gated if gated is None else str(gated) if gated else None,
-        )
-        self.change(
-            lambda writer, _: writer.set_repository(
-                row.id, visibility=changed.visibility, gated=changed.gated, sdk=changed.sdk
+        if visibility is not None:
+            check_visibility(visibility)
+
+        def settle(writer: HubWriter, _: Writer) -> RepositoryRow:
+            row = writer.kept_repository(repository.row.id)  # one setting does not undo another of the same moment
+            row = replace(
+                row,
+                visibility=row.visibility if visibility is None else check_visibility(visibility),
+                gated=row.gated if gated is None else str(gated) if gated else None,
             )
-        )
-        return Repository(self, changed, actor, repository.right)
+            writer.set_repository(row.id, visibility=row.visibility, gated=row.gated, sdk=row.sdk)
+            return row
+
+        return Repository(self, self.change(settle), actor, repository.right)
 
     def delete(self, actor: Actor, kind: Kind, name: str) -> None:
         """Delete a repository, its history, and the grants of its namespace. Its files go when they are collected."""

@@ -8,7 +8,7 @@ this process that wait for it. It goes on when they give up, so the next attempt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from types import MappingProxyType
 from typing import Final
 
@@ -72,6 +72,15 @@ def require_files(
     if missing:
         raise _lacking(missing)
     return {sha256: found[sha256] for sha256 in asked}
+
+
+def begin_to_hash(cas: EmbeddedCas, sizes: Mapping[bytes, int | None]) -> list[Future[bytes]]:
+    """Begin what :func:`require_files` would wait for at first, for SHA-256 and the sizes that are known; waits for
+    nothing. Where it gives none, that would not wait.
+    """
+    with cas.index.snapshot() as reader:
+        claimed = reader.claimed(cas.tenant.namespace, sizes)
+    return list(HASHING.begin(cas, (files[0][0] for files in claimed.values() if not files[0][1])).values())
 
 
 def _lacking(digests: list[bytes]) -> UnprocessableError:

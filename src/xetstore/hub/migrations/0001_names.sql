@@ -53,7 +53,7 @@ CREATE TABLE used_namespace (
 -- name_key: kind/owner/name in lower case. visibility: 'public' or 'private'. gated: 'auto' or 'manual', else NULL.
 -- sdk: that of a space. next_number: of its next discussion. next_line: of its next line of revisions.
 CREATE TABLE repository (
-    id {row_id} NOT NULL,
+    id {number} NOT NULL,
     kind VARCHAR(16) NOT NULL,
     owner VARCHAR(96) NOT NULL,
     owner_key VARCHAR(96) NOT NULL,

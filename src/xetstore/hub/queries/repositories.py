@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row
+from xetstore.errors import RepositoryNotFoundError
 from xetstore.hub.names import Kind, RepositoryName
 
 REPOSITORY: Final = ", ".join(
@@ -39,8 +41,8 @@ SELECT 1 FROM access_request WHERE repository_id = :id AND user_id = :user_id AN
 _USE_NAMESPACE: Final = "INSERT INTO used_namespace (namespace) VALUES (:namespace) ON CONFLICT (namespace) DO NOTHING"
 _ADD: Final = """
 INSERT INTO repository
-    (kind, owner, owner_key, name, name_key, namespace, visibility, sdk, creator, created_at, updated_at)
-VALUES (:kind, :owner, :owner_key, :name, :name_key, :namespace, :visibility, :sdk, :creator, :now, :now)
+    (id, kind, owner, owner_key, name, name_key, namespace, visibility, sdk, creator, created_at, updated_at)
+VALUES (:id, :kind, :owner, :owner_key, :name, :name_key, :namespace, :visibility, :sdk, :creator, :now, :now)
 ON CONFLICT (name_key) DO NOTHING
 """
 _RENAME: Final = """
@@ -58,6 +60,8 @@ _NEXT_NUMBER: Final = "UPDATE repository SET next_number = next_number + 1 WHERE
 _NUMBER: Final = "SELECT next_number - 1 FROM repository WHERE id = :id"
 _DELETE: Final = "DELETE FROM repository WHERE id = :id"
 _DROP_GRANTS: Final = "DELETE FROM file_grant WHERE namespace = :namespace"
+
+_LARGEST_ID: Final = 2**53 - 1  # JSON has it as it is
 
 ORDERS: Final = {"created": "created_at", "updated": "updated_at"}
 
@@ -163,15 +167,21 @@ class RepositoryChanges(Questions):
     """Changes to repositories."""
 
     def add_repository(
-        self, name: RepositoryName, *, visibility: str, sdk: str | None, creator: str, now: float, suffix: str
+        self, name: RepositoryName, *, visibility: str, sdk: str | None, creator: str, now: float
     ) -> RepositoryRow | None:
-        """Add a repository; None if the name is taken. ``suffix`` ends its namespace if another one had the first."""
+        """Add a repository; None if the name is taken, and the transaction must not be kept then.
+
+        Its id is random, because one that was deleted may still be named, by a signed URL. The id ends its namespace if
+        another one had the first.
+        """
+        number = 1 + secrets.randbelow(_LARGEST_ID)
         namespace = str(name)
         if not self.connection.change(_USE_NAMESPACE, {"namespace": namespace}):
-            namespace = f"{name}/{suffix}"
+            namespace = f"{name}/{number:014x}"
             self.connection.change(_USE_NAMESPACE, {"namespace": namespace})
         values = {
             **_name_values(name),
+            "id": number,
             "kind": name.kind.value,
             "namespace": namespace,
             "visibility": visibility,
@@ -205,6 +215,13 @@ class RepositoryChanges(Questions):
         """True if it is there. It stays until the transaction ends, which is the only one then that commits to it."""
         self.connection.alone_with(f"repository {number}")
         return self.connection.row(_KEEP, {"id": number}) is not None
+
+    def kept_repository(self, number: int) -> RepositoryRow:
+        """The row as it is now, which stays as :meth:`keep_repository` says. Raises RepositoryNotFoundError."""
+        row = self.connection.row(_BY_ID, {"id": number}) if self.keep_repository(number) else None
+        if row is None:
+            raise RepositoryNotFoundError
+        return repository_row(row)
 
     def next_number(self, number: int) -> int:
         """The number of the next discussion of a repository; each is given once."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+
 import pytest
 from starlette.requests import Request
 
-from xetstore.server.routes.hub.answers import content_disposition, date_of, next_link
+from xetstore.errors import UsageError
+from xetstore.server.routes.hub.answers import content_disposition, cursor_of, date_of, next_link, place_of
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,12 @@ def test_the_next_page_is_the_same_request_with_another_cursor() -> None:
     assert next_link(Request(scope), "http://h", cursor="n w") == (
         '<http://h/api/models/a/b/tree/refs%2Fpr%2F1?recursive=true&expand%5B%5D=x%26y&cursor=n+w>; rel="next"'
     )
+
+
+def test_a_cursor_is_a_place_that_a_database_has() -> None:
+    assert place_of(cursor_of(1700000000.123, (1 << 63) - 1)) == (1700000000.123, (1 << 63) - 1)
+    assert place_of("") is None
+    forged = ["x", *(urlsafe_b64encode(text).decode() for text in (b"[1, %d]" % (1 << 63), b"[1]", b'["a", 1]', b"{}"))]
+    for cursor in forged:
+        with pytest.raises(UsageError):
+            place_of(cursor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
+import threading
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
@@ -11,14 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.errors import RevisionNotFoundError as HfRevisionNotFoundError
 
 from tests.server.routes.hub.people import People
+from tests.support.live import PATIENCE_SECONDS, live_server, until
+from xetstore.blobs.memory import MemoryBlobStore
+from xetstore.cas import EmbeddedCas
 from xetstore.cas.index import Index
-from xetstore.testing.samples import random_bytes
+from xetstore.hub.names import Kind
+from xetstore.hub.rights import LOCAL
+from xetstore.testing.samples import make_sample, random_bytes, upload
 
 
 def file(path: str, content: str | bytes = "x", **more: Any) -> tuple[str, dict[str, Any]]:
@@ -207,6 +215,52 @@ def test_files_are_deflated_before_other_writers_wait(town: People, repo: str, m
     monkeypatch.setattr("xetstore.hub.objects.zlib.compress", compressing)
     assert town.commit(repo, file("a.txt", "x" * 100_000), file("b.txt", "y" * 100_000)).status == 200
     assert 0 < sum(waiting) < 1000  # a tree and a commit
+
+
+class GatedBlobs(MemoryBlobStore):
+    """Objects that are read only while the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.is_asked = threading.Event(), threading.Event()
+
+    def get_range(self, key: str, start: int, end: int) -> Any:
+        self.is_asked.set()
+        assert self.gate.wait(PATIENCE_SECONDS)
+        return super().get_range(key, start, end)
+
+
+def test_a_commit_that_waits_for_a_sha256_keeps_no_other_from_its_place() -> None:
+    """It may wait for hours, because a file may have terabytes; and not for a client that has left."""
+    blobs = GatedBlobs()
+    with EmbeddedCas(blobs, Index.in_memory()) as cas, live_server(cas, max_commits=1) as server:
+        hub, limits = server.site.hub, server.site.limits
+        assert hub is not None
+        hub.accounts.add_user("alice")
+        town = People(server, {"alice": hub.accounts.issue("alice")})
+        for name in ("huge", "other"):
+            assert town.ask("POST", "/api/repos/create", {"name": name}).status == 200
+        content = random_bytes(200_000, 8)
+        upload(hub.repository(LOCAL, Kind.MODELS, "alice/huge").cas, make_sample(content))
+        value = {"path": "a.bin", "oid": hashlib.sha256(content).hexdigest()}
+        body = b"\n".join(
+            msgspec.json.encode(line)
+            for line in ({"key": "header", "value": {"summary": "x"}}, {"value": value, "key": "lfsFile"})
+        )
+        client = http.client.HTTPConnection(*server.address, timeout=PATIENCE_SECONDS)
+        try:
+            sent = {"Authorization": f"Bearer {town.tokens['alice']}"}
+            client.request("POST", "/api/models/alice/huge/commit/main", body, sent)
+            assert blobs.is_asked.wait(PATIENCE_SECONDS)
+            until(lambda: limits.commits.used == 0)
+            assert town.commit("alice/other", file("a.txt")).status == 200
+            assert limits.spooling.used > 0
+            client.close()
+            until(lambda: limits.spooling.used == 0)
+        finally:
+            client.close()
+            blobs.gate.set()
+        assert town.commit("alice/huge", ("lfsFile", value)).status == 200
 
 
 def test_deletions(town: People, repo: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +15,7 @@ from xetstore.hub.queries.accounts import AccountKind
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import require
-from xetstore.server.routes.hub.answers import date_of, json_answer, next_link, without_none
+from xetstore.server.routes.hub.answers import cursor_of, date_of, json_answer, next_link, place_of, without_none
 from xetstore.server.routes.hub.handling import (
     GIT_KINDS,
     Call,
@@ -43,11 +42,6 @@ class _Decision(msgspec.Struct, frozen=True, rename="camel"):
     request_id: str | None = None
 
 
-class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    asked_at: float
-    user_id: int
-
-
 def _requests(call: Call) -> AccessRequests:
     hub = hub_of(call.request)
     return AccessRequests(hub.cas.index, hub.now)
@@ -59,12 +53,11 @@ def _list(call: Call) -> Response:
     except ValueError:
         raise NotFoundError("requests are pending, accepted or rejected") from None
     limit = whole_number(call.query("limit"), LISTED, most=LISTED)
-    found = _requests(call).list(call.repository.row.id, status, _place(call.query("cursor")), limit + 1)
+    found = _requests(call).list(call.repository.row.id, status, place_of(call.query("cursor")), limit + 1)
     headers = {}
     if len(found) > limit:
         found = found[:limit]
-        cursor = urlsafe_b64encode(msgspec.json.encode(found[-1].place)).decode()
-        headers["Link"] = next_link(call.request, call.base, cursor=cursor)
+        headers["Link"] = next_link(call.request, call.base, cursor=cursor_of(*found[-1].place))
     return json_answer([_told(each) for each in found], headers=headers)
 
 
@@ -122,16 +115,6 @@ def _user_of(call: Call, request_id: str) -> str:
     if found is None:
         raise NotFoundError("there is no such request")
     return found.account.name
-
-
-def _place(cursor: str | None) -> tuple[float, int] | None:
-    if not cursor:
-        return None
-    try:
-        found = msgspec.json.decode(urlsafe_b64decode(cursor), type=_Cursor)
-    except (msgspec.MsgspecError, ValueError):
-        raise UsageError("the cursor is none that this server has given") from None
-    return found.asked_at, found.user_id
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:

@@ -6,9 +6,10 @@ A key that has no value is absent, unless clients ask for it: they tell the two 
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
@@ -23,6 +24,7 @@ MAX_FIELDS: Final = 1000
 """Fields of a query that the next page is asked for by."""
 
 _ODD: Final = re.compile(r'[^ -~]|["\\%]')
+_LARGEST: Final = (1 << 63) - 1
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 
 
@@ -68,6 +70,31 @@ def next_link(request: Request, base: str, **query: str | int) -> str:
     pairs = [pair for pair in sent if pair[0] not in query] + [(name, str(value)) for name, value in query.items()]
     path = quote(request.scope["raw_path"].decode("latin-1"), safe="/%!$&'()*+,;=:@~")
     return link((f"{base}{path}?{urlencode(pairs)}", "next"))
+
+
+class _Place(msgspec.Struct, frozen=True, array_like=True):
+    value: float
+    number: Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+
+
+def cursor_of(value: float, number: int) -> str:
+    """The cursor of a page that begins behind a row: by the value that rows are ordered by, and the row's number.
+
+    >>> place_of(cursor_of(1.5, 7))
+    (1.5, 7)
+    """
+    return urlsafe_b64encode(msgspec.json.encode((value, number))).decode()
+
+
+def place_of(cursor: str | None) -> tuple[float, int] | None:
+    """The row behind which a page begins; None for the first page. Raises UsageError for what is no cursor."""
+    if not cursor:
+        return None
+    try:
+        place = msgspec.json.decode(urlsafe_b64decode(cursor), type=_Place)
+    except (msgspec.MsgspecError, ValueError):
+        raise UsageError("the cursor is none that this server has given") from None
+    return place.value, place.number
 
 
 def content_disposition(path: str) -> str:

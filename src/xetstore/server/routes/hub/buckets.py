@@ -31,7 +31,15 @@ from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
 from xetstore.protocol.hashes import Hash
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
-from xetstore.server.routes.hub.answers import content_disposition, date_of, is_true, json_answer, next_link
+from xetstore.server.routes.hub.answers import (
+    content_disposition,
+    cursor_of,
+    date_of,
+    is_true,
+    json_answer,
+    next_link,
+    place_of,
+)
 from xetstore.server.routes.hub.files import send_stored
 from xetstore.server.routes.hub.handling import (
     LONG_BODY_BYTES,
@@ -111,7 +119,7 @@ async def _list(request: Request) -> Response:
 def _listed(request: Request, actor: Actor, owner: str) -> Response:
     hub, query = hub_of(request), request.query_params
     limit = whole_number(query.get("limit"), LISTED, most=LISTED)
-    before = _place(query.get("cursor"))
+    before = place_of(query.get("cursor"))
     rows = hub.repositories(
         actor,
         Listing(
@@ -128,7 +136,7 @@ def _listed(request: Request, actor: Actor, owner: str) -> Response:
     headers = {}
     if len(rows) > limit:
         rows = rows[:limit]
-        cursor = f"{rows[-1].created_at!r}/{rows[-1].id}"
+        cursor = cursor_of(rows[-1].created_at, rows[-1].id)
         headers["Link"] = next_link(request, site_of(request).base_url(request), cursor=cursor)
     totals = totals_of(hub, rows)
     return json_answer([_bucket_json(row, totals[row.id]) for row in rows], headers=headers)
@@ -307,16 +315,6 @@ def _start(cursor: str | None) -> str:
     """The path from which a page goes on. Raises UsageError."""
     try:
         return b64decode(cursor or "", altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise UsageError("the cursor is none that this server has given") from None
-
-
-def _place(cursor: str | None) -> tuple[float, int] | None:
-    if not cursor:
-        return None
-    created_at, _, number = cursor.partition("/")
-    try:
-        return float(created_at), int(number)
     except ValueError:
         raise UsageError("the cursor is none that this server has given") from None
 

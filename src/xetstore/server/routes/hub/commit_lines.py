@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Final, Literal
 
@@ -122,6 +123,18 @@ def lines_of(body: IO[bytes], *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterat
         yield line
     if not has_header:
         raise UsageError("the commit has no header", hint='as in {"key": "header", "value": {"summary": "…"}}')
+
+
+def large_files_of(body: IO[bytes], *, max_line_bytes: int = MAX_LINE_BYTES) -> dict[bytes, int | None]:
+    """The SHA-256 that a body names, and the size that it gives each. Lines that are none are left to `lines_of`."""
+    found: dict[bytes, int | None] = {}
+    while (data := body.readline(max_line_bytes + 1)) and len(data) <= max_line_bytes and len(found) < MAX_OPERATIONS:
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            keyed = msgspec.json.decode(data, type=_Keyed)
+            if keyed.key == "lfsFile":
+                line = _large(msgspec.json.decode(keyed.value, type=_LargeValue))
+                found[line.sha256] = line.size
+    return found
 
 
 def _line(data: bytes, number: int) -> Line:

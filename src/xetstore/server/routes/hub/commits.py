@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import os
 from contextlib import AsyncExitStack
+from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import RevisionNotFoundError
+from xetstore.errors import RevisionNotFoundError, UnavailableError
 from xetstore.hub.arrivals import arrive_many
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import Attributes, attributes_of
 from xetstore.hub.names import PULL_REQUESTS, Kind, check_path
 from xetstore.hub.operations import AddFile, AddPointer, Delete, Operation
 from xetstore.hub.rights import Right
+from xetstore.hub.sha256 import begin_to_hash
+from xetstore.server.http.bodies import ClientGoneError
 from xetstore.server.http.router import Route
+from xetstore.server.http.sending import until_gone
 from xetstore.server.http.spooled import spool_body
 from xetstore.server.routes.hub.answers import asked_for, date_of, is_true, json_answer, next_link
 from xetstore.server.routes.hub.commit_lines import (
@@ -26,6 +31,7 @@ from xetstore.server.routes.hub.commit_lines import (
     LargeFile,
     Line,
     RegularFile,
+    large_files_of,
     lines_of,
 )
 from xetstore.server.routes.hub.handling import (
@@ -41,7 +47,8 @@ from xetstore.server.routes.hub.handling import (
 from xetstore.server.routes.hub.repositories import descriptions_of
 from xetstore.server.routes.hub.trees import split_revision
 from xetstore.server.site import holders_of
-from xetstore.server.threads import in_commit_thread
+from xetstore.server.threads import in_asking_thread, in_commit_thread
+from xetstore.transfer.waiting import TICK_SECONDS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,6 +59,8 @@ if TYPE_CHECKING:
 
 MEMORY_FACTOR: Final = 3
 """A body in memory: its files, the same deflated, and as much for the line that is read."""
+PLACE_SECONDS: Final = 30.0
+"""The longest wait for a SHA-256 with a place to commit; without one it has no end."""
 LOG_PAGE: Final = 500
 MOST_LOGGED: Final = 1000
 """Commits of one page of the log."""
@@ -76,10 +85,39 @@ async def _commit(call: Call) -> Response:
     async with AsyncExitStack() as until_done:
         body = await until_done.enter_async_context(spool_body(request, site.settings.max_commit_bytes))
         size = body.seek(0, os.SEEK_END)
+        await _hash_large_files(call, body, until_done)
         body.seek(0)
         await until_done.enter_async_context(site.limits.commits.reserve(1, holders))
         await until_done.enter_async_context(site.limits.committing.reserve(MEMORY_FACTOR * size, holders))
         return await in_commit_thread(_commit_body, call, body)
+
+
+async def _hash_large_files(call: Call, body: IO[bytes], until_done: AsyncExitStack) -> None:
+    """Wait for the SHA-256 of the large files in a commit, which may take hours, without a place or a thread.
+
+    Raises ClientGoneError once the client has left.
+    """
+    async with call.site.limits.commits.reserve(1, holders_of(call.request)):
+        named = await in_commit_thread(_large_files, call, body)
+    if not named:
+        return
+    leaving = asyncio.ensure_future(until_gone(call.request.receive))
+    until_done.callback(leaving.cancel)
+    cas = call.repository.cas
+    while under_way := await in_asking_thread(begin_to_hash, cas, named):
+        while not all(future.done() for future in under_way):
+            if leaving.done():
+                raise ClientGoneError
+            await asyncio.wait([leaving], timeout=TICK_SECONDS)
+        if any(future.exception() is not None for future in under_way):
+            return  # the commit says what it is
+
+
+def _large_files(call: Call, body: IO[bytes]) -> dict[bytes, int | None]:
+    """The large files that the caller may commit by their names."""
+    call.repository.require_commit(call.parameter("rev"), create_pull_request=is_true(call.query("create_pr")))
+    body.seek(0)
+    return large_files_of(body)
 
 
 def _commit_body(call: Call, body: IO[bytes]) -> Response:
@@ -97,12 +135,25 @@ def _commit_body(call: Call, body: IO[bytes]) -> Response:
         message,
         parent=header.parent,
         create_pull_request=proposes,
+        on_wait=_Patience().check,
     )
     page = page_url(call.base, call.repository.name)
     told = {"success": True, "commitOid": revision.id, "commitUrl": f"{page}/commit/{revision.id}", "hookOutput": ""}
     if number is not None:
         told["pullRequestUrl"] = f"{page}/discussions/{number}"
     return json_answer(told)
+
+
+class _Patience:
+    """The patience of a commit that has a place, and waits for a SHA-256 that was claimed a moment ago."""
+
+    def __init__(self) -> None:
+        self._ends_at = monotonic() + PLACE_SECONDS
+
+    def check(self) -> None:
+        """Raise UnavailableError when it has come to its end."""
+        if monotonic() > self._ends_at:
+            raise UnavailableError("the SHA-256 of a file is still computed", hint="try again in a moment")
 
 
 def _operations(repository: Repository, descriptions: Descriptions, branch: str, lines: list[Line]) -> list[Operation]:

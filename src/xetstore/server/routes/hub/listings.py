@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import RepositoryNotFoundError, UsageError
+from xetstore.errors import RepositoryNotFoundError
 from xetstore.hub.buckets import Bucket
 from xetstore.hub.names import Kind
 from xetstore.hub.queries import Listing, RepositoryRow
 from xetstore.hub.rights import Actor, Right, right_in
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
-from xetstore.server.routes.hub.answers import asked_for, date_of, is_true, json_answer, next_link, only
+from xetstore.server.routes.hub.answers import (
+    asked_for,
+    cursor_of,
+    date_of,
+    is_true,
+    json_answer,
+    next_link,
+    only,
+    place_of,
+)
 from xetstore.server.routes.hub.descriptions import tip_of
 from xetstore.server.routes.hub.handling import GIT_KINDS, hub_of, whole_number
 from xetstore.server.routes.hub.repositories import descriptions_of
@@ -41,11 +48,6 @@ _DETAILS: Final = frozenset(("cardData", "tags", "library_name", "pipeline_tag",
 _ORDERS: Final = {"createdAt": "created", "created_at": "created"}
 
 
-class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    value: float
-    id: int
-
-
 def _list_of(kind: Kind) -> Handler:
     """GET /api/models: author, search, filter, sort, limit, full, expand, gated."""
 
@@ -65,7 +67,7 @@ def _page(request: Request, actor: Actor, kind: Kind) -> Response:
     is_opened = is_whole or bool(tags) or bool(wants & _DETAILS)
     limit = whole_number(query.get("limit"), PAGE, most=DETAILED_PAGE if is_opened else PAGE)
     found: list[dict[str, Any]] = []
-    before = _position(query.get("cursor"))
+    before = place_of(query.get("cursor"))
     looked_at, is_end = 0, False
     while len(found) < limit and looked_at < MOST_LOOKED_AT and not is_end:
         listing = Listing(
@@ -101,8 +103,8 @@ def _page(request: Request, actor: Actor, kind: Kind) -> Response:
             found.append(only(told, wants) if wants else told)
     headers = {}
     if not is_end and before is not None:
-        cursor = urlsafe_b64encode(msgspec.json.encode(_Cursor(*before))).decode()
-        headers["Link"] = next_link(request, site_of(request).base_url(request), cursor=cursor)
+        base = site_of(request).base_url(request)
+        headers["Link"] = next_link(request, base, cursor=cursor_of(*before))
     return json_answer(found, headers=headers)
 
 
@@ -119,16 +121,6 @@ def _is_gated_as(row: RepositoryRow, wanted: str | None) -> bool:
     if wanted is None:
         return True
     return bool(row.gated) if wanted.lower() in ("true", "1") else (row.gated or "false") == wanted.lower()
-
-
-def _position(cursor: str | None) -> tuple[float, int] | None:
-    if not cursor:
-        return None
-    try:
-        found = msgspec.json.decode(urlsafe_b64decode(cursor), type=_Cursor)
-    except (msgspec.MsgspecError, ValueError):
-        raise UsageError("the cursor is none that this server has given") from None
-    return found.value, found.id
 
 
 # With what they take
@@ -152,7 +144,7 @@ def _stored(request: Request, actor: Actor, owner: str) -> Response:
     hub, descriptions = hub_of(request), descriptions_of(request)
     if (right_in(actor, owner) or 0) < Right.READ:
         return json_answer([])
-    before = _position(request.query_params.get("cursor"))
+    before = place_of(request.query_params.get("cursor"))
     limit = whole_number(request.query_params.get("limit"), DETAILED_PAGE, most=DETAILED_PAGE)
     rows = hub.repositories(actor, Listing(tuple(Kind), owner=owner, limit=limit, before=before))
     told = []
@@ -168,7 +160,7 @@ def _stored(request: Request, actor: Actor, owner: str) -> Response:
         )
     headers = {}
     if len(rows) == limit:
-        cursor = urlsafe_b64encode(msgspec.json.encode(_Cursor(rows[-1].updated_at, rows[-1].id))).decode()
+        cursor = cursor_of(rows[-1].updated_at, rows[-1].id)
         headers["Link"] = next_link(request, site_of(request).base_url(request), cursor=cursor)
     return json_answer(told, headers=headers)
 
