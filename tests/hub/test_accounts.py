@@ -32,8 +32,9 @@ ENGINES = engines.BOTH
 Another = Callable[[], Accounts]
 
 ADD_REPOSITORY = """
-INSERT INTO repository (kind, owner, owner_key, name, name_key, namespace, visibility, creator, created_at, updated_at)
-VALUES ('models', :owner, :key, 'bert', :id, :id, 'public', :owner, 1, 1)
+INSERT INTO repository
+    (id, kind, owner, owner_key, name, name_key, namespace, visibility, creator, created_at, updated_at)
+VALUES (1, 'models', :owner, :key, 'bert', :id, :id, 'public', :owner, 1, 1)
 """
 
 

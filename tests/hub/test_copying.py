@@ -332,11 +332,11 @@ def test_a_history_that_was_made_anew_is_made_anew_in_the_copy(pair: tuple[Embed
 def test_a_repository_that_is_deleted_while_it_is_copied_does_no_harm(
     source: EmbeddedHub, target: EmbeddedHub, where: str, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, deleted = TwoStores.add, list[str]()
+    add, deleted, number = TwoStores.add, list[str](), opened(source).row.id
 
     def then_delete(stores: TwoStores, table: Table, scope: Any, to: Any, **options: Any) -> None:
         add(stores, table, scope, to, **options)
-        if table.name == behind and not deleted:
+        if table.name == behind and scope["repository_id"] == number and not deleted:
             deleted.append(behind)
             (source if where == "source" else target).delete(LOCAL, Kind.MODELS, "Alice/bert")
 

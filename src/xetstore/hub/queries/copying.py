@@ -144,8 +144,8 @@ WHERE id = :id
 """
 _FORGET_FORMER: Final = "DELETE FROM former_name WHERE repository_id = :id"
 _ADD_REPOSITORY: Final = (
-    f"INSERT INTO repository ({', '.join(REPOSITORIES.others)})"
-    f" VALUES ({', '.join(f':{name}' for name in REPOSITORIES.others)}) ON CONFLICT DO NOTHING"
+    f"INSERT INTO repository ({', '.join(REPOSITORIES.columns)})"
+    f" VALUES ({', '.join(f':{name}' for name in REPOSITORIES.columns)}) ON CONFLICT DO NOTHING"
 )
 _SET_REPOSITORY: Final = (
     "UPDATE repository SET "
