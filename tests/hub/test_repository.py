@@ -297,6 +297,17 @@ def test_a_parent_is_named_by_so_many_digits_that_it_is_meant(bert: Repository) 
     bert.commit("main", [AddFile("a", b"1")], "x", parent=start[:7].upper())
 
 
+@pytest.mark.parametrize("name", ["refs/pr/1", "refs/tags/v1", "refs/convert/x", "refs/heads/refs/pr/1"])
+def test_no_other_ref_is_made_or_deleted_as_a_branch(bert: Repository, name: str) -> None:
+    """A pull request that is opened later needs its own."""
+    bert.create_tag("v1")
+    for change in (bert.create_branch, bert.delete_branch):
+        with pytest.raises(UsageError, match="not the name of a branch"):
+            change(name)
+    assert bert.revision("v1") == bert.revision()
+    assert Discussions(bert).open("one", is_pull_request=True).number == 1
+
+
 def test_the_longest_names_are_those_that_both_engines_take(bert: Repository) -> None:
     name = "é" + "x" * (MAX_REF_BYTES - 2)
     bert.create_branch(name)

@@ -341,6 +341,17 @@ class GatedFiles(Gate, LocalBlobStore):
     """Objects in a directory behind a gate."""
 
 
+class Patience:
+    """Ends a wait that has no end."""
+
+    def __init__(self) -> None:
+        self.left = 100
+
+    def check(self) -> None:
+        self.left -= 1
+        assert self.left, "it waits for others"
+
+
 @pytest.fixture
 def gated() -> Iterator[tuple[EmbeddedCas, GatedBlobs]]:
     blobs = GatedBlobs()
@@ -418,6 +429,27 @@ def test_one_owner_does_not_hold_up_the_others(gated: tuple[EmbeddedCas, GatedBl
         assert not any(is_known(mallory, each) for each in slow)
         blobs.gate.set()
         assert [len(done.result(60)) for done in held] == [AT_A_TIME, AT_A_TIME]
+
+
+def test_strangers_who_propose_changes_do_not_hold_up_the_owner(gated: tuple[EmbeddedCas, GatedBlobs]) -> None:
+    """The work counts for its caller, wherever the files are."""
+    cas, blobs = gated
+    bert = cas.in_namespace("models/bert/two")
+    slow = [sample(seed, SMALL_BYTES + 1) for seed in range(10, 10 + AT_A_TIME)]
+    quick = sample(1)
+    for each in (*slow, quick):
+        upload(bert, each)
+    blobs.is_held = {xorb_object(cas, each.xorb.hash) for each in slow}.__contains__
+    blobs.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(require_files, bert, [sha256_of(each) for each in slow], caller="mallory")
+        try:
+            assert blobs.is_asked.wait(60)
+            [own] = require_files(bert, [sha256_of(quick)], caller="bert", on_wait=Patience().check).values()
+        finally:
+            blobs.gate.set()
+        assert own.hash == quick.file.hash
+        assert len(held.result(60)) == AT_A_TIME
 
 
 def test_a_child_that_was_forked_computes_for_itself(root: Path) -> None:

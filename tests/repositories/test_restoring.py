@@ -111,7 +111,7 @@ def test_an_empty_folder_is_gone_with_its_last_file_and_stays_beside_others(repo
 
 def test_a_part_is_restored(repo: Repository, folder: Path, tmp_path: Path) -> None:
     repo.commit({"": folder})
-    repo.download("main", tmp_path / "out", path="full")
+    repo.download("main", tmp_path / "out", path="full", any_links=True)  # one of them leads out of this part
     assert set(picture(tmp_path / "out")) == {"empty", "file", "up"}
     repo.download("main", tmp_path / "one.bin", path="model.bin")
     assert (tmp_path / "one.bin").read_bytes() == LARGE
@@ -166,6 +166,18 @@ def test_a_link_that_leads_out_is_not_made_unless_asked_for(repo: Repository, tm
     assert (tmp_path / "out" / "file").read_bytes() == b"1"
     repo.download("main", tmp_path / "out", any_links=True)
     assert os.fsencode(os.readlink(tmp_path / "out" / "link")) == target  # noqa: PTH115
+
+
+def test_a_link_leads_out_of_a_part_of_a_repository_too(repo: Repository, tmp_path: Path) -> None:
+    """Where a deep folder, or a link alone, is restored, what is above it in the repository is not above it here."""
+    link(repo, "a/b/up", b"../../x")
+    link(repo, "a/b/near", b"x")
+    for path in ("a/b", "a/b/up"):
+        with pytest.raises(UsageError, match="leads out"):
+            repo.download("main", tmp_path / "out" / "up" if path.endswith("up") else tmp_path / "out", path=path)
+        assert not os.path.lexists(tmp_path / "out" / "up")
+    repo.download("main", tmp_path / "whole")
+    assert os.readlink(tmp_path / "whole" / "a" / "b" / "up") == "../../x"  # noqa: PTH115
 
 
 def test_nothing_is_written_through_a_link(repo: Repository, folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--exclude", multiple=True, metavar="PATTERN", help="Leave out paths or names like this; may be repeated."
 )
 @click.option("--private", "is_private", is_flag=True, help="Make a new repository private.")
-@click.option("--any-links", is_flag=True, help="Make links too that lead out of the repository.")
+@click.option("--any-links", is_flag=True, help="Make links too that lead out of the folder that is written.")
 @click.option("--fsync", is_flag=True, help="Return when local files are on the disk.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 @events_option

@@ -1,7 +1,8 @@
 """Hashing: the SHA-256 of stored files computed in the background, each by one thread of this process, for all callers.
 
-Small files are read together, and noted in one transaction. An owner of repositories has at most half of the threads,
-because a file may be as large as it likes at no cost: made of one chunk over and over.
+Small files are read together, and noted in one transaction. A caller has at most half of the threads, because a file
+may be as large as it likes at no cost: made of one chunk over and over. It is the caller that counts and not the owner
+of the repository, because strangers propose changes to that.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from xetstore.transfer.download.small_files import HELD_BYTES, SMALL_BYTES, load
 AT_A_TIME: Final = 4
 """Files that this process reads at a time. Each takes some 30 MiB of memory."""
 EACH_AT_A_TIME: Final = AT_A_TIME // 2
-"""Those of one owner."""
+"""Those of one caller."""
 WINDOW_BYTES: Final = 8 << 20
 """Bytes of a file that are hashed at a time, while as many are read."""
 GROUP_FILES: Final = 1024
@@ -44,12 +45,7 @@ class _Group:
     cas: EmbeddedCas
     records: Sequence[FileRecord]
     outcomes: dict[Hash, Future[bytes]]
-
-    @property
-    def owner(self) -> str:
-        """Of namespace `models/alice/bert` it is `alice`."""
-        namespace = self.cas.tenant.namespace
-        return (namespace.split("/", 2)[1:2] or [namespace])[0]
+    caller: str
 
 
 class Hashing:
@@ -71,11 +67,16 @@ class Hashing:
         self._running: Counter[str] = Counter()
         self._call = Cancellation()
 
-    def begin(self, cas: EmbeddedCas, records: Iterable[FileRecord]) -> dict[Hash, Future[bytes]]:
+    def begin(
+        self, cas: EmbeddedCas, records: Iterable[FileRecord], caller: str | None = None
+    ) -> dict[Hash, Future[bytes]]:
         """The SHA-256 of files of the namespace of ``cas``: each comes when it is computed and remembered.
 
+        The work counts for ``caller``, an account; of namespace `models/alice/bert` that is `alice` if none is named.
         DamagedError where the stored bytes are damaged. Waits for nothing.
         """
+        namespace = cas.tenant.namespace
+        caller = caller or (namespace.split("/", 2)[1:2] or [namespace])[0]
         outcomes: dict[Hash, Future[bytes]] = {}
         new: list[FileRecord] = []
         with self._lock:
@@ -86,8 +87,8 @@ class Hashing:
                     new.append(record)
                 outcomes[record.hash] = self._outcomes[key]
             for part in _groups(new):
-                group = _Group(cas, part, {record.hash: outcomes[record.hash] for record in part})
-                self._waiting.setdefault(group.owner, deque()).append(group)
+                group = _Group(cas, part, {record.hash: outcomes[record.hash] for record in part}, caller)
+                self._waiting.setdefault(caller, deque()).append(group)
         self._start()
         return outcomes
 
@@ -105,15 +106,15 @@ class Hashing:
 
     def _next(self) -> _Group | None:
         with self._lock:
-            free = [owner for owner in self._waiting if self._running[owner] < EACH_AT_A_TIME]
+            free = [caller for caller in self._waiting if self._running[caller] < EACH_AT_A_TIME]
             if not free or self._running.total() >= AT_A_TIME:
                 return None
-            owner = min(free, key=self._running.__getitem__)
-            groups = self._waiting.pop(owner)
+            caller = min(free, key=self._running.__getitem__)
+            groups = self._waiting.pop(caller)
             group = groups.popleft()
             if groups:
-                self._waiting[owner] = groups  # behind the other owners
-            self._running[owner] += 1
+                self._waiting[caller] = groups  # behind the other callers
+            self._running[caller] += 1
             return group
 
     def _do(self, group: _Group) -> None:
@@ -131,7 +132,7 @@ class Hashing:
             if failure is not None and not outcome.done():
                 self._tell(group, file, failure)
         with self._lock:
-            self._running[group.owner] -= 1
+            self._running[group.caller] -= 1
             self._running += Counter()  # without those that have none
 
     def _hash(self, group: _Group) -> None:

@@ -179,6 +179,18 @@ def check_ref(name: str) -> str:
     return name
 
 
+def branch_ref(name: str) -> str:
+    """The ref of a branch, by its name or in full. UsageError: others are made by what they stand for, as a tag is.
+
+    >>> branch_ref("dev"), branch_ref("refs/heads/dev")
+    ('refs/heads/dev', 'refs/heads/dev')
+    """
+    short = check_ref(name.removeprefix(HEADS))
+    if short.startswith("refs/"):
+        raise UsageError(f"{name[:200]!r} is not the name of a branch")
+    return HEADS + short
+
+
 def _is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and "--" not in name and ".." not in name
 

@@ -23,7 +23,7 @@ from xetstore.errors import (
 )
 from xetstore.hub.committing import Committer, NewCommit
 from xetstore.hub.discussions import is_own_pull_request, open_pull_request
-from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, check_ref
+from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, branch_ref, check_ref
 from xetstore.hub.objects import GitObject, ObjectKind, write_tag
 from xetstore.hub.operations import AddFile, AddPointer, Operation
 from xetstore.hub.queries import HubReader, HubWriter, RepositoryRow, Revision
@@ -199,7 +199,7 @@ class Repository:
         sizes = {each.sha256: each.size for each in pointers if each.size is not None}
         ref = self._branch(branch, is_new_pull_request=create_pull_request)
         named = {each.sha256 for each in pointers}
-        found = require_files(self.cas, named, sizes=sizes, on_wait=on_wait) if pointers else {}
+        found = require_files(self.cas, named, sizes=sizes, caller=self.actor.name, on_wait=on_wait) if pointers else {}
         files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
 
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
@@ -229,8 +229,7 @@ class Repository:
         Raises ExistsError for a name that is taken, unless it is to be moved by ``overwrite``.
         """
         self._require_write()
-        ref = name if name.startswith("refs/") else HEADS + name
-        check_ref(name)
+        ref = branch_ref(name)
 
         def work(writer: HubWriter, _: Writer) -> Revision:
             self._keep(writer)
@@ -256,7 +255,7 @@ class Repository:
     def delete_branch(self, name: str) -> None:
         """Delete a branch. Raises RevisionNotFoundError without one, ForbiddenError for ``main``."""
         self._require_write()
-        ref = name if name.startswith("refs/") else HEADS + name
+        ref = branch_ref(name)
         if ref == MAIN:
             raise ForbiddenError("Cannot delete refs/heads/main")
         self._drop(ref, name)

@@ -31,13 +31,14 @@ def require_files(
     digests: Iterable[bytes],
     *,
     sizes: Mapping[bytes, int] = _ANY_SIZES,
+    caller: str | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> dict[bytes, FileRecord]:
     """The files of the namespace of ``cas`` with these SHA-256, 32 bytes each, which were computed from their bytes.
 
     What was not computed before is computed now. ``sizes`` in bytes are those that the caller was told: a file of
-    another size is not looked at. ``on_wait`` is called some times a second meanwhile; what it raises ends the wait and
-    not the work.
+    another size is not looked at. ``caller`` is the account for which the work counts. ``on_wait`` is called some times
+    a second meanwhile; what it raises ends the wait and not the work.
 
     Raises UnprocessableError with the SHA-256 in hex where no file of the namespace has it, whatever was claimed, and
     DamagedError where the stored bytes of one are damaged.
@@ -54,7 +55,7 @@ def require_files(
             (found if is_checked else tried)[sha256] = record
             if is_checked or not files:
                 del candidates[sha256]
-        futures = HASHING.begin(cas, tried.values())
+        futures = HASHING.begin(cas, tried.values(), caller)
         while wait(futures.values(), TICK_SECONDS).not_done:
             on_wait()
         for sha256, record in tried.items():
@@ -74,13 +75,16 @@ def require_files(
     return {sha256: found[sha256] for sha256 in asked}
 
 
-def begin_to_hash(cas: EmbeddedCas, sizes: Mapping[bytes, int | None]) -> list[Future[bytes]]:
+def begin_to_hash(
+    cas: EmbeddedCas, sizes: Mapping[bytes, int | None], caller: str | None = None
+) -> list[Future[bytes]]:
     """Begin what :func:`require_files` would wait for at first, for SHA-256 and the sizes that are known; waits for
     nothing. Where it gives none, that would not wait.
     """
     with cas.index.snapshot() as reader:
         claimed = reader.claimed(cas.tenant.namespace, sizes)
-    return list(HASHING.begin(cas, (files[0][0] for files in claimed.values() if not files[0][1])).values())
+    unchecked = (files[0][0] for files in claimed.values() if not files[0][1])
+    return list(HASHING.begin(cas, unchecked, caller).values())
 
 
 def _lacking(digests: list[bytes]) -> UnprocessableError:

@@ -155,8 +155,8 @@ class Repository:
         """Write a revision into the folder ``to``, or the file at ``path`` to the file ``to``; the fate of each path.
 
         Files that are there already stay. With ``delete`` what the revision does not have is removed, and what is of
-        another kind replaced; with ``dry_run`` nothing is changed. A link that leads out of the repository is an error
-        unless ``any_links``. A file that fails is handed to ``on_error``, and then nothing is deleted; without it its
+        another kind replaced; with ``dry_run`` nothing is changed. A link that leads out of ``to`` is an error unless
+        ``any_links``. A file that fails is handed to ``on_error``, and then nothing is deleted; without it its
         error is raised. Each file appears verified and whole, or not at all.
         """
         return list(

@@ -93,13 +93,16 @@ class Restore:
         self._progress = progress or NoProgress()
         self._on_error = on_error
         self._failed = False
+        self._to = Path()
 
     def file(self, file: RepoFile, path: Path) -> Iterator[Restored]:
         """Write one file to a path."""
+        self._to = path.parent
         yield from self._write([(file, path)])
 
     def folder(self, entries: Sequence[RepoFile], prefix: str, to: Path) -> Iterator[Restored]:
         """Write the entries below ``prefix``, all that there are, into a folder."""
+        self._to = to
         placed = [(entry, to / _checked(entry.path, prefix)) for entry in entries]
         folders = {to} | {path for entry, path in placed if entry.is_folder}
         for _, path in placed:
@@ -228,9 +231,10 @@ class Restore:
                 return Restored(path, Action.UNCHANGED, file)
         if not target or "\0" in target:
             raise FormatError("repository.link", 0, f"the link {file.path!r} leads nowhere")
-        if not self._options.any_links and not leads_within(file.path, target):
+        # In the folder that is written: of a repository this may be a small part.
+        if not self._options.any_links and not leads_within(path.relative_to(self._to).as_posix(), target):
             raise UsageError(
-                f"the link {path} is left out: it leads out of the repository, to {target[:200]!r}",
+                f"the link {path} is left out: it leads out of {self._to}, to {target[:200]!r}",
                 hint="--any-links makes it all the same",
             )
         if not self._options.dry_run:

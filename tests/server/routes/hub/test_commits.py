@@ -10,6 +10,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.support.live import PATIENCE_SECONDS, live_server, until
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.index import Index
+from xetstore.cas.index.queries.sha256 import CANDIDATES
 from xetstore.hub.names import Kind
 from xetstore.hub.rights import LOCAL
 from xetstore.testing.samples import make_sample, random_bytes, upload
@@ -215,6 +217,20 @@ def test_files_are_deflated_before_other_writers_wait(town: People, repo: str, m
     monkeypatch.setattr("xetstore.hub.objects.zlib.compress", compressing)
     assert town.commit(repo, file("a.txt", "x" * 100_000), file("b.txt", "y" * 100_000)).status == 200
     assert 0 < sum(waiting) < 1000  # a tree and a commit
+
+
+def test_claims_of_those_who_may_only_propose_keep_no_owner_from_committing(town: People, repo: str) -> None:
+    """Such a token registers files in the repository, with whatever SHA-256 it likes."""
+    content = random_bytes(50_000, 20)
+    sha256 = hashlib.sha256(content).digest()
+    cas = town.hub.repository(LOCAL, Kind.MODELS, repo).cas
+    mine = make_sample(content)
+    upload(cas, replace(mine, file=replace(mine.file, sha256=sha256)))
+    for seed in range(CANDIDATES + 2):
+        lie = make_sample(random_bytes(50_000, 100 + seed))
+        upload(cas, replace(lie, file=replace(lie.file, sha256=sha256)))
+    answer = town.commit(repo, ("lfsFile", {"path": "a.bin", "oid": sha256.hex(), "size": 50_000}))
+    assert answer.status == 200, answer.body
 
 
 class GatedBlobs(MemoryBlobStore):

@@ -17,7 +17,7 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.protocol.hashes import Hash
 from xetstore.server.http.edge import Edge
 from xetstore.server.http.router import Route
-from xetstore.server.routes.hub.sending import MAX_RANGES, WINDOW_BYTES, send_bytes, send_file
+from xetstore.server.routes.hub.sending import MAX_RANGES, WINDOW_BYTES, send_file, send_kept
 from xetstore.server.site import Site, site_of
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
@@ -26,6 +26,8 @@ DEPLOYMENTS = deployments.BOTH
 DATA = random_bytes(3 * WINDOW_BYTES + 12_345, 7)
 SIZE = len(DATA)
 SMALL = b"0123456789" * 50
+RESERVED: list[int] = []
+"""The memory that was reserved each time when the small file was loaded."""
 HEADERS = {"ETag": '"abc"', "Content-Type": "text/plain", "X-Repo-Commit": "c" * 40}
 
 
@@ -36,7 +38,11 @@ async def answer_stored(request: Request) -> Answer:
 
 
 async def answer_small(request: Request) -> Answer:
-    return send_bytes(request, SMALL, HEADERS)
+    def load() -> bytes:
+        RESERVED.append(site_of(request).limits.reading.used)
+        return SMALL
+
+    return send_kept(request, load, len(SMALL), HEADERS)
 
 
 def make_app(site: Site) -> Edge:
@@ -63,6 +69,17 @@ def file(request: pytest.FixtureRequest, server: LiveServer) -> tuple[str, bytes
     if request.param == "small":
         return "/small", SMALL
     return f"/stored/{make_sample(DATA).file.hash}", DATA
+
+
+def test_a_file_that_is_kept_whole_is_loaded_once_there_is_memory_for_it(server: LiveServer) -> None:
+    """A server has thousands of connections, and no memory for as many files."""
+    RESERVED.clear()
+    assert get(server, "/small", "HEAD").status == 200
+    assert get(server, "/small", If_None_Match='"abc"').status == 304
+    assert get(server, "/small", Range="bytes=9999-").status == 416
+    assert RESERVED == []
+    assert get(server, "/small", Range="bytes=1-2").body == b"12"
+    assert [reserved >= len(SMALL) for reserved in RESERVED] == [True]
 
 
 def test_a_file_comes_whole_with_its_headers(server: LiveServer, file: tuple[str, bytes]) -> None:

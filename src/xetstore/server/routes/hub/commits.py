@@ -104,7 +104,7 @@ async def _hash_large_files(call: Call, body: IO[bytes], until_done: AsyncExitSt
     leaving = asyncio.ensure_future(until_gone(call.request.receive))
     until_done.callback(leaving.cancel)
     cas = call.repository.cas
-    while under_way := await in_asking_thread(begin_to_hash, cas, named):
+    while under_way := await in_asking_thread(begin_to_hash, cas, named, call.repository.actor.name):
         while not all(future.done() for future in under_way):
             if leaving.done():
                 raise ClientGoneError

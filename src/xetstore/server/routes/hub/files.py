@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.answers import content_disposition, is_true, json_answer, link
 from xetstore.server.routes.hub.handling import GIT_KINDS, Call, api_url, find_nothing, on_repository
-from xetstore.server.routes.hub.sending import send_bytes, send_file
+from xetstore.server.routes.hub.sending import send_file, send_kept
 from xetstore.server.routes.hub.trees import split_revision
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _resolve(call: Call) -> Response:
     if entry.file is None and entry.sha256 is not None:
         raise EntryNotFoundError(f"Entry not found: {entry.path[:200]} was deleted for good", commit=revision.id)
     if entry.file is None:
-        return send_bytes(call.request, call.repository.blob(entry), headers)
+        return send_kept(call.request, partial(call.repository.blob, entry), entry.size, headers)
     assert entry.sha256 is not None
     headers |= {
         "ETag": f'"{entry.sha256.hex()}"',
@@ -74,7 +75,8 @@ def send_stored(
 def _raw(call: Call) -> Response:
     """The file as the repository has it: of a large one its pointer."""
     revision, entry = _find(call)
-    return send_bytes(call.request, call.repository.blob(entry), _headers(revision, entry))
+    size = entry.size if entry.pointer_size is None else entry.pointer_size
+    return send_kept(call.request, partial(call.repository.blob, entry), size, _headers(revision, entry))
 
 
 def _find(call: Call) -> tuple[Revision, Entry]:

@@ -320,7 +320,8 @@ async def get_object(request: Request) -> Response:
     record = found.get(claim.sha256)
     if record is None:
         raise NotFoundError(f"there is no object {claim.sha256.hex()}")
-    headers = {"ETag": f'"{claim.sha256.hex()}"', "X-Content-Type-Options": "nosniff"}
+    # The URL is a secret for as long as it is signed for, and no longer: no shared cache keeps what it gives.
+    headers = {"ETag": f'"{claim.sha256.hex()}"', "Cache-Control": "private, no-cache"}
     return send_file(request, claim.files.cas, record.hash, record.size, headers)
 
 

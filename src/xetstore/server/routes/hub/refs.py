@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import UsageError
 from xetstore.hub.names import HEADS, PULL_REQUESTS, TAGS, Kind
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
@@ -46,13 +45,13 @@ def _refs(call: Call) -> Response:
 def _create_branch(call: Call, body: bytes) -> Response:
     wanted = decoded(body, _Branch)
     call.repository.create_branch(
-        _branch(call), wanted.starting_point, is_empty=wanted.empty_branch, overwrite=wanted.overwrite
+        call.parameter("branch"), wanted.starting_point, is_empty=wanted.empty_branch, overwrite=wanted.overwrite
     )
     return json_answer({"success": True})
 
 
 def _delete_branch(call: Call, _: bytes) -> Response:
-    call.repository.delete_branch(_branch(call))
+    call.repository.delete_branch(call.parameter("branch"))
     return json_answer({"success": True})
 
 
@@ -66,14 +65,6 @@ def _create_tag(call: Call, body: bytes) -> Response:
 def _delete_tag(call: Call, _: bytes) -> Response:
     call.repository.delete_tag(call.parameter("rev").removeprefix(TAGS))
     return json_answer({"success": True})
-
-
-def _branch(call: Call) -> str:
-    """The branch that a path names. Other refs are made by what they stand for: a tag, a pull request."""
-    name = call.parameter("branch").removeprefix(HEADS)
-    if name.startswith("refs/"):
-        raise UsageError(f"{name[:200]!r} is not the name of a branch")
-    return name
 
 
 def _ref_json(ref: Ref, prefix: str) -> dict[str, str]:

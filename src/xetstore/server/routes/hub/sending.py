@@ -67,9 +67,9 @@ def send_file(request: Request, cas: EmbeddedCas, file: Hash, size: int, headers
     return _send(request, open_range, size, headers, partial(memory_of, window))
 
 
-def send_bytes(request: Request, data: bytes, headers: Mapping[str, str]) -> Response:
-    """The same of a file whose bytes are at hand."""
-    return _send(request, lambda start, end: BytesIO(data[start:end]), len(data), headers, lambda length: length)
+def send_kept(request: Request, load: Callable[[], bytes], size: int, headers: Mapping[str, str]) -> Response:
+    """The same of a file of ``size`` bytes that is in memory as a whole while it is sent, and not before."""
+    return _send(request, lambda start, end: _KeptRange(load, start, end), size, headers, lambda _: size)
 
 
 def memory_of(window: int, length: int) -> int:
@@ -106,6 +106,25 @@ def _send(
         holders=holders_of(request),
         amount=min(most, 2 * BLOCK_BYTES) + memory(most),
     )
+
+
+class _KeptRange:
+    """Bytes ``[start, end)`` of what ``load`` gives, which is called for the first of them."""
+
+    def __init__(self, load: Callable[[], bytes], start: int, end: int) -> None:
+        self._load = load
+        self._start, self._end = start, end
+        self._data: BytesIO | None = None
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill some of the buffer; 0 at the end."""
+        if self._data is None:
+            self._data = BytesIO(self._load()[self._start : self._end])
+        return self._data.readinto(buffer)
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._data = None
 
 
 class _StoredRange:
