@@ -415,6 +415,7 @@ class Store:
         report = check(cas, read_data=read_data, checksums=checksums, progress=progress)
         if not cas.index.version_of(MIGRATIONS):
             return report
+        cas.index.migrate(MIGRATIONS)
         from xetstore.hub.check import check_names
 
         return check_names(cas.index, report, read_data=read_data or checksums)

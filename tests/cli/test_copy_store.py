@@ -107,6 +107,7 @@ def test_names_come_along_and_are_told(xet: Xet, backup: Path, tmp_path: Path) -
     ran = xet("copy-store", "--json", xet.store, backup)
     assert ran.code == 4
     assert (ran.records[0]["object"], summary(ran)["problems"]) == ("repository models/alice/bert", 1)
+    assert "delete or move what" in ran.stderr
 
 
 def test_a_dry_run_makes_no_store(xet: Xet, backup: Path, hashes: dict[str, str]) -> None:

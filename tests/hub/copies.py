@@ -62,7 +62,7 @@ def fill(hub: EmbeddedHub) -> None:
 
 
 def content(hub: EmbeddedHub, *, tokens: bool = False) -> dict[str, Any]:
-    """All names of a store, whatever the ids of its repositories are."""
+    """All names of a store, by the namespaces of its repositories."""
     found: dict[str, Any] = {}
     with hub.snapshot() as reader:
         ask = reader.connection.rows

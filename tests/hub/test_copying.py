@@ -13,7 +13,7 @@ import pytest
 
 from tests.hub.copies import content, fill, large, tables
 from tests.support import engines
-from tests.support.hubs import create, uploaded
+from tests.support.hubs import BOB, create, uploaded
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import Index
@@ -233,6 +233,20 @@ def test_a_user_who_was_removed_is_removed_from_the_copy(source: EmbeddedHub, ta
     assert target.accounts.account("bob").id == again.id
 
 
+def test_a_user_who_was_removed_and_has_repositories_in_the_copy_alone_loses_all_rights(
+    source: EmbeddedHub, target: EmbeddedHub
+) -> None:
+    token = source.accounts.issue("bob")
+    copy(source, target, tokens=True)
+    create(target, "bob/own", actor=BOB)
+    source.accounts.remove("bob")
+    copy(source, target)
+    with pytest.raises(UnauthenticatedError):
+        target.accounts.authenticate(token)
+    assert target.accounts.orgs_of("bob") == []
+    assert opened(target, "bob/own")
+
+
 def test_another_user_of_a_name_keeps_it_and_gets_no_repository(source: EmbeddedHub, target: EmbeddedHub) -> None:
     theirs = target.accounts.add_user("alice")
     told = problems(source, target)
@@ -318,12 +332,11 @@ def test_a_history_that_was_made_anew_is_made_anew_in_the_copy(pair: tuple[Embed
 def test_a_repository_that_is_deleted_while_it_is_copied_does_no_harm(
     source: EmbeddedHub, target: EmbeddedHub, where: str, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, deleted = TwoStores.add, list[str]()
-    bert = opened(source).row.id
+    add, deleted, number = TwoStores.add, list[str](), opened(source).row.id
 
-    def then_delete(stores: TwoStores, table: Table, scope: Any, to: Any) -> None:
-        add(stores, table, scope, to)
-        if table.name == behind and scope["repository_id"] == bert and not deleted:
+    def then_delete(stores: TwoStores, table: Table, scope: Any, to: Any, **options: Any) -> None:
+        add(stores, table, scope, to, **options)
+        if table.name == behind and scope["repository_id"] == number and not deleted:
             deleted.append(behind)
             (source if where == "source" else target).delete(LOCAL, Kind.MODELS, "Alice/bert")
 

@@ -68,10 +68,16 @@ def copy_store(
             output.note("nothing is lost: run the same command again, and it goes on from here")
             raise
     _tell(settings, report, dry_run)
+    problems = count_text(len(report.problems), "problem")
+    if report.objects.problems:
+        raise IntegrityError(
+            f"{problems} in {source}: what needs the damaged objects was not copied",
+            hint="put the files that are named again, into either store, and run the same command again",
+        )
     if report.problems:
         raise IntegrityError(
-            f"{count_text(len(report.problems), 'problem')} in {source}: what needs the damaged objects was not copied",
-            hint="put the files that are named again, into either store, and run the same command again",
+            f"{problems} with names: these were not copied, or not all that they have",
+            hint=f"delete or move what {target} has in their place, and run the same command again",
         )
 
 

@@ -201,21 +201,30 @@ class ContentCopier:
     # History and refs
 
     def _history(self, head: Head, number: int, known: int) -> None:
+        """Copy the revisions whose commits were copied. The paths that one changed are there before it is."""
         stores = self._stores
-        scope = {"repository_id": head.source_id, "known": known, "last": head.last_object}
-        to: dict[str, object] = {"repository_id": number}
+        scope, to = {"repository_id": head.source_id}, {"repository_id": number}
         stores.add(LINES, scope, to)
+        complete: dict[int, int] = {}
+        if known:
+            with stores.target() as reader:
+                complete = reader.last_numbers(number)
+        stores.add(CHANGED_PATHS, scope, to, is_wanted=lambda row: row[2] > complete.get(row[1], 0))
         for batch in batches(stores.rows(REVISIONS, scope), PAGE_ROWS):
+            with stores.source() as reader:
+                oids = [row[_OID] for row in batch]
+                new = reader.objects_between(head.source_id, oids, known=known, last=head.last_object)
+            rows = [row for row in batch if row[_OID] in new]
 
-            def add(writer: HubWriter, rows: Sequence[Row] = batch) -> None:
+            def add(writer: HubWriter, rows: Sequence[Row] = rows) -> None:
                 if not is_there(writer, REVISIONS, to):
                     return
                 writer.put_rows(REVISIONS, to, rows)
                 if len(writer.revisions(number, [row[_OID] for row in rows])) < len(rows):
                     raise _DivergedError
 
-            stores.change(add)
-        stores.add(CHANGED_PATHS, scope, to)
+            if rows:
+                stores.change(add)
 
     def _unknown(self, head: Head, refs: dict[str, bytes]) -> bool:
         with self._stores.source() as reader:

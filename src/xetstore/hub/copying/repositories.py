@@ -19,7 +19,7 @@ _IDENTITY: Final = ("namespace", "created_at", "creator")
 
 
 class RepositoryCopier:
-    """Copies repositories. One is known by its namespace, which no other one ever has; its row gets a new id.
+    """Copies repositories. One is known by its namespace, which no other one ever has, and keeps its random id.
 
     To be called by one thread.
     """

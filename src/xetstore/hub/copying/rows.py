@@ -93,9 +93,11 @@ class TwoStores:
                 return
             behind = table.key_of(page[-1])
 
-    def add(self, table: Table, scope: Values, to: Values) -> None:
+    def add(
+        self, table: Table, scope: Values, to: Values, *, is_wanted: Callable[[Row], bool] = lambda _: True
+    ) -> None:
         """Add rows that only grow, as far as the target lacks them."""
-        for batch in batches(self.rows(table, scope), PAGE_ROWS):
+        for batch in batches(filter(is_wanted, self.rows(table, scope)), PAGE_ROWS):
 
             def write(writer: HubWriter, rows: Sequence[Row] = batch) -> None:
                 if is_there(writer, table, to):

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row, Values
-from xetstore.hub.queries.repositories import new_id
 from xetstore.protocol.hashes import Hash
 
 PAGE_ROWS: Final = 1000
@@ -40,26 +39,14 @@ class Table:
         return row[: len(self.key)]
 
 
-# A revision is copied if the object of its commit is: those that came after the copy began come with the next one.
-_COPIED_COMMIT: Final = (
-    "EXISTS (SELECT 1 FROM git_object WHERE git_object.repository_id = :repository_id AND git_object.oid = revision.oid"
-    " AND git_object.id > :known AND git_object.id <= :last)"
-)
 LINES: Final = Table("line", ("line",), ("base", "fork"), only_grows=True)
 REVISIONS: Final = Table(
     "revision",
     ("line", "number"),
     ("oid", "tree", "title", "message", "author", "created_at", "digest"),
-    condition=_COPIED_COMMIT,
     only_grows=True,
 )
-CHANGED_PATHS: Final = Table(
-    "changed_path",
-    ("path", "line", "number"),
-    condition="EXISTS (SELECT 1 FROM revision WHERE revision.repository_id = :repository_id"
-    f" AND revision.line = changed_path.line AND revision.number = changed_path.number AND {_COPIED_COMMIT})",
-    only_grows=True,
-)
+CHANGED_PATHS: Final = Table("changed_path", ("path", "line", "number"), only_grows=True)
 DISCUSSIONS: Final = Table(
     "discussion",
     ("number",),
@@ -100,6 +87,11 @@ SELECT oid, size, file FROM git_object
 WHERE repository_id = :repository_id AND oid > :behind AND id <= :last AND (id > :known OR sha256 IS NOT NULL)
 ORDER BY oid LIMIT :limit
 """
+_COMMITS: Final = """
+SELECT oid FROM git_object
+WHERE repository_id = :repository_id AND oid IN (:values) AND id > :known AND id <= :last
+"""
+_LAST_NUMBERS: Final = "SELECT line, max(number) FROM revision WHERE repository_id = :repository_id GROUP BY line"
 _WHOLE: Final = """
 SELECT oid, kind, size, sha256, file_size, file, data FROM git_object
 WHERE repository_id = :repository_id AND oid IN (:values)
@@ -152,8 +144,8 @@ WHERE id = :id
 """
 _FORGET_FORMER: Final = "DELETE FROM former_name WHERE repository_id = :id"
 _ADD_REPOSITORY: Final = (
-    f"INSERT INTO repository (id, {', '.join(REPOSITORIES.others)})"
-    f" VALUES (:id, {', '.join(f':{name}' for name in REPOSITORIES.others)}) ON CONFLICT DO NOTHING"
+    f"INSERT INTO repository ({', '.join(REPOSITORIES.columns)})"
+    f" VALUES ({', '.join(f':{name}' for name in REPOSITORIES.columns)}) ON CONFLICT DO NOTHING"
 )
 _SET_REPOSITORY: Final = (
     "UPDATE repository SET "
@@ -197,6 +189,15 @@ class CopyQueries(Questions):
         """The next page of objects up to the id ``last``: those behind ``known``, and all pointers. Id, bytes, file."""
         values = {"repository_id": repository_id, "behind": behind, "known": known, "last": last, "limit": PAGE_ROWS}
         return [*self._rows(_OBJECTS, values)]
+
+    def objects_between(self, repository_id: int, oids: Iterable[bytes], *, known: int, last: int) -> set[bytes]:
+        """Those of these objects whose ids as rows are behind ``known``, up to ``last``."""
+        values = {"repository_id": repository_id, "known": known, "last": last}
+        return {oid for (oid,) in self.connection.rows_in(_COMMITS, oids, values)}
+
+    def last_numbers(self, repository_id: int) -> dict[int, int]:
+        """The number of the last revision on each line."""
+        return dict(self._rows(_LAST_NUMBERS, {"repository_id": repository_id}))
 
     def whole_objects(self, repository_id: int, oids: Collection[bytes]) -> list[dict[str, Any]]:
         """Objects by their columns, with their data as it is stored."""
@@ -289,7 +290,7 @@ class CopyChanges(CopyQueries):
 
     def add_copied(self, values: dict[str, object]) -> bool:
         """Add a repository by its columns; False if its name or its namespace is taken."""
-        return self.connection.change(_ADD_REPOSITORY, {**values, "id": new_id()}) == 1
+        return self.connection.change(_ADD_REPOSITORY, values) == 1
 
     def set_copied(self, repository_id: int, values: dict[str, object]) -> None:
         """Give a repository these columns, but its namespace and the time of its last change."""

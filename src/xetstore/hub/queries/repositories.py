@@ -171,9 +171,10 @@ class RepositoryChanges(Questions):
     ) -> RepositoryRow | None:
         """Add a repository; None if the name is taken, and the transaction must not be kept then.
 
-        Its id ends its namespace if another one had the first.
+        Its id is random, because one that was deleted may still be named, by a signed URL. The id ends its namespace if
+        another one had the first.
         """
-        number = new_id()
+        number = 1 + secrets.randbelow(_LARGEST_ID)
         namespace = str(name)
         if not self.connection.change(_USE_NAMESPACE, {"namespace": namespace}):
             namespace = f"{name}/{number:014x}"
@@ -232,11 +233,6 @@ class RepositoryChanges(Questions):
         """Delete a repository, all that it has, and the grants of its namespace, which no other one gets."""
         self.connection.change(_DROP_GRANTS, {"namespace": row.namespace})
         self.connection.change(_DELETE, {"id": row.id})
-
-
-def new_id() -> int:
-    """An id for a repository: a random one, because one that was deleted may still be named, by a signed URL."""
-    return 1 + secrets.randbelow(_LARGEST_ID)
 
 
 def repository_row(row: Row) -> RepositoryRow:
