@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(r"^\| (M\d+) \|(.*)\|$", (ROOT / "docs" / "conformance.md").read_text(), flags=re.MULTILINE)
-LATER = "later"
 
 # The checklist
 
@@ -61,22 +60,12 @@ def test_a_rule_is_stated_and_held_by_tests_that_exist(name: str, row: str) -> N
     who, rule, held_by = cells(row)
     assert who in {"B", "C", "S"}, "both, a client, a server"
     assert rule
-    if held_by == LATER:
-        return
     named = re.findall(r"`([^`]+)`", held_by)
     assert named
     assert ", ".join(f"`{test}`" for test in named) == held_by, "nothing but names of tests"
     for test in named:
         path, _, function = test.partition("::")
         assert function in functions_of(path), test
-
-
-def test_only_parts_that_do_not_exist_yet_come_later() -> None:
-    modules = {path.name for path in (ROOT / "src" / "xetstore").iterdir()}
-    later = {name for name, row in ROWS if cells(row)[-1] == LATER}
-    clients = {"M25", "M45", "M46", "M50", "M53", "M54", "M55", "M63", "M64"}
-    names = {"M52"}  # which credentials have which rights is known where repositories have names
-    assert later == (set() if "remote" in modules else clients) | (set() if "hub" in modules else names)
 
 
 # Rules that no other test holds

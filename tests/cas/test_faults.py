@@ -48,8 +48,8 @@ def test_the_row_comes_after_the_bytes_and_the_shard_before_its_files(root: Path
     durable = ["fsync file", "close", "link", "unlink", "open", "fsync folder", "close"]
     assert put_xorb[put_xorb.index("fsync file") :] == [*durable, "BEGIN", "INSERT", "INSERT", "COMMIT"]
     at = put_shard.index("fsync file")
-    files, segments, edges, grants, dedup, shards, names_files, names_xorbs = ["INSERT"] * 8
-    rows = ["BEGIN", files, segments, edges, grants, dedup, shards, names_files, names_xorbs, "COMMIT"]
+    files, segments, edges, grants, claims, dedup, shards, names_files, names_xorbs = ["INSERT"] * 9
+    rows = ["BEGIN", files, segments, edges, grants, claims, dedup, shards, names_files, names_xorbs, "COMMIT"]
     assert put_shard[at:] == [*durable, *rows]
     assert "INSERT" not in put_shard[:at]
 

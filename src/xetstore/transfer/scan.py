@@ -91,6 +91,7 @@ class Cutter:
         self._threads = threads or usable_cores()
         self._sha = hashlib.sha256() if sha256 else None
         self._hasher: Threads | None = None
+        self._hashed: Future[None] | None = None
         self._tree = kernel.MerkleTree(_SUITE.kernel)
         self._free: deque[memoryview] = deque()
         self._busy: deque[tuple[list[Future[Any]], memoryview]] = deque()
@@ -131,7 +132,8 @@ class Cutter:
         readers: list[Future[Any]] = []
         if self._sha is not None:
             self._hasher = self._hasher or Threads(1, "sha256")
-            readers.append(self._hasher.submit(self._sha.update, buffer[head : head + filled]))
+            self._hashed = self._hasher.submit(self._sha.update, buffer[head : head + filled])
+            readers.append(self._hashed)
         start = head - len(self._carry)
         buffer[start:head] = self._carry
         block = self._cut(buffer[start : head + filled], readers, final=final)
@@ -141,8 +143,8 @@ class Cutter:
 
     def info(self) -> FileInfo:
         """The identity of the whole file, once all of it was cut."""
-        for readers, _ in self._busy:
-            wait_all(readers)
+        if self._hashed is not None:  # and not for other readers of the last blocks, which may wait for a network
+            wait_all((self._hashed,))
         sha256 = self._sha.hexdigest() if self._sha is not None else None
         return FileInfo(file_hash(Hash(self._tree.root())), self.total_bytes, sha256)
 
