@@ -317,6 +317,15 @@ def test_the_longest_names_are_those_that_both_engines_take(bert: Repository) ->
         bert.create_branch(f"{name}x")
 
 
+def test_the_same_call_again_opens_one_pull_request(bert: Repository) -> None:
+    operations: list[Operation] = [AddFile("a", b"1")]
+    first = bert.commit("main", operations, "propose", create_pull_request=True)
+    assert bert.commit("main", operations, "propose", create_pull_request=True) == first
+    other = bert.commit("main", [AddFile("a", b"2")], "propose", create_pull_request=True)
+    assert (first[1], other[1]) == (1, 2)
+    assert bert.revision("refs/pr/1") == first[0]
+
+
 def test_without_a_parent_the_same_call_is_known_at_the_tip_alone(bert: Repository) -> None:
     one = commit(bert, "upload", AddFile("a", b"1"))
     assert commit(bert, "upload", AddFile("a", b"1")) == one

@@ -172,6 +172,14 @@ class Committer:
             tree.track(pointers)
         return tree
 
+    def proposed_before(self, branch: str, new: NewCommit) -> tuple[Revision, int] | None:
+        """The commit that this very call has made as a pull request on ``branch``, and its number, if it has."""
+        if not self._writer.keep_repository(self._id):
+            raise RepositoryNotFoundError
+        made = self._writer.made_by(self._id, new.digest(branch), since=self._now - REPEATED_WITHIN_SECONDS)
+        number = None if made is None else self._writer.pull_request_at(self._id, made.oid)
+        return None if made is None or number is None else (made, number)
+
     def _made_before(self, tip: Revision, new: NewCommit, digest: bytes) -> Revision | None:
         """The commit that this very call has made, if it came before.
 

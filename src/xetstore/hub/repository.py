@@ -208,6 +208,8 @@ class Repository:
             committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
             if not create_pull_request:
                 return committer.commit(ref, new, still), None
+            if (proposed := committer.proposed_before(ref, new)) is not None:
+                return proposed
             number = open_pull_request(
                 writer, self.row.id, title=message.partition("\n")[0], author=new.author, base=ref, now=self.hub.now()
             )

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from xetstore.cas.index.queries.rows import Questions
+from xetstore.hub.names import PULL_REQUESTS
 
 _REF: Final = "SELECT oid FROM ref WHERE repository_id = :repository_id AND name = :name"
 _REFS: Final = "SELECT name, oid FROM ref WHERE repository_id = :repository_id ORDER BY name"
 _NAMED: Final = "SELECT name, oid FROM ref WHERE repository_id = :repository_id AND name IN (:values)"
+_PULL_REQUEST_AT: Final = """
+SELECT name FROM ref WHERE repository_id = :repository_id AND oid = :oid AND name LIKE :names ORDER BY name
+"""
 _ADD: Final = """
 INSERT INTO ref (repository_id, name, oid) VALUES (:repository_id, :name, :oid)
 ON CONFLICT (repository_id, name) DO NOTHING
@@ -34,6 +38,12 @@ class RefQueries(Questions):
         """Those of these refs that are there."""
         rows = self.connection.rows_in(_NAMED, names, {"repository_id": repository_id})
         return {name: bytes(oid) for name, oid in rows}
+
+    def pull_request_at(self, repository_id: int, oid: bytes) -> int | None:
+        """The number of a pull request whose branch is at this commit; None if there is none."""
+        values = {"repository_id": repository_id, "oid": oid, "names": f"{PULL_REQUESTS}%"}
+        name = self.connection.value(_PULL_REQUEST_AT, values)
+        return None if name is None else int(name.removeprefix(PULL_REQUESTS))
 
 
 class RefChanges(RefQueries):
