@@ -130,7 +130,7 @@ def test_a_terminal_sees_that_a_call_is_made_again(tmp_path: Path) -> None:
         until(lambda: "retrying" in terminal.so_far)
         process.send_signal(signal.SIGINT)
         process.wait(60)
-    assert process.returncode == 130
+    assert process.returncode == 130, terminal.so_far
     seen = terminal.seen()
     assert "127.0.0.1" in seen.partition("retrying")[2]
     assert "xet: interrupted" in seen

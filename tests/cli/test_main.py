@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -17,7 +18,7 @@ from tests.cli.runner import Ran, Xet
 from tests.support.strategies import splitmix64
 from xetstore import errors
 from xetstore.cli.context import Settings, as_xet_error
-from xetstore.cli.main import cli
+from xetstore.cli.main import XetGroup, cli
 
 
 def test_version_is_that_of_the_package(xet: Xet) -> None:
@@ -114,6 +115,23 @@ def test_a_defect_asks_to_be_reported() -> None:
     assert (told.exit_code, str(told)) == (1, "unexpected RuntimeError: what?")
     assert told.hint is not None
     assert "--debug" in told.hint
+
+
+@pytest.mark.parametrize(("interrupted", "code"), [(True, 130), (False, 1)])
+def test_an_error_that_comes_of_an_interruption_is_one(
+    capsys: pytest.CaptureFixture[str], interrupted: bool, code: int
+) -> None:
+    @click.command()
+    def bar() -> None:
+        try:
+            raise KeyboardInterrupt if interrupted else ValueError
+        finally:
+            [].pop()  # as a progress bar that was cut off in the middle of its end
+
+    with pytest.raises(SystemExit) as ended:
+        XetGroup(commands={"bar": bar}).main(["bar"])
+    assert ended.value.code == code
+    assert ("interrupted" in capsys.readouterr().err) is interrupted
 
 
 def test_the_first_failure_gives_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
 from xetstore.cli.user import user
-from xetstore.errors import InterruptedCallError
+from xetstore.errors import InterruptedCallError, XetError
 
 
 class XetGroup(click.Group):
@@ -51,13 +51,15 @@ class XetGroup(click.Group):
         except BrokenPipeError:
             code = 1  # the reader of stdout has had enough: not worth a word
         except (KeyboardInterrupt, click.Abort, InterruptedCallError):
-            with contextlib.suppress(OSError):  # stderr may be gone too
-                settings.output.note("xet: interrupted")
-            code = INTERRUPTED
+            code = _interrupted(settings)
         except Exception as error:
-            code = as_xet_error(error).exit_code
-            with contextlib.suppress(OSError):
-                settings.failed(error)
+            told = as_xet_error(error)
+            if type(told) is XetError and _came_of_an_interruption(error):
+                code = _interrupted(settings)
+            else:
+                code = told.exit_code
+                with contextlib.suppress(OSError):
+                    settings.failed(error)
         for stream in (sys.stdout, sys.stderr):
             _drain(stream)
         sys.exit(code or 0)
@@ -73,6 +75,21 @@ class XetGroup(click.Group):
         except BrokenPipeError as error:
             # click would answer this one itself, and leave the rest of the output to fail once more at exit.
             raise click.exceptions.Exit(1) from error
+
+
+def _interrupted(settings: Settings) -> int:
+    with contextlib.suppress(OSError):  # stderr may be gone too
+        settings.output.note("xet: interrupted")
+    return INTERRUPTED
+
+
+def _came_of_an_interruption(error: BaseException | None) -> bool:
+    """True if an error was raised while an interruption unwound: a bar that was cut off in the middle of its end, say,
+    cannot be ended.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _drain(stream: TextIO) -> None:
