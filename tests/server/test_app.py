@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -270,3 +272,12 @@ def test_many_requests_use_one_connection(server: LiveServer) -> None:
             assert answers.readline() == b"HTTP/1.1 404 Not Found\r\n"
             headers = dict(line.strip().lower().split(b": ", 1) for line in iter(answers.readline, b"\r\n"))
             assert json.loads(answers.read(int(headers[b"content-length"])))["code"] == "not_found"
+
+
+def test_a_bare_cas_loads_no_names() -> None:
+    code = (
+        "import sys, xetstore.server.run, xetstore.server.app;"
+        "print(any(name.startswith(('xetstore.hub', 'xetstore.server.routes.hub', 'dulwich')) for name in sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout == "False\n"

@@ -57,6 +57,14 @@ class Settings:
         hint = f"name a store with --store, or with {STORE_VARIABLE}"
         return user_folder(lambda: user_data_path("xetstore", appauthor=False), hint)
 
+    def is_store(self, folder: Path) -> bool:
+        """True if a folder is the store itself."""
+        where = self.where()
+        try:
+            return isinstance(where, Path) and folder.samefile(where)
+        except OSError:  # there is no store yet, or it cannot be looked at
+            return False
+
     def store_path(self) -> Path:
         """The store's directory, or its store file. Raises UsageError where it is a URL."""
         where = self.where()

@@ -145,7 +145,7 @@ def upload(
             dry_run=dry_run,
             progress=progress,
             on_note=lambda local, why: output.warning(f"{local} {why}"),
-            is_left_out=lambda folder: _is_store(folder, settings),
+            is_left_out=settings.is_store,
         )
     print_commit(settings, to, report, dry_run=dry_run)
     return settings.exit_code
@@ -300,14 +300,6 @@ def _file_target(repository: Repository, revision: str | None, path: str, name: 
         except (EntryNotFoundError, RepositoryNotFoundError):
             is_folder = False
     return f"{path}/{name}" if is_folder else path
-
-
-def _is_store(folder: Path, settings: Settings) -> bool:
-    where = settings.where()
-    try:
-        return isinstance(where, Path) and folder.samefile(where)
-    except OSError:
-        return False
 
 
 def _refuse(options: dict[str, bool], what: str) -> None:

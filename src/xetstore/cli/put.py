@@ -120,7 +120,7 @@ def files_of(path: Path, settings: Settings) -> Iterator[Path]:
     folders = [path]
     while folders:
         folder = folders.pop()
-        if _is_store(folder, settings):
+        if settings.is_store(folder):
             settings.output.warning(f"{folder} is left out: it is the store itself")
             continue
         subfolders = []
@@ -148,14 +148,6 @@ def _entries(folder: Path, settings: Settings) -> list[os.DirEntry[str]]:
     except OSError as error:
         settings.failed(error)
     return sorted(entries, key=lambda entry: entry.name)
-
-
-def _is_store(folder: Path, settings: Settings) -> bool:
-    where = settings.where()
-    try:
-        return isinstance(where, Path) and folder.samefile(where)
-    except OSError:  # there is no store yet, or it cannot be looked at
-        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

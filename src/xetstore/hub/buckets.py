@@ -139,8 +139,7 @@ class Bucket:
         sources = {source: self._source(source) for source in by_source if source is not None}
 
         def work(writer: HubWriter, cas: Writer) -> dict[int, str]:
-            if not writer.keep_repository(self.row.id):
-                raise RepositoryNotFoundError
+            writer.kept_repository(self.row.id)
             lacking: dict[int, str] = {}
             sizes: dict[int, int] = {}
             for source, puts in by_source.items():

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from xetstore.errors import ConflictError, OutdatedError, RepositoryNotFoundError, UnprocessableError
+from xetstore.errors import ConflictError, OutdatedError, UnprocessableError
 from xetstore.hub.names import HEADS, MAIN
 from xetstore.hub.new_tree import NewTree
 from xetstore.hub.objects import CommitData, GitObject, ObjectKind, unique
@@ -28,16 +28,19 @@ REPEATED_WITHIN_SECONDS: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class NewCommit:
-    """A commit to be made. ``message`` is whole, its first line the title; ``parent`` is the id, or its first digits,
-    that the branch must have, or None. ``author`` is the name of an account.
+    """A commit to be made on ``branch``, a ref in full. ``message`` is whole, its first line the title; ``parent`` is
+    the id, or its first digits, that the branch must have, or None. ``author`` is the name of an account.
     """
 
+    branch: str
     operations: Sequence[Operation]
     message: str
     author: str
     parent: str | None = None
     blobs: Sequence[GitObject | None] = field(init=False, repr=False)
     """The blob that each operation brings, ready to be stored."""
+    digest: bytes = field(init=False, repr=False)
+    """A digest of all that it asks for, by which the same call is known when it comes again."""
 
     def __post_init__(self) -> None:
         if len(self.operations) > MAX_OPERATIONS:
@@ -51,14 +54,12 @@ class NewCommit:
         if size > MAX_MESSAGE_BYTES or "\0" in self.message:
             raise UnprocessableError(f"the message of a commit is a text of at most {MAX_MESSAGE_BYTES} bytes")
         object.__setattr__(self, "blobs", tuple(map(_blob, self.operations)))
-
-    def digest(self, branch: str) -> bytes:
-        """A digest of all that it asks for, by which the same call is known when it comes again."""
         digest = hashlib.sha256()
-        for part in (branch, self.message, self.author, self.parent or "", *map(_told, self.operations, self.blobs)):
+        asked = map(_told, self.operations, self.blobs)
+        for part in (self.branch, self.message, self.author, self.parent or "", *asked):
             data = part.encode()
             digest.update(b"%d:%s" % (len(data), data))
-        return digest.digest()
+        object.__setattr__(self, "digest", digest.digest())
 
 
 def _blob(operation: Operation) -> GitObject | None:
@@ -89,6 +90,11 @@ def _told(operation: Operation, blob: GitObject | None) -> str:
     return repr(told)
 
 
+def message_of(title: str, description: str) -> str:
+    """The message of a commit that has a title and a description, which may be empty."""
+    return f"{title}\n\n{description}" if description else title
+
+
 class Committer:
     """Commits to one repository, in the transaction of ``writer``. ``now`` is unix seconds."""
 
@@ -98,32 +104,28 @@ class Committer:
         self._cache = cache
         self._now = now
 
-    def commit(
-        self, branch: str, new: NewCommit, files: Mapping[bytes, tuple[int, Hash]], *, to: str | None = None
-    ) -> Revision:
-        """Make a commit on ``branch``, a ref in full, and let it move there; with ``to`` that ref is made, and the
-        branch stays. ``files`` are bytes and Xet file of each SHA-256 that may be named.
+    def commit(self, new: NewCommit, files: Mapping[bytes, tuple[int, Hash]], *, to: str | None = None) -> Revision:
+        """Make a commit, and let its branch move there; with ``to`` that ref is made, and the branch stays. ``files``
+        are bytes and Xet file of each SHA-256 that may be named.
 
         The same call once more, after its answer was lost, gets the commit that it has made. Raises OutdatedError if
         the branch is not at ``new.parent``, RevisionNotFoundError where there is no branch, and what
         :meth:`NewTree.apply` raises.
         """
-        writer = self._writer
-        if not writer.keep_repository(self._id):
-            raise RepositoryNotFoundError
+        writer, branch = self._writer, new.branch
+        writer.kept_repository(self._id)
         tip = writer.ref(self._id, branch)
         if tip is None and branch != MAIN:
             raise no_revision(branch.removeprefix(HEADS))
         parent = None if tip is None else peeled(writer, self._id, tip, branch)
-        digest = new.digest(branch)
-        if to is None and parent is not None and (made := self._made_before(parent, new, digest)) is not None:
+        if to is None and parent is not None and (made := self._made_before(parent, new)) is not None:
             return made
         if new.parent is not None and (parent is None or not _is_start_of(new.parent.lower(), parent.id)):
             raise OutdatedError(OUTDATED)
         tree = self._tree(parent, new, files)
         root = tree.write()
         writer.add_objects(self._id, unique(tree.objects), {sha256: file for sha256, (_, file) in files.items()})
-        revision = self.add(parent, root, new.message, new.author, tree.changed, digest)
+        revision = self.add(parent, root, new.message, new.author, tree.changed, new.digest)
         if to is not None:
             moved = writer.add_ref(self._id, to, revision.oid)
         elif tip is None:
@@ -172,21 +174,24 @@ class Committer:
             tree.track(pointers)
         return tree
 
-    def proposed_before(self, branch: str, new: NewCommit) -> tuple[Revision, int] | None:
-        """The commit that this very call has made as a pull request on ``branch``, and its number, if it has."""
-        if not self._writer.keep_repository(self._id):
-            raise RepositoryNotFoundError
-        made = self._writer.made_by(self._id, new.digest(branch), since=self._now - REPEATED_WITHIN_SECONDS)
+    def proposed_before(self, new: NewCommit) -> tuple[Revision, int] | None:
+        """The commit that this very call has made as a pull request, and its number, if it has."""
+        self._writer.kept_repository(self._id)
+        made = self._made_by(new)
         number = None if made is None else self._writer.pull_request_at(self._id, made.oid)
         return None if made is None or number is None else (made, number)
 
-    def _made_before(self, tip: Revision, new: NewCommit, digest: bytes) -> Revision | None:
+    def _made_by(self, new: NewCommit) -> Revision | None:
+        """The last commit that the same call has made, not long ago."""
+        return self._writer.made_by(self._id, new.digest, since=self._now - REPEATED_WITHIN_SECONDS)
+
+    def _made_before(self, tip: Revision, new: NewCommit) -> Revision | None:
         """The commit that this very call has made, if it came before.
 
         It is the tip; or, where the call names its parent, one since: without that, the same words may mean to go back
         to an earlier state.
         """
-        made = self._writer.made_by(self._id, digest, since=self._now - REPEATED_WITHIN_SECONDS)
+        made = self._made_by(new)
         if made is None or made.oid == tip.oid:
             return made
         if new.parent is None:

@@ -12,18 +12,17 @@ from xetstore.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
-    RepositoryNotFoundError,
     UnauthenticatedError,
     UnprocessableError,
     UsageError,
 )
 from xetstore.hub.committing import Committer, NewCommit
 from xetstore.hub.merging import Change, conflicts, differences, in_words, merge_base
-from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS
+from xetstore.hub.names import MAIN, PULL_REQUESTS
 from xetstore.hub.operations import Copy, Delete, Operation
 from xetstore.hub.queries import Discussion, DiscussionFilter, Event, HubReader, HubWriter, Revision
 from xetstore.hub.revisions import no_revision, peeled
-from xetstore.hub.rights import Right
+from xetstore.hub.rights import Right, require_proposer
 from xetstore.hub.trees import TreeReader
 
 if TYPE_CHECKING:
@@ -72,10 +71,11 @@ def open_pull_request(
     now: float,
     description: str = "",
     status: str = "open",
-) -> int:
-    """Open a pull request for the branch ``base``, a ref in full; its number. ``now`` is unix seconds.
+) -> Discussion:
+    """Open a pull request for the branch ``base``, a ref in full. ``now`` is unix seconds.
 
-    Its own branch is the caller's to make. Raises RevisionNotFoundError without the branch.
+    Its own branch is the caller's to make; its ``fork`` is where that begins. Raises RevisionNotFoundError without
+    ``base``.
     """
     tip = writer.ref(repository_id, base)
     if tip is None:
@@ -85,7 +85,7 @@ def open_pull_request(
     title = " ".join(title.split())[:MAX_TITLE_CHARS] or "Pull request"
     opened = Discussion(number, title, True, status, author, base, fork, None, now, 0)
     _add(writer, repository_id, opened, description)
-    return number
+    return opened
 
 
 class Discussions:
@@ -146,14 +146,13 @@ class Discussions:
         _check_comment(description)
 
         def work(writer: HubWriter, _: Writer) -> int:
-            if not writer.keep_repository(self._id):
-                raise RepositoryNotFoundError
+            writer.kept_repository(self._id)
             if not is_pull_request:
                 number = writer.next_number(self._id)
                 opened = Discussion(number, title, False, "open", author, None, None, None, now, 0)
                 _add(writer, self._id, opened, description)
                 return number
-            number = open_pull_request(
+            proposal = open_pull_request(
                 writer,
                 self._id,
                 title=title,
@@ -163,11 +162,10 @@ class Discussions:
                 description=description,
                 status=status,
             )
-            tip = writer.ref(self._id, MAIN)
-            assert tip is not None
-            if not writer.add_ref(self._id, f"{PULL_REQUESTS}{number}", peeled(writer, self._id, tip, MAIN).oid):
+            assert proposal.fork is not None
+            if not writer.add_ref(self._id, f"{PULL_REQUESTS}{proposal.number}", proposal.fork):
                 raise ConflictError("another writer made the branch")
-            return number
+            return proposal.number
 
         return self.get(self._hub.change(work))[0]
 
@@ -232,8 +230,7 @@ class Discussions:
         _check_comment(comment)
 
         def work(writer: HubWriter, _: Writer) -> Revision:
-            if not writer.keep_repository(self._id):
-                raise RepositoryNotFoundError
+            writer.kept_repository(self._id)
             if comment.strip():
                 self._note(writer, number, "comment", author, comment)
             discussion = self._note(writer, number, "status-change", author, "merged")[0]
@@ -270,8 +267,8 @@ class Discussions:
                 f"both sides changed {in_the_way[0][:200]!r}, and {len(in_the_way) - 1} other paths"
             )
         message = f"{discussion.title} (#{discussion.number})"
-        new = NewCommit(_operations(changes, tip), message, author, base.id)
-        return Committer(writer, self._id, self._hub.trees, self._hub.now()).commit(discussion.base, new, {})
+        new = NewCommit(discussion.base, _operations(changes, tip), message, author, base.id)
+        return Committer(writer, self._id, self._hub.trees, self._hub.now()).commit(new, {})
 
     def _tips(self, reader: HubReader, discussion: Discussion) -> tuple[Revision, Revision] | None:
         """The tips of a pull request and of its base; None where one of the two is gone."""
@@ -288,8 +285,7 @@ class Discussions:
         self, number: int, position: int, author: str, *, content: str, is_hidden: bool = False
     ) -> Event:
         def work(writer: HubWriter, _: Writer) -> Event:
-            if not writer.keep_repository(self._id):
-                raise RepositoryNotFoundError
+            writer.kept_repository(self._id)
             before = next((event for event in writer.events(self._id, number) if event.position == position), None)
             if before is None or before.kind != "comment":
                 raise NotFoundError("there is no such comment")
@@ -321,9 +317,8 @@ class Discussions:
         self._repository.require(Right.READ)
         if not actor.is_known:
             raise UnauthenticatedError("this needs a token")
-        if not actor.may_propose:
-            raise ForbiddenError("this needs a token with scope write")
-        return actor.name or "admin"
+        require_proposer(actor)
+        return actor.author
 
     def _require_say(self, discussion: Discussion, author: str) -> None:
         if discussion.author != author and self._repository.right < Right.WRITE:
@@ -363,8 +358,3 @@ def _check_comment(text: str, *, is_needed: bool = False) -> None:
 
 def _no_discussion(number: int) -> NotFoundError:
     return NotFoundError(f"there is no discussion {number}")
-
-
-def short_base(discussion: Discussion) -> str | None:
-    """The branch that a pull request is for, as people call it."""
-    return None if discussion.base is None else discussion.base.removeprefix(HEADS)

@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index import Writer
-from xetstore.errors import ConflictError, ExistsError, ForbiddenError, RepositoryNotFoundError, UnprocessableError
+from xetstore.errors import ConflictError, UnprocessableError
 from xetstore.hub.copies import copy_files
 from xetstore.hub.names import HEADS, TAGS, RepositoryName
-from xetstore.hub.objects import CommitData, ObjectKind, read_tree, tagged
+from xetstore.hub.objects import SUBMODULE, CommitData, ObjectKind, read_tree, tagged
 from xetstore.hub.queries import HubWriter, RepositoryRow
-from xetstore.hub.rights import Right
+from xetstore.hub.rights import Right, require_proposer
 from xetstore.hub.service import check_visibility, of_account
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileRecord
@@ -28,7 +28,6 @@ MAX_OBJECTS: Final = 1_000_000
 """Objects of a repository that is copied: 100 MB of ids."""
 
 _READ_AT_A_TIME: Final = 500
-_SUBMODULE: Final = 0o160000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +54,16 @@ def duplicate(source: Repository, name: RepositoryName, *, visibility: str | Non
     commits, objects = _reachable(hub, source.row.id, {oid for _, oid in refs})
 
     def work(writer: HubWriter, cas: Writer) -> RepositoryRow:
-        if not writer.keep_repository(source.row.id):
-            raise RepositoryNotFoundError
+        writer.kept_repository(source.row.id)
         row = writer.add_repository(
             of_account(writer, actor, name),
             visibility=chosen,
             sdk=source.row.sdk,
-            creator=actor.name or "admin",
+            creator=actor.author,
             now=hub.now(),
         )
-        if row is None:
-            raise ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
         if source.row.gated is not None:
-            writer.set_repository(row.id, visibility=row.visibility, gated=source.row.gated, sdk=row.sdk)
+            writer.set_repository(row.id, visibility=row.visibility, gated=source.row.gated)
         if writer.copy_objects(source.row.id, row.id, objects) != len(objects):
             raise ConflictError("the repository was changed while it was copied")
         writer.copy_history(source.row.id, row.id, commits)
@@ -88,15 +84,14 @@ def give_files(source: Repository, target: Repository, files: Sequence[GivenFile
     """
     source.require(Right.READ)
     target.require(Right.READ)
-    if target.right < Right.WRITE and not target.actor.may_propose:
-        raise ForbiddenError("this needs a token with scope write")
+    if target.right < Right.WRITE:
+        require_proposer(target.actor)
     if len(files) > MAX_FILES:
         raise UnprocessableError(f"at most {MAX_FILES} files are given at once")
     hub = source.hub
 
     def work(writer: HubWriter, cas: Writer) -> list[GivenFile]:
-        if not writer.keep_repository(target.row.id):
-            raise RepositoryNotFoundError
+        writer.kept_repository(target.row.id)
         claimed = cas.claimed(source.row.namespace, dict.fromkeys(given.sha256 for given in files))
         right = [given for given in files if _is_among(given, claimed.get(given.sha256, ()))]
         missing = copy_files(
@@ -130,7 +125,7 @@ def _reachable(hub: EmbeddedHub, repository_id: int, tips: Collection[bytes]) ->
                 case ObjectKind.TREE:
                     items = read_tree(data).values()
                     deeper |= {item.oid for item in items if item.is_folder}
-                    found |= {item.oid for item in items if not item.is_folder and item.mode != _SUBMODULE}
+                    found |= {item.oid for item in items if not item.is_folder and item.mode != SUBMODULE}
                 case ObjectKind.TAG:
                     deeper.add(tagged(data)[0])
                 case ObjectKind.BLOB:  # that a tag names

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index import Writer
-from xetstore.errors import RepositoryNotFoundError, UnprocessableError
+from xetstore.errors import UnprocessableError
 from xetstore.hub.arrivals import Arrival, Arrived
 from xetstore.hub.queries import HubWriter, Part
 from xetstore.transfer.download.context import DownloadOptions
@@ -54,8 +54,7 @@ class LargeFiles:
         """Note a part that has arrived, in place of one of its number; the tag by which it is named."""
 
         def note(writer: HubWriter, _: Writer) -> None:
-            if not writer.keep_repository(self._row.id):
-                raise RepositoryNotFoundError
+            writer.kept_repository(self._row.id)
             writer.put_part(self._row.id, sha256, Part(number, part.file, part.size), self._hub.now())
 
         self._hub.change(note)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index import Writer
-from xetstore.errors import ConflictError, DamagedError, RepositoryNotFoundError, UnprocessableError
+from xetstore.errors import ConflictError, DamagedError, UnprocessableError
 from xetstore.hub.committing import Committer
-from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS
-from xetstore.hub.objects import FOLDER, CommitData, GitObject, ObjectKind, TreeItem, write_tree
+from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, add_with_folders
+from xetstore.hub.objects import EMPTY_TREE, FOLDER, CommitData, GitObject, ObjectKind, TreeItem, write_tree
 from xetstore.hub.queries import HubReader, HubWriter, Pointed, Revision
 from xetstore.hub.revisions import peeled
 from xetstore.hub.rights import Right
@@ -63,8 +63,7 @@ def delete_large_files(repository: Repository, digests: Collection[bytes], *, re
     row = repository.row
 
     def work(writer: HubWriter, _: Writer) -> Collection[bytes]:
-        if not writer.keep_repository(row.id):
-            raise RepositoryNotFoundError
+        writer.kept_repository(row.id)
         gone = writer.pointers_of(row.id, digests)
         if gone:
             removal = _Removal(repository, writer, gone)
@@ -144,7 +143,7 @@ class _Removal:
         self._writer = writer
         self._trees = TreeReader(writer, self._id, repository.hub.trees)
         self._committer = Committer(writer, self._id, repository.hub.trees, repository.hub.now())
-        self._author = repository.actor.name or "admin"
+        self._author = repository.actor.author
         self._gone = gone
         self._filtered: dict[bytes, bytes | None] = {}
         self._rewritten: dict[bytes, Revision] = {}
@@ -210,9 +209,8 @@ class _Removal:
         root = self._tree(oid)
         if root is not None:
             return root
-        empty = GitObject.of(ObjectKind.TREE, b"")
-        self._made.append(empty)
-        return empty.oid
+        self._made.append(EMPTY_TREE)
+        return EMPTY_TREE.oid
 
     def _tree(self, oid: bytes) -> bytes | None:
         """The id of a tree without the blobs; None if it is empty then, and was not before."""
@@ -243,7 +241,5 @@ class _Removal:
 def _with_folders(paths: Iterable[str]) -> set[str]:
     found: set[str] = set()
     for path in paths:
-        while path and path not in found:
-            found.add(path)
-            path = path.rpartition("/")[0]
+        add_with_folders(found, path)
     return found

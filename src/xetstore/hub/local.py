@@ -10,6 +10,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, HashMismatchError, RepositoryNotFoundError, UsageError
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import attributes_of
+from xetstore.hub.committing import message_of
 from xetstore.hub.copies import copy_files
 from xetstore.hub.names import HEADS, TAGS, Kind, RepositoryName
 from xetstore.hub.objects import ObjectKind, object_id
@@ -196,7 +197,7 @@ class LocalNames:
         self._cancellation.check()
         removals = [change for change in changes if isinstance(change, Removal)]
         others = [change for change in changes if not isinstance(change, Removal)]
-        text = f"{message}\n\n{description}" if description else message
+        text = message_of(message, description)
         repository = self._open(repo, Right.WRITE)
         operations = [_operation(change) for change in (*removals, *others)]
         revision, _ = repository.commit(branch, operations, text, parent=parent)

@@ -164,6 +164,19 @@ def check_path(path: str) -> str:
     return path
 
 
+def add_with_folders(found: set[str], path: str) -> None:
+    """Add a path, and the folders above it.
+
+    >>> found = {"a"}
+    >>> add_with_folders(found, "a/b/c")
+    >>> sorted(found)
+    ['a', 'a/b', 'a/b/c']
+    """
+    while path and path not in found:
+        found.add(path)
+        path = path.rpartition("/")[0]
+
+
 def check_ref(name: str) -> str:
     """A branch or tag without its ``refs/heads/``, if git takes it for one; UsageError otherwise.
 

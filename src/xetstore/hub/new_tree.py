@@ -8,7 +8,19 @@ from typing import Final
 from xetstore.errors import EntryNotFoundError, UnprocessableError
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import with_large
-from xetstore.hub.objects import EXECUTABLE, FILE, FOLDER, GitObject, ObjectKind, Pointer, Tree, TreeItem, write_tree
+from xetstore.hub.names import add_with_folders
+from xetstore.hub.objects import (
+    EMPTY_TREE,
+    EXECUTABLE,
+    FILE,
+    FOLDER,
+    GitObject,
+    ObjectKind,
+    Pointer,
+    Tree,
+    TreeItem,
+    write_tree,
+)
 from xetstore.hub.operations import AddFile, AddFolder, AddPointer, Copy, Delete, Operation
 from xetstore.hub.trees import TreeReader
 
@@ -35,7 +47,7 @@ class NewTree:
     def read_ahead(self, paths: Collection[str]) -> None:
         """Read the folders of these paths, a level of them in one query."""
         if self._before is not None:
-            self._trees.at_each(self._before, {path.rpartition("/")[0] or path for path in paths} | {*paths})
+            self._trees.at_each(self._before, paths)
 
     def apply(
         self,
@@ -105,9 +117,8 @@ class NewTree:
         oid = self._write(self._root)
         if oid is not None:
             return oid
-        empty = GitObject.of(ObjectKind.TREE, b"")
-        self.objects.append(empty)
-        return empty.oid
+        self.objects.append(EMPTY_TREE)
+        return EMPTY_TREE.oid
 
     def _add(self, path: str, item: TreeItem, blob: GitObject | None = None) -> None:
         parent, _, name = path.rpartition("/")
@@ -120,7 +131,7 @@ class NewTree:
             self.objects.append(blob)
         if before != item:
             folder.items[name] = item
-            self._note(path)
+            add_with_folders(self.changed, path)
 
     def _add_folder(self, path: str) -> None:
         folder = self._folder(path, make=True)
@@ -128,7 +139,7 @@ class NewTree:
         if not folder.items:
             folder.is_kept = True
             if folder.before is None:
-                self._note(path)
+                add_with_folders(self.changed, path)
 
     def _delete(self, path: str) -> None:
         parent, _, name = path.rpartition("/")
@@ -136,7 +147,7 @@ class NewTree:
         if folder is None or name not in folder.items:
             raise EntryNotFoundError(f"{NO_SUCH_FILE}: {path[:200]}")
         del folder.items[name]
-        self._note(path)
+        add_with_folders(self.changed, path)
 
     def _folder(self, path: str, *, make: bool) -> _Folder | None:
         """A folder, to be changed; with ``make`` there is one after that, else None where none is."""
@@ -163,11 +174,6 @@ class NewTree:
                 f"a commit changes at most {MAX_FOLDERS} folders", hint="make several commits of it"
             )
         return _Folder(before, {**items})
-
-    def _note(self, path: str) -> None:
-        while path and path not in self.changed:
-            self.changed.add(path)
-            path = path.rpartition("/")[0]
 
     def _write(self, folder: _Folder) -> bytes | None:
         """The id of a folder; None for an empty one that is not to be kept."""

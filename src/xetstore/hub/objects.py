@@ -221,6 +221,9 @@ def write_tag(name: str, commit: bytes, tagger: str, message: str, created_at: i
     return tag.as_raw_string()
 
 
+EMPTY_TREE: Final = GitObject.of(ObjectKind.TREE, b"")
+
+
 def unique(objects: Iterable[GitObject]) -> list[GitObject]:
     """Objects, each id once."""
     return list({each.oid: each for each in objects}.values())

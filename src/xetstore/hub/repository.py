@@ -17,18 +17,17 @@ from xetstore.errors import (
     ExistsError,
     ForbiddenError,
     GatedError,
-    RepositoryNotFoundError,
     RevisionNotFoundError,
     UnauthenticatedError,
 )
 from xetstore.hub.committing import Committer, NewCommit
 from xetstore.hub.discussions import is_own_pull_request, open_pull_request
-from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, RepositoryName, branch_ref, check_ref
-from xetstore.hub.objects import GitObject, ObjectKind, write_tag
+from xetstore.hub.names import MAIN, PULL_REQUESTS, TAGS, RepositoryName, branch_ref, check_ref
+from xetstore.hub.objects import EMPTY_TREE, GitObject, ObjectKind, TreeItem, write_tag
 from xetstore.hub.operations import AddFile, AddPointer, Operation
 from xetstore.hub.queries import HubReader, HubWriter, RepositoryRow, Revision
 from xetstore.hub.revisions import no_revision, peeled, ref_names, resolve
-from xetstore.hub.rights import Actor, Right
+from xetstore.hub.rights import Actor, Right, require_proposer
 from xetstore.hub.sha256 import require_files
 from xetstore.hub.trees import Entry, TreeReader
 
@@ -44,11 +43,6 @@ class Ref:
 
     name: str
     commit: bytes
-
-    @property
-    def short(self) -> str:
-        """The name of the branch or the tag."""
-        return self.name.removeprefix(HEADS).removeprefix(TAGS)
 
 
 class Repository:
@@ -84,7 +78,7 @@ class Repository:
         """
         may_propose = create_pull_request or (self.right < Right.WRITE and self._is_own_proposal(branch))
         self.require(Right.READ if may_propose else Right.WRITE)
-        self._require_writing_token()
+        require_proposer(self.actor)
 
     # Reading
 
@@ -96,21 +90,13 @@ class Repository:
     def entry(self, revision: Revision, path: str) -> Entry:
         """The file or folder at a path. Raises EntryNotFoundError."""
         with self._reading() as (_, trees):
-            item = trees.at(revision.tree, path)
-            if item is None:
-                raise _no_entry(revision, path)
-            [entry] = trees.described([(path, item)])
-            return entry
+            return _entry(trees, revision, path)
 
     def find(self, text: str, path: str) -> tuple[Revision, Entry]:
         """The revision that a text names, and the entry at a path of it: both from one snapshot of the index."""
         with self._reading() as (reader, trees):
             revision = resolve(reader, self.row.id, text)
-            item = trees.at(revision.tree, path)
-            if item is None:
-                raise _no_entry(revision, path)
-            [entry] = trees.described([(path, item)])
-            return revision, entry
+            return revision, _entry(trees, revision, path)
 
     def entries(
         self,
@@ -127,9 +113,7 @@ class Repository:
         that is not there.
         """
         with self._reading() as (_, trees):
-            item = trees.at(revision.tree, folder)
-            if item is None:
-                raise _no_entry(revision, folder)
+            item = _item(trees, revision, folder)
             if not item.is_folder:
                 return list(trees.described([(folder, item)]))
             listed = islice(trees.walk(item.oid, folder, recursive=recursive, after=after), limit)
@@ -194,10 +178,10 @@ class Repository:
         and UnprocessableError for operations that cannot be.
         """
         self.require_commit(branch, create_pull_request=create_pull_request)
-        new = NewCommit(operations, message, self.actor.name or "admin", parent)
+        ref = self._branch(branch, is_new_pull_request=create_pull_request)
+        new = NewCommit(ref, operations, message, self.actor.author, parent)
         pointers = [each for each in operations if isinstance(each, AddPointer)]
         sizes = {each.sha256: each.size for each in pointers if each.size is not None}
-        ref = self._branch(branch, is_new_pull_request=create_pull_request)
         named = {each.sha256 for each in pointers}
         found = require_files(self.cas, named, sizes=sizes, caller=self.actor.name, on_wait=on_wait) if pointers else {}
         files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
@@ -205,23 +189,24 @@ class Repository:
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
             granted = writer.keep_granted(self.row.namespace, {file for _, file in files.values()})
             still = {sha256: file for sha256, file in files.items() if file[1] in granted}
-            committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
+            committer = self._committer(writer)
             if not create_pull_request:
-                return committer.commit(ref, new, still), None
-            if (proposed := committer.proposed_before(ref, new)) is not None:
+                return committer.commit(new, still), None
+            if (proposed := committer.proposed_before(new)) is not None:
                 return proposed
-            number = open_pull_request(
-                writer, self.row.id, title=message.partition("\n")[0], author=new.author, base=ref, now=self.hub.now()
+            title = message.partition("\n")[0]
+            opened = open_pull_request(
+                writer, self.row.id, title=title, author=new.author, base=ref, now=self.hub.now()
             )
-            return committer.commit(ref, new, still, to=f"{PULL_REQUESTS}{number}"), number
+            return committer.commit(new, still, to=f"{PULL_REQUESTS}{opened.number}"), opened.number
 
         return self.hub.change(work)
 
     def begin(self, writer: HubWriter, files: Mapping[str, bytes]) -> Revision:
         """Make the first commit, in the transaction that makes the repository."""
         operations = [AddFile(path, data) for path, data in files.items()]
-        new = NewCommit(operations, FIRST_MESSAGE, self.actor.name or "admin")
-        return Committer(writer, self.row.id, self.hub.trees, self.hub.now()).commit(MAIN, new, {})
+        new = NewCommit(MAIN, operations, FIRST_MESSAGE, self.actor.author)
+        return self._committer(writer).commit(new, {})
 
     def create_branch(
         self, name: str, start: str | None = None, *, is_empty: bool = False, overwrite: bool = False
@@ -230,16 +215,14 @@ class Repository:
 
         Raises ExistsError for a name that is taken, unless it is to be moved by ``overwrite``.
         """
-        self._require_write()
+        self.require(Right.WRITE)
         ref = branch_ref(name)
 
         def work(writer: HubWriter, _: Writer) -> Revision:
-            self._keep(writer)
+            writer.kept_repository(self.row.id)
             if is_empty:
-                empty = GitObject.of(ObjectKind.TREE, b"")
-                writer.add_objects(self.row.id, [empty])
-                committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
-                revision = committer.add(None, empty.oid, FIRST_MESSAGE, self.actor.name or "admin", ())
+                writer.add_objects(self.row.id, [EMPTY_TREE])
+                revision = self._committer(writer).add(None, EMPTY_TREE.oid, FIRST_MESSAGE, self.actor.author, ())
             else:
                 revision = resolve(writer, self.row.id, start or "main")
             before = writer.ref(self.row.id, ref)
@@ -256,7 +239,7 @@ class Repository:
 
     def delete_branch(self, name: str) -> None:
         """Delete a branch. Raises RevisionNotFoundError without one, ForbiddenError for ``main``."""
-        self._require_write()
+        self.require(Right.WRITE)
         ref = branch_ref(name)
         if ref == MAIN:
             raise ForbiddenError("Cannot delete refs/heads/main")
@@ -264,11 +247,11 @@ class Repository:
 
     def create_tag(self, name: str, revision: str = "main", message: str | None = None) -> None:
         """Create a tag; with a message an annotated one. Raises ExistsError for a name that is taken."""
-        self._require_write()
-        tagger = self.actor.name or "admin"
+        self.require(Right.WRITE)
+        tagger = self.actor.author
 
         def work(writer: HubWriter, _: Writer) -> None:
-            self._keep(writer)
+            writer.kept_repository(self.row.id)
             oid = resolve(writer, self.row.id, revision).oid  # first: clients are told of an absent revision as such
             ref = TAGS + check_ref(name)
             if message:
@@ -283,24 +266,23 @@ class Repository:
 
     def delete_tag(self, name: str) -> None:
         """Delete a tag. Raises RevisionNotFoundError without one."""
-        self._require_write()
+        self.require(Right.WRITE)
         self._drop(TAGS + name, name)
 
     def squash(self, branch: str, message: str) -> Revision:
         """Let a branch be one commit with the tree that it has, and no history."""
-        self._require_write()
+        self.require(Right.WRITE)
         ref = self._branch(branch)
 
         def work(writer: HubWriter, _: Writer) -> Revision:
-            self._keep(writer)
+            writer.kept_repository(self.row.id)
             before = writer.ref(self.row.id, ref)
             if before is None:
                 raise no_revision(branch)
             tip = peeled(writer, self.row.id, before, branch)
-            committer = Committer(writer, self.row.id, self.hub.trees, self.hub.now())
             trees = TreeReader(writer, self.row.id, self.hub.trees)
             paths = [path for path, _ in trees.walk(tip.tree, recursive=True)]
-            revision = committer.add(None, tip.tree, message, self.actor.name or "admin", paths)
+            revision = self._committer(writer).add(None, tip.tree, message, self.actor.author, paths)
             if not writer.move_ref(self.row.id, ref, revision.oid, before=before):
                 raise ConflictError("another writer moved the branch")
             writer.touch_repository(self.row.id, self.hub.now())
@@ -330,7 +312,7 @@ class Repository:
 
     def _drop(self, ref: str, name: str) -> None:
         def work(writer: HubWriter, _: Writer) -> None:
-            self._keep(writer)
+            writer.kept_repository(self.row.id)
             before = writer.ref(self.row.id, ref)
             if before is None:
                 raise RevisionNotFoundError(f"Invalid rev id: {name[:200]}")
@@ -339,16 +321,8 @@ class Repository:
 
         self.hub.change(work)
 
-    def _keep(self, writer: HubWriter) -> None:
-        if not writer.keep_repository(self.row.id):
-            raise RepositoryNotFoundError
-
-    def _require_write(self) -> None:
-        self.require(Right.WRITE)
-
-    def _require_writing_token(self) -> None:
-        if not self.actor.may_propose:
-            raise ForbiddenError("this needs a token with scope write")
+    def _committer(self, writer: HubWriter) -> Committer:
+        return Committer(writer, self.row.id, self.hub.trees, self.hub.now())
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[HubReader, TreeReader]]:
@@ -356,8 +330,16 @@ class Repository:
             yield reader, TreeReader(reader, self.row.id, self.hub.trees)
 
 
-def _no_entry(revision: Revision, path: str) -> EntryNotFoundError:
-    return EntryNotFoundError(f"Entry not found: {path[:200]}", commit=revision.id)
+def _item(trees: TreeReader, revision: Revision, path: str) -> TreeItem:
+    item = trees.at(revision.tree, path)
+    if item is None:
+        raise EntryNotFoundError(f"Entry not found: {path[:200]}", commit=revision.id)
+    return item
+
+
+def _entry(trees: TreeReader, revision: Revision, path: str) -> Entry:
+    [entry] = trees.described([(path, _item(trees, revision, path))])
+    return entry
 
 
 def require(right: Right, held: Right, actor: Actor, row: RepositoryRow) -> None:

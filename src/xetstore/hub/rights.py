@@ -8,6 +8,7 @@ from enum import IntEnum, StrEnum
 from typing import Final, Protocol
 
 from xetstore.access.scope import Scope
+from xetstore.errors import ForbiddenError
 from xetstore.hub.names import account_key
 
 PUBLIC: Final = "public"
@@ -86,6 +87,11 @@ class Actor:
         return self.is_admin or self.name is not None
 
     @property
+    def author(self) -> str:
+        """The name under which its changes are noted."""
+        return self.name or "admin"
+
+    @property
     def may_propose(self) -> bool:
         """True if it may open pull requests and discussions where it may read."""
         return self.is_known and self.scope.includes(Scope.WRITE)
@@ -96,6 +102,12 @@ ANONYMOUS: Final = Actor()
 
 LOCAL: Final = Actor(name="local", scope=Scope.ADMIN, is_admin=True)
 """The caller of a server that asks for no token, and of a store that was opened in this process."""
+
+
+def require_proposer(actor: Actor) -> None:
+    """Raise ForbiddenError unless the token of an actor is good for changes at all."""
+    if not actor.may_propose:
+        raise ForbiddenError("this needs a token with scope write")
 
 
 def right_in(actor: Actor, owner: str) -> Right | None:

@@ -11,7 +11,6 @@ from xetstore.access.tenant import DedupDomain
 from xetstore.cas.index import Writer
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
-    ExistsError,
     ForbiddenError,
     RepositoryNotFoundError,
     UnauthenticatedError,
@@ -22,6 +21,7 @@ from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
 from xetstore.hub.queries import HubReader, HubWriter, Listing, RepositoryRow
 from xetstore.hub.queries.accounts import AccountQueries
+from xetstore.hub.queries.repositories import taken
 from xetstore.hub.repository import Repository, require
 from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right, right_in, right_of
 from xetstore.hub.tables import MIGRATIONS
@@ -126,11 +126,9 @@ class EmbeddedHub:
                 of_account(writer, actor, name),
                 visibility=visibility,
                 sdk=sdk,
-                creator=actor.name or "admin",
+                creator=actor.author,
                 now=self.now(),
             )
-            if row is None:
-                raise ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
             if name.kind.is_git:
                 Repository(self, row, actor, Right.ADMIN).begin(writer, first)
             return row
@@ -149,7 +147,7 @@ class EmbeddedHub:
             before = writer.kept_repository(repository.row.id)
             there = writer.repository(to.key)
             if there is not None and there.id != before.id and there.name.key == to.key:
-                raise ExistsError(f"A {to.kind.word} repository called {to.id} already exists")
+                raise taken(to)
             name = of_account(writer, actor, to)
             writer.rename_repository(before.id, before.name, name)
             return replace(before, name=name)
@@ -163,17 +161,16 @@ class EmbeddedHub:
         repository = self.repository(actor, kind, name, Right.ADMIN)
         if gated not in (None, False, "auto", "manual"):
             raise UsageError("gated is auto, manual or false")
-        if visibility is not None:
-            check_visibility(visibility)
+        chosen = None if visibility is None else check_visibility(visibility)
 
         def settle(writer: HubWriter, _: Writer) -> RepositoryRow:
             row = writer.kept_repository(repository.row.id)  # one setting does not undo another of the same moment
             row = replace(
                 row,
-                visibility=row.visibility if visibility is None else check_visibility(visibility),
+                visibility=chosen or row.visibility,
                 gated=row.gated if gated is None else str(gated) if gated else None,
             )
-            writer.set_repository(row.id, visibility=row.visibility, gated=row.gated, sdk=row.sdk)
+            writer.set_repository(row.id, visibility=row.visibility, gated=row.gated)
             return row
 
         return Repository(self, self.change(settle), actor, repository.right)

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from xetstore.errors import DamagedError
-from xetstore.hub.objects import Tree, TreeItem, read_tree
+from xetstore.hub.objects import FOLDER, Tree, TreeItem, read_tree
 from xetstore.hub.queries import BlobRow, HubReader
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 
 CACHED_ITEMS: Final = 400_000
 """Names of trees that are remembered, and as many blobs: some 100 MB at most."""
-
-
 _READ_AHEAD: Final = 100
 """Names in a folder among which the folders are read by one query."""
 
@@ -130,7 +128,7 @@ class TreeReader:
 
     def at(self, root: bytes, path: str) -> TreeItem | None:
         """The item at a path below a root tree; None if there is none."""
-        item = TreeItem(0o040000, root)
+        item = TreeItem(FOLDER, root)
         for part in path.split("/") if path else ():
             if not item.is_folder:
                 return None

@@ -7,36 +7,29 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from xetstore.server.http.edge import Edge
-from xetstore.server.http.router import Handler, Route
+from xetstore.server.http.router import Route, reading
 from xetstore.server.routes import chunks, openapi, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import get_file_chunk_hashes
-from xetstore.server.routes.hub import HUB_ROUTES
-from xetstore.server.routes.hub.access import identify
-from xetstore.server.routes.hub.descriptions import Descriptions
 from xetstore.server.site import CAS_MOUNT
 
 if TYPE_CHECKING:
     from xetstore.server.site import Site
 
 
-def _get(handler: Handler) -> dict[str, Handler]:
-    return {"GET": handler, "HEAD": handler}
-
-
-_V1: Final = _get(reconstructions.get_v1)
-_BATCH: Final = _get(reconstructions.batch_get) | {"POST": reconstructions.batch_post}
-_CHUNK: Final = _get(chunks.get_chunk)
+_V1: Final = reading(reconstructions.get_v1)
+_BATCH: Final = reading(reconstructions.batch_get) | {"POST": reconstructions.batch_post}
+_CHUNK: Final = reading(chunks.get_chunk)
 _MISS: Final = chunks.miss_at_once
-_XORB: Final = _get(xorbs.get_xorb) | {"POST": xorbs.post_xorb}
+_XORB: Final = reading(xorbs.get_xorb) | {"POST": xorbs.post_xorb}
 _SHARD: Final = {"POST": shards.post_v1}
 
 _CAS: Final = (
     # A file
     Route("/v1/reconstructions/{hash}", _V1),
-    Route("/v2/reconstructions/{hash}", _get(reconstructions.get_v2)),
+    Route("/v2/reconstructions/{hash}", reading(reconstructions.get_v2)),
     Route("/v1/reconstructions", _BATCH),
     Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file}),
-    Route("/v2/file-chunk-hashes/{hash}", _get(get_file_chunk_hashes)),
+    Route("/v2/file-chunk-hashes/{hash}", reading(get_file_chunk_hashes)),
     # Chunks
     Route("/v1/chunks/{prefix}/{hash}", _CHUNK, miss_at_once=_MISS),
     Route("/v1/chunks", {"POST": chunks.post_chunks}),
@@ -62,13 +55,13 @@ _CAS: Final = (
 CAS_ROUTES: Final = tuple(replace(route, answers_pages=True) for route in _CAS)
 SERVER_ROUTES: Final = (
     # For a proxy in front
-    Route("/v1/auth/xorb", _get(xorbs.authorize_xorb)),
+    Route("/v1/auth/xorb", reading(xorbs.authorize_xorb)),
     # The server itself. A monitor is never told to wait.
-    Route("/health/live", _get(status.live), limited=False),
-    Route("/health/ready", _get(status.ready), limited=False),
-    Route("/metrics", _get(status.metrics), limited=False),
-    Route("/openapi.json", _get(openapi.get_openapi)),
-    Route("/", _get(status.page)),
+    Route("/health/live", reading(status.live), limited=False),
+    Route("/health/ready", reading(status.ready), limited=False),
+    Route("/metrics", reading(status.metrics), limited=False),
+    Route("/openapi.json", reading(openapi.get_openapi)),
+    Route("/", reading(status.page)),
 )
 ROUTES: Final = CAS_ROUTES + SERVER_ROUTES
 """The routes of a bare CAS, as the OpenAPI document has them."""
@@ -77,9 +70,12 @@ MOUNTED_ROUTES: Final = tuple(replace(route, mount=CAS_MOUNT) for route in CAS_R
 
 
 def routes_of(site: Site) -> tuple[Route, ...]:
-    """All routes of a server."""
-    hub = tuple(replace(route, is_hub=True, answers_pages=True) for route in HUB_ROUTES)
-    return ROUTES + MOUNTED_ROUTES + (hub if site.hub is not None else ())
+    """All routes of a server. Those of the Hub are loaded by a server that has one."""
+    if site.hub is None:
+        return ROUTES + MOUNTED_ROUTES
+    from xetstore.server.routes.hub import HUB_ROUTES
+
+    return ROUTES + MOUNTED_ROUTES + tuple(replace(route, is_hub=True, answers_pages=True) for route in HUB_ROUTES)
 
 
 def create_app(site: Site) -> Edge:
@@ -87,8 +83,14 @@ def create_app(site: Site) -> Edge:
     known = status.Status(site, version("xetstore"))
     for budget in site.limits.budgets:
         site.metrics.watch(budget)
-    app = Edge(site, routes_of(site), on_shutdown=known.close, identify=identify)
+    if site.hub is None:
+        app = Edge(site, routes_of(site), on_shutdown=known.close)
+    else:
+        from xetstore.server.routes.hub.access import identify
+        from xetstore.server.routes.hub.descriptions import Descriptions
+
+        app = Edge(site, routes_of(site), on_shutdown=known.close, identify=identify)
+        app.state.descriptions = Descriptions()
     app.state.status = known
-    app.state.descriptions = Descriptions()
     app.state.openapi = openapi.Document(ROUTES, known.version, site.settings)
     return app

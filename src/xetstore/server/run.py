@@ -20,7 +20,6 @@ from xetstore.cas.assembly import secrets_file
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UsageError
-from xetstore.hub.service import EmbeddedHub, HubOptions
 from xetstore.server.app import create_app
 from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     import ssl
 
     from xetstore.blobs.direct import RangeUrls
+    from xetstore.hub.service import EmbeddedHub
 
 _log = logging.getLogger("xetstore.server")
 
@@ -153,6 +153,8 @@ def make_site(
 
 def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub | None:
     """The names of the store; None if it has no tables for them, and cannot be written to."""
+    from xetstore.hub.service import EmbeddedHub, HubOptions  # a bare CAS does not load them
+
     options = HubOptions(
         default_visibility=settings.default_visibility,
         anonymous_reads=settings.anonymous,

@@ -164,7 +164,7 @@ class ContentCopier:
                 head.namespace, {Hash(row["file"]) for row in sound if row["file"] is not None}
             )
             digests = {file.digest for file in granted}
-            if writer.keep_repository(number):
+            if writer.keep_repository(number) is not None:
                 each = [{**row, "file": row["file"] if row["file"] in digests else None} for row in sound]
                 writer.copy_whole(number, each)
 
@@ -253,7 +253,7 @@ class ContentCopier:
                 refs: dict[str, bytes] = refs,
                 state: bytes | None = state,
             ) -> bool:
-                if not writer.keep_repository(number) or dict(writer.refs(number)) != before:
+                if writer.keep_repository(number) is None or dict(writer.refs(number)) != before:
                     return False
                 moved = {name: oid for name, oid in refs.items() if before.get(name) != oid}
                 writer.set_refs(number, moved, before.keys() - refs.keys())

@@ -149,7 +149,7 @@ class TwoStores:
 def is_there(writer: HubWriter, table: Table, to: Values) -> bool:
     """True if the target has the repository whose rows these are, which stays until the transaction ends."""
     number = to.get("repository_id")
-    return not table.is_owned or (isinstance(number, int) and writer.keep_repository(number))
+    return not table.is_owned or (isinstance(number, int) and writer.keep_repository(number) is not None)
 
 
 def merged(source: Iterator[Row], target: Iterator[Row], table: Table) -> Iterator[tuple[Row | None, Row | None]]:

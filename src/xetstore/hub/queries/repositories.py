@@ -9,7 +9,7 @@ from typing import Final
 
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row
-from xetstore.errors import RepositoryNotFoundError
+from xetstore.errors import ExistsError, RepositoryNotFoundError
 from xetstore.hub.names import Kind, RepositoryName
 
 REPOSITORY: Final = ", ".join(
@@ -34,7 +34,6 @@ ORDER BY {{order}} DESC, id DESC LIMIT :limit
 _OF_OWNER: Final = "AND owner_key = :owner "
 # Not in the kind, with which the key begins.
 _SEARCHED: Final = "AND substr(name_key, length(kind) + 2) LIKE :search ESCAPE '!' "
-_OWNED: Final = "SELECT 1 FROM repository WHERE owner_key = :owner LIMIT 1"
 _ACCEPTED: Final = """
 SELECT 1 FROM access_request WHERE repository_id = :id AND user_id = :user_id AND status = 'accepted'
 """
@@ -53,9 +52,9 @@ INSERT INTO former_name (name_key, repository_id) VALUES (:key, :id)
 ON CONFLICT (name_key) DO UPDATE SET repository_id = excluded.repository_id
 """
 _DROP_FORMER: Final = "DELETE FROM former_name WHERE name_key = :key"
-_SET: Final = "UPDATE repository SET visibility = :visibility, gated = :gated, sdk = :sdk WHERE id = :id"
+_SET: Final = "UPDATE repository SET visibility = :visibility, gated = :gated WHERE id = :id"
 _TOUCH: Final = "UPDATE repository SET updated_at = :now WHERE id = :id"
-_KEEP: Final = "SELECT id FROM repository WHERE id = :id FOR KEY SHARE"
+_KEPT: Final = f"{_BY_ID} FOR KEY SHARE"
 _NEXT_NUMBER: Final = "UPDATE repository SET next_number = next_number + 1 WHERE id = :id"
 _NUMBER: Final = "SELECT next_number - 1 FROM repository WHERE id = :id"
 _DELETE: Final = "DELETE FROM repository WHERE id = :id"
@@ -158,18 +157,14 @@ class RepositoryQueries(Questions):
         """True if a user asked for the files of a gated repository, and was accepted."""
         return self.connection.row(_ACCEPTED, {"id": number, "user_id": user_id}) is not None
 
-    def owns_repositories(self, owner: str) -> bool:
-        """True if an account has repositories."""
-        return self.connection.row(_OWNED, {"owner": owner.lower()}) is not None
-
 
 class RepositoryChanges(Questions):
     """Changes to repositories."""
 
     def add_repository(
         self, name: RepositoryName, *, visibility: str, sdk: str | None, creator: str, now: float
-    ) -> RepositoryRow | None:
-        """Add a repository; None if the name is taken, and the transaction must not be kept then.
+    ) -> RepositoryRow:
+        """Add a repository. Raises ExistsError if the name is taken.
 
         Its id is random, because one that was deleted may still be named, by a signed URL. The id ends its namespace if
         another one had the first.
@@ -190,7 +185,7 @@ class RepositoryChanges(Questions):
             "now": now,
         }
         if not self.connection.change(_ADD, values):
-            return None
+            raise taken(name)
         self.connection.change(_DROP_FORMER, {"key": name.key})
         row = self.connection.row(_BY_KEY, {"key": name.key})
         assert row is not None
@@ -203,25 +198,26 @@ class RepositoryChanges(Questions):
         if before.key != name.key:
             self.connection.change(_ADD_FORMER, {"key": before.key, "id": number})
 
-    def set_repository(self, number: int, *, visibility: str, gated: str | None, sdk: str | None) -> None:
-        """Change who may read it, and the like."""
-        self.connection.change(_SET, {"id": number, "visibility": visibility, "gated": gated, "sdk": sdk})
+    def set_repository(self, number: int, *, visibility: str, gated: str | None) -> None:
+        """Change who may read it."""
+        self.connection.change(_SET, {"id": number, "visibility": visibility, "gated": gated})
 
     def touch_repository(self, number: int, now: float) -> None:
         """Note that it was changed."""
         self.connection.change(_TOUCH, {"id": number, "now": now})
 
-    def keep_repository(self, number: int) -> bool:
-        """True if it is there. It stays until the transaction ends, which is the only one then that commits to it."""
+    def keep_repository(self, number: int) -> RepositoryRow | None:
+        """The row as it is now. It stays until the transaction ends, which is the only one then that commits to it."""
         self.connection.alone_with(f"repository {number}")
-        return self.connection.row(_KEEP, {"id": number}) is not None
+        row = self.connection.row(_KEPT, {"id": number})
+        return None if row is None else repository_row(row)
 
     def kept_repository(self, number: int) -> RepositoryRow:
-        """The row as it is now, which stays as :meth:`keep_repository` says. Raises RepositoryNotFoundError."""
-        row = self.connection.row(_BY_ID, {"id": number}) if self.keep_repository(number) else None
+        """The same. Raises RepositoryNotFoundError."""
+        row = self.keep_repository(number)
         if row is None:
             raise RepositoryNotFoundError
-        return repository_row(row)
+        return row
 
     def next_number(self, number: int) -> int:
         """The number of the next discussion of a repository; each is given once."""
@@ -233,6 +229,11 @@ class RepositoryChanges(Questions):
         """Delete a repository, all that it has, and the grants of its namespace, which no other one gets."""
         self.connection.change(_DROP_GRANTS, {"namespace": row.namespace})
         self.connection.change(_DELETE, {"id": row.id})
+
+
+def taken(name: RepositoryName) -> ExistsError:
+    """The error for a name that another repository has."""
+    return ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
 
 
 def repository_row(row: Row) -> RepositoryRow:

@@ -88,6 +88,11 @@ class Route:
         return dict(_PARAMETER.findall(self.path))
 
 
+def reading(handler: Handler) -> dict[str, Handler]:
+    """The methods of a handler that reads."""
+    return {"GET": handler, "HEAD": handler}
+
+
 class Routes:
     """The routes of a server. A segment that is written out goes before a parameter, and one segment before the rest.
 

@@ -15,14 +15,24 @@ from xetstore.hub.queries.accounts import AccountKind
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import require
-from xetstore.server.routes.hub.answers import cursor_of, date_of, json_answer, next_link, place_of, without_none
+from xetstore.server.routes.hub.answers import (
+    cursor_of,
+    date_of,
+    id_of,
+    json_answer,
+    next_link,
+    place_of,
+    without_none,
+)
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     Call,
+    api_path,
     decoded,
     hub_of,
+    of_each_kind,
     on_repository,
     on_repository_with_body,
+    page_prefix,
     whole_number,
 )
 
@@ -93,7 +103,7 @@ def _handle(call: Call, body: bytes) -> Response:
 def _told(asked: AccessRequest) -> dict[str, Any]:
     account = asked.account
     return {
-        "requestId": f"{account.id:024x}",
+        "requestId": id_of(account.id),
         "user": without_none({"user": account.name, "fullname": account.fullname or account.name}),
         "status": asked.status.value,
         "timestamp": date_of(asked.asked_at),
@@ -118,9 +128,9 @@ def _user_of(call: Call, request_id: str) -> str:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    repository = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    repository = api_path(kind)
     requests = f"{repository}/user-access-request"
-    page = f"{'' if kind is Kind.MODELS else f'/{kind}'}/{{owner:text}}/{{name:text}}"
+    page = f"{page_prefix(kind)}/{{owner:text}}/{{name:text}}"
     ask = on_repository_with_body(_ask, Right.SEE, writes=True)(kind)
     return (
         Route(f"{requests}/grant", {"POST": on_repository_with_body(_grant, Right.WRITE, writes=True)(kind)}),
@@ -131,4 +141,4 @@ def _of(kind: Kind) -> tuple[Route, ...]:
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -12,7 +12,12 @@ from xetstore.hub.queries.accounts import Account, AccountKind
 from xetstore.hub.rights import Actor
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
-from xetstore.server.routes.hub.answers import date_of, json_answer, without_none
+from xetstore.server.routes.hub.answers import (
+    date_of,
+    id_of,
+    json_answer,
+    without_none,
+)
 from xetstore.server.routes.hub.handling import hub_of
 from xetstore.server.threads import in_asking_thread
 
@@ -34,7 +39,7 @@ async def get_whoami(request: Request) -> Response:
 
 
 def _whoami(hub: EmbeddedHub, actor: Actor) -> Response:
-    name = actor.name or "admin"
+    name = actor.author
     orgs = []
     if actor.user_id is not None:
         for membership in hub.accounts.orgs_of(name):
@@ -48,7 +53,7 @@ def _whoami(hub: EmbeddedHub, actor: Actor) -> Response:
     return json_answer(
         {
             "type": "user",
-            "id": f"{actor.user_id or 0:024x}",
+            "id": id_of(actor.user_id or 0),
             "name": name,
             "fullname": actor.fullname or name,
             "isPro": False,
@@ -96,7 +101,7 @@ def _nothing(_: EmbeddedHub, __: Account) -> list[Any]:
 def _user_json(account: Account) -> dict[str, Any]:
     return without_none(
         {
-            "_id": f"{account.id:024x}",
+            "_id": id_of(account.id),
             "user": account.name,
             "fullname": account.fullname or account.name,
             "avatarUrl": NO_AVATAR,
@@ -108,7 +113,7 @@ def _user_json(account: Account) -> dict[str, Any]:
 
 def _organization_json(account: Account) -> dict[str, Any]:
     return {
-        "id": f"{account.id:024x}",
+        "id": id_of(account.id),
         "name": account.name,
         "fullname": account.fullname or account.name,
         "avatarUrl": NO_AVATAR,

@@ -6,7 +6,7 @@ A key that has no value is absent, unless clients ask for it: they tell the two 
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -95,6 +95,32 @@ def place_of(cursor: str | None) -> tuple[float, int] | None:
     except (msgspec.MsgspecError, ValueError):
         raise UsageError("the cursor is none that this server has given") from None
     return place.value, place.number
+
+
+def cursor_of_text(text: str) -> str:
+    """The cursor of a page that begins at, or behind, a path.
+
+    >>> text_of_cursor(cursor_of_text("a/b c"))
+    'a/b c'
+    """
+    return urlsafe_b64encode(text.encode()).decode()
+
+
+def text_of_cursor(cursor: str | None) -> str:
+    """The path of a cursor; an empty one for the first page. Raises UsageError for what is no cursor."""
+    try:
+        return b64decode(cursor or "", altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise UsageError("the cursor is none that this server has given") from None
+
+
+def id_of(number: int) -> str:
+    """The id of a row as clients read ids: 24 hexadecimal digits.
+
+    >>> id_of(255)
+    '0000000000000000000000ff'
+    """
+    return f"{number:024x}"
 
 
 def content_disposition(path: str) -> str:

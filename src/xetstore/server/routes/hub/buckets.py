@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -27,18 +26,21 @@ from xetstore.hub.buckets import (
 )
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.queries import BucketFile, BucketFolder, BucketTotals, Listing, RepositoryRow
-from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
+from xetstore.hub.rights import Actor, Right
 from xetstore.protocol.hashes import Hash
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import actor_of, require
 from xetstore.server.routes.hub.answers import (
     content_disposition,
     cursor_of,
+    cursor_of_text,
     date_of,
+    id_of,
     is_true,
     json_answer,
     next_link,
     place_of,
+    text_of_cursor,
 )
 from xetstore.server.routes.hub.files import send_stored
 from xetstore.server.routes.hub.handling import (
@@ -53,6 +55,7 @@ from xetstore.server.routes.hub.handling import (
     on_repository_with_body,
     page_url,
     take_body,
+    visibility_of,
     whole_number,
 )
 from xetstore.server.routes.hub.xet_tokens import token_answer
@@ -156,10 +159,10 @@ def _created(request: Request, actor: Actor, body: bytes) -> Response:
     bucket = RepositoryName(Kind.BUCKETS, _name_of_me(actor) if owner == ME else owner, name)
     url = page_url(site_of(request).base_url(request), bucket)
     try:
-        row = hub_of(request).create(actor, bucket, visibility=_visibility(wanted)).row
+        row = hub_of(request).create(actor, bucket, visibility=visibility_of(wanted.visibility, wanted.private)).row
     except ExistsError as error:
         return json_answer({"error": str(error), "url": url}, 409)
-    return json_answer({"url": url, "name": row.name.id, "id": f"{row.id:024x}"})
+    return json_answer({"url": url, "name": row.name.id, "id": id_of(row.id)})
 
 
 # One of them
@@ -175,7 +178,8 @@ def _delete(call: Call, _: bytes) -> Response:
 
 
 def _settings(call: Call, body: bytes) -> Response:
-    visibility = _visibility(decoded(body, _Settings))
+    wanted = decoded(body, _Settings)
+    visibility = visibility_of(wanted.visibility, wanted.private)
     hub = hub_of(call.request)
     row = hub.update(call.repository.actor, Kind.BUCKETS, call.repository.name.id, visibility=visibility).row
     return json_answer({"private": row.is_private, "visibility": row.visibility})
@@ -187,13 +191,12 @@ def _tree(call: Call) -> Response:
     page = Bucket(call.repository).tree(
         call.parameter("path"),
         recursive=recursive is None or is_true(recursive),
-        start=_start(call.query("cursor")),
+        start=text_of_cursor(call.query("cursor")),
         limit=whole_number(call.query("limit"), MAX_PAGE, most=MAX_PAGE),
     )
     headers = {}
     if page.next is not None:
-        cursor = urlsafe_b64encode(page.next.encode()).decode()
-        headers["Link"] = next_link(call.request, call.base, cursor=cursor)
+        headers["Link"] = next_link(call.request, call.base, cursor=cursor_of_text(page.next))
     return json_answer([_entry_json(entry) for entry in page.entries], headers=headers)
 
 
@@ -241,7 +244,7 @@ def _resolve(call: Call) -> Response:
 
 def _bucket_json(row: RepositoryRow, totals: BucketTotals) -> dict[str, Any]:
     return {
-        "_id": f"{row.id:024x}",
+        "_id": id_of(row.id),
         "id": row.name.id,
         "author": row.name.owner,
         "private": row.is_private,
@@ -290,14 +293,8 @@ def _time_of(modified_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=modified_ms)
 
 
-def _visibility(wanted: _Settings) -> str | None:
-    if wanted.visibility is not None or wanted.private is None:
-        return wanted.visibility
-    return PRIVATE if wanted.private else PUBLIC
-
-
 def _name_of_me(actor: Actor) -> str:
-    return require(actor).name or "admin"
+    return require(actor).author
 
 
 def _is_account(hub: EmbeddedHub, actor: Actor, owner: str) -> bool:
@@ -309,14 +306,6 @@ def _is_account(hub: EmbeddedHub, actor: Actor, owner: str) -> bool:
     except (NotFoundError, UsageError):
         return False
     return True
-
-
-def _start(cursor: str | None) -> str:
-    """The path from which a page goes on. Raises UsageError."""
-    try:
-        return b64decode(cursor or "", altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise UsageError("the cursor is none that this server has given") from None
 
 
 _ONE: Final = "/api/buckets/{owner:text}/{name:text}"

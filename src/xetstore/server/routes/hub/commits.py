@@ -16,12 +16,13 @@ from xetstore.errors import RevisionNotFoundError, UnavailableError
 from xetstore.hub.arrivals import arrive_many
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import Attributes, attributes_of
+from xetstore.hub.committing import message_of
 from xetstore.hub.names import PULL_REQUESTS, Kind, check_path
 from xetstore.hub.operations import AddFile, AddPointer, Delete, Operation
 from xetstore.hub.rights import Right
 from xetstore.hub.sha256 import begin_to_hash
 from xetstore.server.http.bodies import ClientGoneError
-from xetstore.server.http.router import Route
+from xetstore.server.http.router import Route, reading
 from xetstore.server.http.sending import until_gone
 from xetstore.server.http.spooled import spool_body
 from xetstore.server.routes.hub.answers import asked_for, date_of, is_true, json_answer, next_link
@@ -35,9 +36,10 @@ from xetstore.server.routes.hub.commit_lines import (
     lines_of,
 )
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     Call,
+    api_path,
     decoded,
+    of_each_kind,
     on_repository,
     on_repository_async,
     on_repository_with_body,
@@ -128,11 +130,10 @@ def _commit_body(call: Call, body: IO[bytes]) -> Response:
     header = lines[0]
     assert isinstance(header, Header)
     operations = _operations(call.repository, descriptions_of(call.request), branch, lines[1:])
-    message = f"{header.title}\n\n{header.description}" if header.description else header.title
     revision, number = call.repository.commit(
         branch,
         operations,
-        message,
+        message_of(header.title, header.description),
         parent=header.parent,
         create_pull_request=proposes,
         on_wait=_Patience().check,
@@ -236,8 +237,8 @@ def _squash(call: Call, body: bytes) -> Response:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
-    log = dict.fromkeys(("GET", "HEAD"), on_repository(_log)(kind))
+    path = api_path(kind)
+    log = reading(on_repository(_log)(kind))
     squash = on_repository_with_body(_squash, Right.WRITE, writes=True)(kind)
     return (
         Route(f"{path}/commit/{{rev:text}}", {"POST": on_repository_async(_commit, right_to_propose)(kind)}),
@@ -247,4 +248,4 @@ def _of(kind: Kind) -> tuple[Route, ...]:
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -12,7 +12,12 @@ from xetstore.hub.cards import FILE as CARD
 from xetstore.hub.cards import MAX_CARD_BYTES, metadata_of, tags_of
 from xetstore.hub.names import Kind
 from xetstore.hub.remembered import Remembered
-from xetstore.server.routes.hub.answers import date_of, only, without_none
+from xetstore.server.routes.hub.answers import (
+    date_of,
+    id_of,
+    only,
+    without_none,
+)
 
 if TYPE_CHECKING:
     from xetstore.hub.queries import RepositoryRow, Revision
@@ -55,7 +60,7 @@ class Descriptions:
         name = row.name
         return without_none(
             {
-                "_id": f"{row.id:024x}",
+                "_id": id_of(row.id),
                 "id": name.id,
                 "modelId": name.id if row.kind is Kind.MODELS else None,
                 "author": name.owner,

@@ -16,11 +16,12 @@ from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.answers import date_of, is_true, json_answer, without_none
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     SMALL_BODY_BYTES,
     Call,
     ForKind,
+    api_path,
     decoded,
+    of_each_kind,
     on_repository,
     on_repository_with_body,
     page_url,
@@ -222,7 +223,7 @@ def _changing(answer: Callable[[Call, bytes], Response], right: Right = Right.RE
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    all_of_them = f"/api/{kind}/{{owner:text}}/{{name:text}}/discussions"
+    all_of_them = f"{api_path(kind)}/discussions"
     one = f"{all_of_them}/{{number:text}}"
     posts = {
         f"{one}/comment": _changing(_comment),
@@ -239,4 +240,4 @@ def _of(kind: Kind) -> tuple[Route, ...]:
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -18,6 +18,7 @@ from xetstore.server.routes.hub.handling import (
     GIT_KINDS,
     LONG_BODY_BYTES,
     Call,
+    api_path,
     decoded,
     hub_of,
     on_repository_with_body,
@@ -65,7 +66,7 @@ def _sha256(text: str) -> bytes:
 
 ROUTES: Final = tuple(
     Route(
-        f"/api/{kind}/{{owner:text}}/{{name:text}}/lfs-files/duplicate",
+        f"{api_path(kind)}/lfs-files/duplicate",
         {"POST": on_repository_with_body(_duplicate, Right.READ, most=LONG_BODY_BYTES, writes=True)(kind)},
     )
     for kind in GIT_KINDS

@@ -11,9 +11,16 @@ from xetstore.errors import EntryNotFoundError, RevisionNotFoundError
 from xetstore.hub.names import Kind
 from xetstore.hub.objects import SUBMODULE
 from xetstore.hub.rights import Right
-from xetstore.server.http.router import Route
+from xetstore.server.http.router import Route, reading
 from xetstore.server.routes.hub.answers import content_disposition, is_true, json_answer, link
-from xetstore.server.routes.hub.handling import GIT_KINDS, Call, api_url, find_nothing, on_repository
+from xetstore.server.routes.hub.handling import (
+    Call,
+    api_url,
+    find_nothing,
+    of_each_kind,
+    on_repository,
+    page_prefix,
+)
 from xetstore.server.routes.hub.sending import send_file, send_kept
 from xetstore.server.routes.hub.trees import split_revision
 
@@ -103,11 +110,11 @@ def _headers(revision: Revision, entry: Entry) -> dict[str, str]:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    prefix = "" if kind is Kind.MODELS else f"/{kind}"
+    prefix = page_prefix(kind)
     path = f"{prefix}/{{owner:text}}/{{name:text}}"
-    resolve = dict.fromkeys(("GET", "HEAD"), on_repository(_resolve, Right.READ)(kind))
-    raw = dict.fromkeys(("GET", "HEAD"), on_repository(_raw, Right.READ)(kind))
-    nothing = dict.fromkeys(("GET", "HEAD"), find_nothing)
+    resolve = reading(on_repository(_resolve, Right.READ)(kind))
+    raw = reading(on_repository(_raw, Right.READ)(kind))
+    nothing = reading(find_nothing)
     return (
         Route(f"{path}/resolve/{{rev:text}}/{{path:path}}", resolve),
         Route(f"{path}/raw/{{rev:text}}/{{path:path}}", raw),
@@ -116,4 +123,4 @@ def _of(kind: Kind) -> tuple[Route, ...]:
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

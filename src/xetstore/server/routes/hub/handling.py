@@ -5,7 +5,7 @@ A handler says what it needs: a right, and perhaps a body. Rights are looked at 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from xetstore.errors import RepositoryNotFoundError, UsageError
 from xetstore.hub.names import Kind, RepositoryName
-from xetstore.hub.rights import Actor, Right
+from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
 from xetstore.server.http.bodies import read_body
 from xetstore.server.http.receiving import memory_of_body
 from xetstore.server.http.sending import SentStream
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from xetstore.hub.repository import Repository
     from xetstore.hub.service import EmbeddedHub
-    from xetstore.server.http.router import Handler
+    from xetstore.server.http.router import Handler, Route
 
 T = TypeVar("T")
 
@@ -135,6 +135,21 @@ def on_repository_async(answer: Callable[[Call], Awaitable[Response]], right: Ca
     return for_kind
 
 
+def of_each_kind(routes: Callable[[Kind], Iterable[Route]]) -> tuple[Route, ...]:
+    """The routes of repositories, of each kind that is git."""
+    return tuple(route for kind in GIT_KINDS for route in routes(kind))
+
+
+def api_path(kind: Kind) -> str:
+    """The path of a repository in the API, as a route has it."""
+    return f"/api/{kind}/{{owner:text}}/{{name:text}}"
+
+
+def page_prefix(kind: Kind) -> str:
+    """The start of the paths of pages and files: of models there is none."""
+    return "" if kind is Kind.MODELS else f"/{kind}"
+
+
 async def take_body(request: Request, most: int, until_answered: AsyncExitStack) -> bytes:
     """The body of a request, of which the memory is held until it is answered."""
     limits = site_of(request).limits
@@ -155,6 +170,13 @@ def decoded(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UsageError(f"the body is not what this takes: {str(error)[:300]}") from None
+
+
+def visibility_of(visibility: str | None, private: bool | None) -> str | None:
+    """The visibility that a body gives in either of two ways; None if in none."""
+    if visibility is not None or private is None:
+        return visibility
+    return PRIVATE if private else PUBLIC
 
 
 def named(owner: str | None, name: str, kind: Kind, actor: Actor) -> RepositoryName:

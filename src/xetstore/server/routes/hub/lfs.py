@@ -19,7 +19,6 @@ from starlette.responses import Response
 from xetstore.access.tokens import Scope
 from xetstore.blobs.layers import upload_bytes
 from xetstore.errors import (
-    ForbiddenError,
     NotFoundError,
     RepositoryNotFoundError,
     TooLargeError,
@@ -30,17 +29,18 @@ from xetstore.errors import (
 from xetstore.hub.arrivals import BLOCK_BYTES, MEMORY_BYTES, SIZES, Arrival, Arrived
 from xetstore.hub.lfs import WINDOW_BYTES, LargeFiles
 from xetstore.hub.names import Kind
-from xetstore.hub.rights import Right
+from xetstore.hub.rights import Right, require_proposer
 from xetstore.server.http.bodies import declared_bytes
 from xetstore.server.http.receiving import memory_of_body, receive_body
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     Call,
     committing,
     decoded,
     hub_of,
+    of_each_kind,
     on_repository_with_body,
+    page_prefix,
     take_body,
 )
 from xetstore.server.routes.hub.sending import send_file
@@ -113,7 +113,7 @@ def _require_upload(repository: Repository) -> None:
     """Raise unless the caller may write, or open a pull request: its files come before the commit."""
     if not repository.actor.may_propose:
         repository.require(Right.WRITE)
-        raise ForbiddenError("this needs a token with scope write")
+    require_proposer(repository.actor)
     repository.require(Right.READ)
 
 
@@ -366,14 +366,14 @@ def _tags(body: bytes, sha256: bytes) -> dict[int, str]:
 
 def _of(kind: Kind) -> Iterator[Route]:
     handler = {"POST": on_repository_with_body(_batch, most=BATCH_BYTES)(kind)}
-    prefix = "" if kind is Kind.MODELS else f"/{kind}"
+    prefix = page_prefix(kind)
     for name in ("{name:text}", "{name}.git"):
         yield Route(f"{prefix}/{{owner:text}}/{name}/info/lfs/objects/batch", handler)
 
 
 _OBJECT: Final = "/api/lfs/{repository}/{oid}/{size}"
 ROUTES: Final = (
-    *(route for kind in GIT_KINDS for route in _of(kind)),
+    *of_each_kind(_of),
     Route(_OBJECT, {"GET": get_object, "HEAD": get_object, "PUT": put_object}),
     Route(f"{_OBJECT}/verify", {"POST": verify}),
     Route(f"{_OBJECT}/parts/{{part_bytes}}", {"POST": complete}),

@@ -15,9 +15,10 @@ from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.answers import date_of, json_answer, next_link, without_none
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     Call,
+    api_path,
     decoded,
+    of_each_kind,
     on_repository,
     on_repository_with_body,
     whole_number,
@@ -81,10 +82,10 @@ def _delete(call: Call, body: bytes) -> Response:
 
 
 def _of(kind: Kind) -> Iterator[Route]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}/lfs-files"
+    path = f"{api_path(kind)}/lfs-files"
     yield Route(path, {"GET": on_repository(_list, Right.READ)(kind)})
     delete = on_repository_with_body(_delete, Right.WRITE, most=BODY_BYTES, writes=True)
     yield Route(f"{path}/batch", {"POST": delete(kind)})
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -11,7 +11,12 @@ from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.access import require
 from xetstore.server.routes.hub.answers import json_answer
-from xetstore.server.routes.hub.handling import GIT_KINDS, Call, on_repository
+from xetstore.server.routes.hub.handling import (
+    Call,
+    api_path,
+    of_each_kind,
+    on_repository,
+)
 
 
 def _likers(_: Call) -> Response:
@@ -24,11 +29,11 @@ def _unlike(call: Call) -> Response:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    path = api_path(kind)
     return (
         Route(f"{path}/likers", {"GET": on_repository(_likers, Right.SEE)(kind)}),
         Route(f"{path}/like", {"DELETE": on_repository(_unlike, Right.SEE)(kind)}),
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -12,7 +12,7 @@ from xetstore.hub.buckets import Bucket
 from xetstore.hub.names import Kind
 from xetstore.hub.queries import Listing, RepositoryRow
 from xetstore.hub.rights import Actor, Right, right_in
-from xetstore.server.http.router import Route
+from xetstore.server.http.router import Route, reading
 from xetstore.server.routes.hub.access import actor_of, require
 from xetstore.server.routes.hub.answers import (
     asked_for,
@@ -129,7 +129,7 @@ def _is_gated_as(row: RepositoryRow, wanted: str | None) -> bool:
 async def get_own(request: Request) -> Response:
     """GET /api/settings/repositories: those of the caller."""
     actor = require(actor_of(request))
-    return await in_asking_thread(_stored, request, actor, actor.name or "admin")
+    return await in_asking_thread(_stored, request, actor, actor.author)
 
 
 async def get_of_organization(request: Request) -> Response:
@@ -174,7 +174,7 @@ def _storage(hub: EmbeddedHub, actor: Actor, row: RepositoryRow, used_bytes: Cal
 
 
 ROUTES: Final = (
-    *(Route(f"/api/{kind}", dict.fromkeys(("GET", "HEAD"), _list_of(kind))) for kind in GIT_KINDS),
+    *(Route(f"/api/{kind}", reading(_list_of(kind))) for kind in GIT_KINDS),
     Route("/api/settings/repositories", {"GET": get_own}),
     Route("/api/organizations/{org:text}/settings/repositories", {"GET": get_of_organization}),
 )

@@ -20,10 +20,11 @@ from xetstore.server.routes.hub.access import actor_of
 from xetstore.server.routes.hub.answers import json_answer
 from xetstore.server.routes.hub.commits import right_to_propose
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     LONG_BODY_BYTES,
     Call,
+    api_path,
     decoded,
+    of_each_kind,
     on_repository_async,
     take_body,
 )
@@ -112,11 +113,11 @@ def _validate(body: bytes) -> Response:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}/preupload/{{rev:text}}"
+    path = f"{api_path(kind)}/preupload/{{rev:text}}"
     return (Route(path, {"POST": on_repository_async(_preupload, right_to_propose)(kind)}),)
 
 
 ROUTES: Final = (
     Route("/api/validate-yaml", {"POST": post_validate_yaml}),
-    *(route for kind in GIT_KINDS for route in _of(kind)),
+    *of_each_kind(_of),
 )

@@ -9,9 +9,16 @@ from starlette.responses import Response
 
 from xetstore.hub.names import HEADS, PULL_REQUESTS, TAGS, Kind
 from xetstore.hub.rights import Right
-from xetstore.server.http.router import Route
+from xetstore.server.http.router import Route, reading
 from xetstore.server.routes.hub.answers import is_true, json_answer
-from xetstore.server.routes.hub.handling import GIT_KINDS, Call, decoded, on_repository, on_repository_with_body
+from xetstore.server.routes.hub.handling import (
+    Call,
+    api_path,
+    decoded,
+    of_each_kind,
+    on_repository,
+    on_repository_with_body,
+)
 
 if TYPE_CHECKING:
     from xetstore.hub.repository import Ref
@@ -72,16 +79,16 @@ def _ref_json(ref: Ref, prefix: str) -> dict[str, str]:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    path = api_path(kind)
 
     def writing(work: Any) -> Any:
         return on_repository_with_body(work, Right.WRITE, writes=True)(kind)
 
     return (
-        Route(f"{path}/refs", dict.fromkeys(("GET", "HEAD"), on_repository(_refs)(kind))),
+        Route(f"{path}/refs", reading(on_repository(_refs)(kind))),
         Route(f"{path}/branch/{{branch:text}}", {"POST": writing(_create_branch), "DELETE": writing(_delete_branch)}),
         Route(f"{path}/tag/{{rev:text}}", {"POST": writing(_create_tag), "DELETE": writing(_delete_tag)}),
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -13,26 +13,33 @@ from xetstore.errors import ExistsError, NotFoundError, RepositoryNotFoundError,
 from xetstore.hub.duplicates import duplicate
 from xetstore.hub.names import Kind, RepositoryName
 from xetstore.hub.new_repository import first_files
-from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
+from xetstore.hub.rights import Actor, Right
 from xetstore.server.http.problems import MethodNotAllowedError
-from xetstore.server.http.router import Route
+from xetstore.server.http.router import Route, reading
 from xetstore.server.routes.hub.access import actor_of, require
-from xetstore.server.routes.hub.answers import asked_for, is_true, json_answer
+from xetstore.server.routes.hub.answers import (
+    asked_for,
+    id_of,
+    is_true,
+    json_answer,
+)
 from xetstore.server.routes.hub.descriptions import Descriptions, tip_of
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     LONG_BODY_BYTES,
     SMALL_BODY_BYTES,
     Call,
+    api_path,
     committing,
     decoded,
     find_nothing,
     hub_of,
     named,
+    of_each_kind,
     on_repository,
     on_repository_with_body,
     page_url,
     take_body,
+    visibility_of,
 )
 from xetstore.server.site import site_of
 
@@ -113,14 +120,14 @@ def _create(request: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Re
     files = None
     if wanted.files and kind.is_git:
         files = {**first_files(name, sdk), **{file.path: _content(file) for file in wanted.files}}
-    visibility = _visibility(wanted.visibility, wanted.private)
+    visibility = visibility_of(wanted.visibility, wanted.private)
     base = site_of(request).base_url(request)
     try:
         repository = hub.create(actor, name, visibility=visibility, sdk=sdk, files=files)
     except ExistsError as error:
         return _exists(error, base, hub, actor, name)
     url = page_url(base, repository.name)
-    return json_answer({"url": url, "name": repository.name.id, "id": f"{repository.row.id:024x}"})
+    return json_answer({"url": url, "name": repository.name.id, "id": id_of(repository.row.id)})
 
 
 def _delete(_: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Response:
@@ -160,7 +167,7 @@ def _info(call: Call) -> Response:
 def _settings(call: Call, body: bytes) -> Response:
     wanted = decoded(body, _Settings)
     name = call.repository.name
-    visibility = _visibility(wanted.visibility, wanted.private)
+    visibility = visibility_of(wanted.visibility, wanted.private)
     row = (
         hub_of(call.request)
         .update(call.repository.actor, name.kind, name.id, visibility=visibility, gated=wanted.gated)
@@ -182,7 +189,7 @@ def _duplicate(call: Call, body: bytes) -> Response:
     wanted = decoded(body, _Duplication)
     source = call.repository
     name = named(None, wanted.repository, source.name.kind, source.actor)
-    visibility = _visibility(wanted.visibility, wanted.private)
+    visibility = visibility_of(wanted.visibility, wanted.private)
     try:
         made = duplicate(source, name, visibility=visibility)
     except ExistsError as error:
@@ -203,12 +210,6 @@ def _exists(error: ExistsError, base: str, hub: EmbeddedHub, actor: Actor, name:
     return json_answer({"error": str(error), "url": page_url(base, name)}, 409)
 
 
-def _visibility(visibility: str | None, private: bool | None) -> str | None:
-    if visibility is not None or private is None:
-        return visibility
-    return PRIVATE if private else PUBLIC
-
-
 def _content(file: _FirstFile) -> bytes:
     try:
         return b64decode(file.content, validate=True) if file.encoding == "base64" else file.content.encode()
@@ -222,24 +223,24 @@ def _beyond(_: Call) -> Response:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    path = api_path(kind)
     info = on_repository(_info)(kind)
     other = on_repository(_refuse, Right.ADMIN)(kind)
     check = on_repository(_check, Right.READ)(kind)
     check_write = on_repository(_check, Right.WRITE)(kind)
     routes: dict[str, dict[str, Any]] = {
         path: {**dict.fromkeys(("POST", "PUT", "DELETE"), other), "GET": info, "HEAD": info},
-        f"{path}/revision/{{rev:text}}": {"GET": info, "HEAD": info},
+        f"{path}/revision/{{rev:text}}": reading(info),
         f"{path}/settings": {"PUT": on_repository_with_body(_settings, Right.ADMIN, writes=True)(kind)},
-        f"{path}/auth-check": {"GET": check, "HEAD": check},
-        f"{path}/auth-check/write": {"GET": check_write, "HEAD": check_write},
+        f"{path}/auth-check": reading(check),
+        f"{path}/auth-check/write": reading(check_write),
         f"{path}/duplicate": {"POST": on_repository_with_body(_duplicate, Right.READ, writes=True)(kind)},
     }
     nothing = dict.fromkeys(("GET", "HEAD", "POST", "PUT", "DELETE"), find_nothing)
     beyond = on_repository(_beyond)(kind)
     last = (
         Route(f"/api/{kind}/{{name:text}}", nothing),
-        Route(f"/api/{kind}/{{owner:text}}/{{name:text}}/{{rest:text}}", dict.fromkeys(nothing, beyond), is_last=True),
+        Route(f"{api_path(kind)}/{{rest:text}}", dict.fromkeys(nothing, beyond), is_last=True),
     )
     return tuple(Route(template, handlers) for template, handlers in routes.items()) + last
 
@@ -248,5 +249,5 @@ ROUTES: Final = (
     Route("/api/repos/create", {"POST": _changing(_create, LONG_BODY_BYTES)}),
     Route("/api/repos/delete", {"DELETE": _changing(_delete)}),
     Route("/api/repos/move", {"POST": _changing(_move)}),
-    *(route for kind in GIT_KINDS for route in _of(kind)),
+    *of_each_kind(_of),
 )

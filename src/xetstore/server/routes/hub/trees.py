@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -13,13 +12,14 @@ from starlette.responses import Response
 from xetstore.errors import RevisionNotFoundError, UsageError
 from xetstore.hub.names import Kind
 from xetstore.hub.objects import EXECUTABLE, SYMLINK
-from xetstore.server.http.router import Route
-from xetstore.server.routes.hub.answers import date_of, is_true, json_answer, next_link
+from xetstore.server.http.router import Route, reading
+from xetstore.server.routes.hub.answers import cursor_of_text, date_of, is_true, json_answer, next_link, text_of_cursor
 from xetstore.server.routes.hub.handling import (
-    GIT_KINDS,
     LONG_BODY_BYTES,
     Call,
+    api_path,
     decoded,
+    of_each_kind,
     on_repository,
     on_repository_with_body,
     whole_number,
@@ -93,14 +93,13 @@ def _tree(call: Call) -> Response:
         revision,
         folder,
         recursive=is_true(call.query("recursive")),
-        after=_position(call.query("cursor")),
+        after=text_of_cursor(call.query("cursor")) or None,
         limit=limit + 1,
     )
     headers = {}
     if len(entries) > limit:
         entries = entries[:limit]
-        cursor = urlsafe_b64encode(entries[-1].path.encode()).decode()
-        headers["Link"] = next_link(call.request, call.base, cursor=cursor)
+        headers["Link"] = next_link(call.request, call.base, cursor=cursor_of_text(entries[-1].path))
     return json_answer(_told(call.repository, revision, entries, expands=expands), headers=headers)
 
 
@@ -131,23 +130,14 @@ def _form(body: bytes) -> _Paths:
     return _Paths(paths, expand=any(is_true(value) for key, value in pairs if key == "expand"))
 
 
-def _position(cursor: str | None) -> str | None:
-    if not cursor:
-        return None
-    try:
-        return urlsafe_b64decode(cursor).decode()
-    except ValueError:
-        raise UsageError("the cursor is none that this server has given") from None
-
-
 def _may_be_ref(text: str) -> bool:
     """True but for the part of a ref's name that is none: ``refs/pr``."""
     return text not in ("refs/pr", "refs/convert", "refs/heads", "refs/tags")
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
-    tree = dict.fromkeys(("GET", "HEAD"), on_repository(_tree)(kind))
+    path = api_path(kind)
+    tree = reading(on_repository(_tree)(kind))
     paths = on_repository_with_body(_paths_info, most=LONG_BODY_BYTES)(kind)
     return (
         Route(f"{path}/tree/{{rev:text}}", tree),
@@ -156,4 +146,4 @@ def _of(kind: Kind) -> tuple[Route, ...]:
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)

@@ -15,7 +15,12 @@ from xetstore.hub.names import Kind
 from xetstore.hub.rights import Right
 from xetstore.server.http.router import Route
 from xetstore.server.routes.hub.answers import is_true, json_answer
-from xetstore.server.routes.hub.handling import GIT_KINDS, Call, on_repository
+from xetstore.server.routes.hub.handling import (
+    Call,
+    api_path,
+    of_each_kind,
+    on_repository,
+)
 
 if TYPE_CHECKING:
     from xetstore.hub.repository import Repository
@@ -69,11 +74,11 @@ def _write_token(call: Call) -> Response:
 
 
 def _of(kind: Kind) -> tuple[Route, ...]:
-    path = f"/api/{kind}/{{owner:text}}/{{name:text}}"
+    path = api_path(kind)
     return (
         Route(f"{path}/xet-read-token/{{rev:text}}", {"GET": on_repository(_read_token, Right.READ)(kind)}),
         Route(f"{path}/xet-write-token/{{rev:text}}", {"GET": on_repository(_write_token, Right.READ)(kind)}),
     )
 
 
-ROUTES: Final = tuple(route for kind in GIT_KINDS for route in _of(kind))
+ROUTES: Final = of_each_kind(_of)
