@@ -43,6 +43,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.UnavailableError: (OSError, None),
     errors.UnreachableError: (ConnectionError, None),
     errors.ConflictError: (OSError, None),
+    errors.LeaseLostError: (OSError, None),
     errors.UnknownOutcomeError: (OSError, None),
     errors.StorageFullError: (OSError, errno.ENOSPC),
     errors.TimedOutError: (TimeoutError, errno.ETIMEDOUT),

@@ -25,6 +25,7 @@ XetError                     code                 HTTP  exit  retryable
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
 │   ├── UnreachableError     unavailable           503     6  yes   no connection, or a broken one (ConnectionError)
 │   ├── ConflictError        unavailable          503     6  yes   another writer was first; nothing was changed
+│   ├── LeaseLostError       unavailable           503     6  yes   another runner has taken over this chore
 │   ├── UnknownOutcomeError  unavailable          503     6  yes   it may have been changed, or not
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
@@ -263,6 +264,10 @@ class UnreachableError(UnavailableError, ConnectionError):
 
 class ConflictError(UnavailableError):
     """Another writer changed the same rows at the same time, and this one gave way: nothing of it was changed."""
+
+
+class LeaseLostError(UnavailableError):
+    """Another runner has taken over a chore of the store; this one has changed nothing since."""
 
 
 class UnknownOutcomeError(UnavailableError):

@@ -97,9 +97,19 @@ ALTER TABLE shard ADD COLUMN generation VARCHAR(32) DEFAULT '' NOT NULL;
 ALTER TABLE shard ADD COLUMN damaged_at DOUBLE PRECISION;
 CREATE TABLE store (number INTEGER NOT NULL, id VARCHAR(64) NOT NULL, PRIMARY KEY (number), CHECK (number = 1));
 """
+SEVENTH = """
+ALTER TABLE file ADD COLUMN checked_sha256 BLOB;
+CREATE TABLE sha256_claim (
+    namespace VARCHAR(255) NOT NULL, file_id INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    PRIMARY KEY (namespace, file_id, sha256),
+    FOREIGN KEY(namespace, file_id) REFERENCES file_grant (namespace, file_id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX sha256_claim_by_sha256 ON sha256_claim (namespace, sha256);
+"""
 SCHEMAS = {1: FIRST, 2: FIRST + SECOND, 3: FIRST + SECOND + THIRD, 4: FIRST + SECOND + THIRD + FOURTH}
 SCHEMAS[5] = SCHEMAS[4] + FIFTH
 SCHEMAS[6] = SCHEMAS[5] + SIXTH
+SCHEMAS[7] = SCHEMAS[6] + SEVENTH
 
 
 def age(root: Path, version: int) -> None:
@@ -133,7 +143,7 @@ def test_a_store_of_an_older_release_opens_with_all_of_it(root: Path, sample: Sa
         assert not cas.put_shard(sample.shard)
 
 
-@pytest.mark.parametrize("version", SCHEMAS)
+@pytest.mark.parametrize("version", range(1, 7))
 def test_a_sha256_of_an_older_release_is_a_claim_of_all_who_have_the_file(
     root: Path, sample: Sample, version: int
 ) -> None:
@@ -285,4 +295,4 @@ def test_the_release_before_refuses_a_store_of_this_one(root: Path) -> None:
     EmbeddedCas.open(root).close()
     with closing(sqlite3.connect(root / "index.sqlite3")) as connection:
         assert connection.execute("SELECT version FROM schema_version").fetchone() == (MIGRATIONS.newest,)
-    assert MIGRATIONS.newest == 7
+    assert MIGRATIONS.newest == 8

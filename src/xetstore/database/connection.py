@@ -6,7 +6,8 @@ is ``:name``. Four things are written out for the engine:
 - ``IN (:values)``, and ``NOT IN (:values)``, with a list as the value of the parameter;
 - ``numbers(:name)`` is a table of the numbers in a list, in a column ``value``: in it each can have a limit of its own;
 - ``IN few(SELECT …)`` are a few values that a query finds, each of which is then looked up;
-- ``FOR KEY SHARE`` at the end of a query keeps its rows from being deleted until the transaction ends.
+- ``FOR KEY SHARE`` at the end of a query keeps its rows from being deleted until the transaction ends, and
+  ``FOR UPDATE`` keeps them for this transaction alone: it waits for those that keep them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _NUMBERS: Final = re.compile(r"\bnumbers\(:(\w+)\)")
 _PARAMETER: Final = re.compile(r":(\w+)")
 _LISTED: Final = re.compile(r"\b(NOT )?IN \(:(\w+)\)")
 _FEW: Final = "IN few("
-_KEPT: Final = re.compile(r"\s*\bFOR KEY SHARE\b")
+_KEPT: Final = re.compile(r"\s*\bFOR (?:KEY SHARE|UPDATE)\b")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +43,8 @@ class Dialect:
 
     ``parameter`` is how the driver has parameter ``{}``; None if as ``:name``. ``listed`` is how it has ``IN`` and
     ``NOT IN`` of a parameter that takes a list; None if a list must be written out as many parameters. ``few`` is how
-    it has ``IN`` a few values that the query ``{}`` finds. ``keeps_rows`` is True if it has ``FOR KEY SHARE``: writers
-    run side by side. Where they take turns, rows need not be kept.
+    it has ``IN`` a few values that the query ``{}`` finds. ``keeps_rows`` is True if it has ``FOR KEY SHARE`` and ``FOR
+    UPDATE``: writers run side by side. Where they take turns, rows need not be kept.
     """
 
     name: str

@@ -319,7 +319,7 @@ class ServedConnection(Connection):
             self.driver.leave()
             raise UnavailableError("the index of the store: an error before made this change void")
         try:
-            self.driver.execute("COMMIT")
+            self.driver.execute("COMMIT", prepare=False)
         except DriverError as error:
             state = error.sqlstate or ""
             if state == "25P03" or not (self.driver.closed or state.startswith("57")):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
+from xetstore.cas.index.queries.deletions import DeletionChanges
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
@@ -15,6 +17,7 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
     "SEGMENT_TERMS",
+    "ChoreRow",
     "Granted",
     "Held",
     "LastIds",
@@ -31,10 +34,29 @@ __all__ = [
 
 
 class Reader(
-    FileQueries, Sha256Queries, DedupQueries, GrantQueries, ShardQueries, StoreQueries, SupersededQueries, CopyQueries
+    FileQueries,
+    Sha256Queries,
+    DedupQueries,
+    GrantQueries,
+    ShardQueries,
+    StoreQueries,
+    SupersededQueries,
+    CopyQueries,
+    ChoreQueries,
 ):
     """All queries, in one snapshot of the index."""
 
 
-class Writer(Reader, XorbChanges, FileChanges, GrantChanges, DedupChanges, ShardChanges, StoreChanges, CopyChanges):
+class Writer(
+    Reader,
+    XorbChanges,
+    FileChanges,
+    GrantChanges,
+    DeletionChanges,
+    DedupChanges,
+    ShardChanges,
+    StoreChanges,
+    CopyChanges,
+    ChoreChanges,
+):
     """Additions in one transaction, beside all that a Reader can ask."""

@@ -33,8 +33,8 @@ SELECT file.hash FROM edge JOIN file ON file.id = edge.file_id WHERE edge.xorb_i
 """
 
 _ADD_XORB: Final = """
-INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, generation, offered_at)
-VALUES (:hash, :region_bytes, :raw_bytes, :chunk_count, :now, :generation, :now)
+INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, generation, offered_at, checked_at)
+VALUES (:hash, :region_bytes, :raw_bytes, :chunk_count, :now, :generation, :now, :now)
 ON CONFLICT (hash) DO UPDATE SET offered_at = excluded.offered_at
 """
 _ADD_HOLDER: Final = """

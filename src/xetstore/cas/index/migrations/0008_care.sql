@@ -1,0 +1,52 @@
+-- doomed_at: since when a collection has seen no file made of the xorb; it is deleted when the grace has passed since then,
+-- and since offered_at. checked_at: when all bytes of the object were last known to be well: verified at their arrival,
+-- read by a check. 0: never.
+ALTER TABLE xorb ADD COLUMN doomed_at {double};
+ALTER TABLE xorb ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
+CREATE INDEX xorb_doomed ON xorb (doomed_at) WHERE doomed_at IS NOT NULL;
+CREATE INDEX xorb_by_check ON xorb (checked_at, id);
+
+-- Grants that were taken away, and can be given back until they are collected. created_at: that of the grant.
+CREATE TABLE deleted_grant (
+    namespace VARCHAR(255) NOT NULL,
+    file_id {number} NOT NULL,
+    created_at {double} NOT NULL,
+    deleted_at {double} NOT NULL,
+    PRIMARY KEY (namespace, file_id),
+    FOREIGN KEY(file_id) REFERENCES file (id) ON DELETE CASCADE
+) {clustered};
+CREATE INDEX deleted_grant_by_file ON deleted_grant (file_id);
+CREATE INDEX deleted_grant_by_time ON deleted_grant (deleted_at);
+-- What the namespace claimed of it: see sha256_claim.
+CREATE TABLE deleted_claim (
+    namespace VARCHAR(255) NOT NULL,
+    file_id {number} NOT NULL,
+    sha256 {bytes} NOT NULL,
+    PRIMARY KEY (namespace, file_id, sha256),
+    FOREIGN KEY(namespace, file_id) REFERENCES deleted_grant (namespace, file_id) ON DELETE CASCADE
+) {clustered};
+
+-- A chore is care that one runner at a time does: a collection, a scrub, a snapshot. token: grows with each runner, so
+-- that one which was taken for dead changes nothing any more. expires_at: until when it is the runner's. ended_at: when
+-- it last came to an end. position: how far the one under way has come. report: what the last one did, as JSON.
+CREATE TABLE chore (
+    name VARCHAR(64) NOT NULL,
+    token BIGINT NOT NULL,
+    holder VARCHAR(255) NOT NULL,
+    expires_at {double} NOT NULL,
+    ended_at {double},
+    position TEXT,
+    report TEXT,
+    PRIMARY KEY (name)
+);
+
+-- The most that the files of a namespace may have together, NULL for no limit, and what they have: kept for namespaces
+-- that have a row here.
+CREATE TABLE quota (
+    namespace VARCHAR(255) NOT NULL,
+    max_bytes BIGINT,
+    max_files BIGINT,
+    used_bytes BIGINT NOT NULL,
+    used_files BIGINT NOT NULL,
+    PRIMARY KEY (namespace)
+);

@@ -1,0 +1,83 @@
+"""Lease: the right to do a chore of a store, which one runner at a time has, of all that share the store."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Final, Self
+
+from xetstore.cas.index import Index, Writer
+from xetstore.cas.index.queries import ChoreRow
+from xetstore.errors import LeaseLostError, XetError
+
+LEASE_SECONDS: Final = 60.0
+"""The time after which a runner that says nothing is taken for dead."""
+
+
+class Lease:
+    """A chore that this runner has. A context manager, which gives it back. Not thread-safe.
+
+    Time is that of the index. Its token fences: a transaction that deletes calls :meth:`require` first, so a runner
+    that slept beyond its time, while another took over, changes nothing.
+    """
+
+    def __init__(self, index: Index, name: str, token: int, position: str | None, seconds: float) -> None:
+        self._index = index
+        self.name = name
+        self._token = token
+        self.position = position
+        """The place that the last runner had reached, which did not get to the end; None for the beginning."""
+        self._seconds = seconds
+
+    @classmethod
+    def take(cls, index: Index, name: str, *, seconds: float = LEASE_SECONDS) -> Self | None:
+        """Take a chore; None if another runner has it."""
+        holder = f"{socket.gethostname()}:{os.getpid()}"[:255]
+
+        def take(writer: Writer) -> ChoreRow | None:
+            now = index.clock()
+            return writer.take_chore(name, holder, now=now, until=now + seconds)
+
+        row = index.change(take)
+        return None if row is None else cls(index, name, row.token, row.position, seconds)
+
+    def require(self, writer: Writer) -> None:
+        """Keep the chore, to the end of this transaction and :data:`LEASE_SECONDS` from now. Raises LeaseLostError."""
+        if not writer.renew_chore(self.name, self._token, until=self._index.clock() + self._seconds):
+            raise LeaseLostError(f"another runner has taken over the {self.name}")
+
+    def renew(self) -> None:
+        """Keep the chore, between transactions. Raises LeaseLostError."""
+        self._index.change(self.require)
+
+    def note(self, position: str | None) -> None:
+        """Note how far it has come, for the next runner. Raises LeaseLostError."""
+
+        def note(writer: Writer) -> None:
+            self.require(writer)
+            writer.note_position(self.name, self._token, position)
+
+        self._index.change(note)
+        self.position = position
+
+    def finish(self, report: str) -> None:
+        """Note that it came to the end; ``report`` is JSON, for those who look. Raises LeaseLostError."""
+
+        def finish(writer: Writer) -> None:
+            self.require(writer)
+            writer.finish_chore(self.name, self._token, now=self._index.clock(), report=report)
+
+        self._index.change(finish)
+        self.position = None
+
+    def release(self) -> None:
+        """Let others have it. One that cannot be given back now ends by itself."""
+        with suppress(XetError):
+            self._index.change(lambda writer: writer.give_chore_back(self.name, self._token))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
