@@ -27,7 +27,7 @@ SNAPSHOTS: Final = "snapshots/"
 KEPT: Final = 3
 """Snapshots that are kept, the newest ones."""
 MARGIN_SECONDS: Final = 600.0
-"""Entries of the journal from so long before a snapshot are read beside it: their transactions may have ended later."""
+"""Entries of the journal from this time before a snapshot are read beside it: they may have been committed later."""
 SHARE: Final = 10
 """Snapshots are apart by this many times the time that the last one took."""
 
@@ -81,7 +81,7 @@ def take_snapshot(
 
 
 def is_due(cas: EmbeddedCas) -> bool:
-    """True if so much time has passed since the last snapshot that another one takes a small share of it."""
+    """True if enough time has passed since the last snapshot, so that another one takes a small share of it."""
     last = _last_report(cas)
     return last is None or cas.now() - last.at >= SHARE * last.seconds
 
