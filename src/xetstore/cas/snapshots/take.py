@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -13,10 +13,11 @@ from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.snapshots import TABLES, SnapshotTable
 from xetstore.cas.layout import new_generation
 from xetstore.cas.snapshots.form import SnapshotHead, SnapshotWriter
-from xetstore.cas.snapshots.journal import JOURNAL, forget_before
+from xetstore.cas.snapshots.journal import JOURNAL, JournalEntry, forget_before
 from xetstore.errors import TimedOutError
 
 if TYPE_CHECKING:
+    from xetstore.cas.index import Writer
     from xetstore.cas.lease import Lease
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.throttle import Throttle
@@ -38,11 +39,15 @@ _RENEW_SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Another room with tables in the index: its steps, and what a snapshot has of its tables."""
+    """Another room with tables in the index: its steps, and what a snapshot has of its tables.
+
+    ``replay`` is told of a namespace that was deleted as a whole, or given back, after a snapshot.
+    """
 
     migrations: Migrations
     name: str
     tables: tuple[SnapshotTable, ...]
+    replay: Callable[[Writer, JournalEntry], None] = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
