@@ -9,10 +9,9 @@ import pytest
 from tests.hub.copies import content, fill
 from tests.support.lost_index import PAIRS, placed, shown
 from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.lease import Lease
 from xetstore.cas.repair.rebuild import rebuild_index
 from xetstore.cas.snapshots.journal import note_deleted
-from xetstore.cas.snapshots.take import take_snapshot
+from xetstore.cas.snapshots.take import take_snapshot_now
 from xetstore.errors import DamagedError, NotFoundError
 from xetstore.hub.check import verify_names
 from xetstore.hub.service import EmbeddedHub
@@ -31,8 +30,7 @@ def test_all_is_there_again(pair: str, tmp_path: Path, request: pytest.FixtureRe
             clock.advance(100)
             cas.index.change(lambda writer: writer.revoke("alice", files[:2], now=clock()))
             note_deleted(cas, "alice", files[:2])
-            with Lease.take(cas.index, "snapshot") as lease:  # type: ignore[union-attr]
-                take_snapshot(cas, [NAMES], lease=lease)
+            take_snapshot_now(cas, [NAMES])
             clock.advance(100)
             cas.index.change(lambda writer: writer.revoke("default", files[4:], now=clock()))
             note_deleted(cas, "default", files[4:])
