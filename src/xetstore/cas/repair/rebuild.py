@@ -24,6 +24,7 @@ from xetstore.cas.repair.rebuilding.run import MOST_LISTED, RebuildProgress, Reb
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.snapshots.take import Room
 from xetstore.errors import NotFoundError, UnavailableError
+from xetstore.interfaces import BlobStore
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 
@@ -75,41 +76,72 @@ def rebuild_index(
     off, the same call goes on from there. Raises NotFoundError where there are no objects, UsageError for a database
     that has an index, UnavailableError where another process is at it.
     """
-    ending = Cancellation() if cancellation is None else cancellation.child()
-    report: RebuildReport
     with opened(parts) as (blobs, index):
-        if not is_finished(index):
-            store_id = stored_id(blobs)
-            lease = Lease.take(index, REBUILD, seconds=lease_seconds)
-            if lease is None:
-                raise UnavailableError(
-                    "another process makes this index anew, or was killed at it just now",
-                    hint=f"wait for it, or try again in {lease_seconds:.0f} seconds",
-                )
-            threads = Threads(jobs, "rebuild")
-            try:
-                with lease:
-                    run = RebuildRun(
-                        EmbeddedCas(blobs, index), lease, threads, ending, checksums, read_data, progress=progress
-                    )
-                    _rebuild(run, parts, store_id, rooms, found_in)
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
-        report = _report_of(index)
+        report = rebuild_into(
+            blobs,
+            index,
+            rooms,
+            checksums=checksums,
+            read_data=read_data,
+            found_in=found_in,
+            was_served=_was_served(parts),
+            jobs=jobs,
+            progress=progress,
+            cancellation=cancellation,
+            lease_seconds=lease_seconds,
+        )
     if isinstance(parts.index, Path):
         return replace(report, kept_index=put_in_place(parts.index))
     return report
 
 
+def rebuild_into(
+    blobs: BlobStore,
+    index: Index,
+    rooms: Sequence[Room] = (),
+    *,
+    checksums: bool = False,
+    read_data: bool = False,
+    found_in: str | None = None,
+    was_served: bool = True,
+    jobs: int = DEFAULT_JOBS,
+    progress: RebuildProgress | None = None,
+    cancellation: Cancellation | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+) -> RebuildReport:
+    """:func:`rebuild_index` of objects into an index that is empty, or that a rebuild was cut off in.
+
+    Without a snapshot, a store that ``was_served`` may have had namespaces beside ``default``.
+    """
+    if not is_finished(index):
+        store_id = stored_id(blobs)
+        lease = Lease.take(index, REBUILD, seconds=lease_seconds)
+        if lease is None:
+            raise UnavailableError(
+                "another process makes this index anew, or was killed at it just now",
+                hint=f"wait for it, or try again in {lease_seconds:.0f} seconds",
+            )
+        ending = Cancellation() if cancellation is None else cancellation.child()
+        threads = Threads(jobs, "rebuild")
+        try:
+            with lease:
+                cas = EmbeddedCas(blobs, index)
+                run = RebuildRun(cas, lease, threads, ending, checksums, read_data, progress=progress)
+                _rebuild(run, store_id, rooms, found_in, was_served=was_served)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+    return _report_of(index)
+
+
 def _rebuild(
-    run: RebuildRun, parts: StoreParts, store_id: str | None, rooms: Sequence[Room], found_in: str | None
+    run: RebuildRun, store_id: str | None, rooms: Sequence[Room], found_in: str | None, *, was_served: bool
 ) -> None:
     run.change(lambda _, rows: rows.begin())
     objects.list_objects(run)
     with run.cas.index.snapshot() as reader:
         counts = [RebuildRows(reader.connection).count(is_shard=is_shard) for is_shard in (False, True)]
     if not any(count for count, _ in counts) and store_id is None:
-        raise NotFoundError(f"there are no objects of a store in {parts.objects}", hint="name those of the store")
+        raise NotFoundError("there are no objects of a store", hint="name those of the store")
     if run.progress is not None:
         run.progress.total(sum(size for _, size in counts))
     objects.register_xorbs(run)
@@ -118,9 +150,7 @@ def _rebuild(
     if restored.key is not None and restored.head is not None:
         restoring.import_snapshot(run, restored.key, restored.head, rooms)
     named = {entry.namespace for entry in restoring.journal_of(run, restored, store_id)}
-    namespace = found_in or restoring.namespace_of_new_files(
-        run, restored, sorted(named), was_served=_was_served(parts)
-    )
+    namespace = found_in or restoring.namespace_of_new_files(run, restored, named, was_served=was_served)
     restoring.find_new_files(run, namespace)
     for entry in restoring.journal_of(run, restored, store_id):
         restoring.replay(run, entry, namespace, rooms)

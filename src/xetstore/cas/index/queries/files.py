@@ -89,6 +89,11 @@ SELECT :namespace, id, :now FROM file WHERE id IN (:values) ORDER BY id
 ON CONFLICT (namespace, file_id) DO NOTHING
 """
 
+_DELETED_BEFORE: Final = """
+SELECT file.hash FROM deleted_grant JOIN file ON file.id = deleted_grant.file_id
+WHERE deleted_grant.namespace = :namespace AND file.hash IN (:values)
+"""
+
 _FILES_AT_A_TIME: Final = 4096
 _TERMS_AT_A_TIME: Final = 50_000
 
@@ -208,17 +213,19 @@ class FileChanges(Sha256Changes):
         now: float,
         rebound: Collection[Hash] = (),
         is_checked: bool = False,
+        returned: set[Hash] | None = None,
     ) -> bool:
         """Register files and grant them to a namespace, or to none yet. True if a file, its terms or a grant is new.
 
         A file that is known keeps the terms it has, but for those in ``rebound``, which get these ones: they make the
         same bytes. A SHA-256 is a claim of the namespace; with ``is_checked`` this process computed it from the bytes.
+        ``returned`` gets those that had been deleted from the namespace.
         """
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
         batches = _parts(by_name.values())
-        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in batches]
+        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked, returned) for batch in batches]
         return any(added)
 
     def _add_files(
@@ -229,6 +236,7 @@ class FileChanges(Sha256Changes):
         now: float,
         rebound: Collection[Hash],
         is_checked: bool,
+        returned: set[Hash] | None,
     ) -> bool:
         by_digest = {entry.hash.digest: entry for entry in entries}
         found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
@@ -251,6 +259,9 @@ class FileChanges(Sha256Changes):
         grants = {"namespace": namespace, "now": now}
         has_granted = self.connection.change_in(_GRANT, ids.values(), grants) > 0
         self.add_claims(namespace, told)
+        if returned is not None and known and has_granted:
+            deleted = self.connection.rows_in(_DELETED_BEFORE, known, {"namespace": namespace})
+            returned |= {name_of(digest) for (digest,) in deleted}
         return has_granted or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:

@@ -6,7 +6,7 @@ otherwise to one that no caller has a token for, ``lost-found``: the admin sees 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -94,7 +94,7 @@ def find_new_files(run: RebuildRun, namespace: str) -> None:
         run.change(lambda _, rows, first=first: rows.hold(namespace, first, first + _XORBS_AT_A_TIME))  # type: ignore[misc]
 
 
-def namespace_of_new_files(run: RebuildRun, restored: Restored, entries: Sequence[str], *, was_served: bool) -> str:
+def namespace_of_new_files(run: RebuildRun, restored: Restored, entries: Collection[str], *, was_served: bool) -> str:
     """The namespace of files that came after the snapshot: ``default`` if the store had no other, as far as it is
     known. ``entries`` are the namespaces of the journal.
     """
