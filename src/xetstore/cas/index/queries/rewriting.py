@@ -48,8 +48,9 @@ file.id, file.hash, file.size, coalesce(
     (SELECT deleted_claim.sha256 FROM deleted_claim WHERE deleted_claim.file_id = file.id ORDER BY sha256 LIMIT 1)
 )
 """
-_USER_IDS: Final = """
-SELECT DISTINCT file_id FROM edge WHERE xorb_id IN (:xorbs) AND file_id > :behind ORDER BY file_id LIMIT :most
+_USERS: Final = """
+SELECT edge.file_id, file.term_count FROM edge JOIN file ON file.id = edge.file_id
+WHERE edge.xorb_id = :xorb_id AND edge.file_id > :behind ORDER BY edge.file_id LIMIT :most
 """
 _FILES: Final = f"SELECT {_FILE} FROM file WHERE file.id IN (:values) ORDER BY file.id"
 _SEGMENTS: Final = """
@@ -85,10 +86,11 @@ _REVIVE: Final = "UPDATE xorb SET doomed_at = NULL WHERE id IN (:values) AND doo
 
 _STALE: Final = f"""
 SELECT id, created_at, stale_at, {SHARD} FROM shard
-WHERE stale_at IS NOT NULL AND id > :behind ORDER BY id LIMIT :most
+WHERE stale_at IS NOT NULL AND is_linked = 1 AND id > :behind ORDER BY id LIMIT :most
 """
 _UNLINKED: Final = f"""
-SELECT id, created_at, stale_at, {SHARD} FROM shard WHERE is_linked = 0 AND id > :behind ORDER BY id LIMIT :most
+SELECT id, created_at, stale_at, {SHARD} FROM shard
+WHERE is_linked = 0 AND damaged_at IS NULL AND id > :behind ORDER BY id LIMIT :most
 """
 _LINKED: Final = """
 SELECT file.id, file.hash FROM shard_file JOIN file ON file.id = shard_file.file_id
@@ -96,8 +98,10 @@ WHERE shard_file.shard_id = :shard_id
 """
 _LOCK_SHARD: Final = "SELECT id FROM shard WHERE id = :id AND stale_at = :stale_at FOR UPDATE"
 _DROP_SHARD: Final = "DELETE FROM shard WHERE id = :id"
+_STALE_NOW: Final = "UPDATE shard SET stale_at = :now WHERE id = :id"
 _FRESH: Final = "UPDATE shard SET stale_at = NULL WHERE id = :id AND stale_at = :stale_at AND damaged_at IS NULL"
-_AWAIT: Final = """
+_WALKED: Final = "SELECT position FROM chore WHERE name = :name"
+_NOTE_WALK: Final = """
 INSERT INTO chore (name, token, holder, expires_at, position) VALUES (:name, 0, '', 0, :position)
 ON CONFLICT (name) DO UPDATE SET position = excluded.position
 """
@@ -174,10 +178,10 @@ class RewriteQueries(Questions):
         holders, readers = self.connection.rows(_HOLDERS, values), self.connection.rows(_READERS, values)
         return frozenset(name for (name,) in holders), frozenset(name for (name,) in readers)
 
-    def users_after(self, xorb_ids: Sequence[int], behind: int, most: int) -> list[int]:
-        """Files that are made of some of these xorbs, by their ids."""
-        values = {"xorbs": [*xorb_ids], "behind": behind, "most": most}
-        return [file_id for (file_id,) in self.connection.rows(_USER_IDS, values)]
+    def users_after(self, xorb_id: int, behind: int, most: int) -> list[tuple[int, int]]:
+        """Files that are made of a xorb, by their ids, and how many terms each has."""
+        values = {"xorb_id": xorb_id, "behind": behind, "most": most}
+        return [(file_id, terms) for file_id, terms in self.connection.rows(_USERS, values)]
 
     def stored_files(self, ids: Collection[int]) -> list[StoredFile]:
         """Those of these files that are there, with their terms. All of them are in memory."""
@@ -215,6 +219,11 @@ class RewriteQueries(Questions):
         rows = self.connection.rows(_LINKED, {"shard_id": shard_id})
         return {name_of(digest): file_id for file_id, digest in rows}
 
+    def walked(self, name: str) -> str | None:
+        """How far a walk has come, which goes on from run to run."""
+        position: str | None = self.connection.value(_WALKED, {"name": name})
+        return position
+
     def _shards(self, statement: str, behind: int, most: int) -> list[StaleShard]:
         rows = self.connection.rows(statement, {"behind": behind, "most": most})
         return [StaleShard(row[0], row[1], row[2], shard_row(row[3:])) for row in rows]
@@ -241,6 +250,18 @@ class RewriteChanges(FileChanges, ShardChanges, RewriteQueries):
         """A xorb was looked at, since a file less is made of it from ``seen`` on."""
         self.connection.change(_LOOKED_AT, {"id": xorb_id, "seen": seen})
 
+    def keep_files(self, files: Collection[StoredFile]) -> None:
+        """Keep files and their terms until the transaction ends.
+
+        OutdatedError if one of them has not the terms any more that were read, or is gone.
+        """
+        ids = sorted(file.id for file in files)
+        kept = {file_id for (file_id,) in self.connection.rows_in(_LOCK_FILES, ids)}
+        segments = self.segments_of(ids)
+        for file in files:
+            if file.id not in kept or segments.get(file.id, ()) != file.segments:
+                raise OutdatedError(f"file {file.hash} was deleted, or got other terms")
+
     def replace_terms(
         self,
         files: Sequence[StoredFile],
@@ -251,13 +272,9 @@ class RewriteChanges(FileChanges, ShardChanges, RewriteQueries):
     ) -> None:
         """Give files other terms, by their ids, which make the same bytes. A shard that names them so is to be added.
 
-        OutdatedError if one of the files has not the terms any more that were read, or is gone.
+        Raises as :meth:`keep_files`.
         """
-        kept = {file_id for (file_id,) in self.connection.rows_in(_LOCK_FILES, sorted(entries))}
-        segments = self.segments_of(entries)
-        for file in files:
-            if file.id not in kept or segments.get(file.id, ()) != file.segments:
-                raise OutdatedError(f"file {file.hash} was deleted, or got other terms")
+        self.keep_files(files)
         self._drop_terms(entries, rows, now)
         self._add_terms(entries, rows)
         used = sorted({rows[term.xorb].id for entry in entries.values() for term in entry.terms})
@@ -279,10 +296,16 @@ class RewriteChanges(FileChanges, ShardChanges, RewriteQueries):
         self.connection.change(_DROP_SHARD, {"id": shard.id})
         self.supersede(shard.row.key, now=now)
 
+    def link_shard(self, shard: StaleShard, *, files: Collection[Hash], xorbs: Collection[Hash], now: float) -> None:
+        """Note what a shard names that has no rows yet, as its object tells. It is stale if some files are gone."""
+        self.add_shard(shard.row.hash, shard.row.size, files=files, xorbs=xorbs, now=now)
+        if len(self.linked_files(shard.id)) < len(files):
+            self.connection.change(_STALE_NOW, {"id": shard.id, "now": now})
+
     def note_fresh(self, shard: StaleShard) -> None:
         """The object of a shard tells what its rows do."""
         self.connection.change(_FRESH, {"id": shard.id, "stale_at": shard.stale_at})
 
     def note_walk(self, name: str, position: str) -> None:
         """Note how far a walk has come, which goes on from run to run."""
-        self.connection.change(_AWAIT, {"name": name, "position": position})
+        self.connection.change(_NOTE_WALK, {"name": name, "position": position})
