@@ -31,3 +31,7 @@ CREATE TABLE deleted_bucket_file (
     FOREIGN KEY(repository_id) REFERENCES repository (id) ON DELETE CASCADE
 );
 CREATE INDEX deleted_bucket_file_by_path ON deleted_bucket_file (repository_id, path);
+CREATE INDEX deleted_bucket_file_by_file ON deleted_bucket_file (repository_id, file);
+
+-- By it is seen whether a bucket names a file that is to be deleted.
+CREATE INDEX bucket_file_by_file ON bucket_file (repository_id, file);
