@@ -25,6 +25,8 @@ CREATE TABLE deleted_grant (
 ) {clustered};
 CREATE INDEX deleted_grant_by_file ON deleted_grant (file_id);
 CREATE INDEX deleted_grant_by_time ON deleted_grant (deleted_at);
+-- The last ones first.
+CREATE INDEX deleted_grant_by_namespace ON deleted_grant (namespace, deleted_at, file_id);
 -- What the namespace claimed of it: see sha256_claim.
 CREATE TABLE deleted_claim (
     namespace VARCHAR(255) NOT NULL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
-from xetstore.cas.index.queries.deletions import DeletionChanges
+from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
 from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.rewriting import (
@@ -27,6 +27,7 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "GrantState",
     "Granted",
     "Held",
     "LastIds",
@@ -52,6 +53,7 @@ class Reader(
     Sha256Queries,
     DedupQueries,
     GrantQueries,
+    DeletionQueries,
     ShardQueries,
     StoreQueries,
     SupersededQueries,
