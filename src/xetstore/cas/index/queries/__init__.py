@@ -13,6 +13,7 @@ from xetstore.cas.index.queries.sha256 import Sha256Queries
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
+from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
@@ -43,6 +44,7 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    UsageQueries,
 ):
     """All queries, in one snapshot of the index."""
 
