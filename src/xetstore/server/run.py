@@ -21,6 +21,7 @@ from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UsageError
 from xetstore.server.app import create_app
+from xetstore.server.care import Care, chores_of
 from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
 from xetstore.server.ops.connection_limit import ConnectionLimit
@@ -92,6 +93,8 @@ def serve_on(
         site = make_site(cas, settings, keys=keys, authority=authority, clock=cas.now, direct=direct, crew=crew)
         connection_limit = make_connection_limit(settings, site.limits.shared)
         site.metrics.watch_connections(connection_limit)
+        care = Care(cas.index, chores_of(site), settings.care_share)
+        site.metrics.watch_care(care)
         started = Started(
             url=url_of(settings, listening),
             store=parts,
@@ -105,11 +108,13 @@ def serve_on(
             context=context,
             draining=site.draining,
             on_started=lambda: announce(started),
+            on_draining=care.cancel,
             connection_limit=connection_limit,
         )
         if crew is not None:
             crew.obey(stop=server.stop, abandon=server.abandon, report=site.metrics.exposition)
-        with secrets.followed():
+        with secrets.followed(), site.metrics.counting_audit(), closing(care):
+            care.start()
             asyncio.run(server.serve_until_stopped(listening))
         if crew is not None:
             crew.say(REPORT, site.metrics.exposition())

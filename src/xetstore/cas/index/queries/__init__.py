@@ -11,6 +11,7 @@ from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
 from xetstore.cas.index.queries.usage import UsageQueries
@@ -26,6 +27,7 @@ __all__ = [
     "ObjectRow",
     "Reader",
     "ShardRow",
+    "SnapshotTable",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -45,6 +47,7 @@ class Reader(
     CopyQueries,
     ChoreQueries,
     UsageQueries,
+    SnapshotQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -60,5 +63,6 @@ class Writer(
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    SnapshotChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""
