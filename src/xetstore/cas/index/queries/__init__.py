@@ -22,6 +22,7 @@ from xetstore.cas.index.queries.shards import ShardQueries
 from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
+from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
@@ -59,6 +60,7 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    UsageQueries,
     SnapshotQueries,
     RewriteQueries,
 ):
