@@ -81,6 +81,13 @@ class ClaimCheck:
             self._check_file(file, partial(progress, verified - 1, total))
             progress(verified, total)
 
+    def eligible_in(self, rows: Mapping[Hash, XorbRow]) -> list[tuple[int, int]]:
+        """What is eligible of those of the xorbs that are registered now, by their ids of now: one that was deleted and
+        stored anew has another id.
+        """
+        ids = {self._rows[name].id: row.id for name, row in rows.items() if name in self._rows}
+        return sorted((key, ids[xorb_id]) for key, xorb_id in self.eligible if xorb_id in ids)
+
     def _check_xorb(self, entry: XorbEntry) -> None:
         if entry.chunks != self._chunks(entry.hash):
             raise _rejected(f"it lists other chunks for xorb {entry.hash} than are stored")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.deletions import DeletionChanges
@@ -18,6 +19,8 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
     "Granted",
     "Held",
     "LastIds",
@@ -43,6 +46,7 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CollectQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -58,5 +62,6 @@ class Writer(
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    CollectChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""
