@@ -82,8 +82,8 @@ class ClaimCheck:
             progress(verified, total)
 
     def eligible_in(self, rows: Mapping[Hash, XorbRow]) -> list[tuple[int, int]]:
-        """What is eligible of those of the xorbs that are registered now, by their ids of now: one that was deleted and
-        stored anew has another id.
+        """The eligible chunks of those of the xorbs that are registered now, with their ids of now: one that was deleted
+        and stored anew has another id.
         """
         ids = {self._rows[name].id: row.id for name, row in rows.items() if name in self._rows}
         return sorted((key, ids[xorb_id]) for key, xorb_id in self.eligible if xorb_id in ids)

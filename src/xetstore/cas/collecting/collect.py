@@ -100,7 +100,7 @@ def collect(
 
 
 def _last_report(cas: EmbeddedCas) -> dict[str, Any]:
-    """What the last collection told."""
+    """The report of the last collection."""
     with cas.index.snapshot() as reader:
         row = reader.chore(CHORE)
     report: dict[str, Any] = json.loads(row.report) if row is not None and row.report else {}

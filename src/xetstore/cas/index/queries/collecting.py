@@ -119,7 +119,7 @@ class CollectQueries(Questions):
         return int(self.connection.value(_COUNT_DUE, values))
 
     def doomed(self, *, unused: float, offered: float) -> tuple[int, int, float | None]:
-        """How many xorbs are doomed, their bytes, and when the first is due; ``unused`` seconds after it was doomed,
+        """The number of doomed xorbs, their bytes, and the moment when the first is due: ``unused`` seconds after it was doomed,
         and ``offered`` after it was last offered.
         """
         count, nbytes, first = self.connection.row(_DOOMED, {"unused": unused, "offered": offered}) or (0, 0, None)
