@@ -23,7 +23,7 @@ NOTE_SECONDS: Final = 10.0
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of things that a collection has deleted for good, or would; see :class:`~xetstore.cas.collecting.collect.CollectReport`."""
+    """Counts of things that a collection has deleted for good, or would; see ``collect.CollectReport``."""
 
     grants: int = 0
     files: int = 0

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from xetstore.cas.index.queries.rows import XORB, Questions, XorbRow, name_of, xorb_row
-from xetstore.cas.index.queries.superseded import SupersededChanges
+from xetstore.cas.index.queries.rewriting import RewriteChanges
+from xetstore.cas.index.queries.rows import SEGMENT_TERMS, XORB, Questions, XorbRow, name_of, xorb_row
 from xetstore.protocol.hashes import Hash
 
 _OLD_GRANTS: Final = "FROM deleted_grant WHERE deleted_at < :deleted_before"
@@ -119,14 +119,14 @@ class CollectQueries(Questions):
         return int(self.connection.value(_COUNT_DUE, values))
 
     def doomed(self, *, unused: float, offered: float) -> tuple[int, int, float | None]:
-        """The number of doomed xorbs, their bytes, and the moment when the first is due: ``unused`` seconds after it was doomed,
-        and ``offered`` after it was last offered.
+        """The number of doomed xorbs, their bytes, and the moment when the first is due: ``unused`` seconds after it
+        was doomed, and ``offered`` after it was last offered.
         """
         count, nbytes, first = self.connection.row(_DOOMED, {"unused": unused, "offered": offered}) or (0, 0, None)
         return int(count), int(nbytes or 0), first
 
 
-class CollectChanges(SupersededChanges):
+class CollectChanges(RewriteChanges):
     """Changes of a collection. What they are told may have changed meanwhile: they look again."""
 
     def drop_expired(self, due: Due, most: int) -> list[tuple[str, Hash]]:
@@ -150,6 +150,7 @@ class CollectChanges(SupersededChanges):
         free = [_free_file(*row) for row in self.connection.rows_in(_STILL_FREE, ids, values)]
         dropped = sorted(file.id for file in free)
         used = sorted(xorb_id for (xorb_id,) in self.connection.rows_in(_XORBS_OF, dropped))
+        self.note_losses(dropped, now=now)
         self.connection.change_in(_DROP_FILES, dropped)
         return free, self.connection.change_in(_DOOM, used, {"now": now})
 
@@ -172,11 +173,13 @@ class CollectChanges(SupersededChanges):
         values = {"doomed_before": due.doomed_before, "offered_before": due.offered_before}
         rows = [xorb_row(row) for row in self.connection.rows_in(_STILL_DUE, ids, values)]
         self.keep_used(ids)
-        self.connection.change_in(_DROP_XORBS, [row.id for row in rows])
+        dropped = [row.id for row in rows]
+        self.note_gone_xorbs(dropped, now=now)
+        self.connection.change_in(_DROP_XORBS, dropped)
         for row in rows:
             self.supersede(row.key, now=now)
         return rows
 
 
 def _free_file(file_id: int, digest: bytes, size: int, terms: int, xorbs: int) -> FreeFile:
-    return FreeFile(file_id, name_of(digest), size, 1 + terms // 512 + xorbs)
+    return FreeFile(file_id, name_of(digest), size, 1 + terms // SEGMENT_TERMS + xorbs)
