@@ -277,16 +277,16 @@ class EmbeddedCas:
 
         def add_files(writer: Writer) -> bool:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
-            rows = writer.require_xorbs(names, self.tenant)
+            kept = writer.keep_xorbs(names, self.tenant, now=now)
             is_new = writer.add_files(
                 shard.files,
-                rows,
+                kept,
                 namespace=self.tenant.namespace,
                 now=now,
                 rebound=rebound,
                 is_checked=self._hashes_bytes,
             )
-            writer.add_dedup(sorted(claims.eligible))
+            writer.add_dedup(claims.eligible_in(kept))
             return is_new
 
         return register_shard(

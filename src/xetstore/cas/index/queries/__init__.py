@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
@@ -11,7 +12,6 @@ from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
-    RewriteChanges,
     RewriteQueries,
     StaleShard,
     StoredFile,
@@ -28,6 +28,8 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
     "GrantState",
     "Granted",
     "Held",
@@ -60,6 +62,7 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CollectQueries,
     UsageQueries,
     SnapshotQueries,
     RewriteQueries,
@@ -70,7 +73,7 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    RewriteChanges,
+    CollectChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
