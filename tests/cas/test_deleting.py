@@ -424,7 +424,8 @@ def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engin
     with open_store() as cas, open_store() as other:
         upload(cas, SAMPLE)
         with cas.index.transaction() as writer:
-            change, calls = writer.connection.change, []
+            change = writer.connection.change
+            calls: list[int] = []
 
             def between(statement: str, *values: Any) -> int:
                 if calls == [1] and writer.connection.dialect.keeps_rows:
@@ -432,7 +433,7 @@ def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engin
                 calls.append(1)
                 return change(statement, *values)
 
-            writer.connection.change = between  # type: ignore[method-assign]
+            writer.connection.change = between  # type: ignore[method-assign,assignment]
             writer.revoke_all("default", now=5.0)
         assert not is_there(cas)
         if not is_there(cas, OTHER):
@@ -452,7 +453,8 @@ def test_all_that_is_given_back_and_one_that_is_deleted_meanwhile(open_store: en
         files = [upload(cas, sample) for sample in (SAMPLE, OTHER)]
         cas.delete(files[:1])
         with cas.index.transaction() as writer:
-            change, calls = writer.connection.change, []
+            change = writer.connection.change
+            calls: list[int] = []
 
             def between(statement: str, *values: Any) -> int:
                 if calls == [1] and writer.connection.dialect.keeps_rows:
@@ -460,7 +462,7 @@ def test_all_that_is_given_back_and_one_that_is_deleted_meanwhile(open_store: en
                 calls.append(1)
                 return change(statement, *values)
 
-            writer.connection.change = between  # type: ignore[method-assign]
+            writer.connection.change = between  # type: ignore[method-assign,assignment]
             writer.restore_all("default", now=6.0)
         assert is_there(cas)
         cas.undelete(files)
