@@ -25,6 +25,7 @@ Values = Mapping[str, object]
 _T = TypeVar("_T")
 
 NOTHING: Final[Values] = {}
+ROWS_BY_PART: Final = 64
 _NUMBERS: Final = re.compile(r"\bnumbers\(:(\w+)\)")
 _PARAMETER: Final = re.compile(r":(\w+)")
 _LISTED: Final = re.compile(r"\b(NOT )?IN \(:(\w+)\)")
@@ -90,8 +91,14 @@ class Connection:
         row = self.row(statement, values)
         return None if row is None else row[0]
 
-    def rows_by_part(self, statement: str, values: Values = NOTHING) -> Iterator[Row]:
-        """The rows of a query that may have very many: some of them are in memory at a time."""
+    def rows_by_part(
+        self,
+        statement: str,
+        values: Values = NOTHING,
+        *,
+        at_a_time: int = ROWS_BY_PART,  # noqa: ARG002  # of engines that send them in parts
+    ) -> Iterator[Row]:
+        """The rows of a query that may have very many: ``at_a_time`` of them are in memory."""
         return self.rows(statement, values)
 
     def rows_in(self, statement: str, values: Iterable[object], others: Values = NOTHING) -> Iterator[Row]:

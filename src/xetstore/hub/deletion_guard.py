@@ -21,10 +21,10 @@ def guard_named(reader: Reader, namespace: str, files: Collection[Hash]) -> None
     if not files or not reader.connection.has_table("repository"):
         return
     names = NamedQueries(reader.connection)
-    row = names.repository_of_namespace(namespace)
-    if row is not None and (named := names.named_files(row.id, files)):
+    found = names.repository_of_namespace(namespace)
+    if found is not None and (named := names.named_files(found[0], files)):
         file = next(file for file in files if file in named)
         raise ForbiddenError(
-            f"file {file} is part of {row.name}",
+            f"file {file} is part of {found[1]}",
             hint="delete it by its name, as `xet rm xet://OWNER/NAME@REVISION/PATH`, and its history",
         )
