@@ -39,6 +39,8 @@ from xetstore.transfer.upload.session import put_files
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.cas.usage import NamespaceUsage, WhatIf
+    from xetstore.hub.service import EmbeddedHub
     from xetstore.interfaces import Names
     from xetstore.opening import GivenToken, OpenedNames
     from xetstore.repositories.repository import Repository
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
 
 T = TypeVar("T")
+
+STORE_SCHEME: Final = "xet://"
 
 RESUMED_FROM_BYTES: Final = 16 << 20
 """A smaller part of a file is not worth continuing: it is fetched anew."""
@@ -424,6 +428,52 @@ class Store:
         """The sums of all that is stored: files, unique bytes, compressed bytes. Only of a directory."""
         return self._directory("tell its totals").totals()
 
+    def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
+        """What deleting these would free, in bytes, once they are collected and rewritten. Only of a directory.
+
+        A name is a hash, or an ``xet://`` locator: of a file or folder, which would go with its history; with ``@`` and
+        without a path of a branch or tag; else of a whole repository or bucket. Nothing is changed. NotFoundError.
+        """
+        cas = self._directory("tell what deleting would free")
+        from xetstore.cas.usage import what_if_deleted
+        from xetstore.hub.usage import Doomed, files_behind
+
+        doomed, files = [], set()
+        for name in names:
+            if isinstance(name, str) and name.startswith(STORE_SCHEME):
+                from xetstore.remote.hub.locators import HubLocator
+
+                parsed = HubLocator.parse(name)
+                revision = parsed.revision if parsed.path or "@" in name else None
+                doomed.append(Doomed(parsed.id, revision, parsed.path))
+            else:
+                files.add(self.resolve(name))
+        named: dict[str, set[Hash]] = {cas.tenant.namespace: files} if files else {}
+        namespaces: set[str] = set()
+        if doomed:
+            found, namespaces = files_behind(self._hub(cas), doomed)
+            for namespace, some in found.items():
+                named.setdefault(namespace, set()).update(some)
+        return what_if_deleted(cas, named, namespaces)
+
+    def usage(self, by: str = "namespace") -> list[tuple[str, NamespaceUsage]]:
+        """What each ``namespace`` takes, or each ``repo``, with its name; those with the most bytes of their own first.
+
+        Only of a directory. Namespaces of no repository are left out of the latter. Reads the terms of all files.
+        """
+        cas = self._directory("tell what namespaces take")
+        from xetstore.cas.usage import usage_by_namespace
+
+        if by not in ("namespace", "repo"):
+            raise UsageError(f"usage is told by namespace or repo, not {by[:80]!r}")
+        usages = usage_by_namespace(cas)
+        if by == "namespace":
+            return [(usage.namespace, usage) for usage in usages]
+        from xetstore.hub.usage import names_of_namespaces
+
+        names = names_of_namespaces(self._hub(cas), [usage.namespace for usage in usages])
+        return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
+
     def check(
         self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
     ) -> CheckReport:
@@ -528,6 +578,11 @@ class Store:
             if isinstance(self._cas, EmbeddedCas):
                 return self._cas
         return None
+
+    def _hub(self, cas: EmbeddedCas) -> EmbeddedHub:
+        from xetstore.hub.service import EmbeddedHub
+
+        return EmbeddedHub(cas)
 
     def _directory(self, what: str) -> EmbeddedCas:
         if (embedded := self._embedded()) is not None:

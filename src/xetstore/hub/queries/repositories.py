@@ -25,9 +25,11 @@ SELECT {REPOSITORY} FROM former_name JOIN repository ON repository.id = former_n
 WHERE former_name.name_key = :key AND repository.deleted_at IS NULL
 """
 _BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id AND deleted_at IS NULL"
+_OF_NAMESPACES: Final = f"SELECT {REPOSITORY} FROM repository WHERE namespace IN (:values)"
 _LISTED: Final = f"""
 SELECT {REPOSITORY} FROM repository
-WHERE deleted_at IS NULL AND kind IN (:kinds) AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
+WHERE deleted_at IS NULL AND kind IN (:kinds)
+    AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
     AND ({{order}} < :before OR ({{order}} = :before AND id < :before_id)) {{narrowed}}
 ORDER BY {{order}} DESC, id DESC LIMIT :limit
 """
@@ -128,6 +130,10 @@ class RepositoryQueries(Questions):
         """The repository with this id."""
         row = self.connection.row(_BY_ID, {"id": number})
         return None if row is None else repository_row(row)
+
+    def repositories_of(self, namespaces: Collection[str]) -> list[RepositoryRow]:
+        """The repositories that these namespaces belong to."""
+        return [repository_row(row) for row in self.connection.rows_in(_OF_NAMESPACES, namespaces)]
 
     def repositories(
         self, listing: Listing, *, own: Collection[str], is_admin: bool, sees_public: bool

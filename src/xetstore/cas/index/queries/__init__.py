@@ -6,14 +6,23 @@ from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreR
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
-from xetstore.cas.index.queries.files import FileChanges, FileQueries
+from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.rewriting import (
+    LongFile,
+    OutdatedError,
+    RewriteChanges,
+    RewriteQueries,
+    StaleShard,
+    StoredFile,
+)
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
-from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.shards import ShardQueries
 from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
+from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
@@ -23,11 +32,15 @@ __all__ = [
     "Granted",
     "Held",
     "LastIds",
+    "LongFile",
     "NewRows",
     "ObjectRow",
+    "OutdatedError",
     "Reader",
     "ShardRow",
     "SnapshotTable",
+    "StaleShard",
+    "StoredFile",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -47,7 +60,9 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    UsageQueries,
     SnapshotQueries,
+    RewriteQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -55,11 +70,10 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    FileChanges,
+    RewriteChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
-    ShardChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,
