@@ -81,7 +81,7 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
-    return asdict(collect(site.cas, lease, grace, throttle))
+    return asdict(collect(site.cas, lease, grace, throttle, listing_seconds=grace.offer))
 
 
 class Care:

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
-from xetstore.cas.index.queries.deletions import DeletionChanges
-from xetstore.cas.index.queries.files import FileChanges, FileQueries
+from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
+from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.rewriting import (
+    LongFile,
+    OutdatedError,
+    RewriteQueries,
+    StaleShard,
+    StoredFile,
+)
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
-from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.shards import ShardQueries
 from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
+from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
+    "GrantState",
     "Granted",
     "Held",
     "LastIds",
+    "LongFile",
     "NewRows",
     "ObjectRow",
+    "OutdatedError",
     "Reader",
     "ShardRow",
     "SnapshotTable",
+    "StaleShard",
+    "StoredFile",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -40,12 +56,16 @@ class Reader(
     Sha256Queries,
     DedupQueries,
     GrantQueries,
+    DeletionQueries,
     ShardQueries,
     StoreQueries,
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CollectQueries,
+    UsageQueries,
     SnapshotQueries,
+    RewriteQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -53,11 +73,10 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    FileChanges,
+    CollectChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
-    ShardChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,

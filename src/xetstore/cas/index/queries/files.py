@@ -78,16 +78,21 @@ ON CONFLICT (hash) DO NOTHING
 _ADD_SEGMENT: Final = "INSERT INTO file_segment (file_id, first_byte, terms) VALUES (:file_id, :first_byte, :terms)"
 _ADD_EDGE: Final = "INSERT INTO edge (file_id, first_byte, xorb_id) VALUES (:file_id, :first_byte, :xorb_id)"
 _COUNT: Final = "UPDATE file SET term_count = :term_count, xorb_count = :xorb_count WHERE id = :file_id"
-_GUARD_XORBS: Final = """
-UPDATE xorb SET offered_at = :now WHERE id IN (SELECT edge.xorb_id FROM edge WHERE edge.file_id IN (:values))
+_EDGES_OF_FILES: Final = "SELECT file_id, xorb_id FROM edge WHERE file_id IN (:values)"
+_LOSE_XORBS: Final = "UPDATE xorb SET offered_at = :now, garbage_at = :now WHERE id IN (:values)"
+_STALE_SHARDS: Final = """
+UPDATE shard SET stale_at = :now WHERE id IN (SELECT shard_id FROM shard_file WHERE file_id IN (:values))
 """
+_UNLINK: Final = "DELETE FROM shard_file WHERE file_id IN (:values)"
 _DROP_SEGMENTS: Final = "DELETE FROM file_segment WHERE file_id IN (:values)"
 _DROP_EDGES: Final = "DELETE FROM edge WHERE file_id IN (:values)"
 _GRANT: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at)
 SELECT :namespace, id, :now FROM file WHERE id IN (:values) ORDER BY id
-ON CONFLICT (namespace, file_id) DO NOTHING
+ON CONFLICT (namespace, file_id) {}
 """
+_ADD_GRANT: Final = _GRANT.format("DO NOTHING")
+_RENEW_GRANT: Final = _GRANT.format("DO UPDATE SET created_at = excluded.created_at")
 
 _DELETED_BEFORE: Final = """
 SELECT file.hash FROM deleted_grant JOIN file ON file.id = deleted_grant.file_id
@@ -248,7 +253,7 @@ class FileChanges(Sha256Changes):
             found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
         ids = {digest: file_id for file_id, digest, _ in found}
         again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
-        self._drop_terms(again, now)
+        self._drop_terms(again, rows, now)
         written = again | {ids[digest]: by_digest[digest] for digest in by_digest if digest in new}
         self._add_terms(written, rows)
         told = {file_id: checked or by_digest[digest].sha256 for file_id, digest, checked in found}
@@ -257,12 +262,14 @@ class FileChanges(Sha256Changes):
         if namespace is None:
             return bool(written)
         grants = {"namespace": namespace, "now": now}
-        has_granted = self.connection.change_in(_GRANT, ids.values(), grants) > 0
+        granted = self.connection.change_in(_ADD_GRANT, ids.values(), grants)
+        if granted < len(ids):  # an upload gives a name to it later, and is given the time for that anew
+            self.connection.change_in(_RENEW_GRANT, ids.values(), grants)
         self.add_claims(namespace, told)
-        if returned is not None and known and has_granted:
+        if returned is not None and known and granted:
             deleted = self.connection.rows_in(_DELETED_BEFORE, known, {"namespace": namespace})
             returned |= {name_of(digest) for (digest,) in deleted}
-        return has_granted or bool(written)
+        return granted > 0 or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:
         """The segments and edges of files, by their ids."""
@@ -279,16 +286,26 @@ class FileChanges(Sha256Changes):
         self.connection.change_many(_ADD_SEGMENT, segments)
         self.connection.change_many(_ADD_EDGE, edges)
 
-    def _drop_terms(self, entries: Mapping[int, FileEntry], now: float) -> None:
-        """Make room for other terms of files, which are known by these ids, and count them."""
+    def _drop_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow], now: float) -> None:
+        """Make room for other terms of files, which are known by these ids, and count them.
+
+        No shard is known to name the files any more: one that does so with the new terms is to be added.
+        """
         if not entries:
             return
         # Their rows first: a writer beside this one, who drops the same terms, waits there.
-        counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in entries.items()]
+        counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in sorted(entries.items())]
         self.connection.change_many(_COUNT, counts)
-        # It may be the last file of their xorbs, of which clients know.
-        self.connection.change_in(_GUARD_XORBS, entries, {"now": now})
-        for statement in (_DROP_SEGMENTS, _DROP_EDGES):
+        # It may be the last file of the xorbs that it leaves, of which clients know.
+        kept = {(file_id, rows[name].id) for file_id, entry in entries.items() for name in first_uses(entry)}
+        left = {
+            xorb_id
+            for file_id, xorb_id in self.connection.rows_in(_EDGES_OF_FILES, entries)
+            if (file_id, xorb_id) not in kept
+        }
+        self.connection.change_in(_LOSE_XORBS, sorted(left), {"now": now})
+        self.connection.change_in(_STALE_SHARDS, entries, {"now": now})
+        for statement in (_UNLINK, _DROP_SEGMENTS, _DROP_EDGES):
             self.connection.change_in(statement, entries)
 
 
