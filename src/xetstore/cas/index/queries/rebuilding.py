@@ -133,6 +133,7 @@ SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file_grant.namespace = :namespace AND (file_grant.created_at <= :at OR {_IS_NEW}) AND """
 _DELETED_THESE: Final = f"{_DELETED_BY} file.hash IN (:values)"
 _DELETED_ALL: Final = f"{_DELETED_BY} TRUE ORDER BY file.id LIMIT :most"
+_LAST_DELETION: Final = "SELECT max(deleted_at) FROM deleted_grant WHERE namespace = :namespace"
 _ONLY_NEW: Final = f"SELECT file.hash FROM file WHERE file.hash IN (:values) AND {_IS_NEW}"
 _OTHERS: Final = "SELECT 1 FROM {} WHERE namespace <> :namespace LIMIT 1"
 
@@ -263,6 +264,11 @@ class RebuildRows(Questions):
         """The next of all such files: those that were taken out already are none of them."""
         values = {"namespace": namespace, "at": at, "most": most}
         return {name_of(digest) for (digest,) in self.connection.rows(_DELETED_ALL, values)}
+
+    def last_deletion(self, namespace: str) -> float | None:
+        """The time at which something was last deleted from a namespace, of what can be given back."""
+        moment: float | None = self.connection.value(_LAST_DELETION, {"namespace": namespace})
+        return moment
 
     def only_new(self, files: Collection[Hash]) -> set[Hash]:
         """Those of these files that the snapshot did not know."""

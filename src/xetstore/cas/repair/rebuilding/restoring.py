@@ -150,11 +150,16 @@ def _replay_all(run: RebuildRun, entry: JournalEntry, rooms: Sequence[Room]) -> 
         writer.revoke(entry.namespace, files, now=entry.at)
         return len(files)
 
+    def give_back(writer: Writer, rows: RebuildRows) -> None:
+        deleted_at = rows.last_deletion(entry.namespace)
+        if deleted_at is not None:
+            writer.restore_all(entry.namespace, deleted_at=deleted_at)
+
     if entry.is_deletion:
         while count := run.change(change):
             run.tally.deleted += count
     else:
-        run.change(lambda writer, _: writer.restore_all(entry.namespace, now=entry.at))
+        run.change(give_back)
     for room in rooms:
         run.change(lambda writer, _, replay=room.replay: replay(writer, entry))  # type: ignore[misc]
 
