@@ -8,6 +8,7 @@ from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_hol
 from xetstore.cas.index.queries.deletions import DeletionChanges
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
@@ -25,6 +26,7 @@ __all__ = [
     "LastIds",
     "NewRows",
     "ObjectRow",
+    "Quota",
     "Reader",
     "ShardRow",
     "SnapshotTable",
@@ -47,6 +49,7 @@ class Reader(
     CopyQueries,
     ChoreQueries,
     UsageQueries,
+    QuotaQueries,
     SnapshotQueries,
 ):
     """All queries, in one snapshot of the index."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
-from xetstore.cas.index.queries.rows import Questions, name_of
+from xetstore.cas.index.queries.quotas import QuotaChanges
+from xetstore.cas.index.queries.rows import name_of
 from xetstore.protocol.hashes import Hash
 
 _GRANTED: Final = """
@@ -42,30 +43,46 @@ ON CONFLICT (namespace, file_id, sha256) DO NOTHING
 _FORGET: Final = "DELETE FROM deleted_grant WHERE {}"
 
 
-class DeletionChanges(Questions):
+class DeletionChanges(QuotaChanges):
     """Changes of grants that can be undone until they are collected."""
 
     def revoke(self, namespace: str, files: Collection[Hash], *, now: float) -> set[Hash]:
         """Take files out of a namespace, at once; those of these that it had. They can be given back for a while."""
-        return self._move(_GRANTED, (_NOTE, _NOTE_CLAIMS, _DROP), namespace, files, now)
+        return self._move(_GRANTED, self.discharge, (_NOTE, _NOTE_CLAIMS, _DROP), namespace, files, now)
 
     def revoke_all(self, namespace: str, *, now: float) -> None:
         """Take all files out of a namespace."""
+        self.discharge(namespace)
         self._move_all((_NOTE, _NOTE_CLAIMS, _DROP), namespace, now)
 
     def restore(self, namespace: str, files: Collection[Hash], *, now: float) -> set[Hash]:
-        """Give back files that were taken out of a namespace; those of these that are still there."""
-        return self._move(_DELETED, (_GIVE_BACK, _GIVE_CLAIMS_BACK, _FORGET), namespace, files, now)
+        """Give back files that were taken out of a namespace; those of these that are still there.
+
+        Raises QuotaExceededError.
+        """
+        return self._move(_DELETED, self.charge, (_GIVE_BACK, _GIVE_CLAIMS_BACK, _FORGET), namespace, files, now)
 
     def restore_all(self, namespace: str, *, now: float) -> None:
-        """Give back all files that were taken out of a namespace, and are still there."""
+        """Give back all files that were taken out of a namespace, and are still there.
+
+        Raises QuotaExceededError.
+        """
+        self.charge_deleted(namespace)
         self._move_all((_GIVE_BACK, _GIVE_CLAIMS_BACK, _FORGET), namespace, now)
 
     def _move(
-        self, asked: str, steps: Collection[str], namespace: str, files: Collection[Hash], now: float
+        self,
+        asked: str,
+        count: Callable[[str, Collection[int]], None],
+        steps: Collection[str],
+        namespace: str,
+        files: Collection[Hash],
+        now: float,
     ) -> set[Hash]:
         digests = [file.digest for file in files]
         found: dict[int, bytes] = dict(self.connection.rows_in(asked, digests, {"namespace": namespace}))
+        if found:
+            count(namespace, sorted(found))
         for step in steps:
             values = {"namespace": namespace, "now": now}
             self.connection.change_in(step.format(_THESE), sorted(found), values)
