@@ -19,7 +19,7 @@ from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Reopening, open_ca
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
+from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.file_range import FileRange
@@ -305,6 +305,29 @@ class Store:
     def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""
         return self._cas.under(self._calls.child()).stat(self.resolve(file))
+
+    def delete(self, *files: Hash | str, dry_run: bool = False) -> list[DeletedFile]:
+        """Delete files, all at once: they are gone when it returns, and :meth:`undelete` gives them back for a while.
+
+        Another namespace that has a file keeps it. The space comes back when it is collected. The records say when each
+        was deleted, and until when it can be given back; with ``dry_run`` nothing is, and they say what would be. One
+        that is deleted already stays so.
+
+        Raises NotFoundError for a file that is not there and was not, ForbiddenError for one that a repository names:
+        then none is deleted. UsageError for a server that cannot delete.
+        """
+        return self._cas.under(self._calls.child()).delete([*map(self.resolve, files)], dry_run=dry_run)
+
+    def undelete(self, *files: Hash | str) -> list[FileRecord]:
+        """Give back deleted files: hash and size of each. One that is there stays so.
+
+        Raises NotFoundError for a file that was not deleted, or is gone for good: then none is given back.
+        """
+        return self._cas.under(self._calls.child()).undelete([*map(self.resolve, files)])
+
+    def deleted(self) -> Iterator[DeletedFile]:
+        """The files that can be given back, the last deleted one first."""
+        return self._cas.under(self._calls.child()).deleted()
 
     def resolve(self, file: Hash | str) -> Hash:
         """The hash of a file that is named by it, or by an ``hf://`` locator in the repository that this store is."""

@@ -9,8 +9,8 @@ from xetstore.cas.checksums import with_checksums
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
-from xetstore.cas.registering import register
 from xetstore.cas.quotas import require_room
+from xetstore.cas.registering import register
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import HashMismatchError, UnavailableError
 from xetstore.interfaces import BlobStore, NewObject

@@ -7,7 +7,8 @@ is ``:name``. Four things are written out for the engine:
 - ``numbers(:name)`` is a table of the numbers in a list, in a column ``value``: in it each can have a limit of its own;
 - ``IN few(SELECT …)`` are a few values that a query finds, each of which is then looked up;
 - ``FOR KEY SHARE`` at the end of a query keeps its rows from being deleted until the transaction ends, and
-  ``FOR UPDATE`` keeps them for this transaction alone: it waits for those that keep them.
+  ``FOR UPDATE`` keeps them for this transaction alone: it waits for those that keep them. With ``OF`` it is the rows of
+  one of the tables.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _NUMBERS: Final = re.compile(r"\bnumbers\(:(\w+)\)")
 _PARAMETER: Final = re.compile(r":(\w+)")
 _LISTED: Final = re.compile(r"\b(NOT )?IN \(:(\w+)\)")
 _FEW: Final = "IN few("
-_KEPT: Final = re.compile(r"\s*\bFOR (?:KEY SHARE|UPDATE)\b")
+_KEPT: Final = re.compile(r"\s*\bFOR (?:KEY SHARE|UPDATE)\b(?: OF \w+)?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ from xetstore.cas.assembly import secrets_file
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UsageError
+from xetstore.opening import deletion_guard
 from xetstore.server.app import create_app
 from xetstore.server.care import Care, chores_of
 from xetstore.server.http.lifecycle import DrainingServer, make_server
@@ -139,6 +140,7 @@ def make_site(
         raise UsageError(
             "xorb_urls direct is for a store whose objects are in S3", hint="use signed, or --objects s3://bucket"
         )
+    cas.deletion_guard = deletion_guard
     limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
     metrics = Metrics(version("xetstore"))
     return Site(

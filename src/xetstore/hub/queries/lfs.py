@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.protocol.hashes import Hash
 
@@ -101,6 +102,7 @@ class LargeFileChanges(LargeFileQueries):
         files = {file.digest for file in self.pointers_of(repository_id, digests).values()}
         self.connection.change_in(_FORGET, digests, {"repository_id": repository_id})
         ids = [file_id for (file_id,) in self.connection.rows_in(_FILES, files)]
+        QuotaChanges(self.connection).discharge(namespace, ids)
         for statement in (_DROP_CLAIMS, _REVOKE):
             self.connection.change_in(statement, ids, {"namespace": namespace})
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
-from xetstore.cas.index.queries.deletions import DeletionChanges
-from xetstore.cas.index.queries.files import FileChanges, FileQueries
+from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
+from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
+from xetstore.cas.index.queries.rewriting import (
+    LongFile,
+    OutdatedError,
+    RewriteChanges,
+    RewriteQueries,
+    StaleShard,
+    StoredFile,
+)
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
-from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.shards import ShardQueries
 from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
@@ -21,15 +29,20 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "GrantState",
     "Granted",
     "Held",
     "LastIds",
+    "LongFile",
     "NewRows",
     "ObjectRow",
+    "OutdatedError",
     "Quota",
     "Reader",
     "ShardRow",
     "SnapshotTable",
+    "StaleShard",
+    "StoredFile",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -43,6 +56,7 @@ class Reader(
     Sha256Queries,
     DedupQueries,
     GrantQueries,
+    DeletionQueries,
     ShardQueries,
     StoreQueries,
     SupersededQueries,
@@ -51,6 +65,7 @@ class Reader(
     UsageQueries,
     QuotaQueries,
     SnapshotQueries,
+    RewriteQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -58,11 +73,10 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    FileChanges,
+    RewriteChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
-    ShardChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,

@@ -24,7 +24,8 @@ WHERE edge.xorb_id = :xorb_id AND file_grant.namespace = :namespace AND file_seg
 ORDER BY edge.file_id DESC
 """
 _GRANTED_FILES: Final = f"""
-SELECT file.hash, file.id, {IS_COUNTED.replace(":namespace", ":target")} FROM file JOIN file_grant ON file_grant.file_id = file.id
+SELECT file.hash, file.id, {IS_COUNTED.replace(":namespace", ":target")}
+FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file_grant.namespace = :source AND file.hash IN (:values) FOR KEY SHARE
 """
 _GRANT_AS: Final = """

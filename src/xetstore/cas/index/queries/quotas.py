@@ -117,23 +117,23 @@ class QuotaChanges(QuotaQueries):
 
     def is_counted(self, namespace: str) -> bool:
         """True if a quota holds for a namespace, to the end of the transaction."""
-        return bool(self._locked(namespace))
+        return bool(self._lock_quotas(namespace))
 
     def charge(self, namespace: str, file_ids: Collection[int], *, refuses: bool = True) -> None:
         """A namespace is about to be granted files, some of which it may have. Raises QuotaExceededError."""
-        if quotas := self._locked(namespace):
+        if quotas := self._lock_quotas(namespace):
             rows = self.connection.rows_in(_SUM_NEW, file_ids, {"namespace": namespace})
-            self._use(namespace, quotas, *_sums(rows), refuses=refuses)
+            self._use_quotas(namespace, quotas, *_sums(rows), refuses=refuses)
 
     def charge_deleted(self, namespace: str) -> None:
         """A namespace is about to be given back all that was taken out of it. Raises QuotaExceededError."""
-        if quotas := self._locked(namespace):
+        if quotas := self._lock_quotas(namespace):
             rows = [self.connection.row(_SUM_DELETED, {"namespace": namespace})]
-            self._use(namespace, quotas, *_sums(rows), refuses=True)
+            self._use_quotas(namespace, quotas, *_sums(rows), refuses=True)
 
     def discharge(self, namespace: str, file_ids: Collection[int] | None = None) -> None:
         """These files, or all, are about to be taken out of a namespace."""
-        if quotas := self._locked(namespace):
+        if quotas := self._lock_quotas(namespace):
             values = {"namespace": namespace}
             rows: Iterable[Row | None] = (
                 [self.connection.row(_SUM_ALL, values)]
@@ -141,7 +141,7 @@ class QuotaChanges(QuotaQueries):
                 else self.connection.rows_in(_SUM_HELD, file_ids, values)
             )
             nbytes, files = _sums(rows)
-            self._use(namespace, quotas, -nbytes, -files, refuses=False)
+            self._use_quotas(namespace, quotas, -nbytes, -files, refuses=False)
 
     def set_quota(
         self,
@@ -186,15 +186,13 @@ class QuotaChanges(QuotaQueries):
             if of_owner and files and refuses:
                 Quota(*quota).require(nbytes, files)
             sign = 1 if of_owner else -1
-            self.connection.change(
-                _ADD_MEMBER if of_owner else _DROP_MEMBER, {"namespace": namespace, "quota": name}
-            )
+            self.connection.change(_ADD_MEMBER if of_owner else _DROP_MEMBER, {"namespace": namespace, "quota": name})
             self.connection.change(_USE_ONE, {"name": name, "bytes": sign * nbytes, "files": sign * files})
 
-    def _locked(self, namespace: str) -> list[Quota]:
+    def _lock_quotas(self, namespace: str) -> list[Quota]:
         return [Quota(*row) for row in self.connection.rows(_LOCKED, {"namespace": namespace})]
 
-    def _use(self, namespace: str, quotas: Iterable[Quota], nbytes: int, files: int, *, refuses: bool) -> None:
+    def _use_quotas(self, namespace: str, quotas: Iterable[Quota], nbytes: int, files: int, *, refuses: bool) -> None:
         if not files:
             return
         for quota in quotas if refuses else ():
