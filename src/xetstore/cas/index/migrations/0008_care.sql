@@ -50,8 +50,8 @@ CREATE TABLE chore (
     PRIMARY KEY (name)
 );
 
--- The most that the files of a namespace may have together, NULL for no limit, and what they have: kept for namespaces
--- that have a row here.
+-- The most that the files of a namespace may have together, or of all repositories of an owner of that name, NULL for no
+-- limit, and what they have.
 CREATE TABLE quota (
     namespace VARCHAR(255) NOT NULL,
     max_bytes BIGINT,
@@ -60,3 +60,11 @@ CREATE TABLE quota (
     used_files BIGINT NOT NULL,
     PRIMARY KEY (namespace)
 );
+-- The namespaces that count: that itself, and those of the repositories.
+CREATE TABLE quota_namespace (
+    namespace VARCHAR(255) NOT NULL,
+    quota VARCHAR(255) NOT NULL,
+    PRIMARY KEY (namespace, quota),
+    FOREIGN KEY(quota) REFERENCES quota (namespace) ON DELETE CASCADE
+) {clustered};
+CREATE INDEX quota_namespace_by_quota ON quota_namespace (quota);

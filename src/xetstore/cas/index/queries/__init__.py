@@ -9,6 +9,7 @@ from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_hol
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
 from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
@@ -38,6 +39,7 @@ __all__ = [
     "NewRows",
     "ObjectRow",
     "OutdatedError",
+    "Quota",
     "Reader",
     "ShardRow",
     "SnapshotTable",
@@ -64,6 +66,7 @@ class Reader(
     ChoreQueries,
     CollectQueries,
     UsageQueries,
+    QuotaQueries,
     SnapshotQueries,
     RewriteQueries,
 ):

@@ -154,7 +154,7 @@ def _replay_all(run: RebuildRun, entry: JournalEntry, rooms: Sequence[Room]) -> 
         while count := run.change(change):
             run.tally.deleted += count
     else:
-        run.change(lambda writer, _: writer.restore_all(entry.namespace, now=entry.at))
+        run.change(lambda writer, _: writer.restore_all(entry.namespace))
     for room in rooms:
         run.change(lambda writer, _, replay=room.replay: replay(writer, entry))  # type: ignore[misc]
 
