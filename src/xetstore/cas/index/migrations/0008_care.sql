@@ -5,6 +5,10 @@ ALTER TABLE xorb ADD COLUMN doomed_at {double};
 ALTER TABLE xorb ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
 CREATE INDEX xorb_doomed ON xorb (doomed_at) WHERE doomed_at IS NOT NULL;
 CREATE INDEX xorb_by_check ON xorb (checked_at, id);
+CREATE INDEX xorb_damaged ON xorb (id) WHERE damaged_at IS NOT NULL;
+ALTER TABLE shard ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
+CREATE INDEX shard_by_check ON shard (checked_at, id);
+CREATE INDEX shard_damaged ON shard (id) WHERE damaged_at IS NOT NULL;
 
 -- Grants that were taken away, and can be given back until they are collected. created_at: that of the grant.
 CREATE TABLE deleted_grant (

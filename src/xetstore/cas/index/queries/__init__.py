@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
@@ -16,6 +17,7 @@ from xetstore.cas.index.queries.superseded import SupersededQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
+    "NOWHERE",
     "SEGMENT_TERMS",
     "ChoreRow",
     "Granted",
@@ -23,8 +25,10 @@ __all__ = [
     "LastIds",
     "NewRows",
     "ObjectRow",
+    "Place",
     "Reader",
     "ShardRow",
+    "Soundness",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -43,6 +47,7 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CheckQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -58,5 +63,6 @@ class Writer(
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    CheckChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""
