@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.cas.checksums import section_bytes
 from xetstore.cas.index.queries.rows import XORB, Questions, ShardRow, XorbRow, xorb_row
 from xetstore.cas.index.queries.shards import SHARD, shard_row
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.xorb import XorbInfo
 
 Place = tuple[float, int]
 """A place in the order of checks: when an object was checked, and the id of its row."""
@@ -19,7 +21,7 @@ MANY: Final = 10_000
 """Marks are counted up to here."""
 
 _DUE: Final = """
-WHERE checked_at <= :until AND (checked_at > :at OR (checked_at = :at AND id > :behind))
+WHERE damaged_at IS NULL AND checked_at <= :until AND (checked_at > :at OR (checked_at = :at AND id > :behind))
 ORDER BY checked_at, id LIMIT :most
 """
 _XORBS: Final = f"SELECT checked_at, {XORB} FROM xorb {_DUE}"
@@ -31,7 +33,10 @@ _OLDEST_SHARD: Final = "SELECT checked_at FROM shard ORDER BY checked_at, id LIM
 _DAMAGED: Final = "SELECT count(*) FROM (SELECT 1 FROM {} WHERE damaged_at IS NOT NULL LIMIT :many) AS marked"
 _DAMAGED_XORBS: Final = _DAMAGED.format("xorb")
 _DAMAGED_SHARDS: Final = _DAMAGED.format("shard")
-_SHARD_BYTES: Final = "SELECT sum(size) FROM shard"
+_SIZES: Final = """
+SELECT (SELECT sum(region_bytes) FROM xorb), (SELECT sum(chunk_count) FROM xorb), (SELECT count(*) FROM xorb),
+    (SELECT sum(size) FROM shard)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,10 @@ class CheckQueries(Questions):
     """Questions about checks."""
 
     def xorbs_due(self, behind: Place, *, until: float, most: int) -> list[tuple[Place, XorbRow]]:
-        """The xorbs behind a place in the order of their checks, the least recent first, up to those of ``until``."""
+        """The xorbs behind a place in the order of their checks, the least recent first, up to those of ``until``.
+
+        None of them is marked: what is known to be damaged need not be looked at.
+        """
         values = {"at": behind[0], "behind": behind[1], "until": until, "most": most}
         return [((row[0], row[1]), xorb_row(row[1:])) for row in self.connection.rows(_XORBS, values)]
 
@@ -59,9 +67,12 @@ class CheckQueries(Questions):
         values = {"at": behind[0], "behind": behind[1], "until": until, "most": most}
         return [((row[0], row[1]), shard_row(row[2:])) for row in self.connection.rows(_SHARDS, values)]
 
-    def shard_bytes(self) -> int:
-        """Bytes of all shards; looks at each row."""
-        return int(self.connection.value(_SHARD_BYTES) or 0)
+    def object_bytes(self) -> int:
+        """Bytes of all objects of xorbs and shards, with checksums; looks at each row."""
+        region, chunks, xorbs, shards = (int(value or 0) for value in self.connection.row(_SIZES) or (0, 0, 0, 0))
+        fixed = XorbInfo.footer_bytes(0) + section_bytes(0)
+        each = XorbInfo.footer_bytes(1) + section_bytes(1) - fixed
+        return region + each * chunks + fixed * xorbs + shards
 
     def soundness(self) -> Soundness:
         """The numbers of objects that are marked, and the time of the least recent check."""
