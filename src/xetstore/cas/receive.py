@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
-from xetstore.cas.footers import FooterCache
+from xetstore.cas.footers import FooterCache, Tail
 from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
 from xetstore.cas.quotas import require_room
@@ -127,5 +127,5 @@ class XorbReceiver:
             index=self._index,
         )
         if counts:
-            self._footers.remember(info, generation)
+            self._footers.remember(Tail(info, self._verifier.checksums), generation)
         return is_new

@@ -51,7 +51,7 @@ _THIS_OBJECT: Final = "id = :id AND generation = :counts"
 """Of a xorb: this object of it counts."""
 _REPLACE_OBJECT: Final = f"""
 UPDATE xorb SET generation = :generation, region_bytes = :region_bytes, raw_bytes = :raw_bytes,
-    chunk_count = :chunk_count, damaged_at = NULL
+    chunk_count = :chunk_count, damaged_at = NULL, checked_at = :now
 WHERE {_THIS_OBJECT}
 """
 _MARK: Final = f"UPDATE xorb SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
@@ -175,7 +175,7 @@ class XorbChanges(XorbQueries, SupersededChanges):
 
     def replace_object(self, old: XorbRow, info: XorbInfo, generation: str, *, now: float) -> bool:
         """Let another object of a xorb count, which is whole. False, and nothing changes, if the old one does not."""
-        counts = {"id": old.id, "counts": old.generation}
+        counts = {"id": old.id, "counts": old.generation, "now": now}
         is_replaced = self.connection.change(_REPLACE_OBJECT, _object(info, generation) | counts) == 1
         if is_replaced:
             self.supersede(old.key, now=now)
