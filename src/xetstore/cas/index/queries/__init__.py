@@ -8,6 +8,7 @@ from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_hol
 from xetstore.cas.index.queries.deletions import DeletionChanges
 from xetstore.cas.index.queries.files import FileChanges, FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
 from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
@@ -43,6 +44,7 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    RepairQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -58,5 +60,6 @@ class Writer(
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    RepairChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""
