@@ -31,6 +31,16 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedFile:
+    """A file that was deleted ``deleted_at``, and can be given back ``until`` then at least. Times are unix seconds."""
+
+    hash: Hash
+    size: int
+    deleted_at: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Sums over the whole store, in bytes where the name says so.
 

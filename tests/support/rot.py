@@ -38,6 +38,10 @@ def _half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def _lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
 def _replace_by_a_neighbour(path: Path) -> None:
     """The bytes of another object of the same kind."""
     kind = path
@@ -51,7 +55,7 @@ _ANY: Final[Mapping[str, Rot]] = {
     "missing": Path.unlink,
     "empty": lambda path: os.truncate(path, 0),
     "cut in half": _half,
-    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x") and None,
+    "longer": _lengthen,
     "replaced by another": _replace_by_a_neighbour,
 }
 

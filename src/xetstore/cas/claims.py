@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -80,6 +80,13 @@ class ClaimCheck:
         for verified, file in enumerate(shard.files, len(shard.xorbs) + 1):
             self._check_file(file, partial(progress, verified - 1, total))
             progress(verified, total)
+
+    def entry(self, file: Hash, terms: Sequence[Term], sha256: bytes | None = None) -> FileEntry:
+        """The entry of a file that is made of these terms, as a shard has it. Raises as :meth:`check` does."""
+        verification = tuple(self._run(term, f"a term of file {file}").verification for term in terms)
+        entry = FileEntry(file, tuple(terms), verification, sha256)
+        self._check_file(entry, lambda: None)
+        return entry
 
     def _check_xorb(self, entry: XorbEntry) -> None:
         if entry.chunks != self._chunks(entry.hash):

@@ -10,7 +10,7 @@ from typing import TypeVar
 from xetstore.cas.index import Index, ObjectRow, ShardRow, Writer
 from xetstore.cas.layout import new_generation, shard_key
 from xetstore.cas.stored_xorb import looks_whole
-from xetstore.errors import StorageFullError, UnavailableError, UsageError, XetError
+from xetstore.errors import StorageFullError, UsageError, XetError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash, chunk_hash
 
@@ -96,15 +96,22 @@ def register_shard(
         return is_new, writer.shards([name])[name]
 
     def add_to_stored(writer: Writer) -> bool:
-        if name not in writer.shards([name]):
-            raise UnavailableError(f"shard {name} was deleted just now", hint="put it again")
-        return add(writer, None)[0]
+        is_new, row = add(writer, None)
+        if found is None or row.key != found.key:
+            raise _OtherObjectError
+        return is_new
 
     if found is not None and looks_whole(found, blobs):
-        return index.change(add_to_stored)
+        with contextlib.suppress(_OtherObjectError):
+            return index.change(add_to_stored)
+        found = None
     key = shard_key(name, generation)
     is_new, _ = register(key, partial(blobs.put_new, key, [stored]), add, damaged=found, blobs=blobs, index=index)
     return is_new
+
+
+class _OtherObjectError(Exception):
+    """A shard that was there is not any more, or has another object: a row must not be made without one."""
 
 
 def _remove(key: str, blobs: BlobStore) -> None:

@@ -37,11 +37,13 @@ from xetstore.blobs.layers import innermost
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cancellation import Cancellation
+from xetstore.cas import deleting
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.assembly import OpenParts, open_parts
 from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
 from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
+from xetstore.cas.grace import Grace
 from xetstore.cas.healing import Healing
 from xetstore.cas.index import Index, Reader, TermCount, Writer, XorbRow
 from xetstore.cas.index.queries import chunk_key
@@ -70,7 +72,7 @@ from xetstore.protocol.reconstruction import (
     trim,
 )
 from xetstore.protocol.shard import Shard
-from xetstore.records import FileRecord, Totals
+from xetstore.records import DeletedFile, FileRecord, Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -102,6 +104,10 @@ class EmbeddedCas:
         self.healing = Healing(blobs, index, self.now)
         self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
+        self.grace = Grace()
+        """How long what is deleted can be given back; a server takes it from its settings."""
+        self.deletion_guard: deleting.DeletionGuard = deleting.unguarded
+        """Refuses to delete what has a name; whatever opens a store in which repositories may be sets it."""
         self._hashes_bytes = False
         self._opened: OpenParts | None = None
         self._seen = SeenRows()
@@ -306,6 +312,18 @@ class EmbeddedCas:
             row = reader.visible_xorb(xorb, self.tenant.namespace)
         if row is not None:
             self.healing.look(row)
+
+    def delete(self, files: Iterable[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
+        """Take files out of this namespace; see :func:`xetstore.cas.deleting.delete`."""
+        return deleting.delete(self, files, dry_run=dry_run)
+
+    def undelete(self, files: Iterable[Hash]) -> list[FileRecord]:
+        """Give files back that were deleted; see :func:`xetstore.cas.deleting.undelete`."""
+        return deleting.undelete(self, files)
+
+    def deleted(self) -> Iterator[DeletedFile]:
+        """The files of this namespace that can be given back, the last deleted one first."""
+        return deleting.deleted(self)
 
     def under(self, cancellation: Cancellation) -> EmbeddedCas:  # noqa: ARG002  # of the interface
         """Itself: nothing here waits for another machine."""

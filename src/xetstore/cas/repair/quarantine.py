@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
+from xetstore.cas.audit import audit
 from xetstore.cas.layout import new_generation
 from xetstore.errors import DamagedError, NotFoundError
 from xetstore.interfaces import BlobInfo, BlobStore
@@ -49,8 +50,10 @@ def empty_quarantine(blobs: BlobStore) -> tuple[int, int]:
     """Remove all that is in quarantine; the number of objects, and their bytes."""
     count = size = 0
     for blob in list(quarantined(blobs)):
-        count += blobs.delete_many([blob.key])
-        size += blob.size
+        if blobs.delete_many([blob.key]):
+            audit("object", blob.key, blob.size)
+            count += 1
+            size += blob.size
     return count, size
 
 

@@ -125,7 +125,7 @@ class ShardRepair:
         with run.cas.index.snapshot() as reader:
             counts = reader.shards([row.hash]).get(row.hash)
         if counts is not None and counts.generation == row.generation:  # else it was made anew under the same name
-            run.change(lambda writer: writer.drop_shard(row.hash))
+            run.change(lambda writer: writer.forget_shard(row.hash))
         self._set_aside(row)
         run.change(lambda writer: writer.forget_superseded([row.key]))
 

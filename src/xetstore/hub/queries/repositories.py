@@ -16,18 +16,20 @@ REPOSITORY: Final = ", ".join(
     f"repository.{name}"
     for name in (
         *("id", "kind", "owner", "name", "namespace", "visibility", "gated", "sdk", "creator", "created_at"),
-        "updated_at",
+        *("updated_at", "shrunk_at"),
     )
 )
 _BY_KEY: Final = f"SELECT {REPOSITORY} FROM repository WHERE name_key = :key"
 _BY_FORMER_KEY: Final = f"""
 SELECT {REPOSITORY} FROM former_name JOIN repository ON repository.id = former_name.repository_id
-WHERE former_name.name_key = :key
+WHERE former_name.name_key = :key AND repository.deleted_at IS NULL
 """
-_BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id"
+_BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id AND deleted_at IS NULL"
+_OF_NAMESPACES: Final = f"SELECT {REPOSITORY} FROM repository WHERE namespace IN (:values)"
 _LISTED: Final = f"""
 SELECT {REPOSITORY} FROM repository
-WHERE kind IN (:kinds) AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
+WHERE deleted_at IS NULL AND kind IN (:kinds)
+    AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
     AND ({{order}} < :before OR ({{order}} = :before AND id < :before_id)) {{narrowed}}
 ORDER BY {{order}} DESC, id DESC LIMIT :limit
 """
@@ -57,8 +59,8 @@ _TOUCH: Final = "UPDATE repository SET updated_at = :now WHERE id = :id"
 _KEPT: Final = f"{_BY_ID} FOR KEY SHARE"
 _NEXT_NUMBER: Final = "UPDATE repository SET next_number = next_number + 1 WHERE id = :id"
 _NUMBER: Final = "SELECT next_number - 1 FROM repository WHERE id = :id"
-_DELETE: Final = "DELETE FROM repository WHERE id = :id"
-_DROP_GRANTS: Final = "DELETE FROM file_grant WHERE namespace = :namespace"
+_DELETE: Final = "UPDATE repository SET deleted_at = :now, name_key = :name_key WHERE id = :id AND deleted_at IS NULL"
+_NOTE_SHRUNK: Final = "UPDATE repository SET shrunk_at = :now WHERE id = :id"
 
 _LARGEST_ID: Final = 2**53 - 1  # JSON has it as it is
 
@@ -69,7 +71,8 @@ ORDERS: Final = {"created": "created_at", "updated": "updated_at"}
 class RepositoryRow:
     """The row of a repository. ``gated`` is ``auto``, ``manual`` or None; times are unix seconds.
 
-    ``namespace`` is the one of the CAS in which its files are granted.
+    ``namespace`` is the one of the CAS in which its files are granted. ``shrunk_at``: when something of its history was
+    last taken away for good.
     """
 
     id: int
@@ -81,6 +84,7 @@ class RepositoryRow:
     creator: str
     created_at: float
     updated_at: float
+    shrunk_at: float
 
     @property
     def kind(self) -> Kind:
@@ -126,6 +130,10 @@ class RepositoryQueries(Questions):
         """The repository with this id."""
         row = self.connection.row(_BY_ID, {"id": number})
         return None if row is None else repository_row(row)
+
+    def repositories_of(self, namespaces: Collection[str]) -> list[RepositoryRow]:
+        """The repositories that these namespaces belong to."""
+        return [repository_row(row) for row in self.connection.rows_in(_OF_NAMESPACES, namespaces)]
 
     def repositories(
         self, listing: Listing, *, own: Collection[str], is_admin: bool, sees_public: bool
@@ -225,10 +233,13 @@ class RepositoryChanges(Questions):
         given: int = self.connection.value(_NUMBER, {"id": number})
         return given
 
-    def delete_repository(self, row: RepositoryRow) -> None:
-        """Delete a repository, all that it has, and the grants of its namespace, which no other one gets."""
-        self.connection.change(_DROP_GRANTS, {"namespace": row.namespace})
-        self.connection.change(_DELETE, {"id": row.id})
+    def note_shrunk(self, number: int, now: float) -> None:
+        """Note that something of its history is taken away for good: what was remembered of that counts no more."""
+        self.connection.change(_NOTE_SHRUNK, {"id": number, "now": now})
+
+    def delete_repository(self, number: int, now: float) -> bool:
+        """Delete a repository, which has no name then, and can be given back; False if it is deleted."""
+        return self.connection.change(_DELETE, {"id": number, "now": now, "name_key": f"deleted/{number:014x}"}) == 1
 
 
 def taken(name: RepositoryName) -> ExistsError:

@@ -6,6 +6,14 @@ ALTER TABLE xorb ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
 CREATE INDEX xorb_doomed ON xorb (doomed_at) WHERE doomed_at IS NOT NULL;
 CREATE INDEX xorb_by_check ON xorb (checked_at, id);
 
+-- xorb.garbage_at: since when a file less is made of the xorb; NULL once a rewrite has looked at it. shard.stale_at: since
+-- when the object of the shard does not tell what its rows do: of a file that is gone, or has other terms by now.
+ALTER TABLE xorb ADD COLUMN garbage_at {double};
+ALTER TABLE shard ADD COLUMN stale_at {double};
+CREATE INDEX xorb_garbage ON xorb (id) WHERE garbage_at IS NOT NULL;
+CREATE INDEX shard_stale ON shard (id) WHERE stale_at IS NOT NULL;
+CREATE INDEX shard_unlinked ON shard (id) WHERE is_linked = 0;
+
 -- Grants that were taken away, and can be given back until they are collected. created_at: that of the grant.
 CREATE TABLE deleted_grant (
     namespace VARCHAR(255) NOT NULL,
@@ -17,6 +25,8 @@ CREATE TABLE deleted_grant (
 ) {clustered};
 CREATE INDEX deleted_grant_by_file ON deleted_grant (file_id);
 CREATE INDEX deleted_grant_by_time ON deleted_grant (deleted_at);
+-- The last ones first.
+CREATE INDEX deleted_grant_by_namespace ON deleted_grant (namespace, deleted_at, file_id);
 -- What the namespace claimed of it: see sha256_claim.
 CREATE TABLE deleted_claim (
     namespace VARCHAR(255) NOT NULL,

@@ -5,27 +5,43 @@ from __future__ import annotations
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
-from xetstore.cas.index.queries.deletions import DeletionChanges
-from xetstore.cas.index.queries.files import FileChanges, FileQueries
+from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
+from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
+from xetstore.cas.index.queries.rewriting import (
+    LongFile,
+    OutdatedError,
+    RewriteChanges,
+    RewriteQueries,
+    StaleShard,
+    StoredFile,
+)
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
-from xetstore.cas.index.queries.shards import ShardChanges, ShardQueries
+from xetstore.cas.index.queries.shards import ShardQueries
+from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
+from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "GrantState",
     "Granted",
     "Held",
     "LastIds",
+    "LongFile",
     "NewRows",
     "ObjectRow",
+    "OutdatedError",
     "Reader",
     "ShardRow",
+    "SnapshotTable",
+    "StaleShard",
+    "StoredFile",
     "TermCount",
     "Writer",
     "XorbRow",
@@ -39,12 +55,16 @@ class Reader(
     Sha256Queries,
     DedupQueries,
     GrantQueries,
+    DeletionQueries,
     ShardQueries,
     StoreQueries,
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
     RepairQueries,
+    UsageQueries,
+    SnapshotQueries,
+    RewriteQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -52,14 +72,14 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    FileChanges,
+    RewriteChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
-    ShardChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,
     RepairChanges,
+    SnapshotChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""

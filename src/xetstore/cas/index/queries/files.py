@@ -78,9 +78,12 @@ ON CONFLICT (hash) DO NOTHING
 _ADD_SEGMENT: Final = "INSERT INTO file_segment (file_id, first_byte, terms) VALUES (:file_id, :first_byte, :terms)"
 _ADD_EDGE: Final = "INSERT INTO edge (file_id, first_byte, xorb_id) VALUES (:file_id, :first_byte, :xorb_id)"
 _COUNT: Final = "UPDATE file SET term_count = :term_count, xorb_count = :xorb_count WHERE id = :file_id"
-_GUARD_XORBS: Final = """
-UPDATE xorb SET offered_at = :now WHERE id IN (SELECT edge.xorb_id FROM edge WHERE edge.file_id IN (:values))
+_EDGES_OF_FILES: Final = "SELECT file_id, xorb_id FROM edge WHERE file_id IN (:values)"
+_LOSE_XORBS: Final = "UPDATE xorb SET offered_at = :now, garbage_at = :now WHERE id IN (:values)"
+_STALE_SHARDS: Final = """
+UPDATE shard SET stale_at = :now WHERE id IN (SELECT shard_id FROM shard_file WHERE file_id IN (:values))
 """
+_UNLINK: Final = "DELETE FROM shard_file WHERE file_id IN (:values)"
 _DROP_SEGMENTS: Final = "DELETE FROM file_segment WHERE file_id IN (:values)"
 _DROP_EDGES: Final = "DELETE FROM edge WHERE file_id IN (:values)"
 _GRANT: Final = """
@@ -240,7 +243,7 @@ class FileChanges(Sha256Changes):
             found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
         ids = {digest: file_id for file_id, digest, _ in found}
         again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
-        self._drop_terms(again, now)
+        self._drop_terms(again, rows, now)
         written = again | {ids[digest]: by_digest[digest] for digest in by_digest if digest in new}
         self._add_terms(written, rows)
         told = {file_id: checked or by_digest[digest].sha256 for file_id, digest, checked in found}
@@ -268,16 +271,26 @@ class FileChanges(Sha256Changes):
         self.connection.change_many(_ADD_SEGMENT, segments)
         self.connection.change_many(_ADD_EDGE, edges)
 
-    def _drop_terms(self, entries: Mapping[int, FileEntry], now: float) -> None:
-        """Make room for other terms of files, which are known by these ids, and count them."""
+    def _drop_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow], now: float) -> None:
+        """Make room for other terms of files, which are known by these ids, and count them.
+
+        No shard is known to name the files any more: one that does so with the new terms is to be added.
+        """
         if not entries:
             return
         # Their rows first: a writer beside this one, who drops the same terms, waits there.
-        counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in entries.items()]
+        counts = [{"file_id": file_id, **_counts(entry)} for file_id, entry in sorted(entries.items())]
         self.connection.change_many(_COUNT, counts)
-        # It may be the last file of their xorbs, of which clients know.
-        self.connection.change_in(_GUARD_XORBS, entries, {"now": now})
-        for statement in (_DROP_SEGMENTS, _DROP_EDGES):
+        # It may be the last file of the xorbs that it leaves, of which clients know.
+        kept = {(file_id, rows[name].id) for file_id, entry in entries.items() for name in first_uses(entry)}
+        left = {
+            xorb_id
+            for file_id, xorb_id in self.connection.rows_in(_EDGES_OF_FILES, entries)
+            if (file_id, xorb_id) not in kept
+        }
+        self.connection.change_in(_LOSE_XORBS, sorted(left), {"now": now})
+        self.connection.change_in(_STALE_SHARDS, entries, {"now": now})
+        for statement in (_UNLINK, _DROP_SEGMENTS, _DROP_EDGES):
             self.connection.change_in(statement, entries)
 
 

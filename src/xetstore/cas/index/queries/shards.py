@@ -21,13 +21,15 @@ SHARD: Final = "hash, size, generation, damaged_at"
 _SHARDS_BEHIND: Final = f"SELECT {SHARD} FROM shard WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
 _SHARDS_BY_HASH: Final = f"SELECT {SHARD} FROM shard WHERE hash IN (:values)"
 _ADD_SHARD: Final = """
-INSERT INTO shard (hash, size, generation, created_at, is_linked) VALUES (:hash, :size, :generation, :now, 1)
+INSERT INTO shard (hash, size, generation, created_at, is_linked, stale_at)
+VALUES (:hash, :size, :generation, :now, 1, :stale_at)
 ON CONFLICT (hash) DO UPDATE SET is_linked = 1 WHERE shard.is_linked = 0
 """
 _THIS_OBJECT: Final = "hash = :hash AND generation = :counts"
 """Of a shard: this object of it counts."""
 _REPLACE_OBJECT: Final = f"UPDATE shard SET generation = :generation, damaged_at = NULL WHERE {_THIS_OBJECT}"
 _MARK: Final = f"UPDATE shard SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
+_MARK_STALE: Final = f"UPDATE shard SET stale_at = :damaged_at WHERE {_THIS_OBJECT}"
 _LINK_FILES: Final = """
 INSERT INTO shard_file (shard_id, file_id)
 SELECT shard.id, file.id FROM shard, file WHERE shard.hash = :shard AND file.hash IN (:values)
@@ -112,11 +114,13 @@ class ShardChanges(SupersededChanges):
     ) -> None:
         """Record a stored shard, and the registered files and xorbs that it names.
 
-        One that is registered keeps the object it has.
+        One that is registered keeps the object it has. One without a file is stale: no file will ever need it.
         """
-        self.connection.change(_ADD_SHARD, {"hash": name.digest, "size": size, "generation": generation, "now": now})
-        for statement, named in ((_LINK_FILES, files), (_LINK_XORBS, xorbs)):
-            self.connection.change_in(statement, (one.digest for one in named), {"shard": name.digest})
+        digests = [file.digest for file in files]
+        row = {"hash": name.digest, "size": size, "generation": generation, "now": now}
+        self.connection.change(_ADD_SHARD, {**row, "stale_at": None if digests else now})
+        self.connection.change_in(_LINK_FILES, digests, {"shard": name.digest})
+        self.connection.change_in(_LINK_XORBS, (xorb.digest for xorb in xorbs), {"shard": name.digest})
 
     def replace_shard(self, old: ShardRow, generation: str, *, now: float) -> None:
         """Let another object of a shard count, which is whole; nothing changes if the old one does not."""
@@ -128,6 +132,8 @@ class ShardChanges(SupersededChanges):
         """Note that the object of a shard was found damaged, or whole (None); nothing if another one counts by now."""
         counts = {"hash": row.hash.digest, "counts": row.generation, "damaged_at": damaged_at}
         self.connection.change(_MARK, counts)
+        if damaged_at is not None:  # a rewrite makes it anew from what the index has
+            self.connection.change(_MARK_STALE, counts)
 
 
 def shard_row(row: Row) -> ShardRow:
