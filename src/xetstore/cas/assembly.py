@@ -86,11 +86,6 @@ def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | Non
     return OpenParts(parts, blobs, index, database)
 
 
-def open_database(parts: StoreParts) -> Database:
-    """The database of a store, without its objects, and as it is: no table is made in it."""
-    return SqliteDatabase(parts.index) if isinstance(parts.index, Path) else _database(parts.index)
-
-
 @contextmanager
 def open_to_read(parts: StoreParts) -> Iterator[tuple[BlobStore, Index | None]]:
     """The objects of a store that is only read from; and its index, if there is one that this code knows as it is."""
@@ -100,7 +95,7 @@ def open_to_read(parts: StoreParts) -> Iterator[tuple[BlobStore, Index | None]]:
     if isinstance(parts.index, Path) and is_new_file(parts.index):
         yield blobs, None
         return
-    database = open_database(parts)
+    database = open_database(parts.index)
     try:
         with database.snapshot() as connection:
             is_known = MIGRATIONS.version(connection) == MIGRATIONS.newest
@@ -129,15 +124,8 @@ def open_secrets(parts: StoreParts, *, create: bool) -> Iterator[Secrets]:
     yield FileSecrets.open(_secrets_folder(parts), create=create)
 
 
-def open_objects(parts: StoreParts) -> BlobStore:
-    """The objects of a store that is there, without its index. Raises as :func:`open_parts`."""
-    if isinstance(parts.objects, Path):
-        open_objects_folder(parts.objects, create=False)
-    return _objects(parts, is_guarded=False)
-
-
 def open_database(index: Path | PartUrl) -> Database:
-    """A database for an index, whatever is in it. Raises as :func:`open_parts`."""
+    """The database of an index, as it is: no table is made in it. Raises as :func:`open_parts`."""
     if isinstance(index, PartUrl):
         return _database(index)
     try:

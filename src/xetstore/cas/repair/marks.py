@@ -37,7 +37,7 @@ def mend_marks(parts: StoreParts, *, is_dry: bool) -> list[Repaired]:
     if isinstance(parts.index, Path) and is_new_file(parts.index):
         return []
     mended: list[Repaired] = []
-    with closing(open_database(parts)) as database, database.snapshot() as connection:
+    with closing(open_database(parts.index)) as database, database.snapshot() as connection:
         if not 0 < MIGRATIONS.version(connection) <= MIGRATIONS.newest:
             return []
         reader = Reader(connection)
