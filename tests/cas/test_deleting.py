@@ -440,7 +440,7 @@ def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engin
             with pytest.raises(NotFoundError):
                 cas.undelete([OTHER.file.hash])
             upload(cas, OTHER)
-        cas.index.change(lambda writer: writer.restore_all("default", now=6.0))
+        cas.index.change(lambda writer: writer.restore_all("default"))
         assert is_there(cas)
         assert is_there(cas, OTHER)
         assert [*cas.deleted()] == []
@@ -463,7 +463,7 @@ def test_all_that_is_given_back_and_one_that_is_deleted_meanwhile(open_store: en
                 return change(statement, *values)
 
             writer.connection.change = between  # type: ignore[method-assign,assignment]
-            writer.restore_all("default", now=6.0)
+            writer.restore_all("default")
         assert is_there(cas)
         cas.undelete(files)
         assert is_there(cas, OTHER)
