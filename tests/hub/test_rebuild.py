@@ -15,6 +15,7 @@ from xetstore.cas.snapshots.take import take_snapshot_now
 from xetstore.errors import DamagedError, NotFoundError
 from xetstore.hub.check import verify_names
 from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.quotas import set_quota
 from xetstore.hub.rights import LOCAL
 from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.snapshot import NAMES
@@ -30,6 +31,8 @@ def test_all_is_there_again(pair: str, tmp_path: Path, request: pytest.FixtureRe
             fill(hub)
             samples = [make_sample(random_bytes(200_000, seed), before=random_bytes(90_000, 1)) for seed in range(5)]
             files = [upload(cas.in_namespace(name), one) for one in samples for name in ("default", "alice")][::2]
+            set_quota(cas, "Alice", max_bytes=1 << 40, max_files=1000)
+            set_quota(cas, "default", max_bytes=1 << 40, max_files=None)
             clock.advance(100)
             cas.index.change(lambda writer: writer.revoke("alice", files[:2], now=clock()))
             note_deleted(cas, "alice", files[:2])

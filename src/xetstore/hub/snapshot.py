@@ -9,6 +9,7 @@ from xetstore.cas.index.queries import SnapshotTable
 from xetstore.cas.snapshots.journal import JournalEntry
 from xetstore.cas.snapshots.take import Room
 from xetstore.hub.queries import HubWriter
+from xetstore.hub.quotas import recount
 from xetstore.hub.tables import MIGRATIONS
 
 _OBJECTS_AT_A_TIME: Final = 8  # of at most some MiB each
@@ -107,5 +108,5 @@ def replay(writer: Writer, entry: JournalEntry) -> None:
             hub.undelete_repository(number, name, deleted_at=deleted_at)
 
 
-NAMES: Final = Room(MIGRATIONS, "names", TABLES, replay)
+NAMES: Final = Room(MIGRATIONS, "names", TABLES, replay, recount)
 """For :func:`~xetstore.cas.snapshots.take.take_snapshot`."""

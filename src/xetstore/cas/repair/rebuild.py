@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from xetstore.access.secrets import KEYS
 from xetstore.cancellation import Cancellation
+from xetstore.cas import quotas
 from xetstore.cas.assembly import secrets_file
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Index, Writer
@@ -154,6 +155,9 @@ def _rebuild(
     restoring.find_new_files(run, namespace)
     for entry in restoring.journal_of(run, restored, store_id):
         restoring.replay(run, entry, namespace, rooms)
+    quotas.recount(run.cas, lambda _, name: (name,))
+    for room in rooms:
+        room.end(run.cas)
     _finish(run, store_id, restored, namespace)
 
 
