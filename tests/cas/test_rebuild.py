@@ -21,12 +21,12 @@ from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Index
 from xetstore.cas.parts import StoreParts
+from xetstore.cas.repair.found import LOST_FOUND, found_files, give_found
 from xetstore.cas.repair.rebuild import RebuildReport, rebuild_index, rebuild_into
-from xetstore.cas.repair.rebuilding.restoring import LOST_FOUND
 from xetstore.cas.snapshots.journal import JOURNAL, note_deleted, note_restored
 from xetstore.cas.snapshots.take import SNAPSHOTS, snapshots_in, take_snapshot_now
 from xetstore.database.postgres import PostgresDatabase
-from xetstore.errors import DamagedError, UnavailableError, UsageError, XetError
+from xetstore.errors import DamagedError, NotFoundError, UnavailableError, UsageError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.testing import (
@@ -108,6 +108,12 @@ def test_without_a_snapshot_files_of_a_store_that_was_served_are_set_aside(root:
     assert rebuilt(root).found_in == LOST_FOUND
     with EmbeddedCas.open(root) as cas:
         assert visible(cas) == {LOST_FOUND: {file}}
+        with pytest.raises(NotFoundError):
+            read_back(cas, file)
+        assert [record.hash for record in found_files(cas)] == [file]
+        assert (give_found(cas, "default"), give_found(cas, "default")) == (1, 0)
+        assert visible(cas) == {"default": {file}}
+        assert read_back(cas, file) == small(1).data
     assert rebuilt(root, found_in="alice").found_in == "alice"
 
 

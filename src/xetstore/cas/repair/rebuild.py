@@ -12,10 +12,11 @@ from typing import Any, Final
 from xetstore.access.secrets import KEYS
 from xetstore.cancellation import Cancellation
 from xetstore.cas import quotas
-from xetstore.cas.assembly import secrets_file
+from xetstore.cas.assembly import open_objects, secrets_file
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Index, Writer
 from xetstore.cas.index.queries.rebuilding import RebuildRows
+from xetstore.cas.layout import SHARDS, XORBS
 from xetstore.cas.lease import LEASE_SECONDS, Lease
 from xetstore.cas.pairing import REBUILD, stored_id
 from xetstore.cas.parts import StoreParts
@@ -51,6 +52,29 @@ class RebuildReport:
     problems: tuple[Problem, ...]
     kept_index: Path | None
     read_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildPlan:
+    """The objects of which an index would be made anew, and the snapshot that would be taken, with the unix seconds of
+    what it tells; None where there is none. ``refused`` are others, each with what is wrong.
+    """
+
+    xorbs: int
+    shards: int
+    stored_bytes: int
+    snapshot: str | None
+    snapshot_at: float | None
+    refused: tuple[Problem, ...]
+
+
+def plan_rebuild(parts: StoreParts, rooms: Sequence[Room] = ()) -> RebuildPlan:
+    """Look at what :func:`rebuild_index` would do. Changes nothing."""
+    blobs = open_objects(parts)
+    sizes = [[blob.size for blob in blobs.list(prefix)] for prefix in (XORBS, SHARDS)]
+    restored = restoring.newest_snapshot(blobs, stored_id(blobs), rooms, Cancellation())
+    at = None if restored.head is None else restored.head.at
+    return RebuildPlan(len(sizes[0]), len(sizes[1]), sum(map(sum, sizes)), restored.key, at, tuple(restored.refused))
 
 
 def rebuild_index(
@@ -147,7 +171,9 @@ def _rebuild(
         run.progress.total(sum(size for _, size in counts))
     objects.register_xorbs(run)
     objects.register_shards(run)
-    restored = restoring.newest_snapshot(run, store_id, rooms)
+    restored = restoring.newest_snapshot(run.cas.blobs, store_id, rooms, run.cancellation)
+    for problem in restored.refused:
+        run.report(problem)
     if restored.key is not None and restored.head is not None:
         restoring.import_snapshot(run, restored.key, restored.head, rooms)
     named = {entry.namespace for entry in restoring.journal_of(run, restored, store_id)}

@@ -88,11 +88,12 @@ INSERT INTO rebuild_claim (file_id, sha256) SELECT id, :sha256 FROM file WHERE h
 """
 _XORB: Final = (
     *("hash", "region_bytes", "raw_bytes", "chunk_count", "created_at", "generation"),
-    *("damaged_at", "offered_at", "checked_at"),
+    *("damaged_at", "offered_at", "checked_at", "garbage_at"),
 )
 _ADD_XORB: Final = (
     f"INSERT INTO xorb ({', '.join(_XORB)}) VALUES ({', '.join(f':{name}' for name in _XORB)}) ON CONFLICT DO NOTHING"
 )
+_KEEP_SHARD: Final = "UPDATE shard SET stale_at = NULL WHERE hash = :hash"
 _KNOW_FILES: Final = """
 INSERT INTO rebuild_file (file_id) SELECT id FROM file WHERE hash IN (:values) ON CONFLICT DO NOTHING
 """
@@ -208,6 +209,10 @@ class RebuildRows(Questions):
     def add_xorbs(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Register xorbs, by their columns."""
         self.connection.change_many(_ADD_XORB, rows)
+
+    def keep_shard(self, name: Hash) -> None:
+        """Let no collection write a shard anew or drop it for now: it tells of files whose xorbs may be found again."""
+        self.connection.change(_KEEP_SHARD, {"hash": name.digest})
 
     def note_lost(self, pairs: Iterable[tuple[Hash, Hash]]) -> None:
         """Note that a xorb is not there, which a file needs."""
