@@ -18,6 +18,7 @@ from xetstore.cli.copy_store import copy_store
 from xetstore.cli.cp import cp
 from xetstore.cli.diff import diff
 from xetstore.cli.estimate import estimate
+from xetstore.cli.gc import gc
 from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
@@ -112,7 +113,7 @@ def cli() -> None:
 
 _OF_FILES = (hash_, put, get, cat)
 _OF_REPOSITORIES = (cp, ls, rm, mv, log, branch, tag, repo)
-_OF_THE_STORE = (stat, diff, estimate, inspect, check, copy_store, serve, user, org, token)
+_OF_THE_STORE = (stat, diff, estimate, inspect, check, gc, copy_store, serve, user, org, token)
 
 for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):
     cli.add_command(_command)

@@ -8,17 +8,18 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cancellation import Cancellation
-from xetstore.cas.collecting import collect
+from xetstore.cas.collecting import CHORE, collect_all
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.rewriting import LOOKS
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
 from xetstore.platform.threads import start_thread
@@ -68,7 +69,7 @@ class Chore:
 def chores_of(site: Site) -> tuple[Chore, ...]:
     """The chores of a server, in the order in which they are done if several are due. What is never due is left out."""
     settings = site.settings
-    table = (Chore("collect", settings.collect_seconds, partial(_collect, site)),)
+    table = (Chore(CHORE, settings.collect_seconds, partial(_collect, site)),)
     return tuple(chore for chore in table if chore.every_seconds)
 
 
@@ -76,7 +77,7 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
-    return asdict(collect(site.cas, lease, grace, throttle, listing_seconds=grace.offer))
+    return collect_all(site.cas, lease, grace, throttle, looks=LOOKS, listing_seconds=grace.offer)
 
 
 class Care:
