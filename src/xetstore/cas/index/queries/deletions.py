@@ -122,7 +122,7 @@ class DeletionChanges(DeletionQueries):
 
     def revoke(self, namespace: str, files: Collection[Hash], *, now: float) -> set[Hash]:
         """Take files out of a namespace, at once; those of these that it had. They can be given back for a while."""
-        found = self.lock_grants(namespace, files)
+        found = self._locked(_GRANTED, namespace, files)
         self._run(_REVOKE, namespace, found, now)
         return {name_of(digest) for digest in found.values()}
 
@@ -140,13 +140,8 @@ class DeletionChanges(DeletionQueries):
         """Give back all files that :meth:`revoke_all` took out of a namespace at that time, and are still there."""
         self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
 
-    def lock_grants(self, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
-        """Those of these files that a namespace has, by their ids. Until the transaction ends no other one leans on
-        these grants: it waits for those that do.
-        """
-        return self._locked(_GRANTED, namespace, files)
-
     def _locked(self, asked: str, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
+        """Those of these files of which there is such a row, by their ids: no other writer takes it meanwhile."""
         return dict(self.connection.rows_in(asked, [file.digest for file in files], {"namespace": namespace}))
 
     def _run(self, steps: Collection[str], namespace: str, found: Collection[int], now: float) -> None:
