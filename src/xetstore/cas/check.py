@@ -15,6 +15,7 @@ from xetstore.cas.claims import term_fault
 from xetstore.cas.index import ObjectRow, Reader, ShardRow, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.naming import NamingCheck
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.stored_xorb import compare_checksums, read_tail, verify_row, whole_size
 from xetstore.errors import IntegrityError, NotFoundError
@@ -116,6 +117,10 @@ class _Check:
     file_count: int = 0
     bytes_read: int = 0
     broken: set[Hash] = field(default_factory=set)
+    naming: NamingCheck = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.naming = NamingCheck(self.cas, reads=self.read_data or self.checksums)
 
     def index(self) -> None:
         """The database itself."""
@@ -142,6 +147,8 @@ class _Check:
                     fault = str(error)
                 if fault is not None:
                     self.problems.append(Problem(f"file {record.hash}", fault, (record.hash,)))
+                elif self.naming.is_unnamed(record):
+                    self.notes.append(f"file {record.hash} is named by no shard yet: a rewrite writes one")
                 self.file_count += 1
 
     def shards(self) -> None:
@@ -231,7 +238,7 @@ class _Check:
             return f"the index says it has {record.size} bytes, its terms make {tree.total_bytes}"
         if first_uses != edges or (len(terms), len(edges)) != (record.terms, record.xorbs):
             return "the index counts other xorbs or terms than it is made of"
-        return None
+        return self.naming.file_fault(record, terms)
 
     def _shard(self, row: ShardRow) -> None:
         try:
@@ -241,8 +248,10 @@ class _Check:
                 data = self.cas.blobs.get(row.key)
                 if (actual := chunk_hash(data)) != row.hash:
                     raise IntegrityError(f"the object hashes to {actual}")
-                Shard.parse(data)
+                shard = Shard.parse(data)
                 self.cas.healing.mark(row, whole=True)
+                if fault := self.naming.shard_fault(row, shard):
+                    self.problems.append(Problem(f"shard {row.hash}", fault))
             elif row.is_damaged:
                 raise IntegrityError(_MARKED)
         except (IntegrityError, NotFoundError) as error:
