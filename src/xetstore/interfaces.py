@@ -12,7 +12,7 @@ from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.records import Change, Commit, FileRecord, Ref, RepoFile, RepositoryId, RepositoryRecord
+from xetstore.records import Change, Commit, DeletedFile, FileRecord, Ref, RepoFile, RepositoryId, RepositoryRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -106,6 +106,24 @@ class Cas(Protocol):
 
     def stat(self, file: Hash, /) -> FileRecord:
         """The record of a file. Raises NotFoundError."""
+
+    def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
+        """Take files out of the caller's namespace, at once: the record of each; with ``dry_run`` as it would be.
+
+        Elsewhere they stay readable. One that is deleted already stays so. Raises NotFoundError for one that is not
+        there and was not, and ForbiddenError for one that a repository names: then none is deleted. UsageError where
+        this Cas cannot delete.
+        """
+
+    def undelete(self, files: Sequence[Hash]) -> list[FileRecord]:
+        """Give back files that were deleted: hash and size of each. One that is there stays so.
+
+        Raises NotFoundError for one that is not there and was not deleted, or is gone for good: then none is given
+        back. UsageError as :meth:`delete`.
+        """
+
+    def deleted(self) -> Iterator[DeletedFile]:
+        """The files that can be given back, the last deleted one first. UsageError as :meth:`delete`."""
 
     def under(self, cancellation: Cancellation) -> Cas:
         """This Cas, for calls that end soon once ``cancellation`` is cancelled: Ctrl-C must not wait for a network.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +24,11 @@ from xetstore.platform import forks
 from xetstore.records import RepositoryId
 
 if TYPE_CHECKING:
+    from xetstore.cas.index import Reader
     from xetstore.cas.service import EmbeddedCas
     from xetstore.hub.local import LocalNames
     from xetstore.interfaces import Cas, Names
+    from xetstore.protocol.hashes import Hash
     from xetstore.remote.hub.client import Hub
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.remote.hub.names import HttpNames
@@ -236,10 +238,18 @@ def _open_here(path: Path, options: OpenOptions) -> Opened:
     from xetstore.cas.service import EmbeddedCas
 
     cas = EmbeddedCas.open(path, create=options.create)
+    cas.deletion_guard = deletion_guard
     opened = Opened(cas, str(path), is_local=True)
     opened.closing.callback(cas.close)
     opened.repositories = names_here(cas, str(path))
     return opened
+
+
+def deletion_guard(reader: Reader, namespace: str, files: Collection[Hash]) -> None:
+    """Refuse to delete by its hash what a repository names; loads the names where it is asked first."""
+    from xetstore.hub.deletion_guard import guard_named
+
+    guard_named(reader, namespace, files)
 
 
 def names_here(cas: EmbeddedCas, location: str) -> OpenedNames:

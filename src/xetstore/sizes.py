@@ -1,4 +1,4 @@
-"""Sizes in bytes as people read and write them: on a terminal, on the command line, on the status page."""
+"""Sizes in bytes, and spans of time, as people read and write them: on a terminal, on the command line, in settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kmgt])(i?b)?|b)?", re.IGNORECASE)
+_SPAN: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_SPAN_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def size_text(nbytes: int) -> str:
@@ -39,3 +41,27 @@ def parse_size(text: str) -> int:
     number, letter, rest = match[1], match[2], (match[3] or "").lower()
     step = 1000 if rest == "b" else 1024
     return int(float(number) * step ** (1 + "kmgt".index(letter.lower()) if letter else 0))
+
+
+def parse_span(text: str) -> float:
+    """A span of time as people write it, in seconds. Raises ValueError for anything else.
+
+    >>> [parse_span(text) for text in ("20", "500ms", "15m", "22d")]
+    [20.0, 0.5, 900.0, 1900800.0]
+    """
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:80]!r} is not a span of time")
+    return float(match[1]) * _SPAN_UNITS[match[2] or "s"]
+
+
+def span_text(seconds: float) -> str:
+    """A span of time for people: its largest unit.
+
+    >>> span_text(30), span_text(5400), span_text(1_900_800)
+    ('30 s', '1.5 h', '22 d')
+    """
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{round(seconds / length, 1):g} {unit}"
+    return f"{round(seconds, 1):g} s"

@@ -19,7 +19,7 @@ from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Reopening, open_ca
 from xetstore.platform import forks
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
+from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.file_range import FileRange
@@ -39,6 +39,8 @@ from xetstore.transfer.upload.session import put_files
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.cas.usage import NamespaceUsage, WhatIf
+    from xetstore.hub.service import EmbeddedHub
     from xetstore.interfaces import Names
     from xetstore.opening import GivenToken, OpenedNames
     from xetstore.repositories.repository import Repository
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
 
 T = TypeVar("T")
+
+STORE_SCHEME: Final = "xet://"
 
 RESUMED_FROM_BYTES: Final = 16 << 20
 """A smaller part of a file is not worth continuing: it is fetched anew."""
@@ -302,6 +306,29 @@ class Store:
         """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""
         return self._cas.under(self._calls.child()).stat(self.resolve(file))
 
+    def delete(self, *files: Hash | str, dry_run: bool = False) -> list[DeletedFile]:
+        """Delete files, all at once: they are gone when it returns, and :meth:`undelete` gives them back for a while.
+
+        Another namespace that has a file keeps it. The space comes back when it is collected. The records say when each
+        was deleted, and until when it can be given back; with ``dry_run`` nothing is, and they say what would be. One
+        that is deleted already stays so.
+
+        Raises NotFoundError for a file that is not there and was not, ForbiddenError for one that a repository names:
+        then none is deleted. UsageError for a server that cannot delete.
+        """
+        return self._cas.under(self._calls.child()).delete([*map(self.resolve, files)], dry_run=dry_run)
+
+    def undelete(self, *files: Hash | str) -> list[FileRecord]:
+        """Give back deleted files: hash and size of each. One that is there stays so.
+
+        Raises NotFoundError for a file that was not deleted, or is gone for good: then none is given back.
+        """
+        return self._cas.under(self._calls.child()).undelete([*map(self.resolve, files)])
+
+    def deleted(self) -> Iterator[DeletedFile]:
+        """The files that can be given back, the last deleted one first."""
+        return self._cas.under(self._calls.child()).deleted()
+
     def resolve(self, file: Hash | str) -> Hash:
         """The hash of a file that is named by it, or by an ``hf://`` locator in the repository that this store is."""
         if isinstance(file, Hash):
@@ -400,6 +427,52 @@ class Store:
     def totals(self) -> Totals:
         """The sums of all that is stored: files, unique bytes, compressed bytes. Only of a directory."""
         return self._directory("tell its totals").totals()
+
+    def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
+        """What deleting these would free, in bytes, once they are collected and rewritten. Only of a directory.
+
+        A name is a hash, or an ``xet://`` locator: of a file or folder, which would go with its history; with ``@`` and
+        without a path of a branch or tag; else of a whole repository or bucket. Nothing is changed. NotFoundError.
+        """
+        cas = self._directory("tell what deleting would free")
+        from xetstore.cas.usage import what_if_deleted
+        from xetstore.hub.usage import Doomed, files_behind
+
+        doomed, files = [], set()
+        for name in names:
+            if isinstance(name, str) and name.startswith(STORE_SCHEME):
+                from xetstore.remote.hub.locators import HubLocator
+
+                parsed = HubLocator.parse(name)
+                revision = parsed.revision if parsed.path or "@" in name else None
+                doomed.append(Doomed(parsed.id, revision, parsed.path))
+            else:
+                files.add(self.resolve(name))
+        named: dict[str, set[Hash]] = {cas.tenant.namespace: files} if files else {}
+        namespaces: set[str] = set()
+        if doomed:
+            found, namespaces = files_behind(self._hub(cas), doomed)
+            for namespace, some in found.items():
+                named.setdefault(namespace, set()).update(some)
+        return what_if_deleted(cas, named, namespaces)
+
+    def usage(self, by: str = "namespace") -> list[tuple[str, NamespaceUsage]]:
+        """What each ``namespace`` takes, or each ``repo``, with its name; those with the most bytes of their own first.
+
+        Only of a directory. Namespaces of no repository are left out of the latter. Reads the terms of all files.
+        """
+        cas = self._directory("tell what namespaces take")
+        from xetstore.cas.usage import usage_by_namespace
+
+        if by not in ("namespace", "repo"):
+            raise UsageError(f"usage is told by namespace or repo, not {by[:80]!r}")
+        usages = usage_by_namespace(cas)
+        if by == "namespace":
+            return [(usage.namespace, usage) for usage in usages]
+        from xetstore.hub.usage import names_of_namespaces
+
+        names = names_of_namespaces(self._hub(cas), [usage.namespace for usage in usages])
+        return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
 
     def check(
         self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
@@ -505,6 +578,11 @@ class Store:
             if isinstance(self._cas, EmbeddedCas):
                 return self._cas
         return None
+
+    def _hub(self, cas: EmbeddedCas) -> EmbeddedHub:
+        from xetstore.hub.service import EmbeddedHub
+
+        return EmbeddedHub(cas)
 
     def _directory(self, what: str) -> EmbeddedCas:
         if (embedded := self._embedded()) is not None:

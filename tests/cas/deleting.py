@@ -10,6 +10,7 @@ from tests.support.stored import file_of, scattered
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Writer
+from xetstore.cas.index.queries import Due
 from xetstore.cas.layout import named_by
 from xetstore.cas.lease import Lease
 from xetstore.cas.rewriting import RewriteReport, rewrite
@@ -22,10 +23,11 @@ from xetstore.testing import Sample, read_back
 from xetstore.testing.samples import entry_of
 
 NO_GRACE: Final = Grace(0.0, 0.0)
+ALL_DUE: Final = Due(1e18, 1e18, 1e18)
 
 
 def drop(cas: EmbeddedCas, *files: Hash) -> None:
-    """Take files away, which no namespace has any more."""
+    """Take files away from all namespaces, and collect them."""
     now = cas.now()
 
     def work(writer: Writer) -> None:
@@ -33,24 +35,17 @@ def drop(cas: EmbeddedCas, *files: Hash) -> None:
             "SELECT id FROM file WHERE hash IN (:values)", [file.digest for file in files]
         )
         ids = [file_id for (file_id,) in found]
-        edges = [*writer.connection.rows_in("SELECT xorb_id FROM edge WHERE file_id IN (:values)", ids)]
-        writer.note_losses(ids, now=now)
-        writer.connection.change_in("DELETE FROM file WHERE id IN (:values)", ids)
-        writer.doom_unused([xorb_id for (xorb_id,) in edges], now=now)
+        writer.connection.change_in("DELETE FROM file_grant WHERE file_id IN (:values)", ids)
+        writer.drop_files(ids, ALL_DUE, now=now)
 
     cas.index.change(work)
 
 
 def sweep(cas: EmbeddedCas) -> None:
-    """Take doomed xorbs away, and the objects that do not count any more."""
+    """Collect doomed xorbs, and the objects that do not count any more."""
 
     def work(writer: Writer) -> None:
-        unused = "WHERE doomed_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM edge WHERE edge.xorb_id = xorb.id)"
-        rows = [*writer.connection.rows(f"SELECT id, hash FROM xorb {unused}")]
-        writer.note_gone_xorbs([row[0] for row in rows], now=cas.now())
-        for row in writer.xorbs([Hash(digest) for _, digest in rows]).values():
-            writer.supersede(row.key, now=0.0)
-        writer.connection.change(f"DELETE FROM xorb {unused}")
+        writer.drop_xorbs(writer.due_xorbs(ALL_DUE, 10_000), ALL_DUE, now=cas.now())
 
     cas.index.change(work)
     with cas.index.snapshot() as reader:

@@ -72,3 +72,39 @@ def test_no_store_is_not_an_empty_store(xet: Xet) -> None:
     ran = xet("stat", "--json")
     assert (ran.code, ran.records, ran.errors[0]["code"]) == (3, [], "not_found")
     assert not xet.store.exists()
+
+
+def test_what_deleting_would_free_is_told_before(xet: Xet, tmp_path: Path) -> None:
+    for name, data in (("a", DATA), ("b", DATA + b".")):
+        (tmp_path / name).write_bytes(data)
+    one, other = xet.put(tmp_path / "a"), xet.put(tmp_path / "b")
+    [alone] = xet("stat", "--json", "--what-if-deleted", one).records
+    [both] = xet("stat", "--json", "--what-if-deleted", one, other).records
+    assert alone["freed_bytes"] < len(DATA) / 2, "most of its chunks are those of the other one"
+    assert (alone["other_files"], both["other_files"], both["files"]) == (1, 0, 2)
+    stored = sum(path.stat().st_size for path in (xet.store / "xorbs").rglob("*") if path.is_file())
+    assert (both["object_bytes"], both["freed_bytes"]) == (stored, stored)
+    lines = xet("stat", "--what-if-deleted", one).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["files", "kept", "freed", "whole", "in", "shared"]
+    assert xet("stat", one).code == 0, "nothing is deleted"
+    assert xet("stat", "--what-if-deleted").code == 2
+    assert xet("stat", "--what-if-deleted", "ef" * 32).code == 3
+    assert xet("stat", one, other).code == 2
+
+
+def test_each_namespace_and_repository_has_its_usage(xet: Xet, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(DATA)
+    xet.put(tmp_path / "a.bin")
+    assert xet("cp", tmp_path / "a.bin", "xet://alice/bert/a.bin").code == 0
+    records = xet("stat", "--json", "--by", "namespace").records
+    assert {record["name"] for record in records} == {"default", "models/alice/bert"}
+    assert {record["unique_bytes"] for record in records} == {0}
+    [record] = xet("stat", "--json", "--by", "repo").records
+    assert (record["name"], record["files"], record["logical_bytes"]) == ("alice/bert", 1, len(DATA))
+    assert record["shared_bytes"] >= len(DATA)
+    lines = xet("stat", "--by", "repo").stdout.splitlines()
+    assert lines[0].split() == ["files", "logical", "unique", "shared", "name"]
+    assert lines[1].split()[-1] == "alice/bert"
+    assert xet("stat", "--by", "repo", "ef" * 32).code == 2
+    [freed] = xet("stat", "--json", "--what-if-deleted", "xet://alice/bert").records
+    assert (freed["freed_bytes"], freed["gone"]) == (0, 0)

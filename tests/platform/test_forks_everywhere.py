@@ -44,6 +44,7 @@ ALLOWED = {
     "remote/bodies.py: _Second": CALL,
     "remote/lookup.py: addresses": CALL,
     "remote/socks.py: connect_through": CALL,
+    "server/care.py: Care": SERVER,
     "server/http/lifecycle.py: DrainingServer": SERVER,
     "server/http/receiving.py: ": SERVER,
     "server/ops/crew.py: Crew": SERVER,

@@ -12,7 +12,9 @@ from typing import Any, get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from xetstore.cas.index import Index
 from xetstore.server.app import ROUTES
+from xetstore.server.care import Care, Chore
 from xetstore.server.ops.connection_limit import ConnectionLimit, Event
 from xetstore.server.ops.limits import ServerLimits
 from xetstore.server.ops.metrics import Metrics
@@ -34,6 +36,8 @@ def series() -> dict[str, dict[str, set[str]]]:
     metrics = Metrics("1.0")
     for budget in ServerLimits(ServerSettings()).budgets:
         metrics.watch(budget)
+    chores = tuple(Chore(name, 1, lambda *_: {}) for name in ("collect", "scrub", "snapshot"))
+    metrics.watch_care(Care(Index.in_memory(), chores))
     limit = ConnectionLimit(1, 1)
     metrics.watch_connections(limit)
     for how in get_args(Event):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xetstore.cancellation import Cancellation
@@ -11,7 +11,7 @@ from xetstore.interfaces import ByteStream
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.records import FileRecord
+from xetstore.records import DeletedFile, FileRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -52,6 +52,15 @@ class AroundCas:
 
     def stat(self, file: Hash) -> FileRecord:
         return self.cas.stat(file)
+
+    def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
+        return self.cas.delete(files, dry_run=dry_run)
+
+    def undelete(self, files: Sequence[Hash]) -> list[FileRecord]:
+        return self.cas.undelete(files)
+
+    def deleted(self) -> Iterator[DeletedFile]:
+        return self.cas.deleted()
 
     def under(self, cancellation: Cancellation) -> Any:
         return self

@@ -16,7 +16,7 @@ from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
+from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.store import GetReport, Store, open_store
 from xetstore.store import open_locator as _open_locator
 from xetstore.transfer.estimate.estimation import CELLS, Estimate
@@ -170,6 +170,18 @@ class AsyncStore(Caller):
     async def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file."""
         return await self.once(lambda store: store.stat(file))
+
+    async def delete(self, *files: Hash | str, dry_run: bool = False) -> list[DeletedFile]:
+        """Delete files."""
+        return await self.once(lambda store: store.delete(*files, dry_run=dry_run))
+
+    async def undelete(self, *files: Hash | str) -> list[FileRecord]:
+        """Give back deleted files."""
+        return await self.once(lambda store: store.undelete(*files))
+
+    def deleted(self) -> AsyncGenerator[DeletedFile]:
+        """The files that can be given back: an asynchronous iterator."""
+        return self.each(lambda store: store.deleted(), at_once=_LISTED_AT_ONCE)
 
     async def resolve(self, file: Hash | str) -> Hash:
         """The hash of a file that is named by it or by a locator."""

@@ -31,6 +31,8 @@ _PARTS: Final = (
 _METAVARS: Final = (
     ("bytes", "SIZE"),
     ("seconds", "SPAN"),
+    ("grace", "SPAN"),
+    ("undelete", "SPAN"),
     ("rate", "N"),
     ("connections", "N"),
     ("tls", "FILE"),

@@ -2,39 +2,87 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.network import access_options
-from xetstore.cli.output import Output
+from xetstore.cli.output import Output, count_text, time_text
 from xetstore.cli.parsed import Parsed
+from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
+    from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.protocol.hashes import Hash
     from xetstore.store import FileRecord, Totals
 
 
 @click.command()
-@click.argument("file", type=Parsed(parse_file), metavar="[FILE]", required=False)
+@click.argument("names", type=Parsed(parse_file), metavar="[NAME]...", nargs=-1)
+@click.option("--what-if-deleted", is_flag=True, help="Tell what deleting these would free, and delete nothing.")
+@click.option("--by", type=click.Choice(["namespace", "repo"]), help="Tell what each of them takes.")
 @access_options
 @store_options
 @click.pass_obj
-def stat(settings: Settings, file: Hash | str | None) -> None:
-    """Print the totals of the store, or what is known of one file.
+def stat(settings: Settings, names: tuple[Hash | str, ...], what_if_deleted: bool, by: str | None) -> None:
+    """Print the totals of the store, what is known of one file, or what files take.
 
-    FILE is a hash, or hf://models/NAMESPACE/NAME/PATH. Totals are those of a directory; of a file on a server its size
-    is known.
+    NAME is a hash, or hf://models/NAMESPACE/NAME/PATH. Totals are those of a directory; of a file on a server its size
+    is known. With --what-if-deleted several hashes, and names in the store: xet://OWNER/NAME for a repository,
+    xet://OWNER/NAME@BRANCH for a branch or tag, with /PATH behind it for a file or folder with its history.
     """
-    if file is None:
+    if by is not None and (names or what_if_deleted):
+        raise UsageError("--by tells of the whole store", hint="leave out the names")
+    if what_if_deleted:
+        if not names:
+            raise UsageError("no name is given", hint="for example xet stat --what-if-deleted HASH")
+        with settings.open_store() as store:
+            _print_what_if(settings.output, store.what_if_deleted(names))
+    elif by is not None:
+        with settings.open_store() as store:
+            _print_usage(settings.output, store.usage(by))
+    elif not names:
         with settings.open_store() as store:
             _print_totals(settings.output, store.totals())
+    elif len(names) > 1:
+        raise UsageError("one file is told of at a time", hint="--what-if-deleted takes several")
     else:
-        with settings.store_of(file) as (store, name):
+        with settings.store_of(names[0]) as (store, name):
             _print_file(settings.output, store.stat(name))
+
+
+def _print_what_if(output: Output, answer: WhatIf) -> None:
+    if output.json:
+        output.record(freed_bytes=answer.freed_bytes, **asdict(answer))
+        return
+    output.lines(
+        (
+            f"files        {count_text(answer.files, 'file')} of {_both(answer.logical_bytes)}",
+            f"kept         {answer.files - answer.gone:,} that other namespaces have, too",
+            f"freed bytes  {_both(answer.freed_bytes)}",
+            f"  whole      {_both(answer.object_bytes)} in {count_text(answer.objects, 'xorb')}",
+            f"  in parts   {_both(answer.part_bytes)} in {count_text(answer.parts, 'xorb')}, by a rewrite",
+            f"shared       {_both(answer.shared_bytes)} stay, used by {count_text(answer.other_files, 'other file')}"
+            f" in {count_text(answer.other_namespaces, 'namespace')}",
+        )
+    )
+
+
+def _print_usage(output: Output, usages: Sequence[tuple[str, NamespaceUsage]]) -> None:
+    if output.json:
+        for name, usage in usages:
+            output.record(name=name, **asdict(usage))
+        return
+    rows = [("files", "logical", "unique", "shared", "name")]
+    for name, usage in usages:
+        logical, unique, shared = map(size_text, (usage.logical_bytes, usage.unique_bytes, usage.shared_bytes))
+        rows.append((f"{usage.files:,}", logical, unique, shared, name))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    output.lines("  ".join([*(f"{row[at]:>{widths[at]}}" for at in range(4)), row[4]]) for row in rows)
 
 
 def _print_totals(output: Output, totals: Totals) -> None:
@@ -75,11 +123,10 @@ def _print_file(output: Output, record: FileRecord) -> None:
     output.line(f"size     {_both(record.size)}")
     if record.terms is None or record.xorbs is None or record.created_at is None:
         return  # a server tells no more
-    created = datetime.fromtimestamp(record.created_at, UTC)
     output.lines(
         (
             f"sha256   {record.sha256 or 'unknown'}",
-            f"created  {created:%Y-%m-%d %H:%M:%S} UTC",
+            f"created  {time_text(record.created_at)}",
             f"terms    {record.terms:,}",
             f"xorbs    {record.xorbs:,}",
         )

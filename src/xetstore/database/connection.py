@@ -7,7 +7,8 @@ is ``:name``. Four things are written out for the engine:
 - ``numbers(:name)`` is a table of the numbers in a list, in a column ``value``: in it each can have a limit of its own;
 - ``IN few(SELECT …)`` are a few values that a query finds, each of which is then looked up;
 - ``FOR KEY SHARE`` at the end of a query keeps its rows from being deleted until the transaction ends, and
-  ``FOR UPDATE`` keeps them for this transaction alone: it waits for those that keep them.
+  ``FOR UPDATE`` keeps them for this transaction alone: it waits for those that keep them. With ``OF`` it is the rows of
+  one of the tables.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ Values = Mapping[str, object]
 _T = TypeVar("_T")
 
 NOTHING: Final[Values] = {}
+ROWS_BY_PART: Final = 64
 _NUMBERS: Final = re.compile(r"\bnumbers\(:(\w+)\)")
 _PARAMETER: Final = re.compile(r":(\w+)")
 _LISTED: Final = re.compile(r"\b(NOT )?IN \(:(\w+)\)")
 _FEW: Final = "IN few("
-_KEPT: Final = re.compile(r"\s*\bFOR (?:KEY SHARE|UPDATE)\b")
+_KEPT: Final = re.compile(r"\s*\bFOR (?:KEY SHARE|UPDATE)\b(?: OF \w+)?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +91,14 @@ class Connection:
         row = self.row(statement, values)
         return None if row is None else row[0]
 
-    def rows_by_part(self, statement: str, values: Values = NOTHING) -> Iterator[Row]:
-        """The rows of a query that may have very many: some of them are in memory at a time."""
+    def rows_by_part(
+        self,
+        statement: str,
+        values: Values = NOTHING,
+        *,
+        at_a_time: int = ROWS_BY_PART,  # noqa: ARG002  # of engines that send them in parts
+    ) -> Iterator[Row]:
+        """The rows of a query that may have very many: ``at_a_time`` of them are in memory."""
         return self.rows(statement, values)
 
     def rows_in(self, statement: str, values: Iterable[object], others: Values = NOTHING) -> Iterator[Row]:
@@ -126,6 +134,12 @@ class Connection:
         """Be the only writer at what goes by ``name`` until the transaction ends; ``for_long`` lifts limits of time.
 
         Nothing needs to be done for it where writers take turns anyway.
+        """
+
+    def keep_out(self, *tables: str) -> None:
+        """Keep other writers from these tables until the transaction ends, also those that keep rows of them.
+
+        It waits for those that have begun. What they read of these tables before holds to their end.
         """
 
     def numbers(self, values: Iterable[int]) -> object:

@@ -15,7 +15,16 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
-from xetstore.database.connection import NOTHING, Connection, Dialect, Row, Values, bound, written
+from xetstore.database.connection import (
+    NOTHING,
+    ROWS_BY_PART,
+    Connection,
+    Dialect,
+    Row,
+    Values,
+    bound,
+    written,
+)
 from xetstore.database.pool import Kept, Pool
 from xetstore.database.postgres_server import MARGIN_SECONDS, DriverError, ServerConnection, ServerUrl, connect, meaning
 from xetstore.errors import AccessDeniedError, UnavailableError, UnknownOutcomeError, XetError
@@ -32,7 +41,6 @@ LOOK_SECONDS: Final = 300.0
 
 ROWS_AT_A_TIME: Final = 4096
 """Rows in one INSERT of many."""
-_ROWS_BY_PART: Final = 64
 
 DIALECT: Final = Dialect(
     name="postgresql",
@@ -164,6 +172,13 @@ class PostgresDatabase:
     def require_in_place(self) -> None:
         """Nothing: a server is where its name leads."""
 
+    def require_reserve(self) -> None:
+        """Nothing: the server looks after its own disk."""
+
+    def give_up_reserve(self) -> bool:
+        """False."""
+        return False
+
     def damage(self) -> tuple[str, ...]:
         """Empty: the server looks after its own files."""
         return ()
@@ -270,12 +285,12 @@ class ServedConnection(Connection):
         self._kept, self._begin, self._replace = kept, begin, replace
         self._has_begun = False
 
-    def rows_by_part(self, statement: str, values: Values = NOTHING) -> Iterator[Row]:
+    def rows_by_part(self, statement: str, values: Values = NOTHING, *, at_a_time: int = ROWS_BY_PART) -> Iterator[Row]:
         """By a cursor of the server: the driver keeps all that it is sent."""
         if not self._has_begun:
             self._run("SELECT 1", NOTHING)
         cursor = self.driver.cursor(name=f"by_part_{len(self._cursors)}", binary=True)
-        cursor.itersize = _ROWS_BY_PART
+        cursor.itersize = at_a_time
         self._cursors.append(cursor)
         text, flat = bound(statement, values, DIALECT)
         cursor.execute(text.encode(), flat)
@@ -308,6 +323,10 @@ class ServedConnection(Connection):
         self.row("SELECT pg_advisory_xact_lock(:number)", {"number": zlib.crc32(name.encode())})
         if for_long:
             self.change("SET LOCAL lock_timeout TO DEFAULT")
+
+    def keep_out(self, *tables: str) -> None:
+        """By locks that a writer meets, and one that keeps rows (FOR UPDATE, FOR KEY SHARE); a reader does not."""
+        self.change(f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE")
 
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""

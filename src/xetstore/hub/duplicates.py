@@ -51,7 +51,7 @@ def duplicate(source: Repository, name: RepositoryName, *, visibility: str | Non
     chosen = source.row.visibility if visibility is None else check_visibility(visibility)
     with hub.snapshot() as reader:
         refs = [(ref, oid) for ref, oid in reader.refs(source.row.id) if ref.startswith((HEADS, TAGS))]
-    commits, objects = _reachable(hub, source.row.id, {oid for _, oid in refs})
+    commits, objects = reachable(hub, source.row.id, {oid for _, oid in refs})
 
     def work(writer: HubWriter, cas: Writer) -> RepositoryRow:
         writer.kept_repository(source.row.id)
@@ -106,7 +106,7 @@ def _is_among(given: GivenFile, claimed: Iterable[tuple[FileRecord, bool]]) -> b
     return any(record.hash == given.file for record, _ in claimed)
 
 
-def _reachable(hub: EmbeddedHub, repository_id: int, tips: Collection[bytes]) -> tuple[set[bytes], set[bytes]]:
+def reachable(hub: EmbeddedHub, repository_id: int, tips: Collection[bytes]) -> tuple[set[bytes], set[bytes]]:
     """The commits and all objects that these commits and tags lead to. Raises UnprocessableError for too many."""
     commits: set[bytes] = set()
     found: set[bytes] = set()

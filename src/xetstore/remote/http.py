@@ -24,7 +24,8 @@ from xetstore.protocol.headers import HASHES_HEADER, QUERIES_HEADER, SESSION_HEA
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
-from xetstore.records import FileRecord
+from xetstore.records import DeletedFile, FileRecord
+from xetstore.remote import deletions
 from xetstore.remote.bodies import RangeStream
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
@@ -34,7 +35,7 @@ from xetstore.remote.transport import Answer, Transport
 from xetstore.remote.xorbs import XorbUpload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -242,6 +243,18 @@ class HttpCas:
         if not self._server.lacks(_HEAD_FILE):
             self._server.fall_back(_HEAD_FILE, _V2)
         return FileRecord(file, whole.unpacked_bytes - whole.offset_into_first_term)
+
+    def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
+        """Take files out of the namespace of the token. As :meth:`interfaces.Cas.delete`."""
+        return deletions.delete(self._server, files, dry_run=dry_run)
+
+    def undelete(self, files: Sequence[Hash]) -> list[FileRecord]:
+        """Give deleted files back. As :meth:`interfaces.Cas.undelete`."""
+        return deletions.undelete(self._server, files)
+
+    def deleted(self) -> Iterator[DeletedFile]:
+        """The files that can be given back, asked for a page at a time."""
+        return deletions.deleted(self._server)
 
     def under(self, cancellation: Cancellation) -> HttpCas:
         """The same server, connections and tokens, for calls that end with ``cancellation``."""

@@ -17,10 +17,13 @@ from xetstore.access.signed_urls import UrlSigner
 from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.assembly import secrets_file
+from xetstore.cas.grace import Grace
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UsageError
+from xetstore.opening import deletion_guard
 from xetstore.server.app import create_app
+from xetstore.server.care import Care, chores_of
 from xetstore.server.http.lifecycle import DrainingServer, make_server
 from xetstore.server.http.sockets import connections_within_descriptors, listen, tls_context, url_of
 from xetstore.server.ops.connection_limit import ConnectionLimit
@@ -92,6 +95,8 @@ def serve_on(
         site = make_site(cas, settings, keys=keys, authority=authority, clock=cas.now, direct=direct, crew=crew)
         connection_limit = make_connection_limit(settings, site.limits.shared)
         site.metrics.watch_connections(connection_limit)
+        care = Care(cas.index, chores_of(site), settings.care_share)
+        site.metrics.watch_care(care)
         started = Started(
             url=url_of(settings, listening),
             store=parts,
@@ -105,11 +110,13 @@ def serve_on(
             context=context,
             draining=site.draining,
             on_started=lambda: announce(started),
+            on_draining=care.cancel,
             connection_limit=connection_limit,
         )
         if crew is not None:
             crew.obey(stop=server.stop, abandon=server.abandon, report=site.metrics.exposition)
-        with secrets.followed():
+        with secrets.followed(), site.metrics.counting_audit(), closing(care):
+            care.start()
             asyncio.run(server.serve_until_stopped(listening))
         if crew is not None:
             crew.say(REPORT, site.metrics.exposition())
@@ -134,9 +141,12 @@ def make_site(
         raise UsageError(
             "xorb_urls direct is for a store whose objects are in S3", hint="use signed, or --objects s3://bucket"
         )
+    cas.deletion_guard = deletion_guard
+    cas.grace = Grace(unused=settings.grace, undelete=settings.undelete)
     limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
     metrics = Metrics(version("xetstore"))
-    return Site(
+    cas.healing.told = metrics.read_damage
+    site = Site(
         cas=cas,
         authority=authority,
         signer=UrlSigner(keys, clock),
@@ -149,6 +159,8 @@ def make_site(
         direct=direct if settings.xorb_urls == "direct" else None,
         hub=_hub(cas, settings) if settings.hub else None,
     )
+    metrics.watch_soundness(site.soundness)
+    return site
 
 
 def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub | None:

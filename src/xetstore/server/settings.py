@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from xetstore.errors import NotFoundError, UsageError
-from xetstore.sizes import parse_size
+from xetstore.sizes import parse_size, parse_span
 
 PREFIX: Final = "XETSTORE_"
 CONFIG_VARIABLE: Final = "XETSTORE_CONFIG"
@@ -23,14 +23,14 @@ CONFIG_VARIABLE: Final = "XETSTORE_CONFIG"
 MOST_WORKERS: Final = 4
 """Workers where none are asked for: more have to be wished for, because each takes memory of its own."""
 
-_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
-_DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_WHOLE: Final = re.compile(r"([0-9]{1,15})()")
-_NUMBER: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)()")
+_WHOLE: Final = re.compile(r"[0-9]{1,15}")
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 _TRUE: Final = ("true", "yes", "on", "1")
 _FALSE: Final = ("false", "no", "off", "0")
 _UNBOUNDED: Final = 10**15
 _NAME: Final = re.compile(r"[^\s,]{1,255}")
+_SPANS: Final = ("grace", "undelete")
+"""The settings that are a time, beside those that say so by their names."""
 
 
 def _setting(default: Any, text: str, *, at_least: float = 0, at_most: float = _UNBOUNDED) -> Any:
@@ -105,6 +105,12 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = _setting(
         (), "Networks of proxies whose X-Forwarded-For is believed, with commas; this machine always is."
     )
+    collect_seconds: float = _setting(3600.0, "How often what nothing names any more is collected; 0 is never.")
+    grace: float = _setting(22 * 86400.0, "How long a xorb is kept that no file is made of.")
+    undelete: float = _setting(7 * 86400.0, "How long a deleted file can be given back.")
+    scrub_days: float = _setting(30.0, "In how many days all stored bytes are read and checked; 0 is never.")
+    snapshot_seconds: float = _setting(3600.0, "How often the names of the store are written beside it; 0 is never.")
+    care_share: float = _setting(0.1, "Which part of the time chores take.", at_least=0.001, at_most=1)
     workers: int | None = _setting(
         None, "Processes that serve, which share all limits; the cores if not said, at most 4.", at_least=1, at_most=64
     )
@@ -234,8 +240,6 @@ def _boolean(_: Field[Any], value: object, source: str) -> bool:
 
 def _number(knob: Field[Any], value: object, source: str) -> float:
     is_whole = _KINDS[knob.name] in (int, int | None)
-    pattern = _WHOLE if is_whole else _NUMBER
-    units: Mapping[str, float] = {}
     wanted = "a whole number" if is_whole else "a number"
     if "bytes" in knob.name:
         wanted = "a size, such as 512MiB"
@@ -244,13 +248,18 @@ def _number(knob: Field[Any], value: object, source: str) -> float:
                 value = parse_size(value)
             except ValueError:
                 raise _refusal(source, value, wanted) from None
-    elif knob.name.endswith("_seconds"):
-        pattern, units, wanted = _DURATION, _DURATION_UNITS, "seconds, or a time such as 15m"
+    elif knob.name.endswith("_seconds") or knob.name in _SPANS:
+        wanted = "seconds, or a time such as 15m"
+        if isinstance(value, str):
+            try:
+                value = parse_span(value)
+            except ValueError:
+                raise _refusal(source, value, wanted) from None
     if isinstance(value, str):
-        match = pattern.fullmatch(value.strip())
-        if match is None:
+        pattern = _WHOLE if is_whole else _NUMBER
+        if not pattern.fullmatch(value.strip()):
             raise _refusal(source, value, wanted)
-        number = float(match[1]) * (units[match[2]] if match[2] else 1)
+        number = float(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
     else:

@@ -277,3 +277,76 @@ class CasContract:
         cas.put_xorb(sample.xorb.hash, sample.body)
         first = sample.file.terms[0].chunk_start
         assert cas.find_chunks(Hash(sample.xorb.chunks.digest(first))) is None
+
+    def test_a_deleted_file_is_gone_at_once(self, cas: Cas, sample: Sample) -> None:
+        """For every verb, as if it had never been there; others stay."""
+        file, other = upload(cas, sample), upload(cas, make_sample(random_bytes(50_000, 6)))
+        [done] = cas.delete([file])
+        assert (done.hash, done.size) == (file, len(sample.data))
+        assert done.until > done.deleted_at > 0
+        for ask in (cas.reconstruct, cas.stat):
+            with pytest.raises(NotFoundError):
+                ask(file)
+        assert [*cas.deleted()] == [done]
+        assert cas.stat(other).size == 50_000
+
+    def test_a_deleted_file_can_be_given_back(self, cas: Cas, sample: Sample) -> None:
+        """It is as it was, and no deleted one any more."""
+        file = upload(cas, sample)
+        cas.delete([file])
+        [record] = cas.undelete([file])
+        assert (record.hash, record.size) == (file, len(sample.data))
+        assert read_back(cas, file) == sample.data
+        assert [*cas.deleted()] == []
+
+    def test_deleting_and_giving_back_may_be_repeated(self, cas: Cas, sample: Sample) -> None:
+        """A call whose answer was lost is made again: the second time changes nothing, and says the same."""
+        file = upload(cas, sample)
+        assert cas.delete([file]) == cas.delete([file, file]) == [*cas.deleted()]
+        assert cas.undelete([file]) == cas.undelete([file, file])
+        assert read_back(cas, file) == sample.data
+
+    def test_a_deleted_file_that_is_put_again_is_there_again(self, cas: Cas, sample: Sample) -> None:
+        """It is new then, and can be deleted again."""
+        file = upload(cas, sample)
+        cas.delete([file])
+        assert not cas.put_xorb(sample.xorb.hash, sample.body)
+        assert cas.put_shard(sample.shard)
+        assert read_back(cas, file) == sample.data
+        assert [*cas.deleted()] == []
+        assert [done.hash for done in cas.delete([file])] == [file]
+        assert [done.hash for done in cas.deleted()] == [file]
+
+    def test_a_file_that_is_not_there_cannot_be_deleted_or_given_back(self, cas: Cas, sample: Sample) -> None:
+        """Of several none is then, wherever it stands among them."""
+        file = upload(cas, sample)
+        for files in ([_OTHER], [file, _OTHER], [_OTHER, file]):
+            for verb in (cas.delete, cas.undelete):
+                with pytest.raises(NotFoundError, match=str(_OTHER)):
+                    verb(files)
+        assert (cas.delete([]), cas.undelete([]), [*cas.deleted()]) == ([], [], [])
+        assert read_back(cas, file) == sample.data
+
+    def test_a_deletion_can_be_tried(self, cas: Cas, sample: Sample) -> None:
+        """Nothing is deleted, and the answer is that of the real one but for the time."""
+        file = upload(cas, sample)
+        [would] = cas.delete([file], dry_run=True)
+        assert (would.hash, would.size) == (file, len(sample.data))
+        with pytest.raises(NotFoundError, match=str(_OTHER)):
+            cas.delete([_OTHER], dry_run=True)
+        assert read_back(cas, file) == sample.data
+        assert [*cas.deleted()] == []
+
+    def test_the_last_deleted_file_is_told_first(self, cas: Cas) -> None:
+        """All of them are, however many there are and at whatever time they went."""
+        samples = [make_sample(b"%d" % number) for number in range(30)]
+        for sample in samples:
+            cas.put_xorb(sample.xorb.hash, sample.body)
+        files = [sample.file.hash for sample in samples]
+        assert cas.put_shard(Shard(tuple(sample.file for sample in samples)))
+        for part in (files[:10], files[10:11], files[11:]):
+            assert [done.hash for done in cas.delete(part)] == part
+        told = [*cas.deleted()]
+        assert sorted(map(str, files)) == sorted(str(done.hash) for done in told)
+        times = [done.deleted_at for done in told]
+        assert times == sorted(times, reverse=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from xetstore.cas.footers import damaged
 from xetstore.cas.index import XorbRow
 from xetstore.cas.rewriting.run import Run
-from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import DamagedError, FormatError, HashMismatchError, IntegrityError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, xorb_hash
@@ -100,7 +99,7 @@ class Packing:
         return stored
 
     def _stored(self, run: Run) -> Iterator[Buffer]:
-        """The chunks as they are stored, some MiB at a time. Short runs take one call, because objects may be far away."""
+        """The chunks as they are stored, some MiB at a time. Short runs take one call: objects may be far away."""
         batch: list[tuple[XorbRow, int, int]] = []
         total = 0
         for row, info, chunk_start, chunk_end in self.runs:
@@ -127,7 +126,7 @@ def _read_short(run: Run, ranges: Sequence[tuple[XorbRow, int, int]]) -> Iterato
 
 def _read_long(run: Run, row: XorbRow, start: int, end: int) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with StoredXorb(row, run.cas.blobs, run.cas.healing.mark).read(start, end) as stream:
+    with run.cas.reader_of(row).read(start, end) as stream:
         while count := stream.readinto(buffer):
             yield buffer[:count]
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from xetstore.cas.copying.files import FileCopier
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.database.connection import Row
 from xetstore.hub.copying.contents import ContentCopier, Head
 from xetstore.hub.copying.rows import TwoStores
@@ -99,6 +100,7 @@ class RepositoryCopier:
         elif any(there[name] != columns[name] for name in _SETTINGS):
             writer.set_copied(there["id"], columns)
         number: int = there["id"]
+        QuotaChanges(writer.connection).place_namespace(columns["namespace"], columns["owner_key"], refuses=False)
         writer.set_former_names(number, head.former_names)
         if source and writer.copied(source, number) is None:
             writer.note_copied(source, number, columns["namespace"])
@@ -111,6 +113,7 @@ class RepositoryCopier:
         shown = f"{columns['owner']}.{columns['name']}"[:80].rstrip(".-")
         if columns["owner"] != SET_ASIDE or not columns["name"].endswith(told):
             writer.set_aside(number, kind=columns["kind"], owner=SET_ASIDE, name=f"{shown}.{told}")
+        QuotaChanges(writer.connection).place_namespace(columns["namespace"], SET_ASIDE.lower())
         writer.forget_repository(self._stores.source_id, number)
 
 

@@ -32,6 +32,10 @@ SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
 """
 _KEEP_GRANTED: Final = f"{_GRANTED} FOR KEY SHARE"
+_FILES_AMONG: Final = """
+SELECT DISTINCT file FROM git_object
+WHERE repository_id = :repository_id AND oid IN (:values) AND file IS NOT NULL
+"""
 _ADDED_AT_A_TIME: Final = 500
 
 
@@ -76,6 +80,11 @@ class ObjectQueries(Questions):
     def granted(self, namespace: str, files: Collection[Hash]) -> set[Hash]:
         """Those of these Xet files that a namespace may read."""
         return self._granted(_GRANTED, namespace, files)
+
+    def files_among(self, repository_id: int, oids: Collection[bytes]) -> set[Hash]:
+        """The Xet files that those of these objects name that are pointers."""
+        rows = self.connection.rows_in(_FILES_AMONG, oids, {"repository_id": repository_id})
+        return {Hash(bytes(digest)) for (digest,) in rows}
 
     def used_bytes(self, repository_id: int) -> int:
         """Bytes of all files that pointers of the repository point at, each content once."""

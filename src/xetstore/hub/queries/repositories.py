@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row
 from xetstore.errors import ExistsError, RepositoryNotFoundError
@@ -16,18 +17,20 @@ REPOSITORY: Final = ", ".join(
     f"repository.{name}"
     for name in (
         *("id", "kind", "owner", "name", "namespace", "visibility", "gated", "sdk", "creator", "created_at"),
-        "updated_at",
+        *("updated_at", "shrunk_at"),
     )
 )
 _BY_KEY: Final = f"SELECT {REPOSITORY} FROM repository WHERE name_key = :key"
 _BY_FORMER_KEY: Final = f"""
 SELECT {REPOSITORY} FROM former_name JOIN repository ON repository.id = former_name.repository_id
-WHERE former_name.name_key = :key
+WHERE former_name.name_key = :key AND repository.deleted_at IS NULL
 """
-_BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id"
+_BY_ID: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id AND deleted_at IS NULL"
+_OF_NAMESPACES: Final = f"SELECT {REPOSITORY} FROM repository WHERE namespace IN (:values)"
 _LISTED: Final = f"""
 SELECT {REPOSITORY} FROM repository
-WHERE kind IN (:kinds) AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
+WHERE deleted_at IS NULL AND kind IN (:kinds)
+    AND (:is_admin = 1 OR (:sees_public = 1 AND visibility = 'public') OR owner_key IN (:own))
     AND ({{order}} < :before OR ({{order}} = :before AND id < :before_id)) {{narrowed}}
 ORDER BY {{order}} DESC, id DESC LIMIT :limit
 """
@@ -57,8 +60,8 @@ _TOUCH: Final = "UPDATE repository SET updated_at = :now WHERE id = :id"
 _KEPT: Final = f"{_BY_ID} FOR KEY SHARE"
 _NEXT_NUMBER: Final = "UPDATE repository SET next_number = next_number + 1 WHERE id = :id"
 _NUMBER: Final = "SELECT next_number - 1 FROM repository WHERE id = :id"
-_DELETE: Final = "DELETE FROM repository WHERE id = :id"
-_DROP_GRANTS: Final = "DELETE FROM file_grant WHERE namespace = :namespace"
+_DELETE: Final = "UPDATE repository SET deleted_at = :now, name_key = :name_key WHERE id = :id AND deleted_at IS NULL"
+_NOTE_SHRUNK: Final = "UPDATE repository SET shrunk_at = :now WHERE id = :id"
 
 _LARGEST_ID: Final = 2**53 - 1  # JSON has it as it is
 
@@ -69,7 +72,8 @@ ORDERS: Final = {"created": "created_at", "updated": "updated_at"}
 class RepositoryRow:
     """The row of a repository. ``gated`` is ``auto``, ``manual`` or None; times are unix seconds.
 
-    ``namespace`` is the one of the CAS in which its files are granted.
+    ``namespace`` is the one of the CAS in which its files are granted. ``shrunk_at``: when something of its history was
+    last taken away for good.
     """
 
     id: int
@@ -81,6 +85,7 @@ class RepositoryRow:
     creator: str
     created_at: float
     updated_at: float
+    shrunk_at: float
 
     @property
     def kind(self) -> Kind:
@@ -126,6 +131,10 @@ class RepositoryQueries(Questions):
         """The repository with this id."""
         row = self.connection.row(_BY_ID, {"id": number})
         return None if row is None else repository_row(row)
+
+    def repositories_of(self, namespaces: Collection[str]) -> list[RepositoryRow]:
+        """The repositories that these namespaces belong to."""
+        return [repository_row(row) for row in self.connection.rows_in(_OF_NAMESPACES, namespaces)]
 
     def repositories(
         self, listing: Listing, *, own: Collection[str], is_admin: bool, sees_public: bool
@@ -175,7 +184,7 @@ class RepositoryChanges(Questions):
             namespace = f"{name}/{number:014x}"
             self.connection.change(_USE_NAMESPACE, {"namespace": namespace})
         values = {
-            **_name_values(name),
+            **name_values(name),
             "id": number,
             "kind": name.kind.value,
             "namespace": namespace,
@@ -187,16 +196,21 @@ class RepositoryChanges(Questions):
         if not self.connection.change(_ADD, values):
             raise taken(name)
         self.connection.change(_DROP_FORMER, {"key": name.key})
+        QuotaChanges(self.connection).place_namespace(namespace, name.owner.lower())
         row = self.connection.row(_BY_KEY, {"key": name.key})
         assert row is not None
         return repository_row(row)
 
-    def rename_repository(self, number: int, before: RepositoryName, name: RepositoryName) -> None:
-        """Give a repository another name, which no other one has; the one before goes on to lead to it."""
+    def rename_repository(self, before: RepositoryRow, name: RepositoryName) -> None:
+        """Give a repository another name, which no other one has; the one before goes on to lead to it.
+
+        Raises QuotaExceededError where the new owner may not have so much.
+        """
         self.connection.change(_DROP_FORMER, {"key": name.key})
-        self.connection.change(_RENAME, {"id": number, **_name_values(name)})
-        if before.key != name.key:
-            self.connection.change(_ADD_FORMER, {"key": before.key, "id": number})
+        self.connection.change(_RENAME, {"id": before.id, **name_values(name)})
+        QuotaChanges(self.connection).place_namespace(before.namespace, name.owner.lower())
+        if before.name.key != name.key:
+            self.connection.change(_ADD_FORMER, {"key": before.name.key, "id": before.id})
 
     def set_repository(self, number: int, *, visibility: str, gated: str | None) -> None:
         """Change who may read it."""
@@ -206,9 +220,13 @@ class RepositoryChanges(Questions):
         """Note that it was changed."""
         self.connection.change(_TOUCH, {"id": number, "now": now})
 
+    def alone_with_repository(self, number: int) -> None:
+        """Be the only writer of this repository until the transaction ends, also where it is deleted."""
+        self.connection.alone_with(f"repository {number}")
+
     def keep_repository(self, number: int) -> RepositoryRow | None:
         """The row as it is now. It stays until the transaction ends, which is the only one then that commits to it."""
-        self.connection.alone_with(f"repository {number}")
+        self.alone_with_repository(number)
         row = self.connection.row(_KEPT, {"id": number})
         return None if row is None else repository_row(row)
 
@@ -225,22 +243,26 @@ class RepositoryChanges(Questions):
         given: int = self.connection.value(_NUMBER, {"id": number})
         return given
 
-    def delete_repository(self, row: RepositoryRow) -> None:
-        """Delete a repository, all that it has, and the grants of its namespace, which no other one gets."""
-        self.connection.change(_DROP_GRANTS, {"namespace": row.namespace})
-        self.connection.change(_DELETE, {"id": row.id})
+    def note_shrunk(self, number: int, now: float) -> None:
+        """Note that something of its history is taken away for good: what was remembered of that counts no more."""
+        self.connection.change(_NOTE_SHRUNK, {"id": number, "now": now})
+
+    def delete_repository(self, number: int, now: float) -> bool:
+        """Delete a repository, which has no name then, and can be given back; False if it is deleted."""
+        return self.connection.change(_DELETE, {"id": number, "now": now, "name_key": f"deleted/{number:014x}"}) == 1
 
 
-def taken(name: RepositoryName) -> ExistsError:
+def taken(name: RepositoryName, *, hint: str | None = None) -> ExistsError:
     """The error for a name that another repository has."""
-    return ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
+    return ExistsError(f"A {name.kind.word} repository called {name.id} already exists", hint=hint)
 
 
-def repository_row(row: Row) -> RepositoryRow:
+def repository_row(row: Row | Sequence[Any]) -> RepositoryRow:
     """The row as a value."""
     number, kind, owner, name, *rest = row
     return RepositoryRow(number, RepositoryName(Kind(kind), owner, name), *rest)
 
 
-def _name_values(name: RepositoryName) -> dict[str, object]:
+def name_values(name: RepositoryName) -> dict[str, object]:
+    """The columns of a name."""
     return {"owner": name.owner, "owner_key": name.owner.lower(), "name": name.name, "name_key": name.key}

@@ -52,6 +52,7 @@ class DrainingServer(uvicorn.Server):
         drain_seconds: float = 0,
         draining: threading.Event | None = None,
         on_started: Callable[[], None] = lambda: None,
+        on_draining: Callable[[], None] = lambda: None,
         handshake_seconds: float = 10,
     ) -> None:
         super().__init__(config)
@@ -59,6 +60,7 @@ class DrainingServer(uvicorn.Server):
         self.draining = draining or threading.Event()
         self._drain_seconds = drain_seconds
         self._on_started = on_started
+        self._on_draining = on_draining
         self._drain_until: float | None = None
         self._is_abandoned = False
 
@@ -77,6 +79,7 @@ class DrainingServer(uvicorn.Server):
         if self.draining.is_set():
             self.should_exit = self.force_exit = True
         self.draining.set()
+        self._on_draining()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then say so."""
@@ -133,6 +136,7 @@ def make_server(
     context: ssl.SSLContext | None = None,
     draining: threading.Event | None = None,
     on_started: Callable[[], None] = lambda: None,
+    on_draining: Callable[[], None] = lambda: None,
     connection_limit: ConnectionLimit | None = None,
 ) -> DrainingServer:
     """uvicorn in front of an application, with the limit on connections of the settings or another one.
@@ -165,6 +169,7 @@ def make_server(
         drain_seconds=settings.drain_seconds,
         draining=draining,
         on_started=on_started,
+        on_draining=on_draining,
         handshake_seconds=settings.header_timeout_seconds,
     )
 

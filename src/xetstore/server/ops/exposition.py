@@ -11,7 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-_ONE_OF_THE_SERVER: Final = frozenset({"xetstore_build_info", "xetstore_connections_max"})
+_ONE_OF_THE_SERVER: Final = frozenset(
+    {
+        *("xetstore_build_info", "xetstore_connections_max"),
+        *("xetstore_chore_last_end_seconds", "xetstore_chore_duration_seconds"),
+        *("xetstore_damaged_xorbs", "xetstore_damaged_shards", "xetstore_scrub_oldest_check_seconds"),
+        *("xetstore_doomed_xorbs", "xetstore_doomed_bytes", "xetstore_abandoned_objects"),
+    }
+)
 """The same number in each worker, which is the server's."""
 _OF_A_PROCESS: Final = ("process_", "python_")
 

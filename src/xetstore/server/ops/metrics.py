@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from xetstore.cas.audit import AUDIT, KINDS
+
 if TYPE_CHECKING:
+    from xetstore.cas.checking.scrub import ScrubReport
+    from xetstore.cas.index.queries import ChoreRow
     from xetstore.server.ops.budgets import Budget
     from xetstore.server.ops.connection_limit import ConnectionLimit
+    from xetstore.server.ops.soundness import SoundnessLook
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CLIENT_SECONDS: Final = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
+
+
+COLLECTED: Final = (
+    ("doomed_xorbs", "Xorbs that no file is made of, which wait for the end of their grace."),
+    ("doomed_bytes", "Bytes of their objects."),
+    ("abandoned_objects", "Objects that no row names, of uploads that were cut off."),
+)
+"""The numbers that are shown of the report of a collection."""
+
+
+class Watched(Protocol):
+    """The chores of a server, as metrics see them."""
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Those that it does."""
+
+    @property
+    def running(self) -> str | None:
+        """The one that this process does now."""
+
+    @property
+    def rows(self) -> Mapping[str, ChoreRow]:
+        """Their rows, as they were a while ago."""
+
+
+class _Counter(logging.Handler):
+    """Counts the records of the audit."""
+
+    def __init__(self, things: Counter, nbytes: Counter) -> None:
+        super().__init__()
+        self._things, self._bytes = things, nbytes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one."""
+        fields = vars(record)
+        if (kind := fields.get("kind")) in KINDS:
+            self._things.labels(kind).inc()
+            self._bytes.labels(kind).inc(fields.get("bytes", 0))
 
 
 class Metrics:
@@ -62,6 +110,16 @@ class Metrics:
         self._dedup_children = {found: self._dedup.labels(_yes(found)) for found in (False, True)}
         self._served = Counter("xetstore_xorb_served_bytes", "Bytes of xorbs sent to clients.", registry=registry)
 
+        self._damaged_reads = Counter(
+            "xetstore_damaged_reads",
+            "Reads of stored objects that ended because bytes are not as they were stored.",
+            registry=registry,
+        )
+        self._scrubbed = Counter("xetstore_scrub_bytes", "Stored bytes that the scrub has read.", registry=registry)
+        self._scrub_problems = Counter(
+            "xetstore_scrub_problems", "Damaged objects that the scrub has found.", registry=registry
+        )
+
         self._client_events = Counter(
             "xetstore_client_events", "Reports of clients on their transfers.", ["event", "outcome"], registry=registry
         )
@@ -86,6 +144,11 @@ class Metrics:
         self._busy = Counter(
             "xetstore_budget_refused", "Requests that got no part of it in time.", ["budget"], registry=registry
         )
+        self._deleted = Counter("xetstore_deleted", "Things deleted for good.", ["kind"], registry=registry)
+        self._deleted_bytes = Counter("xetstore_deleted_bytes", "Bytes of these.", ["kind"], registry=registry)
+        for kind in KINDS:
+            self._deleted.labels(kind)
+            self._deleted_bytes.labels(kind)
         # Looking a child up by its label values costs more than counting.
         self._request_children: dict[tuple[str, str, int], Counter] = {}
         self._route_children: dict[str, tuple[Histogram, Counter, Counter]] = {}
@@ -113,6 +176,45 @@ class Metrics:
             "xetstore_connections_lacking_room", "Closed while idle, or refused.", ["how"], registry=self.registry
         )
         limit.told = lambda event: lacking.labels(event).inc()
+
+    def watch_care(self, care: Watched) -> None:
+        """Show which chores run, when they last ended, and what a collection found."""
+
+        def shown(name: str, text: str, value: Callable[[str], float]) -> None:
+            gauge = Gauge(f"xetstore_chore_{name}", text, ["chore"], registry=self.registry)
+            for chore in care.names:
+                gauge.labels(chore).set_function(partial(value, chore))
+
+        shown("running", "Processes that do it now: one at most.", lambda chore: care.running == chore)
+        shown("last_end_seconds", "When it last ended, in unix seconds; 0 if never.", lambda chore: _end(care, chore))
+        shown("duration_seconds", "How long it took then.", lambda chore: _told(care, chore, "seconds"))
+        for name, text in COLLECTED:
+            gauge = Gauge(f"xetstore_{name}", text, registry=self.registry)
+            gauge.set_function(partial(_told, care, "collect", name))
+
+    def watch_soundness(self, look: SoundnessLook) -> None:
+        """Show how many objects are marked as damaged, and how old the oldest check is."""
+        for name, text, value in look.gauges():
+            Gauge(f"xetstore_{name}", text, registry=self.registry).set_function(value)
+
+    def read_damage(self) -> None:
+        """A read came to bytes that are not as they were stored."""
+        self._damaged_reads.inc()
+
+    def scrubbed(self, report: ScrubReport) -> None:
+        """A run of the scrub ended."""
+        self._scrubbed.inc(report.bytes_read)
+        self._scrub_problems.inc(report.problems)
+
+    @contextmanager
+    def counting_audit(self) -> Iterator[None]:
+        """While this is open, count all that this process deletes for good."""
+        counter = _Counter(self._deleted, self._deleted_bytes)
+        AUDIT.addHandler(counter)
+        try:
+            yield
+        finally:
+            AUDIT.removeHandler(counter)
 
     # HTTP
 
@@ -177,6 +279,18 @@ class Metrics:
     def exposition(self) -> bytes:
         """All of it in the text format of Prometheus."""
         return generate_latest(self.registry)
+
+
+def _end(care: Watched, chore: str) -> float:
+    row = care.rows.get(chore)
+    return 0.0 if row is None else row.ended_at or 0.0
+
+
+def _told(care: Watched, chore: str, name: str) -> float:
+    """A number in the last report of a chore."""
+    row = care.rows.get(chore)
+    report: Any = json.loads(row.report) if row is not None and row.report else {}
+    return float(report.get(name) or 0.0)
 
 
 def _yes(flag: bool) -> str:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.headers import HASHES_HEADER, SUSPECT_HEADER
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.server.routes import chunks, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.routes import chunks, deletions, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
 from xetstore.server.routes.openapi_schemas import SCHEMAS, ref
 
@@ -234,6 +234,51 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         ),
         answers={200: ("Windows of chunks around the ranges, and hashes for the rest.", _json("FileChunkHashes"))},
         errors=frozenset({404, 413}),
+    ),
+    deletions.delete_file: Operation(
+        summary="Delete a file from the caller's namespace",
+        tag="Files",
+        scope="write",
+        answers={200: ("It is gone, by this or before.", _json("DeletedFile"))},
+        errors=frozenset({507}),
+    ),
+    deletions.undelete_file: Operation(
+        summary="Give a deleted file back",
+        tag="Files",
+        scope="write",
+        answers={200: ("It is there.", _json("File"))},
+        errors=frozenset({507}),
+    ),
+    deletions.delete_files: Operation(
+        summary="Delete several files",
+        tag="Files",
+        scope="write",
+        body=(_JSON, ref("FilesToDelete")),
+        answers={200: ("All of them are gone, or would be.", _json("DeletedFiles"))},
+        errors=frozenset({404, 507}),
+    ),
+    deletions.undelete_files: Operation(
+        summary="Give several deleted files back",
+        tag="Files",
+        scope="write",
+        body=(_JSON, ref("FilesToUndelete")),
+        answers={200: ("All of them are there.", _json("Files"))},
+        errors=frozenset({404, 507}),
+    ),
+    deletions.list_deleted: Operation(
+        summary="The deleted files that can be given back, the last one first",
+        tag="Files",
+        scope="write",
+        parameters=(
+            _parameter(
+                "query",
+                "limit",
+                "The most files of this page.",
+                {"type": "integer", "minimum": 1, "maximum": deletions.MAX_FILES},
+            ),
+            _parameter("query", "after", "What the page before has as `next`.", {"type": "string"}),
+        ),
+        answers={200: ("A page of them.", _json("DeletedPage"))},
     ),
     chunks.get_chunk: Operation(
         summary="Which xorbs hold a chunk and its neighbours",

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from xetstore.records import Totals
+from xetstore.server.routes.deletions import MAX_FILES
 
 HASH_PATTERN: Final = "^[0-9a-f]{64}$"
 
@@ -31,6 +32,11 @@ def _by_hash(values: _Json) -> _Json:
 
 _COUNT: Final[_Json] = {"type": "integer", "minimum": 0}
 _TEXT: Final[_Json] = {"type": "string"}
+_HASHES: Final = _list(ref("Hash"), minItems=1, maxItems=MAX_FILES)
+_DELETED: Final = _object(
+    {"hash": ref("Hash"), "size": _COUNT, "deleted_at": {"type": "number"}, "until": {"type": "number"}},
+    description="Times are unix seconds. It can be given back until then at least.",
+)
 _TERMS: Final = {"offset_into_first_range": _COUNT, "terms": _list(ref("Term"))}
 
 SCHEMAS: Final[_Json] = {
@@ -66,6 +72,13 @@ SCHEMAS: Final[_Json] = {
         {"files": _by_hash(_list(ref("Term"))), "fetch_info": _by_hash(_list(ref("FetchV1")))}
     ),
     "FileKeys": _list(_object({"hash": ref("Hash")}, {"prefix": _TEXT}), minItems=1),
+    "FilesToDelete": _object({"files": _HASHES}, {"dry_run": {"type": "boolean"}}, additionalProperties=False),
+    "FilesToUndelete": _object({"files": _HASHES}, additionalProperties=False),
+    "DeletedFile": _DELETED,
+    "DeletedFiles": _object({"files": _list(ref("DeletedFile"))}),
+    "DeletedPage": _object({"files": _list(ref("DeletedFile")), "next": {"type": ["string", "null"]}}),
+    "File": _object({"hash": ref("Hash"), "size": _COUNT}),
+    "Files": _object({"files": _list(ref("File"))}),
     "FileChunkHashes": _object(
         {
             "totalChunks": _COUNT,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
-from xetstore.cas.index.queries.deletions import DeletionChanges
+from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
 from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
+from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
-    RewriteChanges,
     RewriteQueries,
     StaleShard,
     StoredFile,
@@ -19,13 +22,19 @@ from xetstore.cas.index.queries.rewriting import (
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
 from xetstore.cas.index.queries.sha256 import Sha256Queries
 from xetstore.cas.index.queries.shards import ShardQueries
+from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
 from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
 from xetstore.cas.index.queries.superseded import SupersededQueries
+from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
+    "NOWHERE",
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
+    "GrantState",
     "Granted",
     "Held",
     "LastIds",
@@ -33,8 +42,12 @@ __all__ = [
     "NewRows",
     "ObjectRow",
     "OutdatedError",
+    "Place",
+    "Quota",
     "Reader",
     "ShardRow",
+    "SnapshotTable",
+    "Soundness",
     "StaleShard",
     "StoredFile",
     "TermCount",
@@ -50,11 +63,18 @@ class Reader(
     Sha256Queries,
     DedupQueries,
     GrantQueries,
+    DeletionQueries,
     ShardQueries,
     StoreQueries,
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CollectQueries,
+    CheckQueries,
+    RepairQueries,
+    UsageQueries,
+    QuotaQueries,
+    SnapshotQueries,
     RewriteQueries,
 ):
     """All queries, in one snapshot of the index."""
@@ -63,12 +83,15 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    RewriteChanges,
+    CollectChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    CheckChanges,
+    RepairChanges,
+    SnapshotChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""

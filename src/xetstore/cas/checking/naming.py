@@ -22,11 +22,15 @@ _REMEMBERED: Final = 4
 
 
 class NamingCheck:
-    """Checks files, and shards, one after the other. With ``reads`` the shards' objects are read; not thread-safe."""
+    """Checks files, one after the other. With ``reads`` the objects of shards are read. Not thread-safe.
+
+    ``notes`` are of files that no shard names yet.
+    """
 
     def __init__(self, cas: EmbeddedCas, *, reads: bool) -> None:
         self._cas = cas
         self._reads = reads
+        self.notes: list[str] = []
         self._shards: OrderedDict[Hash, dict[Hash, FileEntry]] = OrderedDict()
 
     def file_fault(self, record: FileRecord, terms: Sequence[Term]) -> str | None:
@@ -35,29 +39,12 @@ class NamingCheck:
             return None
         with self._cas.index.snapshot() as reader:
             rows = reader.shards(reader.shards_of(record.hash)).values()
+            is_unnamed = not rows and not reader.has_unlinked_shards() and reader.file_records([record.hash])
+        if is_unnamed:  # it was copied from another store, and its shard was not yet
+            self.notes.append(f"file {record.hash} is named by no shard yet: a rewrite writes one")
         if not rows or not self._reads or any(self._names(row, record.hash, terms) for row in rows):
             return None
         return "no shard names it with terms that make it"
-
-    def is_unnamed(self, record: FileRecord) -> bool:
-        """True if no shard names a file: it was copied from another store, and its shard was not yet."""
-        if not record.terms:
-            return False
-        with self._cas.index.snapshot() as reader:
-            return not (
-                reader.shards_of(record.hash)
-                or reader.has_unlinked_shards()  # whose objects tell
-                or record.hash not in reader.file_records([record.hash])
-            )
-
-    def shard_fault(self, row: ShardRow, shard: Shard) -> str | None:
-        """The fault in what a shard names, or None."""
-        names = [entry.hash for entry in shard.files]
-        with self._cas.index.snapshot() as reader:
-            if not reader.is_current(row):
-                return None  # a rewrite has it to do
-            gone = set(names) - reader.file_records(names).keys()
-        return f"it names file {min(gone, key=str)}, which is gone" if gone else None
 
     def _names(self, row: ShardRow, file: Hash, terms: Sequence[Term]) -> bool:
         """True if a shard names a file with terms that make it, or is damaged."""
@@ -92,3 +79,13 @@ class NamingCheck:
                 self._shards.popitem(last=False)
         self._shards.move_to_end(row.hash)
         return self._shards[row.hash]
+
+
+def shard_fault(cas: EmbeddedCas, row: ShardRow, shard: Shard) -> str | None:
+    """The fault in what a shard names, or None."""
+    names = [entry.hash for entry in shard.files]
+    with cas.index.snapshot() as reader:
+        if not reader.is_current(row):
+            return None  # a rewrite has it to do
+        gone = set(names) - reader.file_records(names).keys()
+    return f"it names file {min(gone, key=str)}, which is gone" if gone else None

@@ -1,0 +1,126 @@
+"""Deleting by hash: files leave a namespace at once, and can be given back to it for a while.
+
+Only the grant goes. What the file is made of stays until it is collected, and where another namespace has the file it
+stays readable. A deletion is durable when it returns, as a put is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from xetstore.cas.snapshots.journal import note_deleted, note_restored
+from xetstore.database.connection import batches
+from xetstore.errors import NotFoundError
+from xetstore.protocol.hashes import Hash
+from xetstore.records import DeletedFile, FileRecord
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Reader, Writer
+    from xetstore.cas.index.queries import GrantState
+    from xetstore.cas.service import EmbeddedCas
+
+AT_A_TIME: Final = 200
+"""The most files of one transaction."""
+PAGE_FILES: Final = 500
+
+DeletionGuard = Callable[["Reader", str, Collection[Hash]], None]
+"""Raises ForbiddenError if something in a repository, whose namespace it is, names one of these files: without the file
+that would lead nowhere.
+"""
+
+
+def unguarded(reader: Reader, namespace: str, files: Collection[Hash]) -> None:
+    """Let all files be deleted: nothing has a name."""
+
+
+def delete(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
+    """Take files out of the namespace of ``cas``: the record of each, in order; with ``dry_run`` as it would be.
+
+    One that is deleted already stays so. Raises NotFoundError for one that the namespace neither has nor had, and
+    ForbiddenError for one that a repository names: then nothing is deleted. Of many files some hundred are deleted at
+    a time, and where an error comes later those before it stay deleted.
+    """
+    namespace, wanted = cas.tenant.namespace, [*dict.fromkeys(files)]
+    now = cas.now()
+    would: list[DeletedFile] = []
+    for part in batches(wanted, AT_A_TIME):
+        with cas.index.snapshot() as reader:
+            states = _states(reader, namespace, part)
+            cas.deletion_guard(reader, namespace, [file for file in part if states[file].deleted_at is None])
+        would += (_record(cas, states[file], now) for file in part)
+    if dry_run:
+        return would
+    return [done for part in batches(wanted, AT_A_TIME) for done in _delete(cas, part)]
+
+
+def _delete(cas: EmbeddedCas, files: list[Hash]) -> list[DeletedFile]:
+    namespace, now = cas.tenant.namespace, cas.now()
+
+    def revoke(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
+        locked = writer.lock_grants(namespace, files)
+        # What leaned on one of these grants has done so by now, and is seen.
+        cas.deletion_guard(writer, namespace, [Hash(digest) for digest in locked.values()])
+        return writer.revoke(namespace, files, now=now), _states(writer, namespace, files)
+
+    with cas.index.for_care():
+        revoked, states = cas.index.change(revoke)
+    if revoked:
+        note_deleted(cas, namespace, revoked, at=now)
+    return [_record(cas, states[file], now) for file in files]
+
+
+def undelete(cas: EmbeddedCas, files: Iterable[Hash]) -> list[FileRecord]:
+    """Give files back to the namespace of ``cas``, from which they were deleted: the record of each, in order.
+
+    One that is there stays so. Raises NotFoundError for one that is not there and was not deleted, or was collected
+    since: then nothing is given back, as far as that could be seen before.
+    """
+    namespace, wanted = cas.tenant.namespace, [*dict.fromkeys(files)]
+    for part in batches(wanted, AT_A_TIME):
+        with cas.index.snapshot() as reader:
+            _states(reader, namespace, part)
+    return [record for part in batches(wanted, AT_A_TIME) for record in _undelete(cas, part)]
+
+
+def _undelete(cas: EmbeddedCas, files: list[Hash]) -> list[FileRecord]:
+    namespace, now = cas.tenant.namespace, cas.now()
+
+    def restore(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
+        return writer.restore(namespace, files, now=now), _states(writer, namespace, files)
+
+    with cas.index.for_care():
+        restored, states = cas.index.change(restore)
+    if restored:
+        note_restored(cas, namespace, restored, at=now)
+    return [FileRecord(file, states[file].size) for file in files]
+
+
+def deleted(cas: EmbeddedCas) -> Iterator[DeletedFile]:
+    """The files that were deleted from the namespace of ``cas`` and can be given back, the last one first."""
+    last: tuple[float, Hash] | None = None
+    while page := deleted_page(cas, last, PAGE_FILES):
+        yield from page
+        last = page[-1].deleted_at, page[-1].hash
+
+
+def deleted_page(cas: EmbeddedCas, last: tuple[float, Hash] | None, most: int) -> list[DeletedFile]:
+    """At most ``most`` of them, behind ``last``: the time and the hash of one that was told of; empty at the end."""
+    with cas.index.snapshot() as reader:
+        states = reader.deleted_before(cas.tenant.namespace, last, most=most)
+    return [_record(cas, state, cas.now()) for state in states]
+
+
+def _states(reader: Reader, namespace: str, files: Collection[Hash]) -> dict[Hash, GrantState]:
+    states = reader.grant_states(namespace, files)
+    for file in files:
+        if file not in states:
+            raise NotFoundError(
+                f"there is no file {file}", hint="the hash is that of `xet put`, `xet ls` or `xet undelete --list`"
+            )
+    return states
+
+
+def _record(cas: EmbeddedCas, state: GrantState, now: float) -> DeletedFile:
+    deleted_at = now if state.deleted_at is None else state.deleted_at
+    return DeletedFile(state.hash, state.size, deleted_at, deleted_at + cas.grace.undelete)

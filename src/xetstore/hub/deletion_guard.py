@@ -1,0 +1,30 @@
+"""The guard of a repository's files: one that the repository names is deleted by its name, not by its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from xetstore.errors import ForbiddenError
+from xetstore.hub.queries.named import NamedQueries
+from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Reader
+
+
+def guard_named(reader: Reader, namespace: str, files: Collection[Hash]) -> None:
+    """Raise ForbiddenError if the namespace is that of a repository which names one of these files.
+
+    Of a store without repositories nothing is asked but that.
+    """
+    if not files or not reader.connection.has_table("repository"):
+        return
+    names = NamedQueries(reader.connection)
+    found = names.repository_of_namespace(namespace)
+    if found is not None and (named := names.named_files(found[0], files)):
+        file = next(file for file in files if file in named)
+        raise ForbiddenError(
+            f"file {file} is part of {found[1]}",
+            hint="delete it by its name, as `xet rm xet://OWNER/NAME@REVISION/PATH`, and its history",
+        )

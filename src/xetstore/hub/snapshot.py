@@ -1,0 +1,89 @@
+"""The names of a store as a snapshot of its index has them: which tables and columns, and which not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from xetstore.cas.index.queries import SnapshotTable
+from xetstore.cas.snapshots.take import Room
+from xetstore.hub.tables import MIGRATIONS
+
+_OBJECTS_AT_A_TIME: Final = 8  # of at most some MiB each
+
+
+def _table(name: str, key: str, others: str = "", *, is_keyless: bool = False, at_a_time: int = 1000) -> SnapshotTable:
+    """A table whose rows are told apart, and ordered, by ``key``."""
+    columns = (*key.split(), *others.split())
+    listed, values = ", ".join(columns), ", ".join(f":{column}" for column in columns)
+    return SnapshotTable(
+        name,
+        columns,
+        f"SELECT {listed} FROM {name} ORDER BY {', '.join(key.split())}",
+        f"INSERT INTO {name} ({listed}) VALUES ({values}) ON CONFLICT DO NOTHING",
+        is_keyless=is_keyless,
+        at_a_time=at_a_time,
+    )
+
+
+_BUCKET_FILE: Final = "file size modified_ms uploaded_at content_type"
+
+TABLES: Final = (
+    _table("account", "id", "name name_key kind fullname created_at"),
+    _table("member", "org_id user_id", "role"),
+    _table("used_namespace", "namespace"),
+    _table(
+        "repository",
+        "id",
+        "kind owner owner_key name name_key namespace visibility gated sdk creator created_at updated_at next_number"
+        " next_line deleted_at",
+    ),
+    _table("former_name", "name_key", "repository_id"),
+    # In the order of their numbers, which are drawn anew in this order.
+    SnapshotTable(
+        "git_object",
+        ("repository_id", "oid", "kind", "size", "sha256", "file_size", "file", "data"),
+        "SELECT repository_id, oid, kind, size, sha256, file_size, file, data FROM git_object ORDER BY id",
+        "INSERT INTO git_object (repository_id, oid, kind, size, sha256, file_size, file, data)"
+        " VALUES (:repository_id, :oid, :kind, :size, :sha256, :file_size, :file, :data) ON CONFLICT DO NOTHING",
+        at_a_time=_OBJECTS_AT_A_TIME,
+    ),
+    _table("ref", "repository_id name", "oid"),
+    _table("line", "repository_id line", "base fork"),
+    _table("revision", "repository_id line number", "oid tree title message author created_at digest"),
+    _table("changed_path", "repository_id path line number"),
+    _table("lfs_part", "repository_id sha256 number", "file size created_at"),
+    _table("bucket_file", "repository_id path", _BUCKET_FILE),
+    _table(
+        "discussion",
+        "repository_id number",
+        "title is_pull_request status author base fork merge_oid created_at next_event",
+    ),
+    _table(
+        "discussion_event",
+        "repository_id number position",
+        "kind author created_at content former edited_at is_hidden",
+    ),
+    _table("access_request", "repository_id user_id", "status asked_at"),
+    _table("copied_account", "source account_id"),
+    _table("copied_repository", "source repository_id", "namespace last_object state"),
+    _table("deleted_ref", "repository_id deleted_at name oid", is_keyless=True),
+    _table("deleted_bucket_file", "repository_id path deleted_at", _BUCKET_FILE, is_keyless=True),
+)
+"""In an order in which rows can be added. A column that is not here, of a table or as a whole, is in no snapshot."""
+
+LEFT_OUT: Final = {
+    "hub_version": "of the code",
+    "access_token": "secrets: tokens are issued anew",
+}
+"""The other tables, and why each is in no snapshot."""
+
+LEFT_OUT_COLUMNS: Final = {
+    "git_object.id": "drawn anew",
+    "deleted_ref.id": "drawn anew",
+    "deleted_bucket_file.id": "drawn anew",
+    "repository.collected_at": "looked through anew",
+}
+"""Columns that are in no snapshot, and why."""
+
+NAMES: Final = Room(MIGRATIONS, "names", TABLES)
+"""For :func:`~xetstore.cas.snapshots.take.take_snapshot`."""
