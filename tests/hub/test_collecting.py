@@ -303,8 +303,8 @@ def test_files_of_buckets_are_given_back_and_end(hub: EmbeddedHub, clock: FakeCl
     assert [each.name for each in deleted_names(hub, ALICE, name, "a")] == ["a/1", "a/2"]
     with pytest.raises(ExistsError):
         undelete_files(bucket, "b")
-    assert undelete_files(bucket, "b", to="c") == ["c"]
-    assert undelete_files(bucket, "a") == ["a/1", "a/2"]
+    assert undelete_files(bucket, "b", to="c") == (["c"], False)
+    assert undelete_files(bucket, "a") == (["a/1", "a/2"], False)
     with pytest.raises(EntryNotFoundError):
         undelete_files(bucket, "a")
     assert {file.path: file.file for file in bucket.files(["a/1", "a/2", "b", "c"])} == {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xetstore.hub.buckets import Bucket
 
 AT_ONCE: Final = 500
-"""Files of a bucket that one call gives back."""
+"""Files of a bucket that one transaction gives back."""
 _OTHER_NAME: Final = "give it another name, with --to"
 
 
@@ -91,11 +91,11 @@ def undelete_ref(repository: Repository, name: str, *, to: str | None = None) ->
     return repository.hub.change(give_back)
 
 
-def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> list[str]:
+def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> tuple[list[str], bool]:
     """Give back the file that was last at a path; else those below the folder of this name, where nothing is now.
 
-    Returns the paths at which they are: at most :data:`AT_ONCE`, of a folder the first ones. ``to`` is another path for
-    a file. Raises EntryNotFoundError where none was deleted, ExistsError where there is a file. Needs WRITE.
+    Returns the paths at which they are, of a folder some of the first ones, and True if there are more. ``to`` is
+    another path for a file. Raises EntryNotFoundError where none was deleted, ExistsError where there is a file. Needs WRITE.
     """
     bucket.repository.require(Right.WRITE)
     hub, number = bucket.repository.hub, bucket.row.id
@@ -103,7 +103,7 @@ def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> list[
     if to is not None:
         check_path(to)
 
-    def give_back(writer: HubWriter, _: Writer) -> list[str]:
+    def give_back(writer: HubWriter, _: Writer) -> tuple[list[str], bool]:
         writer.kept_repository(number)
         one = next((each for each in writer.deleted_bucket_files(number, path, most=1) if each.file.path == path), None)
         if one is not None:
@@ -119,7 +119,8 @@ def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> list[
         writer.put_bucket_files(number, [_at(place, each.file) for place, each in found.items()])
         writer.forget_deleted_files(number, [each.id for each in found.values()])
         writer.touch_repository(number, hub.now())
-        return [*found]
+        is_more = one is None and bool(writer.deleted_bucket_files(number, path, most=1, where_free=True))
+        return [*found], is_more
 
     return hub.change(give_back)
 
