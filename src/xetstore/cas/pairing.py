@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from xetstore.cas.folder import RESTORE
 from xetstore.cas.layout import STORES, XORBS, store_key
 from xetstore.errors import AccessDeniedError, DamagedError, StorageFullError, UnavailableError, XetError
 
@@ -29,6 +30,9 @@ _LOOKED_AT: Final = 16
 _PATIENCE_SECONDS: Final = 2.0
 """The wait for another writer, where a store works without an id, too."""
 
+REBUILD: Final = "rebuild"
+"""The chore of an index that is made anew: until it has ended, the index has no id, and no store is opened with it."""
+
 
 def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
     """Raise DamagedError unless the index and the objects are those of one store; give it an id if it has none.
@@ -37,6 +41,12 @@ def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
     """
     with index.snapshot() as reader:
         store_id, rows = reader.store_id(), reader.xorbs_after(0, _LOOKED_AT)
+        rebuild = reader.chore(REBUILD) if store_id is None else None
+    if rebuild is not None and rebuild.ended_at is None:
+        raise DamagedError(
+            f"the index {parts.index} is being made anew, or that was cut off",
+            hint="xet repair --rebuild-index --yes goes on with it",
+        )
     if store_id is None:
         if index.is_writable:
             _give_id(parts, index, blobs, rows)
@@ -65,7 +75,7 @@ def _require_objects(parts: StoreParts, store_id: str, blobs: BlobStore, *, is_n
         return  # the process that creates it has come so far meanwhile
     if found is not None or not is_new:
         raise _without_objects(parts, store_id, found)
-    _put_id(blobs, store_id)
+    put_id(blobs, store_id)
 
 
 def _give_id(parts: StoreParts, index: Index, blobs: BlobStore, rows: Sequence[XorbRow]) -> None:
@@ -83,9 +93,9 @@ def _give_id(parts: StoreParts, index: Index, blobs: BlobStore, rows: Sequence[X
     ours = found or secrets.token_hex(16)
     try:
         if rows:
-            _put_id(blobs, ours)
+            put_id(blobs, ours)
         winner = index.change(_take_id(ours), patience_seconds=_PATIENCE_SECONDS if rows else None)
-        _put_id(blobs, winner)
+        put_id(blobs, winner)
         if rows and found is None and winner != ours:
             blobs.delete_many([store_key(ours)])
     except (AccessDeniedError, StorageFullError, UnavailableError):
@@ -103,7 +113,7 @@ def _take_id(ours: str) -> Callable[[Writer], str]:
     return take
 
 
-def _put_id(blobs: BlobStore, store_id: str) -> None:
+def put_id(blobs: BlobStore, store_id: str) -> None:
     """Make sure of the object of an id. Two processes may do so at once: both write the same."""
     key = store_key(store_id)
     if blobs.stat(key) is not None:
@@ -120,7 +130,8 @@ def _without_objects(parts: StoreParts, store_id: str, stranger: str | None) -> 
     return DamagedError(
         f"the index {parts.index} is that of store {store_id}, and the objects in {parts.objects} {theirs}",
         hint="name the objects and the index of one store: the directory, or the bucket and its prefix, or the"
-        " database is another one; if the objects were deleted, bring them back first",
+        " database is another one; if the objects were deleted, bring them back first; if only their mark was lost,"
+        " `xet repair --yes` makes it anew",
     )
 
 
@@ -128,5 +139,5 @@ def _without_index(parts: StoreParts, stranger: str | None) -> DamagedError:
     theirs = "are those of a store" if stranger is None else f"are those of store {stranger}"
     return DamagedError(
         f"the objects in {parts.objects} {theirs}, and the index {parts.index} is empty",
-        hint="name the index of that store, or put it back from a backup first; a new store takes an empty place",
+        hint=f"name the index of that store; if it is lost, {RESTORE}; a new store takes an empty place",
     )

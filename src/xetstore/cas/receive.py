@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
-from xetstore.cas.footers import FooterCache
+from xetstore.cas.footers import FooterCache, Tail
 from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
+from xetstore.cas.quotas import require_room
 from xetstore.cas.registering import register
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import HashMismatchError, UnavailableError
@@ -48,10 +49,13 @@ class XorbReceiver:
         self._generation = new_generation()
         self._object: NewObject | None = None
         with index.snapshot() as reader:
-            self._row = row = reader.xorb(xorb)
+            self._row, is_full = reader.received(xorb, namespace)
+            row = self._row
             is_held = row is not None and reader.is_held(row.id, namespace)
         self._is_stored = row is not None and looks_whole(row, blobs)
         self.is_known = self._is_stored and is_held
+        if is_full and not self.is_known:
+            require_room(index, namespace)
 
     def write(self, *parts: Buffer) -> None:
         """Verify the next bytes and write them down. Raises FormatError, StorageFullError or UnavailableError."""
@@ -61,6 +65,7 @@ class XorbReceiver:
             if self._is_stored:
                 continue
             if self._object is None:
+                self._index.require_reserve()
                 self._object = self._blobs.create(xorb_key(self._xorb, self._generation))
             self._object.write(region)
 
@@ -72,7 +77,7 @@ class XorbReceiver:
         """
         if self._row is not None and self.is_known:
             with self._index.snapshot() as reader:
-                is_guarded = not reader.unguarded([self._row.id], now=self._now())
+                is_guarded = reader.guarded([self._row], now=self._now()).get(self._row.id, False)
             return False if is_guarded else self._hold()
         info = self._verifier.finish()
         if info.hash != self._xorb:
@@ -123,5 +128,5 @@ class XorbReceiver:
             index=self._index,
         )
         if counts:
-            self._footers.remember(info, generation)
+            self._footers.remember(Tail(info, self._verifier.checksums), generation)
         return is_new

@@ -172,6 +172,13 @@ class PostgresDatabase:
     def require_in_place(self) -> None:
         """Nothing: a server is where its name leads."""
 
+    def require_reserve(self) -> None:
+        """Nothing: the server looks after its own disk."""
+
+    def give_up_reserve(self) -> bool:
+        """False."""
+        return False
+
     def damage(self) -> tuple[str, ...]:
         """Empty: the server looks after its own files."""
         return ()
@@ -316,6 +323,10 @@ class ServedConnection(Connection):
         self.row("SELECT pg_advisory_xact_lock(:number)", {"number": zlib.crc32(name.encode())})
         if for_long:
             self.change("SET LOCAL lock_timeout TO DEFAULT")
+
+    def keep_out(self, *tables: str) -> None:
+        """By locks that a writer meets, and one that keeps rows (FOR UPDATE, FOR KEY SHARE); a reader does not."""
+        self.change(f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE")
 
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""

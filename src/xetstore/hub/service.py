@@ -150,7 +150,7 @@ class EmbeddedHub:
             if there is not None and there.id != before.id and there.name.key == to.key:
                 raise taken(to)
             name = of_account(writer, actor, to)
-            writer.rename_repository(before.id, before.name, name)
+            writer.rename_repository(before, name)
             return replace(before, name=name)
 
         return Repository(self, self.change(rename), actor, repository.right)

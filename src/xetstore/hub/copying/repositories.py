@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.index import Writer
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.database.connection import Row
 from xetstore.hub.copying.contents import ContentCopier, Head
 from xetstore.hub.copying.rows import TwoStores
@@ -106,6 +107,7 @@ class RepositoryCopier:
                 Writer(writer.connection).restore_all(there["namespace"], deleted_at=there["deleted_at"])
             writer.set_copied(there["id"], columns)
         number: int = there["id"]
+        QuotaChanges(writer.connection).place_namespace(columns["namespace"], columns["owner_key"], refuses=False)
         writer.set_former_names(number, head.former_names)
         if source and writer.copied(source, number) is None:
             writer.note_copied(source, number, columns["namespace"], Copied())
@@ -119,6 +121,7 @@ class RepositoryCopier:
         is_aside = columns["owner"] == SET_ASIDE and columns["name"].endswith(told)
         if _is_living(columns) and not is_aside:
             writer.set_aside(number, kind=columns["kind"], owner=SET_ASIDE, name=f"{shown}.{told}")
+        QuotaChanges(writer.connection).place_namespace(columns["namespace"], SET_ASIDE.lower())
         writer.forget_repository(self._stores.source_id, number)
 
 

@@ -16,6 +16,7 @@ from xetstore.errors import (
     ForbiddenError,
     GatedError,
     NotFoundError,
+    QuotaExceededError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     UnauthenticatedError,
@@ -103,7 +104,7 @@ def as_xet_error(error: Exception) -> XetError:
 def message_of(error: XetError) -> str:
     """The message of an error for a client."""
     message = str(error)
-    if error.http_status >= 500:
+    if error.http_status >= 500 and not isinstance(error, QuotaExceededError):
         # These speak of this machine, and their hints to its operator: the log has all of it.
         return _PLACE.sub("…", message)
     return f"{message}; {error.hint}" if error.hint else message

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
 from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
+from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
-    RewriteChanges,
     RewriteQueries,
     StaleShard,
     StoredFile,
@@ -26,8 +29,11 @@ from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
+    "NOWHERE",
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
     "GrantState",
     "Granted",
     "Held",
@@ -36,9 +42,12 @@ __all__ = [
     "NewRows",
     "ObjectRow",
     "OutdatedError",
+    "Place",
+    "Quota",
     "Reader",
     "ShardRow",
     "SnapshotTable",
+    "Soundness",
     "StaleShard",
     "StoredFile",
     "TermCount",
@@ -60,7 +69,11 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CollectQueries,
+    CheckQueries,
+    RepairQueries,
     UsageQueries,
+    QuotaQueries,
     SnapshotQueries,
     RewriteQueries,
 ):
@@ -70,13 +83,15 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    RewriteChanges,
+    CollectChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    CheckChanges,
+    RepairChanges,
     SnapshotChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""

@@ -21,13 +21,15 @@ SHARD: Final = "hash, size, generation, damaged_at"
 _SHARDS_BEHIND: Final = f"SELECT {SHARD} FROM shard WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
 _SHARDS_BY_HASH: Final = f"SELECT {SHARD} FROM shard WHERE hash IN (:values)"
 _ADD_SHARD: Final = """
-INSERT INTO shard (hash, size, generation, created_at, is_linked, stale_at)
-VALUES (:hash, :size, :generation, :now, 1, :stale_at)
+INSERT INTO shard (hash, size, generation, created_at, checked_at, is_linked, stale_at)
+VALUES (:hash, :size, :generation, :now, :now, 1, :stale_at)
 ON CONFLICT (hash) DO UPDATE SET is_linked = 1 WHERE shard.is_linked = 0
 """
 _THIS_OBJECT: Final = "hash = :hash AND generation = :counts"
 """Of a shard: this object of it counts."""
-_REPLACE_OBJECT: Final = f"UPDATE shard SET generation = :generation, damaged_at = NULL WHERE {_THIS_OBJECT}"
+_REPLACE_OBJECT: Final = f"""
+UPDATE shard SET generation = :generation, damaged_at = NULL, checked_at = :now WHERE {_THIS_OBJECT}
+"""
 _MARK: Final = f"UPDATE shard SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
 _MARK_STALE: Final = f"UPDATE shard SET stale_at = :damaged_at WHERE {_THIS_OBJECT}"
 _LINK_FILES: Final = """
@@ -52,6 +54,10 @@ _SHARDS_OF: Final = """
 SELECT shard.hash
 FROM file JOIN shard_file ON shard_file.file_id = file.id JOIN shard ON shard.id = shard_file.shard_id
 WHERE file.hash = :file ORDER BY shard.id
+"""
+_SHARDS_OF_XORB: Final = """
+SELECT shard.hash FROM shard_xorb JOIN shard ON shard.id = shard_xorb.shard_id
+WHERE shard_xorb.xorb_id = :xorb_id ORDER BY shard.id LIMIT 16
 """
 _IS_LINKED: Final = "SELECT is_linked FROM shard WHERE hash = :shard"
 
@@ -90,6 +96,10 @@ class ShardQueries(Questions):
         """The shards that are known to name a file, in the order of their registration."""
         return [name_of(digest) for (digest,) in self.connection.rows(_SHARDS_OF, {"file": file.digest})]
 
+    def shards_of_xorb(self, xorb_id: int) -> list[Hash]:
+        """The first 16 shards that are known to name a xorb."""
+        return [name_of(digest) for (digest,) in self.connection.rows(_SHARDS_OF_XORB, {"xorb_id": xorb_id})]
+
 
 class ShardChanges(SupersededChanges):
     """Changes to shards."""
@@ -116,7 +126,7 @@ class ShardChanges(SupersededChanges):
 
     def replace_shard(self, old: ShardRow, generation: str, *, now: float) -> None:
         """Let another object of a shard count, which is whole; nothing changes if the old one does not."""
-        counts = {"hash": old.hash.digest, "counts": old.generation, "generation": generation}
+        counts = {"hash": old.hash.digest, "counts": old.generation, "generation": generation, "now": now}
         if self.connection.change(_REPLACE_OBJECT, counts):
             self.supersede(old.key, now=now)
 
