@@ -26,7 +26,7 @@ PAGE_FILES: Final = 500
 
 DeletionGuard = Callable[["Reader", str, Collection[Hash]], None]
 """Raises ForbiddenError if something in a repository, whose namespace it is, names one of these files: without the file
-that would lead nowhere.
+that would lead nowhere. With a Writer, nothing names one until the transaction ends.
 """
 
 
@@ -58,9 +58,7 @@ def _delete(cas: EmbeddedCas, files: list[Hash]) -> list[DeletedFile]:
     namespace, now = cas.tenant.namespace, cas.now()
 
     def revoke(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
-        locked = writer.lock_grants(namespace, files)
-        # What leaned on one of these grants has done so by now, and is seen.
-        cas.deletion_guard(writer, namespace, [Hash(digest) for digest in locked.values()])
+        cas.deletion_guard(writer, namespace, files)
         return writer.revoke(namespace, files, now=now), _states(writer, namespace, files)
 
     with cas.index.for_care():

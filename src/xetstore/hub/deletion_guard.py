@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from xetstore.cas.index import Writer
 from xetstore.errors import ForbiddenError
 from xetstore.hub.queries.named import NamedQueries
 from xetstore.protocol.hashes import Hash
@@ -21,7 +22,8 @@ def guard_named(reader: Reader, namespace: str, files: Collection[Hash]) -> None
     if not files or not reader.connection.has_table("repository"):
         return
     names = NamedQueries(reader.connection)
-    found = names.repository_of_namespace(namespace)
+    # In a transaction: of two writers side by side one could name a file while the other deletes it.
+    found = names.repository_of_namespace(namespace, alone=isinstance(reader, Writer))
     if found is not None and (named := names.named_files(found[0], files)):
         file = next(file for file in files if file in named)
         raise ForbiddenError(

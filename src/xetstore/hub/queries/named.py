@@ -11,6 +11,7 @@ from xetstore.protocol.hashes import Hash
 
 # Columns that the first release had: a bare CAS takes no step of these tables.
 _OF_NAMESPACE: Final = "SELECT id, kind, owner, name FROM repository WHERE namespace = :namespace"
+_KEPT_ALONE: Final = f"{_OF_NAMESPACE} FOR UPDATE"
 _NAMED: Final = (
     "SELECT DISTINCT file FROM git_object WHERE repository_id = :repository_id AND file IN (:values)",
     "SELECT file FROM bucket_file WHERE repository_id = :repository_id AND file IN (:values)",
@@ -22,9 +23,13 @@ _KEPT: Final = "SELECT file FROM deleted_bucket_file WHERE repository_id = :repo
 class NamedQueries(Questions):
     """Questions about what a repository names."""
 
-    def repository_of_namespace(self, namespace: str) -> tuple[int, RepositoryName] | None:
-        """The id and the name of the repository whose files are granted to a namespace, or None."""
-        row = self.connection.row(_OF_NAMESPACE, {"namespace": namespace})
+    def repository_of_namespace(self, namespace: str, *, alone: bool = False) -> tuple[int, RepositoryName] | None:
+        """The id and the name of the repository whose files are granted to a namespace, or None.
+
+        ``alone``: what is being written to it has come to its end, and no other writer begins before this transaction
+        has ended.
+        """
+        row = self.connection.row(_KEPT_ALONE if alone else _OF_NAMESPACE, {"namespace": namespace})
         return None if row is None else (row[0], RepositoryName(Kind(row[1]), row[2], row[3]))
 
     def named_files(self, repository_id: int, files: Collection[Hash]) -> set[Hash]:
