@@ -36,7 +36,7 @@ def undelete_repository(
     """Give back the repository that last had this name, with all that it had; ``to`` is another name for it.
 
     Raises RepositoryNotFoundError where there is none, it is collected, or the actor could not delete it; ExistsError
-    where its name was taken meanwhile.
+    where its name was taken meanwhile, QuotaExceededError where its owner may not have so much.
     """
     with hub.snapshot() as reader:
         found = _deleted_repositories(reader, actor, name)
@@ -54,7 +54,7 @@ def undelete_repository(
         if there is not None and there.name.key == wanted.key:
             raise taken(wanted, hint=_OTHER_NAME)
         named = of_account(writer, actor, wanted)
-        if not writer.undelete_repository(before.id, named, deleted_at=deleted_at):
+        if not writer.undelete_repository(before, named, deleted_at=deleted_at):
             raise RepositoryNotFoundError
         cas.restore_all(before.namespace, deleted_at=deleted_at)
         if writer.lacks_grant(before.id, before.namespace):  # some are collected: it is about to go
@@ -95,7 +95,8 @@ def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> tuple
     """Give back the file that was last at a path; else those below the folder of this name, where nothing is now.
 
     Returns the paths at which they are, of a folder some of the first ones, and True if there are more. ``to`` is
-    another path for a file. Raises EntryNotFoundError where none was deleted, ExistsError where there is a file. Needs WRITE.
+    another path for a file. Raises EntryNotFoundError where none was deleted, ExistsError where there is a file. Needs
+    WRITE.
     """
     bucket.repository.require(Right.WRITE)
     hub, number = bucket.repository.hub, bucket.row.id
