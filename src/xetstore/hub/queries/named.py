@@ -17,6 +17,7 @@ _NAMED: Final = (
     "SELECT file FROM bucket_file WHERE repository_id = :repository_id AND file IN (:values)",
     "SELECT file FROM lfs_part WHERE repository_id = :repository_id AND file IN (:values)",
 )
+_IS_DELETED: Final = "SELECT 1 FROM repository WHERE namespace = :namespace AND deleted_at IS NOT NULL"
 _KEPT: Final = "SELECT file FROM deleted_bucket_file WHERE repository_id = :repository_id AND file IN (:values)"
 
 
@@ -31,6 +32,12 @@ class NamedQueries(Questions):
         """
         row = self.connection.row(_KEPT_ALONE if alone else _OF_NAMESPACE, {"namespace": namespace})
         return None if row is None else (row[0], RepositoryName(Kind(row[1]), row[2], row[3]))
+
+    def is_deleted(self, namespace: str) -> bool:
+        """True if a namespace is that of a repository which is deleted."""
+        if not self.connection.has_table("deleted_ref"):  # of an older release
+            return False
+        return self.connection.row(_IS_DELETED, {"namespace": namespace}) is not None
 
     def named_files(self, repository_id: int, files: Collection[Hash]) -> set[Hash]:
         """Those of these Xet files that anything in the repository names, in its history too."""

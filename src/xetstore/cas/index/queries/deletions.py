@@ -159,6 +159,11 @@ class DeletionChanges(DeletionQueries, QuotaChanges):
         else:
             self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
 
+    def lock_grants(self, namespace: str, files: Collection[Hash]) -> None:
+        """Let no other writer lean on these grants, or renew them, until the transaction ends; for :meth:`revoke`."""
+        self.is_counted(namespace)  # locks in the order of that
+        self._locked(_GRANTED, namespace, files)
+
     def _locked(self, asked: str, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
         """Those of these files of which there is such a row, by their ids: no other writer takes it meanwhile."""
         return dict(self.connection.rows_in(asked, [file.digest for file in files], {"namespace": namespace}))
