@@ -50,7 +50,7 @@ def test_each_change_of_grants_is_counted(cas: EmbeddedCas) -> None:
     assert used(cas, "a") == (900_000, 3)
     cas.index.change(lambda writer: writer.revoke_all("a", now=1.0))
     assert used(cas, "a") == (0, 0)
-    cas.index.change(lambda writer: writer.restore_all("a", now=1.0))
+    cas.index.change(lambda writer: writer.restore_all("a"))
     assert used(cas, "a") == (900_000, 3)
     cas.index.change(lambda writer: writer.revoke_all("a", now=1.0))
     cas.index.change(lambda writer: writer.add_grants([(name, "a", 1.0) for name in names]))
@@ -77,7 +77,7 @@ def test_nothing_beyond_it_is_taken(cas: EmbeddedCas) -> None:
     with pytest.raises(QuotaExceededError):
         cas.index.change(lambda writer: writer.restore("a", [first.file.hash], now=1.0))
     with pytest.raises(QuotaExceededError):
-        cas.index.change(lambda writer: writer.restore_all("a", now=1.0))
+        cas.index.change(lambda writer: writer.restore_all("a"))
     assert used(cas, "a") == (600_000, 2)
     cas.index.change(lambda writer: writer.add_grants([(first.file.hash, "a", 1.0)]))
     assert used(cas, "a") == (900_000, 3), "a copy of a store is counted, and not refused"

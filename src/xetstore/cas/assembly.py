@@ -106,6 +106,25 @@ def open_secrets(parts: StoreParts, *, create: bool) -> Iterator[Secrets]:
     yield FileSecrets.open(_secrets_folder(parts), create=create)
 
 
+def open_objects(parts: StoreParts) -> BlobStore:
+    """The objects of a store that is there, without its index. Raises as :func:`open_parts`."""
+    if isinstance(parts.objects, Path):
+        open_objects_folder(parts.objects, create=False)
+    return _objects(parts, is_guarded=False)
+
+
+def open_database(index: Path | PartUrl) -> Database:
+    """A database for an index, whatever is in it. Raises as :func:`open_parts`."""
+    if isinstance(index, PartUrl):
+        return _database(index)
+    try:
+        make_durable_folder(index.parent)
+    except OSError as error:
+        raise storage_error(error, f"the index {index} cannot be opened") from error
+    require_locks_in(index.parent, f"the index {index}")
+    return SqliteDatabase(index)
+
+
 def secrets_file(parts: StoreParts, name: str) -> Path | None:
     """The file of a secret document; None if it is in the database."""
     return None if isinstance(parts.index, PartUrl) else _secrets_folder(parts) / name

@@ -26,7 +26,7 @@ FORMAT_VERSION: Final = 1
 _MARKER: Final = "format"
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
-RESTORE: Final = "put the index back from a backup"
+RESTORE: Final = "xet repair --rebuild-index --yes makes it anew from the objects; or put it back from a backup"
 
 
 def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
-from xetstore.cas.footers import FooterCache
+from xetstore.cas.footers import FooterCache, Tail
 from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
 from xetstore.cas.quotas import require_room
@@ -76,7 +76,7 @@ class XorbReceiver:
         """
         if self._row is not None and self.is_known:
             with self._index.snapshot() as reader:
-                is_guarded = not reader.unguarded([self._row.id], now=self._now())
+                is_guarded = reader.guarded([self._row], now=self._now()).get(self._row.id, False)
             return False if is_guarded else self._hold()
         info = self._verifier.finish()
         if info.hash != self._xorb:
@@ -127,5 +127,5 @@ class XorbReceiver:
             index=self._index,
         )
         if counts:
-            self._footers.remember(info, generation)
+            self._footers.remember(Tail(info, self._verifier.checksums), generation)
         return is_new

@@ -12,7 +12,7 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    what takes it out of its last file notes the time (``offered_at``), and so does an upload. An answer offers one that
    no file is made of only if that time is of the last day, or is noted anew before. Nothing deletes here at all.
 5. No caller reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
-   it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
+   it, until they delete it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
    in an object of its own, which counts from then on.
@@ -102,10 +102,10 @@ class EmbeddedCas:
         self.index = index
         self.now = clock or index.clock
         self.healing = Healing(blobs, index, self.now)
-        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
+        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.report)
         self.tenant = Tenant()
         self.grace = Grace()
-        """How long what is deleted can be given back; a server takes it from its settings."""
+        """The time for which what is deleted can be given back; a server takes it from its settings."""
         self.deletion_guard: deleting.DeletionGuard = deleting.unguarded
         """Refuses to delete what has a name; whatever opens a store in which repositories may be sets it."""
         self._hashes_bytes = False
@@ -277,16 +277,16 @@ class EmbeddedCas:
 
         def add_files(writer: Writer) -> bool:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
-            rows = writer.require_xorbs(names, self.tenant)
+            kept = writer.keep_xorbs(names, self.tenant, now=now)
             is_new = writer.add_files(
                 shard.files,
-                rows,
+                kept,
                 namespace=self.tenant.namespace,
                 now=now,
                 rebound=rebound,
                 is_checked=self._hashes_bytes,
             )
-            writer.add_dedup(sorted(claims.eligible))
+            writer.add_dedup(claims.eligible_in(kept))
             return is_new
 
         return register_shard(
@@ -386,7 +386,7 @@ class EmbeddedCas:
             row = reader.visible_xorb(xorb, self.tenant.namespace) if visible else reader.xorb(xorb)
         if row is None:
             raise NotFoundError(f"there is no xorb {xorb}")
-        return StoredXorb(row, self.blobs, self.healing.mark)
+        return self.reader_of(row)
 
     def granted_xorb(self, xorb: Hash, generation: str) -> StoredXorb:
         """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
@@ -400,11 +400,15 @@ class EmbeddedCas:
             row = self._seen.get(xorb, generation)
             if row is None:
                 raise
-            return StoredXorb(row, self.blobs, self.healing.mark)
+            return self.reader_of(row)
         self._seen.note({xorb: stored.row})
         if stored.generation != generation:
             raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
         return stored
+
+    def reader_of(self, row: XorbRow) -> StoredXorb:
+        """The xorb of this row, to be read."""
+        return StoredXorb(row, self.blobs, self.footers, self.healing.report)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""

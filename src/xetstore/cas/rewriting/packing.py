@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from xetstore.cas.index import XorbRow
 from xetstore.cas.rewriting.run import Run
-from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import DamagedError, FormatError, HashMismatchError, IntegrityError
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, xorb_hash
@@ -76,7 +75,7 @@ class Packing:
             try:
                 buffer = memoryview(bytearray(_BLOCK_BYTES))
                 for row, info, start, end in () if receiver.is_known else self.runs:
-                    with StoredXorb(row, cas.blobs, cas.healing.mark).read(*info.byte_range(start, end)) as stream:
+                    with cas.reader_of(row).read(*info.byte_range(start, end)) as stream:
                         while count := stream.readinto(buffer):
                             receiver.write(buffer[:count])
                             run.rest()

@@ -5,6 +5,10 @@ ALTER TABLE xorb ADD COLUMN doomed_at {double};
 ALTER TABLE xorb ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
 CREATE INDEX xorb_doomed ON xorb (doomed_at) WHERE doomed_at IS NOT NULL;
 CREATE INDEX xorb_by_check ON xorb (checked_at, id);
+CREATE INDEX xorb_damaged ON xorb (id) WHERE damaged_at IS NOT NULL;
+ALTER TABLE shard ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
+CREATE INDEX shard_by_check ON shard (checked_at, id);
+CREATE INDEX shard_damaged ON shard (id) WHERE damaged_at IS NOT NULL;
 
 -- xorb.garbage_at: since when a file less is made of the xorb; NULL once a rewrite has looked at it. shard.stale_at: since
 -- when the object of the shard does not tell what its rows do: of a file that is gone, or has other terms by now.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
@@ -12,7 +14,6 @@ from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
-    RewriteChanges,
     RewriteQueries,
     StaleShard,
     StoredFile,
@@ -27,8 +28,11 @@ from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
+    "NOWHERE",
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
     "GrantState",
     "Granted",
     "Held",
@@ -37,10 +41,12 @@ __all__ = [
     "NewRows",
     "ObjectRow",
     "OutdatedError",
+    "Place",
     "Quota",
     "Reader",
     "ShardRow",
     "SnapshotTable",
+    "Soundness",
     "StaleShard",
     "StoredFile",
     "TermCount",
@@ -62,6 +68,8 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
+    CollectQueries,
+    CheckQueries,
     UsageQueries,
     QuotaQueries,
     SnapshotQueries,
@@ -73,13 +81,14 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    RewriteChanges,
+    CollectChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    CheckChanges,
     SnapshotChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""

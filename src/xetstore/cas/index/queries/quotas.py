@@ -133,10 +133,14 @@ class QuotaChanges(QuotaQueries):
             rows = self.connection.rows_in(_SUM_NEW, file_ids, {"namespace": namespace})
             self._use_quotas(namespace, quotas, *_sums(rows), refuses=refuses)
 
-    def charge_deleted(self, namespace: str) -> None:
-        """A namespace is about to be given back all that was taken out of it. Raises QuotaExceededError."""
+    def charge_deleted(self, namespace: str, deleted_at: float | None = None) -> None:
+        """A namespace is about to be given back all that was taken out of it, or what was at that time.
+
+        Raises QuotaExceededError.
+        """
         if quotas := self._lock_quotas(namespace):
-            rows = [self.connection.row(_SUM_DELETED, {"namespace": namespace})]
+            asked = _SUM_DELETED if deleted_at is None else f"{_SUM_DELETED} AND deleted_grant.deleted_at = :deleted_at"
+            rows = [self.connection.row(asked, {"namespace": namespace, "deleted_at": deleted_at})]
             self._use_quotas(namespace, quotas, *_sums(rows), refuses=True)
 
     def discharge(self, namespace: str, file_ids: Collection[int] | None = None) -> None:

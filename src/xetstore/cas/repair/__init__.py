@@ -1,0 +1,1 @@
+"""Repair: an index made anew."""
