@@ -83,7 +83,7 @@ class Quota:
     used_files: int
 
     def require(self, nbytes: int, files: int) -> None:
-        """Raise QuotaExceededError unless there is room for so much more, whatever it is if that is 0."""
+        """Raise QuotaExceededError unless this fits in, too; with 0 files unless anything does."""
         for unit, used, limit, more in (
             ("bytes", self.used_bytes, self.max_bytes, nbytes),
             ("files", self.used_files, self.max_files, files),
