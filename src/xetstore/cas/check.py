@@ -136,12 +136,13 @@ class _Check:
 
     def quotas(self, *, mends: bool) -> None:
         """Each quota has noted what its files have."""
-        for wrong in differences(self._cas):
+        differing = [*differences(self._cas)]
+        for wrong in differing:
             (noted_bytes, noted_files), (nbytes, files) = wrong.noted, wrong.counted
             what = f"{noted_bytes} bytes of {noted_files} files are counted, and there are {nbytes} of {files}"
             self._add(Problem(f"quota {wrong.name}", what))
-            if mends and self._cas.index.is_writable:
-                recount(self._cas)
+        if differing and mends and self._cas.index.is_writable:
+            recount(self._cas)
 
     def unregistered(self) -> None:
         """Each object is named by a row; one that is not does no harm, and nothing takes it up."""
