@@ -72,6 +72,7 @@ def test_every_public_verb_of_the_store_has_a_twin_with_the_same_arguments() -> 
                 "iter_put",
                 "iter_get",
                 "iter_range",
+                "deleted",
                 "files",
                 "repo",
                 "repos",

@@ -41,6 +41,22 @@ class DeletedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedName:
+    """A name that was deleted ``deleted_at``, and can be given back ``until`` then at least. Times are unix seconds.
+
+    ``kind`` is ``repository``, ``branch``, ``tag`` or ``file`` (of a bucket, with ``size`` in bytes); ``oid`` is the id
+    of the commit, or of the annotated tag, that a ref was at.
+    """
+
+    kind: str
+    name: str
+    deleted_at: float
+    until: float
+    size: int | None = None
+    oid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Sums over the whole store, in bytes where the name says so.
 

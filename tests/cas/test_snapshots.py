@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from xetstore.cas.index.queries.snapshots import LEFT_OUT, TABLES
 from xetstore.cas.lease import Lease
 from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
 from xetstore.cas.snapshots.journal import journal_keys, note_deleted
-from xetstore.cas.snapshots.take import KEPT, MARGIN_SECONDS, SnapshotReport, is_due, snapshots_in, take_snapshot
+from xetstore.cas.snapshots.take import (
+    KEPT,
+    MARGIN_SECONDS,
+    SnapshotReport,
+    snapshots_in,
+    take_snapshot,
+    take_snapshot_if_due,
+    take_snapshot_now,
+)
 from xetstore.cas.throttle import Throttle
 from xetstore.database.connection import Row
 from xetstore.errors import DamagedError, UsageError
@@ -42,8 +51,9 @@ def content(blobs: BlobStore, key: str) -> tuple[SnapshotHead, dict[str, list[Ro
 
 
 def taken(cas: EmbeddedCas) -> SnapshotReport:
-    with Lease.take(cas.index, "snapshot") as lease:  # type: ignore[union-attr]
-        return take_snapshot(cas, [NAMES], lease=lease)
+    report = take_snapshot_now(cas, [NAMES])
+    assert report is not None
+    return report
 
 
 def tables_of(cas: EmbeddedCas, engine: str) -> set[str]:
@@ -138,13 +148,23 @@ def test_it_is_of_one_moment(cas: EmbeddedCas, sample: Sample) -> None:
 
 
 def test_snapshots_are_as_far_apart_as_they_take_long(cas: EmbeddedCas, sample: Sample, clock: FakeClock) -> None:
-    assert is_due(cas)
+    def in_the_background() -> object:
+        with Lease.take(cas.index, "snapshot") as lease:  # type: ignore[union-attr]
+            report = take_snapshot_if_due(cas, [NAMES], lease, Throttle())
+            lease.finish(json.dumps({**report, "seconds": 0.0}))
+        return report["key"]
+
+    first = in_the_background()
     upload(cas, sample)
-    report = taken(cas)
-    assert report.seconds > 0
-    assert not is_due(cas)
-    clock.advance(11 * report.seconds)
-    assert is_due(cas)
+    assert in_the_background() == first
+    clock.advance(100)
+    assert in_the_background() != first
+
+
+def test_one_runner_at_a_time(cas: EmbeddedCas) -> None:
+    with Lease.take(cas.index, "snapshot"):  # type: ignore[union-attr]
+        assert take_snapshot_now(cas) is None
+    assert take_snapshot_now(cas) is not None
 
 
 @pytest.mark.usefixtures("on_sqlite")

@@ -93,7 +93,7 @@ def find_offer(
         holders = reader.holders(keys.values(), tenant, most=_MAX_HOLDERS)
     candidates = {chunk: [*holders[key]] for chunk, key in keys.items() if key in holders}
     answer = _Rows(bounds)
-    known = _take_holders(answer, candidates, index, blobs, footers)
+    known = _take_holders(answer, candidates, index, blobs, footers, tenant)
     if not known:
         return None
     with index.snapshot() as reader:
@@ -150,7 +150,12 @@ class _Rows:
 
 
 def _take_holders(
-    answer: _Rows, candidates: dict[Hash, list[int]], index: Index, blobs: BlobStore, footers: FooterCache
+    answer: _Rows,
+    candidates: dict[Hash, list[int]],
+    index: Index,
+    blobs: BlobStore,
+    footers: FooterCache,
+    tenant: Tenant,
 ) -> int:
     """Take few of the xorbs that may hold these chunks, ``candidates`` by their ids, which are used up.
 
@@ -161,7 +166,8 @@ def _take_holders(
         taken = cover(candidates, _MAX_LOOKS - looks)
         looks += len(taken)
         with index.snapshot() as reader:
-            rows = reader.xorbs_with([xorb_id for xorb_id, _ in taken])
+            # Asked again which are the tenant's: the id of one that was deleted may be that of another one by now.
+            rows = reader.usable_xorbs([xorb_id for xorb_id, _ in taken], tenant)
         entries = _entries(blobs, footers, rows.values())
         for xorb_id, wanted in taken:
             held = set[Hash]()

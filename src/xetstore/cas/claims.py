@@ -81,6 +81,13 @@ class ClaimCheck:
             self._check_file(file, partial(progress, verified - 1, total))
             progress(verified, total)
 
+    def eligible_in(self, rows: Mapping[Hash, XorbRow]) -> list[tuple[int, int]]:
+        """The eligible chunks of those of the xorbs that are registered, with their ids of now: one that was deleted,
+        and stored anew, has another id.
+        """
+        ids = {self._rows[name].id: row.id for name, row in rows.items() if name in self._rows}
+        return sorted((key, ids[xorb_id]) for key, xorb_id in self.eligible if xorb_id in ids)
+
     def entry(self, file: Hash, terms: Sequence[Term], sha256: bytes | None = None) -> FileEntry:
         """The entry of a file that is made of these terms, as a shard has it. Raises as :meth:`check` does."""
         verification = tuple(self._run(term, f"a term of file {file}").verification for term in terms)

@@ -27,7 +27,7 @@ FORMAT_FILE: Final = "format"
 """The file in the directory of a store that tells its format."""
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
-RESTORE: Final = "put the index back from a backup"
+RESTORE: Final = "xet repair --rebuild-index --yes makes it anew from the objects; or put it back from a backup"
 MEND: Final = "if it is one, and only its mark was lost, `xet repair --yes` makes that anew"
 
 

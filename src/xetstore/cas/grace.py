@@ -9,6 +9,8 @@ DAY_SECONDS: Final = 24 * 3600.0
 GRACE_SECONDS: Final = 22 * DAY_SECONDS
 """Real clients use an answer again for 21 days."""
 UNDELETE_SECONDS: Final = 7 * DAY_SECONDS
+ABANDONED_SECONDS: Final = 7 * DAY_SECONDS
+"""No upload takes as long from its object to the row."""
 
 
 @dataclass(frozen=True, slots=True)

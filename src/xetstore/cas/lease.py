@@ -68,13 +68,13 @@ class Lease:
 
     def finish(self, report: str) -> None:
         """Note that it came to the end; ``report`` is JSON, for those who look. Raises LeaseLostError."""
-
-        def finish(writer: Writer) -> None:
-            self.require(writer)
-            writer.finish_chore(self.name, self._token, now=self._index.clock(), report=report)
-
-        self._index.change(finish)
+        self._index.change(lambda writer: self.end(writer, report))
         self.position = None
+
+    def end(self, writer: Writer, report: str) -> None:
+        """The same in a transaction of the caller."""
+        self.require(writer)
+        writer.finish_chore(self.name, self._token, now=self._index.clock(), report=report)
 
     def release(self) -> None:
         """Let others have it. One that cannot be given back now ends by itself."""

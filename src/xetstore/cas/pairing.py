@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from xetstore.cas.folder import RESTORE
 from xetstore.cas.layout import STORES, XORBS, store_key
 from xetstore.errors import AccessDeniedError, DamagedError, StorageFullError, UnavailableError, XetError
 
@@ -29,6 +30,9 @@ _LOOKED_AT: Final = 16
 _PATIENCE_SECONDS: Final = 2.0
 """The wait for another writer, where a store works without an id, too."""
 
+REBUILD: Final = "rebuild"
+"""The chore of an index that is made anew: until it has ended, the index has no id, and no store is opened with it."""
+
 
 def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
     """Raise DamagedError unless the index and the objects are those of one store; give it an id if it has none.
@@ -37,6 +41,12 @@ def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
     """
     with index.snapshot() as reader:
         store_id, rows = reader.store_id(), reader.xorbs_after(0, _LOOKED_AT)
+        rebuild = reader.chore(REBUILD) if store_id is None else None
+    if rebuild is not None and rebuild.ended_at is None:
+        raise DamagedError(
+            f"the index {parts.index} is being made anew, or that was cut off",
+            hint="xet repair --rebuild-index --yes goes on with it",
+        )
     if store_id is None:
         if index.is_writable:
             _give_id(parts, index, blobs, rows)
@@ -129,5 +139,5 @@ def _without_index(parts: StoreParts, stranger: str | None) -> DamagedError:
     theirs = "are those of a store" if stranger is None else f"are those of store {stranger}"
     return DamagedError(
         f"the objects in {parts.objects} {theirs}, and the index {parts.index} is empty",
-        hint="name the index of that store, or put it back from a backup first; a new store takes an empty place",
+        hint=f"name the index of that store; if it is lost, {RESTORE}; a new store takes an empty place",
     )

@@ -73,7 +73,7 @@ class XorbReceiver:
         """
         if self._row is not None and self.is_known:
             with self._index.snapshot() as reader:
-                is_guarded = not reader.unguarded([self._row.id], now=self._now())
+                is_guarded = reader.guarded([self._row], now=self._now()).get(self._row.id, False)
             return False if is_guarded else self._hold()
         info = self._verifier.finish()
         if info.hash != self._xorb:

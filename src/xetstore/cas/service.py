@@ -12,7 +12,7 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    what takes it out of its last file notes the time (``offered_at``), and so does an upload. An answer offers one that
    no file is made of only if that time is of the last day, or is noted anew before. Nothing deletes here at all.
 5. No caller reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
-   it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
+   it, until they delete it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
    in an object of its own, which counts from then on.
@@ -105,7 +105,7 @@ class EmbeddedCas:
         self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
         self.tenant = Tenant()
         self.grace = Grace()
-        """How long what is deleted can be given back; a server takes it from its settings."""
+        """The time for which what is deleted can be given back; a server takes it from its settings."""
         self.deletion_guard: deleting.DeletionGuard = deleting.unguarded
         """Refuses to delete what has a name; whatever opens a store in which repositories may be sets it."""
         self._hashes_bytes = False
@@ -277,16 +277,16 @@ class EmbeddedCas:
 
         def add_files(writer: Writer) -> bool:
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
-            rows = writer.require_xorbs(names, self.tenant)
+            kept = writer.keep_xorbs(names, self.tenant, now=now)
             is_new = writer.add_files(
                 shard.files,
-                rows,
+                kept,
                 namespace=self.tenant.namespace,
                 now=now,
                 rebound=rebound,
                 is_checked=self._hashes_bytes,
             )
-            writer.add_dedup(sorted(claims.eligible))
+            writer.add_dedup(claims.eligible_in(kept))
             return is_new
 
         return register_shard(

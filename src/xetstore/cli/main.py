@@ -35,6 +35,7 @@ from xetstore.cli.rm import rm
 from xetstore.cli.serve import serve
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
+from xetstore.cli.undelete import undelete
 from xetstore.cli.user import user
 from xetstore.errors import InterruptedCallError, XetError
 
@@ -112,7 +113,7 @@ def cli() -> None:
 
 
 _OF_FILES = (hash_, put, get, cat)
-_OF_REPOSITORIES = (cp, ls, rm, mv, log, branch, tag, repo)
+_OF_REPOSITORIES = (cp, ls, rm, undelete, mv, log, branch, tag, repo)
 _OF_THE_STORE = (stat, diff, estimate, inspect, check, repair, copy_store, serve, user, org, token)
 
 for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from xetstore.cli.names import entry_line, printable
@@ -30,6 +31,18 @@ def count_text(count: int, noun: str) -> str:
     ('1 file', '12,000 chunks')
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def time_text(seconds: float) -> str:
+    """A time in unix seconds; a server may send one that no calendar has.
+
+    >>> time_text(0), time_text(1e300)
+    ('1970-01-01 00:00:00 UTC', '-')
+    """
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "-"
 
 
 def repositories_text(count: int) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.network import access_options
-from xetstore.cli.output import Output, count_text
+from xetstore.cli.output import Output, count_text, time_text
 from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
@@ -124,11 +123,10 @@ def _print_file(output: Output, record: FileRecord) -> None:
     output.line(f"size     {_both(record.size)}")
     if record.terms is None or record.xorbs is None or record.created_at is None:
         return  # a server tells no more
-    created = datetime.fromtimestamp(record.created_at, UTC)
     output.lines(
         (
             f"sha256   {record.sha256 or 'unknown'}",
-            f"created  {created:%Y-%m-%d %H:%M:%S} UTC",
+            f"created  {time_text(record.created_at)}",
             f"terms    {record.terms:,}",
             f"xorbs    {record.xorbs:,}",
         )

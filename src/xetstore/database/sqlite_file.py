@@ -34,8 +34,8 @@ _LOCK_FAILED: Final = {sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, s
 _NO_LOCKS: Final = "its file system may have no locks: keep the store on one of this machine"
 
 _DAMAGED: Final = (
-    "the index is damaged; the objects in xorbs/ and shards/ are not: keep them, "
-    "and put a backup of the index in its place"
+    "the index is damaged; the objects in xorbs/ and shards/ are not: keep them; "
+    "xet repair --rebuild-index --yes makes it anew from them, or put a backup in its place"
 )
 
 

@@ -13,6 +13,7 @@ from xetstore.hub.copies import copy_files
 from xetstore.hub.names import Kind, check_path
 from xetstore.hub.queries import BucketFile, BucketFolder, BucketTotals, HubWriter, RepositoryRow
 from xetstore.hub.queries.buckets import behind
+from xetstore.hub.queries.deleted import replaced
 from xetstore.hub.rights import Right
 from xetstore.protocol.hashes import Hash
 
@@ -178,6 +179,9 @@ class Bucket:
     ) -> None:
         """Let the last operation at each path count."""
         last = {operation.path: (number, operation) for number, operation in operations.items()}
+        files = {path: each.file if isinstance(each, PutFile) else None for path, (_, each) in last.items()}
+        gone = replaced(writer.bucket_files_at(self.row.id, last), files)
+        writer.keep_bucket_files(self.row.id, gone, now=now)
         writer.drop_bucket_files(self.row.id, [path for path, (_, each) in last.items() if isinstance(each, DropFile)])
         writer.put_bucket_files(
             self.row.id,

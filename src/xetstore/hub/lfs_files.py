@@ -1,7 +1,8 @@
 """The large files of a repository as those who pay for them see them: all that its history names, and their end.
 
 What is deleted for good is gone from each ref, and its bytes from the repository: its grant ends in the transaction in
-which the refs move. With its history rewritten no commit of a ref names it.
+which the refs move. With its history rewritten no commit of a ref names it, and the commits before are not kept: no
+name leads back to it. As long as its grant is not collected, a writer can give the file back by its hash.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index import Writer
+from xetstore.cas.snapshots.journal import note_deleted
 from xetstore.errors import ConflictError, DamagedError, UnprocessableError
 from xetstore.hub.committing import Committer
 from xetstore.hub.names import HEADS, MAIN, PULL_REQUESTS, TAGS, add_with_folders
@@ -19,6 +21,7 @@ from xetstore.hub.queries import HubReader, HubWriter, Pointed, Revision
 from xetstore.hub.revisions import peeled
 from xetstore.hub.rights import Right
 from xetstore.hub.trees import TreeReader
+from xetstore.protocol.hashes import Hash
 
 if TYPE_CHECKING:
     from xetstore.hub.repository import Repository
@@ -60,24 +63,35 @@ def delete_large_files(repository: Repository, digests: Collection[bytes], *, re
     commits that name one show its name and not its bytes. Needs the right to write.
     """
     repository.require(Right.WRITE)
-    row = repository.row
+    row, now = repository.row, repository.hub.now()
 
-    def work(writer: HubWriter, _: Writer) -> Collection[bytes]:
+    def work(writer: HubWriter, cas: Writer) -> tuple[Collection[bytes], Collection[Hash]]:
         writer.kept_repository(row.id)
         gone = writer.pointers_of(row.id, digests)
+        revoked: Collection[Hash] = ()
         if gone:
+            left: list[tuple[str, bytes]] = []
             removal = _Removal(repository, writer, gone)
             for name, oid in sorted(writer.refs(row.id), key=_order, reverse=True):  # what was merged goes first
                 tip = peeled(writer, row.id, oid, name)
                 moved = removal.rewritten(tip) if rewrite_history else removal.committed(name, tip)
-                if moved.oid != tip.oid and not writer.move_ref(row.id, name, moved.oid, before=oid):
+                if moved.oid == tip.oid:
+                    continue
+                if not writer.move_ref(row.id, name, moved.oid, before=oid):
                     raise ConflictError("another writer moved the ref")
+                left.append((name, oid))
             writer.move_commits(row.id, removal.moved)
-            writer.drop_large_files(row.id, row.namespace, digests)
-            writer.touch_repository(row.id, repository.hub.now())
-        return gone
+            writer.keep_refs(row.id, left, deleted_at=-now)
+            writer.forget_large_files(row.id, digests)
+            revoked = cas.revoke(row.namespace, {*gone.values()}, now=now)
+            writer.touch_repository(row.id, now)
+            writer.note_shrunk(row.id, now)
+        return gone, revoked
 
-    repository.hub.trees.forget_blobs(row.id, repository.hub.change(work))
+    gone, revoked = repository.hub.change(work)
+    repository.hub.trees.forget_blobs(row.id, row.shrunk_at, gone)
+    if revoked:
+        note_deleted(repository.hub.cas, row.namespace, revoked, at=now)
 
 
 def _order(ref: tuple[str, bytes]) -> tuple[int, str]:

@@ -187,6 +187,7 @@ class Repository:
         files = {sha256: (record.size, record.hash) for sha256, record in found.items()}
 
         def work(writer: HubWriter, _: Writer) -> tuple[Revision, int | None]:
+            writer.kept_repository(self.row.id)  # first, as a collection does, which then looks at grants
             granted = writer.keep_granted(self.row.namespace, {file for _, file in files.values()})
             still = {sha256: file for sha256, file in files.items() if file[1] in granted}
             committer = self._committer(writer)
@@ -231,8 +232,8 @@ class Repository:
                     raise ConflictError("another writer made the branch")
             elif not overwrite:
                 raise ExistsError(f"Reference {ref} already exists")
-            elif not writer.move_ref(self.row.id, ref, revision.oid, before=before):
-                raise ConflictError("another writer moved the branch")
+            else:
+                self._move(writer, ref, revision.oid, before)
             return revision
 
         return self.hub.change(work)
@@ -270,7 +271,7 @@ class Repository:
         self._drop(TAGS + name, name)
 
     def squash(self, branch: str, message: str) -> Revision:
-        """Let a branch be one commit with the tree that it has, and no history."""
+        """Let a branch be one commit with the tree that it has, and no history. The one before is kept for a while."""
         self.require(Right.WRITE)
         ref = self._branch(branch)
 
@@ -283,8 +284,7 @@ class Repository:
             trees = TreeReader(writer, self.row.id, self.hub.trees)
             paths = [path for path, _ in trees.walk(tip.tree, recursive=True)]
             revision = self._committer(writer).add(None, tip.tree, message, self.actor.author, paths)
-            if not writer.move_ref(self.row.id, ref, revision.oid, before=before):
-                raise ConflictError("another writer moved the branch")
+            self._move(writer, ref, revision.oid, before)
             writer.touch_repository(self.row.id, self.hub.now())
             return revision
 
@@ -310,6 +310,13 @@ class Repository:
         with self.hub.snapshot() as reader:
             return is_own_pull_request(reader, self.row.id, branch, self.actor.name)
 
+    def _move(self, writer: HubWriter, ref: str, oid: bytes, before: bytes) -> None:
+        """Let a ref be at a commit that may not lead to where it was; that is kept for a while."""
+        if not writer.move_ref(self.row.id, ref, oid, before=before):
+            raise ConflictError("another writer moved the branch")
+        if oid != before:
+            writer.keep_refs(self.row.id, [(ref, before)], deleted_at=self.hub.now())
+
     def _drop(self, ref: str, name: str) -> None:
         def work(writer: HubWriter, _: Writer) -> None:
             writer.kept_repository(self.row.id)
@@ -318,6 +325,7 @@ class Repository:
                 raise RevisionNotFoundError(f"Invalid rev id: {name[:200]}")
             if not writer.drop_ref(self.row.id, ref, before=before):
                 raise ConflictError("another writer moved the ref")
+            writer.keep_refs(self.row.id, [(ref, before)], deleted_at=self.hub.now())
 
         self.hub.change(work)
 
@@ -327,7 +335,7 @@ class Repository:
     @contextmanager
     def _reading(self) -> Iterator[tuple[HubReader, TreeReader]]:
         with self.hub.snapshot() as reader:
-            yield reader, TreeReader(reader, self.row.id, self.hub.trees)
+            yield reader, TreeReader(reader, self.row.id, self.hub.trees, self.row.shrunk_at)
 
 
 def _item(trees: TreeReader, revision: Revision, path: str) -> TreeItem:

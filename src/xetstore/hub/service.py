@@ -10,6 +10,7 @@ from typing import TypeVar
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas.index import Writer
 from xetstore.cas.service import EmbeddedCas
+from xetstore.cas.snapshots.journal import note_deleted
 from xetstore.errors import (
     ForbiddenError,
     RepositoryNotFoundError,
@@ -176,9 +177,19 @@ class EmbeddedHub:
         return Repository(self, self.change(settle), actor, repository.right)
 
     def delete(self, actor: Actor, kind: Kind, name: str) -> None:
-        """Delete a repository, its history, and the grants of its namespace. Its files go when they are collected."""
-        row = self.repository(actor, kind, name, Right.ADMIN).row
-        self.change(lambda writer, _: writer.delete_repository(row))
+        """Delete a repository: its name is free, and nothing of it is read by anyone, at once.
+
+        For a while all of it can be given back: see :func:`xetstore.hub.undeleting.undelete_repository`.
+        """
+        row, now = self.repository(actor, kind, name, Right.ADMIN).row, self.now()
+
+        def delete(writer: HubWriter, cas: Writer) -> None:
+            writer.kept_repository(row.id)
+            writer.delete_repository(row.id, now)
+            cas.revoke_all(row.namespace, now=now)
+
+        self.change(delete)
+        note_deleted(self.cas, row.namespace, None, at=now)
 
     def require_owner(self, actor: Actor, name: RepositoryName) -> None:
         """Raise ForbiddenError, or UnauthenticatedError, unless an actor may create repositories of this owner."""

@@ -48,14 +48,18 @@ class Entry:
 
 
 class TreeCache:
-    """Trees and blobs that were read, by repository and id: both never change. Thread-safe; the oldest go."""
+    """Trees and blobs that were read, by repository and id: both never change. Thread-safe; the oldest go.
+
+    The file that a blob points at may be deleted for good, perhaps by another process: blobs count as long as nothing
+    of their repository is, which the time ``shrunk_at`` tells.
+    """
 
     def __init__(self, most: int = CACHED_ITEMS) -> None:
         self._most = most
         self._lock = forks.lock()
         self._trees: OrderedDict[tuple[int, bytes], Tree] = OrderedDict()
         self._items = 0
-        self._blobs: OrderedDict[tuple[int, bytes], BlobRow] = OrderedDict()
+        self._blobs: OrderedDict[tuple[int, float, bytes], BlobRow] = OrderedDict()
 
     def tree(self, repository_id: int, oid: bytes) -> Tree | None:
         """A tree, if it is remembered."""
@@ -76,32 +80,36 @@ class TreeCache:
                 _, gone = self._trees.popitem(last=False)
                 self._items -= len(gone) + 1
 
-    def blobs(self, repository_id: int, oids: Iterable[bytes]) -> dict[bytes, BlobRow]:
+    def blobs(self, repository_id: int, shrunk_at: float, oids: Iterable[bytes]) -> dict[bytes, BlobRow]:
         """Those of these blobs that are remembered."""
         with self._lock:
-            return {oid: row for oid in oids if (row := self._blobs.get((repository_id, oid))) is not None}
+            return {oid: row for oid in oids if (row := self._blobs.get((repository_id, shrunk_at, oid))) is not None}
 
-    def add_blobs(self, repository_id: int, blobs: dict[bytes, BlobRow]) -> None:
+    def add_blobs(self, repository_id: int, shrunk_at: float, blobs: dict[bytes, BlobRow]) -> None:
         """Remember blobs. One that points at nothing may come to point at a file, and is not remembered by this."""
         with self._lock:
-            self._blobs.update({(repository_id, oid): row for oid, row in blobs.items()})
+            self._blobs.update({(repository_id, shrunk_at, oid): row for oid, row in blobs.items()})
             while len(self._blobs) > self._most:
                 self._blobs.popitem(last=False)
 
-    def forget_blobs(self, repository_id: int, oids: Iterable[bytes]) -> None:
+    def forget_blobs(self, repository_id: int, shrunk_at: float, oids: Iterable[bytes]) -> None:
         """Forget blobs: they point at nothing any more."""
         with self._lock:
             for oid in oids:
-                self._blobs.pop((repository_id, oid), None)
+                self._blobs.pop((repository_id, shrunk_at, oid), None)
 
 
 class TreeReader:
-    """The trees of a repository. Of one thread, and of use as long as the snapshot of ``reader`` is."""
+    """The trees of a repository. Of one thread, and of use as long as the snapshot of ``reader`` is.
 
-    def __init__(self, reader: HubReader, repository_id: int, cache: TreeCache) -> None:
+    ``shrunk_at`` is that of its row, where entries are described.
+    """
+
+    def __init__(self, reader: HubReader, repository_id: int, cache: TreeCache, shrunk_at: float = 0.0) -> None:
         self._reader = reader
         self._id = repository_id
         self._cache = cache
+        self._shrunk_at = shrunk_at
 
     def trees(self, oids: Collection[bytes]) -> dict[bytes, Tree]:
         """These trees, in one query for those that are not remembered. Raises DamagedError for one that is missing."""
@@ -191,10 +199,11 @@ class TreeReader:
     def described(self, items: Collection[tuple[str, TreeItem]]) -> Iterator[Entry]:
         """Entries for paths and items; one query for the blobs that are not remembered."""
         oids = {item.oid for _, item in items if not item.is_folder}
-        blobs = self._cache.blobs(self._id, oids)
+        blobs = self._cache.blobs(self._id, self._shrunk_at, oids)
         if rest := oids - blobs.keys():
             new = self._reader.blobs(self._id, rest)
-            self._cache.add_blobs(self._id, {oid: row for oid, row in new.items() if row.file or row.size > 1024})
+            kept = {oid: row for oid, row in new.items() if row.file or row.size > 1024}
+            self._cache.add_blobs(self._id, self._shrunk_at, kept)
             blobs |= new
         for path, item in items:
             row = blobs.get(item.oid)

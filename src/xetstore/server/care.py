@@ -19,8 +19,10 @@ from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.snapshots.take import take_snapshot_if_due
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
+from xetstore.hub.snapshot import NAMES
 from xetstore.platform.threads import start_thread
 
 if TYPE_CHECKING:
@@ -68,7 +70,10 @@ class Chore:
 def chores_of(site: Site) -> tuple[Chore, ...]:
     """The chores of a server, in the order in which they are done if several are due. What is never due is left out."""
     settings = site.settings
-    table = (Chore("collect", settings.collect_seconds, partial(_collect, site)),)
+    table = (
+        Chore("collect", settings.collect_seconds, partial(_collect, site)),
+        Chore("snapshot", settings.snapshot_seconds, partial(take_snapshot_if_due, site.cas, [NAMES])),
+    )
     return tuple(chore for chore in table if chore.every_seconds)
 
 
@@ -76,7 +81,7 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
-    return asdict(collect(site.cas, lease, grace, throttle))
+    return asdict(collect(site.cas, lease, grace, throttle, listing_seconds=grace.offer))
 
 
 class Care:

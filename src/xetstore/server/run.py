@@ -17,6 +17,7 @@ from xetstore.access.signed_urls import UrlSigner
 from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import TokenAuthority
 from xetstore.cas.assembly import secrets_file
+from xetstore.cas.grace import Grace
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UsageError
@@ -141,6 +142,7 @@ def make_site(
             "xorb_urls direct is for a store whose objects are in S3", hint="use signed, or --objects s3://bucket"
         )
     cas.deletion_guard = deletion_guard
+    cas.grace = Grace(unused=settings.grace, undelete=settings.undelete)
     limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
     metrics = Metrics(version("xetstore"))
     return Site(

@@ -37,6 +37,8 @@ RANDOM = settings(
     max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
+OTHER = make_sample(b"this one is deleted, and given back")
+
 
 @pytest.fixture(scope="module")
 def sample() -> Sample:
@@ -47,6 +49,7 @@ def sample() -> Sample:
 def server(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Iterator[LiveServer]:
     with EmbeddedCas.open(tmp_path_factory.mktemp("store")) as cas:
         upload(cas, sample)
+        upload(cas, OTHER)
         with live_server(cas, log_level="error") as running:
             yield running
 
@@ -94,8 +97,14 @@ def good_request(operation: Operation, server: LiveServer, sample: Sample) -> di
     [(url, [(start, end)])] = urls_of(server, server.token(), sample.file.hash)
     signed, span = urlsplit(url), f"bytes={start}-{end - 1}"
     match operation.method, operation.path:
+        case "delete", "/v1/files/{hash}":
+            return {"path_parameters": {"hash": str(OTHER.file.hash)}}
         case _, "/v1/reconstructions/{hash}" | "/v2/reconstructions/{hash}" | "/v1/files/{hash}":
             return {"path_parameters": {"hash": file}, "headers": {"Range": "bytes=100-199"}}
+        case "post", "/v1/files/{hash}/undelete":
+            return {"path_parameters": {"hash": str(OTHER.file.hash)}}
+        case "post", "/v1/files/delete" | "/v1/files/undelete":
+            return {"body": {"files": [str(OTHER.file.hash)]}}
         case "post", "/v1/reconstructions":
             return {"body": [{"hash": file}]}
         case _, "/v1/reconstructions":

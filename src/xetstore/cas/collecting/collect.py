@@ -1,27 +1,46 @@
-"""collect(): the steps of a collection, in their order."""
+"""collect(): the steps of a collection, in their order.
+
+What is deleted by one step waits for the end of its grace before a later one goes on with it: the grants of a file,
+the file, the xorbs that were of no other, their objects. So each collection does a part, and the next one the rest.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
+from xetstore.cas.collecting import objects, rows
+from xetstore.cas.collecting.run import Run
 from xetstore.cas.grace import Grace
 from xetstore.cas.lease import Lease
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
 
+CHORE: Final = "collect"
+"""The chore whose lease a collection has."""
 DEFAULT: Final = Grace()
+
+_STEPS: Final[dict[str, Callable[[Run, str], None]]] = {
+    "grants": rows.expire_grants,
+    "files": rows.delete_files,
+    "xorbs": rows.doom_xorbs,
+    "due": rows.delete_xorbs,
+    "replaced": objects.remove_replaced,
+    "abandoned": objects.remove_abandoned,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class CollectReport:
     """The result of a collection: what it deleted for good, or would delete.
 
-    ``grants`` that can be given back no more, ``files``, and ``xorbs`` are rows. ``objects`` of xorbs and shards were
-    removed, with ``bytes`` in all; ``shards`` and ``abandoned`` of them were of shards, and of uploads that were cut
-    off. ``doomed`` xorbs are those of which no file is made since this collection; ``doomed_xorbs`` all that wait for
-    the end of their grace, with ``doomed_bytes``; the first of them goes at ``first_due``, in unix seconds.
-    ``abandoned_objects`` are named by no row, and too young to go.
+    ``grants`` that can be given back no more, ``files``, and ``xorbs`` are rows. ``objects`` were removed, with
+    ``bytes`` in all; ``shards`` of them were of shards, and ``abandoned`` of uploads that were cut off. ``doomed`` are
+    the xorbs of which it saw first that no file is made of them; ``doomed_xorbs`` all that wait for the end of their
+    grace, with ``doomed_bytes``; the first of them goes at ``first_due``, in unix seconds. ``abandoned_objects`` are
+    named by no row, and too young to go, when the objects were listed, at ``listed_at``.
     """
 
     grants: int = 0
@@ -32,22 +51,57 @@ class CollectReport:
     bytes: int = 0
     abandoned: int = 0
     doomed: int = 0
+    abandoned_objects: int = 0
     doomed_xorbs: int = 0
     doomed_bytes: int = 0
     first_due: float | None = None
-    abandoned_objects: int = 0
+    listed_at: float = 0.0
 
 
 def collect(
-    cas: EmbeddedCas,  # noqa: ARG001
-    lease: Lease | None,  # noqa: ARG001
-    grace: Grace = DEFAULT,  # noqa: ARG001
-    throttle: Throttle | None = None,  # noqa: ARG001
+    cas: EmbeddedCas,
+    lease: Lease | None,
+    grace: Grace = DEFAULT,
+    throttle: Throttle | None = None,
     *,
-    dry_run: bool = False,  # noqa: ARG001
+    dry_run: bool = False,
+    listing_seconds: float = 0.0,
 ) -> CollectReport:
     """Delete what nothing names any more, in all namespaces, while the store is in use.
 
-    ``lease`` is that of the chore ``collect``; None with ``dry_run``, which changes nothing.
+    ``lease`` is that of the chore ``collect``; it may be None with ``dry_run``, which tells what would go now, and
+    changes nothing. Where objects were last listed less than ``listing_seconds`` ago, they are not listed again: it
+    takes a request for each thousand of them, to find what uploads left behind that were cut off.
+
+    Raises LeaseLostError once another runner has taken over, and InterruptedCallError as the throttle does: what is
+    left is for the next collection, which goes on where this one was.
     """
-    return CollectReport()
+    run = Run(cas, None if dry_run else lease, grace, throttle or Throttle())
+    last = _last_report(cas)
+    is_listed = run.began_at - float(last.get("listed_at") or 0.0) < listing_seconds
+    steps = [*_STEPS]
+    step, behind = run.begin()
+    for name in steps[steps.index(step) if step in steps else 0 :]:
+        if name == "abandoned" and is_listed:
+            run.tally.abandoned_objects = int(last.get("abandoned_objects") or 0)
+            continue
+        run.came_to(name, "")
+        _STEPS[name](run, behind)
+        behind = ""
+    with cas.index.snapshot() as reader:
+        count, nbytes, first = reader.doomed(unused=grace.unused, offered=grace.unused + grace.offer)
+    return CollectReport(
+        **asdict(run.tally),
+        doomed_xorbs=count,
+        doomed_bytes=nbytes,
+        first_due=first,
+        listed_at=float(last.get("listed_at") or 0.0) if is_listed else run.began_at,
+    )
+
+
+def _last_report(cas: EmbeddedCas) -> dict[str, Any]:
+    """The report of the last collection."""
+    with cas.index.snapshot() as reader:
+        row = reader.chore(CHORE)
+    report: dict[str, Any] = json.loads(row.report) if row is not None and row.report else {}
+    return report

@@ -143,11 +143,12 @@ class FileCopier:
             now = writer.xorbs(used)
             if gone := next((name for name in used if name not in now or now[name].is_damaged), None):
                 raise MissingXorbError(str(gone))
+            writer.revive(now.values(), now=run.target.now())
             for created_at, listed in entries.items():
                 rebound = names if is_rebound else ()
                 writer.add_files(listed, now, namespace=None, now=created_at, rebound=rebound)
             writer.add_grants(added)
-            writer.add_dedup(sorted(claims.eligible))
+            writer.add_dedup(claims.eligible_in(now))
 
         try:
             if names:

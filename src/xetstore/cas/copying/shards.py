@@ -89,7 +89,7 @@ class ShardCopier:
             if self._lists_right(shard, rows, claims) and shard.files <= present and shard.xorbs <= rows.keys()
         ]
         if claims.eligible:
-            run.target.index.change(lambda writer: writer.add_dedup(sorted(claims.eligible)))
+            run.target.index.change(lambda writer: writer.add_dedup(claims.eligible_in(writer.xorbs(rows))))
         run.map(self._register_shard, complete)
         run.tally.shards += len(complete)
 

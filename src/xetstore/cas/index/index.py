@@ -169,16 +169,17 @@ class Index:
         """Those of these xorbs that a client may be told of: none is deleted before the grace has passed from now on.
 
         Most are part of files, and nothing is written. Of the others a note is made, once a day, without waiting for
-        writers; those that cannot be noted now are left out.
+        writers; those that cannot be noted now are left out, and so are those that are doomed, or not there any more.
         """
         with self.snapshot() as reader:
-            unguarded = reader.unguarded([row.id for row in rows], now=now)
+            guarded = reader.guarded(rows, now=now)
+        unguarded = [xorb_id for xorb_id, is_guarded in guarded.items() if not is_guarded]
         if unguarded:
             refusals = UnavailableError, StorageFullError, AccessDeniedError
             with contextlib.suppress(*refusals):
                 if self.change(lambda writer: writer.guard(unguarded, now=now), patience_seconds=0):
-                    return [*rows]
-        return [row for row in rows if row.id not in unguarded]
+                    return [row for row in rows if row.id in guarded]
+        return [row for row in rows if guarded.get(row.id, False)]
 
     def damage(self) -> tuple[str, ...]:
         """The faults that the database itself finds; empty if there are none. Reads the whole index."""

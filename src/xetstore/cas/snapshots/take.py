@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.snapshots import TABLES, SnapshotTable
 from xetstore.cas.layout import new_generation
+from xetstore.cas.lease import Lease
 from xetstore.cas.snapshots.form import SnapshotHead, SnapshotWriter
-from xetstore.cas.snapshots.journal import JOURNAL, forget_before
+from xetstore.cas.snapshots.journal import JOURNAL, JournalEntry, forget_before
 from xetstore.errors import TimedOutError
 
 if TYPE_CHECKING:
-    from xetstore.cas.lease import Lease
+    from xetstore.cas.index import Writer
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.throttle import Throttle
     from xetstore.database.migrations import Migrations
     from xetstore.interfaces import BlobInfo, BlobStore
 
 SNAPSHOTS: Final = "snapshots/"
+SNAPSHOT: Final = "snapshot"
+"""The chore."""
 KEPT: Final = 3
 """Snapshots that are kept, the newest ones."""
 MARGIN_SECONDS: Final = 600.0
@@ -38,25 +41,30 @@ _RENEW_SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Another room with tables in the index: its steps, and what a snapshot has of its tables."""
+    """Another room with tables in the index: its steps, and what a snapshot has of its tables.
+
+    ``replay`` is told of a namespace that was deleted as a whole, or given back, after a snapshot.
+    """
 
     migrations: Migrations
     name: str
     tables: tuple[SnapshotTable, ...]
+    replay: Callable[[Writer, JournalEntry], None] = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotReport:
-    """A snapshot of the index: its ``key``, the time ``at`` of the index in unix seconds, and how long it took.
+    """A snapshot of the index: its ``key``, the time ``at`` of the index in unix seconds, and how long it ``took``.
 
-    ``is_new`` is False where nothing had changed since the last one, whose key it is.
+    ``content`` is the SHA-256 of its rows. ``is_new`` is False where nothing had changed since the last one, whose key
+    it is.
     """
 
     key: str
     at: float
     rows: int
     stored_bytes: int
-    seconds: float
+    took: float
     content: str
     is_new: bool = True
 
@@ -75,15 +83,30 @@ def take_snapshot(
     report = _write(cas, rooms, last, lease, throttle)
     if report.key != key_of_last:
         _forget_older(cas.blobs, lease)
-    if lease is not None:
+    return report
+
+
+def take_snapshot_now(cas: EmbeddedCas, rooms: Sequence[Room] = ()) -> SnapshotReport | None:
+    """:func:`take_snapshot` by the one runner at a time; None if another one is at it."""
+    lease = Lease.take(cas.index, SNAPSHOT)
+    if lease is None:
+        return None
+    with lease:
+        report = take_snapshot(cas, rooms, lease=lease)
         lease.finish(json.dumps(asdict(report)))
     return report
 
 
-def is_due(cas: EmbeddedCas) -> bool:
-    """True if enough time has passed since the last snapshot, so that another one takes a small share of it."""
+def take_snapshot_if_due(
+    cas: EmbeddedCas, rooms: Sequence[Room], lease: Lease, throttle: Throttle
+) -> dict[str, object]:
+    """The report of :func:`take_snapshot`, as JSON has it; of the last one, if another one now took a large share of
+    the time since.
+    """
     last = _last_report(cas)
-    return last is None or cas.now() - last.at >= SHARE * last.seconds
+    if last is None or cas.now() - last.at >= SHARE * last.took:
+        last = take_snapshot(cas, rooms, lease=lease, throttle=throttle)
+    return asdict(last)
 
 
 def snapshots_in(blobs: BlobStore) -> Iterator[tuple[float, BlobInfo]]:
@@ -129,10 +152,10 @@ def _write(
             for table in (*TABLES, *(table for room in rooms for table in room.tables)):
                 if reader.has(table):
                     writer.table(table.name, table.columns, reader.exported(table), rest)
-        seconds = time.monotonic() - begun
+        took = time.monotonic() - begun
         content = writer.content()
         if last is not None and last.content == content and cas.blobs.stat(last.key) is not None:
-            return SnapshotReport(last.key, at, writer.rows, last.stored_bytes, seconds, content, is_new=False)
+            return SnapshotReport(last.key, at, writer.rows, last.stored_bytes, took, content, is_new=False)
         writer.finish()
         new.commit()
     return SnapshotReport(key, at, writer.rows, writer.stored_bytes, time.monotonic() - begun, content)
@@ -150,10 +173,10 @@ def _forget_older(blobs: BlobStore, lease: Lease | None) -> None:
 
 def _last_report(cas: EmbeddedCas) -> SnapshotReport | None:
     with cas.index.snapshot() as reader:
-        chore = reader.chore("snapshot")
+        chore = reader.chore(SNAPSHOT)
     if chore is None or chore.report is None:
         return None
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, KeyError):
         values: dict[str, Any] = json.loads(chore.report)
-        return SnapshotReport(**values)
+        return SnapshotReport(**{name: values[name] for name in SnapshotReport.__slots__})
     return None

@@ -16,7 +16,7 @@ CREATE INDEX git_object_by_file ON git_object (repository_id, file) WHERE file I
 CREATE INDEX bucket_file_by_file ON bucket_file (repository_id, file);
 
 -- Where refs were that are deleted, or were moved to what does not lead to it (a squash): kept from collection for a while.
--- deleted_at: 0 once that is over.
+-- deleted_at: with a minus before it once that is over, and of what is not kept at all.
 CREATE TABLE deleted_ref (
     id {row_id} NOT NULL,
     repository_id {number} NOT NULL,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from xetstore.hub.queries.buckets import BucketChanges, BucketFile, BucketFolder, BucketQueries, BucketTotals
+from xetstore.hub.queries.collecting import CollectingChanges, CollectingQueries
 from xetstore.hub.queries.copying import CopyChanges, CopyQueries
+from xetstore.hub.queries.deleted import DeletedBucketFile, DeletedChanges, DeletedQueries, DeletedRef
 from xetstore.hub.queries.discussions import (
     Discussion,
     DiscussionChanges,
@@ -14,6 +16,7 @@ from xetstore.hub.queries.discussions import (
 from xetstore.hub.queries.duplicates import DuplicateChanges
 from xetstore.hub.queries.history import HistoryChanges, HistoryQueries, Revision
 from xetstore.hub.queries.lfs import LargeFileChanges, LargeFileQueries, Part, Pointed
+from xetstore.hub.queries.named import NamedQueries
 from xetstore.hub.queries.objects import BlobRow, ObjectChanges, ObjectQueries
 from xetstore.hub.queries.refs import RefChanges, RefQueries
 from xetstore.hub.queries.repositories import Listing, RepositoryChanges, RepositoryQueries, RepositoryRow
@@ -23,6 +26,8 @@ __all__ = [
     "BucketFile",
     "BucketFolder",
     "BucketTotals",
+    "DeletedBucketFile",
+    "DeletedRef",
     "Discussion",
     "DiscussionFilter",
     "Event",
@@ -44,6 +49,9 @@ class HubReader(
     BucketQueries,
     DiscussionQueries,
     LargeFileQueries,
+    NamedQueries,
+    DeletedQueries,
+    CollectingQueries,
     CopyQueries,
 ):
     """All questions, in one snapshot of the index."""
@@ -59,6 +67,8 @@ class HubWriter(
     DiscussionChanges,
     DuplicateChanges,
     LargeFileChanges,
+    DeletedChanges,
+    CollectingChanges,
     CopyChanges,
 ):
     """Changes in one transaction, beside all that a HubReader can ask."""

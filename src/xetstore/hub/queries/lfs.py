@@ -37,9 +37,6 @@ _NAMES: Final = """
 SELECT oid, file FROM git_object WHERE repository_id = :repository_id AND sha256 IN (:values) AND file IS NOT NULL
 """
 _FORGET: Final = "UPDATE git_object SET file = NULL WHERE repository_id = :repository_id AND sha256 IN (:values)"
-_FILES: Final = "SELECT id FROM file WHERE hash IN (:values)"
-_REVOKE: Final = "DELETE FROM file_grant WHERE namespace = :namespace AND file_id IN (:values)"
-_DROP_CLAIMS: Final = "DELETE FROM sha256_claim WHERE namespace = :namespace AND file_id IN (:values)"
 _CHANGED: Final = """
 SELECT line, number, path FROM changed_path WHERE repository_id = :repository_id AND line IN (:values)
 """
@@ -96,13 +93,9 @@ class LargeFileQueries(Questions):
 class LargeFileChanges(LargeFileQueries):
     """Changes to large files."""
 
-    def drop_large_files(self, repository_id: int, namespace: str, digests: Collection[bytes]) -> None:
-        """Let no pointer of the repository name a file of these SHA-256, and take it out of the namespace."""
-        files = {file.digest for file in self.pointers_of(repository_id, digests).values()}
+    def forget_large_files(self, repository_id: int, digests: Collection[bytes]) -> None:
+        """Let no pointer of the repository name a file of these SHA-256."""
         self.connection.change_in(_FORGET, digests, {"repository_id": repository_id})
-        ids = [file_id for (file_id,) in self.connection.rows_in(_FILES, files)]
-        for statement in (_DROP_CLAIMS, _REVOKE):
-            self.connection.change_in(statement, ids, {"namespace": namespace})
 
     def put_part(self, repository_id: int, sha256: bytes, part: Part, now: float) -> None:
         """Note a part, in place of one of its number."""

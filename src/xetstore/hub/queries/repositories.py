@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row
@@ -183,7 +183,7 @@ class RepositoryChanges(Questions):
             namespace = f"{name}/{number:014x}"
             self.connection.change(_USE_NAMESPACE, {"namespace": namespace})
         values = {
-            **_name_values(name),
+            **name_values(name),
             "id": number,
             "kind": name.kind.value,
             "namespace": namespace,
@@ -202,7 +202,7 @@ class RepositoryChanges(Questions):
     def rename_repository(self, number: int, before: RepositoryName, name: RepositoryName) -> None:
         """Give a repository another name, which no other one has; the one before goes on to lead to it."""
         self.connection.change(_DROP_FORMER, {"key": name.key})
-        self.connection.change(_RENAME, {"id": number, **_name_values(name)})
+        self.connection.change(_RENAME, {"id": number, **name_values(name)})
         if before.key != name.key:
             self.connection.change(_ADD_FORMER, {"key": before.key, "id": number})
 
@@ -214,9 +214,13 @@ class RepositoryChanges(Questions):
         """Note that it was changed."""
         self.connection.change(_TOUCH, {"id": number, "now": now})
 
+    def alone_with_repository(self, number: int) -> None:
+        """Be the only writer of this repository until the transaction ends, also where it is deleted."""
+        self.connection.alone_with(f"repository {number}")
+
     def keep_repository(self, number: int) -> RepositoryRow | None:
         """The row as it is now. It stays until the transaction ends, which is the only one then that commits to it."""
-        self.connection.alone_with(f"repository {number}")
+        self.alone_with_repository(number)
         row = self.connection.row(_KEPT, {"id": number})
         return None if row is None else repository_row(row)
 
@@ -242,16 +246,17 @@ class RepositoryChanges(Questions):
         return self.connection.change(_DELETE, {"id": number, "now": now, "name_key": f"deleted/{number:014x}"}) == 1
 
 
-def taken(name: RepositoryName) -> ExistsError:
+def taken(name: RepositoryName, *, hint: str | None = None) -> ExistsError:
     """The error for a name that another repository has."""
-    return ExistsError(f"A {name.kind.word} repository called {name.id} already exists")
+    return ExistsError(f"A {name.kind.word} repository called {name.id} already exists", hint=hint)
 
 
-def repository_row(row: Row) -> RepositoryRow:
+def repository_row(row: Row | Sequence[Any]) -> RepositoryRow:
     """The row as a value."""
     number, kind, owner, name, *rest = row
     return RepositoryRow(number, RepositoryName(Kind(kind), owner, name), *rest)
 
 
-def _name_values(name: RepositoryName) -> dict[str, object]:
+def name_values(name: RepositoryName) -> dict[str, object]:
+    """The columns of a name."""
     return {"owner": name.owner, "owner_key": name.owner.lower(), "name": name.name, "name_key": name.key}

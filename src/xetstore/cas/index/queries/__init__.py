@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
+from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
 from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
@@ -12,7 +13,6 @@ from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
-    RewriteChanges,
     RewriteQueries,
     StaleShard,
     StoredFile,
@@ -29,6 +29,8 @@ from xetstore.cas.index.queries.xorbs import XorbChanges
 __all__ = [
     "SEGMENT_TERMS",
     "ChoreRow",
+    "Due",
+    "FreeFile",
     "GrantState",
     "Granted",
     "Held",
@@ -62,6 +64,7 @@ class Reader(
     CopyQueries,
     ChoreQueries,
     RepairQueries,
+    CollectQueries,
     UsageQueries,
     SnapshotQueries,
     RewriteQueries,
@@ -72,7 +75,7 @@ class Reader(
 class Writer(
     Reader,
     XorbChanges,
-    RewriteChanges,
+    CollectChanges,
     GrantChanges,
     DeletionChanges,
     DedupChanges,

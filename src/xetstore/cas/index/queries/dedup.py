@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 from typing import Final
 
 from xetstore.access.tenant import Tenant
-from xetstore.cas.index.queries.rows import SOUND, XORB, Questions, XorbRow, usable_by, xorb_row
+from xetstore.cas.index.queries.rows import OFFERABLE, XORB, Questions, XorbRow, usable_by, xorb_row
 from xetstore.cas.index.queries.xorbs import XorbQueries
 
 # Of each number that is asked for a limit of its own: one chunk that thousands of xorbs hold would be as many rows.
@@ -27,7 +27,7 @@ WHERE edge.file_id IN few(
 _FOLLOWING: Final = f"""
 SELECT edge.file_id, edge.first_byte, {XORB}
 FROM numbers(:asked) AS asked JOIN edge ON edge.file_id = asked.value JOIN xorb ON xorb.id = edge.xorb_id
-WHERE {SOUND} AND edge.first_byte IN few(
+WHERE {OFFERABLE} AND edge.first_byte IN few(
     SELECT following.first_byte FROM edge AS following
     WHERE following.file_id = asked.value AND following.first_byte >= (
         SELECT min(first.first_byte) FROM edge AS first
@@ -51,7 +51,7 @@ _USES_BEFORE: Final = f"{_USES} file_grant.file_id <= :file_id ORDER BY file_gra
 _USES_BEHIND: Final = f"{_USES} file_grant.file_id > :file_id ORDER BY file_grant.file_id LIMIT :most"
 _HELD: Final = f"""
 SELECT {XORB} FROM xorb_holder JOIN xorb ON xorb.id = xorb_holder.xorb_id
-WHERE xorb_holder.namespace = :namespace AND {SOUND}
+WHERE xorb_holder.namespace = :namespace AND {OFFERABLE}
 """
 _HELD_AFTER: Final = f"{_HELD} AND xorb_holder.xorb_id > :last_id ORDER BY xorb_holder.xorb_id LIMIT :most"
 _NEWEST_HELD: Final = f"{_HELD} ORDER BY xorb_holder.xorb_id DESC LIMIT :most"
@@ -69,10 +69,10 @@ WHERE dedup_key.created_at <= :old
 
 
 def _holding(usable: str, chunk_key: str) -> str:
-    """From xorbs that hold an eligible chunk, are usable, and sound."""
+    """From xorbs that hold an eligible chunk, are usable, and may be offered."""
     return f"""
     FROM dedup JOIN xorb ON xorb.id = dedup.xorb_id
-    WHERE dedup.chunk_key = {chunk_key} AND {usable} AND {SOUND}
+    WHERE dedup.chunk_key = {chunk_key} AND {usable} AND {OFFERABLE}
     """
 
 
@@ -140,7 +140,7 @@ class DedupQueries(XorbQueries):
         found.sort(key=lambda use: (abs(use[0] - file_id), use))
         ids = list(dict.fromkeys(used for _, _, used in found))[:xorbs]
         rows = self.xorbs_with(ids)
-        return [row for used in ids if not (row := rows[used]).is_damaged]
+        return [row for used in ids if (row := rows[used]).is_offerable]
 
     def held_after(self, last_id: int, namespace: str, limit: int) -> list[XorbRow]:
         """The xorbs that a namespace uploaded after one, in the order of registration."""

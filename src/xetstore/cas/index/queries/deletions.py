@@ -24,6 +24,9 @@ WHERE deleted_grant.namespace = :namespace AND file.hash IN (:values) ORDER BY f
 """
 _THESE: Final = "namespace = :namespace AND file_id IN (:values)"
 _ALL: Final = "namespace = :namespace"
+_OF_THEN: Final = """namespace = :namespace AND file_id IN (
+    SELECT gone.file_id FROM deleted_grant AS gone WHERE gone.namespace = :namespace AND gone.deleted_at = :now
+)"""
 _NOTED: Final = """EXISTS (
     SELECT 1 FROM deleted_grant AS noted
     WHERE noted.namespace = {0}.namespace AND noted.file_id = {0}.file_id AND noted.deleted_at = :now
@@ -133,9 +136,9 @@ class DeletionChanges(DeletionQueries):
         self._run(_RESTORE, namespace, found, now)
         return {name_of(digest) for digest in found.values()}
 
-    def restore_all(self, namespace: str, *, now: float) -> None:
-        """Give back all files that were taken out of a namespace, and are still there."""
-        self._run_all(_RESTORE, namespace, now)
+    def restore_all(self, namespace: str, *, deleted_at: float) -> None:
+        """Give back all files that :meth:`revoke_all` took out of a namespace at that time, and are still there."""
+        self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
 
     def lock_grants(self, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
         """Those of these files that a namespace has, by their ids. Until the transaction ends no other one leans on
@@ -150,6 +153,6 @@ class DeletionChanges(DeletionQueries):
         for step in steps:
             self.connection.change_in(step.format(_THESE), sorted(found), {"namespace": namespace, "now": now})
 
-    def _run_all(self, steps: Collection[str], namespace: str, now: float) -> None:
+    def _run_all(self, steps: Collection[str], namespace: str, now: float, which: str = _ALL) -> None:
         for step in steps:
-            self.connection.change(step.format(_ALL), {"namespace": namespace, "now": now})
+            self.connection.change(step.format(which), {"namespace": namespace, "now": now})

@@ -89,8 +89,10 @@ _DROP_EDGES: Final = "DELETE FROM edge WHERE file_id IN (:values)"
 _GRANT: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at)
 SELECT :namespace, id, :now FROM file WHERE id IN (:values) ORDER BY id
-ON CONFLICT (namespace, file_id) DO NOTHING
+ON CONFLICT (namespace, file_id) {}
 """
+_ADD_GRANT: Final = _GRANT.format("DO NOTHING")
+_RENEW_GRANT: Final = _GRANT.format("DO UPDATE SET created_at = excluded.created_at")
 
 _FILES_AT_A_TIME: Final = 4096
 _TERMS_AT_A_TIME: Final = 50_000
@@ -252,9 +254,11 @@ class FileChanges(Sha256Changes):
         if namespace is None:
             return bool(written)
         grants = {"namespace": namespace, "now": now}
-        has_granted = self.connection.change_in(_GRANT, ids.values(), grants) > 0
+        granted = self.connection.change_in(_ADD_GRANT, ids.values(), grants)
+        if granted < len(ids):  # an upload gives a name to it later, and is given the time for that anew
+            self.connection.change_in(_RENEW_GRANT, ids.values(), grants)
         self.add_claims(namespace, told)
-        return has_granted or bool(written)
+        return granted > 0 or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:
         """The segments and edges of files, by their ids."""

@@ -29,7 +29,7 @@ WHERE file_grant.namespace = :namespace AND file.hash IN (:values) FOR KEY SHARE
 _GRANT_AS: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at)
 SELECT :target, file_id, :now FROM file_grant WHERE namespace = :source AND file_id IN (:values) ORDER BY file_id
-ON CONFLICT (namespace, file_id) DO NOTHING
+ON CONFLICT (namespace, file_id) DO UPDATE SET created_at = excluded.created_at
 """
 _CLAIM_AS: Final = """
 INSERT INTO sha256_claim (namespace, file_id, sha256)

@@ -49,7 +49,8 @@ class ObjectRow(Protocol):
 class XorbRow:
     """The row of a xorb. ``id`` is its number in the index, which grows with registration.
 
-    ``generation`` tells its object from others of the same hash; ``is_damaged`` if the object was found so.
+    ``generation`` tells its object from others of the same hash; ``is_damaged`` if the object was found so. One that
+    ``is_doomed`` is not offered, and deleted if no file is made of it before its grace has passed.
     """
 
     id: int
@@ -59,6 +60,12 @@ class XorbRow:
     chunk_count: int
     generation: str = ""
     is_damaged: bool = False
+    is_doomed: bool = False
+
+    @property
+    def is_offerable(self) -> bool:
+        """True if a client may be told of it."""
+        return not (self.is_damaged or self.is_doomed)
 
     @property
     def stored_bytes(self) -> int:
@@ -106,7 +113,8 @@ class TermCount:
 
 
 XORB: Final = (
-    "xorb.id, xorb.hash, xorb.region_bytes, xorb.raw_bytes, xorb.chunk_count, xorb.generation, xorb.damaged_at"
+    "xorb.id, xorb.hash, xorb.region_bytes, xorb.raw_bytes, xorb.chunk_count, xorb.generation, xorb.damaged_at,"
+    " xorb.doomed_at"
 )
 """The columns of :func:`xorb_row`."""
 _FILE: Final = "file.id, file.hash, file.size, {}, file.created_at, file.term_count, file.xorb_count"
@@ -119,6 +127,8 @@ FILE_OF_NAMESPACE: Final = _FILE.format("""coalesce(file.checked_sha256, (
 ))""")
 """The same; with a SHA-256 that the namespace claims, where none was computed."""
 SOUND: Final = "xorb.damaged_at IS NULL"
+OFFERABLE: Final = f"{SOUND} AND xorb.doomed_at IS NULL"
+"""Of a xorb: a client may be told of it."""
 VISIBLE: Final = """(
     EXISTS (SELECT 1 FROM xorb_holder WHERE xorb_holder.xorb_id = xorb.id AND xorb_holder.namespace = :namespace)
     OR EXISTS (
@@ -213,8 +223,9 @@ def terms_of(packed: Iterable[PackedTerm], xorbs: Mapping[int, XorbRow], file: H
 
 def xorb_row(row: Row) -> XorbRow:
     """The value of the columns ``XORB``."""
-    xorb_id, digest, region_bytes, raw_bytes, chunk_count, generation, damaged_at = row
-    return XorbRow(xorb_id, name_of(digest), region_bytes, raw_bytes, chunk_count, generation, damaged_at is not None)
+    xorb_id, digest, region_bytes, raw_bytes, chunk_count, generation, damaged_at, doomed_at = row
+    marks = damaged_at is not None, doomed_at is not None
+    return XorbRow(xorb_id, name_of(digest), region_bytes, raw_bytes, chunk_count, generation, *marks)
 
 
 def file_record(row: Row) -> FileRecord:

@@ -7,7 +7,10 @@ from typing import Final
 
 from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions
 
-_SUPERSEDED: Final = f"SELECT key FROM superseded_object WHERE created_at < :moment LIMIT {PAGE_ROWS}"
+_SUPERSEDED: Final = f"""
+SELECT key FROM superseded_object WHERE created_at < :moment AND key > :behind ORDER BY key LIMIT {PAGE_ROWS}
+"""
+_LISTED: Final = "SELECT key FROM superseded_object WHERE key IN (:values)"
 _SUPERSEDE: Final = """
 INSERT INTO superseded_object (key, created_at) VALUES (:key, :now) ON CONFLICT (key) DO NOTHING
 """
@@ -17,9 +20,13 @@ _FORGET_SUPERSEDED: Final = "DELETE FROM superseded_object WHERE key IN (:values
 class SupersededQueries(Questions):
     """Questions about objects in whose place others count."""
 
-    def superseded_before(self, moment: float) -> list[str]:
-        """Keys of objects in whose place others have counted since before ``moment``."""
-        return [key for (key,) in self.connection.rows(_SUPERSEDED, {"moment": moment})]
+    def superseded_before(self, moment: float, behind: str = "") -> list[str]:
+        """The next page of keys of objects in whose place others, or none, have counted since before ``moment``."""
+        return [key for (key,) in self.connection.rows(_SUPERSEDED, {"moment": moment, "behind": behind})]
+
+    def superseded_of(self, keys: Iterable[str]) -> set[str]:
+        """Those of these keys that are of such objects, however long."""
+        return {key for (key,) in self.connection.rows_in(_LISTED, keys)}
 
 
 class SupersededChanges(Questions):

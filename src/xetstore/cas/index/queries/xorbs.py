@@ -7,6 +7,7 @@ from typing import Final
 
 from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries.rows import (
+    OFFERABLE,
     PAGE_ROWS,
     SOUND,
     VISIBLE,
@@ -35,7 +36,7 @@ SELECT file.hash FROM edge JOIN file ON file.id = edge.file_id WHERE edge.xorb_i
 _ADD_XORB: Final = """
 INSERT INTO xorb (hash, region_bytes, raw_bytes, chunk_count, created_at, generation, offered_at, checked_at)
 VALUES (:hash, :region_bytes, :raw_bytes, :chunk_count, :now, :generation, :now, :now)
-ON CONFLICT (hash) DO UPDATE SET offered_at = excluded.offered_at
+ON CONFLICT (hash) DO UPDATE SET offered_at = excluded.offered_at, doomed_at = NULL
 """
 _ADD_HOLDER: Final = """
 INSERT INTO xorb_holder (xorb_id, namespace) SELECT id, :namespace FROM xorb WHERE hash = :hash
@@ -49,13 +50,13 @@ UPDATE xorb SET generation = :generation, region_bytes = :region_bytes, raw_byte
 WHERE {_THIS_OBJECT}
 """
 _MARK: Final = f"UPDATE xorb SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
-# No file is made of it, and since when that may be so, or who was told of it, was noted too long ago, or never.
-_UNGUARDED: Final = """
-SELECT id FROM xorb
-WHERE id IN (:values) AND (offered_at IS NULL OR offered_at < :old)
-AND NOT EXISTS (SELECT 1 FROM edge WHERE edge.xorb_id = xorb.id)
+# 1: no file is made of it, and since when that may be so, or who was told of it, was noted too long ago, or never.
+_OFFERED: Final = """
+SELECT id, generation, CASE WHEN (offered_at IS NULL OR offered_at < :old)
+    AND NOT EXISTS (SELECT 1 FROM edge WHERE edge.xorb_id = xorb.id) THEN 1 ELSE 0 END
+FROM xorb WHERE id IN (:values) AND doomed_at IS NULL
 """
-_GUARD: Final = "UPDATE xorb SET offered_at = :now WHERE id IN (:values)"
+_GUARD: Final = "UPDATE xorb SET offered_at = :now, doomed_at = NULL WHERE id IN (:values)"
 
 OFFER_SECONDS: Final = 24 * 3600
 """The time for which a note of an offer serves: what deletes must add it to the grace."""
@@ -82,8 +83,11 @@ class XorbQueries(Questions):
         """The rows of all these xorbs. Raises MissingXorbError for the first that is not usable by ``tenant``, or was
         found damaged: to what is built anew it is not there.
         """
+        return self._required(names, tenant, "")
+
+    def _required(self, names: Collection[Hash], tenant: Tenant, ending: str) -> dict[Hash, XorbRow]:
         usable, others = usable_by(tenant)
-        statement = f"{_XORBS_BY_HASH} AND {usable} AND {SOUND}"
+        statement = f"{_XORBS_BY_HASH} AND {usable} AND {SOUND}{ending}"
         rows = self.connection.rows_in(statement, [name.digest for name in names], others)
         found = {row.hash: row for row in map(xorb_row, rows)}
         for name in names:
@@ -109,14 +113,37 @@ class XorbQueries(Questions):
         """Every file that a xorb is part of."""
         return [name_of(digest) for (digest,) in self.connection.rows(_USERS, {"xorb_id": xorb_id})]
 
-    def unguarded(self, ids: Iterable[int], *, now: float) -> set[int]:
-        """Those of these xorbs that might be deleted before the grace has passed from now on, by their ids."""
-        rows = self.connection.rows_in(_UNGUARDED, ids, {"old": now - OFFER_SECONDS})
-        return {xorb_id for (xorb_id,) in rows}
+    def guarded(self, rows: Iterable[XorbRow], *, now: float) -> dict[int, bool]:
+        """Those of these xorbs that are there and not doomed, by their ids: True if none of what a collection may do
+        deletes it before the grace has passed from now on; a note (:meth:`XorbChanges.guard`) makes it so.
+        """
+        # By the object, too: the id of a xorb that was deleted may be that of another one.
+        generations = {row.id: row.generation for row in rows}
+        found = self.connection.rows_in(_OFFERED, generations, {"old": now - OFFER_SECONDS})
+        return {xorb_id: not is_loose for xorb_id, generation, is_loose in found if generations[xorb_id] == generation}
+
+    def usable_xorbs(self, ids: Iterable[int], tenant: Tenant) -> dict[int, XorbRow]:
+        """The rows of those of these xorbs that may be offered to ``tenant``."""
+        usable, others = usable_by(tenant)
+        rows = self.connection.rows_in(f"{_XORBS_BY_ID} AND {usable} AND {OFFERABLE}", ids, others)
+        return {row.id: row for row in map(xorb_row, rows)}
 
 
-class XorbChanges(SupersededChanges):
+class XorbChanges(XorbQueries, SupersededChanges):
     """Changes to xorbs."""
+
+    def keep_xorbs(self, names: Collection[Hash], tenant: Tenant, *, now: float) -> dict[Hash, XorbRow]:
+        """As :meth:`require_xorbs`, for what is made of them in this transaction: until it ends none is deleted. Those
+        that are doomed are so no more.
+        """
+        rows = self._required(names, tenant, " ORDER BY xorb.id FOR KEY SHARE")
+        self.revive(rows.values(), now=now)
+        return rows
+
+    def revive(self, rows: Iterable[XorbRow], *, now: float) -> None:
+        """Let those of these xorbs that are doomed be so no more, as if they were offered now."""
+        doomed = sorted(row.id for row in rows if row.is_doomed)
+        self.connection.change_in(_GUARD, doomed, {"now": now})
 
     def add_xorb(self, info: XorbInfo, *, namespace: str, now: float, generation: str = "") -> bool:
         """Register a xorb that a namespace has uploaded. True if it is new to this namespace.
@@ -131,8 +158,8 @@ class XorbChanges(SupersededChanges):
         return self.connection.change(_ADD_HOLDER, {"hash": name.digest, "namespace": namespace}) == 1
 
     def guard(self, ids: Collection[int], *, now: float) -> bool:
-        """Let the grace of these xorbs begin now. False if some of them are not there any more."""
-        return self.connection.change(_GUARD, {"values": [*ids], "now": now}) == len(ids)
+        """Let the grace of these xorbs begin now, also of doomed ones. False if some are not there any more."""
+        return self.connection.change_in(_GUARD, sorted(ids), {"now": now}) == len(ids)
 
     def replace_object(self, old: XorbRow, info: XorbInfo, generation: str, *, now: float) -> bool:
         """Let another object of a xorb count, which is whole. False, and nothing changes, if the old one does not."""

@@ -113,7 +113,7 @@ class Descriptions:
     def used_bytes(self, repository: Repository) -> int:
         """Bytes of all large files of its history."""
         row = repository.row
-        return self._used.get((row.id, row.updated_at), repository.used_bytes)
+        return self._used.get((row.id, row.updated_at, row.shrunk_at), repository.used_bytes)
 
     def _details(self, repository: Repository, revision: Revision) -> dict[str, Any]:
         card = self.card(repository, revision)

@@ -1,0 +1,1 @@
+"""Parts of a rebuild: objects registered anew, rows that come from a snapshot, the places of both indexes."""

@@ -1,0 +1,198 @@
+"""Rows that objects do not tell: from the newest snapshot that is whole, less what the journal says was deleted since.
+
+Files that came later have no grant in it. Where the store had one namespace, ``default``, they are granted to that;
+otherwise to one that no caller has a token for, ``lost-found``: the admin sees them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from xetstore.access.tenant import DEFAULT_NAMESPACE
+from xetstore.cas.check import Problem
+from xetstore.cas.index import Writer
+from xetstore.cas.index.index import MIGRATIONS
+from xetstore.cas.index.queries.rebuilding import RebuildRows
+from xetstore.cas.index.queries.snapshots import FILES, SHARDS, TABLES, SnapshotTable
+from xetstore.cas.repair.rebuilding.run import RebuildRun
+from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
+from xetstore.cas.snapshots.journal import JournalEntry, journal_keys, read_entry
+from xetstore.cas.snapshots.take import MARGIN_SECONDS, Room, snapshots_in
+from xetstore.errors import DamagedError, IntegrityError, NotFoundError, UsageError
+from xetstore.interfaces import BlobInfo
+from xetstore.protocol.hashes import Hash
+
+LOST_FOUND: Final = "lost-found"
+"""The namespace of files of which no snapshot tells whose they are."""
+
+_FILES_AT_A_TIME: Final = 500
+_XORBS_AT_A_TIME: Final = 5000
+_NAMED_IN: Final = ("file_grant", "deleted_grant", "xorb_holder", "quota")
+
+
+@dataclass(slots=True)
+class Restored:
+    """The snapshot that was taken, if there was one that is whole, and the others, each with what is wrong with it."""
+
+    key: str | None = None
+    head: SnapshotHead | None = None
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def newest_snapshot(run: RebuildRun, store_id: str | None, rooms: Sequence[Room]) -> Restored:
+    """The newest snapshot of this store that is whole: it is read to its end."""
+    known = {"index": MIGRATIONS.newest} | {room.name: room.migrations.newest for room in rooms}
+    restored = Restored()
+    for _, blob in reversed([*snapshots_in(run.cas.blobs)]):
+        try:
+            head = _verified(run, blob)
+            if head.store_id != store_id:
+                raise DamagedError(f"it is a snapshot of store {head.store_id}")
+            if any(version > known.get(name, 0) for name, version in head.versions.items()):
+                raise UsageError("it has tables of a newer xetstore: rebuild with that one")
+        except (IntegrityError, NotFoundError, UsageError) as error:
+            restored.refused.append((blob.key, str(error)))
+            run.report(Problem(f"snapshot {blob.key}", str(error)))
+            continue
+        restored.key, restored.head = blob.key, head
+        break
+    return restored
+
+
+def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequence[Room]) -> None:
+    """Add the rows of a snapshot that is whole. May be done again."""
+    tables = {table.name: table for table in TABLES}
+    for room in rooms:
+        if head.versions.get(room.name):
+            run.cas.index.migrate(room.migrations)
+            tables |= {table.name: table for table in room.tables}
+    for table in tables.values():
+        if table.is_keyless:
+            run.change(lambda writer, _, table=table: writer.clear(table))  # type: ignore[misc]
+    found = run.cas.blobs.stat(key)
+    for part in _parts(run, key, 0 if found is None else found.size):
+        if isinstance(part, TableRows) and (known := tables.get(part.table)) is not None:
+            _import(run, known, part)
+
+
+def find_new_files(run: RebuildRun, namespace: str) -> None:
+    """Grant a namespace the files that came after the snapshot, and let it hold the xorbs that no other one holds."""
+    behind = 0
+    while True:
+        with run.cas.index.snapshot() as reader:
+            page = RebuildRows(reader.connection).new_files(behind, _FILES_AT_A_TIME)
+        if not page:
+            break
+        run.change(lambda _, rows, ids=[number for number, _ in page]: rows.grant(namespace, ids))  # type: ignore[misc]
+        run.tally.found += len(page)
+        behind = page[-1][0]
+    with run.cas.index.snapshot() as reader:
+        last = RebuildRows(reader.connection).last_xorb()
+    for first in range(0, last, _XORBS_AT_A_TIME):
+        run.change(lambda _, rows, first=first: rows.hold(namespace, first, first + _XORBS_AT_A_TIME))  # type: ignore[misc]
+
+
+def namespace_of_new_files(run: RebuildRun, restored: Restored, entries: Sequence[str], *, was_served: bool) -> str:
+    """The namespace of files that came after the snapshot: ``default`` if the store had no other, as far as it is
+    known. ``entries`` are the namespaces of the journal.
+    """
+    tables = [*_NAMED_IN]
+    with run.cas.index.snapshot() as reader:
+        if reader.connection.has_table("used_namespace"):
+            tables.append("used_namespace")
+        others = RebuildRows(reader.connection).has_others_than(DEFAULT_NAMESPACE, tables)
+    if restored.head is None and was_served:
+        return LOST_FOUND
+    return LOST_FOUND if others or any(name != DEFAULT_NAMESPACE for name in entries) else DEFAULT_NAMESPACE
+
+
+def journal_of(run: RebuildRun, restored: Restored, store_id: str | None) -> Iterator[JournalEntry]:
+    """The entries of the journal since the snapshot, in order. What cannot be read is reported."""
+    since = 0.0 if restored.head is None else restored.head.at - MARGIN_SECONDS
+    for at, blob in journal_keys(run.cas.blobs):
+        if at < since:
+            continue
+        try:
+            yield read_entry(run.cas.blobs, blob, store_id)
+        except (IntegrityError, NotFoundError) as error:
+            run.report(Problem(f"journal {blob.key}", f"{error}: what was deleted then may be back"))
+
+
+def replay(run: RebuildRun, entry: JournalEntry, namespace: str, rooms: Sequence[Room]) -> None:
+    """Do what an entry of the journal says. Of files that came after the snapshot, in ``namespace``, too: whose they
+    were is not known.
+    """
+    run.tally.entries += 1
+    if entry.files is None:
+        _replay_all(run, entry, rooms)
+    for at in range(0, len(entry.files or ()), _FILES_AT_A_TIME):
+        part = (entry.files or ())[at : at + _FILES_AT_A_TIME]
+
+        def change(writer: Writer, rows: RebuildRows, part: Sequence[Hash] = part) -> int:
+            new = rows.only_new(part) if namespace != entry.namespace else set[Hash]()
+            if entry.is_deletion:
+                files = rows.deletable(entry.namespace, part, entry.at)
+                writer.revoke(entry.namespace, files, now=entry.at)
+                writer.revoke(namespace, new, now=entry.at)
+                return len(files | new)
+            writer.restore(entry.namespace, part, now=entry.at)
+            writer.restore(namespace, new, now=entry.at)
+            return 0
+
+        run.tally.deleted += run.change(change)
+
+
+def _replay_all(run: RebuildRun, entry: JournalEntry, rooms: Sequence[Room]) -> None:
+    def change(writer: Writer, rows: RebuildRows) -> int:
+        files = rows.all_deletable(entry.namespace, entry.at, _FILES_AT_A_TIME)
+        writer.revoke(entry.namespace, files, now=entry.at)
+        return len(files)
+
+    if entry.is_deletion:
+        while count := run.change(change):
+            run.tally.deleted += count
+    else:
+        run.change(lambda writer, _: writer.restore_all(entry.namespace, now=entry.at))
+    for room in rooms:
+        run.change(lambda writer, _, replay=room.replay: replay(writer, entry))  # type: ignore[misc]
+
+
+def _import(run: RebuildRun, table: SnapshotTable, part: TableRows) -> None:
+    empty = dict.fromkeys(table.columns)
+    values = [empty | dict(zip(part.columns, row, strict=True)) for row in part.rows]
+    values = [{name: each[name] for name in table.columns} for each in values]
+
+    def change(writer: Writer, rows: RebuildRows) -> list[bytes]:
+        writer.import_rows(table, values)
+        if table is FILES:
+            return rows.know_files([row[0] for row in part.rows])
+        if table is SHARDS:
+            rows.know_shards((row[0], row[1]) for row in part.rows)
+        return []
+
+    missing = run.change(change)
+    run.tally.rows += len(values)
+    run.tally.lost_files += len(missing)
+    for digest in missing:
+        file = Hash(digest)
+        run.report(Problem(f"file {file}", "no shard that is whole tells how it is made", (file,)))
+
+
+def _verified(run: RebuildRun, blob: BlobInfo) -> SnapshotHead:
+    head: SnapshotHead | None = None
+    for part in _parts(run, blob.key, blob.size):
+        if isinstance(part, SnapshotHead):
+            head = part
+    assert head is not None
+    return head
+
+
+def _parts(run: RebuildRun, key: str, size: int) -> Iterator[SnapshotHead | TableRows]:
+    if not size:
+        raise DamagedError("the snapshot is empty")
+    with run.cas.blobs.get_range(key, 0, size) as stream:
+        for part in read_snapshot(stream):
+            run.cancellation.check()
+            yield part

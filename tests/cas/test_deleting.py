@@ -1,0 +1,478 @@
+"""Deleting by hash: gone here at once, there elsewhere, given back as it was; whatever fails, and whoever is beside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cas.test_answers import first_chunk, one_chunk_samples
+from tests.support import engines
+from xetstore.access.tenant import DedupDomain
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas.deleting import AT_A_TIME, deleted_page
+from xetstore.cas.index import Index, Reader, Writer
+from xetstore.cas.snapshots.journal import journal_keys, read_entry
+from xetstore.errors import ForbiddenError, NotFoundError, StorageFullError, UnavailableError
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.shard import FileEntry, Shard
+from xetstore.testing import (
+    FakeClock,
+    FaultPlan,
+    FaultyDatabase,
+    Sample,
+    make_sample,
+    random_bytes,
+    read_back,
+    upload,
+)
+from xetstore.testing.samples import entry_of
+
+ENGINES = engines.BOTH
+PATIENCE_SECONDS = 60
+
+SAMPLE = make_sample(random_bytes(100_000, 1))
+OTHER = make_sample(random_bytes(50_000, 2))
+
+
+@pytest.fixture
+def file(cas: EmbeddedCas) -> Hash:
+    return upload(cas, SAMPLE)
+
+
+def is_there(cas: EmbeddedCas, sample: Sample = SAMPLE) -> bool:
+    """True if a file is there, whole, for every verb; False if it is for none."""
+    file = sample.file.hash
+    verbs: list[Callable[[], Any]] = [
+        lambda: cas.stat(file),
+        lambda: cas.reconstruct(file),
+        lambda: cas.reconstruct_many([file]),
+        lambda: cas.count_terms(file),
+        lambda: cas.file_chunks(file),
+    ]
+    found = []
+    for verb in verbs:
+        try:
+            verb()
+        except NotFoundError:
+            found.append(False)
+        else:
+            found.append(True)
+    found.append(file in {record.hash for record in cas.files()})
+    with cas.index.snapshot() as reader:
+        assert sample.file.sha256 is not None
+        found.append(reader.file_by_sha256(cas.tenant.namespace, sample.file.sha256) is not None)
+    assert len(set(found)) == 1, found
+    if found[0]:
+        assert read_back(cas, file) == sample.data
+    return found[0]
+
+
+def parts_of(sample: Sample) -> Iterator[FileEntry]:
+    """A file of each run of chunks of a xorb."""
+    chunks = sample.xorb.chunks
+    for start, end in combinations(range(len(chunks) + 1), 2):
+        part = chunks.slice(start, end)
+        yield entry_of([(Term(sample.xorb.hash, start, end, part.total_bytes), part)])
+
+
+# --- Namespaces -----------------------------------------------------------------------------------------
+
+
+def test_a_file_goes_where_it_is_deleted_and_stays_where_another_has_it(cas: EmbeddedCas, file: Hash) -> None:
+    anna, bert = cas.in_namespace("anna"), cas.in_namespace("bert")
+    for view in (anna, bert):
+        upload(view, SAMPLE)
+    anna.delete([file])
+    assert (is_there(cas), is_there(anna), is_there(bert)) == (True, False, True)
+    for view in (cas, bert):
+        view.delete([file])
+    assert not is_there(bert)
+    anna.undelete([file])
+    assert (is_there(cas), is_there(anna), is_there(bert)) == (False, True, False)
+    verify_invariants(cas)
+
+
+def test_a_file_of_others_is_no_other_than_none(cas: EmbeddedCas, file: Hash) -> None:
+    anna, none = cas.in_namespace("anna"), OTHER.file.hash
+    for verb in (anna.delete, anna.undelete):
+        messages = []
+        for name in (file, none):
+            with pytest.raises(NotFoundError) as caught:
+                verb([name])
+            messages.append(str(caught.value).replace(str(name), "?"))
+        assert messages[0] == messages[1]
+    cas.delete([file])
+    with pytest.raises(NotFoundError):
+        anna.undelete([file])
+    assert not is_there(anna)
+    assert [*anna.deleted()] == []
+    # Nor does the place of a page tell of it.
+    assert deleted_page(anna, (2e12, file), 10) == []
+
+
+def test_a_deleted_file_can_still_be_read_by_none_of_its_bytes(cas: EmbeddedCas, file: Hash) -> None:
+    """Its xorb is the uploader's, who has shown to possess it; one who has only the file loses all."""
+    bert = cas.in_namespace("bert", dedup=DedupDomain.NAMESPACE)
+    cas.index.change(lambda writer: writer.copy_grants("default", "bert", [file], now=1.0))
+    assert bert.may_read(SAMPLE.xorb.hash, [(0, 10)])
+    bert.delete([file])
+    assert not bert.may_read(SAMPLE.xorb.hash, [(0, 10)])
+    with pytest.raises(NotFoundError):
+        bert.stored_xorb(SAMPLE.xorb.hash)
+    assert bert.find_chunks(first_chunk(SAMPLE)) is None
+
+
+def test_what_was_deleted_is_still_deduplicated_against(cas: EmbeddedCas) -> None:
+    """Until it is collected: its edges are there, and an answer about it writes nothing."""
+    [sample] = one_chunk_samples(1)
+    cas.delete([upload(cas, sample)])
+    answer = cas.find_chunks(first_chunk(sample))
+    assert answer is not None
+    assert [entry.hash for entry in answer.xorbs] == [sample.xorb.hash]
+    assert cas.put_shard(Shard((sample.file,)))
+    assert is_there(cas, sample)
+
+
+def test_claims_go_and_come_with_their_file(cas: EmbeddedCas, file: Hash) -> None:
+    assert cas.stat(file).sha256 == (SAMPLE.file.sha256 or b"").hex()
+    created = cas.stat(file).created_at
+    cas.delete([file])
+    cas.undelete([file])
+    assert cas.stat(file).sha256 == (SAMPLE.file.sha256 or b"").hex()
+    assert cas.stat(file).created_at == created
+
+
+def test_the_time_of_a_deletion_is_told_and_until_when_it_can_be_undone(
+    cas: EmbeddedCas, file: Hash, clock: FakeClock
+) -> None:
+    clock.advance(100)
+    [done] = cas.delete([file])
+    assert (done.deleted_at, done.until) == (clock(), clock() + 7 * 24 * 3600)
+    clock.advance(100)
+    assert cas.delete([file]) == [done], "it was deleted then"
+    upload(cas, SAMPLE)
+    assert cas.delete([file])[0].deleted_at == clock()
+
+
+def test_many_files_go_by_one_call(cas: EmbeddedCas) -> None:
+    source = make_sample(random_bytes(2_500_000, 5))
+    cas.put_xorb(source.xorb.hash, source.body)
+    entries = list(parts_of(source))[: 2 * AT_A_TIME + 10]
+    cas.put_shard(Shard(tuple(entries)))
+    files = [entry.hash for entry in entries]
+    assert len(files) > 2 * AT_A_TIME
+    assert [done.hash for done in cas.delete([*files, files[0]])] == files
+    assert [*cas.files()] == []
+    paged, last = [], None
+    while page := deleted_page(cas, last, 100):
+        paged += page
+        last = page[-1].deleted_at, page[-1].hash
+    assert {done.hash for done in paged} == set(files)
+    assert len(paged) == len(files)
+    assert [record.hash for record in cas.undelete(files)] == files
+    assert len([*cas.files()]) == len(files)
+    verify_invariants(cas)
+
+
+def test_a_page_goes_on_behind_a_file_that_was_given_back(cas: EmbeddedCas) -> None:
+    """It is not found in the list any more, and its place is."""
+    samples = [make_sample(b"%d" % number) for number in range(10)]
+    cas.delete([upload(cas, sample) for sample in samples])
+    told = [done.hash for done in cas.deleted()]
+    at = deleted_page(cas, None, 4)[-1]
+    cas.undelete([at.hash])
+    assert [done.hash for done in deleted_page(cas, (at.deleted_at, at.hash), 100)] == told[4:]
+
+
+def test_a_guard_is_asked_before_and_in_the_transaction(cas: EmbeddedCas, file: Hash) -> None:
+    upload(cas, OTHER)
+    asked = []
+
+    def guard(reader: Reader, namespace: str, files: Collection[Hash]) -> None:
+        asked.append((isinstance(reader, Writer), namespace, set(files)))
+        if file in files:
+            raise ForbiddenError("it has a name")
+
+    cas.deletion_guard = guard
+    view = cas.in_namespace("default")
+    for dry_run in (False, True):
+        with pytest.raises(ForbiddenError):
+            view.delete([OTHER.file.hash, file], dry_run=dry_run)
+    assert is_there(cas)
+    assert is_there(cas, OTHER)
+    asked.clear()
+    view.delete([OTHER.file.hash])
+    assert asked == [(False, "default", {OTHER.file.hash}), (True, "default", {OTHER.file.hash})]
+
+
+def test_what_an_index_made_anew_must_know_is_in_the_journal(cas: EmbeddedCas, file: Hash, clock: FakeClock) -> None:
+    cas.delete([file])
+    cas.delete([file])
+    clock.advance(1)
+    cas.undelete([file])
+    cas.undelete([file])
+    with cas.index.snapshot() as reader:
+        store = reader.store_id()
+    entries = [read_entry(cas.blobs, blob, store) for _, blob in journal_keys(cas.blobs)]
+    assert [(entry.is_deletion, entry.namespace, entry.files) for entry in entries] == [
+        (True, "default", (file,)),
+        (False, "default", (file,)),
+    ]
+
+
+def test_a_download_that_has_begun_comes_to_its_end(cas: EmbeddedCas, file: Hash) -> None:
+    """Fetches of an answer are good after the file is deleted, as those of a signed URL are."""
+    found = cas.reconstruct(file)
+    [[fetch]] = found.fetches.values()
+    with cas.fetch_xorb(fetch) as stream:
+        head = memoryview(bytearray(1000))
+        count = stream.readinto(head)
+        cas.delete([file])
+        rest = bytearray()
+        block = memoryview(bytearray(1 << 16))
+        while more := stream.readinto(block):
+            rest += block[:more]
+    assert bytes(head[:count]) + bytes(rest) == SAMPLE.body[fetch.byte_start : fetch.byte_end]
+    with cas.fetch_xorb(fetch) as stream:
+        assert stream.readinto(head)
+
+
+# --- Whatever fails -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["delete", "undelete"])
+def test_whichever_statement_fails_all_of_a_call_is_done_or_nothing(
+    tmp_path: Path, opening: engines.Opening, verb: str
+) -> None:
+    plan = FaultPlan()
+    files = [SAMPLE.file.hash, OTHER.file.hash]
+    failed = 0
+    with EmbeddedCas(LocalBlobStore(tmp_path), Index(FaultyDatabase(opening(), plan))) as cas:
+        for sample in (SAMPLE, OTHER):
+            upload(cas, sample)
+        for number in range(60):
+            if verb == "undelete":
+                cas.delete(files)
+            plan.fail_next(after=number)
+            try:
+                getattr(cas, verb)(files)
+                acknowledged = True
+            except UnavailableError:
+                acknowledged = False
+            has_failed = plan.has_failed
+            plan.disarm()
+            states = {is_there(cas, sample) for sample in (SAMPLE, OTHER)}
+            assert len(states) == 1, plan.operations[-1]
+            assert not acknowledged or states == {verb == "undelete"}
+            cas.undelete(files)
+            failed += not acknowledged
+            if not has_failed:
+                break
+        assert acknowledged
+        verify_invariants(cas)
+    assert failed > 5
+
+
+def test_a_deletion_stands_where_the_disk_has_no_room_to_note_it(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with EmbeddedCas.open(root) as cas:
+        file = upload(cas, SAMPLE)
+
+    class Full(LocalBlobStore):
+        def put_new(self, key: str, parts: Any) -> None:
+            raise StorageFullError("no room")
+
+    with EmbeddedCas.open(root) as cas:
+        cas.blobs = Full(root)
+        cas.delete([file])
+        assert not is_there(cas)
+    assert "could not be noted" in caplog.text
+
+
+# --- Beside others --------------------------------------------------------------------------------------
+
+
+class Paused:
+    """A call in a thread, which stops in its transaction, after its work is done there and before it is committed."""
+
+    def __init__(self, cas: EmbeddedCas, call: Callable[[EmbeddedCas], object]) -> None:
+        self._arrived, self._go = threading.Event(), threading.Event()
+        self.error: BaseException | None = None
+        self._call, self._cas = call, cas
+        change = cas.index.change
+        self._index = cas.index
+
+        def pausing(work: Callable[[Writer], Any], **options: Any) -> Any:
+            def paused(writer: Writer) -> Any:
+                done = work(writer)
+                if threading.current_thread() is self._thread:
+                    self._arrived.set()
+                    assert self._go.wait(PATIENCE_SECONDS)
+                return done
+
+            return change(paused, **options)
+
+        cas.index.change = pausing  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._call(self._cas)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._arrived.set()
+
+    def __enter__(self) -> Paused:
+        self._thread.start()
+        assert self._arrived.wait(PATIENCE_SECONDS)
+        return self
+
+    def finish(self) -> None:
+        """Let it commit, and wait for its end."""
+        self._go.set()
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+
+    def __exit__(self, *exc: object) -> None:
+        self.finish()
+        if self.error is not None:
+            raise self.error
+
+
+def in_turns(cas: EmbeddedCas, other: EmbeddedCas, first: Callable[..., Any], second: Callable[..., Any]) -> None:
+    """Let ``first`` stop before its commit, begin ``second`` in another connection, and let both come to an end."""
+    failures: list[BaseException] = []
+    begun = threading.Event()
+
+    def run() -> None:
+        begun.set()
+        try:
+            second(other)
+        except BaseException as error:
+            failures.append(error)
+
+    with Paused(cas, first) as paused:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        assert begun.wait(PATIENCE_SECONDS)
+        thread.join(0.2)  # it waits for the first one, or is done: either is right
+        paused.finish()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def put(cas: EmbeddedCas) -> None:
+    upload(cas, SAMPLE)
+
+
+def put_shard(cas: EmbeddedCas) -> None:
+    cas.put_shard(Shard((SAMPLE.file,)))
+
+
+def delete(cas: EmbeddedCas) -> None:
+    cas.delete([SAMPLE.file.hash])
+
+
+def undelete(cas: EmbeddedCas) -> None:
+    cas.undelete([SAMPLE.file.hash])
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "second", "outcome"),
+    [
+        ("there", delete, delete, False),
+        ("there", delete, put, None),
+        ("there", put, delete, False),
+        ("there", delete, put_shard, None),
+        ("there", delete, undelete, None),
+        ("deleted", put, undelete, True),
+        ("deleted", undelete, put, True),
+        ("deleted", undelete, delete, None),
+        ("deleted", undelete, undelete, True),
+        ("deleted", put_shard, delete, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_two_at_once_are_as_one_after_the_other(
+    open_store: engines.OpenStore, before: str, first: Any, second: Any, outcome: bool | None
+) -> None:
+    """The one that commits last, or either where that is left open; nothing is lost, and no one is left waiting."""
+    with open_store() as cas, open_store() as other:
+        file = upload(cas, SAMPLE)
+        if before == "deleted":
+            cas.delete([file])
+        in_turns(cas, other, first, second)
+        found = is_there(other)
+        assert found == (bool([*other.deleted()]) is False), "it is there, or can be given back"
+        assert outcome in (None, found)
+        other.undelete([file])
+        assert is_there(other)
+        verify_invariants(other)
+
+
+def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engines.OpenStore) -> None:
+    """It is deleted and can be given back, or it is there: it is not lost between two statements."""
+    with open_store() as cas, open_store() as other:
+        upload(cas, SAMPLE)
+        with cas.index.transaction() as writer:
+            change = writer.connection.change
+            calls: list[int] = []
+
+            def between(statement: str, *values: Any) -> int:
+                if calls == [1] and writer.connection.dialect.keeps_rows:
+                    upload(other, OTHER)
+                calls.append(1)
+                return change(statement, *values)
+
+            writer.connection.change = between  # type: ignore[method-assign,assignment]
+            writer.revoke_all("default", now=5.0)
+        assert not is_there(cas)
+        if not is_there(cas, OTHER):
+            with pytest.raises(NotFoundError):
+                cas.undelete([OTHER.file.hash])
+            upload(cas, OTHER)
+        cas.index.change(lambda writer: writer.restore_all("default", now=6.0))
+        assert is_there(cas)
+        assert is_there(cas, OTHER)
+        assert [*cas.deleted()] == []
+        verify_invariants(cas)
+        assert check(cas).problems == ()
+
+
+def test_all_that_is_given_back_and_one_that_is_deleted_meanwhile(open_store: engines.OpenStore) -> None:
+    with open_store() as cas, open_store() as other:
+        files = [upload(cas, sample) for sample in (SAMPLE, OTHER)]
+        cas.delete(files[:1])
+        with cas.index.transaction() as writer:
+            change = writer.connection.change
+            calls: list[int] = []
+
+            def between(statement: str, *values: Any) -> int:
+                if calls == [1] and writer.connection.dialect.keeps_rows:
+                    other.delete(files[1:])
+                calls.append(1)
+                return change(statement, *values)
+
+            writer.connection.change = between  # type: ignore[method-assign,assignment]
+            writer.restore_all("default", now=6.0)
+        assert is_there(cas)
+        cas.undelete(files)
+        assert is_there(cas, OTHER)
+        verify_invariants(cas)
+
+
+def test_a_deletion_is_there_when_the_store_is_opened_again(root: Path) -> None:
+    with EmbeddedCas.open(root) as cas:
+        cas.delete([file := upload(cas, SAMPLE)])
+    with EmbeddedCas.open(root) as cas:
+        assert not is_there(cas)
+        assert [done.hash for done in cas.deleted()] == [file]

@@ -1,0 +1,57 @@
+"""A store whose index is lost gets it back: contents from objects, names and grants from the newest snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hub.copies import content, fill
+from tests.support.lost_index import PAIRS, placed, shown
+from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.repair.rebuild import rebuild_index
+from xetstore.cas.snapshots.journal import note_deleted
+from xetstore.cas.snapshots.take import take_snapshot_now
+from xetstore.errors import DamagedError, NotFoundError
+from xetstore.hub.check import verify_names
+from xetstore.hub.service import EmbeddedHub
+from xetstore.hub.snapshot import NAMES
+from xetstore.testing import FakeClock, make_sample, random_bytes, read_back, upload
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_all_is_there_again(pair: str, tmp_path: Path, request: pytest.FixtureRequest, clock: FakeClock) -> None:
+    with placed(pair, tmp_path, request) as place:
+        with EmbeddedCas.open(place.parts, clock=clock) as cas:
+            hub = EmbeddedHub(cas)
+            fill(hub)
+            samples = [make_sample(random_bytes(200_000, seed), before=random_bytes(90_000, 1)) for seed in range(5)]
+            files = [upload(cas.in_namespace(name), one) for one in samples for name in ("default", "alice")][::2]
+            clock.advance(100)
+            cas.index.change(lambda writer: writer.revoke("alice", files[:2], now=clock()))
+            note_deleted(cas, "alice", files[:2])
+            take_snapshot_now(cas, [NAMES])
+            clock.advance(100)
+            cas.index.change(lambda writer: writer.revoke("default", files[4:], now=clock()))
+            note_deleted(cas, "default", files[4:])
+            before, names = shown(cas), content(hub)
+        parts = place.lose()
+        with pytest.raises(DamagedError, match=r"."):
+            EmbeddedCas.open(parts)
+        report = rebuild_index(parts, [NAMES])
+        assert report.problems == ()
+        assert (report.counts.found, report.counts.deleted, report.found_in) == (0, 1, "lost-found")
+        with EmbeddedCas.open(parts, clock=clock) as cas:
+            hub = EmbeddedHub(cas)
+            after = shown(cas)
+            for name, rows in before.items():
+                assert after[name] == rows, name
+            assert content(hub) == names
+            verify_invariants(cas)
+            assert verify_names(hub) == []
+            assert read_back(cas, files[0]) == samples[0].data
+            for file, namespace in ((files[0], "alice"), (files[4], "default")):
+                with pytest.raises(NotFoundError):
+                    read_back(cas.in_namespace(namespace), file)
+            cas.index.change(lambda writer: writer.restore("default", files[4:], now=clock()))
+            assert read_back(cas, files[4]) == samples[4].data
