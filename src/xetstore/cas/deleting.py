@@ -63,7 +63,8 @@ def _delete(cas: EmbeddedCas, files: list[Hash]) -> list[DeletedFile]:
         cas.deletion_guard(writer, namespace, [Hash(digest) for digest in locked.values()])
         return writer.revoke(namespace, files, now=now), _states(writer, namespace, files)
 
-    revoked, states = cas.index.change(revoke)
+    with cas.index.for_care():
+        revoked, states = cas.index.change(revoke)
     if revoked:
         note_deleted(cas, namespace, revoked, at=now)
     return [_record(cas, states[file], now) for file in files]
@@ -88,7 +89,8 @@ def _undelete(cas: EmbeddedCas, files: list[Hash]) -> list[FileRecord]:
     def restore(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
         return writer.restore(namespace, files, now=now), _states(writer, namespace, files)
 
-    restored, states = cas.index.change(restore)
+    with cas.index.for_care():
+        restored, states = cas.index.change(restore)
     if restored:
         note_restored(cas, namespace, restored, at=now)
     return [FileRecord(file, states[file].size) for file in files]

@@ -20,6 +20,7 @@ _REPOSITORIES: Final = f"""
 SELECT {REPOSITORY}, deleted_at FROM repository
 WHERE owner_key = :owner AND kind = :kind AND deleted_at > 0 ORDER BY deleted_at DESC, id DESC
 """
+_DELETED: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id AND deleted_at IS NOT NULL"
 _UNDELETE: Final = """
 UPDATE repository SET deleted_at = NULL, owner = :owner, owner_key = :owner_key, name = :name, name_key = :name_key
 WHERE id = :id AND deleted_at = :deleted_at
@@ -93,6 +94,11 @@ class DeletedQueries(Questions):
         values = {"owner": name.owner.lower(), "kind": name.kind.value}
         found = ((repository_row(row[:-1]), row[-1]) for row in self.connection.rows(_REPOSITORIES, values))
         return [(row, at) for row, at in found if row.name.key == name.key]
+
+    def name_of_deleted(self, number: int) -> RepositoryName | None:
+        """The name that a deleted repository had, by its id."""
+        row = self.connection.row(_DELETED, {"id": number})
+        return None if row is None else repository_row(row).name
 
     def deleted_refs(self, repository_id: int, names: Collection[str] | None = None) -> list[DeletedRef]:
         """Where refs were, the last deleted one first; those of these names, or of all at most :data:`MOST`."""

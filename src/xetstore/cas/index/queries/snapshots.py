@@ -126,6 +126,7 @@ LEFT_OUT: Final = {
     "dedup": "told by shards and footers",
     "shard_file": "told by shards",
     "shard_xorb": "told by shards",
+    "quota_namespace": "counted anew",
     "superseded_object": "the objects are there, and no row names them",
     "dedup_key": "a secret, drawn anew",
     "chore": "of the processes that do them",
