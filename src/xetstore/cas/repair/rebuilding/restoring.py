@@ -16,12 +16,13 @@ from xetstore.cas.check import Problem
 from xetstore.cas.index import Writer
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.rebuilding import RebuildRows
-from xetstore.cas.index.queries.snapshots import FILES, SHARDS, TABLES, SnapshotTable
+from xetstore.cas.index.queries.snapshots import FILES, QUOTAS, SHARDS, TABLES, SnapshotTable
 from xetstore.cas.repair.found import LOST_FOUND
 from xetstore.cas.repair.rebuilding.run import RebuildRun
 from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
 from xetstore.cas.snapshots.journal import JournalEntry, journal_keys, read_entry
 from xetstore.cas.snapshots.take import MARGIN_SECONDS, Room, snapshots_in
+from xetstore.database.connection import Values
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, UsageError
 from xetstore.interfaces import BlobInfo, BlobStore
 from xetstore.protocol.hashes import Hash
@@ -61,8 +62,12 @@ def newest_snapshot(
     return restored
 
 
-def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequence[Room]) -> None:
-    """Add the rows of a snapshot that is whole. May be done again."""
+def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequence[Room]) -> list[Values]:
+    """Add the rows of a snapshot that is whole. May be done again.
+
+    Returns those of quotas, which come last: none may refuse what is given back.
+    """
+    quotas: list[Values] = []
     tables = {table.name: table for table in TABLES}
     for room in rooms:
         if head.versions.get(room.name):
@@ -74,7 +79,12 @@ def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequen
     found = run.cas.blobs.stat(key)
     for part in _parts(run.cas.blobs, key, 0 if found is None else found.size, run.cancellation):
         if isinstance(part, TableRows) and (known := tables.get(part.table)) is not None:
-            _import(run, known, part)
+            rows = _values(known, part)
+            if known is QUOTAS:
+                quotas += rows
+            else:
+                _import(run, known, part, rows)
+    return quotas
 
 
 def find_new_files(run: RebuildRun, namespace: str) -> None:
@@ -164,11 +174,13 @@ def _replay_all(run: RebuildRun, entry: JournalEntry, rooms: Sequence[Room]) -> 
         run.change(lambda writer, _, replay=room.replay: replay(writer, entry))  # type: ignore[misc]
 
 
-def _import(run: RebuildRun, table: SnapshotTable, part: TableRows) -> None:
-    empty = dict.fromkeys(table.columns)
-    values = [empty | dict(zip(part.columns, row, strict=True)) for row in part.rows]
-    values = [{name: each[name] for name in table.columns} for each in values]
+def _values(table: SnapshotTable, part: TableRows) -> list[Values]:
+    """Rows by the columns that the table has now."""
+    rows = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
+    return [{name: row.get(name) for name in table.columns} for row in rows]
 
+
+def _import(run: RebuildRun, table: SnapshotTable, part: TableRows, values: Sequence[Values]) -> None:
     def change(writer: Writer, rows: RebuildRows) -> list[bytes]:
         writer.import_rows(table, values)
         if table is FILES:
