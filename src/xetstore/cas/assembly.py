@@ -67,10 +67,10 @@ def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | Non
     if isinstance(parts.index, Path):
         if parts.is_directory:
             open_directory(parts.objects, create=create)  # type: ignore[arg-type]  # a path, then
-        blobs = _objects(parts, is_guarded=patience_seconds is not None)
+        blobs = bare_objects(parts, is_guarded=patience_seconds is not None)
         database = _open_file(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     else:
-        blobs = _objects(parts, is_guarded=patience_seconds is not None)
+        blobs = bare_objects(parts, is_guarded=patience_seconds is not None)
         database = _open_url(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     if patience_seconds is not None:
         from xetstore.database.guarded import GuardedDatabase
@@ -84,6 +84,24 @@ def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | Non
         index.close()
         raise
     return OpenParts(parts, blobs, index, database)
+
+
+@contextmanager
+def open_to_read(parts: StoreParts) -> Iterator[tuple[BlobStore, Index | None]]:
+    """The objects of a store that is only read from; and its index, if there is one that this code knows as it is."""
+    if isinstance(parts.objects, Path) and not parts.objects.is_dir():
+        raise _missing(parts)
+    blobs = bare_objects(parts)
+    if isinstance(parts.index, Path) and is_new_file(parts.index):
+        yield blobs, None
+        return
+    database = open_database(parts.index)
+    try:
+        with database.snapshot() as connection:
+            is_known = MIGRATIONS.version(connection) == MIGRATIONS.newest
+        yield blobs, Index(database) if is_known else None
+    finally:
+        database.close()
 
 
 @contextmanager
@@ -110,11 +128,11 @@ def open_objects(parts: StoreParts) -> BlobStore:
     """The objects of a store that is there, without its index. Raises as :func:`open_parts`."""
     if isinstance(parts.objects, Path):
         open_objects_folder(parts.objects, create=False)
-    return _objects(parts, is_guarded=False)
+    return bare_objects(parts)
 
 
 def open_database(index: Path | PartUrl) -> Database:
-    """A database for an index, whatever is in it. Raises as :func:`open_parts`."""
+    """The database of an index, as it is: no table is made in it. Raises as :func:`open_parts`."""
     if isinstance(index, PartUrl):
         return _database(index)
     try:
@@ -130,7 +148,8 @@ def secrets_file(parts: StoreParts, name: str) -> Path | None:
     return None if isinstance(parts.index, PartUrl) else _secrets_folder(parts) / name
 
 
-def _objects(parts: StoreParts, *, is_guarded: bool) -> BlobStore:
+def bare_objects(parts: StoreParts, *, is_guarded: bool = False) -> BlobStore:
+    """The objects of a store, whatever marks they have. Nothing is asked of them yet."""
     if isinstance(parts.objects, Path):
         blobs: BlobStore = LocalBlobStore(parts.objects)
     else:

@@ -23,10 +23,12 @@ from xetstore.platform.locks import Lockf, has_range_locks, no_locks
 
 FORMAT_VERSION: Final = 1
 
-_MARKER: Final = "format"
+FORMAT_FILE: Final = "format"
+"""The file in the directory of a store that tells its format."""
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
 RESTORE: Final = "xet repair --rebuild-index --yes makes it anew from the objects; or put it back from a backup"
+MEND: Final = "if it is one, and only its mark was lost, `xet repair --yes` makes that anew"
 
 
 def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:
@@ -35,7 +37,7 @@ def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> P
     Raises what :func:`open_objects_folder` and :func:`check_index_file` raise.
     """
     open_objects_folder(root, create=create)
-    require_locks(root / _MARKER, f"the store {root}", lockf=lockf)
+    require_locks(root / FORMAT_FILE, f"the store {root}", lockf=lockf)
     index = root / INDEX_FILE
     check_index_file(index, root)
     return index
@@ -55,7 +57,8 @@ def open_objects_folder(root: Path, *, create: bool) -> None:
     except OSError as error:
         raise storage_error(error, f"the store {root} cannot be opened") from error
     if marker is None:
-        raise NotFoundError(f"there is no store in {root}", hint="put a file into it to create one")
+        hint = MEND if (root / INDEX_FILE).exists() else "put a file into it to create one"
+        raise NotFoundError(f"there is no store in {root}", hint=hint)
     _check_marker(root, marker)
 
 
@@ -104,11 +107,24 @@ def _index_of(index: Path, objects: Path | None) -> str:
     return f"{INDEX_FILE} of the store {objects}" if objects and index == objects / INDEX_FILE else str(index)
 
 
+def has_marker(root: Path) -> bool:
+    """True if a directory says that it is a store, of whichever format."""
+    try:
+        return _MARKER_PATTERN.fullmatch(_read_marker(root) or "") is not None
+    except UsageError:
+        return False
+
+
+def write_marker(root: Path) -> None:
+    """Let a directory say that it is a store. Durable on return; what is there stays. Raises OSError."""
+    write_new_object(root, root / FORMAT_FILE, [_MARKER_TEXT.format(FORMAT_VERSION).encode()])
+
+
 def _read_marker(root: Path) -> str | None:
     try:
-        return read_regular(root / _MARKER).decode("utf-8", errors="replace")
+        return read_regular(root / FORMAT_FILE).decode("utf-8", errors="replace")
     except NoRegularFileError:
-        raise UsageError(f"{root} is not a store of xetstore: its {_MARKER!r} is no regular file") from None
+        raise UsageError(f"{root} is not a store of xetstore: its {FORMAT_FILE!r} is no regular file") from None
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -116,7 +132,8 @@ def _read_marker(root: Path) -> str | None:
 def _check_marker(root: Path, marker: str) -> None:
     match = _MARKER_PATTERN.fullmatch(marker)
     if match is None:
-        raise UsageError(f"{root} is not a store of xetstore: its file {_MARKER!r} says something else")
+        hint = MEND if (root / INDEX_FILE).exists() else None
+        raise UsageError(f"{root} is not a store of xetstore: its file {FORMAT_FILE!r} says something else", hint=hint)
     if int(match[1]) != FORMAT_VERSION:
         raise UsageError(
             f"the store {root} has format {match[1]}; this xetstore knows format {FORMAT_VERSION}",
@@ -130,9 +147,9 @@ def _create(root: Path) -> None:
     make_durable_folder(root)
     # Another process may be creating the same store right now, and be as far as its first temporary file.
     others = sorted({entry.name for entry in root.iterdir()} - {TEMPORARY_FOLDER, STORE_FILE})
-    if others and _MARKER not in others:
+    if others and FORMAT_FILE not in others:
         raise UsageError(
             f"{root} is not a store, and not empty: it holds {others[0]!r}",
-            hint="name an empty or a new directory",
+            hint=MEND if INDEX_FILE in others else "name an empty or a new directory",
         )
-    write_new_object(root, root / _MARKER, [_MARKER_TEXT.format(FORMAT_VERSION).encode()])
+    write_marker(root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, Self
 
 from xetstore.cas.index import Index, Writer
@@ -18,6 +18,8 @@ LEASE_SECONDS: Final = 60.0
 class Lease:
     """A chore that this runner has. A context manager, which gives it back. Not thread-safe.
 
+    In its block all changes of the index by this thread are care: on a full disk they have the reserve.
+
     Time is that of the index. Its token fences: a transaction that deletes calls :meth:`require` first, so a runner
     that slept beyond its time, while another took over, changes nothing.
     """
@@ -29,6 +31,7 @@ class Lease:
         self.position = position
         """The place that the last runner had reached, which did not get to the end; None for the beginning."""
         self._seconds = seconds
+        self._care = ExitStack()
 
     @classmethod
     def take(cls, index: Index, name: str, *, seconds: float = LEASE_SECONDS) -> Self | None:
@@ -39,7 +42,8 @@ class Lease:
             now = index.clock()
             return writer.take_chore(name, holder, now=now, until=now + seconds)
 
-        row = index.change(take)
+        with index.for_care():
+            row = index.change(take)
         return None if row is None else cls(index, name, row.token, row.position, seconds)
 
     def require(self, writer: Writer) -> None:
@@ -49,7 +53,8 @@ class Lease:
 
     def renew(self) -> None:
         """Keep the chore, between transactions. Raises LeaseLostError."""
-        self._index.change(self.require)
+        with self._index.for_care():
+            self._index.change(self.require)
 
     def note(self, position: str | None) -> None:
         """Note how far it has come, for the next runner. Raises LeaseLostError."""
@@ -77,7 +82,9 @@ class Lease:
             self._index.change(lambda writer: writer.give_chore_back(self.name, self._token))
 
     def __enter__(self) -> Self:
+        self._care.enter_context(self._index.for_care())
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.release()
+        with self._care:
+            self.release()

@@ -75,7 +75,7 @@ def _require_objects(parts: StoreParts, store_id: str, blobs: BlobStore, *, is_n
         return  # the process that creates it has come so far meanwhile
     if found is not None or not is_new:
         raise _without_objects(parts, store_id, found)
-    _put_id(blobs, store_id)
+    put_id(blobs, store_id)
 
 
 def _give_id(parts: StoreParts, index: Index, blobs: BlobStore, rows: Sequence[XorbRow]) -> None:
@@ -93,9 +93,9 @@ def _give_id(parts: StoreParts, index: Index, blobs: BlobStore, rows: Sequence[X
     ours = found or secrets.token_hex(16)
     try:
         if rows:
-            _put_id(blobs, ours)
+            put_id(blobs, ours)
         winner = index.change(_take_id(ours), patience_seconds=_PATIENCE_SECONDS if rows else None)
-        _put_id(blobs, winner)
+        put_id(blobs, winner)
         if rows and found is None and winner != ours:
             blobs.delete_many([store_key(ours)])
     except (AccessDeniedError, StorageFullError, UnavailableError):
@@ -113,7 +113,7 @@ def _take_id(ours: str) -> Callable[[Writer], str]:
     return take
 
 
-def _put_id(blobs: BlobStore, store_id: str) -> None:
+def put_id(blobs: BlobStore, store_id: str) -> None:
     """Make sure of the object of an id. Two processes may do so at once: both write the same."""
     key = store_key(store_id)
     if blobs.stat(key) is not None:
@@ -130,7 +130,8 @@ def _without_objects(parts: StoreParts, store_id: str, stranger: str | None) -> 
     return DamagedError(
         f"the index {parts.index} is that of store {store_id}, and the objects in {parts.objects} {theirs}",
         hint="name the objects and the index of one store: the directory, or the bucket and its prefix, or the"
-        " database is another one; if the objects were deleted, bring them back first",
+        " database is another one; if the objects were deleted, bring them back first; if only their mark was lost,"
+        " `xet repair --yes` makes it anew",
     )
 
 

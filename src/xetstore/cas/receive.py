@@ -65,6 +65,7 @@ class XorbReceiver:
             if self._is_stored:
                 continue
             if self._object is None:
+                self._index.require_reserve()
                 self._object = self._blobs.create(xorb_key(self._xorb, self._generation))
             self._object.write(region)
 

@@ -52,6 +52,7 @@ from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
+from xetstore.cas.snapshots.journal import note_restored
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
@@ -274,8 +275,10 @@ class EmbeddedCas:
         if not (shard.files or shard.xorbs):
             return False
         now = self.now()
+        returned: set[Hash] = set()
 
         def add_files(writer: Writer) -> bool:
+            returned.clear()
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             kept = writer.keep_xorbs(names, self.tenant, now=now)
             is_new = writer.add_files(
@@ -285,11 +288,12 @@ class EmbeddedCas:
                 now=now,
                 rebound=rebound,
                 is_checked=self._hashes_bytes,
+                returned=returned,
             )
             writer.add_dedup(claims.eligible_in(kept))
             return is_new
 
-        return register_shard(
+        is_new = register_shard(
             _normalised(shard, rows),
             add_files,
             files=[entry.hash for entry in shard.files],
@@ -298,12 +302,19 @@ class EmbeddedCas:
             blobs=self.blobs,
             index=self.index,
         )
+        if returned:  # the journal says that they were deleted
+            note_restored(self, self.tenant.namespace, returned, at=now)
+        return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
-        stored = self.stored_xorb(fetch.xorb, visible=False)
-        if fetch.url.startswith(SCHEME) and fetch.url != object_url(fetch.xorb, stored.generation):
-            raise ForbiddenError(f"xorb {fetch.xorb} was stored anew", hint="ask for a new reconstruction")
+        is_offered = fetch.url.startswith(SCHEME)
+        try:
+            stored = self.stored_xorb(fetch.xorb, visible=False)
+        except NotFoundError as error:
+            raise _rewritten(fetch.xorb) if is_offered else error from None
+        if is_offered and fetch.url != object_url(fetch.xorb, stored.generation):
+            raise _rewritten(fetch.xorb)
         return stored.read(fetch.byte_start, fetch.byte_end)
 
     def suspect(self, xorb: Hash) -> None:
@@ -392,7 +403,7 @@ class EmbeddedCas:
         """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
 
         While the index does not answer, it is the object of this generation, if its row was read lately: no key is
-        written twice, so the bytes under it are the same. ForbiddenError where another object counts.
+        written twice, so the bytes under it are the same. ForbiddenError where another object counts, or none any more.
         """
         try:
             stored = self.stored_xorb(xorb, visible=False)
@@ -401,9 +412,11 @@ class EmbeddedCas:
             if row is None:
                 raise
             return self.reader_of(row)
+        except NotFoundError:
+            raise _rewritten(xorb) from None
         self._seen.note({xorb: stored.row})
         if stored.generation != generation:
-            raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
+            raise _rewritten(xorb)
         return stored
 
     def reader_of(self, row: XorbRow) -> StoredXorb:
@@ -499,6 +512,11 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
         tuple(replace(entry, stored_bytes=rows[name].region_bytes) for name, entry in xorbs.items()),
     )
     return stored.serialize_with_footer()
+
+
+def _rewritten(xorb: Hash) -> ForbiddenError:
+    """The error at which clients ask anew, and are told of what counts now."""
+    return ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
 
 
 def _unknown_file(file: Hash) -> NotFoundError:

@@ -40,6 +40,14 @@ class Database(Protocol):
     def damage(self) -> tuple[str, ...]:
         """The faults that the engine itself finds in its files; empty if there are none. Reads all of them."""
 
+    def require_reserve(self) -> None:
+        """Raises StorageFullError if the room that is kept for deletions and repairs was given up, and cannot be had
+        again.
+        """
+
+    def give_up_reserve(self) -> bool:
+        """Let a deletion or a repair that has no room have the room that is kept for it; True if there was some."""
+
     def clock(self) -> float:
         """Unix seconds by the clock of the database: the same for all who share it. Asks nothing, and may be called
         by an event loop.

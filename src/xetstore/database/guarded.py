@@ -74,6 +74,14 @@ class GuardedDatabase:
         """As that of ``inner``."""
         self.inner.require_in_place()
 
+    def require_reserve(self) -> None:
+        """As that of ``inner``."""
+        self.inner.require_reserve()
+
+    def give_up_reserve(self) -> bool:
+        """As that of ``inner``."""
+        return self.inner.give_up_reserve()
+
     def clock(self) -> float:
         """As that of ``inner``."""
         return self.inner.clock()

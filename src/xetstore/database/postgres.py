@@ -172,6 +172,13 @@ class PostgresDatabase:
     def require_in_place(self) -> None:
         """Nothing: a server is where its name leads."""
 
+    def require_reserve(self) -> None:
+        """Nothing: the server looks after its own disk."""
+
+    def give_up_reserve(self) -> bool:
+        """False."""
+        return False
+
     def damage(self) -> tuple[str, ...]:
         """Empty: the server looks after its own files."""
         return ()

@@ -16,6 +16,7 @@ from typing import Any, Final
 from xetstore.database import sqlite_file
 from xetstore.database.connection import Connection, Dialect, Values, bound
 from xetstore.database.glance import SLOW_SECONDS, Glance
+from xetstore.database.reserve import Reserve
 from xetstore.errors import AccessDeniedError, DamagedError, StorageFullError, UnavailableError, UsageError, XetError
 from xetstore.platform import forks
 from xetstore.platform.place import Place
@@ -63,6 +64,7 @@ class SqliteDatabase:
         self._path = path
         self._read_only_because: XetError | None = None
         self._glance: Glance | None = None
+        self._reserve = None if path is None else Reserve(path)
         self._closed = self._is_cut = False
         self._places: tuple[Place, ...] = ()
         self._idle: list[sqlite3.Connection] = []
@@ -78,7 +80,7 @@ class SqliteDatabase:
         if sqlite_file.is_writable(path):
             self._connect = sqlite_file.writable_connection(path, busy_timeout_seconds)
             try:
-                self._look_at_places(path)
+                self._open_file(path)
             except (AccessDeniedError, StorageFullError) as reason:
                 self._read_only_because = reason
             else:
@@ -153,6 +155,15 @@ class SqliteDatabase:
         for place in self._places:
             place.require()
 
+    def require_reserve(self) -> None:
+        """Raises StorageFullError if the room beside the file was given up, and cannot be had again."""
+        if self._reserve is not None and self._read_only_because is None:
+            self._reserve.require()
+
+    def give_up_reserve(self) -> bool:
+        """Let a deletion or a repair have the room beside the file; True if there was some."""
+        return self._reserve is not None and self._reserve.give_up()
+
     def damage(self) -> tuple[str, ...]:
         """The faults that SQLite itself finds in its file; empty if there are none. Reads the whole file."""
         with self._connected() as driver:
@@ -169,6 +180,15 @@ class SqliteDatabase:
             if not self._is_cut:
                 self._close_connections()
                 self._glance = None  # which holds this object
+
+    def _open_file(self, path: Path) -> None:
+        """Open the file for the first time; on a full disk its reserve is given up for that."""
+        try:
+            self._look_at_places(path)
+        except StorageFullError:
+            if not self.give_up_reserve():
+                raise
+            self._look_at_places(path)
 
     def _look_at_places(self, path: Path) -> None:
         with self._connected():

@@ -183,6 +183,8 @@ class FaultyDatabase:
         self._instead = instead
         self.finds_nothing = inner.finds_nothing
         self.require_in_place = inner.require_in_place
+        self.require_reserve = inner.require_reserve
+        self.give_up_reserve = inner.give_up_reserve
         self.damage = inner.damage
         self.clock = inner.clock
         self.close = inner.close

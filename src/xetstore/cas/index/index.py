@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,6 +21,8 @@ MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_ver
 ATTEMPTS: Final = 5
 """Times that one change is tried, as long as another writer is first."""
 _PAUSE_SECONDS: Final = 0.02
+
+_CARE: Final = ContextVar("xetstore_care", default=False)
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -77,6 +80,9 @@ class Index:
         at once where ``patience_seconds`` is 0, UnavailableError. What ``work`` raises leaves nothing changed.
         """
         attempt = 1
+        is_care = _CARE.get()
+        if not is_care:
+            self.require_reserve()
         while True:
             try:
                 with self.transaction(patience_seconds=patience_seconds) as writer:
@@ -88,9 +94,40 @@ class Index:
                     error = UnavailableError(f"too many writers at once: {conflict}", hint="try again")
                     error.retry_after = 1.0
                     raise error from conflict
+            except StorageFullError:
+                if not is_care or not self._database.give_up_reserve():
+                    raise
+                continue
             # The longer, the more of them met here; and not all at the same moment again.
             time.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))
             attempt += 1
+
+    @staticmethod
+    @contextlib.contextmanager
+    def for_care() -> Iterator[None]:
+        """Changes of this thread in the block are of care: a deletion, a collection, a repair. Where the disk is full
+        they have the reserve.
+        """
+        before = _CARE.set(True)
+        try:
+            yield
+        finally:
+            _CARE.reset(before)
+
+    def with_reserve(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns, which is care that writes an object: where there is no room it is done once more, with
+        the reserve.
+        """
+        try:
+            return work()
+        except StorageFullError:
+            if not self._database.give_up_reserve():
+                raise
+            return work()
+
+    def require_reserve(self) -> None:
+        """Raises StorageFullError where the disk has no room but for care."""
+        self._database.require_reserve()
 
     @contextlib.contextmanager
     def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:

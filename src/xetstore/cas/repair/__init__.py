@@ -1,1 +1,1 @@
-"""Repair: an index made anew."""
+"""Repair: what is damaged made whole from what is left of it, here and elsewhere; an index made anew."""

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cas.layout import new_generation
@@ -108,7 +109,8 @@ def _note(
             }
             text = json.dumps(values).encode()
             key = f"{JOURNAL}{int(at * 1000):015}-{new_generation()}"
-            cas.blobs.put_new(key, [text, b"\n", _digest(text), b"\n"])
+            content = [text, b"\n", _digest(text), b"\n"]
+            cas.index.with_reserve(partial(cas.blobs.put_new, key, content))
     except XetError as error:
         _log.warning(
             "what was %s in %s could not be noted for a rebuild of the index: %s",

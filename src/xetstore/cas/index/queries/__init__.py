@@ -11,6 +11,7 @@ from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQuerie
 from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
 from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
+from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
     OutdatedError,
@@ -70,6 +71,7 @@ class Reader(
     ChoreQueries,
     CollectQueries,
     CheckQueries,
+    RepairQueries,
     UsageQueries,
     QuotaQueries,
     SnapshotQueries,
@@ -89,6 +91,7 @@ class Writer(
     CopyChanges,
     ChoreChanges,
     CheckChanges,
+    RepairChanges,
     SnapshotChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""

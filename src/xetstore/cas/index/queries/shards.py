@@ -55,6 +55,10 @@ SELECT shard.hash
 FROM file JOIN shard_file ON shard_file.file_id = file.id JOIN shard ON shard.id = shard_file.shard_id
 WHERE file.hash = :file ORDER BY shard.id
 """
+_SHARDS_OF_XORB: Final = """
+SELECT shard.hash FROM shard_xorb JOIN shard ON shard.id = shard_xorb.shard_id
+WHERE shard_xorb.xorb_id = :xorb_id ORDER BY shard.id LIMIT 16
+"""
 _IS_LINKED: Final = "SELECT is_linked FROM shard WHERE hash = :shard"
 
 
@@ -91,6 +95,10 @@ class ShardQueries(Questions):
     def shards_of(self, file: Hash) -> list[Hash]:
         """The shards that are known to name a file, in the order of their registration."""
         return [name_of(digest) for (digest,) in self.connection.rows(_SHARDS_OF, {"file": file.digest})]
+
+    def shards_of_xorb(self, xorb_id: int) -> list[Hash]:
+        """The first 16 shards that are known to name a xorb."""
+        return [name_of(digest) for (digest,) in self.connection.rows(_SHARDS_OF_XORB, {"xorb_id": xorb_id})]
 
 
 class ShardChanges(SupersededChanges):

@@ -1,0 +1,107 @@
+"""repair(): what a check found, made whole from what is left, here and in other stores."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from operator import attrgetter, itemgetter
+from typing import Final
+
+from xetstore.cas.check import CheckProgress, CheckReport, check
+from xetstore.cas.index import Reader, ShardRow, XorbRow
+from xetstore.cas.lease import Lease
+from xetstore.cas.repair.files import FileRepair
+from xetstore.cas.repair.report import NamesOf, RepairReport
+from xetstore.cas.repair.rescue import Rescue
+from xetstore.cas.repair.run import Run
+from xetstore.cas.repair.shards import ShardRepair
+from xetstore.cas.repair.sources import Source
+from xetstore.cas.repair.strays import Strays
+from xetstore.cas.repair.xorbs import XorbRepair
+from xetstore.cas.service import EmbeddedCas
+from xetstore.cas.throttle import Throttle
+from xetstore.errors import UnavailableError
+from xetstore.protocol.hashes import Hash
+
+CHORE: Final = "collect"
+"""The chore whose lease a repair has: what it writes is of files that a collection must not delete meanwhile."""
+
+
+def repair(
+    cas: EmbeddedCas,
+    lease: Lease | None,
+    *,
+    sources: Sequence[Source] = (),
+    read_data: bool = False,
+    names_of: NamesOf = lambda _: {},
+    throttle: Throttle | None = None,
+    progress: CheckProgress | None = None,
+) -> RepairReport:
+    """Repair a store, also while it is in use. Without a ``lease``, of :data:`CHORE`, it tells what it would do.
+
+    It goes by what a quick check finds, and by what was marked before; with ``read_data`` by a check of every byte. A
+    xorb is made whole from its own chunks, from another object of it, from ``sources``, or from all of these together;
+    what is left of one that cannot be is given to the files that need no more, in a xorb of its own. Rows are made anew
+    from objects, and shards from rows. What is in the way is set aside, and nothing that a file needs is removed.
+
+    Each thing is durable before the next begins: killed at any moment, the store is in order, and the same call goes
+    on. Raises LeaseLostError, and what the store raises.
+    """
+    run = Run(cas, lease, sources, throttle or Throttle())
+    found = check(cas, read_data=read_data, dry_run=lease is None, progress=progress)
+    xorbs, shards = _named(found, "xorb"), _named(found, "shard")
+    strays = Strays(run)
+    strays.name_anew(_lost(cas, xorbs, shards))
+    xorb_repair, file_repair, shard_repair, rescue = XorbRepair(run), FileRepair(run), ShardRepair(run), Rescue(run)
+    hurt: list[Hash] = []
+    for name in _with_marked_xorbs(cas, xorbs):
+        if xorb_repair.repair(name) is not None:
+            hurt.append(name)
+        run.throttle.rest()
+    for name in _named(found, "file"):
+        file_repair.repair(name)
+    # Only now: files may be made of several, and the others are whole.
+    for name in hurt:
+        if (salvage := xorb_repair.repair(name)) is not None:
+            rescue.rescue(salvage)
+        run.throttle.rest()
+    for name in _with_marked_shards(cas, shards):
+        shard_repair.repair(name)
+        run.throttle.rest()
+    shard_repair.cover()
+    strays.set_aside(read_data=read_data)
+    for problem in found.problems:
+        if problem.name == "index":
+            run.left("index", f"{problem.what}; make it anew: xet repair --rebuild-index")
+    run.report.hurt = rescue.hurt_files(names_of)
+    return run.report
+
+
+def take_lease(cas: EmbeddedCas) -> Lease:
+    """The lease for a repair. Raises UnavailableError where another runner has it."""
+    lease = Lease.take(cas.index, CHORE)
+    if lease is None:
+        raise UnavailableError(
+            "a collection, or another repair, is under way in this store", hint="try again when it is done"
+        )
+    return lease
+
+
+def _named(found: CheckReport, kind: str) -> list[Hash]:
+    """The names of all of a kind with a problem."""
+    words = (problem.name.partition(" ") for problem in found.problems)
+    return list(dict.fromkeys(Hash.parse(name) for word, _, name in words if word == kind))
+
+
+def _lost(cas: EmbeddedCas, xorbs: Collection[Hash], shards: Collection[Hash]) -> list[XorbRow | ShardRow]:
+    with cas.index.snapshot() as reader:
+        return [*reader.xorbs(xorbs).values(), *reader.shards(shards).values()]
+
+
+def _with_marked_xorbs(cas: EmbeddedCas, names: Sequence[Hash]) -> list[Hash]:
+    marked = [row.hash for page in cas.index.pages(Reader.marked_xorbs, attrgetter("id"), 0) for row in page]
+    return list(dict.fromkeys([*names, *marked]))
+
+
+def _with_marked_shards(cas: EmbeddedCas, names: Sequence[Hash]) -> list[Hash]:
+    marked = [row.hash for page in cas.index.pages(Reader.marked_shards, itemgetter(0), 0) for _, row in page]
+    return list(dict.fromkeys([*names, *marked]))

@@ -1,0 +1,107 @@
+"""Strays: objects that no row names, but whose row can be found; and those that are in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+from xetstore.cas.index import ObjectRow, ShardRow, Writer, XorbRow
+from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.repair.quarantine import set_aside
+from xetstore.cas.repair.run import Run
+from xetstore.cas.stored_xorb import verify_object
+from xetstore.errors import IntegrityError, NotFoundError, UsageError
+from xetstore.interfaces import BlobInfo
+from xetstore.protocol.hashes import Hash, chunk_hash
+
+_BATCH: Final = 500
+
+
+class Strays:
+    """Looks through all objects of a store."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def name_anew(self, lost: Iterable[XorbRow | ShardRow]) -> None:
+        """Find the objects of rows whose hash is wrong, by their generation, which no other object has."""
+        run = self._run
+        rows = {row.generation: row for row in lost if row.generation and run.cas.blobs.stat(row.key) is None}
+        for prefix, kind in ((XORBS, XorbRow), (SHARDS, ShardRow)):
+            wanted = {generation: row for generation, row in rows.items() if isinstance(row, kind)}
+            for blob in run.cas.blobs.list(prefix) if wanted else ():
+                found = named_by(blob.key)
+                if found is not None and found[1] in wanted and self._is_right(blob.key, found[0]):
+                    self._name(wanted[found[1]], found[0])
+
+    def set_aside(self, *, read_data: bool) -> None:
+        """Set aside objects under keys that are none; with ``read_data`` also those that no row names, and whose
+        content is not their name.
+        """
+        run = self._run
+        for prefix in (XORBS, SHARDS):
+            for batch in _batches(run.cas.blobs.list(prefix)):
+                named = {blob.key: found[0] for blob in batch if (found := named_by(blob.key)) is not None}
+                with run.cas.index.snapshot() as reader:
+                    rows: Mapping[Hash, ObjectRow] = (
+                        reader.xorbs(named.values()) if prefix == XORBS else reader.shards(named.values())
+                    )
+                    leaving = reader.superseded_of([blob.key for blob in batch])
+                for blob in batch:
+                    name = named.get(blob.key)
+                    if name is None:
+                        self._set_aside(blob.key, "it is not the name of an object")
+                        continue
+                    row = rows.get(name)
+                    if (row is not None and row.key == blob.key) or blob.key in leaving or not read_data:
+                        continue
+                    if not self._is_right(blob.key, name):
+                        self._set_aside(blob.key, "it does not hold what its name says, and no row names it")
+                run.throttle.rest()
+
+    def _is_right(self, key: str, name: Hash) -> bool:
+        blobs = self._run.cas.blobs
+        try:
+            if key.startswith(XORBS):
+                verify_object(blobs, key, name)
+                return True
+            return chunk_hash(blobs.get(key)) == name
+        except (NotFoundError, IntegrityError):
+            return False
+
+    def _name(self, row: XorbRow | ShardRow, name: Hash) -> None:
+        run = self._run
+        what = "xorb" if isinstance(row, XorbRow) else "shard"
+
+        def rename(writer: Writer) -> bool:
+            if isinstance(row, XorbRow):
+                if name in writer.xorbs([name]):
+                    return False
+                writer.rename_xorb(row, name)
+            else:
+                if name in writer.shards([name]):
+                    return False
+                writer.rename_shard(row, name)
+            return True
+
+        if run.is_dry or run.change(rename):
+            run.mended(f"{what} {name}", f"its row, which said {row.hash}, has the name of its object again")
+
+    def _set_aside(self, key: str, why: str) -> None:
+        run = self._run
+        if run.is_dry:
+            run.mended(key, f"to be set aside: {why}")
+            return
+        try:
+            aside = set_aside(run.cas.blobs, key)
+        except UsageError:
+            run.report.notes.append(f"{key} cannot be moved by its key: move it by hand")
+            return
+        if aside is not None:
+            run.report.quarantined.append(aside)
+
+
+def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
+    while batch := list(islice(blobs, _BATCH)):
+        yield batch

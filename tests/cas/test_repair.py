@@ -1,0 +1,110 @@
+"""repair(): damage of every kind is mended from what is left, here and elsewhere, and what is lost is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support import engines
+from tests.support.objects import xorb_object
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas.repair.repair import repair, take_lease
+from xetstore.cas.repair.report import RepairReport
+from xetstore.cas.repair.sources import CasSource, ObjectSource, Source
+from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
+
+ENGINES = engines.BOTH
+
+
+def repaired(cas: EmbeddedCas, *sources: Source, read_data: bool = True) -> RepairReport:
+    with take_lease(cas) as lease:
+        return repair(cas, lease, sources=sources, read_data=read_data)
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_store_in_order_is_left_alone(cas: EmbeddedCas, sample: Sample) -> None:
+    upload(cas, sample)
+    before = [*cas.blobs.list()]
+    assert repaired(cas).found_nothing
+    assert [*cas.blobs.list()] == before
+
+
+def test_a_flipped_bit_is_mended_from_another_store(
+    cas: EmbeddedCas, root: Path, sample: Sample, tmp_path: Path
+) -> None:
+    upload(cas, sample)
+    shutil.copytree(root, tmp_path / "copy")
+    flip(root / xorb_object(cas, sample.xorb.hash), 200_000)
+    told = repair(cas, None, sources=[ObjectSource("copy", LocalBlobStore(tmp_path / "copy"))], read_data=True)
+    assert [one.name for one in told.repaired] == [f"xorb {sample.xorb.hash}"]
+    assert check(cas, read_data=True).problems, "nothing was done yet"
+    report = repaired(cas, ObjectSource("copy", LocalBlobStore(tmp_path / "copy")))
+    assert report.repaired == told.repaired
+    assert report.is_whole
+    [aside] = report.quarantined
+    assert aside.startswith("quarantine/xorbs/")
+    verify_invariants(cas)
+    assert read_back(cas, sample.file.hash) == sample.data
+    assert repaired(cas).found_nothing
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_a_xorb_is_mended_from_the_same_file_in_other_xorbs(cas: EmbeddedCas, root: Path, is_missing: bool) -> None:
+    sample = make_sample(random_bytes(400_000, 1))
+    upload(cas, sample)
+    other = make_sample(sample.data, before=random_bytes(150_000, 2))
+    path = root / xorb_object(cas, sample.xorb.hash)
+    if is_missing:
+        path.unlink()
+    else:
+        flip(path, 100_000)
+    with EmbeddedCas.in_memory() as server:
+        upload(server, other)
+        report = repaired(cas, CasSource("server", server))
+    assert report.is_whole
+    verify_invariants(cas)
+    assert read_back(cas, sample.file.hash) == sample.data
+
+
+def test_of_a_xorb_that_is_partly_lost_the_files_that_need_the_rest_are_whole(cas: EmbeddedCas, root: Path) -> None:
+    one, two = random_bytes(300_000, 1), random_bytes(300_000, 2)
+    both = make_sample(two, before=one)
+    first = make_sample(one)
+    upload(cas, both)
+    [term] = first.file.terms
+    count = term.chunk_end
+    shared = both.shard.__class__(
+        (
+            first.file.__class__(
+                first.file.hash,
+                (term.__class__(both.xorb.hash, 0, count, term.unpacked_bytes),),
+                first.file.verification,
+                first.file.sha256,
+            ),
+        )
+    )
+    cas.put_shard(shared)
+    ends = memoryview(both.xorb.ends).cast("Q")
+    flip(root / xorb_object(cas, both.xorb.hash), ends[count] + 20)  # in the second chunk of the second file
+    report = repaired(cas)
+    assert read_back(cas, first.file.hash) == one
+    [hurt] = report.hurt
+    assert hurt.hash == both.file.hash
+    sizes = both.xorb.chunks.sizes
+    assert hurt.lost == ((sizes[count], sizes[count] + sizes[count + 1]),)
+    assert read_back(cas, both.file.hash, 0, sizes[count]) == two[: sizes[count]]
+    assert [problem.files for problem in check(cas, read_data=True).problems] == [(both.file.hash,)]
+    # A later copy makes it whole.
+    with EmbeddedCas.in_memory() as server:
+        upload(server, make_sample(two))
+        assert repaired(cas, CasSource("server", server)).is_whole
+    verify_invariants(cas)
+    assert read_back(cas, both.file.hash) == two
