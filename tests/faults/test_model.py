@@ -334,6 +334,7 @@ def dying() -> Iterator[Worker]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(36_000 if "XET_MODEL_EXAMPLES" in os.environ else 300)
 def test_a_store_is_a_dictionary() -> None:
     """Some examples, the same each time; many more with XET_MODEL_EXAMPLES, at random then."""
     with dying() as worker:
