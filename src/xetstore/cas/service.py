@@ -55,6 +55,7 @@ from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
+from xetstore.cas.snapshots.journal import note_restored
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
@@ -277,8 +278,10 @@ class EmbeddedCas:
         if not (shard.files or shard.xorbs):
             return False
         now = self.now()
+        returned: set[Hash] = set()
 
         def add_files(writer: Writer) -> bool:
+            returned.clear()
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             kept = writer.keep_xorbs(names, self.tenant, now=now)
             is_new = writer.add_files(
@@ -288,11 +291,12 @@ class EmbeddedCas:
                 now=now,
                 rebound=rebound,
                 is_checked=self._hashes_bytes,
+                returned=returned,
             )
             writer.add_dedup(claims.eligible_in(kept))
             return is_new
 
-        return register_shard(
+        is_new = register_shard(
             _normalised(shard, rows),
             add_files,
             files=[entry.hash for entry in shard.files],
@@ -301,6 +305,9 @@ class EmbeddedCas:
             blobs=self.blobs,
             index=self.index,
         )
+        if returned:  # the journal says that they were deleted
+            note_restored(self, self.tenant.namespace, returned, at=now)
+        return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""

@@ -97,6 +97,11 @@ ON CONFLICT (namespace, file_id) {}
 _ADD_GRANT: Final = _GRANT.format("DO NOTHING")
 _RENEW_GRANT: Final = _GRANT.format("DO UPDATE SET created_at = excluded.created_at")
 
+_DELETED_BEFORE: Final = """
+SELECT file.hash FROM deleted_grant JOIN file ON file.id = deleted_grant.file_id
+WHERE deleted_grant.namespace = :namespace AND file.hash IN (:values)
+"""
+
 _FILES_AT_A_TIME: Final = 4096
 _TERMS_AT_A_TIME: Final = 50_000
 
@@ -216,17 +221,19 @@ class FileChanges(Sha256Changes, QuotaChanges):
         now: float,
         rebound: Collection[Hash] = (),
         is_checked: bool = False,
+        returned: set[Hash] | None = None,
     ) -> bool:
         """Register files and grant them to a namespace, or to none yet. True if a file, its terms or a grant is new.
 
         A file that is known keeps the terms it has, but for those in ``rebound``, which get these ones: they make the
         same bytes. A SHA-256 is a claim of the namespace; with ``is_checked`` this process computed it from the bytes.
+        ``returned`` gets those that had been deleted from the namespace.
         """
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
         batches = _parts(by_name.values())
-        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in batches]
+        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked, returned) for batch in batches]
         return any(added)
 
     def _add_files(
@@ -237,6 +244,7 @@ class FileChanges(Sha256Changes, QuotaChanges):
         now: float,
         rebound: Collection[Hash],
         is_checked: bool,
+        returned: set[Hash] | None,
     ) -> bool:
         by_digest = {entry.hash.digest: entry for entry in entries}
         asked = {"namespace": namespace or ""}
@@ -264,6 +272,9 @@ class FileChanges(Sha256Changes, QuotaChanges):
         if granted < len(ids):  # an upload gives a name to it later, and is given the time for that anew
             self.connection.change_in(_RENEW_GRANT, ids.values(), grants)
         self.add_claims(namespace, told)
+        if returned is not None and known and granted:
+            deleted = self.connection.rows_in(_DELETED_BEFORE, known, {"namespace": namespace})
+            returned |= {name_of(digest) for (digest,) in deleted}
         return granted > 0 or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:
