@@ -37,7 +37,7 @@ from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
 
 if TYPE_CHECKING:
-    from xetstore.cas.check import CheckReport
+    from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.hub.service import EmbeddedHub
@@ -475,17 +475,33 @@ class Store:
         return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
 
     def check(
-        self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
+        self,
+        *,
+        read_data: bool = False,
+        checksums: bool = False,
+        selection: Selection | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> CheckReport:
         """Look for damage: index against objects, and the names of repositories; with ``checksums`` every stored byte
         against the checksum of its chunk, with ``read_data`` every chunk against its hash. Only of a directory.
+
+        With a ``selection`` only that part of the bytes is read. With ``dry_run`` nothing is noted, and no object
+        without checksums is stored anew with them.
         """
         cas = self._directory("be checked from here")
         from xetstore.cas.check import check
         from xetstore.hub.tables import MIGRATIONS
 
         progress = Stoppable(progress, self._calls.child())
-        report = check(cas, read_data=read_data, checksums=checksums, progress=progress)
+        report = check(
+            cas,
+            read_data=read_data,
+            checksums=checksums,
+            selection=selection,
+            dry_run=dry_run,
+            progress=progress,
+        )
         if not cas.index.version_of(MIGRATIONS):
             return report
         cas.index.migrate(MIGRATIONS)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Final
 
 from xetstore.cas.checking.files import check_files, wrong_sha256
+from xetstore.cas.checking.naming import NamingCheck
 from xetstore.cas.checking.objects import ObjectCheck
 from xetstore.cas.checking.report import CheckProgress, CheckReport, Problem
 from xetstore.cas.checking.selection import Selection
@@ -123,9 +124,11 @@ class _Check:
 
     def files(self) -> None:
         """Each file is made of registered xorbs, whose footers give its size and its hash."""
-        for problem in check_files(self._cas, self.objects.broken):
+        naming = NamingCheck(self._cas, reads=self._read)
+        for problem in check_files(self._cas, self.objects.broken, naming):
             self._add(problem)
             self._files += 1
+        self._notes.extend(naming.notes)
 
     def shards(self) -> None:
         """Each row has its object, of the right size; where data is read, it has the hash that is its name."""

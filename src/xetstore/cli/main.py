@@ -18,6 +18,7 @@ from xetstore.cli.copy_store import copy_store
 from xetstore.cli.cp import cp
 from xetstore.cli.diff import diff
 from xetstore.cli.estimate import estimate
+from xetstore.cli.gc import gc
 from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
@@ -116,7 +117,7 @@ def cli() -> None:
 
 _OF_FILES = (hash_, put, get, cat)
 _OF_REPOSITORIES = (cp, ls, rm, undelete, mv, log, branch, tag, repo)
-_OF_THE_STORE = (stat, diff, estimate, inspect, check, repair, copy_store, snapshot, serve, user, org, token, quota)
+_OF_THE_STORE = (stat, diff, estimate, inspect, check, repair, gc, copy_store, snapshot, serve, user, org, token, quota)
 
 for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):
     cli.add_command(_command)

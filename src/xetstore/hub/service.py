@@ -188,7 +188,8 @@ class EmbeddedHub:
             writer.delete_repository(row.id, now)
             cas.revoke_all(row.namespace, now=now)
 
-        self.change(delete)
+        with self.cas.index.for_care():
+            self.change(delete)
         note_deleted(self.cas, row.namespace, None, at=now)
 
     def require_owner(self, actor: Actor, name: RepositoryName) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cancellation import Cancellation
 from xetstore.cas.checking.scrub import scrub
-from xetstore.cas.collecting import collect
+from xetstore.cas.collecting import CHORE, collect_all
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.rewriting import LOOKS
 from xetstore.cas.snapshots.take import take_snapshot_if_due
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
@@ -74,7 +75,7 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
     """The chores of a server, in the order in which they are done if several are due. What is never due is left out."""
     settings = site.settings
     table = (
-        Chore("collect", settings.collect_seconds, partial(_collect, site)),
+        Chore(CHORE, settings.collect_seconds, partial(_collect, site)),
         Chore("snapshot", settings.snapshot_seconds, partial(take_snapshot_if_due, site.cas, [NAMES])),
         Chore("scrub", SCRUB_SECONDS if settings.scrub_days else 0, partial(_scrub, site)),
     )
@@ -85,7 +86,7 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
-    return asdict(collect(site.cas, lease, grace, throttle, listing_seconds=grace.offer))
+    return collect_all(site.cas, lease, grace, throttle, looks=LOOKS, listing_seconds=grace.offer)
 
 
 def _scrub(site: Site, lease: Lease, throttle: Throttle) -> Report:

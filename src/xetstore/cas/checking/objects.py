@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from xetstore.cas.checking.naming import shard_fault
 from xetstore.cas.checking.renewing import renew
 from xetstore.cas.checking.report import Problem
 from xetstore.cas.index import ShardRow, Writer, XorbRow
@@ -85,6 +86,7 @@ class ObjectCheck:
 
     def shard(self, row: ShardRow, *, read: bool) -> Problem | None:
         """Check the object of a shard: that it is there, with ``read`` that its bytes are those of its name."""
+        fault: str | None = None
         try:
             size = whole_size(row, self._cas.blobs)
             if read:
@@ -92,7 +94,7 @@ class ObjectCheck:
                 data = self._cas.blobs.get(row.key)
                 if (actual := chunk_hash(data)) != row.hash:
                     raise IntegrityError(f"the object hashes to {actual}")
-                Shard.parse(data)
+                fault = shard_fault(self._cas, row, Shard.parse(data))
             if self._is_well(row, read=read):
                 self._shards.append(row.hash)
         except (IntegrityError, NotFoundError) as error:
@@ -102,7 +104,7 @@ class ObjectCheck:
             if now is None or now.generation != row.generation:
                 return None
             return Problem(f"shard {row.hash}", str(error))
-        return None
+        return None if fault is None else Problem(f"shard {row.hash}", fault)
 
     def note(self) -> None:
         """Note the checks that were not noted yet: by one short transaction."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions, name_of
 from xetstore.hub.names import RepositoryName
 from xetstore.hub.queries.buckets import BucketFile, behind_prefix
@@ -134,11 +135,14 @@ class DeletedQueries(Questions):
 class DeletedChanges(DeletedQueries):
     """Changes that delete, or give back."""
 
-    def undelete_repository(self, number: int, name: RepositoryName, *, deleted_at: float) -> bool:
+    def undelete_repository(self, before: RepositoryRow, name: RepositoryName, *, deleted_at: float) -> bool:
         """Give a repository that was deleted then back, by a name that no other one has; False if it is not there."""
         self.connection.change(_DROP_FORMER, {"name_key": name.key})
-        values = {"id": number, "deleted_at": deleted_at, **name_values(name)}
-        return self.connection.change(_UNDELETE, values) == 1
+        values = {"id": before.id, "deleted_at": deleted_at, **name_values(name)}
+        if not self.connection.change(_UNDELETE, values):
+            return False
+        QuotaChanges(self.connection).place_namespace(before.namespace, name.owner.lower())
+        return True
 
     def keep_refs(self, repository_id: int, refs: Iterable[tuple[str, bytes]], *, deleted_at: float) -> None:
         """Note where refs were that are deleted or moved: what they led to is kept for a while.

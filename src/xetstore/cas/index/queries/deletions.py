@@ -124,7 +124,7 @@ class DeletionChanges(DeletionQueries, QuotaChanges):
     def revoke(self, namespace: str, files: Collection[Hash], *, now: float) -> set[Hash]:
         """Take files out of a namespace, at once; those of these that it had. They can be given back for a while."""
         is_counted = self.is_counted(namespace)
-        found = self.lock_grants(namespace, files)
+        found = self._locked(_GRANTED, namespace, files)
         if is_counted:
             self.discharge(namespace, found)
         self._run(_REVOKE, namespace, found, now)
@@ -159,13 +159,13 @@ class DeletionChanges(DeletionQueries, QuotaChanges):
         else:
             self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
 
-    def lock_grants(self, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
-        """Those of these files that a namespace has, by their ids. Until the transaction ends no other one leans on
-        these grants: it waits for those that do.
-        """
-        return self._locked(_GRANTED, namespace, files)
+    def lock_grants(self, namespace: str, files: Collection[Hash]) -> None:
+        """Let no other writer lean on these grants, or renew them, until the transaction ends; for :meth:`revoke`."""
+        self.is_counted(namespace)  # locks in the order of that
+        self._locked(_GRANTED, namespace, files)
 
     def _locked(self, asked: str, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
+        """Those of these files of which there is such a row, by their ids: no other writer takes it meanwhile."""
         return dict(self.connection.rows_in(asked, [file.digest for file in files], {"namespace": namespace}))
 
     def _run(self, steps: Collection[str], namespace: str, found: Collection[int], now: float) -> None:
