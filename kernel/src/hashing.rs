@@ -76,9 +76,7 @@ pub fn chunk_checksums<'py>(py: Python<'py>, data: Input, lengths: Input) -> PyR
 
 /// CRC-64/NVME.
 pub fn checksum(bytes: &[u8]) -> u64 {
-    let mut digest = crc64fast_nvme::Digest::new();
-    digest.write(bytes);
-    digest.sum64()
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
 }
 
 /// Lengths of chunks that lie one behind the other in `total` bytes.

@@ -30,6 +30,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
+├── QuotaExceededError       quota_exceeded        507     5  no    more than a namespace may have (OSError)
 ├── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
 └── InterruptedCallError     interrupted           499   130  no    the caller gave the call up
 
@@ -284,6 +285,15 @@ class StorageFullError(UnavailableError):
     errno = numbers.ENOSPC
     code = "storage_full"
     http_status = 507
+
+
+class QuotaExceededError(XetError, OSError):
+    """More than a namespace, or its owner, may have; nothing was registered. The message says used and limit."""
+
+    errno = numbers.EDQUOT
+    code = "quota_exceeded"
+    http_status = 507
+    exit_code = 5
 
 
 class TimedOutError(UnavailableError, TimeoutError):

@@ -12,7 +12,17 @@ from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.records import Change, Commit, DeletedFile, FileRecord, Ref, RepoFile, RepositoryId, RepositoryRecord
+from xetstore.records import (
+    Change,
+    Commit,
+    DeletedFile,
+    DeletedName,
+    FileRecord,
+    Ref,
+    RepoFile,
+    RepositoryId,
+    RepositoryRecord,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -164,6 +174,24 @@ class Names(Protocol):
 
     def delete(self, repo: RepositoryId) -> None:
         """Delete a repository and all its revisions."""
+
+    def deleted(self, repo: RepositoryId, path: str = "") -> list[DeletedName]:
+        """What was deleted by this name and can be given back: repositories that had it, and of the one that has it
+        branches, tags, and files of a bucket below ``path``; the last deleted ones of each.
+        """
+
+    def undelete(self, repo: RepositoryId, *, to: str | None = None) -> RepositoryRecord:
+        """Give back the repository that last had this name, as ``to`` if that is given. Raises ExistsError."""
+
+    def undelete_ref(self, repo: RepositoryId, name: str, *, to: str | None = None) -> Ref:
+        """Give back a branch or a tag, or the state of a branch before a squash; by the name ``to`` if that is given.
+        Raises ExistsError.
+        """
+
+    def undelete_files(self, repo: RepositoryId, path: str, *, to: str | None = None) -> list[str]:
+        """Give back a file of a bucket, at the path ``to`` if that is given, or those of a folder: where they are now.
+        Raises EntryNotFoundError and ExistsError.
+        """
 
     def move(self, repo: RepositoryId, name: str) -> None:
         """Give a repository another ``owner/name``. The old one leads to it. Raises ExistsError."""

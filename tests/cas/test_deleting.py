@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples
 from tests.support import engines
+from tests.support.turns import in_turns
 from xetstore.access.tenant import DedupDomain
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
@@ -35,7 +35,6 @@ from xetstore.testing import (
 from xetstore.testing.samples import entry_of
 
 ENGINES = engines.BOTH
-PATIENCE_SECONDS = 60
 
 SAMPLE = make_sample(random_bytes(100_000, 1))
 OTHER = make_sample(random_bytes(50_000, 2))
@@ -298,78 +297,6 @@ def test_a_deletion_stands_where_the_disk_has_no_room_to_note_it(root: Path, cap
 # --- Beside others --------------------------------------------------------------------------------------
 
 
-class Paused:
-    """A call in a thread, which stops in its transaction, after its work is done there and before it is committed."""
-
-    def __init__(self, cas: EmbeddedCas, call: Callable[[EmbeddedCas], object]) -> None:
-        self._arrived, self._go = threading.Event(), threading.Event()
-        self.error: BaseException | None = None
-        self._call, self._cas = call, cas
-        change = cas.index.change
-        self._index = cas.index
-
-        def pausing(work: Callable[[Writer], Any], **options: Any) -> Any:
-            def paused(writer: Writer) -> Any:
-                done = work(writer)
-                if threading.current_thread() is self._thread:
-                    self._arrived.set()
-                    assert self._go.wait(PATIENCE_SECONDS)
-                return done
-
-            return change(paused, **options)
-
-        cas.index.change = pausing  # type: ignore[method-assign]
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        try:
-            self._call(self._cas)
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._arrived.set()
-
-    def __enter__(self) -> Paused:
-        self._thread.start()
-        assert self._arrived.wait(PATIENCE_SECONDS)
-        return self
-
-    def finish(self) -> None:
-        """Let it commit, and wait for its end."""
-        self._go.set()
-        self._thread.join(PATIENCE_SECONDS)
-        assert not self._thread.is_alive()
-
-    def __exit__(self, *exc: object) -> None:
-        self.finish()
-        if self.error is not None:
-            raise self.error
-
-
-def in_turns(cas: EmbeddedCas, other: EmbeddedCas, first: Callable[..., Any], second: Callable[..., Any]) -> None:
-    """Let ``first`` stop before its commit, begin ``second`` in another connection, and let both come to an end."""
-    failures: list[BaseException] = []
-    begun = threading.Event()
-
-    def run() -> None:
-        begun.set()
-        try:
-            second(other)
-        except BaseException as error:
-            failures.append(error)
-
-    with Paused(cas, first) as paused:
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        assert begun.wait(PATIENCE_SECONDS)
-        thread.join(0.2)  # it waits for the first one, or is done: either is right
-        paused.finish()
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
-    if failures:
-        raise failures[0]
-
-
 def put(cas: EmbeddedCas) -> None:
     upload(cas, SAMPLE)
 
@@ -410,7 +337,7 @@ def test_two_at_once_are_as_one_after_the_other(
         file = upload(cas, SAMPLE)
         if before == "deleted":
             cas.delete([file])
-        in_turns(cas, other, first, second)
+        assert in_turns(cas.index, lambda: first(cas), lambda: second(other)) == (None, None)
         found = is_there(other)
         assert found == (bool([*other.deleted()]) is False), "it is there, or can be given back"
         assert outcome in (None, found)
@@ -424,11 +351,12 @@ def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engin
     with open_store() as cas, open_store() as other:
         upload(cas, SAMPLE)
         with cas.index.transaction() as writer:
+            writers_take_turns = not writer.connection.dialect.keeps_rows
             change = writer.connection.change
             calls: list[int] = []
 
             def between(statement: str, *values: Any) -> int:
-                if calls == [1] and writer.connection.dialect.keeps_rows:
+                if calls == [1] and not writers_take_turns:
                     upload(other, OTHER)
                 calls.append(1)
                 return change(statement, *values)
@@ -436,11 +364,10 @@ def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engin
             writer.connection.change = between  # type: ignore[method-assign,assignment]
             writer.revoke_all("default", now=5.0)
         assert not is_there(cas)
-        if not is_there(cas, OTHER):
-            with pytest.raises(NotFoundError):
-                cas.undelete([OTHER.file.hash])
+        if writers_take_turns:
             upload(cas, OTHER)
-        cas.index.change(lambda writer: writer.restore_all("default", now=6.0))
+        cas.undelete([OTHER.file.hash])
+        cas.index.change(lambda writer: writer.restore_all("default", deleted_at=5.0))
         assert is_there(cas)
         assert is_there(cas, OTHER)
         assert [*cas.deleted()] == []
@@ -451,19 +378,19 @@ def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engin
 def test_all_that_is_given_back_and_one_that_is_deleted_meanwhile(open_store: engines.OpenStore) -> None:
     with open_store() as cas, open_store() as other:
         files = [upload(cas, sample) for sample in (SAMPLE, OTHER)]
-        cas.delete(files[:1])
+        cas.index.change(lambda writer: writer.revoke("default", files[:1], now=5.0))
         with cas.index.transaction() as writer:
             change = writer.connection.change
             calls: list[int] = []
 
             def between(statement: str, *values: Any) -> int:
                 if calls == [1] and writer.connection.dialect.keeps_rows:
-                    other.delete(files[1:])
+                    other.index.change(lambda writer: writer.revoke("default", files[1:], now=5.0))
                 calls.append(1)
                 return change(statement, *values)
 
             writer.connection.change = between  # type: ignore[method-assign,assignment]
-            writer.restore_all("default", now=6.0)
+            writer.restore_all("default", deleted_at=5.0)
         assert is_there(cas)
         cas.undelete(files)
         assert is_there(cas, OTHER)

@@ -63,7 +63,7 @@ def test_damage_of_one_of_many_xorbs_is_told_of_that_one(
     marked: list[XorbRow] = []
     blobs.delete_many([rows[5].key, rows[9].key])
     blobs.put_new(rows[9].key, [blobs.get(rows[8].key)])
-    footers = FooterCache(blobs, on_damage=marked.append)
+    footers = FooterCache(blobs, on_damage=lambda row, _: marked.append(row))
     found = [*footers.get_many(rows)]
     assert [number for number, footer in enumerate(found) if isinstance(footer, DamagedError)] == [5, 9]
     assert marked == [rows[5], rows[9]]

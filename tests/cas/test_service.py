@@ -263,7 +263,7 @@ def test_the_footer_cache_is_bounded_and_forgets_the_oldest(cas: EmbeddedCas) ->
         upload(cas, sample)
     with cas.index.snapshot() as reader:
         rows = reader.xorbs([sample.xorb.hash for sample in samples])
-    one = 700 + 48 * max(sample.xorb.chunk_count for sample in samples)
+    one = 800 + 56 * max(sample.xorb.chunk_count for sample in samples)
     footers = FooterCache(cas.blobs, 3 * one)
     for sample in samples:
         assert footers.get(rows[sample.xorb.hash]) == sample.xorb

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,10 +28,11 @@ from xetstore.cas.snapshots.take import (
 )
 from xetstore.cas.throttle import Throttle
 from xetstore.database.connection import Row
-from xetstore.errors import DamagedError, UsageError
+from xetstore.errors import DamagedError, UsageError, XetError
 from xetstore.hub.snapshot import NAMES
 from xetstore.interfaces import BlobStore
-from xetstore.testing import FakeClock, Sample, upload
+from xetstore.testing import FakeClock, FaultPlan, Sample, upload
+from xetstore.testing.faults import CRASH_EXIT_CODE
 
 ENGINES = engines.BOTH
 
@@ -182,3 +185,44 @@ def test_one_that_is_not_as_it_was_written_is_refused(cas: EmbeddedCas, sample: 
         blobs.put_new(key, [data[:end]])
         with pytest.raises(DamagedError):
             content(blobs, key)
+
+
+@pytest.mark.usefixtures("on_sqlite")
+@pytest.mark.parametrize("crash", [False, True], ids=["fails", "dies"])
+def test_at_whichever_operation_it_fails_or_dies_the_one_before_is_whole(
+    root: Path, sample: Sample, clock: FakeClock, crash: bool
+) -> None:
+    failed = 0
+    with EmbeddedCas.open(root, clock=clock) as cas:
+        file = upload(cas, sample)
+        take_snapshot_now(cas)
+    for number in range(0, 200, 4 if crash else 1):
+        clock.advance(2 * MARGIN_SECONDS)
+        with EmbeddedCas.open(root, clock=clock) as cas:
+            cas.index.change(lambda writer, name=f"n{number}": writer.add_grants([(file, name, clock())]))  # type: ignore[misc]
+            note_deleted(cas, f"n{number}", [file])
+        if crash:
+            child = os.fork()
+            if child == 0:
+                with FaultPlan(fail_at=number, crash=True).installed(), EmbeddedCas.open(root, clock=clock) as cas:
+                    take_snapshot_now(cas)
+                os._exit(0)
+            has_failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == CRASH_EXIT_CODE
+        else:
+            plan = FaultPlan(fail_at=number)
+            with plan.installed(), suppress(XetError), EmbeddedCas.open(root, clock=clock) as cas:
+                take_snapshot_now(cas)
+            has_failed = plan.has_failed
+        with EmbeddedCas.open(root, clock=clock) as cas:
+            kept = [*snapshots_in(cas.blobs)]
+            for _, blob in kept:
+                content(cas.blobs, blob.key)
+            assert kept
+            # The time of a lease that could not be given back is over.
+            cas.index.change(lambda writer: writer.connection.change("UPDATE chore SET expires_at = 0"))
+        if not has_failed:
+            break
+        failed += 1
+    assert not has_failed
+    assert len(kept) == KEPT
+    assert failed > 5

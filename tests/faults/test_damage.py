@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import xetstore
+from tests.support.objects import xorb_path
 from tests.support.process import Worker
 from tests.support.strategies import ramp, splitmix64, text
 from xetstore.cas.check import CheckReport, check
@@ -40,8 +41,7 @@ class Sound:
     layout: dict[Hash, list[tuple[Hash, int, int, int]]]
 
     def path_of(self, xorb: Hash) -> Path:
-        [path] = (self.root / "xorbs" / str(xorb)[:2]).glob(f"{xorb}-*")
-        return path
+        return xorb_path(self.root, xorb)
 
     def users(self, xorb: Hash, chunk: int | None = None) -> set[Hash]:
         """Files made of a xorb, or of one chunk of it."""

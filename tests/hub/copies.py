@@ -62,7 +62,7 @@ def fill(hub: EmbeddedHub) -> None:
 
 
 def content(hub: EmbeddedHub, *, tokens: bool = False) -> dict[str, Any]:
-    """All names of a store, by the namespaces of its repositories."""
+    """All names of a store but those that are deleted, by the namespaces of its repositories."""
     found: dict[str, Any] = {}
     with hub.snapshot() as reader:
         ask = reader.connection.rows
@@ -74,10 +74,12 @@ def content(hub: EmbeddedHub, *, tokens: bool = False) -> dict[str, Any]:
                 statement = (
                     f"SELECT namespace, {columns} FROM {table.name}"
                     f" JOIN repository ON repository.id = {table.name}.repository_id"
+                    " WHERE repository.deleted_at IS NULL"
                 )
             else:
                 columns = ", ".join(table.columns[1:] if table.name == "repository" else table.columns)
-                statement = f"SELECT {columns} FROM {table.name}"
+                living = "WHERE deleted_at IS NULL" if table.name == "repository" else ""
+                statement = f"SELECT {columns} FROM {table.name} {living}"
             found[table.name] = sorted(ask(statement), key=repr)
         for name, columns in (
             ("former_name", "former_name.name_key"),
@@ -86,6 +88,7 @@ def content(hub: EmbeddedHub, *, tokens: bool = False) -> dict[str, Any]:
         ):
             statement = (
                 f"SELECT namespace, {columns} FROM {name} JOIN repository ON repository.id = {name}.repository_id"
+                " WHERE repository.deleted_at IS NULL"
             )
             found[name] = sorted(ask(statement), key=repr)
     return found

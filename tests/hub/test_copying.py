@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from tests.support import engines
 from tests.support.hubs import BOB, create, uploaded
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
+from xetstore.cas.lease import Lease
 from xetstore.database.database import Database
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import RepositoryNotFoundError, UnauthenticatedError
 from xetstore.hub.buckets import Bucket, DropFile, PutFile
 from xetstore.hub.check import verify_names
+from xetstore.hub.collecting import NamesReport, collect_names
 from xetstore.hub.copying.copy_store import FullReport, copy_store
 from xetstore.hub.copying.names import NamesCopier
 from xetstore.hub.copying.rows import TwoStores
@@ -34,6 +38,7 @@ from xetstore.hub.repository import Repository
 from xetstore.hub.rights import LOCAL, Right
 from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.tables import MIGRATIONS
+from xetstore.hub.undeleting import undelete_repository
 from xetstore.testing import FakeClock, make_sample, random_bytes, read_back, upload
 
 PAIRS = [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")]
@@ -79,7 +84,9 @@ def target(make: Make) -> EmbeddedHub:
     return make("sqlite")
 
 
-NOT_COPIED = {"hub_version", "copied_account", "copied_repository"}
+NOT_COPIED = {"hub_version", "copied_account", "copied_repository", "deleted_ref", "deleted_bucket_file"}
+OF_COLLECTIONS = {"collected_at", "shrunk_at", "ended_at"}
+"""Columns that are of collections of one store."""
 COPIED_BY_HAND = {"repository", "former_name", "git_object", "ref"}
 
 
@@ -109,7 +116,7 @@ def test_every_table_of_names_is_copied_or_known_not_to_be() -> None:
         for table in tables():
             with index.snapshot() as reader:
                 columns = {row[1] for row in reader.connection.driver.execute(f"PRAGMA table_info({table.name})")}
-            assert columns - {"repository_id"} == {*table.columns}, table.name
+            assert columns - {"repository_id", *OF_COLLECTIONS} == {*table.columns}, table.name
 
 
 def _tables_of(index: Index) -> set[str]:
@@ -416,3 +423,75 @@ def test_a_git_object_that_is_damaged_is_told_and_the_rest_is_copied(source: Emb
     assert problems(source, target).keys() == {f"repository models/Alice/bert: object {entry.id}"}
     assert opened(target).revision().id == bert.revision().id
     assert opened(target, "acme/facts", Kind.DATASETS)
+
+
+# --- What is deleted -------------------------------------------------------------------------------------
+
+
+def collect(hub: EmbeddedHub) -> NamesReport:
+    """Collect all that is deleted by now."""
+    with Lease.take(hub.cas.index, "collect") as lease:  # type: ignore[union-attr]
+        return collect_names(hub, lease, Grace(undelete=-1))
+
+
+@pytest.mark.parametrize("since_last", [False, True])
+def test_a_repository_that_is_given_back_is_given_back_in_the_copy(
+    pair: tuple[EmbeddedHub, EmbeddedHub], since_last: bool
+) -> None:
+    source, target = pair
+    name = RepositoryName(Kind.MODELS, "Alice", "bert")
+    copy(source, target, since_last=since_last)
+    source.delete(LOCAL, Kind.MODELS, "Alice/bert")
+    copy(source, target, since_last=since_last)
+    with pytest.raises(RepositoryNotFoundError):
+        opened(target)
+    undelete_repository(source, LOCAL, name)
+    copy(source, target, since_last=since_last)
+    assert content(target) == content(source)
+    target.delete(LOCAL, Kind.MODELS, "Alice/bert")
+    assert copy(source, target, since_last=since_last).names.git_objects == 0
+    assert content(target) == content(source)
+    assert verify_names(target) == []
+
+
+@pytest.mark.parametrize("since_last", [False, True])
+def test_a_history_that_was_squashed_and_collected_is_so_in_the_copy(
+    pair: tuple[EmbeddedHub, EmbeddedHub], since_last: bool
+) -> None:
+    source, target = pair
+    copy(source, target, since_last=since_last)
+    bert = opened(source)
+    for ref in bert.refs():
+        if ref.name.startswith("refs/tags/"):
+            bert.delete_tag(ref.name.removeprefix("refs/tags/"))
+        elif ref.name.startswith("refs/heads/") and ref.name != "refs/heads/main":
+            bert.delete_branch(ref.name)
+    bert.squash("main", "all of it")
+    assert collect(source).commits > 0
+    bert.commit("main", [AddFile("more", b"1")], "more")
+    copy(source, target, since_last=since_last)
+    assert {ref.name: ref.commit for ref in opened(target).refs()} == {ref.name: ref.commit for ref in bert.refs()}
+    assert collect(target).commits > 0
+    bert.commit("main", [AddFile("more", b"2")], "more")
+    copy(source, target, since_last=since_last)
+    assert [each.oid for each in opened(target).log(opened(target).revision(), limit=9)] == [
+        each.oid for each in bert.log(bert.revision(), limit=9)
+    ]
+    for hub in (source, target):
+        assert verify_names(hub) == []
+        verify_invariants(hub.cas)
+
+
+def test_a_copy_waits_for_a_collection_of_its_target(source: EmbeddedHub, target: EmbeddedHub) -> None:
+    """Objects are there before the refs that lead to them."""
+    lease = Lease.take(target.cas.index, "collect")
+    assert lease is not None
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy, source, target)
+        with pytest.raises(TimeoutError):
+            copying.result(timeout=1)
+        with target.snapshot() as reader:
+            assert reader.connection.value("SELECT count(*) FROM repository") == 0
+        lease.release()
+        copying.result(timeout=60)
+    assert content(target) == content(source)

@@ -14,8 +14,12 @@ from xetstore.cas.snapshots.journal import note_deleted
 from xetstore.cas.snapshots.take import take_snapshot_now
 from xetstore.errors import DamagedError, NotFoundError
 from xetstore.hub.check import verify_names
+from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.quotas import set_quota
+from xetstore.hub.rights import LOCAL
 from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.snapshot import NAMES
+from xetstore.hub.undeleting import undelete_repository
 from xetstore.testing import FakeClock, make_sample, random_bytes, read_back, upload
 
 
@@ -27,6 +31,8 @@ def test_all_is_there_again(pair: str, tmp_path: Path, request: pytest.FixtureRe
             fill(hub)
             samples = [make_sample(random_bytes(200_000, seed), before=random_bytes(90_000, 1)) for seed in range(5)]
             files = [upload(cas.in_namespace(name), one) for one in samples for name in ("default", "alice")][::2]
+            set_quota(cas, "Alice", max_bytes=1 << 40, max_files=1000)
+            set_quota(cas, "default", max_bytes=1 << 40, max_files=None)
             clock.advance(100)
             cas.index.change(lambda writer: writer.revoke("alice", files[:2], now=clock()))
             note_deleted(cas, "alice", files[:2])
@@ -34,13 +40,18 @@ def test_all_is_there_again(pair: str, tmp_path: Path, request: pytest.FixtureRe
             clock.advance(100)
             cas.index.change(lambda writer: writer.revoke("default", files[4:], now=clock()))
             note_deleted(cas, "default", files[4:])
+            hub.delete(LOCAL, Kind.DATASETS, "acme/facts")
+            hub.delete(LOCAL, Kind.MODELS, "Alice/bert")
+            clock.advance(1)
+            undelete_repository(hub, LOCAL, RepositoryName(Kind.DATASETS, "acme", "facts"))
             before, names = shown(cas), content(hub)
         parts = place.lose()
         with pytest.raises(DamagedError, match=r"."):
             EmbeddedCas.open(parts)
         report = rebuild_index(parts, [NAMES])
         assert report.problems == ()
-        assert (report.counts.found, report.counts.deleted, report.found_in) == (0, 1, "lost-found")
+        assert (report.counts.found, report.found_in) == (0, "lost-found")
+        assert report.counts.entries >= 5
         with EmbeddedCas.open(parts, clock=clock) as cas:
             hub = EmbeddedHub(cas)
             after = shown(cas)
@@ -55,3 +66,6 @@ def test_all_is_there_again(pair: str, tmp_path: Path, request: pytest.FixtureRe
                     read_back(cas.in_namespace(namespace), file)
             cas.index.change(lambda writer: writer.restore("default", files[4:], now=clock()))
             assert read_back(cas, files[4]) == samples[4].data
+            bert = undelete_repository(hub, LOCAL, RepositoryName(Kind.MODELS, "Alice", "bert"))
+            assert verify_names(hub) == []
+            assert [ref.name for ref in bert.refs()] != []

@@ -76,7 +76,8 @@ def shown(cas: EmbeddedCas) -> dict[str, list[Any]]:
         " FROM edge JOIN file ON file.id = file_id JOIN xorb ON xorb.id = xorb_id",
         "dedup": "SELECT chunk_key, hash FROM dedup JOIN xorb ON xorb.id = xorb_id",
         "shards": "SELECT hash, size, generation, created_at FROM shard",
-        "quotas": "SELECT namespace, max_bytes, max_files FROM quota",
+        "quotas": "SELECT namespace, max_bytes, max_files, used_bytes, used_files FROM quota",
+        "counted": "SELECT namespace, quota FROM quota_namespace",
     }
     with cas.index.snapshot() as reader:
         return {name: sorted(reader.connection.rows(text), key=repr) for name, text in statements.items()}

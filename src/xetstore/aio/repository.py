@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.aio.calls import Caller
 from xetstore.aio.file import AsyncFile
-from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
+from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.planning import CommitReport
 from xetstore.repositories.repository import MAIN, Repository
 from xetstore.repositories.sources import Note, all_in, no_note
@@ -238,6 +238,22 @@ class AsyncRepository(Caller):
     async def delete_tag(self, name: str) -> None:
         """Delete a tag."""
         return await self._call(lambda repo: repo.delete_tag(name))
+
+    async def deleted(self, path: str = "") -> list[DeletedName]:
+        """What was deleted by this name and can be given back for a while."""
+        return await self._call(lambda repo: repo.deleted(path))
+
+    async def undelete(self, *, to: str | None = None) -> RepositoryRecord:
+        """Give back the repository that last had this name."""
+        return await self._call(lambda repo: repo.undelete(to=to))
+
+    async def undelete_ref(self, name: str, *, to: str | None = None) -> Ref:
+        """Give back a branch or a tag, or the state of a branch before a squash."""
+        return await self._call(lambda repo: repo.undelete_ref(name, to=to))
+
+    async def undelete_files(self, path: str, *, to: str | None = None) -> list[str]:
+        """Give back a file of a bucket, or those of a folder."""
+        return await self._call(lambda repo: repo.undelete_files(path, to=to))
 
     def within(self, store: Store) -> Repository:
         """The repository as one call sees it."""

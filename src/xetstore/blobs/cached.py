@@ -147,6 +147,11 @@ class CachedBlobStore:
         """As ``inner`` lists them."""
         return self.inner.list(prefix, after=after)
 
+    def forget(self, key: str) -> None:
+        """Keep nothing of an object: bytes that came wrong once must not come again from here."""
+        self.settle()
+        self._folder.remove(self._group(key).hex())
+
     def settle(self) -> None:
         """Return when all is written that is to be kept."""
         last = self._last

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A store that keeps parts of objects of another one."""
+
+    def forget(self, key: str) -> None:
+        """Keep nothing of an object any more."""
+
 
 def innermost(blobs: object) -> object:
     """The store that keeps the objects, below all those around it."""
@@ -13,3 +23,11 @@ def innermost(blobs: object) -> object:
 def upload_bytes(blobs: object) -> int:
     """Memory that an object which is being written takes at most; 0 where it goes to a disk."""
     return int(getattr(innermost(blobs), "upload_bytes", 0))
+
+
+def forget(blobs: object, key: str) -> None:
+    """Let caches have nothing of an object: the next read is one of the object itself."""
+    while blobs is not None:
+        if isinstance(blobs, Forgetful):
+            blobs.forget(key)
+        blobs = getattr(blobs, "inner", None)

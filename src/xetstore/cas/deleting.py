@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.snapshots.journal import note_deleted, note_restored
 from xetstore.database.connection import batches
-from xetstore.errors import NotFoundError
+from xetstore.errors import NotFoundError, RepositoryNotFoundError
 from xetstore.protocol.hashes import Hash
 from xetstore.records import DeletedFile, FileRecord
 
@@ -26,7 +26,7 @@ PAGE_FILES: Final = 500
 
 DeletionGuard = Callable[["Reader", str, Collection[Hash]], None]
 """Raises ForbiddenError if something in a repository, whose namespace it is, names one of these files: without the file
-that would lead nowhere.
+that would lead nowhere. With a Writer, nothing names one until the transaction ends.
 """
 
 
@@ -58,9 +58,7 @@ def _delete(cas: EmbeddedCas, files: list[Hash]) -> list[DeletedFile]:
     namespace, now = cas.tenant.namespace, cas.now()
 
     def revoke(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
-        locked = writer.lock_grants(namespace, files)
-        # What leaned on one of these grants has done so by now, and is seen.
-        cas.deletion_guard(writer, namespace, [Hash(digest) for digest in locked.values()])
+        cas.deletion_guard(writer, namespace, files)
         return writer.revoke(namespace, files, now=now), _states(writer, namespace, files)
 
     with cas.index.for_care():
@@ -79,6 +77,7 @@ def undelete(cas: EmbeddedCas, files: Iterable[Hash]) -> list[FileRecord]:
     namespace, wanted = cas.tenant.namespace, [*dict.fromkeys(files)]
     for part in batches(wanted, AT_A_TIME):
         with cas.index.snapshot() as reader:
+            _require_living(cas, reader, part)
             _states(reader, namespace, part)
     return [record for part in batches(wanted, AT_A_TIME) for record in _undelete(cas, part)]
 
@@ -87,6 +86,7 @@ def _undelete(cas: EmbeddedCas, files: list[Hash]) -> list[FileRecord]:
     namespace, now = cas.tenant.namespace, cas.now()
 
     def restore(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
+        _require_living(cas, writer, files)
         return writer.restore(namespace, files, now=now), _states(writer, namespace, files)
 
     with cas.index.for_care():
@@ -107,6 +107,10 @@ def deleted(cas: EmbeddedCas) -> Iterator[DeletedFile]:
 def deleted_page(cas: EmbeddedCas, last: tuple[float, Hash] | None, most: int) -> list[DeletedFile]:
     """At most ``most`` of them, behind ``last``: the time and the hash of one that was told of; empty at the end."""
     with cas.index.snapshot() as reader:
+        try:
+            cas.deletion_guard(reader, cas.tenant.namespace, ())
+        except RepositoryNotFoundError:
+            return []
         states = reader.deleted_before(cas.tenant.namespace, last, most=most)
     return [_record(cas, state, cas.now()) for state in states]
 
@@ -115,10 +119,22 @@ def _states(reader: Reader, namespace: str, files: Collection[Hash]) -> dict[Has
     states = reader.grant_states(namespace, files)
     for file in files:
         if file not in states:
-            raise NotFoundError(
-                f"there is no file {file}", hint="the hash is that of `xet put`, `xet ls` or `xet undelete --list`"
-            )
+            raise _no_file(file)
     return states
+
+
+def _require_living(cas: EmbeddedCas, reader: Reader, files: Collection[Hash]) -> None:
+    """Raise NotFoundError, as for a file that is not there, in the namespace of a deleted repository."""
+    try:
+        cas.deletion_guard(reader, cas.tenant.namespace, ())
+    except RepositoryNotFoundError:
+        raise _no_file(next(iter(files))) from None
+
+
+def _no_file(file: Hash) -> NotFoundError:
+    return NotFoundError(
+        f"there is no file {file}", hint="the hash is that of `xet put`, `xet ls` or `xet undelete --list`"
+    )
 
 
 def _record(cas: EmbeddedCas, state: GrantState, now: float) -> DeletedFile:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from xetstore.access.tenant import Tenant
+from xetstore.cas.footers import damaged
 from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
 from xetstore.cas.stored_xorb import looks_whole, verify_row
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
@@ -19,6 +21,8 @@ SUPERSEDED_SECONDS: Final = 24 * 3600
 MARKING_SECONDS: Final = 1.0
 """The longest wait of a read that failed for its turn to note it."""
 
+_log = logging.getLogger("xetstore.cas")
+
 
 class Healing:
     """The marks of one store. Thread-safe."""
@@ -27,6 +31,8 @@ class Healing:
         self._blobs = blobs
         self._index = index
         self._now = now
+        self.told: Callable[[], None] = lambda: None
+        """Hears of each read that came to damage, for those who count."""
 
     def mark(self, row: XorbRow | ShardRow, *, whole: bool = False) -> None:
         """Note that an object was found damaged, or ``whole`` after all; as far as that can be noted now.
@@ -48,14 +54,32 @@ class Healing:
         with contextlib.suppress(XetError):
             self._index.change(note, patience_seconds=MARKING_SECONDS)
 
+    def report(self, row: XorbRow | ShardRow, error: Exception) -> None:
+        """Mark an object that a reader found damaged, log it once, and count it.
+
+        Nothing is said of one that is marked already, or in whose place another one counts by now. Raises as
+        :meth:`mark`.
+        """
+        self._index.require_in_place()
+        with contextlib.suppress(XetError):
+            with self._index.snapshot() as reader:
+                now = (reader.shards if isinstance(row, ShardRow) else reader.xorbs)([row.hash]).get(row.hash)
+            if now is None or now.key != row.key:
+                return
+            self.told()
+            if now.is_damaged:
+                return
+        self.mark(row)
+        _log.error("%s", error)
+
     def look(self, row: XorbRow) -> None:
         """Read all of a xorb's object, and mark it if it is damaged."""
         if row.is_damaged:
             return
         try:
             verify_row(row, self._blobs)
-        except (IntegrityError, NotFoundError):
-            self.mark(row)
+        except (IntegrityError, NotFoundError) as error:
+            self.report(row, damaged(row.hash, str(error)))
 
     def sound_xorbs(self, names: Sequence[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
         """The rows of all these xorbs. MissingXorbError for the first that a file of ``tenant`` must not be made of."""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
-from xetstore.cas.footers import FooterCache
+from xetstore.cas.footers import FooterCache, Tail
 from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
+from xetstore.cas.quotas import require_room
 from xetstore.cas.registering import register
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import HashMismatchError, UnavailableError
@@ -48,10 +49,13 @@ class XorbReceiver:
         self._generation = new_generation()
         self._object: NewObject | None = None
         with index.snapshot() as reader:
-            self._row = row = reader.xorb(xorb)
+            self._row, is_full = reader.received(xorb, namespace)
+            row = self._row
             is_held = row is not None and reader.is_held(row.id, namespace)
         self._is_stored = row is not None and looks_whole(row, blobs)
         self.is_known = self._is_stored and is_held
+        if is_full and not self.is_known:
+            require_room(index, namespace)
 
     def write(self, *parts: Buffer) -> None:
         """Verify the next bytes and write them down. Raises FormatError, StorageFullError or UnavailableError."""
@@ -124,5 +128,5 @@ class XorbReceiver:
             index=self._index,
         )
         if counts:
-            self._footers.remember(info, generation)
+            self._footers.remember(Tail(info, self._verifier.checksums), generation)
         return is_new

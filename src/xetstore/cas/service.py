@@ -52,6 +52,7 @@ from xetstore.cas.parts import StoreParts
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
+from xetstore.cas.snapshots.journal import note_restored
 from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
@@ -102,7 +103,7 @@ class EmbeddedCas:
         self.index = index
         self.now = clock or index.clock
         self.healing = Healing(blobs, index, self.now)
-        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.mark)
+        self.footers = FooterCache(blobs, footer_cache_bytes, on_damage=self.healing.report)
         self.tenant = Tenant()
         self.grace = Grace()
         """The time for which what is deleted can be given back; a server takes it from its settings."""
@@ -274,8 +275,10 @@ class EmbeddedCas:
         if not (shard.files or shard.xorbs):
             return False
         now = self.now()
+        returned: set[Hash] = set()
 
         def add_files(writer: Writer) -> bool:
+            returned.clear()
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             kept = writer.keep_xorbs(names, self.tenant, now=now)
             is_new = writer.add_files(
@@ -285,11 +288,12 @@ class EmbeddedCas:
                 now=now,
                 rebound=rebound,
                 is_checked=self._hashes_bytes,
+                returned=returned,
             )
             writer.add_dedup(claims.eligible_in(kept))
             return is_new
 
-        return register_shard(
+        is_new = register_shard(
             _normalised(shard, rows),
             add_files,
             files=[entry.hash for entry in shard.files],
@@ -298,6 +302,9 @@ class EmbeddedCas:
             blobs=self.blobs,
             index=self.index,
         )
+        if returned:  # the journal says that they were deleted
+            note_restored(self, self.tenant.namespace, returned, at=now)
+        return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
@@ -386,7 +393,7 @@ class EmbeddedCas:
             row = reader.visible_xorb(xorb, self.tenant.namespace) if visible else reader.xorb(xorb)
         if row is None:
             raise NotFoundError(f"there is no xorb {xorb}")
-        return StoredXorb(row, self.blobs, self.healing.mark)
+        return self.reader_of(row)
 
     def granted_xorb(self, xorb: Hash, generation: str) -> StoredXorb:
         """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
@@ -400,11 +407,15 @@ class EmbeddedCas:
             row = self._seen.get(xorb, generation)
             if row is None:
                 raise
-            return StoredXorb(row, self.blobs, self.healing.mark)
+            return self.reader_of(row)
         self._seen.note({xorb: stored.row})
         if stored.generation != generation:
             raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
         return stored
+
+    def reader_of(self, row: XorbRow) -> StoredXorb:
+        """The xorb of this row, to be read."""
+        return StoredXorb(row, self.blobs, self.footers, self.healing.report)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
         """True if files granted to this namespace are made of all these bytes ``[start, end)`` of a xorb."""

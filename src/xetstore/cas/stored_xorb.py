@@ -7,10 +7,12 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from xetstore.blobs.layers import forget
 from xetstore.blobs.ranges import fill, read_all
+from xetstore.cas.checked_range import CheckedRanges
 from xetstore.cas.checksums import END_BYTES, parse_checksums, told_section_bytes
-from xetstore.cas.footers import damaged, parse_footer
-from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
+from xetstore.cas.footers import FooterCache, Tail, damaged, parse_tail
+from xetstore.errors import DamagedError, FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.protocol import kernel
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
@@ -29,9 +31,16 @@ class StoredXorb:
     ``on_damage`` is called where the object turns out not to have the bytes it should.
     """
 
-    def __init__(self, row: XorbRow, blobs: BlobStore, on_damage: Callable[[XorbRow], None]) -> None:
+    def __init__(
+        self,
+        row: XorbRow,
+        blobs: BlobStore,
+        footers: FooterCache,
+        on_damage: Callable[[XorbRow, DamagedError], None],
+    ) -> None:
         self.row = row
         self._blobs = blobs
+        self._footers = footers
         self._on_damage = on_damage
 
     @property
@@ -45,15 +54,47 @@ class StoredXorb:
         return self.row.generation
 
     def read(self, start: int, end: int) -> ByteStream:
-        """Bytes ``[start, end)``. Raises RangeError, and DamagedError where the object does not have them."""
-        xorb = self.row.hash
-        if not 0 <= start < end <= self.size:
-            raise RangeError(f"xorb {xorb} has {self.size} bytes, bytes {start} to {end} are not in it")
+        """Bytes ``[start, end)`` as they are, for a reader that compares hashes.
+
+        Raises RangeError, and DamagedError where the object does not have them.
+        """
+        self._require_in_region(start, end)
         try:
             return self._blobs.get_range(self.row.key, start, end)
         except (NotFoundError, RangeError) as error:
-            self._on_damage(self.row)
-            raise damaged(xorb, str(error)) from error
+            raise self._damaged(str(error)) from error
+
+    def checked(self) -> Callable[[int, int], ByteStream]:
+        """Opens bytes ``[start, end)``, one range after the other, of which each was compared with its checksum.
+
+        Raises as :meth:`read`, while they are read, too: before a byte is given that is not as it was stored.
+        """
+        ranges: CheckedRanges | None = None
+
+        def read_again(start: int, end: int) -> ByteStream:
+            forget(self._blobs, self.row.key)
+            return self._blobs.get_range(self.row.key, start, end)
+
+        def read(start: int, end: int) -> ByteStream:
+            nonlocal ranges
+            self._require_in_region(start, end)
+            if ranges is None:
+                tail = self._footers.tail(self.row)
+                ranges = CheckedRanges(
+                    tail, lambda *span: self._blobs.get_range(self.row.key, *span), read_again, self._damaged
+                )
+            return ranges.open(start, end)
+
+        return read
+
+    def _require_in_region(self, start: int, end: int) -> None:
+        if not 0 <= start < end <= self.size:
+            raise RangeError(f"xorb {self.row.hash} has {self.size} bytes, bytes {start} to {end} are not in it")
+
+    def _damaged(self, what: str) -> DamagedError:
+        error = damaged(self.row.hash, what)
+        self._on_damage(self.row, error)
+        return error
 
 
 def looks_whole(row: ObjectRow, blobs: BlobStore) -> bool:
@@ -127,16 +168,10 @@ def verify_row(row: XorbRow, blobs: BlobStore, threads: int = 1) -> XorbInfo:
     return info
 
 
-def read_tail(row: XorbRow, size: int, blobs: BlobStore) -> tuple[XorbInfo, bytes]:
-    """The footer of an object of ``size`` bytes, and its checksums, a native u64 a chunk; ``b""`` where it has none.
-
-    One read. Raises NotFoundError or IntegrityError.
-    """
+def read_tail(row: XorbRow, size: int, blobs: BlobStore) -> Tail:
+    """The end of an object of ``size`` bytes, by one read. Raises NotFoundError or IntegrityError."""
     start = row.region_bytes
-    tail = read_all(blobs.get_range(row.key, start, size), size - start)
-    footer_bytes = row.stored_bytes - start
-    info = parse_footer(tail[:footer_bytes], row)
-    return info, parse_checksums(tail, footer_bytes, start) if size > row.stored_bytes else b""
+    return parse_tail(read_all(blobs.get_range(row.key, start, size), size - start), row)
 
 
 def compare_checksums(row: XorbRow, info: XorbInfo, checksums: bytes, blobs: BlobStore) -> None:

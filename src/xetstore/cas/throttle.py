@@ -28,3 +28,10 @@ class Throttle:
             worked = time.monotonic() - self._since
             self._cancellation.wait(min(worked * (1 / self._share - 1), LONGEST_REST_SECONDS))
             self._since = time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Rest for that long, whatever the share is. Raises as :meth:`rest`."""
+        self._cancellation.check()
+        if seconds > 0:
+            self._cancellation.wait(min(seconds, LONGEST_REST_SECONDS))
+        self._since = time.monotonic()

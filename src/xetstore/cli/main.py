@@ -18,6 +18,7 @@ from xetstore.cli.copy_store import copy_store
 from xetstore.cli.cp import cp
 from xetstore.cli.diff import diff
 from xetstore.cli.estimate import estimate
+from xetstore.cli.gc import gc
 from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
@@ -28,11 +29,13 @@ from xetstore.cli.mv import mv
 from xetstore.cli.names import PRINTED_ERRORS
 from xetstore.cli.org import org
 from xetstore.cli.put import put
+from xetstore.cli.quota import quota
 from xetstore.cli.refs import branch, tag
 from xetstore.cli.repair import repair
 from xetstore.cli.repo import repo
 from xetstore.cli.rm import rm
 from xetstore.cli.serve import serve
+from xetstore.cli.snapshot import snapshot
 from xetstore.cli.stat import stat
 from xetstore.cli.token import token
 from xetstore.cli.undelete import undelete
@@ -114,7 +117,7 @@ def cli() -> None:
 
 _OF_FILES = (hash_, put, get, cat)
 _OF_REPOSITORIES = (cp, ls, rm, undelete, mv, log, branch, tag, repo)
-_OF_THE_STORE = (stat, diff, estimate, inspect, check, repair, copy_store, serve, user, org, token)
+_OF_THE_STORE = (stat, diff, estimate, inspect, check, repair, gc, copy_store, snapshot, serve, user, org, token, quota)
 
 for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):
     cli.add_command(_command)

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 )
 @click.option("--list-quarantine", is_flag=True, help="List what was set aside, and do nothing else.")
 @click.option("--empty-quarantine", is_flag=True, help="With --yes, remove what was set aside, and do nothing else.")
+@click.option("--rebuild-index", is_flag=True, help="With --yes, make a lost index anew from the objects.")
+@click.option("--checksums", is_flag=True, help="With --rebuild-index, compare every stored byte with its checksum.")
+@click.option(
+    "--found-in", metavar="NAMESPACE", help="With --rebuild-index, whose files of after the last snapshot are."
+)
+@click.option("--list-found", is_flag=True, help="List files that a rebuild found, and no namespace has yet.")
+@click.option("--give-found", metavar="NAMESPACE", help="With --yes, grant these files to a namespace.")
 @access_options
 @store_options
 @click.pass_obj
@@ -49,6 +56,11 @@ def repair(
     origins: tuple[str, ...],
     list_quarantine: bool,
     empty_quarantine: bool,
+    rebuild_index: bool,
+    checksums: bool,
+    found_in: str | None,
+    list_found: bool,
+    give_found: str | None,
 ) -> None:
     """Mend what is damaged, from what is left of it here and in other stores.
 
@@ -57,6 +69,18 @@ def repair(
     """
     is_dry = dry_run or not yes
     watch()
+    if rebuild_index:
+        from xetstore.cli.rebuild import rebuild
+
+        rebuild(settings, is_dry=is_dry, read_data=read_data, checksums=checksums, found_in=found_in)
+        return
+    if list_found or give_found is not None:
+        from xetstore.cli.rebuild import found
+
+        found(settings, None if is_dry or list_found else give_found)
+        return
+    if checksums or found_in is not None:
+        raise UsageError("--checksums and --found-in go with --rebuild-index")
     if list_quarantine or empty_quarantine:
         if list_quarantine and empty_quarantine:
             raise UsageError("--list-quarantine and --empty-quarantine are two things", hint="give one of them")

@@ -136,6 +136,12 @@ class Connection:
         Nothing needs to be done for it where writers take turns anyway.
         """
 
+    def keep_out(self, *tables: str) -> None:
+        """Keep other writers from these tables until the transaction ends, also those that keep rows of them.
+
+        It waits for those that have begun. What they read of these tables before holds to their end.
+        """
+
     def numbers(self, values: Iterable[int]) -> object:
         """The value of a parameter in ``numbers(:name)``."""
         return self.dialect.number_list([*values])

@@ -324,6 +324,10 @@ class ServedConnection(Connection):
         if for_long:
             self.change("SET LOCAL lock_timeout TO DEFAULT")
 
+    def keep_out(self, *tables: str) -> None:
+        """By locks that a writer meets, and one that keeps rows (FOR UPDATE, FOR KEY SHARE); a reader does not."""
+        self.change(f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE")
+
     def commit(self) -> None:
         """Make it durable. UnknownOutcomeError if that may have happened, or not."""
         if not self.driver.is_ours:

@@ -162,7 +162,10 @@ class Bucket:
             self._write(writer, {n: each for n, each in valid.items() if n not in lacking}, sizes, now)
             return lacking
 
-        if valid:
+        if valid and not by_source:  # it only takes away
+            with self._hub.cas.index.for_care():
+                self._hub.change(work)
+        elif valid:
             failures |= self._hub.change(work)
         return [Failure(operations[number].path, failures[number]) for number in sorted(failures)]
 

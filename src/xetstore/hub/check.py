@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 500_000
 """Objects of a repository that were looked at and are known to be well: some 50 MB. Then they are looked at again."""
 
+OID_BYTES: Final = 20
 _COMMITS: Final = 200
 _TREES: Final = 50
 _BLOBS: Final = 1000
@@ -106,13 +107,15 @@ class _RepositoryCheck:
             yield from self._trees(roots)
             if len(page) < _COMMITS:
                 return
-            behind, before = REVISIONS.key_of(page[-1]), page[-1]
+            behind = REVISIONS.key_of(page[-1])
+            before = page[-1] if len(page[-1][2]) == OID_BYTES else None
 
     def _refs(self) -> Iterator[Problem]:
         number = self._row.id
         with self._index.snapshot() as reader:
             names = HubReader(reader.connection)
             refs = names.refs(number)
+            refs += ((f"{each.name}, which is deleted,", each.oid) for each in names.deleted_refs(number))
             commits = names.revisions(number, {oid for _, oid in refs})
             others = _sound(names, number, {oid for _, oid in refs} - commits.keys())
             peeled = {oid: tagged(data)[0] for oid, (kind, data) in others.items() if kind is ObjectKind.TAG}
@@ -124,6 +127,7 @@ class _RepositoryCheck:
     def _revisions(self, reader: HubReader, page: Sequence[Row], before: Row | None) -> tuple[list[str], list[bytes]]:
         """The faults of a page of revisions, and the trees of those without."""
         number, faults, roots = self._row.id, list[str](), list[bytes]()
+        page = [row for row in page if len(row[2]) == OID_BYTES]  # others are places that stay taken
         found = _sound(reader, number, [row[2] for row in page])
         forks = reader.forks_of(number, {row[0] for row in page})
         for row in page:
@@ -216,8 +220,17 @@ class _RepositoryCheck:
             for file in sorted(lacking, key=str):
                 yield self._problem(f"{files[file]} is the Xet file {file}, which is not granted", file)
             if len(page) < PAGE_ROWS:
-                return
+                break
             behind = BUCKET_FILES.key_of(page[-1])
+        with self._index.snapshot() as reader:
+            names = HubReader(reader.connection)
+            deleted = {each.file.file: each.file.path for each in names.deleted_bucket_files(self._row.id)}
+            lacking = {file for file in deleted if file != Hash.ZERO}
+            lacking -= names.granted(self._row.namespace, lacking)
+        for file in sorted(lacking, key=str):
+            yield self._problem(
+                f"{deleted[file]}, which is deleted, is the Xet file {file}, which is not granted", file
+            )
 
 
 def _sound(reader: HubReader, number: int, oids: Collection[bytes]) -> dict[bytes, tuple[ObjectKind, bytes]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from xetstore.errors import ForbiddenError
+from xetstore.cas.index import Writer
+from xetstore.errors import ForbiddenError, RepositoryNotFoundError
 from xetstore.hub.queries.named import NamedQueries
 from xetstore.protocol.hashes import Hash
 
@@ -14,14 +15,20 @@ if TYPE_CHECKING:
 
 
 def guard_named(reader: Reader, namespace: str, files: Collection[Hash]) -> None:
-    """Raise ForbiddenError if the namespace is that of a repository which names one of these files.
+    """Raise ForbiddenError if the namespace is that of a repository which names one of these files, and
+    RepositoryNotFoundError if that is deleted.
 
     Of a store without repositories nothing is asked but that.
     """
-    if not files or not reader.connection.has_table("repository"):
+    if not reader.connection.has_table("repository"):
         return
     names = NamedQueries(reader.connection)
-    found = names.repository_of_namespace(namespace)
+    if names.is_deleted(namespace):
+        raise RepositoryNotFoundError
+    if not files:
+        return
+    # In a transaction: of two writers side by side one could name a file while the other deletes it.
+    found = names.repository_of_namespace(namespace, alone=isinstance(reader, Writer))
     if found is not None and (named := names.named_files(found[0], files)):
         file = next(file for file in files if file in named)
         raise ForbiddenError(

@@ -88,7 +88,8 @@ def delete_large_files(repository: Repository, digests: Collection[bytes], *, re
             writer.note_shrunk(row.id, now)
         return gone, revoked
 
-    gone, revoked = repository.hub.change(work)
+    with repository.hub.cas.index.for_care():
+        gone, revoked = repository.hub.change(work)
     repository.hub.trees.forget_blobs(row.id, row.shrunk_at, gone)
     if revoked:
         note_deleted(repository.hub.cas, row.namespace, revoked, at=now)

@@ -10,6 +10,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, HashMismatchError, RepositoryNotFoundError, UsageError
 from xetstore.hub.attributes import FILE as ATTRIBUTES
 from xetstore.hub.attributes import attributes_of
+from xetstore.hub.buckets import Bucket
 from xetstore.hub.committing import message_of
 from xetstore.hub.copies import copy_files
 from xetstore.hub.names import HEADS, TAGS, Kind, RepositoryName
@@ -19,9 +20,11 @@ from xetstore.hub.queries import Listing, RepositoryRow, Revision
 from xetstore.hub.repository import Repository
 from xetstore.hub.rights import LOCAL, PRIVATE, PUBLIC, Right
 from xetstore.hub.trees import Entry
+from xetstore.hub.undeleting import deleted_names, undelete_files, undelete_ref, undelete_repository
 from xetstore.records import (
     Change,
     Commit,
+    DeletedName,
     NewBlob,
     NewFolder,
     NewPointer,
@@ -90,6 +93,41 @@ class LocalNames:
     def delete(self, repo: RepositoryId) -> None:
         """Delete a repository."""
         self._hub.delete(LOCAL, Kind.of_word(repo.kind), repo.name)
+
+    def deleted(self, repo: RepositoryId, path: str = "") -> list[DeletedName]:
+        """What was deleted by this name and can be given back."""
+        try:
+            return deleted_names(self._hub, LOCAL, _name(repo), path)
+        except RepositoryNotFoundError:
+            raise RepositoryNotFoundError(f"there is no repository {repo.path} in {self.location}") from None
+
+    def undelete(self, repo: RepositoryId, *, to: str | None = None) -> RepositoryRecord:
+        """Give a repository back."""
+        name = _name(repo)
+        other = None if to is None else RepositoryName.parse(to, name.kind)
+        try:
+            return _record(undelete_repository(self._hub, LOCAL, name, to=other).row)
+        except RepositoryNotFoundError:
+            raise RepositoryNotFoundError(
+                f"no repository {repo.path} was deleted in {self.location}, or it is collected"
+            ) from None
+
+    def undelete_ref(self, repo: RepositoryId, name: str, *, to: str | None = None) -> Ref:
+        """Give a branch or a tag back."""
+        given = undelete_ref(self._open(repo, Right.WRITE), name, to=to)
+        return Ref(given.name.removeprefix(HEADS).removeprefix(TAGS), given.name, given.commit.hex())
+
+    def undelete_files(self, repo: RepositoryId, path: str, *, to: str | None = None) -> list[str]:
+        """Give files of a bucket back."""
+        repository = self._open(repo, Right.WRITE)
+        if repository.row.kind.is_git:
+            raise UsageError(f"{repo.path} is no bucket", hint="earlier revisions of a repository have its files")
+        paths, is_more = undelete_files(Bucket(repository), path, to=to)
+        while is_more:
+            self._cancellation.check()
+            some, is_more = undelete_files(Bucket(repository), path)
+            paths += some
+        return paths
 
     def move(self, repo: RepositoryId, name: str) -> None:
         """Give a repository another name."""
@@ -231,6 +269,10 @@ class LocalNames:
             for ref in self._open(repo).refs()
             if ref.name.startswith(prefix)
         ]
+
+
+def _name(repo: RepositoryId) -> RepositoryName:
+    return RepositoryName.parse(repo.name, Kind.of_word(repo.kind))
 
 
 def _record(row: RepositoryRow) -> RepositoryRecord:

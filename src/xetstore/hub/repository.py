@@ -327,7 +327,8 @@ class Repository:
                 raise ConflictError("another writer moved the ref")
             writer.keep_refs(self.row.id, [(ref, before)], deleted_at=self.hub.now())
 
-        self.hub.change(work)
+        with self.hub.cas.index.for_care():
+            self.hub.change(work)
 
     def _committer(self, writer: HubWriter) -> Committer:
         return Committer(writer, self.row.id, self.hub.trees, self.hub.now())

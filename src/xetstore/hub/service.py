@@ -150,7 +150,7 @@ class EmbeddedHub:
             if there is not None and there.id != before.id and there.name.key == to.key:
                 raise taken(to)
             name = of_account(writer, actor, to)
-            writer.rename_repository(before.id, before.name, name)
+            writer.rename_repository(before, name)
             return replace(before, name=name)
 
         return Repository(self, self.change(rename), actor, repository.right)
@@ -188,7 +188,8 @@ class EmbeddedHub:
             writer.delete_repository(row.id, now)
             cas.revoke_all(row.namespace, now=now)
 
-        self.change(delete)
+        with self.cas.index.for_care():
+            self.change(delete)
         note_deleted(self.cas, row.namespace, None, at=now)
 
     def require_owner(self, actor: Actor, name: RepositoryName) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from xetstore.cas.index import Writer
 from xetstore.cas.index.queries import SnapshotTable
+from xetstore.cas.snapshots.journal import JournalEntry
 from xetstore.cas.snapshots.take import Room
+from xetstore.hub.queries import HubWriter
+from xetstore.hub.quotas import recount
 from xetstore.hub.tables import MIGRATIONS
 
 _OBJECTS_AT_A_TIME: Final = 8  # of at most some MiB each
@@ -30,12 +34,12 @@ _BUCKET_FILE: Final = "file size modified_ms uploaded_at content_type"
 TABLES: Final = (
     _table("account", "id", "name name_key kind fullname created_at"),
     _table("member", "org_id user_id", "role"),
-    _table("used_namespace", "namespace"),
+    _table("used_namespace", "namespace", "ended_at"),
     _table(
         "repository",
         "id",
         "kind owner owner_key name name_key namespace visibility gated sdk creator created_at updated_at next_number"
-        " next_line deleted_at",
+        " next_line deleted_at shrunk_at",
     ),
     _table("former_name", "name_key", "repository_id"),
     # In the order of their numbers, which are drawn anew in this order.
@@ -65,7 +69,7 @@ TABLES: Final = (
     ),
     _table("access_request", "repository_id user_id", "status asked_at"),
     _table("copied_account", "source account_id"),
-    _table("copied_repository", "source repository_id", "namespace last_object state"),
+    _table("copied_repository", "source repository_id", "namespace last_object state refs shrunk_at"),
     _table("deleted_ref", "repository_id deleted_at name oid", is_keyless=True),
     _table("deleted_bucket_file", "repository_id path deleted_at", _BUCKET_FILE, is_keyless=True),
 )
@@ -85,5 +89,24 @@ LEFT_OUT_COLUMNS: Final = {
 }
 """Columns that are in no snapshot, and why."""
 
-NAMES: Final = Room(MIGRATIONS, "names", TABLES)
+_OF_NAMESPACE: Final = "SELECT id, deleted_at FROM repository WHERE namespace = :namespace"
+
+
+def replay(writer: Writer, entry: JournalEntry) -> None:
+    """Delete the repository of a namespace that was deleted after the snapshot, or give it back."""
+    if not writer.connection.has_table("repository"):
+        return
+    found = writer.connection.row(_OF_NAMESPACE, {"namespace": entry.namespace})
+    if found is None:  # created after the snapshot, or it is no namespace of a repository
+        return
+    hub, (number, deleted_at) = HubWriter(writer.connection), found
+    if entry.is_deletion:
+        hub.delete_repository(number, entry.at)
+    elif deleted_at is not None:
+        name = hub.name_of_deleted(number)
+        if name is not None and hub.repository(name.key) is None:
+            hub.undelete_repository(number, name, deleted_at=deleted_at)
+
+
+NAMES: Final = Room(MIGRATIONS, "names", TABLES, replay, recount)
 """For :func:`~xetstore.cas.snapshots.take.take_snapshot`."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xetstore.hub.buckets import Bucket
 
 AT_ONCE: Final = 500
-"""Files of a bucket that one call gives back."""
+"""Files of a bucket that one transaction gives back."""
 _OTHER_NAME: Final = "give it another name, with --to"
 
 
@@ -36,7 +36,7 @@ def undelete_repository(
     """Give back the repository that last had this name, with all that it had; ``to`` is another name for it.
 
     Raises RepositoryNotFoundError where there is none, it is collected, or the actor could not delete it; ExistsError
-    where its name was taken meanwhile.
+    where its name was taken meanwhile, QuotaExceededError where its owner may not have so much.
     """
     with hub.snapshot() as reader:
         found = _deleted_repositories(reader, actor, name)
@@ -54,7 +54,7 @@ def undelete_repository(
         if there is not None and there.name.key == wanted.key:
             raise taken(wanted, hint=_OTHER_NAME)
         named = of_account(writer, actor, wanted)
-        if not writer.undelete_repository(before.id, named, deleted_at=deleted_at):
+        if not writer.undelete_repository(before, named, deleted_at=deleted_at):
             raise RepositoryNotFoundError
         cas.restore_all(before.namespace, deleted_at=deleted_at)
         if writer.lacks_grant(before.id, before.namespace):  # some are collected: it is about to go
@@ -91,11 +91,12 @@ def undelete_ref(repository: Repository, name: str, *, to: str | None = None) ->
     return repository.hub.change(give_back)
 
 
-def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> list[str]:
+def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> tuple[list[str], bool]:
     """Give back the file that was last at a path; else those below the folder of this name, where nothing is now.
 
-    Returns the paths at which they are: at most :data:`AT_ONCE`, of a folder the first ones. ``to`` is another path for
-    a file. Raises EntryNotFoundError where none was deleted, ExistsError where there is a file. Needs WRITE.
+    Returns the paths at which they are, of a folder some of the first ones, and True if there are more. ``to`` is
+    another path for a file. Raises EntryNotFoundError where none was deleted, ExistsError where there is a file. Needs
+    WRITE.
     """
     bucket.repository.require(Right.WRITE)
     hub, number = bucket.repository.hub, bucket.row.id
@@ -103,7 +104,7 @@ def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> list[
     if to is not None:
         check_path(to)
 
-    def give_back(writer: HubWriter, _: Writer) -> list[str]:
+    def give_back(writer: HubWriter, _: Writer) -> tuple[list[str], bool]:
         writer.kept_repository(number)
         one = next((each for each in writer.deleted_bucket_files(number, path, most=1) if each.file.path == path), None)
         if one is not None:
@@ -119,7 +120,8 @@ def undelete_files(bucket: Bucket, path: str, *, to: str | None = None) -> list[
         writer.put_bucket_files(number, [_at(place, each.file) for place, each in found.items()])
         writer.forget_deleted_files(number, [each.id for each in found.values()])
         writer.touch_repository(number, hub.now())
-        return [*found]
+        is_more = one is None and bool(writer.deleted_bucket_files(number, path, most=1, where_free=True))
+        return [*found], is_more
 
     return hub.change(give_back)
 

@@ -18,6 +18,7 @@ from xetstore.errors import (
     InterruptedCallError,
     MissingXorbError,
     NotFoundError,
+    QuotaExceededError,
     RangeError,
     RejectedShardError,
     StorageFullError,
@@ -49,7 +50,7 @@ _BY_STATUS: Final[dict[int, type[XetError]]] = {
     429: TooManyRequestsError,
     507: StorageFullError,
 }
-_HINTS: Final[dict[type[XetError], str]] = {
+HINTS: Final[dict[type[XetError], str]] = {
     UsageError: "check the address of the server, and whether it speaks the Xet protocol",
     RangeError: "ask for a range that starts before the end of the file",
     TooLargeError: "the server takes less than this: ask who runs it what its limits are",
@@ -60,6 +61,7 @@ _HINTS: Final[dict[type[XetError], str]] = {
     UnauthenticatedError: "give a token that is valid for this server, or renew it",
     ForbiddenError: "a token with more rights is needed, or the URL has expired",
     UnavailableError: "try again later",
+    QuotaExceededError: "delete files there, or ask the operator of the server for more",
     StorageFullError: "the server has no room left: its operator has to make some",
     TimedOutError: "try again later, or over a better connection",
     TooManyRequestsError: "wait, then try again, with fewer requests at a time",
@@ -121,12 +123,13 @@ def problem_of(
     message = f"{what}: {said or _phrase(status)} ({told})"
     if status in (400, 422):
         return refusal(code, said, message, otherwise=bad_request)
-    if code == DamagedError.code:
-        return _made(DamagedError, message)
-    kind = _BY_STATUS.get(status)
-    if kind is None:
-        kind = UnavailableError if status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED else UsageError
-    error = _made(kind, message)
+    for kind in (DamagedError, QuotaExceededError):
+        if code == kind.code:
+            return _made(kind, message)
+    by_status = _BY_STATUS.get(status)
+    if by_status is None:
+        by_status = UnavailableError if status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED else UsageError
+    error = _made(by_status, message)
     error.retry_after = retry_after_seconds(answer.headers.get("retry-after"))
     return error
 
@@ -156,7 +159,7 @@ def tidy(text: str) -> str:
 
 
 def _made(kind: type[XetError], message: str) -> XetError:
-    hint = next((_HINTS[base] for base in kind.__mro__ if base in _HINTS), None)
+    hint = next((HINTS[base] for base in kind.__mro__ if base in HINTS), None)
     return kind(message, hint=_REJECTED if issubclass(kind, RejectedShardError) else hint)
 
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from xetstore.errors import RejectedShardError, TimedOutError, UnavailableError, XetError
+from xetstore.errors import QuotaExceededError, RejectedShardError, TimedOutError, UnavailableError, XetError
 from xetstore.protocol.shard import Shard
-from xetstore.remote.problems import refusal, tidy
+from xetstore.remote.problems import HINTS, refusal, tidy
 from xetstore.remote.server import Credentials, Server
 from xetstore.remote.transport import Answer
 
@@ -35,6 +35,7 @@ class _Frame(msgspec.Struct):
     result: object = 1
     message: object = ""
     retryable: object = False
+    code: object = ""
 
 
 class _Registered(msgspec.Struct):
@@ -161,6 +162,8 @@ def _frame_error(server: Server, frame: _Frame, credentials: Credentials) -> Xet
     message = f"the shard at {server.origin.address}: {said}"
     if frame.retryable is True:
         return UnavailableError(message, hint="try again later")
+    if frame.code == QuotaExceededError.code:
+        return QuotaExceededError(message, hint=HINTS[QuotaExceededError])
     return refusal("", said, message, otherwise=RejectedShardError)
 
 

@@ -14,7 +14,7 @@ from xetstore.errors import EntryNotFoundError, ExistsError, OutdatedError, Repo
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.platform import forks
-from xetstore.records import Commit, Ref, RepoFile, RepositoryId, RepositoryRecord
+from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, batches
@@ -329,6 +329,34 @@ class Repository:
     def delete_tag(self, name: str) -> None:
         """Delete a tag. Raises RevisionNotFoundError."""
         self._names().delete_tag(self.id, name)
+
+    def deleted(self, path: str = "") -> list[DeletedName]:
+        """What was deleted by this name and can be given back for a while, at most 1,000 of a kind: repositories that
+        had it, and of the one that has it branches, tags, and files of a bucket below ``path``.
+        """
+        return self._names().deleted(self.id, _path(path))
+
+    def undelete(self, *, to: str | None = None) -> RepositoryRecord:
+        """Give back the repository that last had this name, with all that it had, as ``to`` if that is given.
+
+        Raises RepositoryNotFoundError where none was deleted or it is collected, ExistsError for a name that is taken.
+        """
+        return self._names().undelete(self.id, to=to)
+
+    def undelete_ref(self, name: str, *, to: str | None = None) -> Ref:
+        """Give back a branch or a tag, or the state of a branch before a squash; by the name ``to`` if that is given.
+
+        Raises RevisionNotFoundError where none was deleted or it is collected, ExistsError for a name that is taken.
+        """
+        return self._names().undelete_ref(self.id, name, to=to)
+
+    def undelete_files(self, path: str, *, to: str | None = None) -> list[str]:
+        """Give back a file of a bucket, at the path ``to`` if that is given; or those of a folder in whose place
+        nothing is now. Returns their paths.
+
+        Raises EntryNotFoundError where none was deleted or it is collected, ExistsError where there is a file.
+        """
+        return self._names().undelete_files(self.id, path, to=to)
 
     # --- Within ------------------------------------------------------------------------------------------
 

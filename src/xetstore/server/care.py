@@ -14,11 +14,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cancellation import Cancellation
-from xetstore.cas.collecting import collect
+from xetstore.cas.checking.scrub import scrub
+from xetstore.cas.collecting import CHORE, collect_all
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.rewriting import LOOKS
 from xetstore.cas.snapshots.take import take_snapshot_if_due
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
@@ -32,6 +34,8 @@ LOOK_SECONDS: Final = 30.0
 """The longest time between two looks at which chores are due."""
 FIRST_LOOK_SECONDS: Final = 5.0
 """The time before the first look: a server that has just started has other things to do."""
+SCRUB_SECONDS: Final = 60.0
+"""The pause between two runs of the scrub, which are short."""
 LONGEST_PAUSE_SECONDS: Final = 3600.0
 END_SECONDS: Final = 1.0
 """The longest wait for a chore when the server stops. One that is cut off is gone on with by the next runner."""
@@ -71,8 +75,9 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
     """The chores of a server, in the order in which they are done if several are due. What is never due is left out."""
     settings = site.settings
     table = (
-        Chore("collect", settings.collect_seconds, partial(_collect, site)),
+        Chore(CHORE, settings.collect_seconds, partial(_collect, site)),
         Chore("snapshot", settings.snapshot_seconds, partial(take_snapshot_if_due, site.cas, [NAMES])),
+        Chore("scrub", SCRUB_SECONDS if settings.scrub_days else 0, partial(_scrub, site)),
     )
     return tuple(chore for chore in table if chore.every_seconds)
 
@@ -81,7 +86,14 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
-    return asdict(collect(site.cas, lease, grace, throttle, listing_seconds=grace.offer))
+    return collect_all(site.cas, lease, grace, throttle, looks=LOOKS, listing_seconds=grace.offer)
+
+
+def _scrub(site: Site, lease: Lease, throttle: Throttle) -> Report:
+    """Read stored bytes that were not checked for long."""
+    report = scrub(site.cas, lease, throttle, days=site.settings.scrub_days)
+    site.metrics.scrubbed(report)
+    return asdict(report)
 
 
 class Care:

@@ -145,7 +145,8 @@ def make_site(
     cas.grace = Grace(unused=settings.grace, undelete=settings.undelete)
     limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
     metrics = Metrics(version("xetstore"))
-    return Site(
+    cas.healing.told = metrics.read_damage
+    site = Site(
         cas=cas,
         authority=authority,
         signer=UrlSigner(keys, clock),
@@ -158,6 +159,8 @@ def make_site(
         direct=direct if settings.xorb_urls == "direct" else None,
         hub=_hub(cas, settings) if settings.hub else None,
     )
+    metrics.watch_soundness(site.soundness)
+    return site
 
 
 def _hub(cas: EmbeddedCas, settings: ServerSettings) -> EmbeddedHub | None:

@@ -16,6 +16,7 @@ from xetstore.errors import ForbiddenError, TooManyRequestsError, Unauthenticate
 from xetstore.protocol.hashes import Hash
 from xetstore.server.ops.first_queries import FirstQueries
 from xetstore.server.ops.peers import Peers
+from xetstore.server.ops.soundness import SoundnessLook
 from xetstore.server.ops.suspects import Suspects
 from xetstore.server.settings import is_loopback
 
@@ -83,6 +84,11 @@ class Site:
     def peers(self) -> Peers:
         """The proxies that are believed."""
         return Peers(self.settings.trusted_proxies)
+
+    @cached_property
+    def soundness(self) -> SoundnessLook:
+        """The numbers of damaged objects."""
+        return SoundnessLook(self.cas.index)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """The caller of a request that needs ``scope``; also counts it against the rate of its token.

@@ -81,8 +81,11 @@ class Run:
         """The step, and the place in it, to go on from: of a collection that was cut off, or the first."""
         if self.lease is None or self.lease.position is None:
             return "", ""
-        position = json.loads(self.lease.position)
-        return position["step"], position["behind"]
+        try:
+            position = json.loads(self.lease.position)
+            return str(position["step"]), str(position["behind"])
+        except (ValueError, TypeError, KeyError):  # of another part of the chore
+            return "", ""
 
     def came_to(self, step: str, behind: str) -> None:
         """Rest. Note now and then how far it has come, behind which a step goes on."""

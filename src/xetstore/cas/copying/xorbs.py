@@ -12,7 +12,7 @@ from xetstore.cas.copying.run import Run
 from xetstore.cas.index import Reader, XorbRow
 from xetstore.cas.index.queries import Held, NewRows
 from xetstore.cas.receive import XorbReceiver
-from xetstore.cas.stored_xorb import StoredXorb, looks_whole
+from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import FormatError, HashMismatchError, IntegrityError, NotFoundError
 from xetstore.protocol.hashes import Hash
 
@@ -142,7 +142,7 @@ class XorbCopier:
     def _pour(self, row: XorbRow, receiver: XorbReceiver) -> None:
         buffer = memoryview(bytearray(_BLOCK_BYTES))
         progress = self._run.progress
-        with StoredXorb(row, self._run.source.blobs, self._run.source.healing.mark).read(0, row.region_bytes) as stream:
+        with self._run.source.reader_of(row).read(0, row.region_bytes) as stream:
             while count := stream.readinto(buffer):
                 self._run.cancellation.check()
                 receiver.write(buffer[:count])

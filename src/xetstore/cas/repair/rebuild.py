@@ -11,19 +11,23 @@ from typing import Any, Final
 
 from xetstore.access.secrets import KEYS
 from xetstore.cancellation import Cancellation
-from xetstore.cas.assembly import secrets_file
+from xetstore.cas import quotas
+from xetstore.cas.assembly import open_objects, secrets_file
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Index, Writer
 from xetstore.cas.index.queries.rebuilding import RebuildRows
+from xetstore.cas.layout import SHARDS, XORBS
 from xetstore.cas.lease import LEASE_SECONDS, Lease
 from xetstore.cas.pairing import REBUILD, stored_id
 from xetstore.cas.parts import StoreParts
+from xetstore.cas.quotas import recount
 from xetstore.cas.repair.rebuilding import objects, restoring
 from xetstore.cas.repair.rebuilding.places import is_finished, opened, put_in_place
 from xetstore.cas.repair.rebuilding.run import MOST_LISTED, RebuildProgress, RebuildRun, RebuildTally
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.snapshots.take import Room
 from xetstore.errors import NotFoundError, UnavailableError
+from xetstore.interfaces import BlobStore
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 
@@ -51,6 +55,29 @@ class RebuildReport:
     read_all: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RebuildPlan:
+    """The objects of which an index would be made anew, and the snapshot that would be taken, with the unix seconds of
+    what it tells; None where there is none. ``refused`` are others, each with what is wrong.
+    """
+
+    xorbs: int
+    shards: int
+    stored_bytes: int
+    snapshot: str | None
+    snapshot_at: float | None
+    refused: tuple[Problem, ...]
+
+
+def plan_rebuild(parts: StoreParts, rooms: Sequence[Room] = ()) -> RebuildPlan:
+    """Look at what :func:`rebuild_index` would do. Changes nothing."""
+    blobs = open_objects(parts)
+    sizes = [[blob.size for blob in blobs.list(prefix)] for prefix in (XORBS, SHARDS)]
+    restored = restoring.newest_snapshot(blobs, stored_id(blobs), rooms, Cancellation())
+    at = None if restored.head is None else restored.head.at
+    return RebuildPlan(len(sizes[0]), len(sizes[1]), sum(map(sum, sizes)), restored.key, at, tuple(restored.refused))
+
+
 def rebuild_index(
     parts: StoreParts,
     rooms: Sequence[Room] = (),
@@ -75,55 +102,89 @@ def rebuild_index(
     off, the same call goes on from there. Raises NotFoundError where there are no objects, UsageError for a database
     that has an index, UnavailableError where another process is at it.
     """
-    ending = Cancellation() if cancellation is None else cancellation.child()
-    report: RebuildReport
     with opened(parts) as (blobs, index):
-        if not is_finished(index):
-            store_id = stored_id(blobs)
-            lease = Lease.take(index, REBUILD, seconds=lease_seconds)
-            if lease is None:
-                raise UnavailableError(
-                    "another process makes this index anew, or was killed at it just now",
-                    hint=f"wait for it, or try again in {lease_seconds:.0f} seconds",
-                )
-            threads = Threads(jobs, "rebuild")
-            try:
-                with lease:
-                    run = RebuildRun(
-                        EmbeddedCas(blobs, index), lease, threads, ending, checksums, read_data, progress=progress
-                    )
-                    _rebuild(run, parts, store_id, rooms, found_in)
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
-        report = _report_of(index)
+        report = rebuild_into(
+            blobs,
+            index,
+            rooms,
+            checksums=checksums,
+            read_data=read_data,
+            found_in=found_in,
+            was_served=_was_served(parts),
+            jobs=jobs,
+            progress=progress,
+            cancellation=cancellation,
+            lease_seconds=lease_seconds,
+        )
     if isinstance(parts.index, Path):
         return replace(report, kept_index=put_in_place(parts.index))
     return report
 
 
+def rebuild_into(
+    blobs: BlobStore,
+    index: Index,
+    rooms: Sequence[Room] = (),
+    *,
+    checksums: bool = False,
+    read_data: bool = False,
+    found_in: str | None = None,
+    was_served: bool = True,
+    jobs: int = DEFAULT_JOBS,
+    progress: RebuildProgress | None = None,
+    cancellation: Cancellation | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+) -> RebuildReport:
+    """:func:`rebuild_index` of objects into an index that is empty, or that a rebuild was cut off in.
+
+    Without a snapshot, a store that ``was_served`` may have had namespaces beside ``default``.
+    """
+    if not is_finished(index):
+        store_id = stored_id(blobs)
+        lease = Lease.take(index, REBUILD, seconds=lease_seconds)
+        if lease is None:
+            raise UnavailableError(
+                "another process makes this index anew, or was killed at it just now",
+                hint=f"wait for it, or try again in {lease_seconds:.0f} seconds",
+            )
+        ending = Cancellation() if cancellation is None else cancellation.child()
+        threads = Threads(jobs, "rebuild")
+        try:
+            with lease:
+                cas = EmbeddedCas(blobs, index)
+                run = RebuildRun(cas, lease, threads, ending, checksums, read_data, progress=progress)
+                _rebuild(run, store_id, rooms, found_in, was_served=was_served)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+    return _report_of(index)
+
+
 def _rebuild(
-    run: RebuildRun, parts: StoreParts, store_id: str | None, rooms: Sequence[Room], found_in: str | None
+    run: RebuildRun, store_id: str | None, rooms: Sequence[Room], found_in: str | None, *, was_served: bool
 ) -> None:
     run.change(lambda _, rows: rows.begin())
     objects.list_objects(run)
     with run.cas.index.snapshot() as reader:
         counts = [RebuildRows(reader.connection).count(is_shard=is_shard) for is_shard in (False, True)]
     if not any(count for count, _ in counts) and store_id is None:
-        raise NotFoundError(f"there are no objects of a store in {parts.objects}", hint="name those of the store")
+        raise NotFoundError("there are no objects of a store", hint="name those of the store")
     if run.progress is not None:
         run.progress.total(sum(size for _, size in counts))
     objects.register_xorbs(run)
     objects.register_shards(run)
-    restored = restoring.newest_snapshot(run, store_id, rooms)
+    restored = restoring.newest_snapshot(run.cas.blobs, store_id, rooms, run.cancellation)
+    for problem in restored.refused:
+        run.report(problem)
     if restored.key is not None and restored.head is not None:
         restoring.import_snapshot(run, restored.key, restored.head, rooms)
     named = {entry.namespace for entry in restoring.journal_of(run, restored, store_id)}
-    namespace = found_in or restoring.namespace_of_new_files(
-        run, restored, sorted(named), was_served=_was_served(parts)
-    )
+    namespace = found_in or restoring.namespace_of_new_files(run, restored, named, was_served=was_served)
     restoring.find_new_files(run, namespace)
     for entry in restoring.journal_of(run, restored, store_id):
         restoring.replay(run, entry, namespace, rooms)
+    quotas.recount(run.cas, lambda _, name: (name,))
+    for room in rooms:
+        room.end(run.cas)
     _finish(run, store_id, restored, namespace)
 
 
@@ -154,6 +215,7 @@ def _finish(run: RebuildRun, store_id: str | None, restored: restoring.Restored,
             writer.set_store_id(store_id)
         run.lease.end(writer, json.dumps(values))
 
+    recount(run.cas)
     run.change(finish)
 
 

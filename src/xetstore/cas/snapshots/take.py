@@ -43,13 +43,15 @@ _RENEW_SECONDS: Final = 15.0
 class Room:
     """Another room with tables in the index: its steps, and what a snapshot has of its tables.
 
-    ``replay`` is told of a namespace that was deleted as a whole, or given back, after a snapshot.
+    ``replay`` is told of a namespace that was deleted as a whole, or given back, after a snapshot; ``end`` is called
+    when all rows of a rebuilt index are there.
     """
 
     migrations: Migrations
     name: str
     tables: tuple[SnapshotTable, ...]
     replay: Callable[[Writer, JournalEntry], None] = lambda *_: None
+    end: Callable[[EmbeddedCas], object] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from xetstore.hub.queries.copying import (
     LINES,
     PAGE_ROWS,
     REVISIONS,
+    Copied,
 )
 from xetstore.protocol.hashes import Hash
 
@@ -46,6 +47,7 @@ class Head:
     former_names: tuple[str, ...]
     refs: dict[str, bytes]
     last_object: int
+    shrunk_at: float
 
     @property
     def name(self) -> str:
@@ -91,7 +93,7 @@ class ContentCopier:
         with self._stores.target() as reader:
             refs = dict(reader.refs(number))
             row = reader.repository_by_id(number)
-        if self._unknown(head, refs):
+        if not self._may_move(head, number, refs):
             return "it has commits in the target that the source has not; it stays as it is"
         if not head.is_git and row is not None and row.updated_at > head.columns["updated_at"]:
             return "it was changed in the target after it was in the source; it stays as it is"
@@ -105,11 +107,12 @@ class ContentCopier:
         if number is not None and self._stores.has_target:
             with self._stores.target() as reader:
                 record = reader.copied(self._stores.source_id, number)
-        is_same = self._since_last and record is not None and record[1] == head.state
+        is_same = self._since_last and record is not None and record.state == head.state
         if is_same and number is not None:
             return self._small_tables(head, number)
-        known = record[0] if record is not None and record[1] is not None and self._since_last else 0
-        known = known if known <= head.last_object else 0
+        known = record.last_object if record is not None and record.state is not None and self._since_last else 0
+        if record is None or known > head.last_object or record.shrunk_at != head.shrunk_at:
+            known = 0  # ids of objects that are gone may be those of others now
         added = self._objects(head, number, known)
         self._stores.tally.git_objects += added
         if number is None:
@@ -230,6 +233,15 @@ class ContentCopier:
         with self._stores.source() as reader:
             return not {*refs.values()} <= reader.known_objects(head.source_id, refs.values())
 
+    def _as_copied(self, number: int, refs: dict[str, bytes]) -> bool:
+        """True if the target has the refs that it was given. The source may have collected what they lead to."""
+        with self._stores.target() as reader:
+            record = reader.copied(self._stores.source_id, number)
+        return record is not None and record.refs == _digest(refs)
+
+    def _may_move(self, head: Head, number: int, before: dict[str, bytes]) -> bool:
+        return not self._unknown(head, before) or self._as_copied(number, before)
+
     def _finish(self, head: Head, number: int) -> bool:
         """Let the refs be as they were in the source, and note that all is there; True if anything changed."""
         stores, source = self._stores, self._stores.source_id
@@ -239,7 +251,11 @@ class ContentCopier:
                 there = reader.known_objects(number, head.refs.values())
                 row = reader.repository_by_id(number)
             # One that is deleted in the source had, from some page on, no rows there. The next copy tells of it.
-            if row is None or not stores.is_in_source(head.source_id, head.namespace) or self._unknown(head, before):
+            if (
+                row is None
+                or not stores.is_in_source(head.source_id, head.namespace)
+                or not self._may_move(head, number, before)
+            ):
                 return False
             refs = {name: oid for name, oid in head.refs.items() if oid in there}
             is_changed = refs != before or row.updated_at != head.columns["updated_at"]
@@ -256,10 +272,13 @@ class ContentCopier:
                 if writer.keep_repository(number) is None or dict(writer.refs(number)) != before:
                     return False
                 moved = {name: oid for name, oid in refs.items() if before.get(name) != oid}
+                left = [(name, oid) for name, oid in before.items() if refs.get(name) != oid]
+                writer.keep_refs(number, left, deleted_at=self._stores.run.target.now())
                 writer.set_refs(number, moved, before.keys() - refs.keys())
                 writer.touch_repository(number, head.columns["updated_at"])
                 if source:
-                    writer.note_copied(source, number, head.namespace, last_object=head.last_object, state=state)
+                    copied = Copied(head.last_object, state, _digest(refs), head.shrunk_at)
+                    writer.note_copied(source, number, head.namespace, copied)
                 return True
 
             if stores.change(write):
@@ -294,6 +313,10 @@ class ContentCopier:
             admit=lambda writer, rows: _of_granted(writer, head.namespace, rows, 1),
         )
         return written > 0
+
+
+def _digest(refs: dict[str, bytes]) -> bytes:
+    return hashlib.sha256(repr(sorted(refs.items())).encode()).digest()
 
 
 def _set_files(writer: HubWriter, head: Head, number: int, files: dict[bytes, Hash | None]) -> None:

@@ -11,8 +11,10 @@ from xetstore.cas.copying.copy_store import DEFAULT_JOBS, CopyReport
 from xetstore.cas.copying.copy_store import copy_store as copy_objects
 from xetstore.cas.copying.run import CopyProgress
 from xetstore.cas.service import EmbeddedCas
+from xetstore.cas.snapshots.take import take_snapshot_now
 from xetstore.hub.copying.names import NamesCopier
 from xetstore.hub.copying.rows import NamesTally
+from xetstore.hub.snapshot import NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ def copy_store(
 ) -> FullReport:
     """Copy a store with its names, as :func:`xetstore.cas.copying.copy_store.copy_store` does without them.
 
-    ``tokens`` are those of users. Raises what that function raises.
+    ``tokens`` are those of users. The target gets a snapshot of its index, so its objects alone can be restored from.
+    Raises what that function raises.
     """
     names = NamesCopier(since_last, tokens)
     report = copy_objects(
@@ -54,4 +57,6 @@ def copy_store(
         progress=progress,
         cancellation=cancellation,
     )
+    if not dry_run:
+        take_snapshot_now(target, [NAMES])
     return FullReport(report, names.tally, (*report.problems, *names.problems.values()))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.files import FileCopier
-from xetstore.cas.copying.run import Run
+from xetstore.cas.copying.run import TICK_SECONDS, Run
+from xetstore.cas.lease import Lease
 from xetstore.hub.copying.accounts import AccountCopier
 from xetstore.hub.copying.repositories import RepositoryCopier
 from xetstore.hub.copying.rows import NamesTally, TwoStores
 from xetstore.hub.tables import MIGRATIONS
 
 _NO_ID: Final = ""
+CHORE: Final = "collect"
+"""The chore of a collection."""
 
 
 @dataclass(slots=True)
@@ -41,17 +45,27 @@ class NamesCopier:
             run.target.index.migrate(MIGRATIONS)
         with run.source.index.snapshot() as reader:
             source_id = reader.store_id() or _NO_ID
-        stores = TwoStores(
-            run,
-            source_id,
-            has_target=run.target.index.version_of(MIGRATIONS) > 0,
-            tally=self.tally,
-            problems=self.problems,
-        )
-        repositories = RepositoryCopier(stores, files, since_last=self.since_last)
-        accounts = AccountCopier(stores)
-        # Those that are gone first: others may have their names by now.
-        repositories.set_aside_gone()
-        accounts.remove_gone()
-        refused = accounts.copy(tokens=self.tokens)
-        repositories.copy_all(refused)
+        with ExitStack() as stack:
+            lease = None if run.is_dry else stack.enter_context(_alone(run))
+            stores = TwoStores(
+                run,
+                source_id,
+                has_target=run.target.index.version_of(MIGRATIONS) > 0,
+                tally=self.tally,
+                problems=self.problems,
+                lease=lease,
+            )
+            repositories = RepositoryCopier(stores, files, since_last=self.since_last)
+            accounts = AccountCopier(stores)
+            # Those that are gone first: others may have their names by now.
+            repositories.set_aside_gone()
+            accounts.remove_gone()
+            refused = accounts.copy(tokens=self.tokens)
+            repositories.copy_all(refused)
+
+
+def _alone(run: Run) -> Lease:
+    """The right to collect in the target, once no other runner has it."""
+    while (lease := Lease.take(run.target.index, CHORE)) is None:
+        run.cancellation.wait(TICK_SECONDS)
+    return lease

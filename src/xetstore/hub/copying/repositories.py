@@ -7,12 +7,14 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from xetstore.cas.copying.files import FileCopier
+from xetstore.cas.index import Writer
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.database.connection import Row
 from xetstore.hub.copying.contents import ContentCopier, Head
 from xetstore.hub.copying.rows import TwoStores
 from xetstore.hub.names import SET_ASIDE
 from xetstore.hub.queries import HubReader, HubWriter
-from xetstore.hub.queries.copying import NAMESPACES, PAGE_ROWS, REPOSITORIES
+from xetstore.hub.queries.copying import NAMESPACES, PAGE_ROWS, REPOSITORIES, Copied
 
 _SETTINGS: Final = tuple(name for name in REPOSITORIES.others if name != "updated_at")
 _IDENTITY: Final = ("namespace", "created_at", "creator")
@@ -31,7 +33,8 @@ class RepositoryCopier:
     def set_aside_gone(self) -> None:
         """Set those repositories of the target aside that came from the source, and are not there any more.
 
-        Nothing is lost: each is private then, and belongs to an owner that no account can be.
+        Nothing is lost: each is private then, and belongs to an owner that no account can be. One that is given back in
+        the source has its name again by the next copy.
         """
         stores, behind = self._stores, 0
         while stores.source_id and stores.has_target and not stores.run.is_dry:
@@ -39,7 +42,7 @@ class RepositoryCopier:
                 page = reader.copied_namespaces(stores.source_id, behind)
             with stores.source() as reader:
                 there = reader.with_values(REPOSITORIES, "namespace", [namespace for _, namespace in page])
-                kept = {_columns(row)["namespace"] for row in there}
+                kept = {_columns(row)["namespace"] for row in there if _is_living(_columns(row))}
             for number, namespace in page:
                 if namespace not in kept:
                     stores.change(lambda writer, gone=number: self._set_aside(writer, gone))  # type: ignore[misc]
@@ -53,7 +56,7 @@ class RepositoryCopier:
         if not stores.run.is_dry:
             stores.add(NAMESPACES, {}, {})
         for row in stores.rows(REPOSITORIES, {}):
-            if _columns(row)["owner_key"] not in refused:
+            if _is_living(columns := _columns(row)) and columns["owner_key"] not in refused:
                 self._copy(row[0])
 
     def _copy(self, source_number: int) -> None:
@@ -66,6 +69,9 @@ class RepositoryCopier:
             there = _of_namespace(reader, head.columns["namespace"]) if stores.has_target else None
         if there is not None and any(there[name] != head.columns[name] for name in _IDENTITY):
             stores.report(head.name, "the target has another repository in its place, which stays as it is")
+            return
+        if there is not None and there["deleted_at"] == 0:
+            stores.report(head.name, "the one that the target had is being collected: copy again once it is gone")
             return
         number: int | None = None if there is None else there["id"]
         if number is not None and (fault := self._contents.fault(head, number)) is not None:
@@ -97,11 +103,14 @@ class RepositoryCopier:
             there = _of_namespace(writer, columns["namespace"])
             assert there is not None
         elif any(there[name] != columns[name] for name in _SETTINGS):
+            if not _is_living(there):  # it was deleted here alone
+                Writer(writer.connection).restore_all(there["namespace"], deleted_at=there["deleted_at"])
             writer.set_copied(there["id"], columns)
         number: int = there["id"]
+        QuotaChanges(writer.connection).place_namespace(columns["namespace"], columns["owner_key"], refuses=False)
         writer.set_former_names(number, head.former_names)
         if source and writer.copied(source, number) is None:
-            writer.note_copied(source, number, columns["namespace"])
+            writer.note_copied(source, number, columns["namespace"], Copied())
         return number
 
     def _set_aside(self, writer: HubWriter, number: int) -> None:
@@ -109,13 +118,20 @@ class RepositoryCopier:
         columns = _columns(row)
         told = hashlib.sha256(columns["namespace"].encode()).hexdigest()[:8]
         shown = f"{columns['owner']}.{columns['name']}"[:80].rstrip(".-")
-        if columns["owner"] != SET_ASIDE or not columns["name"].endswith(told):
+        is_aside = columns["owner"] == SET_ASIDE and columns["name"].endswith(told)
+        if _is_living(columns) and not is_aside:
             writer.set_aside(number, kind=columns["kind"], owner=SET_ASIDE, name=f"{shown}.{told}")
+        QuotaChanges(writer.connection).place_namespace(columns["namespace"], SET_ASIDE.lower())
         writer.forget_repository(self._stores.source_id, number)
 
 
 def _columns(row: Row) -> dict[str, Any]:
     return dict(zip(REPOSITORIES.columns, row, strict=True))
+
+
+def _is_living(columns: dict[str, Any]) -> bool:
+    """True if a repository is not deleted: one that is comes to no copy, until it is given back."""
+    return columns["deleted_at"] is None
 
 
 def _of_namespace(reader: HubReader, namespace: str) -> dict[str, Any] | None:
@@ -125,7 +141,8 @@ def _of_namespace(reader: HubReader, namespace: str) -> dict[str, Any] | None:
 
 def _head(reader: HubReader, number: int) -> Head | None:
     rows = reader.with_values(REPOSITORIES, "id", [number])
-    if not rows:
+    row = reader.repository_by_id(number)
+    if not rows or row is None:
         return None
     return Head(
         number,
@@ -133,4 +150,5 @@ def _head(reader: HubReader, number: int) -> Head | None:
         tuple(reader.former_names(number)),
         dict(reader.refs(number)),
         reader.last_object(number),
+        row.shrunk_at,
     )

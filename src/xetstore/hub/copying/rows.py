@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.run import Run
+from xetstore.cas.index import Writer
+from xetstore.cas.lease import Lease
 from xetstore.database.connection import Row, Values, batches
 from xetstore.hub.queries import HubReader, HubWriter
 from xetstore.hub.queries.copying import PAGE_ROWS, Table
 
 T = TypeVar("T")
+
+RENEW_SECONDS: Final = 10.0
 
 Admit = Callable[[HubWriter, Sequence[Row]], Sequence[Row]]
 """Those of some rows that the target can take; asked inside the transaction that writes them."""
@@ -33,7 +38,8 @@ class NamesTally:
 class TwoStores:
     """The names of the two stores of a copy. ``source_id`` is empty for a source that has no id.
 
-    ``has_target`` is False for a dry run into a store that has no tables for names.
+    ``has_target`` is False for a dry run into a store that has no tables for names. ``lease`` is the right to collect
+    in the target, where none is to run: objects are there before the refs that lead to them.
     """
 
     run: Run
@@ -41,11 +47,16 @@ class TwoStores:
     has_target: bool
     tally: NamesTally = field(default_factory=NamesTally)
     problems: dict[str, Problem] = field(default_factory=dict)
+    lease: Lease | None = None
+    _renewed_at: float = 0.0
 
     @contextmanager
     def source(self) -> Iterator[HubReader]:
         """A snapshot of the source."""
         self.run.cancellation.check()
+        if self.lease is not None and time.monotonic() > self._renewed_at + RENEW_SECONDS:
+            self.lease.renew()
+            self._renewed_at = time.monotonic()
         with self.run.source.index.snapshot() as reader:
             yield HubReader(reader.connection)
 
@@ -58,7 +69,13 @@ class TwoStores:
     def change(self, work: Callable[[HubWriter], T]) -> T:
         """Write to the target."""
         self.run.cancellation.check()
-        return self.run.target.index.change(lambda writer: work(HubWriter(writer.connection)))
+
+        def fenced(writer: Writer) -> T:
+            if self.lease is not None:
+                self.lease.require(writer)
+            return work(HubWriter(writer.connection))
+
+        return self.run.target.index.change(fenced)
 
     def report(self, name: str, what: str) -> None:
         """Note something that cannot be copied, once for each name."""

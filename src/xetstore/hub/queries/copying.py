@@ -76,7 +76,7 @@ REPOSITORIES: Final = Table(
     ("id",),
     (
         *("kind", "owner", "owner_key", "name", "name_key", "namespace", "visibility", "gated", "sdk", "creator"),
-        *("created_at", "updated_at", "next_number", "next_line"),
+        *("created_at", "updated_at", "next_number", "next_line", "deleted_at"),
     ),
     is_owned=False,
 )
@@ -115,12 +115,14 @@ ON CONFLICT (repository_id, name) DO UPDATE SET oid = excluded.oid
 _DROP_REF: Final = "DELETE FROM ref WHERE repository_id = :repository_id AND name = :name"
 _DISCUSSIONS: Final = "SELECT number FROM discussion WHERE repository_id = :repository_id AND number IN (:values)"
 _COPIED: Final = """
-SELECT last_object, state FROM copied_repository WHERE source = :source AND repository_id = :repository_id
+SELECT last_object, state, refs, shrunk_at FROM copied_repository
+WHERE source = :source AND repository_id = :repository_id
 """
 _NOTE_COPIED: Final = """
-INSERT INTO copied_repository (source, repository_id, namespace, last_object, state)
-VALUES (:source, :repository_id, :namespace, :last_object, :state)
-ON CONFLICT (source, repository_id) DO UPDATE SET last_object = excluded.last_object, state = excluded.state
+INSERT INTO copied_repository (source, repository_id, namespace, last_object, state, refs, shrunk_at)
+VALUES (:source, :repository_id, :namespace, :last_object, :state, :refs, :shrunk_at)
+ON CONFLICT (source, repository_id) DO UPDATE SET
+    last_object = excluded.last_object, state = excluded.state, refs = excluded.refs, shrunk_at = excluded.shrunk_at
 """
 _COPIED_NAMESPACES: Final = """
 SELECT repository_id, namespace FROM copied_repository
@@ -152,6 +154,18 @@ _SET_REPOSITORY: Final = (
     + ", ".join(f"{name} = :{name}" for name in REPOSITORIES.others if name not in ("namespace", "updated_at"))
     + " WHERE id = :id"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How far a repository was copied: its last object and ``state``, None until all of it was; a digest of the
+    ``refs`` that it was given, and when it had shrunk by then.
+    """
+
+    last_object: int = 0
+    state: bytes | None = None
+    refs: bytes | None = None
+    shrunk_at: float = 0.0
 
 
 class CopyQueries(Questions):
@@ -209,13 +223,11 @@ class CopyQueries(Questions):
         """The name keys that a repository had."""
         return [key for (key,) in self.connection.rows(_FORMER_NAMES, {"repository_id": repository_id})]
 
-    def copied(self, source: str, repository_id: int) -> tuple[int, bytes | None] | None:
-        """The last object and the state when all of a repository was last copied from a source, 0 and None if it never
-        was; None if it is not from there.
-        """
+    def copied(self, source: str, repository_id: int) -> Copied | None:
+        """How far a repository was last copied from a source; None if it is not from there."""
         values = {"source": source, "repository_id": repository_id}
         row = self.connection.row(_COPIED, values)
-        return None if row is None else (row[0], row[1])
+        return None if row is None else Copied(*row)
 
     def known_discussions(self, repository_id: int, numbers: Collection[int]) -> set[int]:
         """Those of these discussions that are there."""
@@ -302,12 +314,11 @@ class CopyChanges(CopyQueries):
         self.connection.change(_SET_ASIDE, {"id": repository_id, "owner": owner, "name": name, "name_key": key})
         self.connection.change(_FORGET_FORMER, {"id": repository_id})
 
-    def note_copied(
-        self, source: str, repository_id: int, namespace: str, *, last_object: int = 0, state: bytes | None = None
-    ) -> None:
+    def note_copied(self, source: str, repository_id: int, namespace: str, copied: Copied) -> None:
         """Note that a repository came from a source, and how far."""
         values = {"source": source, "repository_id": repository_id, "namespace": namespace}
-        self.connection.change(_NOTE_COPIED, {**values, "last_object": last_object, "state": state})
+        told = {name: getattr(copied, name) for name in copied.__slots__}
+        self.connection.change(_NOTE_COPIED, {**values, **told})
 
     def note_accounts(self, source: str, accounts: Iterable[int]) -> None:
         """Note that accounts came from a source."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions, name_of
 from xetstore.hub.names import RepositoryName
 from xetstore.hub.queries.buckets import BucketFile, behind_prefix
@@ -20,6 +21,7 @@ _REPOSITORIES: Final = f"""
 SELECT {REPOSITORY}, deleted_at FROM repository
 WHERE owner_key = :owner AND kind = :kind AND deleted_at > 0 ORDER BY deleted_at DESC, id DESC
 """
+_DELETED: Final = f"SELECT {REPOSITORY} FROM repository WHERE id = :id AND deleted_at IS NOT NULL"
 _UNDELETE: Final = """
 UPDATE repository SET deleted_at = NULL, owner = :owner, owner_key = :owner_key, name = :name, name_key = :name_key
 WHERE id = :id AND deleted_at = :deleted_at
@@ -94,6 +96,11 @@ class DeletedQueries(Questions):
         found = ((repository_row(row[:-1]), row[-1]) for row in self.connection.rows(_REPOSITORIES, values))
         return [(row, at) for row, at in found if row.name.key == name.key]
 
+    def name_of_deleted(self, number: int) -> RepositoryName | None:
+        """The name that a deleted repository had, by its id."""
+        row = self.connection.row(_DELETED, {"id": number})
+        return None if row is None else repository_row(row).name
+
     def deleted_refs(self, repository_id: int, names: Collection[str] | None = None) -> list[DeletedRef]:
         """Where refs were, the last deleted one first; those of these names, or of all at most :data:`MOST`."""
         scope = {"repository_id": repository_id}
@@ -128,11 +135,14 @@ class DeletedQueries(Questions):
 class DeletedChanges(DeletedQueries):
     """Changes that delete, or give back."""
 
-    def undelete_repository(self, number: int, name: RepositoryName, *, deleted_at: float) -> bool:
+    def undelete_repository(self, before: RepositoryRow, name: RepositoryName, *, deleted_at: float) -> bool:
         """Give a repository that was deleted then back, by a name that no other one has; False if it is not there."""
         self.connection.change(_DROP_FORMER, {"name_key": name.key})
-        values = {"id": number, "deleted_at": deleted_at, **name_values(name)}
-        return self.connection.change(_UNDELETE, values) == 1
+        values = {"id": before.id, "deleted_at": deleted_at, **name_values(name)}
+        if not self.connection.change(_UNDELETE, values):
+            return False
+        QuotaChanges(self.connection).place_namespace(before.namespace, name.owner.lower())
+        return True
 
     def keep_refs(self, repository_id: int, refs: Iterable[tuple[str, bytes]], *, deleted_at: float) -> None:
         """Note where refs were that are deleted or moved: what they led to is kept for a while.

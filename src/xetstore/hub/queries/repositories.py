@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions
 from xetstore.database.connection import Row
 from xetstore.errors import ExistsError, RepositoryNotFoundError
@@ -195,16 +196,21 @@ class RepositoryChanges(Questions):
         if not self.connection.change(_ADD, values):
             raise taken(name)
         self.connection.change(_DROP_FORMER, {"key": name.key})
+        QuotaChanges(self.connection).place_namespace(namespace, name.owner.lower())
         row = self.connection.row(_BY_KEY, {"key": name.key})
         assert row is not None
         return repository_row(row)
 
-    def rename_repository(self, number: int, before: RepositoryName, name: RepositoryName) -> None:
-        """Give a repository another name, which no other one has; the one before goes on to lead to it."""
+    def rename_repository(self, before: RepositoryRow, name: RepositoryName) -> None:
+        """Give a repository another name, which no other one has; the one before goes on to lead to it.
+
+        Raises QuotaExceededError where that is more than the new owner may have.
+        """
         self.connection.change(_DROP_FORMER, {"key": name.key})
-        self.connection.change(_RENAME, {"id": number, **name_values(name)})
-        if before.key != name.key:
-            self.connection.change(_ADD_FORMER, {"key": before.key, "id": number})
+        self.connection.change(_RENAME, {"id": before.id, **name_values(name)})
+        QuotaChanges(self.connection).place_namespace(before.namespace, name.owner.lower())
+        if before.name.key != name.key:
+            self.connection.change(_ADD_FORMER, {"key": before.name.key, "id": before.id})
 
     def set_repository(self, number: int, *, visibility: str, gated: str | None) -> None:
         """Change who may read it."""

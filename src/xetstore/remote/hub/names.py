@@ -15,6 +15,7 @@ from xetstore.platform.threads import Threads
 from xetstore.records import (
     Change,
     Commit,
+    DeletedName,
     NewBlob,
     NewPointer,
     Ref,
@@ -109,6 +110,41 @@ class HttpNames:
         owner, _, name = repo.name.rpartition("/")
         told = {"name": name, "organization": owner or None, "type": repo.kind.removesuffix("s")}
         self.hub.ask("DELETE", "/api/repos/delete", locator, "delete a repository", body=_json(told))
+
+    def deleted(self, repo: RepositoryId, path: str = "") -> list[DeletedName]:
+        """What was deleted by this name and can be given back: of a server of ours."""
+        query = urlencode({"type": repo.kind.removesuffix("s"), "name": repo.name, "path": path})
+        answer = self.hub.ask("GET", f"/api/repos/deleted?{query}", self.locator(repo), "list what was deleted")
+        return [_deleted(item) for item in objects_of(answer, "what was deleted")]
+
+    def undelete(self, repo: RepositoryId, *, to: str | None = None) -> RepositoryRecord:
+        """Give a repository back."""
+        told = {"name": repo.name, "type": repo.kind.removesuffix("s"), "to": to}
+        answer = self._post("/api/repos/undelete", self.locator(repo), "give a repository back", told)
+        name = text_of(object_of(answer, "a repository"), "name")
+        return self.info(RepositoryId(repo.kind, name or to or repo.name))
+
+    def undelete_ref(self, repo: RepositoryId, name: str, *, to: str | None = None) -> Ref:
+        """Give a branch or a tag back."""
+        locator = self.locator(repo)
+        told = {"ref": name, "to": to}
+        ref = object_of(self._post(f"{locator.api_route}/undelete", locator, "give a branch back", told), "a ref")
+        return Ref(text_of(ref, "name"), text_of(ref, "ref"), text_of(ref, "targetCommit"))
+
+    def undelete_files(self, repo: RepositoryId, path: str, *, to: str | None = None) -> list[str]:
+        """Give files of a bucket back."""
+        if repo.kind != "buckets":
+            raise UsageError(f"{repo.path} is no bucket", hint="earlier revisions of a repository have its files")
+        locator, paths, is_more = self.locator(repo), list[str](), True
+        while is_more:
+            told = {"path": path, "to": to}
+            answer = object_of(self._post(f"{locator.api_route}/undelete", locator, "give files back", told), "files")
+            some = answer.get("paths")
+            if not isinstance(some, list) or not all(isinstance(each, str) for each in some):
+                raise FormatError("hub.undelete", 0, "the server does not say which files it gave back")
+            paths += some
+            is_more = answer.get("more") is True and bool(some)
+        return paths
 
     def move(self, repo: RepositoryId, name: str) -> None:
         """Give a repository another name."""
@@ -306,6 +342,18 @@ class HttpNames:
             (Ref(text_of(ref, "name"), text_of(ref, "ref"), text_of(ref, "targetCommit")) for ref in refs),
             key=lambda ref: ref.name,
         )
+
+
+def _deleted(item: dict[str, Any]) -> DeletedName:
+    size = item.get("size")
+    return DeletedName(
+        text_of(item, "kind"),
+        text_of(item, "name"),
+        seconds_of(item, "deletedAt") or 0.0,
+        seconds_of(item, "until") or 0.0,
+        size if type(size) is int else None,
+        text_of(item, "oid") or None,
+    )
 
 
 def _operation(change: Change) -> bytes:

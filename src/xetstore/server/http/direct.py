@@ -34,7 +34,7 @@ class Source(Protocol):
     """A source of the bytes of a body."""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the buffer; return how many bytes that is, fewer than it has only at the end."""
+        """Fill the buffer as far as that goes at once; return how many bytes that is, 0 only at the end."""
 
 
 class BodySocket:

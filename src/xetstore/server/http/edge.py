@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.datastructures import State
 from starlette.requests import ClientDisconnect, Request
 
-from xetstore.errors import TimedOutError, TooManyRequestsError
+from xetstore.errors import DamagedError, TimedOutError, TooManyRequestsError
 from xetstore.server.http.bodies import ClientGoneError, discard
 from xetstore.server.http.pages import ALLOW_ALL, EXPOSE, is_preflight, preflight
 from xetstore.server.http.problems import (
@@ -235,12 +235,12 @@ class _Exchange:
         if self._status:
             # Too late for another answer. Returning before the end of this one makes the server close the connection,
             # and so the client sees that the body is cut off.
-            if told.http_status >= 500:
+            if told.http_status >= 500 and not isinstance(told, DamagedError):
                 _log.error("the answer to request %s broke off", self.request_id, exc_info=error)
             else:
                 _log.warning("the answer to request %s broke off: %s", self.request_id, error)
             return
-        if told.http_status >= 500 and not told.retryable:
+        if told.http_status >= 500 and not told.retryable and not isinstance(told, DamagedError):
             _log.error("request %s failed", self.request_id, exc_info=error)
         elif told.http_status >= 500:
             _log.warning("request %s: %s", self.request_id, str(error) or repr(error))

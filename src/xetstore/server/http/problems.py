@@ -16,8 +16,10 @@ from xetstore.errors import (
     ForbiddenError,
     GatedError,
     NotFoundError,
+    QuotaExceededError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    TooLargeError,
     UnauthenticatedError,
     UnavailableError,
     UsageError,
@@ -103,7 +105,7 @@ def as_xet_error(error: Exception) -> XetError:
 def message_of(error: XetError) -> str:
     """The message of an error for a client."""
     message = str(error)
-    if error.http_status >= 500:
+    if error.http_status >= 500 and not isinstance(error, QuotaExceededError):
         # These speak of this machine, and their hints to its operator: the log has all of it.
         return _PLACE.sub("…", message)
     return f"{message}; {error.hint}" if error.hint else message
@@ -142,6 +144,9 @@ def problem_message(
         (b"x-content-type-options", b"nosniff"),
     ]
     status = error.http_status
+    if isinstance(error, QuotaExceededError) and hub is None:
+        # The reference client of the CAS tries again for two minutes after any 5xx, and gives up at once after this.
+        status = TooLargeError.http_status
     if hub is not None:
         # git sends credentials only after a 401, and a stranger learns no more from it than that.
         if hub.is_anonymous and isinstance(error, RepositoryNotFoundError | ForbiddenError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.responses import Response
 
+from xetstore.cas.checked_range import LONGEST_CHUNK_BYTES
 from xetstore.errors import DamagedError
 from xetstore.server.http.direct import BODY_SOCKET, SLOW_ANSWER, BodySender, Source
 from xetstore.server.threads import in_thread, settled
@@ -47,9 +48,10 @@ class FramedStream:
         self._left = 0  # bytes of the range that is open
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer; return how many bytes that is, fewer than it has only at the end of the stream."""
+        """Fill the buffer, but for less than the longest chunk; return how many bytes that is, 0 only at the end."""
         filled = 0
-        while filled < len(buffer) and (self._left or self._text or self._advance()):
+        # Behind the first bytes no less room is worth it, because a range may give whole chunks only.
+        while len(buffer) - filled > (LONGEST_CHUNK_BYTES if filled else 0) and self._has_more():
             free = buffer[filled:]
             if self._range is None:
                 count = min(len(free), len(self._text))
@@ -69,7 +71,9 @@ class FramedStream:
             self._range.close()
             self._range = None
 
-    def _advance(self) -> bool:
+    def _has_more(self) -> bool:
+        if self._left or self._text:
+            return True
         self.close()
         part = next(self._parts, None)
         if isinstance(part, bytes):

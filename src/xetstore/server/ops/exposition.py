@@ -15,6 +15,7 @@ _ONE_OF_THE_SERVER: Final = frozenset(
     {
         *("xetstore_build_info", "xetstore_connections_max"),
         *("xetstore_chore_last_end_seconds", "xetstore_chore_duration_seconds"),
+        *("xetstore_damaged_xorbs", "xetstore_damaged_shards", "xetstore_scrub_oldest_check_seconds"),
         *("xetstore_doomed_xorbs", "xetstore_doomed_bytes", "xetstore_abandoned_objects"),
     }
 )

@@ -15,9 +15,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from xetstore.cas.audit import AUDIT, KINDS
 
 if TYPE_CHECKING:
+    from xetstore.cas.checking.scrub import ScrubReport
     from xetstore.cas.index.queries import ChoreRow
     from xetstore.server.ops.budgets import Budget
     from xetstore.server.ops.connection_limit import ConnectionLimit
+    from xetstore.server.ops.soundness import SoundnessLook
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -108,6 +110,16 @@ class Metrics:
         self._dedup_children = {found: self._dedup.labels(_yes(found)) for found in (False, True)}
         self._served = Counter("xetstore_xorb_served_bytes", "Bytes of xorbs sent to clients.", registry=registry)
 
+        self._damaged_reads = Counter(
+            "xetstore_damaged_reads",
+            "Reads of stored objects that ended because bytes are not as they were stored.",
+            registry=registry,
+        )
+        self._scrubbed = Counter("xetstore_scrub_bytes", "Stored bytes that the scrub has read.", registry=registry)
+        self._scrub_problems = Counter(
+            "xetstore_scrub_problems", "Damaged objects that the scrub has found.", registry=registry
+        )
+
         self._client_events = Counter(
             "xetstore_client_events", "Reports of clients on their transfers.", ["event", "outcome"], registry=registry
         )
@@ -179,6 +191,20 @@ class Metrics:
         for name, text in COLLECTED:
             gauge = Gauge(f"xetstore_{name}", text, registry=self.registry)
             gauge.set_function(partial(_told, care, "collect", name))
+
+    def watch_soundness(self, look: SoundnessLook) -> None:
+        """Show how many objects are marked as damaged, and how old the oldest check is."""
+        for name, text, value in look.gauges():
+            Gauge(f"xetstore_{name}", text, registry=self.registry).set_function(value)
+
+    def read_damage(self) -> None:
+        """A read came to bytes that are not as they were stored."""
+        self._damaged_reads.inc()
+
+    def scrubbed(self, report: ScrubReport) -> None:
+        """A run of the scrub ended."""
+        self._scrubbed.inc(report.bytes_read)
+        self._scrub_problems.inc(report.problems)
 
     @contextmanager
     def counting_audit(self) -> Iterator[None]:

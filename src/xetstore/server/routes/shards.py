@@ -16,7 +16,7 @@ import msgspec
 from starlette.responses import JSONResponse, Response
 
 from xetstore.access.tokens import Scope
-from xetstore.errors import RejectedShardError
+from xetstore.errors import QuotaExceededError, RejectedShardError
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import MAX_SHARD_BYTES
 from xetstore.server.http.bodies import ClientGoneError, declared_bytes, read_body
@@ -193,8 +193,9 @@ class _Commit(Response):
             raise
         except Exception as error:
             told = as_xet_error(error)
-            if told.http_status >= 500:
+            if told.http_status >= 500 and not isinstance(told, QuotaExceededError):
                 _log.error("a shard could not be committed", exc_info=error)
-            return {"type": "error", "message": message_of(told), "retryable": told.retryable}
+            frame = {"type": "error", "message": message_of(told), "retryable": told.retryable}
+            return frame | ({"code": told.code} if isinstance(told, QuotaExceededError) else {})
         self._site.metrics.shard_received(n_files, is_new=is_new)
         return {"type": "result", "result": int(is_new)}

@@ -31,6 +31,8 @@ READY_SECONDS: Final = 5.0
 """A part of the store that takes longer to answer is not ready."""
 TOTALS_AGE_SECONDS: Final = 10.0
 
+DAMAGED: Final = "stored objects are damaged: xet check names them and their files"
+
 _JSON: Final = "application/json"
 _FRESH: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _PAGE: Final = {
@@ -120,6 +122,15 @@ class Status:
         away = [part.sentence for part, does_answer in zip(self._parts, answers, strict=True) if not does_answer]
         return ", and ".join(away) or None
 
+    async def is_damaged(self) -> bool:
+        """True if objects are marked as damaged."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                found = await asyncio.get_running_loop().run_in_executor(self.pool, self._site.soundness.get)
+        except TimeoutError:
+            return False
+        return bool(found.damaged_xorbs or found.damaged_shards)
+
     def close(self) -> None:
         """End the threads, as soon as they have done what they are at."""
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -131,9 +142,17 @@ async def live(_request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Say whether requests should be sent here: 503 while it drains, and with its name while a part does not answer."""
-    reason = await _status_of(request).not_ready_because()
-    body = msgspec.json.encode({"status": "unavailable" if reason else "ready", "reason": reason})
+    """Say whether requests should be sent here: 503 while it drains, and with its name while a part does not answer.
+
+    Degraded, 200: all but what is damaged is served.
+    """
+    status = _status_of(request)
+    reason = await status.not_ready_because()
+    state = "unavailable" if reason else "ready"
+    told = reason
+    if not reason and await status.is_damaged():
+        state, told = "degraded", DAMAGED
+    body = msgspec.json.encode({"status": state, "reason": told})
     return Response(body, 503 if reason else 200, {**_FRESH, "Retry-After": "1"} if reason else _FRESH, _JSON)
 
 

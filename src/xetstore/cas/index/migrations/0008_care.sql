@@ -5,6 +5,10 @@ ALTER TABLE xorb ADD COLUMN doomed_at {double};
 ALTER TABLE xorb ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
 CREATE INDEX xorb_doomed ON xorb (doomed_at) WHERE doomed_at IS NOT NULL;
 CREATE INDEX xorb_by_check ON xorb (checked_at, id);
+CREATE INDEX xorb_damaged ON xorb (id) WHERE damaged_at IS NOT NULL;
+ALTER TABLE shard ADD COLUMN checked_at {double} DEFAULT 0 NOT NULL;
+CREATE INDEX shard_by_check ON shard (checked_at, id);
+CREATE INDEX shard_damaged ON shard (id) WHERE damaged_at IS NOT NULL;
 
 -- xorb.garbage_at: since when a file less is made of the xorb; NULL once a rewrite has looked at it. shard.stale_at: since
 -- when the object of the shard does not tell what its rows do: of a file that is gone, or has other terms by now.
@@ -50,8 +54,8 @@ CREATE TABLE chore (
     PRIMARY KEY (name)
 );
 
--- The most that the files of a namespace may have together, NULL for no limit, and what they have: kept for namespaces
--- that have a row here.
+-- The most that the files of a namespace may have together, or of all repositories of an owner of that name, NULL for no
+-- limit, and what they have.
 CREATE TABLE quota (
     namespace VARCHAR(255) NOT NULL,
     max_bytes BIGINT,
@@ -60,3 +64,11 @@ CREATE TABLE quota (
     used_files BIGINT NOT NULL,
     PRIMARY KEY (namespace)
 );
+-- The namespaces that count: that itself, and those of the repositories.
+CREATE TABLE quota_namespace (
+    namespace VARCHAR(255) NOT NULL,
+    quota VARCHAR(255) NOT NULL,
+    PRIMARY KEY (namespace, quota),
+    FOREIGN KEY(quota) REFERENCES quota (namespace) ON DELETE CASCADE
+) {clustered};
+CREATE INDEX quota_namespace_by_quota ON quota_namespace (quota);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
 from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
@@ -9,6 +10,7 @@ from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_hol
 from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
 from xetstore.cas.index.queries.files import FileQueries
 from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
+from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
 from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
 from xetstore.cas.index.queries.rewriting import (
     LongFile,
@@ -27,6 +29,7 @@ from xetstore.cas.index.queries.usage import UsageQueries
 from xetstore.cas.index.queries.xorbs import XorbChanges
 
 __all__ = [
+    "NOWHERE",
     "SEGMENT_TERMS",
     "ChoreRow",
     "Due",
@@ -39,9 +42,12 @@ __all__ = [
     "NewRows",
     "ObjectRow",
     "OutdatedError",
+    "Place",
+    "Quota",
     "Reader",
     "ShardRow",
     "SnapshotTable",
+    "Soundness",
     "StaleShard",
     "StoredFile",
     "TermCount",
@@ -63,9 +69,11 @@ class Reader(
     SupersededQueries,
     CopyQueries,
     ChoreQueries,
-    RepairQueries,
     CollectQueries,
+    CheckQueries,
+    RepairQueries,
     UsageQueries,
+    QuotaQueries,
     SnapshotQueries,
     RewriteQueries,
 ):
@@ -82,6 +90,7 @@ class Writer(
     StoreChanges,
     CopyChanges,
     ChoreChanges,
+    CheckChanges,
     RepairChanges,
     SnapshotChanges,
 ):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import (
     FILE,
     PAGE_ROWS,
@@ -57,6 +58,7 @@ _GRANT: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at) SELECT :namespace, id, :created_at FROM file WHERE hash = :hash
 ON CONFLICT (namespace, file_id) DO NOTHING
 """
+_IDS: Final = "SELECT id FROM file WHERE hash IN (:values)"
 _CLAIMS: Final = """
 SELECT file.hash, sha256_claim.namespace, sha256_claim.sha256
 FROM file JOIN file_grant ON file_grant.file_id = file.id
@@ -156,7 +158,7 @@ class CopyQueries(Questions):
         return self.connection.rows(statement, values)
 
 
-class CopyChanges(Questions):
+class CopyChanges(QuotaChanges):
     """Rows that come from another store."""
 
     def add_holders(self, held: Iterable[Held]) -> None:
@@ -165,7 +167,18 @@ class CopyChanges(Questions):
         self.connection.change_many(_HOLD, values)
 
     def add_grants(self, granted: Iterable[Granted]) -> None:
-        """These namespaces may read these files, which are registered. A grant that is there keeps its time."""
+        """These namespaces may read these files, which are registered. A grant that is there keeps its time.
+
+        No quota stands in the way of a copy, which counts all the same.
+        """
+        granted = [*granted]
+        by_namespace: dict[str, list[bytes]] = {}
+        for name, namespace, _ in granted:
+            by_namespace.setdefault(namespace, []).append(name.digest)
+        for namespace, digests in sorted(by_namespace.items()):
+            if self.is_counted(namespace):
+                ids = [file_id for (file_id,) in self.connection.rows_in(_IDS, digests)]
+                self.charge(namespace, ids, refuses=False)
         values = [
             {"hash": name.digest, "namespace": namespace, "created_at": created_at}
             for name, namespace, created_at in granted

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions, name_of
 from xetstore.protocol.hashes import Hash
 
@@ -117,36 +118,54 @@ class DeletionQueries(Questions):
         return [GrantState(name_of(row[0]), *row[1:]) for row in self.connection.rows(_BEFORE, values)]
 
 
-class DeletionChanges(DeletionQueries):
+class DeletionChanges(DeletionQueries, QuotaChanges):
     """Changes of grants that can be undone until they are collected."""
 
     def revoke(self, namespace: str, files: Collection[Hash], *, now: float) -> set[Hash]:
         """Take files out of a namespace, at once; those of these that it had. They can be given back for a while."""
-        found = self.lock_grants(namespace, files)
+        is_counted = self.is_counted(namespace)
+        found = self._locked(_GRANTED, namespace, files)
+        if is_counted:
+            self.discharge(namespace, found)
         self._run(_REVOKE, namespace, found, now)
         return {name_of(digest) for digest in found.values()}
 
     def revoke_all(self, namespace: str, *, now: float) -> None:
         """Take all files out of a namespace."""
+        self.discharge(namespace)
         self._run_all(_REVOKE, namespace, now)
 
     def restore(self, namespace: str, files: Collection[Hash], *, now: float) -> set[Hash]:
-        """Give back files that were taken out of a namespace; those of these that are still there."""
+        """Give back files that were taken out of a namespace; those of these that are still there.
+
+        Raises QuotaExceededError.
+        """
+        is_counted = self.is_counted(namespace)
         found = self._locked(_DELETED, namespace, files)
+        if is_counted:
+            self.charge(namespace, found)
         self._run(_RESTORE, namespace, found, now)
         return {name_of(digest) for digest in found.values()}
 
-    def restore_all(self, namespace: str, *, deleted_at: float) -> None:
-        """Give back all files that :meth:`revoke_all` took out of a namespace at that time, and are still there."""
-        self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
+    def restore_all(self, namespace: str, *, deleted_at: float | None = None) -> None:
+        """Give back all files that were taken out of a namespace, and are still there; with ``deleted_at`` those that
+        :meth:`revoke_all` took out at that time.
 
-    def lock_grants(self, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
-        """Those of these files that a namespace has, by their ids. Until the transaction ends no other one leans on
-        these grants: it waits for those that do.
+        Raises QuotaExceededError.
         """
-        return self._locked(_GRANTED, namespace, files)
+        self.charge_deleted(namespace, deleted_at)
+        if deleted_at is None:
+            self._run_all(_RESTORE, namespace, 0.0)
+        else:
+            self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
+
+    def lock_grants(self, namespace: str, files: Collection[Hash]) -> None:
+        """Let no other writer lean on these grants, or renew them, until the transaction ends; for :meth:`revoke`."""
+        self.is_counted(namespace)  # locks in the order of that
+        self._locked(_GRANTED, namespace, files)
 
     def _locked(self, asked: str, namespace: str, files: Collection[Hash]) -> dict[int, bytes]:
+        """Those of these files of which there is such a row, by their ids: no other writer takes it meanwhile."""
         return dict(self.connection.rows_in(asked, [file.digest for file in files], {"namespace": namespace}))
 
     def _run(self, steps: Collection[str], namespace: str, found: Collection[int], now: float) -> None:

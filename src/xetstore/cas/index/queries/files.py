@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
 from xetstore.cas.index.queries.rows import (
     FILE,
     FILE_OF_NAMESPACE,
@@ -34,7 +35,9 @@ from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
 
 # A file that is known here gets a grant: it must still be there then.
-_FILES_BY_HASH: Final = "SELECT id, hash, checked_sha256 FROM file WHERE hash IN (:values) FOR KEY SHARE"
+_FILES_BY_HASH: Final = f"""
+SELECT id, hash, checked_sha256, {IS_COUNTED} FROM file WHERE hash IN (:values) FOR KEY SHARE
+"""
 _GRANTED: Final = "FROM file JOIN file_grant ON file_grant.file_id = file.id WHERE file_grant.namespace = :namespace"
 _GRANTED_FILE: Final = f"SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file.hash = :hash"
 _GRANTED_BEHIND: Final = f"""
@@ -93,6 +96,11 @@ ON CONFLICT (namespace, file_id) {}
 """
 _ADD_GRANT: Final = _GRANT.format("DO NOTHING")
 _RENEW_GRANT: Final = _GRANT.format("DO UPDATE SET created_at = excluded.created_at")
+
+_DELETED_BEFORE: Final = """
+SELECT file.hash FROM deleted_grant JOIN file ON file.id = deleted_grant.file_id
+WHERE deleted_grant.namespace = :namespace AND file.hash IN (:values)
+"""
 
 _FILES_AT_A_TIME: Final = 4096
 _TERMS_AT_A_TIME: Final = 50_000
@@ -201,7 +209,7 @@ class FileQueries(XorbQueries):
                 position += term[3]
 
 
-class FileChanges(Sha256Changes):
+class FileChanges(Sha256Changes, QuotaChanges):
     """Changes to files and their terms."""
 
     def add_files(
@@ -213,17 +221,19 @@ class FileChanges(Sha256Changes):
         now: float,
         rebound: Collection[Hash] = (),
         is_checked: bool = False,
+        returned: set[Hash] | None = None,
     ) -> bool:
         """Register files and grant them to a namespace, or to none yet. True if a file, its terms or a grant is new.
 
         A file that is known keeps the terms it has, but for those in ``rebound``, which get these ones: they make the
         same bytes. A SHA-256 is a claim of the namespace; with ``is_checked`` this process computed it from the bytes.
+        ``returned`` gets those that had been deleted from the namespace.
         """
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
         batches = _parts(by_name.values())
-        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked) for batch in batches]
+        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked, returned) for batch in batches]
         return any(added)
 
     def _add_files(
@@ -234,30 +244,37 @@ class FileChanges(Sha256Changes):
         now: float,
         rebound: Collection[Hash],
         is_checked: bool,
+        returned: set[Hash] | None,
     ) -> bool:
         by_digest = {entry.hash.digest: entry for entry in entries}
-        found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
-        known = {digest for _, digest, _ in found}
+        asked = {"namespace": namespace or ""}
+        found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest, asked)]
+        known = {digest for _, digest, *_ in found}
         # A writer beside this one may register a file that was not known just now: then the file has its terms.
         rest = [_new_file(entry, now, is_checked) for digest, entry in by_digest.items() if digest not in known]
         new = set(self.connection.add_many(_ADD_FILE, rest, "hash"))
         if rest:
-            found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest)]
-        ids = {digest: file_id for file_id, digest, _ in found}
+            found = [*self.connection.rows_in(_FILES_BY_HASH, by_digest, asked)]
+        ids = {digest: file_id for file_id, digest, *_ in found}
         again = {ids[digest]: by_digest[digest] for digest in known if by_digest[digest].hash in rebound}
         self._drop_terms(again, rows, now)
         written = again | {ids[digest]: by_digest[digest] for digest in by_digest if digest in new}
         self._add_terms(written, rows)
-        told = {file_id: checked or by_digest[digest].sha256 for file_id, digest, checked in found}
+        told = {file_id: checked or by_digest[digest].sha256 for file_id, digest, checked, _ in found}
         if is_checked:
-            self.note_computed({file_id: told[file_id] for file_id, _, checked in found if checked is None})
+            self.note_computed({file_id: told[file_id] for file_id, _, checked, _ in found if checked is None})
         if namespace is None:
             return bool(written)
+        if any(is_counted for *_, is_counted in found):
+            self.charge(namespace, sorted(ids.values()))
         grants = {"namespace": namespace, "now": now}
         granted = self.connection.change_in(_ADD_GRANT, ids.values(), grants)
         if granted < len(ids):  # an upload gives a name to it later, and is given the time for that anew
             self.connection.change_in(_RENEW_GRANT, ids.values(), grants)
         self.add_claims(namespace, told)
+        if returned is not None and known and granted:
+            deleted = self.connection.rows_in(_DELETED_BEFORE, known, {"namespace": namespace})
+            returned |= {name_of(digest) for (digest,) in deleted}
         return granted > 0 or bool(written)
 
     def _add_terms(self, entries: Mapping[int, FileEntry], rows: Mapping[Hash, XorbRow]) -> None:

@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
 from xetstore.cas.index.queries.rows import TERM, XORB_ID, Questions, name_of
 from xetstore.protocol.hashes import Hash
 
@@ -22,9 +23,10 @@ WHERE edge.xorb_id = :xorb_id AND file_grant.namespace = :namespace AND file_seg
 )
 ORDER BY edge.file_id DESC
 """
-_GRANTED_FILES: Final = """
-SELECT file.hash, file.id FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values) FOR KEY SHARE
+_GRANTED_FILES: Final = f"""
+SELECT file.hash, file.id, {IS_COUNTED.replace(":namespace", ":target")}
+FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file_grant.namespace = :source AND file.hash IN (:values) FOR KEY SHARE
 """
 _GRANT_AS: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at)
@@ -51,7 +53,7 @@ class GrantQueries(Questions):
             yield {(start, end) for used, start, end, _ in terms if used == xorb_id}
 
 
-class GrantChanges(Questions):
+class GrantChanges(QuotaChanges):
     """Grants that come from other grants."""
 
     def copy_grants(self, source: str, target: str, files: Collection[Hash], *, now: float) -> set[Hash]:
@@ -60,8 +62,11 @@ class GrantChanges(Questions):
         Returns those files. The others are as if they were not there.
         """
         digests = [file.digest for file in files]
-        ids: dict[bytes, int] = dict(self.connection.rows_in(_GRANTED_FILES, digests, {"namespace": source}))
         values = {"source": source, "target": target}
+        found = [*self.connection.rows_in(_GRANTED_FILES, digests, values)]
+        ids: dict[bytes, int] = {digest: file_id for digest, file_id, _ in found}
+        if any(is_counted for *_, is_counted in found):
+            self.charge(target, sorted(ids.values()))
         self.connection.change_in(_GRANT_AS, sorted(ids.values()), {**values, "now": now})
         self.connection.change_in(_CLAIM_AS, sorted(ids.values()), values)
         return {name_of(digest) for digest in ids}

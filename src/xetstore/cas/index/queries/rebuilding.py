@@ -88,11 +88,12 @@ INSERT INTO rebuild_claim (file_id, sha256) SELECT id, :sha256 FROM file WHERE h
 """
 _XORB: Final = (
     *("hash", "region_bytes", "raw_bytes", "chunk_count", "created_at", "generation"),
-    *("damaged_at", "offered_at", "checked_at"),
+    *("damaged_at", "offered_at", "checked_at", "garbage_at"),
 )
 _ADD_XORB: Final = (
     f"INSERT INTO xorb ({', '.join(_XORB)}) VALUES ({', '.join(f':{name}' for name in _XORB)}) ON CONFLICT DO NOTHING"
 )
+_KEEP_SHARD: Final = "UPDATE shard SET stale_at = NULL WHERE hash = :hash"
 _KNOW_FILES: Final = """
 INSERT INTO rebuild_file (file_id) SELECT id FROM file WHERE hash IN (:values) ON CONFLICT DO NOTHING
 """
@@ -133,6 +134,7 @@ SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file_grant.namespace = :namespace AND (file_grant.created_at <= :at OR {_IS_NEW}) AND """
 _DELETED_THESE: Final = f"{_DELETED_BY} file.hash IN (:values)"
 _DELETED_ALL: Final = f"{_DELETED_BY} TRUE ORDER BY file.id LIMIT :most"
+_LAST_DELETION: Final = "SELECT max(deleted_at) FROM deleted_grant WHERE namespace = :namespace"
 _ONLY_NEW: Final = f"SELECT file.hash FROM file WHERE file.hash IN (:values) AND {_IS_NEW}"
 _OTHERS: Final = "SELECT 1 FROM {} WHERE namespace <> :namespace LIMIT 1"
 
@@ -208,6 +210,10 @@ class RebuildRows(Questions):
         """Register xorbs, by their columns."""
         self.connection.change_many(_ADD_XORB, rows)
 
+    def keep_shard(self, name: Hash) -> None:
+        """Let no collection write a shard anew or drop it for now: it tells of files whose xorbs may be found again."""
+        self.connection.change(_KEEP_SHARD, {"hash": name.digest})
+
     def note_lost(self, pairs: Iterable[tuple[Hash, Hash]]) -> None:
         """Note that a xorb is not there, which a file needs."""
         each = [{"xorb": xorb.digest, "file": file.digest} for xorb, file in pairs]
@@ -263,6 +269,11 @@ class RebuildRows(Questions):
         """The next of all such files: those that were taken out already are none of them."""
         values = {"namespace": namespace, "at": at, "most": most}
         return {name_of(digest) for (digest,) in self.connection.rows(_DELETED_ALL, values)}
+
+    def last_deletion(self, namespace: str) -> float | None:
+        """The time at which something was last deleted from a namespace, of what can be given back."""
+        moment: float | None = self.connection.value(_LAST_DELETION, {"namespace": namespace})
+        return moment
 
     def only_new(self, files: Collection[Hash]) -> set[Hash]:
         """Those of these files that the snapshot did not know."""

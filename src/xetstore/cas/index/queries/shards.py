@@ -21,13 +21,15 @@ SHARD: Final = "hash, size, generation, damaged_at"
 _SHARDS_BEHIND: Final = f"SELECT {SHARD} FROM shard WHERE hash > :hash ORDER BY hash LIMIT {PAGE_ROWS}"
 _SHARDS_BY_HASH: Final = f"SELECT {SHARD} FROM shard WHERE hash IN (:values)"
 _ADD_SHARD: Final = """
-INSERT INTO shard (hash, size, generation, created_at, is_linked, stale_at)
-VALUES (:hash, :size, :generation, :now, 1, :stale_at)
+INSERT INTO shard (hash, size, generation, created_at, checked_at, is_linked, stale_at)
+VALUES (:hash, :size, :generation, :now, :now, 1, :stale_at)
 ON CONFLICT (hash) DO UPDATE SET is_linked = 1 WHERE shard.is_linked = 0
 """
 _THIS_OBJECT: Final = "hash = :hash AND generation = :counts"
 """Of a shard: this object of it counts."""
-_REPLACE_OBJECT: Final = f"UPDATE shard SET generation = :generation, damaged_at = NULL WHERE {_THIS_OBJECT}"
+_REPLACE_OBJECT: Final = f"""
+UPDATE shard SET generation = :generation, damaged_at = NULL, checked_at = :now WHERE {_THIS_OBJECT}
+"""
 _MARK: Final = f"UPDATE shard SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
 _MARK_STALE: Final = f"UPDATE shard SET stale_at = :damaged_at WHERE {_THIS_OBJECT}"
 _LINK_FILES: Final = """
@@ -124,7 +126,7 @@ class ShardChanges(SupersededChanges):
 
     def replace_shard(self, old: ShardRow, generation: str, *, now: float) -> None:
         """Let another object of a shard count, which is whole; nothing changes if the old one does not."""
-        counts = {"hash": old.hash.digest, "counts": old.generation, "generation": generation}
+        counts = {"hash": old.hash.digest, "counts": old.generation, "generation": generation, "now": now}
         if self.connection.change(_REPLACE_OBJECT, counts):
             self.supersede(old.key, now=now)
 

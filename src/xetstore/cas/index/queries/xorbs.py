@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from xetstore.access.tenant import Tenant
+from xetstore.cas.index.queries.quotas import IS_FULL
 from xetstore.cas.index.queries.rows import (
     OFFERABLE,
     PAGE_ROWS,
@@ -28,6 +29,10 @@ _XORBS_BY_HASH: Final = f"SELECT {XORB} FROM xorb WHERE hash IN (:values)"
 _XORBS_BY_ID: Final = f"SELECT {XORB} FROM xorb WHERE id IN (:values)"
 _VISIBLE_XORB: Final = f"SELECT {XORB} FROM xorb WHERE hash = :hash AND {VISIBLE}"
 _XORBS_BEHIND: Final = f"SELECT {XORB} FROM xorb WHERE id > :last_id ORDER BY id LIMIT :most"
+# It always has a row, also for a xorb that is not there.
+_RECEIVED: Final = f"""
+SELECT room.is_full, {XORB} FROM (SELECT {IS_FULL} AS is_full) AS room LEFT JOIN xorb ON xorb.hash = :hash
+"""
 _HELD: Final = "SELECT 1 FROM xorb_holder WHERE xorb_id = :xorb_id AND namespace = :namespace"
 _USERS: Final = """
 SELECT file.hash FROM edge JOIN file ON file.id = edge.file_id WHERE edge.xorb_id = :xorb_id ORDER BY file.id
@@ -46,7 +51,7 @@ _THIS_OBJECT: Final = "id = :id AND generation = :counts"
 """Of a xorb: this object of it counts."""
 _REPLACE_OBJECT: Final = f"""
 UPDATE xorb SET generation = :generation, region_bytes = :region_bytes, raw_bytes = :raw_bytes,
-    chunk_count = :chunk_count, damaged_at = NULL
+    chunk_count = :chunk_count, damaged_at = NULL, checked_at = :now
 WHERE {_THIS_OBJECT}
 """
 _MARK: Final = f"UPDATE xorb SET damaged_at = :damaged_at WHERE {_THIS_OBJECT}"
@@ -69,6 +74,13 @@ class XorbQueries(Questions):
         """The row of a xorb, or None."""
         row = self.connection.row(_XORB_BY_HASH, {"hash": name.digest})
         return None if row is None else xorb_row(row)
+
+    def received(self, name: Hash, namespace: str) -> tuple[XorbRow | None, bool]:
+        """The row of a xorb, or None; and True if the namespace that sends it can take no file any more."""
+        row = self.connection.row(_RECEIVED, {"hash": name.digest, "namespace": namespace})
+        assert row is not None
+        is_full, *columns = row
+        return None if columns[0] is None else xorb_row(tuple(columns)), bool(is_full)
 
     def xorbs(self, names: Collection[Hash]) -> dict[Hash, XorbRow]:
         """The rows of those xorbs that are registered."""
@@ -163,7 +175,7 @@ class XorbChanges(XorbQueries, SupersededChanges):
 
     def replace_object(self, old: XorbRow, info: XorbInfo, generation: str, *, now: float) -> bool:
         """Let another object of a xorb count, which is whole. False, and nothing changes, if the old one does not."""
-        counts = {"id": old.id, "counts": old.generation}
+        counts = {"id": old.id, "counts": old.generation, "now": now}
         is_replaced = self.connection.change(_REPLACE_OBJECT, _object(info, generation) | counts) == 1
         if is_replaced:
             self.supersede(old.key, now=now)

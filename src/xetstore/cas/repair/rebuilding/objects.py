@@ -174,6 +174,8 @@ def _row(chosen: _Read, info: XorbInfo, now: float) -> dict[str, object]:
         # Clients may have been told of it until now: its grace begins anew.
         "offered_at": now,
         "checked_at": now if chosen.all_read and chosen.why is None else 0.0,
+        # Which of its chunks files use, a collection is to find out.
+        "garbage_at": now,
     }
 
 
@@ -250,7 +252,9 @@ def _register_shard(run: RebuildRun, one: FoundObject, data: bytes) -> None:
             now=one.modified_at,
             generation=one.generation,
         )
-        rebuild.note_lost(lost)
+        if lost:
+            rebuild.keep_shard(one.hash)
+            rebuild.note_lost(lost)
         rebuild.note_claims((entry.hash, entry.sha256) for entry in files if entry.sha256 is not None)
         counts = writer.shards([one.hash])[one.hash].generation == one.generation
         rebuild.settle({one.key: (REGISTERED if counts else SPARE, None)})

@@ -6,26 +6,25 @@ otherwise to one that no caller has a token for, ``lost-found``: the admin sees 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from xetstore.access.tenant import DEFAULT_NAMESPACE
+from xetstore.cancellation import Cancellation
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Writer
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.rebuilding import RebuildRows
 from xetstore.cas.index.queries.snapshots import FILES, SHARDS, TABLES, SnapshotTable
+from xetstore.cas.repair.found import LOST_FOUND
 from xetstore.cas.repair.rebuilding.run import RebuildRun
 from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
 from xetstore.cas.snapshots.journal import JournalEntry, journal_keys, read_entry
 from xetstore.cas.snapshots.take import MARGIN_SECONDS, Room, snapshots_in
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, UsageError
-from xetstore.interfaces import BlobInfo
+from xetstore.interfaces import BlobInfo, BlobStore
 from xetstore.protocol.hashes import Hash
-
-LOST_FOUND: Final = "lost-found"
-"""The namespace of files of which no snapshot tells whose they are."""
 
 _FILES_AT_A_TIME: Final = 500
 _XORBS_AT_A_TIME: Final = 5000
@@ -38,23 +37,24 @@ class Restored:
 
     key: str | None = None
     head: SnapshotHead | None = None
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)
 
 
-def newest_snapshot(run: RebuildRun, store_id: str | None, rooms: Sequence[Room]) -> Restored:
+def newest_snapshot(
+    blobs: BlobStore, store_id: str | None, rooms: Sequence[Room], cancellation: Cancellation
+) -> Restored:
     """The newest snapshot of this store that is whole: it is read to its end."""
     known = {"index": MIGRATIONS.newest} | {room.name: room.migrations.newest for room in rooms}
     restored = Restored()
-    for _, blob in reversed([*snapshots_in(run.cas.blobs)]):
+    for _, blob in reversed([*snapshots_in(blobs)]):
         try:
-            head = _verified(run, blob)
+            head = _verified(blobs, blob, cancellation)
             if head.store_id != store_id:
                 raise DamagedError(f"it is a snapshot of store {head.store_id}")
             if any(version > known.get(name, 0) for name, version in head.versions.items()):
                 raise UsageError("it has tables of a newer xetstore: rebuild with that one")
         except (IntegrityError, NotFoundError, UsageError) as error:
-            restored.refused.append((blob.key, str(error)))
-            run.report(Problem(f"snapshot {blob.key}", str(error)))
+            restored.refused.append(Problem(f"snapshot {blob.key}", str(error)))
             continue
         restored.key, restored.head = blob.key, head
         break
@@ -72,7 +72,7 @@ def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequen
         if table.is_keyless:
             run.change(lambda writer, _, table=table: writer.clear(table))  # type: ignore[misc]
     found = run.cas.blobs.stat(key)
-    for part in _parts(run, key, 0 if found is None else found.size):
+    for part in _parts(run.cas.blobs, key, 0 if found is None else found.size, run.cancellation):
         if isinstance(part, TableRows) and (known := tables.get(part.table)) is not None:
             _import(run, known, part)
 
@@ -94,7 +94,7 @@ def find_new_files(run: RebuildRun, namespace: str) -> None:
         run.change(lambda _, rows, first=first: rows.hold(namespace, first, first + _XORBS_AT_A_TIME))  # type: ignore[misc]
 
 
-def namespace_of_new_files(run: RebuildRun, restored: Restored, entries: Sequence[str], *, was_served: bool) -> str:
+def namespace_of_new_files(run: RebuildRun, restored: Restored, entries: Collection[str], *, was_served: bool) -> str:
     """The namespace of files that came after the snapshot: ``default`` if the store had no other, as far as it is
     known. ``entries`` are the namespaces of the journal.
     """
@@ -150,11 +150,16 @@ def _replay_all(run: RebuildRun, entry: JournalEntry, rooms: Sequence[Room]) -> 
         writer.revoke(entry.namespace, files, now=entry.at)
         return len(files)
 
+    def give_back(writer: Writer, rows: RebuildRows) -> None:
+        deleted_at = rows.last_deletion(entry.namespace)
+        if deleted_at is not None:
+            writer.restore_all(entry.namespace, deleted_at=deleted_at)
+
     if entry.is_deletion:
         while count := run.change(change):
             run.tally.deleted += count
     else:
-        run.change(lambda writer, _: writer.restore_all(entry.namespace, now=entry.at))
+        run.change(give_back)
     for room in rooms:
         run.change(lambda writer, _, replay=room.replay: replay(writer, entry))  # type: ignore[misc]
 
@@ -180,19 +185,19 @@ def _import(run: RebuildRun, table: SnapshotTable, part: TableRows) -> None:
         run.report(Problem(f"file {file}", "no shard that is whole tells how it is made", (file,)))
 
 
-def _verified(run: RebuildRun, blob: BlobInfo) -> SnapshotHead:
+def _verified(blobs: BlobStore, blob: BlobInfo, cancellation: Cancellation) -> SnapshotHead:
     head: SnapshotHead | None = None
-    for part in _parts(run, blob.key, blob.size):
+    for part in _parts(blobs, blob.key, blob.size, cancellation):
         if isinstance(part, SnapshotHead):
             head = part
     assert head is not None
     return head
 
 
-def _parts(run: RebuildRun, key: str, size: int) -> Iterator[SnapshotHead | TableRows]:
+def _parts(blobs: BlobStore, key: str, size: int, cancellation: Cancellation) -> Iterator[SnapshotHead | TableRows]:
     if not size:
         raise DamagedError("the snapshot is empty")
-    with run.cas.blobs.get_range(key, 0, size) as stream:
+    with blobs.get_range(key, 0, size) as stream:
         for part in read_snapshot(stream):
-            run.cancellation.check()
+            cancellation.check()
             yield part

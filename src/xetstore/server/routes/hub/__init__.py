@@ -9,6 +9,7 @@ from xetstore.server.routes.hub import (
     accounts,
     buckets,
     commits,
+    deleted,
     discussions,
     duplicates,
     files,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 HUB_ROUTES: Final[tuple[Route, ...]] = (
     *accounts.ROUTES,
+    *deleted.ROUTES,
     *repositories.ROUTES,
     *listings.ROUTES,
     *trees.ROUTES,

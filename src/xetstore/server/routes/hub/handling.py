@@ -21,7 +21,7 @@ from xetstore.hub.rights import PRIVATE, PUBLIC, Actor, Right
 from xetstore.server.http.bodies import read_body
 from xetstore.server.http.receiving import memory_of_body
 from xetstore.server.http.sending import SentStream
-from xetstore.server.routes.hub.access import actor_of
+from xetstore.server.routes.hub.access import actor_of, require
 from xetstore.server.site import Site, holders_of, site_of
 from xetstore.server.threads import in_asking_thread, in_commit_thread
 
@@ -156,6 +156,18 @@ async def take_body(request: Request, most: int, until_answered: AsyncExitStack)
     amount = min(memory_of_body(request), most)
     await until_answered.enter_async_context(limits.receiving.reserve(amount, holders_of(request)))
     return bytes(await read_body(request, limits, most))
+
+
+def changing(work: Callable[[Request, EmbeddedHub, Actor, bytes], Response], most: int = SMALL_BODY_BYTES) -> Handler:
+    """A handler that writes, for a body of at most ``most`` bytes that names a repository."""
+
+    async def handle(request: Request) -> Response:
+        actor = require(actor_of(request))
+        async with AsyncExitStack() as until_answered:
+            body = await take_body(request, most, until_answered)
+            return await committing(request, work, request, hub_of(request), actor, body)
+
+    return handle
 
 
 async def committing(request: Request, call: Callable[..., T], *args: object) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,7 +16,6 @@ from xetstore.hub.new_repository import first_files
 from xetstore.hub.rights import Actor, Right
 from xetstore.server.http.problems import MethodNotAllowedError
 from xetstore.server.http.router import Route, reading
-from xetstore.server.routes.hub.access import actor_of, require
 from xetstore.server.routes.hub.answers import (
     asked_for,
     id_of,
@@ -26,10 +25,9 @@ from xetstore.server.routes.hub.answers import (
 from xetstore.server.routes.hub.descriptions import Descriptions, tip_of
 from xetstore.server.routes.hub.handling import (
     LONG_BODY_BYTES,
-    SMALL_BODY_BYTES,
     Call,
     api_path,
-    committing,
+    changing,
     decoded,
     find_nothing,
     hub_of,
@@ -38,18 +36,14 @@ from xetstore.server.routes.hub.handling import (
     on_repository,
     on_repository_with_body,
     page_url,
-    take_body,
     visibility_of,
 )
 from xetstore.server.site import site_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.requests import Request
 
     from xetstore.hub.service import EmbeddedHub
-    from xetstore.server.http.router import Handler
 
 SDKS: Final = ("gradio", "streamlit", "docker", "static")
 """The SDKs that a space may have."""
@@ -96,18 +90,6 @@ class _Duplication(msgspec.Struct, frozen=True):
 
 
 # All of them
-
-
-def _changing(work: Callable[[Request, EmbeddedHub, Actor, bytes], Response], most: int = SMALL_BODY_BYTES) -> Handler:
-    """A handler for a body that names a repository."""
-
-    async def handle(request: Request) -> Response:
-        actor = require(actor_of(request))
-        async with AsyncExitStack() as until_answered:
-            body = await take_body(request, most, until_answered)
-            return await committing(request, work, request, hub_of(request), actor, body)
-
-    return handle
 
 
 def _create(request: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Response:
@@ -246,8 +228,8 @@ def _of(kind: Kind) -> tuple[Route, ...]:
 
 
 ROUTES: Final = (
-    Route("/api/repos/create", {"POST": _changing(_create, LONG_BODY_BYTES)}),
-    Route("/api/repos/delete", {"DELETE": _changing(_delete)}),
-    Route("/api/repos/move", {"POST": _changing(_move)}),
+    Route("/api/repos/create", {"POST": changing(_create, LONG_BODY_BYTES)}),
+    Route("/api/repos/delete", {"DELETE": changing(_delete)}),
+    Route("/api/repos/move", {"POST": changing(_move)}),
     *of_each_kind(_of),
 )

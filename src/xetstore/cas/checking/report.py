@@ -1,0 +1,50 @@
+"""CheckReport: the result of a check, a Problem for each thing that is not as it must be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from xetstore.protocol.hashes import Hash
+
+
+class CheckProgress(Protocol):
+    """Receives counts of stored bytes: those to be checked, and those that were."""
+
+    def total(self, nbytes: int) -> None:
+        """Announce bytes that will be checked."""
+
+    def advance(self, *, logical: int = 0) -> None:
+        """Count bytes that were checked since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it must be. ``name`` is the object, ``files`` are those that it affects."""
+
+    name: str
+    what: str
+    files: tuple[Hash, ...] = ()
+
+    def __str__(self) -> str:
+        affected = ", ".join(map(str, self.files))
+        return f"{self.name}: {self.what}" + (f" (affects {affected})" if affected else "")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The result of a check. ``notes`` are leftovers that do no harm, such as those of an interrupted upload.
+
+    ``repositories`` is how many were checked: this room knows none. ``renewed`` is how many objects without checksums
+    were stored anew with them; of a dry run, how many would have been. ``unread`` is True if not all was read that was
+    chosen, because the time was over.
+    """
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    xorbs: int
+    files: int
+    bytes_read: int
+    repositories: int = 0
+    renewed: int = 0
+    unread: bool = False

@@ -1,0 +1,111 @@
+"""``xet gc``: delete for good what nothing names any more."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from xetstore.cli.context import Settings, store_options
+from xetstore.cli.interruption import watch
+from xetstore.cli.output import Output, count_text
+from xetstore.cli.parsed import Parsed
+from xetstore.errors import UnavailableError, UsageError
+from xetstore.sizes import parse_span, size_text
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Index
+    from xetstore.cas.lease import Lease
+
+WAIT_SECONDS: Final = 10.0
+"""The longest wait for a server that collects just now."""
+_POLL_SECONDS: Final = 0.05
+
+
+def span(text: str) -> float:
+    """A time on the command line, in seconds."""
+    try:
+        return parse_span(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="for example 22d, 12h or 30s") from None
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go now, and delete nothing.")
+@click.option(
+    "--grace", type=Parsed(span), metavar="SPAN", default="22d", help="The time for which a xorb of no file is kept."
+)
+@click.option(
+    "--undelete",
+    type=Parsed(span),
+    metavar="SPAN",
+    default="7d",
+    help="The time for which a deleted file can be given back.",
+)
+@store_options
+@click.pass_obj
+def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None:
+    """Delete for good what nothing names any more, and give its space back.
+
+    The store may be in use. What is deleted waits for the end of its time, so that it can be given back, and that no
+    client loses what it relies on. Each thing that goes is a line on stderr.
+    """
+    from xetstore.cas.collecting import CHORE, collect, collect_all
+    from xetstore.cas.grace import Grace
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.server.ops.logs import logging_to
+
+    watch()
+    times = Grace(unused=grace, undelete=undelete)
+    with (
+        EmbeddedCas.open(settings.store_path(), create=False) as cas,
+        logging_to(log_format="json" if settings.output.json else "text", level="warning"),
+    ):
+        if dry_run:
+            report = asdict(collect(cas, None, times, dry_run=True))
+        else:
+            with _lease(cas.index, CHORE) as lease:
+                report = collect_all(cas, lease, times)
+                lease.finish(json.dumps(report))
+    _tell(settings.output, report, dry_run)
+
+
+def _lease(index: Index, name: str) -> Lease:
+    """The lease of a chore, for which a server that has it is waited for. Raises UnavailableError."""
+    from xetstore.cas.lease import Lease
+
+    end = time.monotonic() + WAIT_SECONDS
+    while (lease := Lease.take(index, name)) is None:
+        if time.monotonic() > end:
+            raise UnavailableError(
+                "another runner, a server perhaps, collects just now",
+                hint="it does the same work; --dry-run tells what would go now",
+            )
+        time.sleep(_POLL_SECONDS)
+    return lease
+
+
+def _tell(output: Output, report: dict[str, Any], dry_run: bool) -> None:
+    if output.json:
+        output.record(**report, dry_run=dry_run)
+        return
+    counts = f"{count_text(report['files'], 'file')}, {count_text(report['xorbs'], 'xorb')}"
+    objects = f"{count_text(report['objects'], 'object')} ({size_text(report['bytes'])})"
+    output.line(f"{'to delete' if dry_run else 'deleted'}: {counts}, {objects}")
+    if report["doomed_xorbs"]:
+        first = datetime.fromtimestamp(report["first_due"], UTC)
+        waiting = f"{count_text(report['doomed_xorbs'], 'xorb')} ({size_text(report['doomed_bytes'])})"
+        output.line(f"waiting: {waiting}, the first until {first:%Y-%m-%d %H:%M} UTC")
+    rewritten = report.get("rewrite", {})
+    if rewritten.get("xorbs_rewritten") or rewritten.get("files_repacked"):
+        xorbs, files = rewritten["xorbs_rewritten"], rewritten["files_repacked"]
+        freed = size_text(rewritten["freed_bytes"])
+        output.line(f"rewritten: {count_text(xorbs, 'xorb')}, {count_text(files, 'file')}; {freed} come back later")
+    if report["abandoned_objects"]:
+        output.note(
+            f"{count_text(report['abandoned_objects'], 'object')} of uploads that were cut off, kept for a week"
+        )
