@@ -171,17 +171,19 @@ def _rebuild(
         raise NotFoundError("there are no objects of a store", hint="name those of the store")
     if run.progress is not None:
         run.progress.total(sum(size for _, size in counts))
-    objects.register_xorbs(run)
-    objects.register_shards(run)
     restored = restoring.newest_snapshot(run.cas.blobs, store_id, rooms, run.cancellation)
     for problem in restored.refused:
         run.report(problem)
+    if restored.key is not None:
+        restoring.put_superseded_last(run, restored.key)
+    objects.register_xorbs(run)
+    objects.register_shards(run)
     quota_rows: list[Values] = []
     if restored.key is not None and restored.head is not None:
         quota_rows = restoring.import_snapshot(run, restored.key, restored.head, rooms)
     named = {entry.namespace for entry in restoring.journal_of(run, restored, store_id)}
     namespace = found_in or restoring.namespace_of_new_files(run, restored, named, was_served=was_served)
-    restoring.find_new_files(run, namespace)
+    restoring.find_new_files(run, namespace, restored)
     for entry in restoring.journal_of(run, restored, store_id):
         restoring.replay(run, entry, namespace, rooms)
     run.change(lambda writer, _: writer.import_rows(QUOTAS, quota_rows))

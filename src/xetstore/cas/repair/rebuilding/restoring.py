@@ -16,7 +16,8 @@ from xetstore.cas.check import Problem
 from xetstore.cas.index import Writer
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.rebuilding import RebuildRows
-from xetstore.cas.index.queries.snapshots import FILES, QUOTAS, SHARDS, TABLES, SnapshotTable
+from xetstore.cas.index.queries.snapshots import FILES, QUOTAS, SHARDS, SUPERSEDED, TABLES, SnapshotTable
+from xetstore.cas.layout import named_by
 from xetstore.cas.repair.found import LOST_FOUND
 from xetstore.cas.repair.rebuilding.run import RebuildRun
 from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
@@ -29,6 +30,7 @@ from xetstore.protocol.hashes import Hash
 
 _FILES_AT_A_TIME: Final = 500
 _XORBS_AT_A_TIME: Final = 5000
+_OLDER_SECONDS: Final = 24 * 3600.0  # clocks of objects and of the database differ
 _NAMED_IN: Final = ("file_grant", "deleted_grant", "xorb_holder", "quota")
 
 
@@ -62,6 +64,16 @@ def newest_snapshot(
     return restored
 
 
+def put_superseded_last(run: RebuildRun, key: str) -> None:
+    """Let shards in whose place others count be read behind these: a file gets the terms that it had last."""
+    found = run.cas.blobs.stat(key)
+    for part in _parts(run.cas.blobs, key, 0 if found is None else found.size, run.cancellation):
+        if isinstance(part, TableRows):
+            if part.table != SUPERSEDED.name:
+                return  # it is the first table
+            run.change(lambda _, rows, part=part: rows.put_last(row[0] for row in part.rows))  # type: ignore[misc]
+
+
 def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequence[Room]) -> list[Values]:
     """Add the rows of a snapshot that is whole. May be done again.
 
@@ -87,12 +99,16 @@ def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequen
     return quotas
 
 
-def find_new_files(run: RebuildRun, namespace: str) -> None:
-    """Grant a namespace the files that came after the snapshot, and let it hold the xorbs that no other one holds."""
+def find_new_files(run: RebuildRun, namespace: str, restored: Restored) -> None:
+    """Grant a namespace the files that came after the snapshot, and let it hold the xorbs that no other one holds.
+
+    An older shard that the snapshot does not know is what an upload left that was cut off.
+    """
     behind = 0
+    since = 0.0 if restored.head is None else restored.head.at - _OLDER_SECONDS
     while True:
         with run.cas.index.snapshot() as reader:
-            page = RebuildRows(reader.connection).new_files(behind, _FILES_AT_A_TIME)
+            page = RebuildRows(reader.connection).new_files(behind, _FILES_AT_A_TIME, since)
         if not page:
             break
         run.change(lambda _, rows, ids=[number for number, _ in page]: rows.grant(namespace, ids))  # type: ignore[misc]
@@ -187,6 +203,9 @@ def _import(run: RebuildRun, table: SnapshotTable, part: TableRows, values: Sequ
             return rows.know_files([row[0] for row in part.rows])
         if table is SHARDS:
             rows.know_shards((row[0], row[1]) for row in part.rows)
+        elif table is SUPERSEDED:
+            named = [found for row in part.rows if (found := named_by(row[0])) is not None]
+            rows.know_shards((name.digest, generation) for name, generation in named)
         return []
 
     missing = run.change(change)
