@@ -412,9 +412,9 @@ def test_whichever_statement_or_request_fails_on_a_server_the_next_call_goes_on(
                     if not is_broken:
                         raise
                     failed.add(plan.operations[begun + number].split()[0])
-                    plan.disarm()
                     time.sleep(SHORT)  # where it failed to give its lease back
                     problems = ()
+                plan.disarm()
             cas = EmbeddedCas(blobs, Index(database))
             assert reader_id(cas) == store_id
             if not problems:  # an object that cannot be read counts as damaged
