@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import xetstore
 from tests.support import rights
 from xetstore.cas.check import check
+from xetstore.cas.collecting import CHORE, collect_all
+from xetstore.cas.grace import Grace
+from xetstore.cas.lease import Lease
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
 from xetstore.errors import XetError
@@ -84,6 +87,18 @@ def look(_: Wait, *, store: str) -> Says:
     with EmbeddedCas.open(store, create=False) as cas:
         report = check(cas, read_data=True)
         yield {"problems": [str(problem) for problem in report.problems], "notes": list(report.notes)}
+
+
+def gc(_: Wait, *, store: str) -> Says:
+    """Collect and rewrite, without any grace; another one may take over at any time."""
+    grace = Grace(unused=0, undelete=0)
+    with EmbeddedCas.open(store) as cas:
+        lease = Lease.take(cas.index, CHORE, seconds=0)
+        assert lease is not None
+        with lease:
+            report = collect_all(cas, lease, grace)
+            lease.finish(json.dumps(report))
+        yield {"files": report["files"], "objects": report["objects"]}
 
 
 def commit(_: Wait, *, store: str, count: int, text: str) -> Says:
@@ -162,6 +177,7 @@ CALLS: dict[str, Callable[..., Says]] = {
     "put": put,
     "get": get,
     "look": look,
+    "gc": gc,
     "commit": commit,
     "cli": cli,
     "fill": fill,
