@@ -15,7 +15,7 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    it, until they delete it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
-   in an object of its own, which counts from then on.
+   in an object of its own, which counts from then on. A server sends no byte of an object that is not as it was stored.
 7. The SHA-256 of a file is a claim of its uploader, in the namespace of that uploader alone, until it was computed
    here from the file's bytes. No claim changes it then.
 8. A registered shard names each file, with terms that make it from registered xorbs: those that count, or others.
