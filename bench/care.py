@@ -149,8 +149,8 @@ def _by_bytes(folder: Path, nbytes: int) -> list[str]:
     repacked = measured(_repack, store).result
     before, after = repacked.fetches_per_gib
     lines.append(
-        f"Locality: a file with a piece of 128 KiB of others behind every MiB is read by {before:,.0f} fetches per GiB, "
-        f"and by {after:,.0f} when it was repacked: {repacked.copied_bytes / repacked.repacked_file_bytes:.3f} "
+        f"Locality: a file with a piece of 128 KiB of another behind each MiB is read by {before:,.0f} fetches per "
+        f"GiB, and by {after:,.0f} when it was repacked: {repacked.copied_bytes / repacked.repacked_file_bytes:.3f} "
         "of its bytes were copied."
     )
     shutil.rmtree(store)
