@@ -17,15 +17,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import xetstore
 from tests.support import rights
 from xetstore.cas.check import check
-from xetstore.cas.collecting import CHORE, collect_all
+from xetstore.cas.collecting import CHORE, collect, collect_all
 from xetstore.cas.grace import Grace
 from xetstore.cas.lease import Lease
+from xetstore.cas.rewriting import rewrite as rewrite_store
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
 from xetstore.errors import XetError
@@ -75,6 +77,16 @@ def put(
         cas.wait = wait if together else None
         for report in put_files(cas, map(Path, paths), UploadOptions(sizes=sizes)):
             yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}
+
+
+def rewrite(_: Wait, *, store: str) -> Says:
+    """Collect and rewrite without a grace, again and again for a second."""
+    grace = Grace(0.0, 0.0)
+    with EmbeddedCas.open(store) as cas, Lease.take(cas.index, "collect") or nullcontext() as lease:
+        end = time.monotonic() + 1
+        while lease is not None and time.monotonic() < end:
+            collect(cas, lease, grace)
+            yield {"copied": rewrite_store(cas, lease, grace=grace).copied_bytes}
 
 
 def get(_: Wait, *, store: str, file: str, out: str) -> Says:
@@ -176,6 +188,7 @@ def change(_: Wait, *, path: str, how: str) -> Says:
 CALLS: dict[str, Callable[..., Says]] = {
     "put": put,
     "get": get,
+    "rewrite": rewrite,
     "look": look,
     "gc": gc,
     "commit": commit,
