@@ -37,7 +37,7 @@ from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
 
 if TYPE_CHECKING:
-    from xetstore.cas.check import CheckReport
+    from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.hub.service import EmbeddedHub
@@ -429,7 +429,7 @@ class Store:
         return self._directory("tell its totals").totals()
 
     def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
-        """What deleting these would free, in bytes, once they are collected and rewritten. Only of a directory.
+        """Tell what deleting these would free, once they are collected and rewritten. Only of a directory.
 
         A name is a hash, or an ``xet://`` locator: of a file or folder, which would go with its history; with ``@`` and
         without a path of a branch or tag; else of a whole repository or bucket. Nothing is changed. NotFoundError.
@@ -457,7 +457,7 @@ class Store:
         return what_if_deleted(cas, named, namespaces)
 
     def usage(self, by: str = "namespace") -> list[tuple[str, NamespaceUsage]]:
-        """What each ``namespace`` takes, or each ``repo``, with its name; those with the most bytes of their own first.
+        """Tell what each ``namespace`` takes, or each ``repo``, by name; those with the most bytes of their own first.
 
         Only of a directory. Namespaces of no repository are left out of the latter. Reads the terms of all files.
         """
@@ -475,17 +475,33 @@ class Store:
         return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
 
     def check(
-        self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
+        self,
+        *,
+        read_data: bool = False,
+        checksums: bool = False,
+        selection: Selection | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> CheckReport:
         """Look for damage: index against objects, and the names of repositories; with ``checksums`` every stored byte
         against the checksum of its chunk, with ``read_data`` every chunk against its hash. Only of a directory.
+
+        With a ``selection`` only that part of the bytes is read. With ``dry_run`` nothing is noted, and no object
+        without checksums is stored anew with them.
         """
         cas = self._directory("be checked from here")
         from xetstore.cas.check import check
         from xetstore.hub.tables import MIGRATIONS
 
         progress = Stoppable(progress, self._calls.child())
-        report = check(cas, read_data=read_data, checksums=checksums, progress=progress)
+        report = check(
+            cas,
+            read_data=read_data,
+            checksums=checksums,
+            selection=selection,
+            dry_run=dry_run,
+            progress=progress,
+        )
         if not cas.index.version_of(MIGRATIONS):
             return report
         cas.index.migrate(MIGRATIONS)

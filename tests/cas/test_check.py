@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import rot
 from tests.support.objects import xorb_path
 from xetstore.cas import CheckReport, EmbeddedCas, check, verify_invariants
+from xetstore.cas.checking.selection import Selection
 from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.errors import IntegrityError
 from xetstore.protocol.hashes import chunk_hash
@@ -228,3 +230,27 @@ def test_a_sha256_that_was_not_computed_from_the_bytes_is_found_out(cas: Embedde
     cas.index.change(lambda writer: writer.note_sha256(other.file.hash, bytes(32)))
     with pytest.raises(IntegrityError, match=f"file {other.file.hash}: its SHA-256 is"):
         verify_invariants(cas)
+
+
+@pytest.mark.parametrize("where", [*rot.OF_A_XORB, *(f"shard: {where}" for where in rot.OF_A_SHARD)])
+def test_rot_at_every_kind_of_place_is_found_and_named(
+    cas: EmbeddedCas, root: Path, samples: list[Sample], where: str
+) -> None:
+    """By a check that compares checksums: that of the bytes alone, of a part of them, and of a store in use."""
+    kind, _, place = where.rpartition(": ")
+    hurt = samples[0]
+    expected: tuple[str, tuple[str, ...]]
+    if kind:
+        with cas.index.snapshot() as reader:
+            [shard] = reader.shards(reader.shards_of(hurt.file.hash)).values()
+        rot.OF_A_SHARD[place](root / shard.key)
+        expected = f"shard {shard.hash}", ()
+    else:
+        rot.OF_A_XORB[place](xorb_path(root, hurt.xorb.hash))
+        expected = f"xorb {hurt.xorb.hash}", (str(hurt.file.hash),)
+    for report in (
+        check(cas, checksums=True, dry_run=True),
+        check(cas, checksums=True, selection=Selection(share=1.0)),
+        check(cas, read_data=True),
+    ):
+        assert problems_of(report) == [expected]

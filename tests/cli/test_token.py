@@ -17,7 +17,7 @@ from xetstore.access.keys import Algorithm, KeyKind, KeyRing
 from xetstore.access.tokens import Scope, TokenAuthority
 from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.cli.main import cli
-from xetstore.cli.token import parse_duration
+from xetstore.cli.parsed import parse_duration
 from xetstore.errors import UnauthenticatedError, UsageError
 
 

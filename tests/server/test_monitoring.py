@@ -18,6 +18,7 @@ from xetstore.server.care import Care, Chore
 from xetstore.server.ops.connection_limit import ConnectionLimit, Event
 from xetstore.server.ops.limits import ServerLimits
 from xetstore.server.ops.metrics import Metrics
+from xetstore.server.ops.soundness import SoundnessLook
 from xetstore.server.routes.telemetry import EVENTS, OUTCOMES, SUMS
 from xetstore.server.settings import ServerSettings
 
@@ -42,6 +43,7 @@ def series() -> dict[str, dict[str, set[str]]]:
     metrics.watch_connections(limit)
     for how in get_args(Event):
         limit.told(how)
+    metrics.watch_soundness(SoundnessLook(Index.in_memory()))
     for route in ROUTES:
         for status in (200, 500, 503, 507):
             metrics.answered(route.template, "GET", status, seconds=1, received_bytes=1, sent_bytes=1)

@@ -26,7 +26,7 @@ from xetstore.transfer.scan import hash_file as _hash_file
 from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
-    from xetstore.cas.check import CheckReport
+    from xetstore.cas.check import CheckReport, Selection
     from xetstore.opening import GivenToken
     from xetstore.transfer.download.forecast import GetForecast
 
@@ -221,10 +221,20 @@ class AsyncStore(Caller):
         return await self.once(lambda store: store.totals())
 
     async def check(
-        self, *, read_data: bool = False, checksums: bool = False, progress: Progress | None = None
+        self,
+        *,
+        read_data: bool = False,
+        checksums: bool = False,
+        selection: Selection | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> CheckReport:
         """Look for damage."""
-        return await self.once(lambda store: store.check(read_data=read_data, checksums=checksums, progress=progress))
+        return await self.once(
+            lambda store: store.check(
+                read_data=read_data, checksums=checksums, selection=selection, dry_run=dry_run, progress=progress
+            )
+        )
 
     def interrupt(self) -> None:
         """Let what all other tasks are doing here fail soon, with InterruptedCallError. Waits for nothing."""

@@ -142,7 +142,7 @@ def secrets_file(parts: StoreParts, name: str) -> Path | None:
 
 
 def open_objects(parts: StoreParts, *, is_guarded: bool = False) -> BlobStore:
-    """The objects of a store, without its index. Nothing is asked of them yet."""
+    """The objects of a store, whatever marks they have. Nothing is asked of them yet."""
     if isinstance(parts.objects, Path):
         blobs: BlobStore = LocalBlobStore(parts.objects)
     else:

@@ -6,24 +6,47 @@ import click
 
 from xetstore.cli.context import Settings, store_options
 from xetstore.cli.output import count_text, repositories_text
-from xetstore.errors import IntegrityError
+from xetstore.cli.parsed import Parsed, parse_duration
+from xetstore.errors import IntegrityError, UsageError
 from xetstore.sizes import size_text
 
 
 @click.command()
 @click.option("--checksums", is_flag=True, help="Read every stored byte too, and compare checksums.")
 @click.option("--read-data", is_flag=True, help="Read, decode and hash every stored byte too.")
+@click.option("--subset", metavar="N/T|X%", help="Read the Nth of T parts, or the least recently checked X % only.")
+@click.option(
+    "--max-duration",
+    type=Parsed(parse_duration),
+    metavar="TIME",
+    help="Read the least recently checked xorbs first, and no more after this time: 10m, 2h.",
+)
+@click.option("--dry-run", is_flag=True, help="Note nothing, and change no object.")
 @store_options
 @click.pass_obj
-def check(settings: Settings, checksums: bool, read_data: bool) -> None:
+def check(
+    settings: Settings,
+    checksums: bool,
+    read_data: bool,
+    subset: str | None,
+    max_duration: int | None,
+    dry_run: bool,
+) -> None:
     """Look for damage, and note it in the index, so that files that are put again are stored anew.
 
-    The index is compared with the stored objects, and names with what they lead to. No object is changed. Exit code 4
-    if there is any problem.
+    The index is compared with the stored objects, and names with what they lead to. Objects of older releases that are
+    read are stored anew with checksums; no other is changed. Exit code 4 if there is any problem.
     """
+    from xetstore.cas.checking.selection import Selection
+
+    selection = Selection.parse(subset, max_duration)
+    if selection is not None and not (checksums or read_data):
+        raise UsageError("a part of the data is read with --checksums or --read-data only")
     output = settings.output
     with settings.open_store() as store, output.progress("check") as progress:
-        report = store.check(read_data=read_data, checksums=checksums, progress=progress)
+        report = store.check(
+            read_data=read_data, checksums=checksums, selection=selection, dry_run=dry_run, progress=progress
+        )
     problems = report.problems
     if output.json:
         for problem in problems:
@@ -35,10 +58,17 @@ def check(settings: Settings, checksums: bool, read_data: bool) -> None:
             xorbs=report.xorbs,
             bytes_read=report.bytes_read,
             repositories=report.repositories,
+            renewed=report.renewed,
+            unread=report.unread,
         )
     else:
         for note in report.notes:
             output.note(note)
+        if report.unread:
+            output.note("the time was over before all was read that was chosen; the next check goes on from there")
+        if report.renewed:
+            will = "would be" if dry_run else "were"
+            output.note(f"{count_text(report.renewed, 'object')} without checksums {will} stored anew with them")
         for problem in problems:
             output.line(str(problem))
         if not problems:

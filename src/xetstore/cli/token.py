@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from xetstore.cli.context import Settings, store_options
-from xetstore.cli.parsed import Parsed
+from xetstore.cli.parsed import Parsed, parse_duration
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,23 +20,9 @@ if TYPE_CHECKING:
     from xetstore.access.tokens import TokenAuthority
     from xetstore.hub.queries.accounts import TokenRow
 
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
-_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_INPUT: Final = 16384
 _NAMESPACE: Final = "default"
 _TTL_SECONDS: Final = 900
-
-
-def parse_duration(text: str) -> int:
-    """An option's type: a time span in seconds.
-
-    >>> [parse_duration(text) for text in ("90", "90s", "15m", "12h", "30d")]
-    [90, 90, 900, 43200, 2592000]
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise UsageError(f"{text[:80]!r} is not a time span", hint="a time span is 90 or 90s, 15m, 12h, 30d")
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 @click.group(no_args_is_help=False)

@@ -16,22 +16,23 @@ from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 
 if TYPE_CHECKING:
+    from xetstore.cas.checking.naming import NamingCheck
     from xetstore.cas.service import EmbeddedCas
     from xetstore.records import FileRecord
 
 
-def check_files(cas: EmbeddedCas, broken: Collection[Hash]) -> Iterator[Problem | None]:
-    """The problem of each file, or None: whether registered xorbs give its size and its hash.
+def check_files(cas: EmbeddedCas, broken: Collection[Hash], naming: NamingCheck) -> Iterator[Problem | None]:
+    """The problem of each file, or None: whether registered xorbs give its size and its hash, and shards name it.
 
     Those of ``broken`` xorbs are reported with these.
     """
     for page in cas.index.pages(lambda reader, last: reader.files_after(last, None), itemgetter(0), 0):
         for file_id, record in page:
-            fault = _fault(cas, record, broken)
+            fault = _fault(cas, record, broken, naming)
             if fault is not None:  # it may have been deleted meanwhile, or have other terms now
                 with cas.index.snapshot() as reader:
                     now = dict(reader.files_after(file_id - 1, None)[:1]).get(file_id)
-                fault = None if now is None else _fault(cas, now, broken)
+                fault = None if now is None else _fault(cas, now, broken, naming)
             yield None if fault is None else Problem(f"file {record.hash}", fault, (record.hash,))
 
 
@@ -43,14 +44,14 @@ def wrong_sha256(cas: EmbeddedCas) -> Iterator[Problem]:
                 yield Problem(f"file {record.hash}", f"its SHA-256 is {actual}, not {record.sha256}", (record.hash,))
 
 
-def _fault(cas: EmbeddedCas, record: FileRecord, broken: Collection[Hash]) -> str | None:
+def _fault(cas: EmbeddedCas, record: FileRecord, broken: Collection[Hash], naming: NamingCheck) -> str | None:
     try:
-        return _compare(cas, record, broken)
+        return _compare(cas, record, broken, naming)
     except IntegrityError as error:
         return str(error)
 
 
-def _compare(cas: EmbeddedCas, record: FileRecord, broken: Collection[Hash]) -> str | None:
+def _compare(cas: EmbeddedCas, record: FileRecord, broken: Collection[Hash], naming: NamingCheck) -> str | None:
     """The fault of a file, or None. Raises IntegrityError where the index itself is broken."""
     with cas.index.snapshot() as reader:
         _, terms, rows = reader.terms(record.hash, 0, record.size)
@@ -73,7 +74,7 @@ def _compare(cas: EmbeddedCas, record: FileRecord, broken: Collection[Hash]) -> 
         return f"the index says it has {record.size} bytes, its terms make {tree.total_bytes}"
     if first_uses != edges or (len(terms), len(edges)) != (record.terms, record.xorbs):
         return "the index counts other xorbs or terms than it is made of"
-    return None
+    return naming.file_fault(record, terms)
 
 
 def _sha256(cas: EmbeddedCas, record: FileRecord) -> str:

@@ -6,6 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from xetstore.blobs.layers import past_caches
+from xetstore.cas.checking.naming import shard_fault
 from xetstore.cas.checking.renewing import renew
 from xetstore.cas.checking.report import Problem
 from xetstore.cas.index import ShardRow, Writer, XorbRow
@@ -46,6 +48,7 @@ class ObjectCheck:
         lease: Lease | None = None,
     ) -> None:
         self._cas = cas
+        self._blobs = past_caches(cas.blobs)
         self._decode = decode
         self._changes = changes and cas.index.is_writable
         self._renews = self._changes
@@ -85,14 +88,15 @@ class ObjectCheck:
 
     def shard(self, row: ShardRow, *, read: bool) -> Problem | None:
         """Check the object of a shard: that it is there, with ``read`` that its bytes are those of its name."""
+        fault: str | None = None
         try:
-            size = whole_size(row, self._cas.blobs)
+            size = whole_size(row, self._blobs)
             if read:
                 self.bytes_read += size
-                data = self._cas.blobs.get(row.key)
+                data = self._blobs.get(row.key)
                 if (actual := chunk_hash(data)) != row.hash:
                     raise IntegrityError(f"the object hashes to {actual}")
-                Shard.parse(data)
+                fault = shard_fault(self._cas, row, Shard.parse(data))
             if self._is_well(row, read=read):
                 self._shards.append(row.hash)
         except (IntegrityError, NotFoundError) as error:
@@ -102,7 +106,7 @@ class ObjectCheck:
             if now is None or now.generation != row.generation:
                 return None
             return Problem(f"shard {row.hash}", str(error))
-        return None
+        return None if fault is None else Problem(f"shard {row.hash}", fault)
 
     def note(self) -> None:
         """Note the checks that were not noted yet: by one short transaction."""
@@ -137,7 +141,7 @@ class ObjectCheck:
             self._cas.healing.mark(row)
 
     def _read(self, row: XorbRow, *, read: bool) -> XorbInfo:
-        blobs = self._cas.blobs
+        blobs = self._blobs
         size = whole_size(row, blobs)
         if not read:
             return read_tail(row, size, blobs).info
@@ -163,4 +167,4 @@ class ObjectCheck:
                 return info
         else:
             self.renewed += not self._changes
-        return verify_row(row, self._cas.blobs, threads=self._threads)
+        return verify_row(row, self._blobs, threads=self._threads)

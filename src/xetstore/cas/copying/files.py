@@ -6,18 +6,19 @@ healed; their times; and all grants, of which a shard knows none, with what is c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
 from xetstore.cas.check import Problem
-from xetstore.cas.claims import ClaimCheck
+from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.copying.run import Run
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.fetches import as_damage, chunks_of
 from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.index.queries import Granted, NewRows
+from xetstore.cas.registering import register_shard
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.reconstruction import Term
@@ -151,7 +152,9 @@ class FileCopier:
             writer.add_dedup(claims.eligible_in(now))
 
         try:
-            if names:
+            if is_rebound and names:
+                self._register_shard([entry for listed in entries.values() for entry in listed], add)
+            elif names:
                 run.target.index.change(add)
         except MissingXorbError:
             if attempt == _ATTEMPTS:
@@ -159,6 +162,24 @@ class FileCopier:
             return self._register(records, grants, is_rebound=is_rebound, attempt=attempt + 1)
         run.tally.grants += len(added)
         return names
+
+    def _register_shard(self, entries: Sequence[FileEntry], add: Callable[[Writer], None]) -> None:
+        """Register a shard of files that get other terms than those with which the shards of the target name them."""
+        target, shard = self._run.target, Shard(tuple(entries))
+
+        def add_files(writer: Writer) -> bool:
+            add(writer)
+            return True
+
+        register_shard(
+            shard.serialize_with_footer(),
+            add_files,
+            files=[entry.hash for entry in entries],
+            xorbs=named_xorbs(shard),
+            now=target.now(),
+            blobs=target.blobs,
+            index=target.index,
+        )
 
     def _terms(self, records: Sequence[FileRecord]) -> dict[Hash, list[Term]]:
         """The terms of files in the source; a file of which the index there is broken is reported, and left out."""

@@ -47,7 +47,7 @@ def repair(
     on. Raises LeaseLostError, and what the store raises.
     """
     run = Run(cas, lease, sources, throttle or Throttle())
-    found = check(cas, read_data=read_data, progress=progress)
+    found = check(cas, read_data=read_data, dry_run=lease is None, progress=progress)
     xorbs, shards = _named(found, "xorb"), _named(found, "shard")
     strays = Strays(run)
     strays.name_anew(_lost(cas, xorbs, shards))

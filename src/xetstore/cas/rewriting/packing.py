@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from xetstore.cas.footers import damaged
 from xetstore.cas.index import XorbRow
 from xetstore.cas.rewriting.run import Run
 from xetstore.errors import DamagedError, FormatError, HashMismatchError, IntegrityError
@@ -15,6 +16,9 @@ from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _BLOCK_BYTES: Final = 4 << 20
 
@@ -48,7 +52,11 @@ class Packing:
 
     def take(self, row: XorbRow, info: XorbInfo, start: int, end: int) -> None:
         """Append chunks of a xorb."""
-        self.runs.append((row, info, start, end))
+        last = self.runs[-1] if self.runs else None
+        if last is not None and (last[0].id, last[3]) == (row.id, start):
+            self.runs[-1] = (row, info, last[2], end)
+        else:
+            self.runs.append((row, info, start, end))
         self.chunk_count += end - start
         self._raw_bytes += info.chunks.slice(start, end).total_bytes
 
@@ -73,12 +81,10 @@ class Packing:
         first, *others = sorted(holders)
         with cas.in_namespace(first).receive_xorb(name) as receiver:
             try:
-                buffer = memoryview(bytearray(_BLOCK_BYTES))
-                for row, info, start, end in () if receiver.is_known else self.runs:
-                    with cas.reader_of(row).read(*info.byte_range(start, end)) as stream:
-                        while count := stream.readinto(buffer):
-                            receiver.write(buffer[:count])
-                            run.rest()
+                if not receiver.is_known:
+                    for part in self._stored(run):
+                        receiver.write(part)
+                        run.rest()
                 receiver.commit()
             except (FormatError, HashMismatchError) as error:
                 for row in {row.id: row for row, *_ in self.runs}.values():
@@ -91,6 +97,38 @@ class Packing:
         if stored is None or stored.is_damaged:
             raise IntegrityError(f"xorb {name} was deleted, or found damaged, just now")
         return stored
+
+    def _stored(self, run: Run) -> Iterator[Buffer]:
+        """The chunks as they are stored, some MiB at a time. Short runs take one call: objects may be far away."""
+        batch: list[tuple[XorbRow, int, int]] = []
+        total = 0
+        for row, info, chunk_start, chunk_end in self.runs:
+            start, end = info.byte_range(chunk_start, chunk_end)
+            if batch and total + end - start > _BLOCK_BYTES:
+                yield from _read_short(run, batch)
+                batch, total = [], 0
+            if end - start > _BLOCK_BYTES:
+                yield from _read_long(run, row, start, end)
+            else:
+                batch.append((row, start, end))
+                total += end - start
+        yield from _read_short(run, batch)
+
+
+def _read_short(run: Run, ranges: Sequence[tuple[XorbRow, int, int]]) -> Iterator[bytes]:
+    answers = run.cas.blobs.get_ranges([(row.key, start, end) for row, start, end in ranges]) if ranges else []
+    for (row, _, _), answer in zip(ranges, answers, strict=True):
+        if not isinstance(answer, bytes):
+            run.cas.healing.mark(row)
+            raise damaged(row.hash, str(answer)) from answer
+        yield answer
+
+
+def _read_long(run: Run, row: XorbRow, start: int, end: int) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    with run.cas.reader_of(row).read(start, end) as stream:
+        while count := stream.readinto(buffer):
+            yield buffer[:count]
 
 
 class Moves:

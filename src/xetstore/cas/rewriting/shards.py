@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from xetstore.cas.claims import ClaimCheck, named_xorbs
@@ -19,25 +19,14 @@ _PAGE: Final = 100
 
 def link_shards(run: Run) -> None:
     """Note what shards of older releases name, as their objects tell."""
-    for shard in _pages(run, lambda behind: _unlinked(run, behind)):
-        found = _read(run, shard)
-        if found is None or run.is_dry:
-            continue
-        files, xorbs = [entry.hash for entry in found.files], named_xorbs(found)
-        now = run.cas.now()
-
-        def link(
-            writer: Writer,
-            shard: StaleShard = shard,
-            files: list[Hash] = files,
-            xorbs: tuple[Hash, ...] = xorbs,
-            now: float = now,
-        ) -> None:
-            if shard.row.hash in writer.shards([shard.row.hash]):
-                writer.link_shard(shard, files=files, xorbs=xorbs, now=now)
-
-        run.change(link)
-        run.report.shards_linked += 1
+    behind = 0
+    while page := _unlinked(run, behind):
+        for shard in page:
+            found = _read(run, shard)
+            if found is not None and not run.is_dry:
+                _link(run, shard, found)
+            run.rest()
+        behind = page[-1].id
 
 
 def rewrite_shards(run: Run) -> None:
@@ -45,16 +34,20 @@ def rewrite_shards(run: Run) -> None:
 
     Files and xorbs are named as the index has them then: entries of files keep their verification hashes and SHA-256.
     """
-    for shard in _pages(run, lambda behind: _stale(run, behind)):
-        with run.cas.index.snapshot() as reader:
-            linked = reader.linked_files(shard.id)
-        try:
+    behind = 0
+    while page := _stale(run, behind):
+        unneeded: list[StaleShard] = []
+        for shard in page:
+            with run.cas.index.snapshot() as reader:
+                linked = reader.linked_files(shard.id)
             if linked:
                 _rewrite(run, shard, linked)
             elif shard.created_at <= run.cas.now() - run.grace.offer:
-                _drop(run, shard)
-        except OutdatedError:
-            run.report.left += 1
+                unneeded.append(shard)
+            run.rest()
+        if unneeded:
+            _drop(run, unneeded)
+        behind = page[-1].id
 
 
 def name_files(run: Run, ids: list[int]) -> None:
@@ -78,6 +71,17 @@ def name_files(run: Run, ids: list[int]) -> None:
         run.report.left += len(named)
 
 
+def _link(run: Run, shard: StaleShard, found: Shard) -> None:
+    files, xorbs = [entry.hash for entry in found.files], named_xorbs(found)
+
+    def link(writer: Writer) -> None:
+        if shard.row.hash in writer.shards([shard.row.hash]):
+            writer.link_shard(shard, files=files, xorbs=xorbs, now=run.cas.now())
+
+    run.change(link)
+    run.report.shards_linked += 1
+
+
 def _rewrite(run: Run, shard: StaleShard, linked: Mapping[Hash, int]) -> None:
     """Write a shard of the files that one is known to name, in place of it; unless its object names just these."""
     old = None if shard.row.is_damaged else _read(run, shard)
@@ -97,8 +101,8 @@ def _rewrite(run: Run, shard: StaleShard, linked: Mapping[Hash, int]) -> None:
         if not run.is_dry:
             run.change(lambda writer: writer.note_fresh(shard))
         return
-    run.report.shards_rewritten += 1
     if run.is_dry:
+        run.report.shards_rewritten += 1
         return
     name = chunk_hash(Shard(tuple(entries)).serialize_with_footer())
 
@@ -111,9 +115,14 @@ def _rewrite(run: Run, shard: StaleShard, linked: Mapping[Hash, int]) -> None:
             writer.drop_shard(shard, now=run.cas.now())
         return True
 
-    add_shard(run, entries, replace)
+    try:
+        add_shard(run, entries, replace)
+    except OutdatedError:
+        run.report.left += 1
+        return
     if name == shard.row.hash:
         run.change(lambda writer: writer.note_fresh(shard))
+    run.report.shards_rewritten += 1
 
 
 def _names_just(run: Run, old: Shard, entries: list[FileEntry]) -> bool:
@@ -125,18 +134,17 @@ def _names_just(run: Run, old: Shard, entries: list[FileEntry]) -> bool:
         return len(reader.xorbs(names)) == len(names)
 
 
-def _drop(run: Run, shard: StaleShard) -> None:
-    """Forget a shard, which no file needs."""
-    run.report.shards_dropped += 1
-    if run.is_dry:
-        return
+def _drop(run: Run, shards: Sequence[StaleShard]) -> None:
+    """Forget shards that no file needs."""
 
-    def drop(writer: Writer) -> None:
-        if not writer.keep_stale(shard) or writer.linked_files(shard.id):
-            raise OutdatedError(f"shard {shard.row.hash} changed")
-        writer.drop_shard(shard, now=run.cas.now())
+    def drop(writer: Writer) -> int:
+        now = run.cas.now()
+        unneeded = [shard for shard in shards if writer.keep_stale(shard) and not writer.linked_files(shard.id)]
+        for shard in unneeded:
+            writer.drop_shard(shard, now=now)
+        return len(unneeded)
 
-    run.change(drop)
+    run.report.shards_dropped += len(shards) if run.is_dry else run.change(drop)
 
 
 def _read(run: Run, shard: StaleShard) -> Shard | None:
@@ -160,12 +168,3 @@ def _unlinked(run: Run, behind: int) -> list[StaleShard]:
 def _stale(run: Run, behind: int) -> list[StaleShard]:
     with run.cas.index.snapshot() as reader:
         return reader.stale_shards(behind, _PAGE)
-
-
-def _pages(run: Run, ask: Callable[[int], list[StaleShard]]) -> Iterator[StaleShard]:
-    behind = 0
-    while page := ask(behind):
-        for shard in page:
-            yield shard
-            run.rest()
-        behind = page[-1].id

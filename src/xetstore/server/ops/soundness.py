@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index import Index, Soundness
 from xetstore.errors import XetError
+from xetstore.platform import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ class SoundnessLook:
     def __init__(self, index: Index, max_age_seconds: float = MAX_AGE_SECONDS) -> None:
         self._index = index
         self._max_age = max_age_seconds
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._latest = Soundness()
         self._asked_at: float | None = None
 
@@ -39,7 +39,7 @@ class SoundnessLook:
             return self._latest
 
     def gauges(self) -> tuple[tuple[str, str, Callable[[], float]], ...]:
-        """What a metric shows of it: the name, the text, the number."""
+        """The metrics that show it: name, text, number."""
         return (
             ("damaged_xorbs", "Xorbs whose object is marked as damaged.", lambda: self.get().damaged_xorbs),
             ("damaged_shards", "Shards whose object is marked as damaged.", lambda: self.get().damaged_shards),

@@ -78,7 +78,7 @@ SELECT id FROM xorb WHERE id IN (:values) AND NOT EXISTS (SELECT 1 FROM edge WHE
 ORDER BY id FOR UPDATE
 """
 _DOOM: Final = """
-UPDATE xorb SET doomed_at = :now, offered_at = :now WHERE id IN (:values)
+UPDATE xorb SET doomed_at = :now, offered_at = :now, garbage_at = NULL WHERE id IN (:values)
 AND NOT EXISTS (SELECT 1 FROM edge WHERE edge.xorb_id = xorb.id)
 """
 _DROP_DEDUP: Final = "DELETE FROM dedup WHERE xorb_id IN (:values)"
@@ -95,6 +95,10 @@ WHERE is_linked = 0 AND damaged_at IS NULL AND id > :behind ORDER BY id LIMIT :m
 _LINKED: Final = """
 SELECT file.id, file.hash FROM shard_file JOIN file ON file.id = shard_file.file_id
 WHERE shard_file.shard_id = :shard_id
+"""
+_HAS_UNLINKED: Final = "SELECT 1 FROM shard WHERE is_linked = 0 LIMIT 1"
+_IS_CURRENT: Final = """
+SELECT 1 FROM shard WHERE hash = :hash AND generation = :generation AND is_linked = 1 AND stale_at IS NULL
 """
 _LOCK_SHARD: Final = "SELECT id FROM shard WHERE id = :id AND stale_at = :stale_at FOR UPDATE"
 _DROP_SHARD: Final = "DELETE FROM shard WHERE id = :id"
@@ -213,6 +217,15 @@ class RewriteQueries(Questions):
     def unlinked_shards(self, behind: int, most: int) -> list[StaleShard]:
         """Shards of which only the object tells what they name."""
         return self._shards(_UNLINKED, behind, most)
+
+    def has_unlinked_shards(self) -> bool:
+        """True if there are shards of which only the objects tell what they name."""
+        return self.connection.row(_HAS_UNLINKED) is not None
+
+    def is_current(self, shard: ShardRow) -> bool:
+        """True if this object of a shard counts, and tells what its rows do."""
+        values = {"hash": shard.hash.digest, "generation": shard.generation}
+        return self.connection.row(_IS_CURRENT, values) is not None
 
     def linked_files(self, shard_id: int) -> dict[Hash, int]:
         """The files that a shard is known to name, with their ids."""
