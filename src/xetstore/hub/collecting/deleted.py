@@ -1,4 +1,4 @@
-"""What was deleted by its name, once it can be given back no more: repositories, files of buckets, parts of uploads."""
+"""Deleted names that can be given back no more: repositories, files of buckets, parts of uploads."""
 
 from __future__ import annotations
 

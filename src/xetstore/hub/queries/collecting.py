@@ -1,4 +1,4 @@
-"""Questions of a collection of names, and what it takes away: all in parts that are short transactions."""
+"""Questions of a collection of names, and its changes: all in parts that are short transactions."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class CollectingQueries(Questions):
 
 
 class CollectingChanges(CollectingQueries):
-    """What a collection takes away, and notes."""
+    """Changes of a collection."""
 
     def end_repositories(self, numbers: Sequence[int], before: float) -> None:
         """Let repositories that were deleted before a time be given back no more."""
