@@ -46,6 +46,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.LeaseLostError: (OSError, None),
     errors.UnknownOutcomeError: (OSError, None),
     errors.StorageFullError: (OSError, errno.ENOSPC),
+    errors.QuotaExceededError: (OSError, errno.EDQUOT),
     errors.TimedOutError: (TimeoutError, errno.ETIMEDOUT),
     errors.TooManyRequestsError: (OSError, None),
 }

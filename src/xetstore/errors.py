@@ -30,7 +30,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── StorageFullError     storage_full          507     6  yes   no room; nothing was acknowledged
 │   ├── TimedOutError        timeout               408     6  yes   a peer stopped sending (TimeoutError)
 │   └── TooManyRequestsError too_many_requests     429     6  yes   asked too often: wait, then try again
-├── QuotaExceededError       quota_exceeded        507     5  no    a namespace may not have so much (OSError)
+├── QuotaExceededError       quota_exceeded        507     5  no    more than a namespace may have (OSError)
 ├── SourceChangedError       source_changed        409     1  yes   a file changed while it was read
 └── InterruptedCallError     interrupted           499   130  no    the caller gave the call up
 
@@ -288,7 +288,7 @@ class StorageFullError(UnavailableError):
 
 
 class QuotaExceededError(XetError, OSError):
-    """A namespace, or its owner, may not have so much; nothing was registered. The message says used and limit."""
+    """More than a namespace, or its owner, may have; nothing was registered. The message says used and limit."""
 
     errno = numbers.EDQUOT
     code = "quota_exceeded"

@@ -429,7 +429,7 @@ class Store:
         return self._directory("tell its totals").totals()
 
     def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
-        """What deleting these would free, in bytes, once they are collected and rewritten. Only of a directory.
+        """Tell what deleting these would free, once they are collected and rewritten. Only of a directory.
 
         A name is a hash, or an ``xet://`` locator: of a file or folder, which would go with its history; with ``@`` and
         without a path of a branch or tag; else of a whole repository or bucket. Nothing is changed. NotFoundError.
@@ -457,7 +457,7 @@ class Store:
         return what_if_deleted(cas, named, namespaces)
 
     def usage(self, by: str = "namespace") -> list[tuple[str, NamespaceUsage]]:
-        """What each ``namespace`` takes, or each ``repo``, with its name; those with the most bytes of their own first.
+        """Tell what each ``namespace`` takes, or each ``repo``, by name; those with the most bytes of their own first.
 
         Only of a directory. Namespaces of no repository are left out of the latter. Reads the terms of all files.
         """

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support import engines
-from xetstore.cas import EmbeddedCas
-from xetstore.cas.index import Writer
+from xetstore.blobs.local import LocalBlobStore
+from xetstore.cas import EmbeddedCas, verify_invariants
+from xetstore.cas.check import check
+from xetstore.cas.index import Index, Writer
 from xetstore.cas.quotas import differences, quotas, recount, remove_quota, set_quota
-from xetstore.errors import NotFoundError, QuotaExceededError, UsageError
-from xetstore.testing import Sample, make_sample, random_bytes, upload
+from xetstore.errors import IntegrityError, NotFoundError, QuotaExceededError, UnavailableError, UsageError
+from xetstore.testing import FaultPlan, FaultyDatabase, Sample, make_sample, random_bytes, upload
 
 ENGINES = engines.BOTH
 MOST = 1_000_000
@@ -148,6 +151,32 @@ def test_a_quota_waits_for_grants_that_have_begun(cas: EmbeddedCas, sample: Samp
     assert used(cas, "a") == (len(sample.data), 1)
 
 
+@pytest.mark.slow
+def test_whichever_statement_fails_the_numbers_are_right(tmp_path: Path, opening: engines.Opening) -> None:
+    plan, failed = FaultPlan(), 0
+    with EmbeddedCas(LocalBlobStore(tmp_path), Index(FaultyDatabase(opening(), plan))) as cas:
+        set_quota(cas, "default", max_bytes=MOST, max_files=1000)
+
+        def change(sample: Sample) -> None:
+            upload(cas, sample)
+            cas.index.change(lambda writer: writer.revoke("default", [sample.file.hash], now=1.0))
+            cas.index.change(lambda writer: writer.restore("default", [sample.file.hash], now=1.0))
+            set_quota(cas, "default", max_bytes=MOST, max_files=999)
+
+        for number in range(100):
+            plan.fail_next(after=number)
+            with contextlib.suppress(UnavailableError):
+                change(make_sample(random_bytes(1000, number)))
+            is_over = not plan.has_failed
+            plan.disarm()
+            if is_over:
+                break
+            failed += 1
+            used(cas, "default")
+        verify_invariants(cas)
+    assert failed > 30
+
+
 def test_numbers_that_are_wrong_are_found_and_mended(cas: EmbeddedCas, sample: Sample) -> None:
     upload(cas.in_namespace("a"), sample)
     set_quota(cas, "a", max_bytes=MOST, max_files=None)
@@ -155,6 +184,11 @@ def test_numbers_that_are_wrong_are_found_and_mended(cas: EmbeddedCas, sample: S
     cas.index.change(lambda writer: writer.connection.change("UPDATE quota SET used_bytes = 5, used_files = 7"))
     wrong = [(one.name, one.noted, one.counted) for one in differences(cas)]
     assert wrong == [("a", (5, 7), (len(sample.data), 1)), ("b", (5, 7), (0, 0))]
+    with pytest.raises(IntegrityError, match="quota a: 5 bytes of 7 files are counted, and there are"):
+        verify_invariants(cas)
+    assert len(check(cas).problems) == 2
+    assert not check(cas).problems, "they were mended"
+    cas.index.change(lambda writer: writer.connection.change("UPDATE quota SET used_bytes = 5, used_files = 7"))
     assert [one.name for one in recount(cas)] == ["a", "b"]
     assert recount(cas) == []
     assert used(cas, "a") == (len(sample.data), 1)
@@ -168,5 +202,5 @@ def test_only_these_statements_change_grants() -> None:
         for path in root.rglob("*.py")
         if any(f"{word} file_grant" in path.read_text() for word in ("INSERT INTO", "DELETE FROM", "UPDATE"))
     }
-    queries = {f"cas/index/queries/{name}.py" for name in ("copying", "deletions", "files", "grants", "rebuilding")}
-    assert found - queries <= {"hub/queries/lfs.py"}
+    counting = {f"cas/index/queries/{name}.py" for name in ("copying", "deletions", "files", "grants")}
+    assert found - counting == {"cas/index/queries/rebuilding.py"}, "after which quotas are counted anew"

@@ -15,6 +15,7 @@ from xetstore.cas.checking.report import CheckProgress, CheckReport, Problem
 from xetstore.cas.checking.selection import Selection
 from xetstore.cas.index import ObjectRow, Reader
 from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.quotas import differences, recount
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError
 from xetstore.interfaces import BlobInfo
@@ -46,7 +47,8 @@ def check(
     What is found damaged is marked in the index, if it can be written to: no put leans on it any more, and one that
     brings the same bytes again replaces it. A mark is taken back where all bytes were read and are well, and the time
     of it is noted. Objects without checksums that are read are stored anew with them. Objects that were replaced more
-    than a day ago are removed. With ``dry_run`` nothing of that is done.
+    than a day ago are removed. What is used of a quota is counted anew where it is wrong. With ``dry_run`` nothing of
+    that is done.
     """
     if not dry_run:
         cas.healing.sweep()
@@ -57,6 +59,7 @@ def check(
         run.files()
         run.shards()
         run.unregistered()
+        run.quotas(mends=not dry_run)
     finally:
         run.objects.note()
     return run.report()
@@ -133,6 +136,16 @@ class _Check:
         for page in self._cas.index.pages(Reader.shards_after, attrgetter("hash"), first):
             for row in page:
                 self._add(self.objects.shard(row, read=self._read))
+
+    def quotas(self, *, mends: bool) -> None:
+        """Each quota has noted what its files have."""
+        differing = [*differences(self._cas)]
+        for wrong in differing:
+            (noted_bytes, noted_files), (nbytes, files) = wrong.noted, wrong.counted
+            what = f"{noted_bytes} bytes of {noted_files} files are counted, and there are {nbytes} of {files}"
+            self._add(Problem(f"quota {wrong.name}", what))
+        if differing and mends and self._cas.index.is_writable:
+            recount(self._cas)
 
     def unregistered(self) -> None:
         """Each object is named by a row; one that is not does no harm, and nothing takes it up."""

@@ -100,12 +100,22 @@ def recount(cas: EmbeddedCas, members: Members | None = None) -> list[Difference
     return wrong
 
 
-def require_room(index: Index, namespace: str, nbytes: int = 0, files: int = 0) -> None:
-    """Raise QuotaExceededError where a namespace has no room for so much more, or for anything at all."""
+def require_room(index: Index, namespace: str, sizes: Collection[int] = (), *, are_new: bool = False) -> None:
+    """Raise QuotaExceededError where a namespace has no room for files of these sizes, or for anything at all.
+
+    Before anything of them comes: where it is not said that they ``are_new``, those count that certainly are, because
+    no file there is of that size.
+    """
     with index.snapshot() as reader:
         found = reader.quotas_of(namespace)
-    for quota in found:
-        quota.require(nbytes, files)
+        if not found:
+            return
+        counted: Collection[int] = sizes
+        if sizes and not are_new:
+            counted = {*sizes} - reader.sizes_among(namespace, sizes)
+    if counted or not sizes:
+        for quota in found:
+            quota.require(sum(counted), len(counted))
 
 
 def _itself(_: Writer, name: str) -> Collection[str]:

@@ -308,9 +308,13 @@ class EmbeddedCas:
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
-        stored = self.stored_xorb(fetch.xorb, visible=False)
-        if fetch.url.startswith(SCHEME) and fetch.url != object_url(fetch.xorb, stored.generation):
-            raise ForbiddenError(f"xorb {fetch.xorb} was stored anew", hint="ask for a new reconstruction")
+        is_offered = fetch.url.startswith(SCHEME)
+        try:
+            stored = self.stored_xorb(fetch.xorb, visible=False)
+        except NotFoundError as error:
+            raise _rewritten(fetch.xorb) if is_offered else error from None
+        if is_offered and fetch.url != object_url(fetch.xorb, stored.generation):
+            raise _rewritten(fetch.xorb)
         return stored.read(fetch.byte_start, fetch.byte_end)
 
     def suspect(self, xorb: Hash) -> None:
@@ -399,7 +403,7 @@ class EmbeddedCas:
         """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
 
         While the index does not answer, it is the object of this generation, if its row was read lately: no key is
-        written twice, so the bytes under it are the same. ForbiddenError where another object counts.
+        written twice, so the bytes under it are the same. ForbiddenError where another object counts, or none any more.
         """
         try:
             stored = self.stored_xorb(xorb, visible=False)
@@ -408,9 +412,11 @@ class EmbeddedCas:
             if row is None:
                 raise
             return self.reader_of(row)
+        except NotFoundError:
+            raise _rewritten(xorb) from None
         self._seen.note({xorb: stored.row})
         if stored.generation != generation:
-            raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
+            raise _rewritten(xorb)
         return stored
 
     def reader_of(self, row: XorbRow) -> StoredXorb:
@@ -506,6 +512,11 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
         tuple(replace(entry, stored_bytes=rows[name].region_bytes) for name, entry in xorbs.items()),
     )
     return stored.serialize_with_footer()
+
+
+def _rewritten(xorb: Hash) -> ForbiddenError:
+    """The error at which clients ask anew, and are told of what counts now."""
+    return ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
 
 
 def _unknown_file(file: Hash) -> NotFoundError:

@@ -73,7 +73,7 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What deleting files would free, once they are collected and rewritten, in stored bytes.
+    """The stored bytes that deleting files would free, once they are collected and rewritten.
 
     ``files`` are named, ``gone`` of them no other namespace has; ``logical_bytes`` is their size, of all that are
     named. ``object_bytes`` are those of ``objects`` whole xorbs, which no other file uses. ``part_bytes`` are those of
@@ -113,7 +113,7 @@ class Selection:
 
 
 def what_if_deleted(cas: EmbeddedCas, files: Mapping[str, Iterable[Hash]], namespaces: Collection[str] = ()) -> WhatIf:
-    """What would be freed if these ``files`` of namespaces, and all files of ``namespaces``, were deleted.
+    """Tell what deleting these ``files`` of namespaces, and all files of ``namespaces``, would free.
 
     Nothing is changed. Raises NotFoundError for a file that its namespace has not, DamagedError.
     """
@@ -223,7 +223,7 @@ class _WhatIf:
 
 @dataclass(slots=True)
 class NamespaceUsage:
-    """What a namespace has: its files, their size, and the stored bytes of their chunks.
+    """The files of a namespace, their size, and the stored bytes of their chunks.
 
     ``unique_bytes`` are those of chunks that no other namespace uses, ``shared_bytes`` those of the others.
     """
@@ -374,7 +374,7 @@ def _mark(chunks: bytearray, start: int, end: int, mark: int) -> None:
 
 
 def _bytes_of(footer: XorbInfo, chunks: bytearray, runs: re.Pattern[bytes]) -> int:
-    """What the chunks of some kind take in an object: in its region, and an entry each at its end."""
+    """Bytes of the chunks of some kind in an object: in its region, and an entry each at its end."""
     total = 0
     for run in runs.finditer(chunks):
         start, end = footer.byte_range(run.start(), run.end())

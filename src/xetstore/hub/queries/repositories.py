@@ -204,7 +204,7 @@ class RepositoryChanges(Questions):
     def rename_repository(self, before: RepositoryRow, name: RepositoryName) -> None:
         """Give a repository another name, which no other one has; the one before goes on to lead to it.
 
-        Raises QuotaExceededError where the new owner may not have so much.
+        Raises QuotaExceededError where that is more than the new owner may have.
         """
         self.connection.change(_DROP_FORMER, {"key": name.key})
         self.connection.change(_RENAME, {"id": before.id, **name_values(name)})

@@ -19,6 +19,7 @@ from xetstore.errors import (
     QuotaExceededError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    TooLargeError,
     UnauthenticatedError,
     UnavailableError,
     UsageError,
@@ -143,6 +144,9 @@ def problem_message(
         (b"x-content-type-options", b"nosniff"),
     ]
     status = error.http_status
+    if isinstance(error, QuotaExceededError) and hub is None:
+        # The reference client of the CAS tries again for two minutes after any 5xx, and gives up at once after this.
+        status = TooLargeError.http_status
     if hub is not None:
         # git sends credentials only after a 401, and a stranger learns no more from it than that.
         if hub.is_anonymous and isinstance(error, RepositoryNotFoundError | ForbiddenError):

@@ -247,7 +247,7 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         tag="Files",
         scope="write",
         answers={200: ("It is there.", _json("File"))},
-        errors=frozenset({507}),
+        errors=frozenset({413, 507}),
     ),
     deletions.delete_files: Operation(
         summary="Delete several files",

@@ -42,6 +42,10 @@ _SUM_DELETED: Final = f"""
 {_SUM} JOIN deleted_grant ON deleted_grant.file_id = file.id
 WHERE deleted_grant.namespace = :namespace AND NOT {_HAS}
 """
+_SIZES_AMONG: Final = """
+SELECT DISTINCT file.size FROM file_grant JOIN file ON file.id = file_grant.file_id
+WHERE file_grant.namespace = :namespace AND file.size IN (:values)
+"""
 _SUM_OF_QUOTA: Final = f"""
 {_SUM} JOIN file_grant ON file_grant.file_id = file.id
 WHERE file_grant.namespace IN few(SELECT namespace FROM quota_namespace WHERE quota = :name)
@@ -79,7 +83,7 @@ class Quota:
     used_files: int
 
     def require(self, nbytes: int, files: int) -> None:
-        """Raise QuotaExceededError unless there is room for so much more, whatever it is if that is 0."""
+        """Raise QuotaExceededError unless this fits in, too; with 0 files unless anything does."""
         for unit, used, limit, more in (
             ("bytes", self.used_bytes, self.max_bytes, nbytes),
             ("files", self.used_files, self.max_files, files),
@@ -106,6 +110,10 @@ class QuotaQueries(Questions):
     def quotas_of(self, namespace: str) -> list[Quota]:
         """The quotas that hold for a namespace."""
         return [Quota(*row) for row in self.connection.rows(_FOR_NAMESPACE, {"namespace": namespace})]
+
+    def sizes_among(self, namespace: str, sizes: Collection[int]) -> set[int]:
+        """Those of these sizes that a file of a namespace has. Looks at all of its files."""
+        return {int(size) for (size,) in self.connection.rows_in(_SIZES_AMONG, sizes, {"namespace": namespace})}
 
     def counted(self, name: str) -> tuple[int, int]:
         """The bytes and the files that count towards a quota, by a look at all of its files."""

@@ -51,7 +51,7 @@ class UsageQueries(Questions):
         return sum(int(size or 0) for (size,) in self.connection.rows_in(_SIZES, file_ids))
 
     def namespaces_of(self, file_ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """Who may read these files: a pair for each grant."""
+        """The grants of these files: file and namespace."""
         return self.connection.rows_in(_NAMESPACES, file_ids)
 
     def xorbs_in(self, file_ids: Sequence[int]) -> set[int]:
@@ -59,7 +59,7 @@ class UsageQueries(Questions):
         return {xorb_id for (xorb_id,) in self.connection.rows_in(_XORBS, file_ids)}
 
     def user_counts(self, xorb_ids: Sequence[int]) -> dict[int, int]:
-        """How many files are made of each of these xorbs, of which some are."""
+        """The number of files that are made of each of these xorbs, but for those with none."""
         return dict(self.connection.rows_in(_USERS, xorb_ids))
 
     def users_behind(self, xorb_ids: Sequence[int], behind: int, most: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +18,10 @@ from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
 from xetstore.blobs.layers import upload_bytes
+from xetstore.cas.quotas import require_room
 from xetstore.errors import (
     NotFoundError,
+    QuotaExceededError,
     RepositoryNotFoundError,
     TooLargeError,
     UnprocessableError,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from xetstore.hub.repository import Repository
+    from xetstore.records import FileRecord
     from xetstore.server.site import Site
 
 MEDIA_TYPE: Final = "application/vnd.git-lfs+json"
@@ -142,9 +145,12 @@ def _uploads(call: Call, asked: _Batch) -> tuple[str, list[_ObjectAnswer]]:
     total = sum(min(each.size, MAX_OBJECT_BYTES) for each in asked.objects if each.size > 0)
     least = max(call.site.settings.lfs_part_bytes, -(-total // MAX_PARTS_OF_BATCH)) if transfer == "multipart" else None
     answers = []
+    refusal = _refusal(call, {each.oid: each.size for each in asked.objects if _is_lacking(each, found)})
     for each in asked.objects:
         answer, error = _checked(each)
         record = None if error is not None else found.get(bytes.fromhex(each.oid))
+        if error is None and record is None:
+            error = refusal
         if record is not None and record.size != each.size:
             error = UnprocessableError(f"the object {each.oid} has {record.size} bytes, not {each.size}")
         if error is None and record is None:
@@ -152,6 +158,20 @@ def _uploads(call: Call, asked: _Batch) -> tuple[str, list[_ObjectAnswer]]:
             answer["actions"] = {"upload": xet} if xet else _upload_actions(call, signed, least)
         answers.append(_finished(answer, error))
     return transfer, answers
+
+
+def _is_lacking(each: _Object, found: Mapping[bytes, FileRecord]) -> bool:
+    return _checked(each)[1] is None and bytes.fromhex(each.oid) not in found
+
+
+def _refusal(call: Call, sizes: Mapping[str, int]) -> QuotaExceededError | None:
+    """The error of each of these objects, which are new, if the repository may not have all of them."""
+    try:
+        if sizes:
+            require_room(call.repository.cas.index, call.repository.row.namespace, [*sizes.values()], are_new=True)
+    except QuotaExceededError as error:
+        return error
+    return None
 
 
 def _upload_actions(call: Call, signed: _Signed, least: int | None) -> dict[str, Any]:

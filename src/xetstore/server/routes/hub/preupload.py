@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
+from xetstore.cas.quotas import require_room
 from xetstore.errors import FormatError, UsageError
 from xetstore.hub.attributes import FILE as ATTRIBUTES
-from xetstore.hub.attributes import attributes_of
+from xetstore.hub.attributes import Attributes, attributes_of
 from xetstore.hub.cards import errors_of, metadata_of
 from xetstore.hub.ignore import FILE as IGNORE
 from xetstore.hub.ignore import ignore_of
@@ -73,13 +74,15 @@ def _plan(call: Call, body: bytes) -> Response:
     rules = attributes_of(descriptions.text(repository, revision, ATTRIBUTES) if said is None else said)
     said = wanted.git_ignore
     ignore = ignore_of(descriptions.text(repository, revision, IGNORE) if said is None else said)
+    large = [file.size for file in wanted.files if _is_large(rules, file) and not ignore.ignores(file.path)]
+    if large:
+        require_room(repository.cas.index, repository.row.namespace, large)
     known = {entry.path: entry for entry in repository.entries_at(revision, [file.path for file in wanted.files])}
     told = []
     for file in wanted.files:
-        is_large = file.path != ATTRIBUTES and rules.is_large(file.path, file.size)
         answer: dict[str, Any] = {
             "path": file.path,
-            "uploadMode": "lfs" if is_large else "regular",
+            "uploadMode": "lfs" if _is_large(rules, file) else "regular",
             "shouldIgnore": ignore.ignores(file.path),
         }
         entry = known.get(file.path)
@@ -87,6 +90,10 @@ def _plan(call: Call, body: bytes) -> Response:
             answer["oid"] = entry.id if entry.sha256 is None else entry.sha256.hex()
         told.append(answer)
     return json_answer({"files": told, "commitOid": revision.id})
+
+
+def _is_large(rules: Attributes, file: _File) -> bool:
+    return file.path != ATTRIBUTES and rules.is_large(file.path, file.size)
 
 
 async def post_validate_yaml(request: Request) -> Response:
