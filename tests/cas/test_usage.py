@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines
+from tests.support.collecting import revoke
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import verify_invariants
 from xetstore.cas.collecting import collect
@@ -165,7 +166,7 @@ def test_what_was_foretold_is_what_goes_from_the_disk(
         answer = what_if_deleted(cas, {"a": some})
         assert answer.freed_bytes
         assert not answer.garbage_bytes
-        cas.index.change(lambda writer, some=some: writer.revoke("a", some, now=clock()))
+        revoke(cas.in_namespace("a"), *some)
         after, objects = stored()
         packed = objects_before - objects - answer.objects
         assert before - after == answer.freed_bytes + packed * FIXED

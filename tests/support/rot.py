@@ -143,3 +143,9 @@ OF_MARKS: Final[Mapping[str, Rot]] = MappingProxyType(
     }
 )
 """Of the marks by which a closed store is known, given its directory."""
+
+
+def end_leases(root: Path) -> None:
+    """Let the leases of processes that were killed end now."""
+    with closing(sqlite3.connect(root / "index.sqlite3")) as connection, connection:
+        connection.execute("UPDATE chore SET expires_at = 0")

@@ -67,10 +67,10 @@ def open_parts(parts: StoreParts, *, create: bool, patience_seconds: float | Non
     if isinstance(parts.index, Path):
         if parts.is_directory:
             open_directory(parts.objects, create=create)  # type: ignore[arg-type]  # a path, then
-        blobs = bare_objects(parts, is_guarded=patience_seconds is not None)
+        blobs = open_objects(parts, is_guarded=patience_seconds is not None)
         database = _open_file(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     else:
-        blobs = bare_objects(parts, is_guarded=patience_seconds is not None)
+        blobs = open_objects(parts, is_guarded=patience_seconds is not None)
         database = _open_url(parts, parts.index, blobs, create=create, patience_seconds=patience_seconds)
     if patience_seconds is not None:
         from xetstore.database.guarded import GuardedDatabase
@@ -91,7 +91,7 @@ def open_to_read(parts: StoreParts) -> Iterator[tuple[BlobStore, Index | None]]:
     """The objects of a store that is only read from; and its index, if there is one that this code knows as it is."""
     if isinstance(parts.objects, Path) and not parts.objects.is_dir():
         raise _missing(parts)
-    blobs = bare_objects(parts)
+    blobs = open_objects(parts)
     if isinstance(parts.index, Path) and is_new_file(parts.index):
         yield blobs, None
         return
@@ -124,13 +124,6 @@ def open_secrets(parts: StoreParts, *, create: bool) -> Iterator[Secrets]:
     yield FileSecrets.open(_secrets_folder(parts), create=create)
 
 
-def open_objects(parts: StoreParts) -> BlobStore:
-    """The objects of a store that is there, without its index. Raises as :func:`open_parts`."""
-    if isinstance(parts.objects, Path):
-        open_objects_folder(parts.objects, create=False)
-    return bare_objects(parts)
-
-
 def open_database(index: Path | PartUrl) -> Database:
     """The database of an index, as it is: no table is made in it. Raises as :func:`open_parts`."""
     if isinstance(index, PartUrl):
@@ -148,7 +141,7 @@ def secrets_file(parts: StoreParts, name: str) -> Path | None:
     return None if isinstance(parts.index, PartUrl) else _secrets_folder(parts) / name
 
 
-def bare_objects(parts: StoreParts, *, is_guarded: bool = False) -> BlobStore:
+def open_objects(parts: StoreParts, *, is_guarded: bool = False) -> BlobStore:
     """The objects of a store, whatever marks they have. Nothing is asked of them yet."""
     if isinstance(parts.objects, Path):
         blobs: BlobStore = LocalBlobStore(parts.objects)

@@ -1,13 +1,13 @@
 """EmbeddedCas: a store in this process. It verifies, and keeps the order in which things become durable.
 
-The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2, 6 and 7:
+The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2, 6, 7 and 8:
 
 1. An index row for a xorb exists only after its bytes are durable, in an object under a key that none has had. Write,
    fsync, link, fsync the directory: then the row.
 2. A file row references only registered xorbs, with ranges in bounds, lengths, verification hashes and the
    file hash recomputed by us from the footers of these xorbs, which we wrote from what we decoded.
-3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes, and
-   only where a xorb of the old ones is damaged.
+3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes: where a
+   xorb of the old ones is damaged, and by a rewrite, which looks in the same transaction that they are those it read.
 4. A xorb that an answer of ours offered is not deleted before the grace, 22 days. A file that is made of it keeps it;
    what takes it out of its last file notes the time (``offered_at``), and so does an upload. An answer offers one that
    no file is made of only if that time is of the last day, or is noted anew before. Nothing deletes here at all.
@@ -18,6 +18,9 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    in an object of its own, which counts from then on. A server sends no byte of an object that is not as it was stored.
 7. The SHA-256 of a file is a claim of its uploader, in the namespace of that uploader alone, until it was computed
    here from the file's bytes. No claim changes it then.
+8. A registered shard names each file, with terms that make it from registered xorbs: those that count, or others.
+   What changes the terms registers such a shard in the same transaction. A shard that names a file which is gone is
+   noted as stale in the transaction in which the file goes, and a rewrite takes the name away.
 
 So a crash at any point leaves at most an object that no row names, which nothing takes up, and a temporary file, which
 is swept a day later.

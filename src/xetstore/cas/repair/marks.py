@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.assembly import bare_objects, open_database
+from xetstore.cas.assembly import open_database, open_objects
 from xetstore.cas.folder import FORMAT_FILE, has_marker, is_new_file, write_marker
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries import Reader
@@ -46,7 +46,7 @@ def mend_marks(parts: StoreParts, *, is_dry: bool) -> list[Repaired]:
         if not is_dry:
             _make_marker(parts.objects)
         mended.append(Repaired(FORMAT_FILE, "made anew: the index says that this is a store"))
-    blobs = bare_objects(parts)
+    blobs = open_objects(parts)
     is_ours = store_id is not None and any(row.generation and blobs.stat(row.key) for row in rows)
     if store_id is not None and is_ours and blobs.stat(store_key(store_id)) is None:
         if not is_dry:

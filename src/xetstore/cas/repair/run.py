@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from xetstore.cas.index import Writer
 from xetstore.cas.lease import Lease
+from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.report import Repaired, RepairReport, Unrepaired
 from xetstore.cas.repair.sources import Source
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
+from xetstore.errors import IntegrityError, NotFoundError, UsageError
 
 T = TypeVar("T")
 
@@ -44,6 +46,16 @@ class Run:
             return work(writer)
 
         return self.cas.index.change(fenced)
+
+    def set_aside(self, key: str) -> None:
+        """Move an object into quarantine. One that cannot be read, or has no key, stays where it is, which is noted."""
+        try:
+            aside = set_aside(self.cas.blobs, key)
+        except (IntegrityError, NotFoundError, UsageError) as error:
+            self.report.notes.append(f"{key} stays where it is, and no row names it: {error}")
+            return
+        if aside is not None:
+            self.report.quarantined.append(aside)
 
     def mended(self, name: str, how: str) -> None:
         """Note what was mended, or would be."""

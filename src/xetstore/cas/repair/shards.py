@@ -9,7 +9,6 @@ from xetstore.cas.index import Reader, ShardRow, Writer
 from xetstore.cas.layout import new_generation, shard_key
 from xetstore.cas.registering import register
 from xetstore.cas.repair.entries import ALL_BYTES, entry_of, in_shards, register_entries
-from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.run import Run
 from xetstore.cas.repair.sources import whole_shard
 from xetstore.errors import FormatError, IntegrityError, NotFoundError
@@ -91,7 +90,7 @@ class ShardRepair:
 
             blobs = run.cas.blobs
             register(key, lambda: blobs.put_new(key, [data]), add, damaged=row, blobs=blobs, index=run.cas.index)
-            self._set_aside(row)
+            run.set_aside(row.key)
         run.mended(f"shard {row.hash}", f"made whole from {origin}")
 
     def _make_anew(self, row: ShardRow) -> None:
@@ -126,13 +125,8 @@ class ShardRepair:
             counts = reader.shards([row.hash]).get(row.hash)
         if counts is not None and counts.generation == row.generation:  # else it was made anew under the same name
             run.change(lambda writer: writer.forget_shard(row.hash))
-        self._set_aside(row)
+        run.set_aside(row.key)
         run.change(lambda writer: writer.forget_superseded([row.key]))
-
-    def _set_aside(self, row: ShardRow) -> None:
-        aside = set_aside(self._run.cas.blobs, row.key)
-        if aside is not None:
-            self._run.report.quarantined.append(aside)
 
     def _entries(self, names: Collection[Hash]) -> list[FileEntry]:
         """The entries of those of these files that can be read."""

@@ -8,10 +8,9 @@ from typing import Final
 
 from xetstore.cas.index import ObjectRow, ShardRow, Writer, XorbRow
 from xetstore.cas.layout import SHARDS, XORBS, named_by
-from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.run import Run
 from xetstore.cas.stored_xorb import verify_object
-from xetstore.errors import IntegrityError, NotFoundError, UsageError
+from xetstore.errors import IntegrityError, NotFoundError
 from xetstore.interfaces import BlobInfo
 from xetstore.protocol.hashes import Hash, chunk_hash
 
@@ -93,13 +92,7 @@ class Strays:
         if run.is_dry:
             run.mended(key, f"to be set aside: {why}")
             return
-        try:
-            aside = set_aside(run.cas.blobs, key)
-        except UsageError:
-            run.report.notes.append(f"{key} cannot be moved by its key: move it by hand")
-            return
-        if aside is not None:
-            run.report.quarantined.append(aside)
+        run.set_aside(key)
 
 
 def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:

@@ -9,7 +9,6 @@ from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import new_generation, xorb_key
 from xetstore.cas.registering import register
-from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.run import Run
 from xetstore.cas.repair.salvage import Salvage
 from xetstore.cas.repair.sources import Source, Use, chunks_in, listed_chunks, objects_of
@@ -133,9 +132,7 @@ class XorbRepair:
     def _replace(self, row: XorbRow, region: bytes) -> None:
         """Store a xorb anew, and set the damaged object aside."""
         store_xorb(self._run, region, row.hash, row)
-        aside = set_aside(self._run.cas.blobs, row.key)
-        if aside is not None:
-            self._run.report.quarantined.append(aside)
+        self._run.set_aside(row.key)
 
     def _mend_row(self, row: XorbRow, info: XorbInfo) -> None:
         """Let the rows of a xorb, whose object is whole, tell what it holds."""
