@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from operator import attrgetter, itemgetter
 from typing import Final
@@ -24,6 +25,8 @@ from xetstore.protocol.hashes import Hash
 
 CHORE: Final = "collect"
 """The chore whose lease a repair has: what it writes is of files that a collection must not delete meanwhile."""
+
+_POLL_SECONDS: Final = 0.05
 
 
 def repair(
@@ -76,13 +79,15 @@ def repair(
     return run.report
 
 
-def take_lease(cas: EmbeddedCas) -> Lease:
-    """The lease for a repair. Raises UnavailableError where another runner has it."""
-    lease = Lease.take(cas.index, CHORE)
-    if lease is None:
-        raise UnavailableError(
-            "a collection, or another repair, is under way in this store", hint="try again when it is done"
-        )
+def take_lease(cas: EmbeddedCas, *, patience_seconds: float = 0) -> Lease:
+    """The lease for a repair. Raises UnavailableError where another runner has it, and does not get done in time."""
+    end = time.monotonic() + patience_seconds
+    while (lease := Lease.take(cas.index, CHORE)) is None:
+        if time.monotonic() >= end:
+            raise UnavailableError(
+                "a collection, or another repair, is under way in this store", hint="try again when it is done"
+            )
+        time.sleep(_POLL_SECONDS)
     return lease
 
 
