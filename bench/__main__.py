@@ -1,8 +1,8 @@
 """`make bench`: xetstore beside hf_xet, in turn, each operation in a new process; medians, written to RESULTS.md.
 
 Then the figures of the server, see bench.server, those of the client, see bench.client, those of replicas over S3
-and PostgreSQL, see bench.cluster, those of repositories, see bench.hub, and those of a SHA-256 that is checked, see
-bench.sha256. `make bench-growth`: how they grow, see bench.growth.
+and PostgreSQL, see bench.cluster, those of repositories, see bench.hub, those of a SHA-256 that is checked, see
+bench.sha256, and those of care, see bench.care. `make bench-growth`: how they grow, see bench.growth.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import client, cluster, corpora, growth, hub, server, sha256
+from bench import care, client, cluster, corpora, growth, hub, server, sha256
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -151,8 +151,11 @@ def main() -> None:
     server.options(parser)
     growth.options(parser)
     parser.add_argument("--small-files", type=int, default=10_000, help="files of 4 KB")
+    parser.add_argument("--care-files", type=int, default=50_000, help="files that are deleted, collected and checked")
     parser.add_argument(
-        "--only", choices=["embedded", "server", "client", "cluster", "hub", "sha256", "growth"], help="one part alone"
+        "--only",
+        choices=["embedded", "server", "client", "cluster", "hub", "sha256", "care", "growth"],
+        help="one part alone",
     )
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
     parser.add_argument("--json", action="store_true", help="print that table as JSON on stdout, all else on stderr")
@@ -179,6 +182,7 @@ def measure(chosen: Any) -> dict[str, Any]:
             "cluster": cluster.run,
             "hub": hub.run,
             "sha256": sha256.run,
+            "care": care.run,
             "growth": growth.run,
         }
         for name, part in parts.items():

@@ -245,6 +245,38 @@ def test_branches_and_tags(repo: Repository) -> None:
         repo.delete_branch("feature/x")
 
 
+def test_what_was_deleted_is_given_back(store: Store, repo: Repository) -> None:
+    first = repo.commit({"file": b"1", "large.bin": LARGE[:5000]}).commit.oid
+    repo.create_tag("v1", message="The first")
+    repo.create_branch("feature/x", "v1")
+    repo.delete_tag("v1")
+    repo.delete_branch("feature/x")
+    told = repo.deleted()
+    assert [(each.kind, each.name) for each in told] == [("branch", "feature/x"), ("tag", "v1")]
+    assert all(each.until > each.deleted_at > 0 for each in told)
+    assert repo.undelete_ref("feature/x").commit == first
+    assert repo.undelete_ref("v1", to="v2").ref == "refs/tags/v2"
+    with pytest.raises(RevisionNotFoundError):
+        repo.undelete_ref("v1")
+    assert [(ref.name, ref.commit) for ref in (*repo.branches(), *repo.tags())] == [
+        ("feature/x", first),
+        ("main", first),
+        ("v2", first),
+    ]
+    store.delete_repo("alice/bert")
+    assert [(each.kind, each.name) for each in repo.deleted()] == [("repository", "alice/bert")]
+    store.create_repo("alice/bert")
+    with pytest.raises(ExistsError, match="already exists"):
+        repo.undelete()
+    assert repo.undelete(to="alice/bert2").id.name == "alice/bert2"
+    again = store.repo("alice/bert2")
+    assert content(again) == {"file": b"1", "large.bin": LARGE[:5000]}
+    with pytest.raises(RepositoryNotFoundError):
+        repo.undelete()
+    with pytest.raises(UsageError):
+        again.undelete_files("file")
+
+
 @pytest.mark.parametrize("revision", ["nothing", "refs/heads/nothing", NO_COMMIT, "a b", "../x", "x%2fy"])
 def test_a_revision_that_is_not_there_is_told(repo: Repository, revision: str, tmp_path: Path) -> None:
     for call in (

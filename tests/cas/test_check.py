@@ -239,6 +239,7 @@ def test_rot_at_every_kind_of_place_is_found_and_named(
     """By a check that compares checksums: that of the bytes alone, of a part of them, and of a store in use."""
     kind, _, place = where.rpartition(": ")
     hurt = samples[0]
+    expected: tuple[str, tuple[str, ...]]
     if kind:
         with cas.index.snapshot() as reader:
             [shard] = reader.shards(reader.shards_of(hurt.file.hash)).values()

@@ -18,6 +18,7 @@ from tests.cas.objects import in_format_1, in_format_2
 from tests.support import engines
 from tests.support.children import in_child
 from tests.support.objects import put_in_place, shard_object, xorb_row
+from xetstore.blobs.cached import CachedBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import CheckReport, EmbeddedCas, check, verify_invariants
 from xetstore.cas.checking.scrub import AHEAD, ScrubReport, scrub
@@ -149,6 +150,30 @@ def test_the_times_of_a_batch_are_noted_by_one_transaction() -> None:
         plan.operations.clear()
         check(cas, checksums=True)
     assert [word for word in plan.operations if word != "SELECT"] == ["UPDATE", "UPDATE", "COMMIT"], "xorbs, shards"
+
+
+def test_the_objects_are_read_and_not_what_a_cache_has_of_them(tmp_path: Path) -> None:
+    """Nor are its parts driven out by those that only a check reads."""
+    objects = MemoryBlobStore()
+    blobs = CachedBlobStore(objects, tmp_path / "cache", 1 << 30)
+    with EmbeddedCas(blobs, Index.in_memory()) as cas:
+        upload(cas, SAMPLES[0])
+        assert read_back(cas, SAMPLES[0].file.hash) == SAMPLES[0].data
+        blobs.settle()
+        key = xorb_row(cas, SAMPLES[0].xorb.hash).key
+        before = blobs.parts(key)
+        assert before
+        changed = bytearray(objects.get(key))
+        changed[1000] ^= 1
+        put_in_place(objects, key, bytes(changed))
+        for how in (True, False):
+            [problem] = check(cas, checksums=True, read_data=how).problems
+            assert problem.files == (SAMPLES[0].file.hash,)
+        blobs.settle()
+        assert blobs.parts(key) == before
+        cas.healing.mark(xorb_row(cas, SAMPLES[0].xorb.hash), whole=True)
+        cas.suspect(SAMPLES[0].xorb.hash)
+        assert xorb_row(cas, SAMPLES[0].xorb.hash).is_damaged
 
 
 # --- Objects without checksums ------------------------------------------------------------------------------

@@ -15,10 +15,20 @@ from tests.support.turns import in_turns
 from xetstore.access.tenant import DedupDomain
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas.collecting import CHORE, collect
 from xetstore.cas.deleting import AT_A_TIME, deleted_page
+from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index, Reader, Writer
+from xetstore.cas.lease import Lease
 from xetstore.cas.snapshots.journal import journal_keys, read_entry
-from xetstore.errors import ForbiddenError, NotFoundError, StorageFullError, UnavailableError
+from xetstore.errors import (
+    ForbiddenError,
+    MissingXorbError,
+    NotFoundError,
+    StorageFullError,
+    UnavailableError,
+    XetError,
+)
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard
@@ -344,6 +354,61 @@ def test_two_at_once_are_as_one_after_the_other(
         other.undelete([file])
         assert is_there(other)
         verify_invariants(other)
+
+
+SHORT = Grace(unused=20.0, undelete=10.0)
+
+
+def collected(cas: EmbeddedCas) -> None:
+    lease = Lease.take(cas.index, CHORE)
+    assert lease is not None
+    with lease:
+        collect(cas, lease, SHORT)
+
+
+@pytest.mark.parametrize(
+    ("at", "second", "late"),
+    [
+        ("drop_expired", put, None),
+        ("drop_expired", undelete, NotFoundError),
+        ("drop_files", put, None),
+        ("drop_files", put_shard, None),
+        ("drop_files", undelete, NotFoundError),
+        ("drop_xorbs", put, UnavailableError),
+        ("drop_xorbs", put_shard, MissingXorbError),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_what_comes_back_while_it_is_collected(
+    open_store: engines.OpenStore, clock: FakeClock, at: str, second: Any, late: type[XetError] | None
+) -> None:
+    """It is there again, whole, or it was too late, which is said: an upload that is made again is never too late."""
+    with open_store(clock=clock) as cas, open_store(clock=clock) as other:
+        cas.delete([upload(cas, SAMPLE)])
+        clock.advance(11)
+        if at != "drop_expired":
+            collect_up_to(cas, clock, at)
+        first, error = in_turns(cas.index, lambda: collected(cas), lambda: second(other), at=at)
+        assert first is None
+        assert error is None or type(error) is late
+        assert is_there(other) == (error is None)
+        if second is not undelete:
+            put(other)
+        outcome = is_there(other)
+        for _ in range(3):
+            verify_invariants(other)
+            clock.advance(50)
+            collected(other)
+            assert is_there(other) == outcome
+
+
+def collect_up_to(cas: EmbeddedCas, clock: FakeClock, at: str) -> None:
+    """Collect until the verb is the first one that has something to do: each waits for the end of a time of its own."""
+    with cas.index.transaction() as writer:
+        writer.connection.change("DELETE FROM deleted_grant")
+    if at == "drop_xorbs":
+        collected(cas)
+        clock.advance(50)
 
 
 def test_all_files_of_a_namespace_and_one_that_comes_meanwhile(open_store: engines.OpenStore) -> None:

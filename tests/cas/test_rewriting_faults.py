@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,14 +28,14 @@ from tests.cas.deleting import (
 from tests.cas.test_request_faults import Far, Spoil, all_refused, far, one_lost, spoil
 from tests.support import engines
 from tests.support.postgres import PostgresServer
-from xetstore.blobs.local import LocalBlobStore
+from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.index import Index
 from xetstore.cas.rewriting import Locality
 from xetstore.errors import UnavailableError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
-from xetstore.testing import FaultPlan, FaultyDatabase, make_sample, random_bytes
+from xetstore.testing import FaultPlan, FaultyDatabase, Sample, make_sample, random_bytes
 from xetstore.testing.faults import CRASH_EXIT_CODE
 
 __all__ = ["far", "spoil"]  # fixtures
@@ -46,23 +45,42 @@ FRAGMENTED = Locality(1_000.0, 1.0)
 
 
 def prepare(cas: EmbeddedCas, seed: int = 0) -> dict[Hash, bytes]:
-    """Give a store everything that a rewrite has to do: two partly dead xorbs, a fragmented file, a shard that names a
+    """Give a store everything that a rewrite has to do: partly dead xorbs, a fragmented file, a shard that names a
     deleted file too. Returns the files that live.
     """
     olds = [xorb_of(cas, 10 * seed + number) for number in range(2)]
     files = dict([file_in(cas, olds[0], (3, 5), (20, 24)), file_in(cas, olds[1], (0, 8))])
     files |= [file_across(cas, *[(olds[at % 2], at, at + 1) for at in range(18)])]
+    return files | _delete_some(cas, olds, seed)
+
+
+def prepare_less(cas: EmbeddedCas, seed: int = 0) -> dict[Hash, bytes]:
+    """The same without the fragmented file, whose parts are copied in the same way."""
+    old = xorb_of(cas, 10 * seed)
+    return dict([file_in(cas, old, (3, 5), (20, 24))]) | _delete_some(cas, [old], seed)
+
+
+def _delete_some(cas: EmbeddedCas, olds: list[Sample], seed: int) -> dict[Hash, bytes]:
     gone = [file_in(cas, old, (0, 40))[0] for old in olds]
     samples = [make_sample(random_bytes(2_000, 10 * seed + number)) for number in range(2)]
     for sample in samples:
         cas.put_xorb(sample.xorb.hash, sample.body)
     cas.put_shard(Shard(tuple(sample.file for sample in samples)))
     drop(cas, *gone, samples[0].file.hash)
-    return files | {samples[1].file.hash: samples[1].data}
+    return {samples[1].file.hash: samples[1].data}
 
 
-def rewrite_all(cas: EmbeddedCas, **options: Any) -> None:
-    rewritten(cas, locality=FRAGMENTED, **options)
+def empty(cas: EmbeddedCas) -> None:
+    """Take everything out of a store."""
+    with cas.index.transaction() as writer:
+        for table in ("file", "shard", "xorb", "superseded_object"):
+            writer.connection.change(f"DELETE FROM {table}")
+    cas.blobs.delete_many([blob.key for blob in cas.blobs.list()])
+
+
+def rewrite_all(cas: EmbeddedCas) -> bool:
+    """Rewrite, and tell if that came to its end."""
+    return rewritten(cas, locality=FRAGMENTED).stopped is None
 
 
 def expect_in_order(cas: EmbeddedCas, files: dict[Hash, bytes]) -> None:
@@ -71,8 +89,10 @@ def expect_in_order(cas: EmbeddedCas, files: dict[Hash, bytes]) -> None:
 
 
 def expect_done(cas: EmbeddedCas, files: dict[Hash, bytes]) -> None:
-    """The next rewrite ends, and what it leaves is just what lives."""
-    rewrite_all(cas)
+    """The next runner, once the lease has ended, comes to the end; what it leaves is just what lives."""
+    with cas.index.transaction() as writer:
+        writer.connection.change("UPDATE chore SET expires_at = 0")
+    assert rewrite_all(cas)
     sweep(cas)
     expect_in_order(cas, files)
     assert {entry.hash for entry in shard_entries(cas)} == files.keys()
@@ -98,16 +118,13 @@ def test_whichever_operation_of_files_fails_all_that_lives_is_there(tmp_path: Pa
         with FaultPlan(fail_at=number, error=error).installed() as plan:
             try:
                 with EmbeddedCas.open(root) as cas:
-                    report = rewritten(cas, locality=FRAGMENTED)
-                failed += report.stopped is not None
+                    failed += not rewrite_all(cas)
             except UnavailableError:
                 failed += 1
         if not plan.has_failed:
             break
         with EmbeddedCas.open(root) as cas:
             expect_in_order(cas, files)
-            with cas.index.transaction() as writer:
-                writer.connection.change("UPDATE chore SET expires_at = 0")
             expect_done(cas, files)
             if error == errno.ENOSPC:
                 expect_no_more_objects(cas)
@@ -154,8 +171,6 @@ def test_wherever_the_process_dies_all_that_lives_is_there(tmp_path: Path) -> No
     for number in points:
         with EmbeddedCas.open(tmp_path / str(number)) as cas:
             expect_in_order(cas, files)
-            with cas.index.transaction() as writer:
-                writer.connection.change("UPDATE chore SET expires_at = 0")
             expect_done(cas, files)
 
 
@@ -163,42 +178,38 @@ def rewrite_while_it_fails(cas: EmbeddedCas, plan: FaultPlan) -> int:
     """Rewrite again and again, while the first, the second, … statement fails; how often it could not go on."""
     failed = 0
     for number in range(400):
-        files = prepare(cas, number)
+        files = prepare_less(cas, number)
         plan.fail_next(after=number)
         try:
-            rewrite_all(cas)
+            failed += not rewrite_all(cas)
         except UnavailableError:
             failed += 1
         if not plan.has_failed:
             break
         plan.disarm()
         expect_in_order(cas, files)
-        with cas.index.transaction() as writer:
-            writer.connection.change("UPDATE chore SET expires_at = 0")
         expect_done(cas, files)
-        drop(cas, *files)
-        rewrite_all(cas)
-        sweep(cas)
+        empty(cas)
     assert not plan.has_failed
     return failed
 
 
 @pytest.mark.slow
-def test_whichever_statement_fails_all_that_lives_is_there(tmp_path: Path, opening: engines.Opening) -> None:
+def test_whichever_statement_fails_all_that_lives_is_there(opening: engines.Opening) -> None:
     plan = FaultPlan()
-    with EmbeddedCas(LocalBlobStore(tmp_path), Index(FaultyDatabase(opening(), plan))) as cas:
+    with EmbeddedCas(MemoryBlobStore(), Index(FaultyDatabase(opening(), plan))) as cas:
         assert rewrite_while_it_fails(cas, plan) > 30
 
 
 @pytest.mark.slow
 def test_at_whichever_statement_the_connection_breaks_all_that_lives_is_there(
-    tmp_path: Path, postgres: PostgresServer, postgres_url: str
+    postgres: PostgresServer, postgres_url: str
 ) -> None:
     plan = FaultPlan()
     database = FaultyDatabase(
         engines.opening_of(postgres_url)(), plan, instead=lambda: postgres.terminate(postgres_url)
     )
-    with EmbeddedCas(LocalBlobStore(tmp_path), Index(database)) as cas:
+    with EmbeddedCas(MemoryBlobStore(), Index(database)) as cas:
         assert rewrite_while_it_fails(cas, plan) > 20
 
 
@@ -207,7 +218,7 @@ def test_at_whichever_statement_the_connection_breaks_all_that_lives_is_there(
 def test_whichever_request_fails_all_that_lives_is_there(far: Far, on_sqlite: None, spoil: Spoil) -> None:
     stopped = 0
     for number in range(200):
-        files = prepare(far.cas, number)
+        files = prepare_less(far.cas, number)
         far.requests.begin(number)
         try:
             rewrite_all(far.cas)
@@ -217,11 +228,7 @@ def test_whichever_request_fails_all_that_lives_is_there(far: Far, on_sqlite: No
         if not far.requests.spoilt:
             break
         expect_in_order(far.cas, files)
-        with far.cas.index.transaction() as writer:
-            writer.connection.change("UPDATE chore SET expires_at = 0")
         expect_done(far.cas, files)
-        drop(far.cas, *files)
-        rewrite_all(far.cas)
-        sweep(far.cas)
+        empty(far.cas)
     assert not far.requests.spoilt
     assert (stopped > 10) == (spoil is all_refused)

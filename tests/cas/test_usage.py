@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines
+from tests.support.collecting import revoke
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import verify_invariants
+from xetstore.cas.collecting import collect
+from xetstore.cas.grace import Grace
+from xetstore.cas.lease import Lease
+from xetstore.cas.rewriting.rewrite import rewrite
 from xetstore.cas.usage import Ids, usage_by_namespace, what_if_deleted
 from xetstore.errors import NotFoundError
 from xetstore.protocol.chunking import chunk_bytes
@@ -17,12 +22,14 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
-from xetstore.testing import Sample, random_bytes, upload
+from xetstore.testing import FakeClock, Sample, random_bytes, upload
 from xetstore.testing.samples import entry_of
 
 ENGINES = engines.BOTH
 
 NAMESPACES = ("a", "b", "c")
+FIXED = 116
+"""The other bytes behind the region of an object."""
 FOOTER = 48
 """Bytes at the end of an object for each chunk: 40 in the footer, and a checksum."""
 
@@ -133,6 +140,38 @@ def test_what_deleting_would_free_is_exact(mixed: Mixed, root: Path) -> None:
         before, after = ideal(root, mixed, mixed.live()), ideal(root, mixed, others)
         assert answer.freed_bytes - whole_garbage == before - after
     verify_invariants(mixed.cas)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_was_foretold_is_what_goes_from_the_disk(
+    cas: EmbeddedCas, clock: FakeClock, root: Path, seed: int
+) -> None:
+    mixed = Mixed(cas, seed)
+
+    def stored() -> tuple[int, int]:
+        """Bytes and objects of xorbs, once nothing is left to collect and to rewrite."""
+        for _ in range(3):
+            clock.advance(10)
+            lease = Lease.take(cas.index, "collect")
+            assert lease is not None
+            with lease:
+                collect(cas, lease, Grace(0, 0))
+                rewrite(cas, lease, threshold=0, locality=None, grace=Grace(0, 0))
+        objects = [path.stat().st_size for path in (root / "xorbs").rglob("*") if path.is_file()]
+        return sum(objects), len(objects)
+
+    before, objects_before = stored()
+    its = sorted(mixed.has["a"], key=str)
+    for some in (its[:2], its[2:5], its[5:]):
+        answer = what_if_deleted(cas, {"a": some})
+        assert answer.freed_bytes
+        assert not answer.garbage_bytes
+        revoke(cas.in_namespace("a"), *some)
+        after, objects = stored()
+        packed = objects_before - objects - answer.objects
+        assert before - after == answer.freed_bytes + packed * FIXED
+        before, objects_before = after, objects
+    verify_invariants(cas)
 
 
 def test_the_usage_of_namespaces_is_exact(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.support import engines
-from tests.support.live import until
+from tests.support.live import ServerProcess, until
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.index.queries import ChoreRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.snapshots.take import snapshots_in
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import UnavailableError
 from xetstore.server.care import Care, Chore, Report
+from xetstore.testing import make_sample, upload
 
 ENGINES = engines.BOTH
 
@@ -151,3 +153,11 @@ def test_when_a_chore_is_due(ended_at: float | None, position: str | None, due: 
     held = ChoreRow("sweep", 1, "one", 1050.0, ended_at, position, None)
     assert chore.due_in(held, 1010.0) == 40.0
     assert chore.due_in(None, 1010.0) == 0
+
+
+def test_a_server_writes_a_snapshot_once_something_has_changed(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with EmbeddedCas.open(root) as cas, ServerProcess(root, "--workers", "1", "--snapshot-seconds", "0.1"):
+        until(lambda: len([*snapshots_in(cas.blobs)]) == 1)
+        upload(cas, make_sample(b"new"))
+        until(lambda: len([*snapshots_in(cas.blobs)]) == 2)

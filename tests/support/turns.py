@@ -15,12 +15,13 @@ _HEAD_START_SECONDS = 0.2
 
 
 def in_turns(
-    index: Index, first: Callable[[], object], second: Callable[[], object]
+    index: Index, first: Callable[[], object], second: Callable[[], object], *, at: str | None = None
 ) -> tuple[BaseException | None, BaseException | None]:
-    """Let ``first``, which changes ``index``, stop when its work is done and not committed; begin ``second``; let both
-    come to their ends. The error of each, or None. Fails where one of them hangs.
+    """Let ``first``, which changes ``index``, stop when its work is done and not committed: that of its first
+    transaction, or of the first in which the verb ``at`` of the Writer is called. Begin ``second``; let both come to
+    their ends. The error of each, or None. Fails where one of them hangs, or ``first`` never comes to ``at``.
     """
-    arrived, go = threading.Event(), threading.Event()
+    arrived, go, called = threading.Event(), threading.Event(), threading.Event()
     errors: list[BaseException | None] = [None, None]
     change = index.change
 
@@ -39,8 +40,17 @@ def in_turns(
 
     def stopping(work: Callable[[Writer], Any], **options: Any) -> Any:
         def stopped(writer: Writer) -> Any:
+            is_first = threading.current_thread() is threads[0]
+            if at is not None and is_first:
+                verb = getattr(writer, at)
+
+                def noted(*arguments: Any, **options: Any) -> Any:
+                    called.set()
+                    return verb(*arguments, **options)
+
+                setattr(writer, at, noted)
             done = work(writer)
-            if threading.current_thread() is threads[0]:
+            if is_first and (at is None or called.is_set()):
                 arrived.set()
                 assert go.wait(PATIENCE_SECONDS)
             return done
@@ -56,4 +66,5 @@ def in_turns(
         for thread in threads:
             thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive(), "one of the two hangs"
+        assert at is None or called.is_set(), f"{at} was not called"
     return errors[0], errors[1]

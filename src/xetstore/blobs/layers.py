@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import BlobStore
 
 
 @runtime_checkable
 class Forgetful(Protocol):
     """A store that keeps parts of objects of another one."""
+
+    inner: BlobStore
 
     def forget(self, key: str) -> None:
         """Keep nothing of an object any more."""
@@ -23,6 +28,13 @@ def innermost(blobs: object) -> object:
 def upload_bytes(blobs: object) -> int:
     """Memory that an object which is being written takes at most; 0 where it goes to a disk."""
     return int(getattr(innermost(blobs), "upload_bytes", 0))
+
+
+def past_caches(blobs: BlobStore) -> BlobStore:
+    """The store below all caches, for a look for damage: a part in a cache says nothing of its object."""
+    while isinstance(blobs, Forgetful):
+        blobs = blobs.inner
+    return blobs
 
 
 def forget(blobs: object, key: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from xetstore.access.tenant import Tenant
+from xetstore.blobs.layers import past_caches
 from xetstore.cas.footers import damaged
 from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
 from xetstore.cas.stored_xorb import looks_whole, verify_row
@@ -77,7 +78,7 @@ class Healing:
         if row.is_damaged:
             return
         try:
-            verify_row(row, self._blobs)
+            verify_row(row, past_caches(self._blobs))
         except (IntegrityError, NotFoundError) as error:
             self.report(row, damaged(row.hash, str(error)))
 

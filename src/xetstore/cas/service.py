@@ -1,13 +1,13 @@
 """EmbeddedCas: a store in this process. It verifies, and keeps the order in which things become durable.
 
-The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2, 6 and 7:
+The invariants; ``check.verify_invariants`` checks those that can be seen in a store at rest, 1, 2, 6, 7 and 8:
 
 1. An index row for a xorb exists only after its bytes are durable, in an object under a key that none has had. Write,
    fsync, link, fsync the directory: then the row.
 2. A file row references only registered xorbs, with ranges in bounds, lengths, verification hashes and the
    file hash recomputed by us from the footers of these xorbs, which we wrote from what we decoded.
-3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes, and
-   only where a xorb of the old ones is damaged.
+3. A file hash is never rebound to other content. Its terms are replaced by others that make the same bytes: where a
+   xorb of the old ones is damaged, and by a rewrite, which looks in the same transaction that they are those it read.
 4. A xorb that an answer of ours offered is not deleted before the grace, 22 days. A file that is made of it keeps it;
    what takes it out of its last file notes the time (``offered_at``), and so does an upload. An answer offers one that
    no file is made of only if that time is of the last day, or is noted anew before. Nothing deletes here at all.
@@ -15,9 +15,12 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    it, until they delete it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
    damaged. What a check or a failed read finds is marked in the row; the next put of the same bytes stores them
-   in an object of its own, which counts from then on.
+   in an object of its own, which counts from then on. A server sends no byte of an object that is not as it was stored.
 7. The SHA-256 of a file is a claim of its uploader, in the namespace of that uploader alone, until it was computed
    here from the file's bytes. No claim changes it then.
+8. A registered shard names each file, with terms that make it from registered xorbs: those that count, or others.
+   What changes the terms registers such a shard in the same transaction. A shard that names a file which is gone is
+   noted as stale in the transaction in which the file goes, and a rewrite takes the name away.
 
 So a crash at any point leaves at most an object that no row names, which nothing takes up, and a temporary file, which
 is swept a day later.
@@ -308,9 +311,13 @@ class EmbeddedCas:
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
-        stored = self.stored_xorb(fetch.xorb, visible=False)
-        if fetch.url.startswith(SCHEME) and fetch.url != object_url(fetch.xorb, stored.generation):
-            raise ForbiddenError(f"xorb {fetch.xorb} was stored anew", hint="ask for a new reconstruction")
+        is_offered = fetch.url.startswith(SCHEME)
+        try:
+            stored = self.stored_xorb(fetch.xorb, visible=False)
+        except NotFoundError as error:
+            raise _rewritten(fetch.xorb) if is_offered else error from None
+        if is_offered and fetch.url != object_url(fetch.xorb, stored.generation):
+            raise _rewritten(fetch.xorb)
         return stored.read(fetch.byte_start, fetch.byte_end)
 
     def suspect(self, xorb: Hash) -> None:
@@ -399,7 +406,7 @@ class EmbeddedCas:
         """A xorb that a signed URL names, to be read; the caller makes sure that it may be.
 
         While the index does not answer, it is the object of this generation, if its row was read lately: no key is
-        written twice, so the bytes under it are the same. ForbiddenError where another object counts.
+        written twice, so the bytes under it are the same. ForbiddenError where another object counts, or none any more.
         """
         try:
             stored = self.stored_xorb(xorb, visible=False)
@@ -408,9 +415,11 @@ class EmbeddedCas:
             if row is None:
                 raise
             return self.reader_of(row)
+        except NotFoundError:
+            raise _rewritten(xorb) from None
         self._seen.note({xorb: stored.row})
         if stored.generation != generation:
-            raise ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
+            raise _rewritten(xorb)
         return stored
 
     def reader_of(self, row: XorbRow) -> StoredXorb:
@@ -506,6 +515,11 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
         tuple(replace(entry, stored_bytes=rows[name].region_bytes) for name, entry in xorbs.items()),
     )
     return stored.serialize_with_footer()
+
+
+def _rewritten(xorb: Hash) -> ForbiddenError:
+    """The error at which clients ask anew, and are told of what counts now."""
+    return ForbiddenError(f"xorb {xorb} was stored anew", hint="ask for a new reconstruction")
 
 
 def _unknown_file(file: Hash) -> NotFoundError:

@@ -57,6 +57,8 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
     from xetstore.cas.collecting import CHORE, collect, collect_all
     from xetstore.cas.grace import Grace
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.cas.throttle import Throttle
+    from xetstore.hub.collecting import names_to_collect
     from xetstore.server.ops.logs import logging_to
 
     watch()
@@ -66,10 +68,12 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
         logging_to(log_format="json" if settings.output.json else "text", level="warning"),
     ):
         if dry_run:
-            report = asdict(collect(cas, None, times, dry_run=True))
+            names = names_to_collect(cas)
+            named = {} if names is None else names(None, times, Throttle())
+            report = {**asdict(collect(cas, None, times, dry_run=True)), "names": named}
         else:
             with _lease(cas.index, CHORE) as lease:
-                report = collect_all(cas, lease, times)
+                report = collect_all(cas, lease, times, names=names_to_collect(cas))
                 lease.finish(json.dumps(report))
     _tell(settings.output, report, dry_run)
 
@@ -100,6 +104,10 @@ def _tell(output: Output, report: dict[str, Any], dry_run: bool) -> None:
         first = datetime.fromtimestamp(report["first_due"], UTC)
         waiting = f"{count_text(report['doomed_xorbs'], 'xorb')} ({size_text(report['doomed_bytes'])})"
         output.line(f"waiting: {waiting}, the first until {first:%Y-%m-%d %H:%M} UTC")
+    named = report["names"]
+    if named and (named["repositories"] or named["git_objects"]):
+        objects = count_text(named["git_objects"], "object")
+        output.line(f"names: {count_text(named['repositories'], 'deleted one')}, {objects} of git")
     rewritten = report.get("rewrite", {})
     if rewritten.get("xorbs_rewritten") or rewritten.get("files_repacked"):
         xorbs, files = rewritten["xorbs_rewritten"], rewritten["files_repacked"]

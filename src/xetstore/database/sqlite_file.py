@@ -187,6 +187,7 @@ def _connect(target: str, busy_timeout_seconds: float) -> sqlite3.Connection:
     )
     try:
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # what a deleted row held is overwritten in the file
     except DatabaseError:
         connection.close()
         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from xetstore.cas.index import Writer
 from xetstore.cas.snapshots.journal import note_restored
 from xetstore.errors import EntryNotFoundError, ExistsError, RepositoryNotFoundError, UsageError
-from xetstore.hub.names import HEADS, TAGS, RepositoryName, check_path, check_ref
+from xetstore.hub.names import HEADS, TAGS, RepositoryName, branch_ref, check_path, check_ref
 from xetstore.hub.queries import BucketFile, DeletedBucketFile, HubReader, HubWriter, RepositoryRow
 from xetstore.hub.queries.repositories import taken
 from xetstore.hub.repository import Ref, Repository
@@ -82,7 +82,7 @@ def undelete_ref(repository: Repository, name: str, *, to: str | None = None) ->
             raise no_revision(name)
         ref = found[0].name
         if to is not None:
-            ref = (TAGS if ref.startswith(TAGS) else HEADS) + check_ref(to)
+            ref = TAGS + check_ref(to) if ref.startswith(TAGS) else branch_ref(to)
         if not writer.add_ref(number, ref, found[0].oid):
             raise ExistsError(f"Reference {ref} already exists", hint=_OTHER_NAME)
         writer.forget_deleted_ref(number, found[0].id)

@@ -24,6 +24,7 @@ from xetstore.cas.rewriting import LOOKS
 from xetstore.cas.snapshots.take import take_snapshot_if_due
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
+from xetstore.hub.collecting import names_to_collect
 from xetstore.hub.snapshot import NAMES
 from xetstore.platform.threads import start_thread
 
@@ -86,7 +87,8 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
-    return collect_all(site.cas, lease, grace, throttle, looks=LOOKS, listing_seconds=grace.offer)
+    names = names_to_collect(site.cas)
+    return collect_all(site.cas, lease, grace, throttle, names=names, looks=LOOKS, listing_seconds=grace.offer)
 
 
 def _scrub(site: Site, lease: Lease, throttle: Throttle) -> Report:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cas.test_answers import first_chunk, one_chunk_samples
-from tests.cas.test_deleting import in_turns
-from tests.support import engines
+from tests.support import engines, turns
 from tests.support.collecting import DAY, GRACE, collected, registered, revoke, xorb_objects
 from tests.support.live import PATIENCE_SECONDS
 from tests.support.objects import xorb_object
@@ -25,8 +24,17 @@ from xetstore.errors import LeaseLostError, MissingXorbError, NotFoundError, Una
 from xetstore.protocol.shard import Shard
 from xetstore.testing import FakeClock, make_sample, random_bytes, read_back, upload
 
+Call = Callable[[EmbeddedCas], object]
 ENGINES = engines.BOTH
 SAMPLE = make_sample(random_bytes(100_000, 21))
+
+
+def in_turns(cas: EmbeddedCas, other: EmbeddedCas, first: Call, second: Call) -> None:
+    """Both calls, of which the first stands still in its transaction while the second begins; neither fails."""
+    errors = turns.in_turns(cas.index, lambda: first(cas), lambda: second(other))
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from xetstore.blobs.layers import past_caches
 from xetstore.cas.checking.naming import shard_fault
 from xetstore.cas.checking.renewing import renew
 from xetstore.cas.checking.report import Problem
@@ -47,6 +48,7 @@ class ObjectCheck:
         lease: Lease | None = None,
     ) -> None:
         self._cas = cas
+        self._blobs = past_caches(cas.blobs)
         self._decode = decode
         self._changes = changes and cas.index.is_writable
         self._renews = self._changes
@@ -88,10 +90,10 @@ class ObjectCheck:
         """Check the object of a shard: that it is there, with ``read`` that its bytes are those of its name."""
         fault: str | None = None
         try:
-            size = whole_size(row, self._cas.blobs)
+            size = whole_size(row, self._blobs)
             if read:
                 self.bytes_read += size
-                data = self._cas.blobs.get(row.key)
+                data = self._blobs.get(row.key)
                 if (actual := chunk_hash(data)) != row.hash:
                     raise IntegrityError(f"the object hashes to {actual}")
                 fault = shard_fault(self._cas, row, Shard.parse(data))
@@ -139,7 +141,7 @@ class ObjectCheck:
             self._cas.healing.mark(row)
 
     def _read(self, row: XorbRow, *, read: bool) -> XorbInfo:
-        blobs = self._cas.blobs
+        blobs = self._blobs
         size = whole_size(row, blobs)
         if not read:
             return read_tail(row, size, blobs).info
@@ -165,4 +167,4 @@ class ObjectCheck:
                 return info
         else:
             self.renewed += not self._changes
-        return verify_row(row, self._cas.blobs, threads=self._threads)
+        return verify_row(row, self._blobs, threads=self._threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from xetstore.blobs.layers import past_caches
 from xetstore.cas.checksums import with_checksums
 from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
@@ -28,7 +29,7 @@ def renew(cas: EmbeddedCas, row: XorbRow, threads: int = 1) -> XorbInfo:
     key = xorb_key(row.hash, generation)
     verifier = XorbVerifier(threads=threads)
     buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with cas.blobs.get_range(row.key, 0, row.stored_bytes) as stream, cas.blobs.create(key) as new:
+    with past_caches(cas.blobs).get_range(row.key, 0, row.stored_bytes) as stream, cas.blobs.create(key) as new:
         while count := stream.readinto(buffer):
             for region in verifier.update(buffer[:count]):
                 new.write(region)

@@ -13,8 +13,10 @@ from xetstore.cas.rewriting import rewrite
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
 
-Names = Callable[[Lease, Grace, Throttle], Mapping[str, Any]]
-"""The part of a collection that knows names: it takes grants away that no name needs any more."""
+Names = Callable[[Lease | None, Grace, Throttle], Mapping[str, Any]]
+"""The part of a collection that knows names: it takes grants away that no name needs any more. Without a lease it only
+tells which.
+"""
 
 
 def collect_all(

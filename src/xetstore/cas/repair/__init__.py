@@ -1,1 +1,1 @@
-"""Repair: what is damaged is made whole from what is left of it, here and elsewhere; nothing is silently deleted."""
+"""Repair: what is damaged made whole from what is left of it, here and elsewhere; an index made anew."""

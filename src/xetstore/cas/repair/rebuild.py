@@ -20,7 +20,6 @@ from xetstore.cas.layout import SHARDS, XORBS
 from xetstore.cas.lease import LEASE_SECONDS, Lease
 from xetstore.cas.pairing import REBUILD, stored_id
 from xetstore.cas.parts import StoreParts
-from xetstore.cas.quotas import recount
 from xetstore.cas.repair.rebuilding import objects, restoring
 from xetstore.cas.repair.rebuilding.places import is_finished, opened, put_in_place
 from xetstore.cas.repair.rebuilding.run import MOST_LISTED, RebuildProgress, RebuildRun, RebuildTally
@@ -215,7 +214,6 @@ def _finish(run: RebuildRun, store_id: str | None, restored: restoring.Restored,
             writer.set_store_id(store_id)
         run.lease.end(writer, json.dumps(values))
 
-    recount(run.cas)
     run.change(finish)
 
 

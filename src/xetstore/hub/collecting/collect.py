@@ -7,7 +7,8 @@ history is begun anew then.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.grace import Grace
 from xetstore.cas.lease import Lease
@@ -22,15 +23,23 @@ from xetstore.hub.queries.collecting import PAGE_ROWS, CollectedRow
 from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.tables import MIGRATIONS
 
-__all__ = ["NamesReport", "collect_names", "hub_to_collect"]
+if TYPE_CHECKING:
+    from xetstore.cas.collecting import Names
+
+__all__ = ["NamesReport", "collect_names", "names_to_collect"]
 
 DEFAULT: Final = Grace()
 _log = logging.getLogger("xetstore.care")
 
 
-def hub_to_collect(cas: EmbeddedCas) -> EmbeddedHub | None:
-    """The names of a store, if it has some."""
-    return EmbeddedHub(cas) if cas.index.version_of(MIGRATIONS) else None
+def names_to_collect(cas: EmbeddedCas) -> Names | None:
+    """The part of a collection that is about names, for :func:`~xetstore.cas.collecting.together.collect_all`; None for
+    a store that has none.
+    """
+    if not cas.index.version_of(MIGRATIONS):
+        return None
+    hub = EmbeddedHub(cas)
+    return lambda lease, grace, throttle: asdict(collect_names(hub, lease, grace, throttle))
 
 
 def collect_names(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from xetstore.cas.check import Problem
+from xetstore.cas.collecting import CHORE
 from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.run import TICK_SECONDS, Run
 from xetstore.cas.lease import Lease
@@ -16,8 +17,6 @@ from xetstore.hub.copying.rows import NamesTally, TwoStores
 from xetstore.hub.tables import MIGRATIONS
 
 _NO_ID: Final = ""
-CHORE: Final = "collect"
-"""The chore of a collection."""
 
 
 @dataclass(slots=True)

@@ -96,26 +96,8 @@ QUOTAS: Final = SnapshotTable(
     "INSERT INTO quota (namespace, max_bytes, max_files, used_bytes, used_files)"
     " VALUES (:namespace, :max_bytes, :max_files, 0, 0) ON CONFLICT DO NOTHING",
 )
-QUOTA_NAMESPACES: Final = SnapshotTable(
-    "quota_namespace",
-    ("namespace", "quota"),
-    "SELECT namespace, quota FROM quota_namespace ORDER BY namespace, quota",
-    "INSERT INTO quota_namespace (namespace, quota) SELECT :namespace, namespace FROM quota WHERE namespace = :quota"
-    " ON CONFLICT DO NOTHING",
-)
 
-TABLES: Final = (
-    XORBS,
-    HOLDERS,
-    SHARDS,
-    FILES,
-    GRANTS,
-    CLAIMS,
-    DELETED_GRANTS,
-    DELETED_CLAIMS,
-    QUOTAS,
-    QUOTA_NAMESPACES,
-)
+TABLES: Final = (XORBS, HOLDERS, SHARDS, FILES, GRANTS, CLAIMS, DELETED_GRANTS, DELETED_CLAIMS, QUOTAS)
 """In an order in which rows can be added."""
 
 LEFT_OUT: Final = {

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.assembly import open_database, open_objects
-from xetstore.cas.folder import open_objects_folder
 from xetstore.cas.index import Index
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.chores import ChoreRow
@@ -34,8 +33,6 @@ def opened(parts: StoreParts) -> Iterator[tuple[BlobStore, Index]]:
 
     Raises UsageError for a database that has an index in it.
     """
-    if isinstance(parts.objects, Path):
-        open_objects_folder(parts.objects, create=False)
     blobs = open_objects(parts)
     with ExitStack() as stack:
         if isinstance(parts.index, Path):
