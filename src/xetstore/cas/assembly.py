@@ -124,13 +124,6 @@ def open_secrets(parts: StoreParts, *, create: bool) -> Iterator[Secrets]:
     yield FileSecrets.open(_secrets_folder(parts), create=create)
 
 
-def open_objects(parts: StoreParts) -> BlobStore:
-    """The objects of a store that is there, without its index. Raises as :func:`open_parts`."""
-    if isinstance(parts.objects, Path):
-        open_objects_folder(parts.objects, create=False)
-    return bare_objects(parts)
-
-
 def open_database(index: Path | PartUrl) -> Database:
     """The database of an index, as it is: no table is made in it. Raises as :func:`open_parts`."""
     if isinstance(index, PartUrl):
