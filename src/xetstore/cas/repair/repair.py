@@ -10,6 +10,7 @@ from typing import Final
 from xetstore.cas.check import CheckProgress, CheckReport, check
 from xetstore.cas.index import Reader, ShardRow, XorbRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.quotas import recount
 from xetstore.cas.repair.files import FileRepair
 from xetstore.cas.repair.report import NamesOf, RepairReport
 from xetstore.cas.repair.rescue import Rescue
@@ -75,6 +76,10 @@ def repair(
     for problem in found.problems:
         if problem.name == "index":
             run.left("index", f"{problem.what}; make it anew: xet repair --rebuild-index")
+        elif problem.name.startswith("quota "):
+            run.mended(problem.name, "what is used of it is counted anew")
+    if not run.is_dry:
+        recount(cas)  # sizes of files may be others now
     run.report.hurt = rescue.hurt_files(names_of)
     return run.report
 
