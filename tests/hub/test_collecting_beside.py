@@ -97,6 +97,13 @@ def squash(repository: Repository, old: str) -> None:
     repository.delete_branch("again")
 
 
+def delete_and_undelete(repository: Repository, old: str) -> None:
+    """A repository that is gone for a moment."""
+    repository.hub.delete(ALICE, Kind.MODELS, repository.name.id)
+    undelete_repository(repository.hub, ALICE, repository.name)
+    repository.create_branch("again", old)
+
+
 ACTIONS: Final[dict[str, Callable[[Repository, str], object]]] = {
     "branch": lambda repository, old: repository.create_branch("again", old),
     "tag": lambda repository, old: repository.create_tag("again", old, "with words"),
@@ -109,11 +116,7 @@ ACTIONS: Final[dict[str, Callable[[Repository, str], object]]] = {
         Discussions(repository).open("another", is_pull_request=True),
     ),
     "undelete": lambda repository, old: undelete_ref(repository, "main", to="again"),
-    "delete": lambda repository, old: (
-        repository.hub.delete(ALICE, Kind.MODELS, repository.name.id),
-        undelete_repository(repository.hub, ALICE, repository.name),
-        repository.create_branch("again", old),
-    ),
+    "delete": delete_and_undelete,
     "duplicate": lambda repository, old: (
         repository.create_branch("again", old),
         duplicate(repository, RepositoryName(Kind.MODELS, "Alice", f"{repository.name.name}-2")),
