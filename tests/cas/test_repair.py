@@ -137,3 +137,17 @@ def test_a_shard_that_names_what_is_gone_is_made_anew(cas: EmbeddedCas, sample: 
     for blob in cas.blobs.list("shards/"):
         assert gone not in {entry.hash for entry in Shard.parse(cas.blobs.get(blob.key)).files}
     assert repaired(cas).found_nothing
+
+
+def test_a_repair_that_takes_long_keeps_its_lease(
+    cas: EmbeddedCas, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(cas, sample)
+    monkeypatch.setattr("xetstore.cas.repair.run.KEPT_SECONDS", -1.0)
+    with take_lease(cas) as lease:
+        with cas.index.snapshot() as reader:
+            [before] = reader.chores()
+        repair(cas, lease)
+        with cas.index.snapshot() as reader:
+            [after] = reader.chores()
+    assert after.expires_at > before.expires_at

@@ -50,8 +50,8 @@ def repair(
     Each thing is durable before the next begins: killed at any moment, the store is in order, and the same call goes
     on. Raises LeaseLostError, and what the store raises.
     """
-    run = Run(cas, lease, sources, throttle or Throttle())
-    found = check(cas, read_data=read_data, dry_run=lease is None, progress=progress)
+    run = Run(cas, lease, sources, throttle or Throttle(), progress)
+    found = check(cas, read_data=read_data, dry_run=run.is_dry, progress=run)
     xorbs, shards = _named(found, "xorb"), _named(found, "shard")
     strays = Strays(run)
     strays.name_anew(_lost(cas, xorbs, shards))
@@ -60,17 +60,17 @@ def repair(
     for name in _with_marked_xorbs(cas, xorbs):
         if xorb_repair.repair(name) is not None:
             hurt.append(name)
-        run.throttle.rest()
+        run.keep()
     for name in _named(found, "file"):
         file_repair.repair(name)
     # Only now: files may be made of several, and the others are whole.
     for name in hurt:
         if (salvage := xorb_repair.repair(name)) is not None:
             rescue.rescue(salvage)
-        run.throttle.rest()
+        run.keep()
     for name in _with_marked_shards(cas, shards):
         shard_repair.repair(name)
-        run.throttle.rest()
+        run.keep()
     shard_repair.cover()
     strays.set_aside(read_data=read_data)
     for problem in found.problems:
