@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -131,6 +132,17 @@ def cli(_: Wait, *, arguments: list[str]) -> Says:
     run()
 
 
+def hurt(_: Wait, *, store: str, seed: int) -> Says:
+    """Damage an object of a xorb."""
+    chance = random.Random(seed)
+    path = chance.choice(sorted(path for path in Path(store, "xorbs").rglob("*") if path.is_file()))
+    data = bytearray(path.read_bytes())
+    data[chance.randrange(len(data))] ^= 1
+    with path.open("r+b") as file:  # in place: a full disk has room for no other
+        file.write(data)
+    yield {}
+
+
 def fill(_: Wait, *, ballast: str, leave: int) -> Says:
     """Make the file ``ballast`` so big that the disk has only ``leave`` bytes left; start anew if it exists."""
     path = Path(ballast)
@@ -193,6 +205,7 @@ CALLS: dict[str, Callable[..., Says]] = {
     "gc": gc,
     "commit": commit,
     "cli": cli,
+    "hurt": hurt,
     "fill": fill,
     "remove": remove,
     "copy": copy,
