@@ -254,10 +254,16 @@ class EmbeddedCas:
             receiver.write(body)
             return receiver.commit()
 
-    def receive_xorb(self, xorb: Hash) -> XorbReceiver:
-        """:meth:`put_xorb` for a body that is not all there yet."""
+    def receive_xorb(self, xorb: Hash, *, is_care: bool = False) -> XorbReceiver:
+        """:meth:`put_xorb` for a body that is not all there yet. No quota stands in the way of care, and of a copy."""
         return XorbReceiver(
-            xorb, self.tenant.namespace, blobs=self.blobs, index=self.index, footers=self.footers, now=self.now
+            xorb,
+            self.tenant.namespace,
+            blobs=self.blobs,
+            index=self.index,
+            footers=self.footers,
+            now=self.now,
+            is_care=is_care,
         )
 
     def put_shard(self, shard: Shard, *, progress: Callable[[int, int], None] = lambda *_: None) -> bool:
