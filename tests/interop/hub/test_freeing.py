@@ -50,7 +50,7 @@ def collect(hub: Hub) -> int:
 
 
 def used(api: HfApi, repo: str) -> int:
-    return int(api.model_info(repo, expand=["usedStorage"]).used_storage)
+    return api.model_info(repo, expand=["usedStorage"]).used_storage or 0
 
 
 def upload(api: HfApi, repo: str, kept: str) -> None:
