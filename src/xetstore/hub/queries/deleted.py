@@ -96,10 +96,10 @@ class DeletedQueries(Questions):
         found = ((repository_row(row[:-1]), row[-1]) for row in self.connection.rows(_REPOSITORIES, values))
         return [(row, at) for row, at in found if row.name.key == name.key]
 
-    def name_of_deleted(self, number: int) -> RepositoryName | None:
-        """The name that a deleted repository had, by its id."""
+    def deleted_repository(self, number: int) -> RepositoryRow | None:
+        """A deleted repository, by its id."""
         row = self.connection.row(_DELETED, {"id": number})
-        return None if row is None else repository_row(row).name
+        return None if row is None else repository_row(row)
 
     def deleted_refs(self, repository_id: int, names: Collection[str] | None = None) -> list[DeletedRef]:
         """Places of deleted refs, the last deleted one first; those of these names, or of all at most :data:`MOST`."""
