@@ -11,9 +11,11 @@ from tests.support import engines
 from tests.support.objects import xorb_object
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas.quotas import quotas, set_quota
 from xetstore.cas.repair.repair import repair, take_lease
 from xetstore.cas.repair.report import RepairReport
 from xetstore.cas.repair.sources import CasSource, ObjectSource, Source
+from xetstore.protocol.shard import Shard
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
 
 ENGINES = engines.BOTH
@@ -108,3 +110,44 @@ def test_of_a_xorb_that_is_partly_lost_the_files_that_need_the_rest_are_whole(ca
         assert repaired(cas, CasSource("server", server)).is_whole
     verify_invariants(cas)
     assert read_back(cas, both.file.hash) == two
+
+
+def test_what_is_used_of_a_quota_is_counted_anew(cas: EmbeddedCas, sample: Sample) -> None:
+    set_quota(cas, "default", max_bytes=1 << 30, max_files=None)
+    upload(cas, sample)
+    cas.index.change(lambda writer: writer.connection.change("UPDATE quota SET used_bytes = :size", {"size": 7}))
+    with take_lease(cas) as lease:
+        [told] = repair(cas, None).repaired
+        assert repair(cas, lease).repaired == [told]
+        assert told.name == "quota default"
+        assert repair(cas, lease).found_nothing
+    [quota] = quotas(cas)
+    assert quota.used_bytes == len(sample.data)
+
+
+def test_a_shard_that_names_what_is_gone_is_made_anew(cas: EmbeddedCas, sample: Sample) -> None:
+    other = make_sample(random_bytes(20_000, 9))
+    for each in (sample, other):
+        upload(cas, each)
+    gone = other.file.hash
+    cas.index.change(lambda writer: writer.connection.change("DELETE FROM file WHERE id = :id", {"id": 2}))
+    assert [problem.name.partition(" ")[0] for problem in check(cas, read_data=True).problems] == ["shard"]
+    assert repaired(cas).is_whole
+    assert check(cas, read_data=True).problems == ()
+    for blob in cas.blobs.list("shards/"):
+        assert gone not in {entry.hash for entry in Shard.parse(cas.blobs.get(blob.key)).files}
+    assert repaired(cas).found_nothing
+
+
+def test_a_repair_that_takes_long_keeps_its_lease(
+    cas: EmbeddedCas, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(cas, sample)
+    monkeypatch.setattr("xetstore.cas.repair.run.KEPT_SECONDS", -1.0)
+    with take_lease(cas) as lease:
+        with cas.index.snapshot() as reader:
+            [before] = reader.chores()
+        repair(cas, lease)
+        with cas.index.snapshot() as reader:
+            [after] = reader.chores()
+    assert after.expires_at > before.expires_at

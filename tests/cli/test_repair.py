@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet, flip_byte
+from tests.support.hub_double import hub_double
+from tests.support.live import live_server
 from tests.support.strategies import splitmix64
+from xetstore.cas import EmbeddedCas
+from xetstore.protocol.hashes import Hash
 
 DATA = splitmix64(5, 500_000)
 
@@ -93,3 +97,26 @@ def test_it_makes_a_lost_mark_anew(xet: Xet) -> None:
 
 def test_two_things_at_once_are_refused(xet: Xet) -> None:
     assert xet("repair", "--list-quarantine", "--empty-quarantine").code == 2
+
+
+@pytest.mark.parametrize("place", ["a server", "a Hub"])
+def test_it_mends_from_a_server_that_has_the_file_in_other_xorbs(
+    xet: Xet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "before").write_bytes(splitmix64(6, 300_000))
+    with EmbeddedCas.open(tmp_path / "served") as cas, live_server(cas) as live, hub_double(live) as hub:
+        served = Xet(tmp_path / "served", live.url, XET_TOKEN=live.token("write"))
+        records = served("put", "--json", tmp_path / "before", tmp_path / "original").records  # into one xorb
+        hub.add("models", "alice/bert", "main", "model.bin", Hash.parse(records[1]["hash"]), len(DATA))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", "")
+        monkeypatch.setenv("HF_TOKEN_PATH", "/nonexistent")
+        (tmp_path / "token").write_text(live.token("read"))
+        origin = live.url if place == "a server" else "hf://models/alice/bert"
+        token = ("--token-file", tmp_path / "token") if place == "a server" else ()
+        [xorb] = xet.xorbs()
+        xorb.unlink()
+        ran = xet("repair", "--yes", "--from", origin, *token)
+        assert (ran.code, ran.stderr) == (0, "")
+        assert "made whole from" in ran.stdout
+    assert xet("check", "--read-data").code == 0

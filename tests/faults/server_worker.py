@@ -76,6 +76,21 @@ def issue(*, store: str, scope: str) -> dict[str, Any]:
     return {"token": TokenAuthority(KeyRing.open(Path(store, "access"))).issue(scope=Scope(scope), namespace="default")}
 
 
+def cli(*, arguments: list[str]) -> dict[str, Any]:
+    """The exit code of the command line."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            worker.cli(lambda: None, arguments=arguments)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return {"code": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+
+
 CALLS: dict[str, Callable[..., dict[str, Any]]] = {
     "start": start,
     "kill": kill,
@@ -83,6 +98,7 @@ CALLS: dict[str, Callable[..., dict[str, Any]]] = {
     "fill": fill,
     "remove": remove,
     "issue": issue,
+    "cli": cli,
     "look": lambda *, store: next(worker.look(lambda: None, store=store)),
 }
 

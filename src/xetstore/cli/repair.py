@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from xetstore.cas.repair.sources import Source
     from xetstore.cas.service import EmbeddedCas
     from xetstore.protocol.hashes import Hash
+
+WAIT_SECONDS: Final = 10.0
+"""The longest wait for a server that collects just now."""
 
 
 @click.command()
@@ -100,7 +103,9 @@ def repair(
     with ExitStack() as closing, settings.output.progress("repair") as progress:
         sources = [closing.enter_context(_source(settings, origin)) for origin in origins]
         cas = closing.enter_context(EmbeddedCas.open(where, create=False))
-        runner: AbstractContextManager[Lease | None] = nullcontext() if is_dry else take_lease(cas)
+        runner: AbstractContextManager[Lease | None] = (
+            nullcontext() if is_dry else take_lease(cas, patience_seconds=WAIT_SECONDS)
+        )
         lease = closing.enter_context(runner)
         report = repair(cas, lease, sources=sources, read_data=read_data, names_of=_names(cas), progress=progress)
     report.repaired[:0] = marks

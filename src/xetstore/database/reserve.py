@@ -16,19 +16,20 @@ MOST_BYTES: Final = 8 << 20
 class Reserve:
     """A file of nothing beside a SQLite file, whose room is given up where a deletion or a repair has none.
 
-    It has at most 8 MiB, and is about as long as the log of a transaction that changes all of the index could be.
+    It has at most 8 MiB: room for the log, which is folded into the file, and for a transaction that changes all of it.
     Thread-safe, and safe between processes: nothing is remembered.
     """
 
     def __init__(self, database: Path) -> None:
         self._database = database
+        self._log = database.with_name(f"{database.name}-wal")
         self.path = database.with_name(f"{database.name}-reserve")
 
     def require(self) -> None:
         """Make sure that there is one. Raises StorageFullError where it was given up and the disk is still full."""
         wanted = self._wanted()
         has = _size(self.path)
-        if has < wanted and not self._make(wanted) and has < wanted // 2:
+        if has < wanted and not self._make(has, wanted) and has < wanted // 2:
             raise StorageFullError(
                 "the disk of the index is full but for the room that deletions take",
                 hint="delete files and collect them (`xet rm`, `xet gc`), or make room on the disk; then try again",
@@ -43,10 +44,10 @@ class Reserve:
         return True
 
     def _wanted(self) -> int:
-        twice = 2 * _size(self._database)
+        twice = 2 * (_size(self._database) + _size(self._log))
         return min(MOST_BYTES, max(LEAST_BYTES, 1 << twice.bit_length()))
 
-    def _make(self, size: int) -> bool:
+    def _make(self, has: int, size: int) -> bool:
         """Take room for it, if the disk has twice as much: what it leaves is not worth taking from others."""
         try:
             disk = os.statvfs(self._database.parent)
@@ -59,7 +60,7 @@ class Reserve:
             os.posix_fallocate(descriptor, 0, size)
         except OSError:
             with suppress(OSError):
-                os.unlink(self.path)  # noqa: PTH108
+                os.ftruncate(descriptor, has)
             return False
         finally:
             os.close(descriptor)

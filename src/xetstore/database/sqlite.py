@@ -161,8 +161,10 @@ class SqliteDatabase:
             self._reserve.require()
 
     def give_up_reserve(self) -> bool:
-        """Let a deletion or a repair have the room beside the file; True if there was some."""
-        return self._reserve is not None and self._reserve.give_up()
+        """Let a deletion or a repair have the room beside the file, and that of the log, which is folded into the file;
+        True if there was some.
+        """
+        return self._reserve is not None and (self._reserve.give_up() | self._fold_log())
 
     def damage(self) -> tuple[str, ...]:
         """The faults that SQLite itself finds in its file; empty if there are none. Reads the whole file."""
@@ -181,12 +183,21 @@ class SqliteDatabase:
                 self._close_connections()
                 self._glance = None  # which holds this object
 
+    def _fold_log(self) -> bool:
+        """Fold the log into the file, and cut it to nothing; True if that was done. Else it would grow to some MiB."""
+        try:
+            with self._connected() as driver:
+                busy, pages, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except XetError:
+            return False
+        return not busy and pages >= 0
+
     def _open_file(self, path: Path) -> None:
         """Open the file for the first time; on a full disk its reserve is given up for that."""
         try:
             self._look_at_places(path)
         except StorageFullError:
-            if not self.give_up_reserve():
+            if self._reserve is None or not self._reserve.give_up():
                 raise
             self._look_at_places(path)
 

@@ -22,6 +22,8 @@ ATTEMPTS: Final = 5
 """Times that one change is tried, as long as another writer is first."""
 _PAUSE_SECONDS: Final = 0.02
 
+_ROOMS: Final = 2
+"""Times that care is given room that was kept for it: then its change is too large."""
 _CARE: Final = ContextVar("xetstore_care", default=False)
 
 K = TypeVar("K")
@@ -81,6 +83,7 @@ class Index:
         """
         attempt = 1
         is_care = _CARE.get()
+        rooms = 0
         if not is_care:
             self.require_reserve()
         while True:
@@ -95,8 +98,9 @@ class Index:
                     error.retry_after = 1.0
                     raise error from conflict
             except StorageFullError:
-                if not is_care or not self._database.give_up_reserve():
+                if not is_care or rooms == _ROOMS or not self._database.give_up_reserve():
                     raise
+                rooms += 1
                 continue
             # The longer, the more of them met here; and not all at the same moment again.
             time.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))
@@ -115,8 +119,8 @@ class Index:
             _CARE.reset(before)
 
     def with_reserve(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns, which is care that writes an object: where there is no room it is done once more, with
-        the reserve.
+        """Do care that writes an object, and return what ``work`` returns; where there is no room, once more with the
+        reserve.
         """
         try:
             return work()

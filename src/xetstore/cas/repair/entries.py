@@ -91,7 +91,8 @@ def register_entries(
         run.require(writer)
         now = writer.xorbs(named)
         if rebound:
-            again = [entry for entry in entries if entry.hash in rebound]
+            known = writer.file_records(rebound)  # one that is gone stays so
+            again = [entry for entry in entries if entry.hash in known]
             writer.add_files(again, now, namespace=None, now=cas.now(), rebound=rebound)
         also(writer, name)
         return True

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from xetstore.cas.claims import ClaimCheck
 from xetstore.cas.index import Reader, ShardRow, Writer, XorbRow
-from xetstore.cas.repair.entries import ALL_BYTES, entry_of
+from xetstore.cas.repair.entries import ALL_BYTES, entry_of, register_entries
 from xetstore.cas.repair.run import Run
 from xetstore.cas.repair.sources import objects_of, region_of
 from xetstore.cas.repair.xorbs import store_xorb
@@ -32,10 +32,12 @@ class FileRepair:
         except DamagedError:
             terms, rows = [], {}
         made = self._made_by(terms, rows)
+        listed = list(self._listed(name))
         if made is not None and made.hash == name:
             self._bind(made, "its rows say again what its terms make")
+            if listed and not any(entry.hash == name and self._is_right(entry) for entry in listed):
+                self._name(made)
             return
-        listed = list(self._listed(name))
         for entry in listed:
             if entry.hash == name and self._is_right(entry):
                 self._bind(entry, "it has the terms of its shard again")
@@ -110,6 +112,12 @@ class FileRepair:
         if not run.is_dry:
             run.change(bind)
         run.mended(f"file {entry.hash}", how)
+
+    def _name(self, entry: FileEntry) -> None:
+        """Write a shard of a file that those which should do not name, or not as it is."""
+        if not self._run.is_dry:
+            register_entries(self._run, [entry])
+        self._run.mended(f"file {entry.hash}", "a shard names it again")
 
     def _rename(self, name: Hash, made: FileEntry) -> None:
         run = self._run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from operator import attrgetter, itemgetter
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from xetstore.cas.check import CheckProgress, CheckReport, check
 from xetstore.cas.index import Reader, ShardRow, XorbRow
 from xetstore.cas.lease import Lease
+from xetstore.cas.quotas import recount
 from xetstore.cas.repair.files import FileRepair
 from xetstore.cas.repair.report import NamesOf, RepairReport
 from xetstore.cas.repair.rescue import Rescue
@@ -24,6 +26,8 @@ from xetstore.protocol.hashes import Hash
 
 CHORE: Final = "collect"
 """The chore whose lease a repair has: what it writes is of files that a collection must not delete meanwhile."""
+
+_POLL_SECONDS: Final = 0.05
 
 
 def repair(
@@ -46,8 +50,8 @@ def repair(
     Each thing is durable before the next begins: killed at any moment, the store is in order, and the same call goes
     on. Raises LeaseLostError, and what the store raises.
     """
-    run = Run(cas, lease, sources, throttle or Throttle())
-    found = check(cas, read_data=read_data, dry_run=lease is None, progress=progress)
+    run = Run(cas, lease, sources, throttle or Throttle(), progress)
+    found = check(cas, read_data=read_data, dry_run=run.is_dry, progress=run)
     xorbs, shards = _named(found, "xorb"), _named(found, "shard")
     strays = Strays(run)
     strays.name_anew(_lost(cas, xorbs, shards))
@@ -56,33 +60,39 @@ def repair(
     for name in _with_marked_xorbs(cas, xorbs):
         if xorb_repair.repair(name) is not None:
             hurt.append(name)
-        run.throttle.rest()
+        run.keep()
     for name in _named(found, "file"):
         file_repair.repair(name)
     # Only now: files may be made of several, and the others are whole.
     for name in hurt:
         if (salvage := xorb_repair.repair(name)) is not None:
             rescue.rescue(salvage)
-        run.throttle.rest()
+        run.keep()
     for name in _with_marked_shards(cas, shards):
         shard_repair.repair(name)
-        run.throttle.rest()
+        run.keep()
     shard_repair.cover()
     strays.set_aside(read_data=read_data)
     for problem in found.problems:
         if problem.name == "index":
             run.left("index", f"{problem.what}; make it anew: xet repair --rebuild-index")
+        elif problem.name.startswith("quota "):
+            run.mended(problem.name, "what is used of it is counted anew")
+    if not run.is_dry:
+        recount(cas)  # sizes of files may be others now
     run.report.hurt = rescue.hurt_files(names_of)
     return run.report
 
 
-def take_lease(cas: EmbeddedCas) -> Lease:
-    """The lease for a repair. Raises UnavailableError where another runner has it."""
-    lease = Lease.take(cas.index, CHORE)
-    if lease is None:
-        raise UnavailableError(
-            "a collection, or another repair, is under way in this store", hint="try again when it is done"
-        )
+def take_lease(cas: EmbeddedCas, *, patience_seconds: float = 0) -> Lease:
+    """The lease for a repair. Raises UnavailableError where another runner has it, and does not get done in time."""
+    end = time.monotonic() + patience_seconds
+    while (lease := Lease.take(cas.index, CHORE)) is None:
+        if time.monotonic() >= end:
+            raise UnavailableError(
+                "a collection, or another repair, is under way in this store", hint="try again when it is done"
+            )
+        time.sleep(_POLL_SECONDS)
     return lease
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.cas.index import Writer
 from xetstore.cas.lease import Lease
@@ -15,7 +16,13 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import IntegrityError, NotFoundError, UsageError
 
+if TYPE_CHECKING:
+    from xetstore.cas.check import CheckProgress
+
 T = TypeVar("T")
+
+KEPT_SECONDS: Final = 15.0
+"""The time after which a lease, which lasts a minute, is renewed."""
 
 
 @dataclass(slots=True)
@@ -26,7 +33,9 @@ class Run:
     lease: Lease | None
     sources: Sequence[Source] = ()
     throttle: Throttle = field(default_factory=Throttle)
+    progress: CheckProgress | None = None
     report: RepairReport = field(default_factory=RepairReport)
+    _kept_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_dry(self) -> bool:
@@ -46,6 +55,24 @@ class Run:
             return work(writer)
 
         return self.cas.index.change(fenced)
+
+    def keep(self) -> None:
+        """Keep the lease, between steps that change nothing. Raises LeaseLostError, and as the throttle does."""
+        self.throttle.rest()
+        if self.lease is not None and time.monotonic() - self._kept_at > KEPT_SECONDS:
+            self.lease.renew()
+            self._kept_at = time.monotonic()
+
+    def total(self, nbytes: int) -> None:
+        """Tell the progress of the check, which comes first, how much there is to do."""
+        if self.progress is not None:
+            self.progress.total(nbytes)
+
+    def advance(self, *, logical: int = 0) -> None:
+        """Tell it how much of that was done; a check of all data takes longer than a lease lasts."""
+        self.keep()
+        if self.progress is not None:
+            self.progress.advance(logical=logical)
 
     def set_aside(self, key: str) -> None:
         """Move an object into quarantine. One that cannot be read, or has no key, stays where it is, which is noted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from operator import itemgetter
 
+from xetstore.cas.checking.naming import shard_fault
 from xetstore.cas.index import Reader, ShardRow, Writer
 from xetstore.cas.layout import new_generation, shard_key
 from xetstore.cas.registering import register
@@ -33,6 +34,8 @@ class ShardRepair:
         data = self._own(row)
         if data is not None:
             self._mend_row(row, len(data))
+            if shard_fault(run.cas, row, Shard.parse(data)) is not None:
+                self._make_anew(row)
             return
         run.cas.healing.mark(row)  # so that one of the same name is not taken for this one
         if (data := whole_shard(run.cas.blobs, name, but=row.key)) is not None:

@@ -57,7 +57,7 @@ class Strays:
                         continue
                     if not self._is_right(blob.key, name):
                         self._set_aside(blob.key, "it does not hold what its name says, and no row names it")
-                run.throttle.rest()
+                run.keep()
 
     def _is_right(self, key: str, name: Hash) -> bool:
         blobs = self._run.cas.blobs

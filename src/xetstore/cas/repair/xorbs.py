@@ -93,6 +93,7 @@ class XorbRepair:
         for use in self._uses(row, salvage):
             if not _overlaps(salvage.missing, use):
                 continue
+            self._run.keep()
             try:
                 found = [stored for part in source.chunks(use) for stored in part]
             except NotFoundError:
