@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.support.postgres import PostgresServer
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.check import Problem
-from xetstore.cas.index import Index
+from xetstore.cas.index import Index, Writer
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.repair.found import LOST_FOUND, found_files, give_found
 from xetstore.cas.repair.quarantine import QUARANTINE
@@ -152,6 +153,30 @@ def test_a_file_that_was_deleted_and_put_again_is_there(root: Path, clock: FakeC
     rebuilt(root)
     with EmbeddedCas.open(root) as cas:
         assert visible(cas) == {"default": {files[0]}}
+
+
+def test_a_file_that_is_deleted_while_it_is_put_again_is_there(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal has both in the order of their transactions, though the put began first."""
+    with EmbeddedCas.open(root, clock=clock) as cas:
+        file = upload(cas, small(1))
+        take_snapshot_now(cas)
+        clock.advance(1)
+        change = cas.index.change
+
+        def late(work: Callable[[Writer], object]) -> object:
+            monkeypatch.undo()
+            clock.advance(5)
+            cas.delete([file])
+            clock.advance(5)
+            return change(work)
+
+        monkeypatch.setattr(cas.index, "change", late)
+        assert cas.put_shard(small(1).shard)
+    rebuilt(root)
+    with EmbeddedCas.open(root) as cas:
+        assert visible(cas) == {"default": {file}}
 
 
 def test_what_was_collected_before_the_snapshot_does_not_come_back_from_an_old_shard(root: Path) -> None:
