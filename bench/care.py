@@ -28,7 +28,7 @@ from xetstore.cas.grace import Grace
 from xetstore.cas.lease import Lease
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.repair.rebuild import rebuild_index
-from xetstore.cas.rewriting import rewrite
+from xetstore.cas.rewriting import RewriteReport, rewrite
 from xetstore.cas.snapshots.take import take_snapshot_now
 from xetstore.cas.usage import usage_by_namespace, what_if_deleted
 from xetstore.database import sqlite_file
@@ -145,7 +145,31 @@ def _by_bytes(folder: Path, nbytes: int) -> list[str]:
     freed = before - _xorb_bytes(store)
     lines += ["", f"Space of the rewrite: {freed:,} of {foretold:,} bytes, which is the ideal: {freed / foretold:.4f}."]
     shutil.rmtree(store)
+    _fragments(store, nbytes // 2)
+    repacked = measured(_repack, store).result
+    before, after = repacked.fetches_per_gib
+    lines.append(
+        f"Locality: a file with a piece of 128 KiB of another behind each MiB is read by {before:,.0f} fetches per "
+        f"GiB, and by {after:,.0f} when it was repacked: {repacked.copied_bytes / repacked.repacked_file_bytes:.3f} "
+        "of its bytes were copied."
+    )
+    shutil.rmtree(store)
     return lines
+
+
+def _fragments(store: Path, nbytes: int) -> None:
+    """A file, and one of which a ninth is pieces of that: one behind each MiB of its own."""
+    random, piece, own = Random(2), 128 << 10, 1 << 20
+    count = max(32, nbytes // (own + piece))
+    old = random.randbytes(2 * count * piece)
+    new = b"".join(random.randbytes(own) + old[2 * at * piece : (2 * at + 1) * piece] for at in range(count))
+    folder = store.with_name("fragments")
+    folder.mkdir()
+    with Store(EmbeddedCas.open(store)) as opened:
+        for name, data in (("old", old), ("new", new)):
+            (folder / name).write_bytes(data)
+            opened.put(folder / name)
+    shutil.rmtree(folder)
 
 
 def _halves(store: Path, nbytes: int) -> None:
@@ -294,6 +318,11 @@ def _collect(store: Path) -> int:
 def _rewrite(store: Path) -> int:
     with EmbeddedCas.open(store) as cas, _lease(cas) as lease:
         return rewrite(cas, lease, threshold=0, grace=NOW).copied_bytes
+
+
+def _repack(store: Path) -> RewriteReport:
+    with EmbeddedCas.open(store) as cas, _lease(cas) as lease:
+        return rewrite(cas, lease, grace=NOW)
 
 
 def _lease(cas: EmbeddedCas) -> Lease:

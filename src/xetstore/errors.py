@@ -216,7 +216,8 @@ class MissingXorbError(RejectedShardError):
     def __init__(self, xorb: str) -> None:
         super().__init__(
             f"the shard names xorb {xorb}, which is not stored",
-            hint="upload every xorb before its shard; a client cache that says it is stored is stale: remove it",
+            hint="upload every xorb before its shard; a client cache that says it is stored is stale: remove it"
+            " (~/.cache/huggingface/xet of hf_xet)",
         )
         self.xorb = xorb
 

@@ -176,7 +176,7 @@ class Names(Protocol):
         """Delete a repository and all its revisions."""
 
     def deleted(self, repo: RepositoryId, path: str = "") -> list[DeletedName]:
-        """What was deleted by this name and can be given back: repositories that had it, and of the one that has it
+        """Deleted names that can be given back: repositories that had it, and of the one that has it
         branches, tags, and files of a bucket below ``path``; the last deleted ones of each.
         """
 

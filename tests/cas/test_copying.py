@@ -426,6 +426,21 @@ def test_since_the_last_copy_old_rows_that_changed_are_read(
     assert content(target) == content(source)
 
 
+def test_a_file_that_was_given_back_since_the_last_copy_is_copied(
+    source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock
+) -> None:
+    """Its rows are old, and the grant is new. While it was deleted, no copy had it."""
+    file = upload(source, sample(1))
+    source.delete([file])
+    clock.advance(2 * MARGIN_SECONDS)
+    copy(source, target)
+    assert [*target.files()] == []
+    clock.advance(2 * MARGIN_SECONDS)
+    source.undelete([file])
+    copy(source, target, since_last=True)
+    assert read_back(target, file) == sample(1).data
+
+
 def test_a_row_that_was_committed_late_is_read(source: EmbeddedCas, target: EmbeddedCas, clock: FakeClock) -> None:
     """A writer beside others had taken its ids before the last copy began, and committed after that had ended."""
     late = sample(5)

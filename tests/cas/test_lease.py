@@ -57,3 +57,11 @@ def test_the_next_runner_goes_on_where_the_last_one_was(cas: EmbeddedCas) -> Non
         [row] = reader.chores()
     assert (row.name, row.report, row.position) == ("collect", '{"xorbs":1}', None)
     assert row.ended_at is not None
+
+
+def test_a_lease_that_was_taken_by_a_clock_that_was_wrong_ends(cas: EmbeddedCas) -> None:
+    ahead = taken(cas, seconds=1e8)
+    with taken(cas) as lease:
+        lease.renew()
+        with pytest.raises(LeaseLostError):
+            ahead.renew()

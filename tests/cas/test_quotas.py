@@ -32,6 +32,13 @@ def used(cas: EmbeddedCas, name: str) -> tuple[int, int]:
     return quota.used_bytes, quota.used_files
 
 
+def mark_damaged(cas: EmbeddedCas, sample: Sample) -> None:
+    with cas.index.snapshot() as reader:
+        row = reader.xorb(sample.xorb.hash)
+    assert row is not None
+    cas.index.change(lambda writer: writer.mark(row, damaged_at=1.0))
+
+
 def test_each_change_of_grants_is_counted(cas: EmbeddedCas) -> None:
     a, b = cas.in_namespace("a"), cas.in_namespace("b")
     first, second, third = some(1, 2, 3)
@@ -89,6 +96,11 @@ def test_nothing_beyond_it_is_taken(cas: EmbeddedCas) -> None:
     with cas.index.snapshot() as reader:
         assert reader.xorb(fourth.xorb.hash) is None
     assert not a.put_xorb(first.xorb.hash, first.body), "what it has may come again"
+    mark_damaged(cas, first)
+    assert a.put_xorb(first.xorb.hash, first.body), "and heals"
+    with a.receive_xorb(fourth.xorb.hash, is_care=True) as receiver:
+        receiver.write(fourth.body)
+        assert receiver.commit(), "care writes xorbs in its name"
     upload(a, second)
     set_quota(cas, "a", max_bytes=None, max_files=3)
     with pytest.raises(QuotaExceededError, match="3 of 3 files are used"):

@@ -68,6 +68,6 @@ def test_many_files_and_chunks_have_few_waits(cas: EmbeddedCas, waits: Waits, sa
             writer.add_dedup([(number, row.id) for number in range(100_000)])
 
     assert 0 < waits(add_files) <= 25
-    assert 0 < waits(add_files) <= 15
+    assert 0 < waits(add_files) <= 16  # with one that renews their grants
     assert 2 <= waits(add_chunks) <= 3
     assert cas.totals().files == 10_001

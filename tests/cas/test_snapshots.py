@@ -19,6 +19,7 @@ from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
 from xetstore.cas.snapshots.journal import journal_keys, note_deleted
 from xetstore.cas.snapshots.take import (
     KEPT,
+    KEPT_SECONDS,
     MARGIN_SECONDS,
     SnapshotReport,
     snapshots_in,
@@ -120,6 +121,23 @@ def test_the_newest_are_kept_and_the_journal_since_the_oldest_of_them(
         clock.advance(2 * MARGIN_SECONDS)
     assert [blob.key for _, blob in snapshots_in(cas.blobs)] == keys[-KEPT:]
     assert [at for at, _ in journal_keys(cas.blobs)] == noted[-KEPT:]
+
+
+def test_one_of_the_day_before_goes_once_a_newer_one_is_whole(
+    cas: EmbeddedCas, clock: FakeClock, sample: Sample
+) -> None:
+    """So that what was deleted is gone for good, though nothing changes any more."""
+    first = taken(cas).key
+    clock.advance(1)
+    file = upload(cas, sample)
+    second = taken(cas).key
+    clock.advance(1)
+    note_deleted(cas, "default", [file])
+    assert taken(cas).key == second
+    assert [blob.key for _, blob in snapshots_in(cas.blobs)] == [first, second]
+    clock.advance(KEPT_SECONDS + MARGIN_SECONDS)
+    assert taken(cas).key == second
+    assert [blob.key for _, blob in snapshots_in(cas.blobs)] == [second]
 
 
 class Pausing(Throttle):

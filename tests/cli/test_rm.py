@@ -109,3 +109,22 @@ def test_a_server_that_cannot_delete_is_told_by_one_sentence(tmp_path: Path, sta
             said, hint = ran.stderr.splitlines()
             assert "does not delete files by their hashes" in said
             assert hint.startswith("hint: ")
+
+
+def test_names_are_given_back(tmp_path: Path) -> None:
+    xet = Xet(tmp_path / "store")
+    assert xet("repo", "create", "alice/bert").code == 0
+    assert xet("branch", "xet://alice/bert", "dev").code == 0
+    assert xet("branch", "xet://alice/bert", "-d", "dev").code == 0
+    [told] = xet("undelete", "--list", "xet://alice/bert", "--json").records
+    assert (told["kind"], told["name"]) == ("branch", "dev")
+    [told] = xet("undelete", "xet://alice/bert@dev", "--json").records
+    assert told["ref"] == "refs/heads/dev"
+    assert xet("repo", "delete", "alice/bert").code == 0
+    assert " repository " in xet("undelete", "--list", "xet://alice/bert").stdout
+    assert xet("repo", "create", "alice/bert").code == 0
+    ran = xet("undelete", "xet://alice/bert")
+    assert ran.code != 0
+    assert "--to" in ran.stderr
+    assert xet("undelete", "xet://alice/bert", "--to", "alice/again", "--json").records == [{"name": "alice/again"}]
+    assert xet("undelete", "xet://alice/bert").code == 3

@@ -22,7 +22,7 @@ from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
 from xetstore.testing.samples import entry_of, random_bytes
 
-GRACE: Final = Grace(unused=20.25, undelete=10.25)
+GRACE: Final = Grace(unused=40.25, undelete=5.25)
 NAMESPACES: Final = ("default", "anna", "bert")
 _CHUNKS: Final = 4
 

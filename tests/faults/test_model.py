@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -41,6 +42,11 @@ DAY: Final = 24 * 3600.0
 namespaces = st.sampled_from(NAMESPACES)
 numbers = st.integers(0, len(FILES) - 1)
 some = st.lists(numbers, min_size=1, max_size=3, unique=True)
+picks = st.integers(0, 1_000_000)
+
+
+def _picked(of: list[tuple[str, int]], pick: int) -> tuple[str, int]:
+    return of[pick % len(of)]
 
 
 class Model(RuleBasedStateMachine):
@@ -99,14 +105,23 @@ class Model(RuleBasedStateMachine):
                 self.offered[namespace, other] = self.clock()
         assert answer is not None or (namespace, number) not in self.granted
 
-    @rule(namespace=namespaces, number=numbers)
-    def use(self, namespace: str, number: int) -> None:
+    def _told(self) -> list[tuple[str, int]]:
+        """Files of whose xorbs a namespace was told."""
+        return [
+            (namespace, number)
+            for namespace in NAMESPACES
+            for number, file in enumerate(FILES)
+            if all((namespace, xorb) in self.offered for xorb in file.xorbs)
+        ]
+
+    @precondition(lambda self: self._told())
+    @rule(pick=picks)
+    def use(self, pick: int) -> None:
         """A shard of what the client was told of: good within the grace, else it may be told to send the xorbs."""
-        now, file = self.clock(), FILES[number]
-        told = [self.offered.get((namespace, xorb)) for xorb in file.xorbs]
-        if any(at is None for at in told):
-            return
-        is_fresh = all(at is not None and now - at <= GRACE.unused for at in told)
+        namespace, number = _picked(self._told(), pick)
+        file = FILES[number]
+        told = [self.offered[namespace, xorb] for xorb in file.xorbs]
+        is_fresh = all(self.clock() - at <= GRACE.unused for at in told)
         if is_fresh:
             self.at(namespace).put_shard(file.shard)
         else:
@@ -140,7 +155,23 @@ class Model(RuleBasedStateMachine):
 
     # --- Deleting
 
-    @rule(namespace=namespaces, files=some)
+    @precondition(lambda self: self.granted)
+    @rule(pick=picks)
+    def delete_one(self, pick: int) -> None:
+        namespace, number = _picked(sorted(self.granted), pick)
+        self.delete(namespace, [number])
+
+    @precondition(lambda self: self.deleted)
+    @rule(pick=picks)
+    def undelete_one(self, pick: int) -> None:
+        namespace, number = _picked(sorted(self.deleted), pick)
+        self.undelete(namespace, [number])
+
+    @rule(namespace=namespaces, files=some, gives_back=st.booleans())
+    def delete_any(self, namespace: str, files: list[int], gives_back: bool) -> None:
+        """Several, some of which may not be there, or not be deleted."""
+        (self.undelete if gives_back else self.delete)(namespace, files)
+
     def delete(self, namespace: str, files: list[int]) -> None:
         cas, keys = self.at(namespace), [(namespace, number) for number in files]
         if all(key in self.granted or key in self.deleted for key in keys):
@@ -154,7 +185,6 @@ class Model(RuleBasedStateMachine):
             with pytest.raises(NotFoundError):
                 cas.delete(files_of(files))
 
-    @rule(namespace=namespaces, files=some)
     def undelete(self, namespace: str, files: list[int]) -> None:
         cas, keys = self.at(namespace), [(namespace, number) for number in files]
         if all(key in self.granted or key in self.deleted for key in keys):
@@ -174,19 +204,32 @@ class Model(RuleBasedStateMachine):
         self._forget_expired()
         self.read_all()
 
+    @rule(files=some)
+    def lose(self, files: list[int]) -> None:
+        """Files go everywhere, and can soon be given back no more; what they are made of is kept for the grace."""
+        for namespace in NAMESPACES:
+            its = [number for number in files if (namespace, number) in self.granted]
+            if its:
+                self.delete(namespace, its)
+        for seconds in (GRACE.undelete + 1, 1, 1):
+            self.clock.advance(seconds)
+            self.gc()
+
     def _forget_expired(self) -> None:
         before = self.clock() - GRACE.undelete
         self.deleted = {key: at for key, at in self.deleted.items() if at >= before}
 
-    @rule()
-    def check(self) -> None:
-        assert check(self.cas, read_data=True).problems == ()
-
-    @rule()
-    def repair(self) -> None:
-        """Of a store in which nothing is damaged, nothing is changed that is seen."""
-        mend(self.cas)
-        verify_invariants(self.cas)
+    @rule(how=st.sampled_from(["check", "repair", "reopen"]))
+    def look(self, how: str) -> None:
+        """Nothing is damaged: nothing is changed that is seen."""
+        match how:
+            case "check":
+                assert check(self.cas, read_data=True).problems == ()
+            case "repair":
+                mend(self.cas)
+            case "reopen":
+                self.cas.close()
+                self._open()
         self.read_all()
 
     @rule(xorb=st.integers(0, len(XORBS) - 1), namespace=namespaces, place=st.integers(0, 4000))
@@ -208,14 +251,9 @@ class Model(RuleBasedStateMachine):
         verify_invariants(self.cas)
         self.read_all()
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 9.0, 15.0, 30.0, 60.0]))
+    @rule(seconds=st.sampled_from([0.5, 3.0, 6.0, 15.0, 90.0]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
-
-    @rule()
-    def reopen(self) -> None:
-        self.cas.close()
-        self._open()
 
     @rule(
         verb=st.sampled_from(sorted(CALLS)),

@@ -18,6 +18,7 @@ from tests.support.process import Worker
 from tests.support.strategies import ramp, splitmix64
 from xetstore import Store
 from xetstore.cas.check import check
+from xetstore.cas.quotas import quotas, set_quota
 from xetstore.cas.service import EmbeddedCas
 
 MIB = 1 << 20
@@ -89,7 +90,10 @@ def test_a_put_killed_at_any_moment_loses_nothing_that_was_acknowledged(
 def test_a_put_killed_again_and_again_on_one_store_gets_done_in_the_end(
     worker: Worker, scratch: Path, sources: list[Path]
 ) -> None:
+    """What is used of a quota, which a check counts again, is right each time."""
     root = scratch / "store"
+    with EmbeddedCas.open(root) as cas:
+        set_quota(cas, "default", max_bytes=1 << 40, max_files=len(sources))
     chance = random.Random(3)
     told: list[dict[str, Any]] = []
     for _ in range(10):
@@ -97,6 +101,8 @@ def test_a_put_killed_again_and_again_on_one_store_gets_done_in_the_end(
         expect_in_order(root, told)
     told += worker.run(**put_call(root, sources)).told
     assert expect_in_order(root, told) == len(sources)
+    with EmbeddedCas.open(root) as cas:
+        assert [quota.used_files for quota in quotas(cas)] == [len(sources)]
 
 
 def test_a_get_killed_at_any_moment_leaves_the_old_file_or_the_new_one(worker: Worker, scratch: Path) -> None:

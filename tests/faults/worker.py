@@ -18,12 +18,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import xetstore
 from tests.support import rights
 from xetstore.cas.check import check
+from xetstore.cas.collecting import CHORE, collect, collect_all
+from xetstore.cas.grace import Grace
+from xetstore.cas.lease import Lease
+from xetstore.cas.rewriting import rewrite as rewrite_store
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
 from xetstore.errors import XetError
@@ -75,6 +80,16 @@ def put(
             yield {"path": str(report.path), "hash": str(report.info.hash), "new_bytes": report.new_bytes}
 
 
+def rewrite(_: Wait, *, store: str) -> Says:
+    """Collect and rewrite without a grace, again and again for a second."""
+    grace = Grace(0.0, 0.0)
+    with EmbeddedCas.open(store) as cas, Lease.take(cas.index, "collect") or nullcontext() as lease:
+        end = time.monotonic() + 1
+        while lease is not None and time.monotonic() < end:
+            collect(cas, lease, grace)
+            yield {"copied": rewrite_store(cas, lease, grace=grace).copied_bytes}
+
+
 def get(_: Wait, *, store: str, file: str, out: str) -> Says:
     with xetstore.open(store, create=False) as opened:
         yield {"verified": opened.get(file, out).verified}
@@ -85,6 +100,18 @@ def look(_: Wait, *, store: str) -> Says:
     with EmbeddedCas.open(store, create=False) as cas:
         report = check(cas, read_data=True)
         yield {"problems": [str(problem) for problem in report.problems], "notes": list(report.notes)}
+
+
+def gc(_: Wait, *, store: str) -> Says:
+    """Collect and rewrite, without any grace; another one may take over at any time."""
+    grace = Grace(unused=0, undelete=0)
+    with EmbeddedCas.open(store) as cas:
+        lease = Lease.take(cas.index, CHORE, seconds=0)
+        assert lease is not None
+        with lease:
+            report = collect_all(cas, lease, grace)
+            lease.finish(json.dumps(report))
+        yield {"files": report["files"], "objects": report["objects"]}
 
 
 def commit(_: Wait, *, store: str, count: int, text: str) -> Says:
@@ -173,7 +200,9 @@ def change(_: Wait, *, path: str, how: str) -> Says:
 CALLS: dict[str, Callable[..., Says]] = {
     "put": put,
     "get": get,
+    "rewrite": rewrite,
     "look": look,
+    "gc": gc,
     "commit": commit,
     "cli": cli,
     "hurt": hurt,

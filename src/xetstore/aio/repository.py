@@ -240,7 +240,7 @@ class AsyncRepository(Caller):
         return await self._call(lambda repo: repo.delete_tag(name))
 
     async def deleted(self, path: str = "") -> list[DeletedName]:
-        """What was deleted by this name and can be given back for a while."""
+        """Names that were deleted and can be given back for a while."""
         return await self._call(lambda repo: repo.deleted(path))
 
     async def undelete(self, *, to: str | None = None) -> RepositoryRecord:

@@ -27,6 +27,7 @@ from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport, Selection
+    from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.opening import GivenToken
     from xetstore.transfer.download.forecast import GetForecast
 
@@ -219,6 +220,14 @@ class AsyncStore(Caller):
     async def totals(self) -> Totals:
         """The sums of all that is stored."""
         return await self.once(lambda store: store.totals())
+
+    async def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
+        """Tell what deleting these would free."""
+        return await self.once(lambda store: store.what_if_deleted(names))
+
+    async def usage(self, by: str = "namespace") -> list[tuple[str, NamespaceUsage]]:
+        """Tell what each namespace takes, or each repository."""
+        return await self.once(lambda store: store.usage(by))
 
     async def check(
         self,

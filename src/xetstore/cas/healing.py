@@ -9,6 +9,7 @@ from typing import Final
 
 from xetstore.access.tenant import Tenant
 from xetstore.blobs.layers import past_caches
+from xetstore.cas.audit import audit
 from xetstore.cas.footers import damaged
 from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
 from xetstore.cas.stored_xorb import looks_whole, verify_row
@@ -128,5 +129,8 @@ class Healing:
                 keys = reader.superseded_before(self._now() - SUPERSEDED_SECONDS)
             if not keys:
                 return
+            found = [blob for key in keys if (blob := self._blobs.stat(key)) is not None]
             self._blobs.delete_many(keys)
+            for blob in found:
+                audit("object", blob.key, blob.size)
             self._index.change(lambda writer: writer.forget_superseded(keys))

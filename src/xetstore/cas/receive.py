@@ -30,7 +30,8 @@ class XorbReceiver:
 
     Any other becomes an object of its own, under a key that none has had, and the row names it: unless another upload
     of the same xorb was quicker, whose object is whole. So it is with a xorb whose object is marked as damaged, missing
-    or of another size: what came counts in place of it.
+    or of another size: what came counts in place of it. One that the namespace has not uploaded before is refused
+    (QuotaExceededError) where that can take no file any more, unless it ``is_care``.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class XorbReceiver:
         index: Index,
         footers: FooterCache,
         now: Callable[[], float],
+        is_care: bool = False,
     ) -> None:
         self._xorb, self._namespace = xorb, namespace
         self._blobs, self._index, self._footers, self._now = blobs, index, footers, now
@@ -54,7 +56,7 @@ class XorbReceiver:
             is_held = row is not None and reader.is_held(row.id, namespace)
         self._is_stored = row is not None and looks_whole(row, blobs)
         self.is_known = self._is_stored and is_held
-        if is_full and not self.is_known:
+        if is_full and not (is_held or is_care):
             require_room(index, namespace)
 
     def write(self, *parts: Buffer) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TypeVar
 
+from xetstore.cas.grace import DAY_SECONDS
 from xetstore.cas.index import Index, ObjectRow, ShardRow, Writer
 from xetstore.cas.layout import new_generation, shard_key
 from xetstore.cas.stored_xorb import looks_whole
-from xetstore.errors import StorageFullError, UsageError, XetError
+from xetstore.errors import StorageFullError, UnavailableError, UsageError, XetError
 from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash, chunk_hash
 
@@ -33,8 +34,10 @@ def register(
     whole is looked at here, outside of the transaction, because that may wait for a network.
 
     A new object that does not count is removed, and so it is after an error, if it is certain that no row names it.
-    After an error of the commit it is not, because a connection to a database can break behind it: then it stays.
+    After an error of the commit it is not, because a connection to a database can break behind it: then it stays. A
+    process that slept for a day in between registers nothing: its object may have been collected as an abandoned one.
     """
+    began = index.clock()
     try:
         store()
     except UsageError:
@@ -48,6 +51,8 @@ def register(
 
     def attempt(writer: Writer) -> tuple[bool, _Row]:
         nonlocal may_be_named
+        if index.clock() - began > DAY_SECONDS:
+            raise UnavailableError("the machine slept in the middle of an upload", hint="put it again")
         answer = add(writer, row)
         may_be_named = True
         return answer

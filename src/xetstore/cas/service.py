@@ -10,7 +10,9 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    xorb of the old ones is damaged, and by a rewrite, which looks in the same transaction that they are those it read.
 4. A xorb that an answer of ours offered is not deleted before the grace, 22 days. A file that is made of it keeps it;
    what takes it out of its last file notes the time (``offered_at``), and so does an upload. An answer offers one that
-   no file is made of only if that time is of the last day, or is noted anew before. Nothing deletes here at all.
+   no file is made of only if that time is of the last day, or is noted anew before. A collection dooms a xorb first,
+   and deletes it when the grace has passed since then, too, if no file is made of it: it looks with the row locked. No
+   answer offers a doomed one; an upload, and a shard that names it, end its doom in their own transaction.
 5. No caller reads a file, or a xorb range, without a grant. A file is granted to the namespaces that registered
    it, until they delete it, and each EmbeddedCas acts for one; a caller in the store's own process is in "default".
 6. Acknowledged means durable and readable: a put never leans on an object that is known, or seen, to be missing or
@@ -22,8 +24,8 @@ The invariants; ``check.verify_invariants`` checks those that can be seen in a s
    What changes the terms registers such a shard in the same transaction. A shard that names a file which is gone is
    noted as stale in the transaction in which the file goes, and a rewrite takes the name away.
 
-So a crash at any point leaves at most an object that no row names, which nothing takes up, and a temporary file, which
-is swept a day later.
+So a crash at any point leaves at most an object that no row names, which nothing takes up, and which a collection
+removes when it is a week old; and a temporary file, which is swept a day later.
 """
 
 from __future__ import annotations
@@ -252,10 +254,16 @@ class EmbeddedCas:
             receiver.write(body)
             return receiver.commit()
 
-    def receive_xorb(self, xorb: Hash) -> XorbReceiver:
-        """:meth:`put_xorb` for a body that is not all there yet."""
+    def receive_xorb(self, xorb: Hash, *, is_care: bool = False) -> XorbReceiver:
+        """:meth:`put_xorb` for a body that is not all there yet. No quota stands in the way of care, and of a copy."""
         return XorbReceiver(
-            xorb, self.tenant.namespace, blobs=self.blobs, index=self.index, footers=self.footers, now=self.now
+            xorb,
+            self.tenant.namespace,
+            blobs=self.blobs,
+            index=self.index,
+            footers=self.footers,
+            now=self.now,
+            is_care=is_care,
         )
 
     def put_shard(self, shard: Shard, *, progress: Callable[[int, int], None] = lambda *_: None) -> bool:

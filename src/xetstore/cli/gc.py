@@ -57,8 +57,10 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
     from xetstore.cas.collecting import CHORE, collect, collect_all
     from xetstore.cas.grace import Grace
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.cas.snapshots.take import take_snapshot_now
     from xetstore.cas.throttle import Throttle
     from xetstore.hub.collecting import names_to_collect
+    from xetstore.hub.snapshot import NAMES
     from xetstore.server.ops.logs import logging_to
 
     watch()
@@ -75,6 +77,7 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
             with _lease(cas.index, CHORE) as lease:
                 report = collect_all(cas, lease, times, names=names_to_collect(cas))
                 lease.finish(json.dumps(report))
+            take_snapshot_now(cas, [NAMES])  # as a server does
     _tell(settings.output, report, dry_run)
 
 

@@ -95,7 +95,7 @@ class LocalNames:
         self._hub.delete(LOCAL, Kind.of_word(repo.kind), repo.name)
 
     def deleted(self, repo: RepositoryId, path: str = "") -> list[DeletedName]:
-        """What was deleted by this name and can be given back."""
+        """Deleted names that can be given back."""
         try:
             return deleted_names(self._hub, LOCAL, _name(repo), path)
         except RepositoryNotFoundError:

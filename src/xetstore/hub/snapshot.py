@@ -103,9 +103,9 @@ def replay(writer: Writer, entry: JournalEntry) -> None:
     if entry.is_deletion:
         hub.delete_repository(number, entry.at)
     elif deleted_at is not None:
-        name = hub.name_of_deleted(number)
-        if name is not None and hub.repository(name.key) is None:
-            hub.undelete_repository(number, name, deleted_at=deleted_at)
+        row = hub.deleted_repository(number)
+        if row is not None and hub.repository(row.name.key) is None:
+            hub.undelete_repository(row, row.name, deleted_at=deleted_at)
 
 
 NAMES: Final = Room(MIGRATIONS, "names", TABLES, replay, recount)

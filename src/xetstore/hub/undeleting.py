@@ -36,7 +36,7 @@ def undelete_repository(
     """Give back the repository that last had this name, with all that it had; ``to`` is another name for it.
 
     Raises RepositoryNotFoundError where there is none, it is collected, or the actor could not delete it; ExistsError
-    where its name was taken meanwhile, QuotaExceededError where its owner may not have so much.
+    where its name was taken meanwhile, QuotaExceededError where that is more than its owner may have.
     """
     with hub.snapshot() as reader:
         found = _deleted_repositories(reader, actor, name)

@@ -331,7 +331,7 @@ class Repository:
         self._names().delete_tag(self.id, name)
 
     def deleted(self, path: str = "") -> list[DeletedName]:
-        """What was deleted by this name and can be given back for a while, at most 1,000 of a kind: repositories that
+        """Deleted names that can be given back for a while, at most 1,000 of a kind: repositories that
         had it, and of the one that has it branches, tags, and files of a bucket below ``path``.
         """
         return self._names().deleted(self.id, _path(path))

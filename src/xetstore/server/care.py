@@ -19,7 +19,7 @@ from xetstore.cas.collecting import CHORE, collect_all
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import LEASE_SECONDS, Lease
 from xetstore.cas.rewriting import LOOKS
 from xetstore.cas.snapshots.take import take_snapshot_if_due
 from xetstore.cas.throttle import Throttle
@@ -63,7 +63,7 @@ class Chore:
 
     def due_in(self, row: ChoreRow | None, now: float) -> float:
         """Seconds until it is due; 0 or less if it is. While a runner has it, the time of that runner."""
-        if row is not None and row.expires_at > now:
+        if row is not None and now < row.expires_at <= now + LEASE_SECONDS + CLOCK_TOLERANCE_SECONDS:
             return row.expires_at - now
         if row is None or row.ended_at is None or row.position is not None:
             return 0.0

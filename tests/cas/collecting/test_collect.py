@@ -22,7 +22,7 @@ from xetstore.cas.collecting import collect
 from xetstore.cas.grace import ABANDONED_SECONDS, Grace
 from xetstore.cas.lease import Lease
 from xetstore.cas.throttle import Throttle
-from xetstore.errors import InterruptedCallError, LeaseLostError, MissingXorbError, NotFoundError
+from xetstore.errors import InterruptedCallError, LeaseLostError, MissingXorbError, NotFoundError, UnavailableError
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.testing import FakeClock, Sample, read_back, upload
 
@@ -355,3 +355,16 @@ def test_clocks_that_jump_back_delete_nothing_early(cas: EmbeddedCas, sample: Sa
         clock.advance(10 * DAY)
     cas.index.change(lambda writer: writer.restore("default", [sample.file.hash], now=clock()))
     assert read_back(cas, sample.file.hash) == sample.data
+
+
+def test_an_upload_that_slept_for_a_day_registers_nothing(
+    cas: EmbeddedCas, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its object may have been removed meanwhile, as one of an upload that was cut off."""
+    clock, times = cas.index.clock, iter([0.0])
+    monkeypatch.setattr(cas.index, "clock", lambda: clock() + next(times, 2 * DAY))
+    with pytest.raises(UnavailableError, match="slept"):
+        cas.put_xorb(sample.xorb.hash, sample.body)
+    assert xorb_objects(cas) == set()
+    monkeypatch.undo()
+    assert cas.put_xorb(sample.xorb.hash, sample.body)

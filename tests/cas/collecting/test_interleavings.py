@@ -214,6 +214,20 @@ def test_an_upload_that_was_told_that_its_xorb_is_known_beside_its_deletion(
     expect_healthy(cas, clock)
 
 
+def test_an_upload_that_began_before_another_one_keeps_the_xorb_of_that(cas: EmbeddedCas, clock: FakeClock) -> None:
+    """That one's file was deleted again meanwhile, and the xorb doomed."""
+    with cas.receive_xorb(SAMPLE.xorb.hash) as receiver:
+        receiver.write(SAMPLE.body)
+        upload(cas, SAMPLE)
+        revoke(cas, SAMPLE.file.hash)
+        clock.advance(8 * DAY)
+        collected(cas)
+        assert registered(cas, [SAMPLE.xorb.hash]) == {SAMPLE.xorb.hash: True}
+        receiver.commit()
+    assert registered(cas, [SAMPLE.xorb.hash]) == {SAMPLE.xorb.hash: False}
+    expect_healthy(cas, clock)
+
+
 def test_an_upload_keeps_its_bytes_while_the_same_xorb_is_removed(
     cas: EmbeddedCas, other: EmbeddedCas, clock: FakeClock, due: str
 ) -> None:

@@ -123,7 +123,7 @@ class XorbCopier:
 
     def _receive(self, row: XorbRow, namespace: str) -> str | None:
         source = self._run.source
-        with self._run.target.in_namespace(namespace).receive_xorb(row.hash) as receiver:
+        with self._run.target.in_namespace(namespace).receive_xorb(row.hash, is_care=True) as receiver:
             try:
                 if not receiver.is_known:
                     self._pour(row, receiver)

@@ -16,6 +16,7 @@ from xetstore.cas.assembly import open_objects, secrets_file
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Index, Writer
 from xetstore.cas.index.queries.rebuilding import RebuildRows
+from xetstore.cas.index.queries.snapshots import QUOTAS
 from xetstore.cas.layout import SHARDS, XORBS
 from xetstore.cas.lease import LEASE_SECONDS, Lease
 from xetstore.cas.pairing import REBUILD, stored_id
@@ -25,6 +26,7 @@ from xetstore.cas.repair.rebuilding.places import is_finished, opened, put_in_pl
 from xetstore.cas.repair.rebuilding.run import MOST_LISTED, RebuildProgress, RebuildRun, RebuildTally
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.snapshots.take import Room
+from xetstore.database.connection import Values
 from xetstore.errors import NotFoundError, UnavailableError
 from xetstore.interfaces import BlobStore
 from xetstore.platform.threads import Threads
@@ -169,18 +171,22 @@ def _rebuild(
         raise NotFoundError("there are no objects of a store", hint="name those of the store")
     if run.progress is not None:
         run.progress.total(sum(size for _, size in counts))
-    objects.register_xorbs(run)
-    objects.register_shards(run)
     restored = restoring.newest_snapshot(run.cas.blobs, store_id, rooms, run.cancellation)
     for problem in restored.refused:
         run.report(problem)
+    if restored.key is not None:
+        restoring.put_superseded_last(run, restored.key)
+    objects.register_xorbs(run)
+    objects.register_shards(run)
+    quota_rows: list[Values] = []
     if restored.key is not None and restored.head is not None:
-        restoring.import_snapshot(run, restored.key, restored.head, rooms)
+        quota_rows = restoring.import_snapshot(run, restored.key, restored.head, rooms)
     named = {entry.namespace for entry in restoring.journal_of(run, restored, store_id)}
     namespace = found_in or restoring.namespace_of_new_files(run, restored, named, was_served=was_served)
-    restoring.find_new_files(run, namespace)
+    restoring.find_new_files(run, namespace, restored)
     for entry in restoring.journal_of(run, restored, store_id):
         restoring.replay(run, entry, namespace, rooms)
+    run.change(lambda writer, _: writer.import_rows(QUOTAS, quota_rows))
     quotas.recount(run.cas, lambda _, name: (name,))
     for room in rooms:
         room.end(run.cas)

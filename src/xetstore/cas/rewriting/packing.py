@@ -79,7 +79,7 @@ class Packing:
         """
         name, cas = self.name, run.cas
         first, *others = sorted(holders)
-        with cas.in_namespace(first).receive_xorb(name) as receiver:
+        with cas.in_namespace(first).receive_xorb(name, is_care=True) as receiver:
             try:
                 if not receiver.is_known:
                     for part in self._stored(run):

@@ -35,7 +35,7 @@ _DEFAULT_LOCALITY: Final = Locality()
 
 @dataclass(slots=True)
 class _Walk:
-    """How far the walks have come: the last xorb, and the last file."""
+    """The places that the walks have reached: the last xorb, and the last file."""
 
     xorb: int = 0
     file: int = 0

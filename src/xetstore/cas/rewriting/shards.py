@@ -148,7 +148,7 @@ def _drop(run: Run, shards: Sequence[StaleShard]) -> None:
 
 
 def _read(run: Run, shard: StaleShard) -> Shard | None:
-    """What the object of a shard says; None if it is damaged, which is marked."""
+    """The content of a shard's object; None if it is damaged, which is marked."""
     try:
         data = run.cas.blobs.get(shard.row.key)
         if (actual := chunk_hash(data)) != shard.row.hash:

@@ -13,9 +13,9 @@ from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.snapshots import TABLES, SnapshotTable
 from xetstore.cas.layout import new_generation
 from xetstore.cas.lease import Lease
-from xetstore.cas.snapshots.form import SnapshotHead, SnapshotWriter
+from xetstore.cas.snapshots.form import SnapshotHead, SnapshotWriter, read_snapshot
 from xetstore.cas.snapshots.journal import JOURNAL, JournalEntry, forget_before
-from xetstore.errors import TimedOutError
+from xetstore.errors import IntegrityError, NotFoundError, TimedOutError
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Writer
@@ -29,6 +29,8 @@ SNAPSHOT: Final = "snapshot"
 """The chore."""
 KEPT: Final = 3
 """Snapshots that are kept, the newest ones."""
+KEPT_SECONDS: Final = 24 * 3600.0
+"""The longest time for which they are, beside a whole newer one."""
 MARGIN_SECONDS: Final = 600.0
 """Entries of the journal from this time before a snapshot are read beside it: they may have been committed later."""
 SHARE: Final = 10
@@ -81,10 +83,8 @@ def take_snapshot(
     newest three snapshots are kept, and the journal since the oldest of them. Raises what a put raises.
     """
     last = _last_report(cas)
-    key_of_last = "" if last is None else last.key
     report = _write(cas, rooms, last, lease, throttle)
-    if report.key != key_of_last:
-        _forget_older(cas.blobs, lease)
+    _forget_older(cas, lease)
     return report
 
 
@@ -163,14 +163,29 @@ def _write(
     return SnapshotReport(key, at, writer.rows, writer.stored_bytes, time.monotonic() - begun, content)
 
 
-def _forget_older(blobs: BlobStore, lease: Lease | None) -> None:
-    snapshots = [*snapshots_in(blobs)]
-    older = [blob.key for _, blob in snapshots[:-KEPT]]
-    if lease is not None:
+def _forget_older(cas: EmbeddedCas, lease: Lease | None) -> None:
+    """Delete what is not kept, and the journal of before."""
+    snapshots = [*snapshots_in(cas.blobs)]
+    old, kept = snapshots[:-KEPT], snapshots[-KEPT:]
+    # What was deleted is in them; and it is to be gone for good some day.
+    late = [one for one in kept[:-1] if one[0] < cas.now() - KEPT_SECONDS]
+    if late and _is_whole(cas.blobs, kept[-1][1]):
+        old, kept = old + late, kept[len(late) :]
+    if lease is not None and old:
         lease.renew()
-    if older:
-        blobs.delete_many(older)
-    forget_before(blobs, snapshots[-KEPT:][0][0] - MARGIN_SECONDS)
+    if old:
+        cas.blobs.delete_many([blob.key for _, blob in old])
+    forget_before(cas.blobs, kept[0][0] - MARGIN_SECONDS)
+
+
+def _is_whole(blobs: BlobStore, blob: BlobInfo) -> bool:
+    try:
+        with blobs.get_range(blob.key, 0, blob.size) as stream:
+            for _ in read_snapshot(stream):
+                pass
+    except (IntegrityError, NotFoundError):
+        return False
+    return True
 
 
 def _last_report(cas: EmbeddedCas) -> SnapshotReport | None:

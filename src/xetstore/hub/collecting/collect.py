@@ -50,10 +50,10 @@ def collect_names(
     *,
     dry_run: bool = False,
 ) -> NamesReport:
-    """Take away what was deleted longer than ``grace.undelete`` ago, and what nothing leads to.
+    """Take names away that were deleted longer than ``grace.undelete`` ago, and what nothing leads to.
 
     Then the grants of files that nothing names, and that are as old, are taken away too, as by deleting these files. A
-    repository is looked through when something of it was deleted so long ago, and else as often as that time passes.
+    repository is looked through when something of it was deleted as long ago, and else as often as that time passes.
     The store may be in use. With ``dry_run``, or without a lease, nothing is changed. Raises LeaseLostError once
     another runner has the chore, InterruptedCallError when the throttle is to end.
     """

@@ -1,4 +1,4 @@
-"""What was deleted by its name, once it can be given back no more: repositories, files of buckets, parts of uploads."""
+"""Deleted names that can be given back no more: repositories, files of buckets, parts of uploads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _end(run: NamesRun, row: CollectedRow) -> bool:
         return writer.drop_repository(row.id, row.namespace, run.began_at)
 
     run.change(begin)
-    while run.change(lambda writer, _: writer.drop_contents(row.id)):
+    while run.change(lambda writer, _: writer.drop_contents(row.id)) == PAGE_ROWS:
         pass
     if is_ended := run.change(finish):
         audit("repository", str(row.name))

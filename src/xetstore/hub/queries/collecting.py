@@ -1,4 +1,4 @@
-"""Questions of a collection of names, and what it takes away: all in parts that are short transactions."""
+"""Questions of a collection of names, and its changes: all in parts that are short transactions."""
 
 from __future__ import annotations
 
@@ -201,24 +201,26 @@ class CollectingQueries(Questions):
 
 
 class CollectingChanges(CollectingQueries):
-    """What a collection takes away, and notes."""
+    """Changes of a collection."""
 
     def end_repositories(self, numbers: Sequence[int], before: float) -> None:
         """Let repositories that were deleted before a time be given back no more."""
         self.connection.change_in(_EXPIRE_REPOSITORIES, numbers, {"before": before})
 
     def drop_contents(self, number: int, most: int = PAGE_ROWS) -> int:
-        """Remove some rows of a repository whose end has come; how many, 0 when there are none."""
+        """Remove at most some rows of a repository whose end has come; how many: fewer than ``most`` are the last."""
         if self.connection.row(_IS_ENDED, {"id": number}) is None:
             return 0
+        left = most
         for table in _CONTENTS:
             key = ", ".join(table.key)
             chosen = f"SELECT {key} FROM {table.name} WHERE repository_id = :id LIMIT :most"
             key = f"({key})" if len(table.key) > 1 else key
             statement = f"DELETE FROM {table.name} WHERE repository_id = :id AND {key} IN ({chosen})"
-            if dropped := self.connection.change(statement, {"id": number, "most": most}):
-                return dropped
-        return 0
+            left -= self.connection.change(statement, {"id": number, "most": left})
+            if left <= 0:
+                break
+        return most - left
 
     def drop_repository(self, number: int, namespace: str, now: float) -> bool:
         """Remove a repository whose end has come; its namespace is never given again."""

@@ -158,7 +158,7 @@ _SET_REPOSITORY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """How far a repository was copied: its last object and ``state``, None until all of it was; a digest of the
+    """The state of a copy of a repository: its last object and ``state``, None until all of it was; a digest of the
     ``refs`` that it was given, and when it had shrunk by then.
     """
 
@@ -224,7 +224,7 @@ class CopyQueries(Questions):
         return [key for (key,) in self.connection.rows(_FORMER_NAMES, {"repository_id": repository_id})]
 
     def copied(self, source: str, repository_id: int) -> Copied | None:
-        """How far a repository was last copied from a source; None if it is not from there."""
+        """The state of the last copy of a repository from a source; None if it is not from there."""
         values = {"source": source, "repository_id": repository_id}
         row = self.connection.row(_COPIED, values)
         return None if row is None else Copied(*row)

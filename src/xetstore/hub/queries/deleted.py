@@ -88,7 +88,7 @@ class DeletedBucketFile:
 
 
 class DeletedQueries(Questions):
-    """Questions about what was deleted."""
+    """Questions about deleted names."""
 
     def deleted_repositories(self, name: RepositoryName) -> list[tuple[RepositoryRow, float]]:
         """The repositories that had this name when they were deleted, with the time of that; the last one first."""
@@ -96,13 +96,13 @@ class DeletedQueries(Questions):
         found = ((repository_row(row[:-1]), row[-1]) for row in self.connection.rows(_REPOSITORIES, values))
         return [(row, at) for row, at in found if row.name.key == name.key]
 
-    def name_of_deleted(self, number: int) -> RepositoryName | None:
-        """The name that a deleted repository had, by its id."""
+    def deleted_repository(self, number: int) -> RepositoryRow | None:
+        """A deleted repository, by its id."""
         row = self.connection.row(_DELETED, {"id": number})
-        return None if row is None else repository_row(row).name
+        return None if row is None else repository_row(row)
 
     def deleted_refs(self, repository_id: int, names: Collection[str] | None = None) -> list[DeletedRef]:
-        """Where refs were, the last deleted one first; those of these names, or of all at most :data:`MOST`."""
+        """Places of deleted refs, the last deleted one first; those of these names, or of all at most :data:`MOST`."""
         scope = {"repository_id": repository_id}
         if names is None:
             rows = self.connection.rows(_REFS, {**scope, "most": MOST})
@@ -145,7 +145,7 @@ class DeletedChanges(DeletedQueries):
         return True
 
     def keep_refs(self, repository_id: int, refs: Iterable[tuple[str, bytes]], *, deleted_at: float) -> None:
-        """Note where refs were that are deleted or moved: what they led to is kept for a while.
+        """Note where refs were that are deleted or moved: their histories are kept for a while.
 
         With a minus before the time it is not kept, and the next collection looks for what nothing leads to.
         """

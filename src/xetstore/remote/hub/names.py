@@ -112,7 +112,7 @@ class HttpNames:
         self.hub.ask("DELETE", "/api/repos/delete", locator, "delete a repository", body=_json(told))
 
     def deleted(self, repo: RepositoryId, path: str = "") -> list[DeletedName]:
-        """What was deleted by this name and can be given back: of a server of ours."""
+        """Deleted names that can be given back: of a server of ours."""
         query = urlencode({"type": repo.kind.removesuffix("s"), "name": repo.name, "path": path})
         answer = self.hub.ask("GET", f"/api/repos/deleted?{query}", self.locator(repo), "list what was deleted")
         return [_deleted(item) for item in objects_of(answer, "what was deleted")]

@@ -9,10 +9,11 @@ from xetstore.cas.index.queries.rows import Questions
 
 _CHORE: Final = "SELECT name, token, holder, expires_at, ended_at, position, report FROM chore WHERE name = :name"
 _CHORES: Final = "SELECT name, token, holder, expires_at, ended_at, position, report FROM chore ORDER BY name"
+# One that ends long after any lease would was taken by a clock that was wrong.
 _TAKE: Final = """
 INSERT INTO chore (name, token, holder, expires_at) VALUES (:name, 1, :holder, :until)
 ON CONFLICT (name) DO UPDATE SET token = chore.token + 1, holder = excluded.holder, expires_at = excluded.expires_at
-WHERE chore.expires_at <= :now
+WHERE chore.expires_at <= :now OR chore.expires_at > :until + 600.0
 """
 _MINE: Final = "WHERE name = :name AND token = :token"
 _RENEW: Final = f"UPDATE chore SET expires_at = :until {_MINE}"

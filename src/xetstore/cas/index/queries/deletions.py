@@ -54,13 +54,16 @@ INSERT INTO file_grant (namespace, file_id, created_at)
 SELECT namespace, file_id, created_at FROM deleted_grant WHERE {} ORDER BY file_id
 ON CONFLICT (namespace, file_id) DO NOTHING
 """
+# With the time of a new grant: a copy of what is new goes by it, and so does what ends grants of files without a name.
+_GIVE_BACK_NOW: Final = _GIVE_BACK.replace("file_id, created_at FROM", "file_id, :now FROM")
 _GIVE_CLAIMS_BACK: Final = f"""
 INSERT INTO sha256_claim (namespace, file_id, sha256)
 SELECT namespace, file_id, sha256 FROM deleted_claim WHERE {{}} AND {_GIVEN.format("deleted_claim")} ORDER BY file_id
 ON CONFLICT (namespace, file_id, sha256) DO NOTHING
 """
 _FORGET: Final = f"DELETE FROM deleted_grant WHERE {{}} AND {_GIVEN.format('deleted_grant')}"
-_RESTORE: Final = (_GIVE_BACK, _GIVE_CLAIMS_BACK, _FORGET)
+_RESTORE: Final = (_GIVE_BACK_NOW, _GIVE_CLAIMS_BACK, _FORGET)
+_RESTORE_ALL: Final = (_GIVE_BACK, _GIVE_CLAIMS_BACK, _FORGET)
 
 # A file that was put again is no deleted one, though its row in deleted_grant stays until it is collected.
 _STATES: Final = """
@@ -155,9 +158,9 @@ class DeletionChanges(DeletionQueries, QuotaChanges):
         """
         self.charge_deleted(namespace, deleted_at)
         if deleted_at is None:
-            self._run_all(_RESTORE, namespace, 0.0)
+            self._run_all(_RESTORE_ALL, namespace, 0.0)
         else:
-            self._run_all(_RESTORE, namespace, deleted_at, _OF_THEN)
+            self._run_all(_RESTORE_ALL, namespace, deleted_at, _OF_THEN)
 
     def lock_grants(self, namespace: str, files: Collection[Hash]) -> None:
         """Let no other writer lean on these grants, or renew them, until the transaction ends; for :meth:`revoke`."""

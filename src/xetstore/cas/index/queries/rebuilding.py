@@ -29,11 +29,12 @@ CREATE TABLE IF NOT EXISTS rebuild_object (
     size BIGINT NOT NULL,
     modified_at {double} NOT NULL,
     state INTEGER NOT NULL,
+    is_last INTEGER DEFAULT 0 NOT NULL,
     why TEXT,
     PRIMARY KEY ("key")
 )
 """,
-    "CREATE INDEX IF NOT EXISTS rebuild_object_by_time ON rebuild_object (is_shard, state, modified_at, key)",
+    "CREATE INDEX IF NOT EXISTS rebuild_object_by_time ON rebuild_object (is_shard, state, is_last, modified_at, key)",
     "CREATE INDEX IF NOT EXISTS rebuild_object_by_hash ON rebuild_object (is_shard, hash)",
     # Files of shards that need a xorb which is not there.
     """
@@ -72,8 +73,9 @@ ON CONFLICT DO NOTHING
 _FORGET_WAITING: Final = f"DELETE FROM rebuild_object WHERE state = {WAITING}"
 _PAGE: Final = f"""
 SELECT {_ENTRY} FROM rebuild_object WHERE is_shard = :is_shard AND state = {WAITING}
-ORDER BY modified_at, key LIMIT :most
+ORDER BY is_last, modified_at, key LIMIT :most
 """
+_PUT_LAST: Final = "UPDATE rebuild_object SET is_last = 1 WHERE key IN (:values)"
 _SAME: Final = f"SELECT {_ENTRY} FROM rebuild_object WHERE is_shard = :is_shard AND hash IN (:values)"
 _SETTLE: Final = "UPDATE rebuild_object SET state = :state, why = :why WHERE key = :key"
 _COUNT: Final = "SELECT count(*), coalesce(sum(size), 0) FROM rebuild_object WHERE is_shard = :is_shard"
@@ -107,7 +109,7 @@ _NEW_FILES: Final = f"""
 SELECT file.id, file.hash FROM file
 WHERE file.id > :behind AND {_IS_NEW} AND EXISTS (
     SELECT 1 FROM shard_file JOIN shard ON shard.id = shard_file.shard_id
-    WHERE shard_file.file_id = file.id AND NOT EXISTS (
+    WHERE shard_file.file_id = file.id AND shard.created_at >= :since AND NOT EXISTS (
         SELECT 1 FROM rebuild_shard
         WHERE rebuild_shard.hash = shard.hash AND rebuild_shard.generation = shard.generation
     )
@@ -180,6 +182,10 @@ class RebuildRows(Questions):
         ]
         self.connection.change_many(_ADD_OBJECT, values)
 
+    def put_last(self, keys: Iterable[str]) -> None:
+        """Let objects be registered behind all others: these count where the others do not tell of a file."""
+        self.connection.change_in(_PUT_LAST, keys)
+
     def waiting(self, most: int, *, is_shard: bool) -> list[FoundObject]:
         """The next objects to be registered, the oldest first."""
         rows = self.connection.rows(_PAGE, {"is_shard": int(is_shard), "most": most})
@@ -240,9 +246,11 @@ class RebuildRows(Questions):
         each = [{"hash": digest, "generation": generation} for digest, generation in shards]
         self.connection.change_many(_KNOW_SHARD, each)
 
-    def new_files(self, behind: int, most: int) -> list[tuple[int, Hash]]:
-        """The next page of files that came after the snapshot, with their ids."""
-        rows = self.connection.rows(_NEW_FILES, {"behind": behind, "most": most})
+    def new_files(self, behind: int, most: int, since: float) -> list[tuple[int, Hash]]:
+        """The next page of files that came after the snapshot, with their ids: by shards that it did not know, and that
+        are not older than ``since``.
+        """
+        rows = self.connection.rows(_NEW_FILES, {"behind": behind, "most": most, "since": since})
         return [(number, name_of(digest)) for number, digest in rows]
 
     def grant(self, namespace: str, ids: Sequence[int]) -> None:

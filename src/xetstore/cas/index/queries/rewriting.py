@@ -233,7 +233,7 @@ class RewriteQueries(Questions):
         return {name_of(digest): file_id for file_id, digest in rows}
 
     def walked(self, name: str) -> str | None:
-        """How far a walk has come, which goes on from run to run."""
+        """The place that a walk has reached, which goes on from run to run."""
         position: str | None = self.connection.value(_WALKED, {"name": name})
         return position
 

@@ -21,8 +21,9 @@ class SnapshotTable:
     """A table as a snapshot has it: ``select`` gives rows of ``columns``, in an order that does not change.
 
     ``add`` adds a row to an index whose objects are registered, by these columns as parameters; it changes nothing
-    where the row is there, or names what is not. A table that ``is_keyless`` has rows that are only told apart by the
-    index's own numbers: it is emptied before rows are added. ``at_a_time`` rows of it fit into memory.
+    where the row is there, or names what is not. Where it is empty no row is added, and a rebuild only knows of them.
+    A table that ``is_keyless`` has rows that are only told apart by the index's own numbers: it is emptied before rows
+    are added. ``at_a_time`` rows of it fit into memory.
     """
 
     name: str
@@ -97,7 +98,15 @@ QUOTAS: Final = SnapshotTable(
     " VALUES (:namespace, :max_bytes, :max_files, 0, 0) ON CONFLICT DO NOTHING",
 )
 
-TABLES: Final = (XORBS, HOLDERS, SHARDS, FILES, GRANTS, CLAIMS, DELETED_GRANTS, DELETED_CLAIMS, QUOTAS)
+# Objects of shards that do not count any more: the files that they name are not new for that.
+SUPERSEDED: Final = SnapshotTable(
+    "superseded_object",
+    ("key",),
+    "SELECT key FROM superseded_object WHERE substr(key, 1, 7) = 'shards/' ORDER BY key",
+    "",
+)
+
+TABLES: Final = (SUPERSEDED, XORBS, HOLDERS, SHARDS, FILES, GRANTS, CLAIMS, DELETED_GRANTS, DELETED_CLAIMS, QUOTAS)
 """In an order in which rows can be added."""
 
 LEFT_OUT: Final = {
@@ -109,7 +118,6 @@ LEFT_OUT: Final = {
     "shard_file": "told by shards",
     "shard_xorb": "told by shards",
     "quota_namespace": "counted anew",
-    "superseded_object": "the objects are there, and no row names them",
     "dedup_key": "a secret, drawn anew",
     "chore": "of the processes that do them",
 }
@@ -137,4 +145,5 @@ class SnapshotChanges(SnapshotQueries):
 
     def import_rows(self, table: SnapshotTable, rows: Sequence[Values]) -> None:
         """Add rows by their columns."""
-        self.connection.change_many(table.add, rows)
+        if table.add:
+            self.connection.change_many(table.add, rows)

@@ -16,18 +16,21 @@ from xetstore.cas.check import Problem
 from xetstore.cas.index import Writer
 from xetstore.cas.index.index import MIGRATIONS
 from xetstore.cas.index.queries.rebuilding import RebuildRows
-from xetstore.cas.index.queries.snapshots import FILES, SHARDS, TABLES, SnapshotTable
+from xetstore.cas.index.queries.snapshots import FILES, QUOTAS, SHARDS, SUPERSEDED, TABLES, SnapshotTable
+from xetstore.cas.layout import named_by
 from xetstore.cas.repair.found import LOST_FOUND
 from xetstore.cas.repair.rebuilding.run import RebuildRun
 from xetstore.cas.snapshots.form import SnapshotHead, TableRows, read_snapshot
 from xetstore.cas.snapshots.journal import JournalEntry, journal_keys, read_entry
 from xetstore.cas.snapshots.take import MARGIN_SECONDS, Room, snapshots_in
+from xetstore.database.connection import Values
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, UsageError
 from xetstore.interfaces import BlobInfo, BlobStore
 from xetstore.protocol.hashes import Hash
 
 _FILES_AT_A_TIME: Final = 500
 _XORBS_AT_A_TIME: Final = 5000
+_OLDER_SECONDS: Final = 24 * 3600.0  # clocks of objects and of the database differ
 _NAMED_IN: Final = ("file_grant", "deleted_grant", "xorb_holder", "quota")
 
 
@@ -61,8 +64,22 @@ def newest_snapshot(
     return restored
 
 
-def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequence[Room]) -> None:
-    """Add the rows of a snapshot that is whole. May be done again."""
+def put_superseded_last(run: RebuildRun, key: str) -> None:
+    """Let shards in whose place others count be read behind these: a file gets the terms that it had last."""
+    found = run.cas.blobs.stat(key)
+    for part in _parts(run.cas.blobs, key, 0 if found is None else found.size, run.cancellation):
+        if isinstance(part, TableRows):
+            if part.table != SUPERSEDED.name:
+                return  # it is the first table
+            run.change(lambda _, rows, part=part: rows.put_last(row[0] for row in part.rows))  # type: ignore[misc]
+
+
+def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequence[Room]) -> list[Values]:
+    """Add the rows of a snapshot that is whole. May be done again.
+
+    Returns those of quotas, which come last: none may refuse what is given back.
+    """
+    quotas: list[Values] = []
     tables = {table.name: table for table in TABLES}
     for room in rooms:
         if head.versions.get(room.name):
@@ -74,15 +91,24 @@ def import_snapshot(run: RebuildRun, key: str, head: SnapshotHead, rooms: Sequen
     found = run.cas.blobs.stat(key)
     for part in _parts(run.cas.blobs, key, 0 if found is None else found.size, run.cancellation):
         if isinstance(part, TableRows) and (known := tables.get(part.table)) is not None:
-            _import(run, known, part)
+            rows = _values(known, part)
+            if known is QUOTAS:
+                quotas += rows
+            else:
+                _import(run, known, part, rows)
+    return quotas
 
 
-def find_new_files(run: RebuildRun, namespace: str) -> None:
-    """Grant a namespace the files that came after the snapshot, and let it hold the xorbs that no other one holds."""
+def find_new_files(run: RebuildRun, namespace: str, restored: Restored) -> None:
+    """Grant a namespace the files that came after the snapshot, and let it hold the xorbs that no other one holds.
+
+    An older shard that the snapshot does not know is what an upload left that was cut off.
+    """
     behind = 0
+    since = 0.0 if restored.head is None else restored.head.at - _OLDER_SECONDS
     while True:
         with run.cas.index.snapshot() as reader:
-            page = RebuildRows(reader.connection).new_files(behind, _FILES_AT_A_TIME)
+            page = RebuildRows(reader.connection).new_files(behind, _FILES_AT_A_TIME, since)
         if not page:
             break
         run.change(lambda _, rows, ids=[number for number, _ in page]: rows.grant(namespace, ids))  # type: ignore[misc]
@@ -164,17 +190,22 @@ def _replay_all(run: RebuildRun, entry: JournalEntry, rooms: Sequence[Room]) -> 
         run.change(lambda writer, _, replay=room.replay: replay(writer, entry))  # type: ignore[misc]
 
 
-def _import(run: RebuildRun, table: SnapshotTable, part: TableRows) -> None:
-    empty = dict.fromkeys(table.columns)
-    values = [empty | dict(zip(part.columns, row, strict=True)) for row in part.rows]
-    values = [{name: each[name] for name in table.columns} for each in values]
+def _values(table: SnapshotTable, part: TableRows) -> list[Values]:
+    """Rows by the columns that the table has now."""
+    rows = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
+    return [{name: row.get(name) for name in table.columns} for row in rows]
 
+
+def _import(run: RebuildRun, table: SnapshotTable, part: TableRows, values: Sequence[Values]) -> None:
     def change(writer: Writer, rows: RebuildRows) -> list[bytes]:
         writer.import_rows(table, values)
         if table is FILES:
             return rows.know_files([row[0] for row in part.rows])
         if table is SHARDS:
             rows.know_shards((row[0], row[1]) for row in part.rows)
+        elif table is SUPERSEDED:
+            named = [found for row in part.rows if (found := named_by(row[0])) is not None]
+            rows.know_shards((name.digest, generation) for name, generation in named)
         return []
 
     missing = run.change(change)

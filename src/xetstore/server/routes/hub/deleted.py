@@ -1,4 +1,4 @@
-"""What was deleted by its name: listed, and given back. No other Hub has these calls."""
+"""Deleted names: listed, and given back. No other Hub has these calls."""
 
 from __future__ import annotations
 
