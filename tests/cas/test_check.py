@@ -131,6 +131,10 @@ _TAMPERINGS = {
     ),
     "terms cut off": ("UPDATE file_segment SET terms = X'00' WHERE file_id = 2", "broken list"),
     "terms of another type": ("UPDATE file_segment SET terms = CAST(X'FF' AS TEXT) WHERE file_id = 2", "UTF-8"),
+    "terms from another byte on": (
+        "UPDATE file_segment SET first_byte = 1 WHERE file_id = 2",
+        "from byte 0 on at byte 1",
+    ),
     "no terms": ("DELETE FROM file_segment WHERE file_id = 2", "make file"),
     "an edge missing": ("DELETE FROM edge WHERE file_id = 2", "counts other"),
     "an edge elsewhere": ("UPDATE edge SET first_byte = 1 WHERE file_id = 2", "counts other"),

@@ -21,6 +21,7 @@ from tests.support.objects import put_in_place, shard_object, xorb_row
 from xetstore.blobs.cached import CachedBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import CheckReport, EmbeddedCas, check, verify_invariants
+from xetstore.cas.checking.pages import file_pages
 from xetstore.cas.checking.scrub import AHEAD, ScrubReport, scrub
 from xetstore.cas.checking.selection import Selection
 from xetstore.cas.index import Index, Writer
@@ -30,7 +31,9 @@ from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import LeaseLostError, UsageError, XetError
 from xetstore.interfaces import BlobInfo, BlobStore, NewObject
 from xetstore.platform.files import storage_error
-from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash, chunk_hash
+from xetstore.protocol.reconstruction import Term
+from xetstore.protocol.shard import FileEntry
 from xetstore.testing import FakeClock, FaultyBlobStore, Sample, make_sample, random_bytes, read_back, upload
 from xetstore.testing.embedded import data_in
 from xetstore.testing.faults import CRASH_EXIT_CODE, FaultPlan, FaultyDatabase
@@ -494,3 +497,24 @@ def test_a_scrub_gives_older_objects_checksums(
     assert run_scrub(cas).renewed == 3
     verify_invariants(cas)
     assert check(cas, checksums=True).renewed == 0
+
+
+# --- Pages of files -----------------------------------------------------------------------------------------
+
+
+def test_pages_of_files_have_all_of_them_and_a_bounded_number_of_terms(cas: EmbeddedCas) -> None:
+    upload(cas, SAMPLES[0])
+    term = Term(SAMPLES[0].xorb.hash, 0, 1, 5)
+    counts = [1, 30_000, *[4_000] * 12, 1, 30_000]
+    entries = [
+        FileEntry(chunk_hash(b"%d" % number), (term,) * count, (term.xorb,) * count)
+        for number, count in enumerate(counts)
+    ]
+
+    def add(writer: Writer) -> None:
+        writer.add_files(entries, writer.xorbs([term.xorb]), namespace="default", now=1.0)
+
+    cas.index.change(add)
+    pages = [page for _, page in file_pages(cas.index) if page is not None]
+    terms = [[file.term_count for file in page.files] for page in pages]
+    assert terms == [[1, 1], [30_000], [4_000] * 5, [4_000] * 5, [4_000, 4_000, 1], [30_000]]

@@ -212,7 +212,7 @@ def test_a_file_that_another_writer_registers_first_keeps_its_terms(opening: eng
             assert writer.add_files([ours], rows, namespace="ours", now=2.0)
         with index.snapshot() as reader:
             assert reader.terms(name, 0, 5)[1] == list(theirs.terms)
-            assert reader.edges_of(name) == {sample.xorb.hash: 0}
+            assert reader.edges_of([1]) == {1: {rows[sample.xorb.hash].id: 0}}
 
 
 def test_a_store_has_one_id_and_the_first_one_stays() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cas.test_answers import first_chunk
+from tests.cas.test_answers import first_chunk, one_chunk_samples
 from tests.support.round_trips import exchanges
 from xetstore.access.tenant import Tenant
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas
+from xetstore.cas.checking.files import check_files
+from xetstore.cas.checking.naming import NamingCheck
 from xetstore.cas.index import Index
 from xetstore.database.postgres import PostgresDatabase
 from xetstore.protocol.hashes import chunk_hash
@@ -71,3 +73,11 @@ def test_many_files_and_chunks_have_few_waits(cas: EmbeddedCas, waits: Waits, sa
     assert 0 < waits(add_files) <= 16  # with one that renews their grants
     assert 2 <= waits(add_chunks) <= 3
     assert cas.totals().files == 10_001
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_check_of_many_files_has_few_waits(cas: EmbeddedCas, waits: Waits, reads: bool) -> None:
+    """Rows of files are asked for by pages."""
+    for sample in one_chunk_samples(40):
+        upload(cas, sample)
+    assert 0 < waits(lambda: [*check_files(cas, set(), NamingCheck(cas, reads=reads))]) <= 8

@@ -29,7 +29,7 @@ ROUNDS = 4
 def test_a_client_that_is_refused_gets_room_by_deleting(disk: ServedDisk, tmp_path: Path) -> None:
     """The real client: it sees 507, reads go on, and its next upload is stored once what was deleted is collected."""
     paths = {name: tmp_path / name for name in ("kept", "deleted", "new")}
-    for seed, (name, size) in enumerate({"kept": MIB, "deleted": 5 * MIB, "new": 3 * MIB}.items()):
+    for seed, (name, size) in enumerate({"kept": MIB, "deleted": 6 * MIB, "new": 3 * MIB}.items()):
         paths[name].write_bytes(splitmix64(seed, size))
 
     def xet(*arguments: str) -> int:

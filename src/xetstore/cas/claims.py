@@ -61,6 +61,7 @@ class ClaimCheck:
         self._footers = footers
         self._suite = suite
         self._scanned: set[Hash] = set()
+        self._last: tuple[Hash, ChunkList] | None = None  # most terms are of the xorb of the one before
         self._runs: dict[Term, _Run] = {}
         self._runs_left = _REMEMBERED_CHUNKS
         self.eligible: set[tuple[int, int]] = set()
@@ -136,7 +137,10 @@ class ClaimCheck:
         return run
 
     def _chunks(self, name: Hash) -> ChunkList:
+        if self._last is not None and self._last[0] == name:
+            return self._last[1]
         chunks = self._footers.get(self._rows[name]).chunks
+        self._last = name, chunks
         if name not in self._scanned:
             self._scanned.add(name)
             xorb_id = self._rows[name].id

@@ -11,6 +11,8 @@ from xetstore.errors import StorageFullError
 
 LEAST_BYTES: Final = 256 << 10
 MOST_BYTES: Final = 8 << 20
+_PARTS: Final = 16
+"""Of a small disk it takes a sixteenth at most."""
 
 
 class Reserve:
@@ -51,6 +53,9 @@ class Reserve:
         """Take room for it, if the disk has twice as much: what it leaves is not worth taking from others."""
         try:
             disk = os.statvfs(self._database.parent)
+            size = min(size, disk.f_blocks * disk.f_frsize // _PARTS)
+            if has >= size:
+                return True
             if disk.f_bavail * disk.f_frsize < 2 * size:
                 return False
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

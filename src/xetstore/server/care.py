@@ -24,8 +24,6 @@ from xetstore.cas.rewriting import LOOKS
 from xetstore.cas.snapshots.take import take_snapshot_if_due
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
-from xetstore.hub.collecting import names_to_collect
-from xetstore.hub.snapshot import NAMES
 from xetstore.platform.threads import start_thread
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
     settings = site.settings
     table = (
         Chore(CHORE, settings.collect_seconds, partial(_collect, site)),
-        Chore("snapshot", settings.snapshot_seconds, partial(take_snapshot_if_due, site.cas, [NAMES])),
+        Chore("snapshot", settings.snapshot_seconds, partial(_snapshot, site)),
         Chore("scrub", SCRUB_SECONDS if settings.scrub_days else 0, partial(_scrub, site)),
     )
     return tuple(chore for chore in table if chore.every_seconds)
@@ -85,10 +83,19 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
 
 def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Delete what nothing names any more."""
+    from xetstore.hub.collecting import names_to_collect  # a bare CAS loads no names before a chore is due
+
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
     names = names_to_collect(site.cas)
     return collect_all(site.cas, lease, grace, throttle, names=names, looks=LOOKS, listing_seconds=grace.offer)
+
+
+def _snapshot(site: Site, lease: Lease, throttle: Throttle) -> Report:
+    """Write down the names and grants of the index, if something has changed."""
+    from xetstore.hub.snapshot import NAMES
+
+    return take_snapshot_if_due(site.cas, [NAMES], lease, throttle)
 
 
 def _scrub(site: Site, lease: Lease, throttle: Throttle) -> Report:

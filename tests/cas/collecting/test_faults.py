@@ -156,7 +156,7 @@ def test_whichever_file_cannot_be_changed_the_next_one_goes_on(
     assert engine
     plan = FaultPlan()
     with plan.installed(), EmbeddedCas.open(root, clock=clock) as cas:
-        assert collect_while_it_fails(Rounds(cas, clock), plan) > 20
+        assert collect_while_it_fails(Rounds(cas, clock), plan) > 10
 
 
 # Objects in S3, behind a proxy

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from operator import eq
 from typing import TYPE_CHECKING, Final
 
+from xetstore.cas.checking.pages import FilePage, FileRows
 from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.index import ShardRow
 from xetstore.errors import IntegrityError, NotFoundError
 from xetstore.protocol.hashes import Hash, chunk_hash
-from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard
-from xetstore.records import FileRecord
 
 if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
@@ -33,27 +32,33 @@ class NamingCheck:
         self.notes: list[str] = []
         self._shards: OrderedDict[Hash, dict[Hash, FileEntry]] = OrderedDict()
 
-    def file_fault(self, record: FileRecord, terms: Sequence[Term]) -> str | None:
-        """The fault of how shards name a file of these terms, or None. A damaged shard has a fault of its own."""
-        if not terms:
+    def file_fault(self, page: FilePage, file: FileRows) -> str | None:
+        """The fault of how shards name a file, whose terms make it, or None. A damaged shard has a fault of its own."""
+        if not file.segments:
+            return None
+        name = file.record.hash
+        if file.shard is None:
+            if not page.has_unlinked:  # it was copied from another store, and its shard was not yet
+                self.notes.append(f"file {name} is named by no shard yet: a rewrite writes one")
+            return None
+        if not self._reads or self._names(file.shard, page, file):
             return None
         with self._cas.index.snapshot() as reader:
-            rows = reader.shards(reader.shards_of(record.hash)).values()
-            is_unnamed = not rows and not reader.has_unlinked_shards() and reader.file_records([record.hash])
-        if is_unnamed:  # it was copied from another store, and its shard was not yet
-            self.notes.append(f"file {record.hash} is named by no shard yet: a rewrite writes one")
-        if not rows or not self._reads or any(self._names(row, record.hash, terms) for row in rows):
+            others = reader.shards(reader.shards_of(name)).values()
+        if any(self._names(row, page, file) for row in others):
             return None
         return "no shard names it with terms that make it"
 
-    def _names(self, row: ShardRow, file: Hash, terms: Sequence[Term]) -> bool:
+    def _names(self, row: ShardRow, page: FilePage, file: FileRows) -> bool:
         """True if a shard names a file with terms that make it, or is damaged."""
         entries = self._entries(row)
         if entries is None:
             return True
-        entry = entries.get(file)
-        if entry is None or entry.terms == tuple(terms):
-            return entry is not None
+        entry = entries.get(file.record.hash)
+        if entry is None:
+            return False
+        if len(entry.terms) == file.term_count and all(map(eq, entry.terms, page.terms(file))):
+            return True
         alone = Shard((entry,))
         with self._cas.index.snapshot() as reader:
             xorbs = reader.xorbs(named_xorbs(alone))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from xetstore.blobs.layers import past_caches
@@ -121,7 +122,9 @@ class ObjectCheck:
                 self._lease.require(writer)
             writer.note_checked(xorbs, shards, now=now)
 
-        self._cas.index.change(note)
+        # On a full disk a check goes on: these are checked again sooner than they need to be.
+        with self._cas.index.for_care(), suppress(StorageFullError):
+            self._cas.index.change(note)
 
     def _is_well(self, row: XorbRow | ShardRow, *, read: bool) -> bool:
         """True if that is to be noted: all of it was read. Raises IntegrityError for one that only was not read."""

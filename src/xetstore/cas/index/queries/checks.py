@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,12 @@ ORDER BY checked_at, id LIMIT :most
 """
 _XORBS: Final = f"SELECT checked_at, {XORB} FROM xorb {_DUE}"
 _SHARDS: Final = f"SELECT checked_at, id, {SHARD} FROM shard {_DUE}"
+_EDGES: Final = "SELECT file_id, first_byte, xorb_id FROM edge WHERE file_id IN (:values)"
+_FIRST_SHARDS: Final = f"""
+SELECT first.file_id, {SHARD}
+FROM (SELECT file_id, min(shard_id) AS shard_id FROM shard_file WHERE file_id IN (:values) GROUP BY file_id) AS first
+JOIN shard ON shard.id = first.shard_id
+"""
 _CHECKED_XORBS: Final = "UPDATE xorb SET checked_at = :now WHERE id IN (:values)"
 _CHECKED_SHARDS: Final = "UPDATE shard SET checked_at = :now WHERE hash IN (:values)"
 _OLDEST_XORB: Final = "SELECT checked_at FROM xorb ORDER BY checked_at, id LIMIT 1"
@@ -52,7 +58,7 @@ class Soundness:
 
 
 class CheckQueries(Questions):
-    """Questions about checks."""
+    """Questions of checks."""
 
     def xorbs_due(self, behind: Place, *, until: float, most: int) -> list[tuple[Place, XorbRow]]:
         """The xorbs behind a place in the order of their checks, the least recent first, up to those of ``until``.
@@ -66,6 +72,17 @@ class CheckQueries(Questions):
         """The same for shards."""
         values = {"at": behind[0], "behind": behind[1], "until": until, "most": most}
         return [((row[0], row[1]), shard_row(row[2:])) for row in self.connection.rows(_SHARDS, values)]
+
+    def edges_of(self, ids: Collection[int]) -> dict[int, dict[int, int]]:
+        """Of files, by their ids, the ids of their xorbs, with the byte at which the file first uses each."""
+        edges: dict[int, dict[int, int]] = {file_id: {} for file_id in ids}
+        for file_id, first_byte, xorb_id in self.connection.rows_in(_EDGES, ids):
+            edges[file_id][xorb_id] = first_byte
+        return edges
+
+    def first_shards(self, ids: Collection[int]) -> dict[int, ShardRow]:
+        """The oldest shard that is known to name each of these files, by their ids, for those that have one."""
+        return {row[0]: shard_row(row[1:]) for row in self.connection.rows_in(_FIRST_SHARDS, ids)}
 
     def object_bytes(self) -> int:
         """Bytes of all objects of xorbs and shards, with checksums; looks at each row."""

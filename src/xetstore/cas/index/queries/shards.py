@@ -10,11 +10,6 @@ from xetstore.cas.index.queries.superseded import SupersededChanges
 from xetstore.database.connection import Row
 from xetstore.protocol.hashes import Hash
 
-_EDGES: Final = """
-SELECT xorb.hash, edge.first_byte
-FROM file JOIN edge ON edge.file_id = file.id JOIN xorb ON xorb.id = edge.xorb_id
-WHERE file.hash = :hash
-"""
 _DEDUP_KEYS: Final = "SELECT chunk_key FROM dedup WHERE xorb_id = :xorb_id"
 SHARD: Final = "hash, size, generation, damaged_at"
 """The columns of :func:`shard_row`."""
@@ -64,11 +59,6 @@ _IS_LINKED: Final = "SELECT is_linked FROM shard WHERE hash = :shard"
 
 class ShardQueries(Questions):
     """Questions about shards."""
-
-    def edges_of(self, name: Hash) -> dict[Hash, int]:
-        """Each xorb of a file with the byte at which the file first uses it, as the edges tell."""
-        edges = self.connection.rows(_EDGES, {"hash": name.digest})
-        return {name_of(digest): first_byte for digest, first_byte in edges}
 
     def dedup_keys_of(self, xorb_id: int) -> list[int]:
         """Keys of the eligible chunks that a xorb is said to hold."""
