@@ -119,6 +119,20 @@ def test_without_a_snapshot_files_of_a_store_that_was_served_are_set_aside(root:
     assert rebuilt(root, found_in="alice").found_in == "alice"
 
 
+def test_a_found_file_that_was_given_is_found_again_by_the_next_rebuild(root: Path) -> None:
+    """No snapshot tells of the gift; what was taken out of the found ones for it was not deleted."""
+    with EmbeddedCas.open(root) as cas:
+        upload(cas.in_namespace("alice"), small(1))
+        take_snapshot_now(cas)
+        file = upload(cas.in_namespace("alice"), small(2))
+    assert rebuilt(root).found_in == LOST_FOUND
+    with EmbeddedCas.open(root) as cas:
+        assert give_found(cas, "alice") == 1
+    assert rebuilt(root).found_in == LOST_FOUND
+    with EmbeddedCas.open(root) as cas:
+        assert visible(cas)[LOST_FOUND] == {file}
+
+
 def test_files_that_came_after_the_snapshot(root: Path, clock: FakeClock) -> None:
     """Granted to the one namespace that the store had; to none that strangers read where it had several."""
     for others in ((), ("alice",)):

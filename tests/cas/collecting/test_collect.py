@@ -315,6 +315,22 @@ class Stopping(Throttle):
         self.left -= 1
 
 
+def test_one_that_did_all_steps_is_begun_anew_though_what_follows_is_cut_off(
+    cas: EmbeddedCas, sample: Sample, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and rewriting have the same lease: it does not go on in the last step for ever."""
+    monkeypatch.setattr("xetstore.cas.collecting.run.NOTE_SECONDS", 0)
+    upload(cas, sample)
+    for expected in (0, 1):
+        lease = Lease.take(cas.index, "collect")
+        assert lease is not None
+        with lease:
+            assert collect(cas, lease, GRACE).files == expected
+        if not expected:
+            revoke(cas, sample.file.hash)
+            clock.advance(GRACE.undelete + 1)
+
+
 def test_wherever_it_is_cut_off_the_next_one_gets_done(
     cas: EmbeddedCas, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

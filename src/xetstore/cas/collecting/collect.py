@@ -88,6 +88,7 @@ def collect(
         run.came_to(name, "")
         _STEPS[name](run, behind)
         behind = ""
+    run.end()
     with cas.index.snapshot() as reader:
         count, nbytes, first = reader.doomed(unused=grace.unused, offered=grace.unused + grace.offer)
     return CollectReport(

@@ -87,6 +87,11 @@ class Run:
         except (ValueError, TypeError, KeyError):  # of another part of the chore
             return "", ""
 
+    def end(self) -> None:
+        """Note that all steps are done: what follows under the lease may be cut off, and the next run begins anew."""
+        if self.lease is not None and self.lease.position is not None:
+            self.lease.note(None)
+
     def came_to(self, step: str, behind: str) -> None:
         """Rest. Note now and then how far it has come, behind which a step goes on."""
         now = time.monotonic()

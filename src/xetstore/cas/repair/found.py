@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.snapshots.journal import note_deleted
 from xetstore.database.connection import batches
 from xetstore.records import FileRecord
 
@@ -25,6 +24,7 @@ def found_files(cas: EmbeddedCas) -> Iterator[FileRecord]:
 def give_found(cas: EmbeddedCas, namespace: str) -> int:
     """Grant all of them to a namespace, and take them out of that of found ones; how many these were.
 
+    The journal has no note of it: an index that is made anew before the next snapshot sets them aside again.
     Raises QuotaExceededError: those before stay granted.
     """
     given = 0
@@ -36,6 +36,5 @@ def give_found(cas: EmbeddedCas, namespace: str) -> int:
                 writer.revoke(LOST_FOUND, files, now=now),
             )
         )
-        note_deleted(cas, LOST_FOUND, files, at=now)
         given += len(files)
     return given

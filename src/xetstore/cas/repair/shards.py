@@ -124,10 +124,7 @@ class ShardRepair:
     def _drop(self, row: ShardRow) -> None:
         """Forget a shard in whose place others are, and set its object aside."""
         run = self._run
-        with run.cas.index.snapshot() as reader:
-            counts = reader.shards([row.hash]).get(row.hash)
-        if counts is not None and counts.generation == row.generation:  # else it was made anew under the same name
-            run.change(lambda writer: writer.forget_shard(row.hash))
+        run.change(lambda writer: writer.forget_shard(row))  # unless it was made anew under the same name
         run.set_aside(row.key)
         run.change(lambda writer: writer.forget_superseded([row.key]))
 

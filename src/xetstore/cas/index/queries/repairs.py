@@ -39,7 +39,7 @@ _SET_SIZE: Final = "UPDATE file SET size = :size WHERE hash = :hash"
 _RENAME_FILE: Final = "UPDATE file SET hash = :new WHERE hash = :hash"
 _MEND_SHARD: Final = "UPDATE shard SET size = :size, damaged_at = NULL WHERE hash = :hash AND generation = :counts"
 _RENAME_SHARD: Final = "UPDATE shard SET hash = :new, damaged_at = NULL WHERE hash = :hash AND generation = :counts"
-_FORGET_SHARD: Final = "DELETE FROM shard WHERE hash = :hash"
+_FORGET_SHARD: Final = "DELETE FROM shard WHERE hash = :hash AND generation = :counts"
 
 
 class RepairQueries(Questions):
@@ -105,9 +105,9 @@ class RepairChanges(Questions):
         values = {"hash": row.hash.digest, "counts": row.generation, "new": name.digest}
         self.connection.change(_RENAME_SHARD, values)
 
-    def forget_shard(self, name: Hash) -> None:
+    def forget_shard(self, row: ShardRow) -> None:
         """Forget a shard: others name what it named."""
-        self.connection.change(_FORGET_SHARD, {"hash": name.digest})
+        self.connection.change(_FORGET_SHARD, {"hash": row.hash.digest, "counts": row.generation})
 
 
 def _sizes(info: XorbInfo) -> dict[str, object]:
