@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cas.index.index import MIGRATIONS
@@ -169,9 +170,10 @@ def _ahead(cas: EmbeddedCas) -> set[str]:
 
     All of them are of before now, so a snapshot that is taken now tells all that they do.
     """
-    found = [*snapshots_in(cas.blobs), *journal_keys(cas.blobs)]
+    began = cas.now()
+    late = [(at, blob.key) for at, blob in chain(snapshots_in(cas.blobs), journal_keys(cas.blobs)) if at > began]
     now = cas.now()
-    return {blob.key for at, blob in found if at > now}
+    return {key for at, key in late if at > now}
 
 
 def _forget_older(cas: EmbeddedCas, lease: Lease | None, ahead: Collection[str]) -> None:
