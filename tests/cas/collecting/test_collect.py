@@ -18,7 +18,7 @@ from tests.support.collecting import DAY, GRACE, collected, registered, revoke, 
 from tests.support.objects import xorb_object
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas, check, verify_invariants
-from xetstore.cas.collecting import collect
+from xetstore.cas.collecting import collect, collect_all
 from xetstore.cas.grace import ABANDONED_SECONDS, Grace
 from xetstore.cas.lease import Lease
 from xetstore.cas.throttle import Throttle
@@ -253,6 +253,25 @@ def test_an_object_of_an_upload_under_way_stays_though_the_clock_of_the_index_is
         assert collect(cas, lease, GRACE).abandoned == 0
     assert xorb_objects(cas) == {key}
     assert [*cas.blobs.list("probes/")] == []
+
+
+def test_nothing_is_collected_while_the_clock_of_the_index_is_days_ahead(
+    cas: EmbeddedCas, sample: Sample, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a jump of it every grace would be over, and what was deleted a minute ago gone."""
+    clock.advance(time.time() - clock())
+    upload(cas, sample)
+    cas.delete([sample.file.hash])
+    clock.advance(10 * DAY)
+    lease = Lease.take(cas.index, "collect")
+    assert lease is not None
+    with lease:
+        with monkeypatch.context() as jump, pytest.raises(UnavailableError, match=r"10\.0 days ahead"):
+            jump.setattr(cas.index, "clock", clock)
+            collect_all(cas, lease, GRACE)
+        cas.undelete([sample.file.hash])
+        assert read_back(cas, sample.file.hash) == sample.data
+        assert collect_all(cas, lease, GRACE)["grants"] == 0
 
 
 def test_objects_that_are_of_another_store_too_stay(cas: EmbeddedCas, clock: FakeClock) -> None:

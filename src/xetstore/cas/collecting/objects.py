@@ -13,6 +13,8 @@ from xetstore.cas.collecting.run import Run
 from xetstore.cas.grace import ABANDONED_SECONDS, DAY_SECONDS
 from xetstore.cas.index import ObjectRow, Writer
 from xetstore.cas.layout import PROBES, SHARDS, STORES, XORBS, named_by, new_generation, store_key
+from xetstore.cas.service import EmbeddedCas
+from xetstore.errors import AccessDeniedError, StorageFullError
 from xetstore.interfaces import BlobInfo
 from xetstore.protocol.hashes import Hash
 
@@ -22,6 +24,23 @@ LISTED: Final = 500
 """Objects that are compared with the index together."""
 
 _log = logging.getLogger("xetstore.care")
+
+
+def seconds_ahead(cas: EmbeddedCas) -> float:
+    """The seconds by which the clock of the index is ahead of that of the objects, of which a new object tells.
+
+    0 where none can be written: then nothing is uploaded either.
+    """
+    blobs, key = cas.blobs, f"{PROBES}{new_generation()}"
+    try:
+        blobs.put_new(key, [b"a clock"])
+    except (StorageFullError, AccessDeniedError):
+        return 0.0
+    now, found = cas.index.clock(), blobs.stat(key)
+    theirs = now if found is None else found.modified_at
+    left = [blob.key for blob in blobs.list(PROBES) if blob.modified_at < theirs - DAY_SECONDS]
+    blobs.delete_many([key, *left])  # and those of runs that were cut off here
+    return max(0.0, now - theirs)
 
 
 def remove_replaced(run: Run, behind: str) -> None:
@@ -63,7 +82,7 @@ def remove_abandoned(run: Run, behind: str) -> None:
             unnamed = _unnamed(run, prefix, batch)
             old = [blob for blob in unnamed if blob.modified_at < moment]
             if old and not is_compared:
-                moment, is_compared = moment - _ahead(run), True
+                moment, is_compared = moment - seconds_ahead(run.cas), True
                 old = [blob for blob in old if blob.modified_at < moment]
             run.tally.abandoned_objects += len(unnamed) - len(old)
             for at in range(0, len(old), BATCH):
@@ -83,17 +102,6 @@ def _has_stranger(run: Run) -> bool:
     if stranger is not None:
         _log.warning("objects that no row names are left: %s says that they are of another store, too", stranger)
     return stranger is not None
-
-
-def _ahead(run: Run) -> float:
-    """The seconds by which the clock of the index is ahead of that of the objects, of which a new object tells."""
-    blobs, key = run.cas.blobs, f"{PROBES}{new_generation()}"
-    run.cas.index.with_reserve(partial(blobs.put_new, key, [b"a clock"]))
-    now, found = run.cas.index.clock(), blobs.stat(key)
-    theirs = now if found is None else found.modified_at
-    left = [blob.key for blob in blobs.list(PROBES) if blob.modified_at < theirs - DAY_SECONDS]
-    blobs.delete_many([key, *left])  # and those of runs that were cut off here
-    return max(0.0, now - theirs)
 
 
 def _unnamed(run: Run, prefix: str, batch: Sequence[BlobInfo]) -> list[BlobInfo]:

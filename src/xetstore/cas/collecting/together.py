@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from xetstore.cas.collecting.collect import DEFAULT, collect
-from xetstore.cas.grace import Grace
+from xetstore.cas.collecting.objects import seconds_ahead
+from xetstore.cas.grace import DAY_SECONDS, Grace
 from xetstore.cas.lease import Lease
 from xetstore.cas.rewriting import rewrite
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
+from xetstore.errors import UnavailableError
 
 Names = Callable[[Lease | None, Grace, Throttle], Mapping[str, Any]]
 """The part of a collection that knows names: it takes grants away that no name needs any more. Without a lease it only
@@ -33,8 +35,17 @@ def collect_all(
     :func:`~xetstore.cas.collecting.collect.collect`, of the names below ``names``, and of
     :func:`~xetstore.cas.rewriting.rewrite.rewrite` below ``rewrite``; and in ``index_bytes`` the space that the index
     gave back. Arguments and errors as these.
+
+    Raises UnavailableError where the clock of the index is more than a day ahead of that of the objects: every grace
+    would be over too soon.
     """
     throttle = throttle or Throttle()
+    if (ahead := seconds_ahead(cas)) > DAY_SECONDS:
+        days = ahead / DAY_SECONDS
+        raise UnavailableError(
+            f"nothing is collected: the clock of the index is {days:.1f} days ahead of that of the objects",
+            hint="set the clock of the database, or of the machine with the objects",
+        )
     named = {} if names is None else dict(names(lease, grace, throttle))
     collected = collect(cas, lease, grace, throttle, listing_seconds=listing_seconds)
     rewritten = rewrite(cas, lease, grace=grace, throttle=throttle, looks=looks)
