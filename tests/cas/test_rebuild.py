@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from tests.support.postgres import PostgresServer
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
 from xetstore.cas.check import Problem
-from xetstore.cas.index import Index
+from xetstore.cas.index import Index, Writer
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.repair.found import LOST_FOUND, found_files, give_found
+from xetstore.cas.repair.quarantine import QUARANTINE
 from xetstore.cas.repair.rebuild import RebuildReport, rebuild_index, rebuild_into
 from xetstore.cas.snapshots.journal import JOURNAL, note_deleted, note_restored
 from xetstore.cas.snapshots.take import SNAPSHOTS, snapshots_in, take_snapshot_now
@@ -153,6 +155,30 @@ def test_a_file_that_was_deleted_and_put_again_is_there(root: Path, clock: FakeC
         assert visible(cas) == {"default": {files[0]}}
 
 
+def test_a_file_that_is_deleted_while_it_is_put_again_is_there(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal has both in the order of their transactions, though the put began first."""
+    with EmbeddedCas.open(root, clock=clock) as cas:
+        file = upload(cas, small(1))
+        take_snapshot_now(cas)
+        clock.advance(1)
+        change = cas.index.change
+
+        def late(work: Callable[[Writer], object]) -> object:
+            monkeypatch.undo()
+            clock.advance(5)
+            cas.delete([file])
+            clock.advance(5)
+            return change(work)
+
+        monkeypatch.setattr(cas.index, "change", late)
+        assert cas.put_shard(small(1).shard)
+    rebuilt(root)
+    with EmbeddedCas.open(root) as cas:
+        assert visible(cas) == {"default": {file}}
+
+
 def test_what_was_collected_before_the_snapshot_does_not_come_back_from_an_old_shard(root: Path) -> None:
     with EmbeddedCas.open(root) as cas:
         both = [small(1), small(2)]
@@ -179,7 +205,8 @@ def test_a_lost_xorb_is_told_with_its_files_and_the_others_are_there(root: Path)
         paths = [object_of(cas, root, one.xorb.hash) for one in samples]
         take_snapshot_now(cas)
     paths[0].unlink()
-    os.truncate(paths[1], paths[1].stat().st_size - 1)
+    size = paths[1].stat().st_size - 1
+    os.truncate(paths[1], size)
     report = rebuilt(root)
     lost = {one.xorb.hash: [one.file.hash] for one in samples[:2]}
     assert report.lost == lost
@@ -190,7 +217,9 @@ def test_a_lost_xorb_is_told_with_its_files_and_the_others_are_there(root: Path)
         [problem] = check(cas, read_data=True).problems
         assert "which is gone" in problem.what
         assert read_back(cas, upload(cas, samples[0])) == samples[0].data  # put again, all is well
-        assert paths[1].exists()  # what is damaged is not deleted
+    # What is damaged is not deleted, and no collection removes it: all of its chunks may be there.
+    assert not paths[1].exists()
+    assert (root / QUARANTINE / paths[1].relative_to(root)).stat().st_size == size
 
 
 def test_of_several_objects_of_a_xorb_a_whole_one_counts(root: Path) -> None:

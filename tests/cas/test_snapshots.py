@@ -36,6 +36,7 @@ from xetstore.testing import FakeClock, FaultPlan, Sample, upload
 from xetstore.testing.faults import CRASH_EXIT_CODE
 
 ENGINES = engines.BOTH
+YEAR = 365 * 86400.0
 
 
 def content(blobs: BlobStore, key: str) -> tuple[SnapshotHead, dict[str, list[Row]]]:
@@ -121,6 +122,41 @@ def test_the_newest_are_kept_and_the_journal_since_the_oldest_of_them(
         clock.advance(2 * MARGIN_SECONDS)
     assert [blob.key for _, blob in snapshots_in(cas.blobs)] == keys[-KEPT:]
     assert [at for at, _ in journal_keys(cas.blobs)] == noted[-KEPT:]
+
+
+def test_what_a_clock_that_was_ahead_has_written_does_not_hide_what_came_later(
+    cas: EmbeddedCas, clock: FakeClock, sample: Sample
+) -> None:
+    file = upload(cas, sample)
+    clock.advance(YEAR)
+    for number in range(KEPT):
+        cas.index.change(lambda writer, name=f"n{number}": writer.add_grants([(file, name, clock())]))  # type: ignore[misc]
+        taken(cas)
+        clock.advance(10)
+    note_deleted(cas, "default", [file])
+    clock.advance(-YEAR)
+    last = taken(cas)  # nothing has changed, but for the clock
+    assert [blob.key for _, blob in snapshots_in(cas.blobs)] == [last.key]
+    assert [*journal_keys(cas.blobs)] == []
+    note_deleted(cas, "n1", [file])
+    clock.advance(1)
+    taken(cas)
+    assert [at for at, _ in journal_keys(cas.blobs)] == [clock() - 1]
+
+
+def test_a_snapshot_is_due_though_the_last_one_has_a_time_to_come(
+    cas: EmbeddedCas, clock: FakeClock, sample: Sample
+) -> None:
+    clock.advance(YEAR)
+    first = taken(cas)
+    clock.advance(-YEAR)
+    upload(cas, sample)
+    lease = Lease.take(cas.index, "snapshot")
+    assert lease is not None
+    with lease:
+        report = take_snapshot_if_due(cas, [NAMES], lease, Throttle())
+    assert report["key"] != first.key
+    assert [blob.key for _, blob in snapshots_in(cas.blobs)] == [report["key"]]
 
 
 def test_one_of_the_day_before_goes_once_a_newer_one_is_whole(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xetstore.database.sqlite import SqliteDatabase
+from xetstore.database.sqlite import FREE_BYTES, SqliteDatabase
 from xetstore.database.sqlite_file import LOWEST_VERSION, require_version
 from xetstore.errors import AccessDeniedError, UnavailableError, UsageError
 
@@ -92,6 +92,42 @@ def test_connections_are_kept_for_the_next_call_and_closed_at_the_end(path: Path
     database.close()
     assert 0 < kept <= 8 * 3, "of each connection the file, its log and their memory"
     assert files() == 0
+
+
+def test_a_file_that_is_mostly_free_gives_its_space_back(path: Path) -> None:
+    with closing(SqliteDatabase(path)) as database, closing(SqliteDatabase(path)) as reading:
+        with database.transaction() as connection:
+            connection.change("CREATE TABLE item (id INTEGER PRIMARY KEY, data BLOB)")
+            connection.change_many(
+                "INSERT INTO item (id, data) VALUES (:id, :data)",
+                [{"id": number, "data": bytes(1 << 20)} for number in range(3, 19)],
+            )
+        assert database.give_back_space() == 0, "it is full"
+        with database.transaction() as connection:
+            connection.change("DELETE FROM item WHERE id > 4")
+        with reading.snapshot() as before:  # a reader that has begun gets done
+            assert before.value("SELECT count(*) FROM item") == 2
+            given = database.give_back_space()
+            assert before.value("SELECT count(*) FROM item") == 2
+        assert given > 13 << 20
+        assert database.give_back_space() == 0, "nothing is left to give"
+        with reading.snapshot() as after:
+            assert [row for (row,) in after.rows("SELECT id FROM item ORDER BY id")] == [3, 4]
+    assert path.stat().st_size < 3 << 20
+
+
+def test_a_file_that_others_write_to_keeps_its_space(path: Path) -> None:
+    with closing(SqliteDatabase(path)) as database, closing(SqliteDatabase(path, busy_timeout_seconds=0.1)) as other:
+        with database.transaction() as connection:
+            connection.change("CREATE TABLE item (id INTEGER PRIMARY KEY, data BLOB)")
+            connection.change("INSERT INTO item (data) VALUES (:data)", {"data": bytes(FREE_BYTES + (1 << 20))})
+        with database.transaction() as connection:
+            connection.change("DELETE FROM item")
+        with database.transaction() as connection:
+            connection.change("INSERT INTO item (data) VALUES (:data)", {"data": b"1"})
+            with pytest.raises(UnavailableError):
+                other.give_back_space()
+        assert other.give_back_space() > FREE_BYTES
 
 
 def test_a_folder_that_cannot_be_written_to_is_read(path: Path) -> None:

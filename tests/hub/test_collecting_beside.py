@@ -124,6 +124,25 @@ ACTIONS: Final[dict[str, Callable[[Repository, str], object]]] = {
 }
 
 
+def test_a_repository_that_is_given_back_before_its_end_keeps_its_files(hub: EmbeddedHub, clock: FakeClock) -> None:
+    """Several end by one page: the last of them can be given back until its turn comes."""
+    first, repository = sorted((create(hub, f"Alice/{name}") for name in "ab"), key=lambda each: each.row.id)
+    file = uploaded(repository, 2000, 1)
+    repository.commit("main", [AddPointer("a.bin", LARGE)], "one")
+    for each in (first, repository):
+        hub.delete(ALICE, Kind.MODELS, each.name.id)
+    clock.advance(101)
+    beside = Beside(1, lambda: undelete_repository(hub, ALICE, repository.name))
+    with Lease.take(hub.cas.index, "collect") as lease:  # type: ignore[union-attr]
+        report = collect_names(hub, lease, GRACE, beside)
+    assert beside.is_done
+    assert report.repositories == 1
+    with hub.snapshot() as reader:
+        assert reader.granted(repository.row.namespace, [file])
+    assert verify_names(hub) == []
+    verify_invariants(hub.cas)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_what_is_named_beside_a_collection_is_whole(

@@ -55,14 +55,16 @@ def delete(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False) ->
 
 
 def _delete(cas: EmbeddedCas, files: list[Hash]) -> list[DeletedFile]:
-    namespace, now = cas.tenant.namespace, cas.now()
+    namespace = cas.tenant.namespace
 
-    def revoke(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
+    def revoke(writer: Writer) -> tuple[float, set[Hash], dict[Hash, GrantState]]:
         cas.deletion_guard(writer, namespace, files)
-        return writer.revoke(namespace, files, now=now), _states(writer, namespace, files)
+        writer.lock_grants(namespace, files)
+        now = cas.now()  # only now: the times of what is deleted and given back are in the order of the transactions
+        return now, writer.revoke(namespace, files, now=now), _states(writer, namespace, files)
 
     with cas.index.for_care():
-        revoked, states = cas.index.change(revoke)
+        now, revoked, states = cas.index.change(revoke)
     if revoked:
         note_deleted(cas, namespace, revoked, at=now)
     return [_record(cas, states[file], now) for file in files]
@@ -83,14 +85,15 @@ def undelete(cas: EmbeddedCas, files: Iterable[Hash]) -> list[FileRecord]:
 
 
 def _undelete(cas: EmbeddedCas, files: list[Hash]) -> list[FileRecord]:
-    namespace, now = cas.tenant.namespace, cas.now()
+    namespace = cas.tenant.namespace
 
-    def restore(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState]]:
+    def restore(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState], float]:
         _require_living(cas, writer, files)
-        return writer.restore(namespace, files, now=now), _states(writer, namespace, files)
+        restored = writer.restore(namespace, files, now=cas.now())
+        return restored, _states(writer, namespace, files), cas.now()
 
     with cas.index.for_care():
-        restored, states = cas.index.change(restore)
+        restored, states, now = cas.index.change(restore)
     if restored:
         note_restored(cas, namespace, restored, at=now)
     return [FileRecord(file, states[file].size) for file in files]

@@ -11,6 +11,7 @@ from xetstore.protocol.hashes import Hash
 XORBS: Final = "xorbs/"
 SHARDS: Final = "shards/"
 STORES: Final = "stores/"
+PROBES: Final = "probes/"
 
 _KEY_NAME: Final = re.compile(r"([0-9a-f]{64})(?:-([0-9a-f]{16}))?")
 

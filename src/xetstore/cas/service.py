@@ -285,10 +285,11 @@ class EmbeddedCas:
         rebound = self.healing.broken_files(shard, rows, self.tenant)
         if not (shard.files or shard.xorbs):
             return False
-        now = self.now()
+        now = returned_at = self.now()
         returned: set[Hash] = set()
 
         def add_files(writer: Writer) -> bool:
+            nonlocal returned_at
             returned.clear()
             # Asked again inside: what was registered when we looked must still be when the files come to depend on it.
             kept = writer.keep_xorbs(names, self.tenant, now=now)
@@ -302,6 +303,7 @@ class EmbeddedCas:
                 returned=returned,
             )
             writer.add_dedup(claims.eligible_in(kept))
+            returned_at = self.now()  # behind a deletion that came before this transaction
             return is_new
 
         is_new = register_shard(
@@ -314,7 +316,7 @@ class EmbeddedCas:
             index=self.index,
         )
         if returned:  # the journal says that they were deleted
-            note_restored(self, self.tenant.namespace, returned, at=now)
+            note_restored(self, self.tenant.namespace, returned, at=returned_at)
         return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:

@@ -48,6 +48,12 @@ class Database(Protocol):
     def give_up_reserve(self) -> bool:
         """Let a deletion or a repair that has no room have the room that is kept for it; True if there was some."""
 
+    def give_back_space(self) -> int:
+        """Give the file system back what most of a database file has no use for, after much was deleted; bytes.
+
+        Writers wait for it as for a long transaction. Raises as :meth:`transaction`: then nothing was given back.
+        """
+
     def clock(self) -> float:
         """Unix seconds by the clock of the database: the same for all who share it. Asks nothing, and may be called
         by an event loop.

@@ -82,6 +82,10 @@ class GuardedDatabase:
         """As that of ``inner``."""
         return self.inner.give_up_reserve()
 
+    def give_back_space(self) -> int:
+        """As that of ``inner``."""
+        return self.inner.give_back_space()
+
     def clock(self) -> float:
         """As that of ``inner``."""
         return self.inner.clock()

@@ -179,6 +179,10 @@ class PostgresDatabase:
         """False."""
         return False
 
+    def give_back_space(self) -> int:
+        """0: the server looks after its own files."""
+        return 0
+
     def damage(self) -> tuple[str, ...]:
         """Empty: the server looks after its own files."""
         return ()

@@ -24,6 +24,10 @@ from xetstore.platform.place import Place
 BUSY_TIMEOUT_SECONDS: Final = 30.0
 
 _MOST_IDLE: Final = 8
+FREE_BYTES: Final = 4 << 20
+"""The least that is given back to the file system: less than that is used again soon."""
+LIVE_BYTES: Final = 64 << 20
+"""The most that is written anew for it, which takes half a second."""
 
 
 DIALECT: Final = Dialect(
@@ -165,6 +169,26 @@ class SqliteDatabase:
         True if there was some.
         """
         return self._reserve is not None and (self._reserve.give_up() | self._fold_log())
+
+    def give_back_space(self) -> int:
+        """Write the file anew without the pages that nothing is in, where these are most of it; bytes that it was
+        longer. Not a file of which more than :data:`LIVE_BYTES` would be written: its free pages are used again.
+        """
+        if self._path is None or self._read_only_because is not None:
+            return 0
+        self.require_in_place()
+        with self._connected() as driver:
+
+            def asked(name: str) -> int:
+                return int(driver.execute(f"PRAGMA {name}").fetchone()[0])
+
+            pages, free, size = asked("page_count"), asked("freelist_count"), asked("page_size")
+            if free * size < FREE_BYTES or 2 * free < pages or (pages - free) * size > LIVE_BYTES:
+                return 0
+            driver.execute("VACUUM")
+            given = (pages - asked("page_count")) * size
+        self._fold_log()
+        return given
 
     def damage(self) -> tuple[str, ...]:
         """The faults that SQLite itself finds in its file; empty if there are none. Reads the whole file."""

@@ -181,15 +181,17 @@ class EmbeddedHub:
 
         For a while all of it can be given back: see :func:`xetstore.hub.undeleting.undelete_repository`.
         """
-        row, now = self.repository(actor, kind, name, Right.ADMIN).row, self.now()
+        row = self.repository(actor, kind, name, Right.ADMIN).row
 
-        def delete(writer: HubWriter, cas: Writer) -> None:
+        def delete(writer: HubWriter, cas: Writer) -> float:
             writer.kept_repository(row.id)
+            now = self.now()
             writer.delete_repository(row.id, now)
             cas.revoke_all(row.namespace, now=now)
+            return now
 
         with self.cas.index.for_care():
-            self.change(delete)
+            now = self.change(delete)
         note_deleted(self.cas, row.namespace, None, at=now)
 
     def require_owner(self, actor: Actor, name: RepositoryName) -> None:

@@ -42,13 +42,13 @@ def undelete_repository(
         found = _deleted_repositories(reader, actor, name)
     if not found:
         raise RepositoryNotFoundError
-    (before, deleted_at), now = found[0], hub.now()
+    before, deleted_at = found[0]
     wanted = before.name if to is None else to
     if wanted.kind is not before.kind:
         raise UsageError(f"a {before.kind.word} stays a {before.kind.word}")
     hub.require_owner(actor, wanted)
 
-    def give_back(writer: HubWriter, cas: Writer) -> RepositoryRow:
+    def give_back(writer: HubWriter, cas: Writer) -> tuple[RepositoryRow, float]:
         writer.alone_with_repository(before.id)
         there = writer.repository(wanted.key)
         if there is not None and there.name.key == wanted.key:
@@ -59,9 +59,9 @@ def undelete_repository(
         cas.restore_all(before.namespace, deleted_at=deleted_at)
         if writer.lacks_grant(before.id, before.namespace):  # some are collected: it is about to go
             raise RepositoryNotFoundError
-        return writer.kept_repository(before.id)
+        return writer.kept_repository(before.id), hub.now()
 
-    row = hub.change(give_back)
+    row, now = hub.change(give_back)
     note_restored(hub.cas, row.namespace, None, at=now)
     return Repository(hub, row, actor, Right.ADMIN)
 

@@ -185,6 +185,7 @@ class FaultyDatabase:
         self.require_in_place = inner.require_in_place
         self.require_reserve = inner.require_reserve
         self.give_up_reserve = inner.give_up_reserve
+        self.give_back_space = inner.give_back_space
         self.damage = inner.damage
         self.clock = inner.clock
         self.close = inner.close

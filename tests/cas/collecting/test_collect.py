@@ -238,6 +238,36 @@ def test_objects_that_no_row_names_go_when_they_are_old(cas: EmbeddedCas, root: 
     assert read_back(cas, sample.file.hash) == sample.data
 
 
+def test_an_object_of_an_upload_under_way_stays_though_the_clock_of_the_index_is_ahead(
+    cas: EmbeddedCas, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a year: the object has no row yet, and is young by the clock of the objects alone."""
+    year = 365 * DAY
+    clock.advance(time.time() - clock() + year)
+    key = f"xorbs/ab/{'ab' * 32}-{'1' * 16}"
+    cas.blobs.put_new(key, [b"of an upload that is under way"])
+    monkeypatch.setattr(cas.index, "clock", lambda: time.time() + year)
+    lease = Lease.take(cas.index, "collect")
+    assert lease is not None
+    with lease:
+        assert collect(cas, lease, GRACE).abandoned == 0
+    assert xorb_objects(cas) == {key}
+    assert [*cas.blobs.list("probes/")] == []
+
+
+def test_objects_that_are_of_another_store_too_stay(cas: EmbeddedCas, clock: FakeClock) -> None:
+    """Two indexes were made for one place at the same moment: each sees objects of the other, without a row."""
+    clock.advance(time.time() - clock())
+    key = f"xorbs/ab/{'ab' * 32}-{'1' * 16}"
+    cas.blobs.put_new(key, [b"of the other store"])
+    cas.blobs.put_new("stores/" + "0" * 32, [b"the other store"])
+    clock.advance(30 * DAY)
+    assert collected(cas).abandoned == 0
+    assert xorb_objects(cas) == {key}
+    cas.blobs.delete_many(["stores/" + "0" * 32])
+    assert collected(cas).abandoned == 1
+
+
 def test_objects_are_not_listed_again_too_soon(cas: EmbeddedCas, clock: FakeClock) -> None:
     clock.advance(time.time() - clock())
     cas.blobs.put_new(f"shards/{'ab' * 32}-{'1' * 16}", [b"of an upload that was cut off"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -9,9 +10,9 @@ from typing import Final
 
 from xetstore.cas.audit import audit
 from xetstore.cas.collecting.run import Run
-from xetstore.cas.grace import ABANDONED_SECONDS
+from xetstore.cas.grace import ABANDONED_SECONDS, DAY_SECONDS
 from xetstore.cas.index import ObjectRow, Writer
-from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.layout import PROBES, SHARDS, STORES, XORBS, named_by, new_generation, store_key
 from xetstore.interfaces import BlobInfo
 from xetstore.protocol.hashes import Hash
 
@@ -19,6 +20,8 @@ BATCH: Final = 100
 """Objects that are removed by one call."""
 LISTED: Final = 500
 """Objects that are compared with the index together."""
+
+_log = logging.getLogger("xetstore.care")
 
 
 def remove_replaced(run: Run, behind: str) -> None:
@@ -43,8 +46,15 @@ def remove_replaced(run: Run, behind: str) -> None:
 
 
 def remove_abandoned(run: Run, behind: str) -> None:
-    """Remove the objects that no row names, and that are so old that no upload is at them any more."""
+    """Remove the objects that no row names, and that are so old that no upload is at them any more.
+
+    They are as old as by the clock of the index and by that of the objects. None is removed where the objects are those
+    of another store, too.
+    """
+    if _has_stranger(run):
+        return
     moment = run.began_at - ABANDONED_SECONDS
+    is_compared = run.is_dry
     for prefix in (SHARDS, XORBS):
         if behind.startswith(XORBS) and prefix == SHARDS:
             continue
@@ -52,6 +62,9 @@ def remove_abandoned(run: Run, behind: str) -> None:
         while batch := list(islice(listed, LISTED)):
             unnamed = _unnamed(run, prefix, batch)
             old = [blob for blob in unnamed if blob.modified_at < moment]
+            if old and not is_compared:
+                moment, is_compared = moment - _ahead(run), True
+                old = [blob for blob in old if blob.modified_at < moment]
             run.tally.abandoned_objects += len(unnamed) - len(old)
             for at in range(0, len(old), BATCH):
                 part = old[at : at + BATCH]
@@ -59,6 +72,28 @@ def remove_abandoned(run: Run, behind: str) -> None:
                     run.cas.blobs.delete_many([blob.key for blob in part])
                 _count(run, part, "abandoned")
             run.came_to("abandoned", batch[-1].key)
+
+
+def _has_stranger(run: Run) -> bool:
+    """True if the objects have the mark of another store: two indexes were made at once for one place."""
+    with run.cas.index.snapshot() as reader:
+        store_id = reader.store_id()
+    ours = None if store_id is None else store_key(store_id)
+    stranger = next((blob.key for blob in run.cas.blobs.list(STORES) if blob.key != ours), None)
+    if stranger is not None:
+        _log.warning("objects that no row names are left: %s says that they are of another store, too", stranger)
+    return stranger is not None
+
+
+def _ahead(run: Run) -> float:
+    """The seconds by which the clock of the index is ahead of that of the objects, of which a new object tells."""
+    blobs, key = run.cas.blobs, f"{PROBES}{new_generation()}"
+    run.cas.index.with_reserve(partial(blobs.put_new, key, [b"a clock"]))
+    now, found = run.cas.index.clock(), blobs.stat(key)
+    theirs = now if found is None else found.modified_at
+    left = [blob.key for blob in blobs.list(PROBES) if blob.modified_at < theirs - DAY_SECONDS]
+    blobs.delete_many([key, *left])  # and those of runs that were cut off here
+    return max(0.0, now - theirs)
 
 
 def _unnamed(run: Run, prefix: str, batch: Sequence[BlobInfo]) -> list[BlobInfo]:

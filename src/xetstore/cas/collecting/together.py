@@ -31,10 +31,12 @@ def collect_all(
 ) -> dict[str, Any]:
     """Collect, under one lease. Returns the report, which goes to JSON: that of
     :func:`~xetstore.cas.collecting.collect.collect`, of the names below ``names``, and of
-    :func:`~xetstore.cas.rewriting.rewrite.rewrite` below ``rewrite``. Arguments and errors as these.
+    :func:`~xetstore.cas.rewriting.rewrite.rewrite` below ``rewrite``; and in ``index_bytes`` the space that the index
+    gave back. Arguments and errors as these.
     """
     throttle = throttle or Throttle()
     named = {} if names is None else dict(names(lease, grace, throttle))
     collected = collect(cas, lease, grace, throttle, listing_seconds=listing_seconds)
     rewritten = rewrite(cas, lease, grace=grace, throttle=throttle, looks=looks)
-    return {**asdict(collected), "names": named, "rewrite": asdict(rewritten)}
+    index_bytes = cas.index.give_back_space()
+    return {**asdict(collected), "names": named, "rewrite": asdict(rewritten), "index_bytes": index_bytes}

@@ -185,6 +185,12 @@ class Index:
                     return [row for row in rows if row.id in guarded]
         return [row for row in rows if guarded.get(row.id, False)]
 
+    def give_back_space(self) -> int:
+        """Give back what the database has no use for any more, as far as that can be done now; bytes."""
+        with contextlib.suppress(UnavailableError, AccessDeniedError):
+            return self._database.give_back_space()
+        return 0
+
     def damage(self) -> tuple[str, ...]:
         """The faults that the database itself finds; empty if there are none. Reads the whole index."""
         return self._database.damage()

@@ -193,6 +193,7 @@ def _rebuild(
     quotas.recount(run.cas, lambda _, name: (name,))
     for room in rooms:
         room.end(run.cas)
+    objects.set_damaged_aside(run)
     _finish(run, store_id, restored, namespace)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Protocol
 
 from xetstore.blobs.ranges import read_all
 from xetstore.cas.checksums import END_BYTES, told_section_bytes
 from xetstore.cas.index import Index, XorbRow
 from xetstore.cas.layout import named_by, shard_key, xorb_key
+from xetstore.cas.repair.quarantine import QUARANTINE
 from xetstore.cas.repair.salvage import Stored, sound_chunks, split
 from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.interfaces import BlobStore, Cas
@@ -131,8 +132,10 @@ def whole_shard(blobs: BlobStore, shard: Hash, *, but: str | None = None) -> byt
 
 
 def keys_of(blobs: BlobStore, prefix: str, name: Hash) -> list[str]:
-    """The keys of all objects under a hash."""
-    return [blob.key for blob in blobs.list(prefix) if (found := named_by(blob.key)) is not None and found[0] == name]
+    """The keys of all objects under a hash, those that were set aside behind the others."""
+    listed = chain(blobs.list(prefix), blobs.list(QUARANTINE + prefix))
+    named = ((blob.key, named_by(blob.key.removeprefix(QUARANTINE))) for blob in listed)
+    return [key for key, found in named if found is not None and found[0] == name]
 
 
 def footer_in(blobs: BlobStore, row: XorbRow) -> XorbInfo | None:

@@ -61,9 +61,9 @@ def note_restored(cas: EmbeddedCas, namespace: str, files: Collection[Hash] | No
 def journal_keys(blobs: BlobStore) -> Iterator[tuple[float, BlobInfo]]:
     """The objects of the journal in the order of their times, each with its time in unix seconds."""
     for blob in blobs.list(JOURNAL):
-        milliseconds, _, _ = blob.key.removeprefix(JOURNAL).partition("-")
-        if milliseconds.isdigit():
-            yield int(milliseconds) / 1000, blob
+        microseconds, _, _ = blob.key.removeprefix(JOURNAL).partition("-")
+        if microseconds.isdigit():
+            yield int(microseconds) / 1e6, blob
 
 
 def read_entry(blobs: BlobStore, blob: BlobInfo, store_id: str | None) -> JournalEntry:
@@ -108,7 +108,7 @@ def _note(
                 "files": None if part is None else [str(file) for file in part],
             }
             text = json.dumps(values).encode()
-            key = f"{JOURNAL}{int(at * 1000):015}-{new_generation()}"
+            key = f"{JOURNAL}{int(at * 1e6):018}-{new_generation()}"
             content = [text, b"\n", _digest(text), b"\n"]
             cas.index.with_reserve(partial(cas.blobs.put_new, key, content))
     except XetError as error:

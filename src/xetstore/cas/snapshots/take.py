@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,7 @@ from xetstore.cas.index.queries.snapshots import TABLES, SnapshotTable
 from xetstore.cas.layout import new_generation
 from xetstore.cas.lease import Lease
 from xetstore.cas.snapshots.form import SnapshotHead, SnapshotWriter, read_snapshot
-from xetstore.cas.snapshots.journal import JOURNAL, JournalEntry, forget_before
+from xetstore.cas.snapshots.journal import JOURNAL, JournalEntry, forget_before, journal_keys
 from xetstore.errors import IntegrityError, NotFoundError, TimedOutError
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def take_snapshot(
     ``throttle`` in the first minute of that. With ``lease`` the last report is known, and others are kept away. The
     newest three snapshots are kept, and the journal since the oldest of them. Raises what a put raises.
     """
-    last = _last_report(cas)
+    last, ahead = _last_report(cas), _ahead(cas)
     report = _write(cas, rooms, last, lease, throttle)
-    _forget_older(cas, lease)
+    _forget_older(cas, lease, ahead)
     return report
 
 
@@ -106,7 +106,7 @@ def take_snapshot_if_due(
     the time since.
     """
     last = _last_report(cas)
-    if last is None or cas.now() - last.at >= SHARE * last.took:
+    if last is None or not 0 <= cas.now() - last.at < SHARE * last.took:
         last = take_snapshot(cas, rooms, lease=lease, throttle=throttle)
     return asdict(last)
 
@@ -156,25 +156,38 @@ def _write(
                     writer.table(table.name, table.columns, reader.exported(table), rest)
         took = time.monotonic() - begun
         content = writer.content()
-        if last is not None and last.content == content and cas.blobs.stat(last.key) is not None:
+        is_known = last is not None and last.content == content and last.key < key
+        if last is not None and is_known and cas.blobs.stat(last.key) is not None:
             return SnapshotReport(last.key, at, writer.rows, last.stored_bytes, took, content, is_new=False)
         writer.finish()
         new.commit()
     return SnapshotReport(key, at, writer.rows, writer.stored_bytes, time.monotonic() - begun, content)
 
 
-def _forget_older(cas: EmbeddedCas, lease: Lease | None) -> None:
-    """Delete what is not kept, and the journal of before."""
-    snapshots = [*snapshots_in(cas.blobs)]
+def _ahead(cas: EmbeddedCas) -> set[str]:
+    """The snapshots and entries of the journal that have a time to come: the clock was ahead when they were written.
+
+    All of them are of before now, so a snapshot that is taken now tells all that they do.
+    """
+    found = [*snapshots_in(cas.blobs), *journal_keys(cas.blobs)]
+    now = cas.now()
+    return {blob.key for at, blob in found if at > now}
+
+
+def _forget_older(cas: EmbeddedCas, lease: Lease | None, ahead: Collection[str]) -> None:
+    """Delete what is not kept, and the journal of before. What is ``ahead`` is older than the newest."""
+    snapshots = [one for one in snapshots_in(cas.blobs) if one[1].key not in ahead]
     old, kept = snapshots[:-KEPT], snapshots[-KEPT:]
     # What was deleted is in them; and it is to be gone for good some day.
     late = [one for one in kept[:-1] if one[0] < cas.now() - KEPT_SECONDS]
-    if late and _is_whole(cas.blobs, kept[-1][1]):
-        old, kept = old + late, kept[len(late) :]
-    if lease is not None and old:
+    gone = [blob.key for _, blob in old]
+    if (late or ahead) and _is_whole(cas.blobs, kept[-1][1]):
+        gone += (*(blob.key for _, blob in late), *sorted(ahead))
+        kept = kept[len(late) :]
+    if lease is not None and gone:
         lease.renew()
-    if old:
-        cas.blobs.delete_many([blob.key for _, blob in old])
+    if gone:
+        cas.blobs.delete_many(gone)
     forget_before(cas.blobs, kept[0][0] - MARGIN_SECONDS)
 
 

@@ -37,8 +37,10 @@ def _end(run: NamesRun, row: CollectedRow) -> bool:
         writer.end_repositories([row.id], run.before)
 
     def finish(writer: HubWriter, cas: Writer) -> bool:
-        cas.revoke_all(row.namespace, now=run.began_at)  # by tokens of before
-        return writer.drop_repository(row.id, row.namespace, run.began_at)
+        is_dropped = writer.drop_repository(row.id, row.namespace, run.began_at)
+        if is_dropped:  # and not given back since it was looked at
+            cas.revoke_all(row.namespace, now=run.began_at)  # what came by tokens of before
+        return is_dropped
 
     run.change(begin)
     while run.change(lambda writer, _: writer.drop_contents(row.id)) == PAGE_ROWS:

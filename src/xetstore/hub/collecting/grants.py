@@ -35,17 +35,16 @@ def collect_grants(run: NamesRun, row: CollectedRow, history: HistoryCollector |
 
 
 def _revoke(run: NamesRun, row: CollectedRow, files: Collection[Hash]) -> Collection[Hash]:
-    now = run.hub.now()
-
-    def revoke(writer: HubWriter, cas: Writer) -> Collection[Hash]:
+    def revoke(writer: HubWriter, cas: Writer) -> tuple[float, Collection[Hash]]:
         if writer.keep_repository(row.id) is None:
-            return ()
+            return 0.0, ()
         cas.lock_grants(row.namespace, files)
+        now = run.hub.now()
         # Uploaded, or named, since they were looked at: by one who waits for nothing here any more.
         kept = writer.young_grants(row.namespace, files, since=run.before) | writer.named_files(row.id, files)
-        return cas.revoke(row.namespace, [file for file in files if file not in kept], now=now)
+        return now, cas.revoke(row.namespace, [file for file in files if file not in kept], now=now)
 
-    gone = run.change(revoke)
+    now, gone = run.change(revoke)
     if gone:
         note_deleted(run.hub.cas, row.namespace, gone, at=now)
     return gone

@@ -79,7 +79,10 @@ _PUT_LAST: Final = "UPDATE rebuild_object SET is_last = 1 WHERE key IN (:values)
 _SAME: Final = f"SELECT {_ENTRY} FROM rebuild_object WHERE is_shard = :is_shard AND hash IN (:values)"
 _SETTLE: Final = "UPDATE rebuild_object SET state = :state, why = :why WHERE key = :key"
 _COUNT: Final = "SELECT count(*), coalesce(sum(size), 0) FROM rebuild_object WHERE is_shard = :is_shard"
-_DAMAGED: Final = f"SELECT key, hash, why FROM rebuild_object WHERE state = {DAMAGED} ORDER BY key LIMIT :most"
+_DAMAGED: Final = f"""
+SELECT key, hash, why FROM rebuild_object WHERE state = {DAMAGED} AND key > :behind ORDER BY key LIMIT :most
+"""
+_SOUND: Final = "SELECT hash FROM {} WHERE hash IN (:values) AND damaged_at IS NULL"
 _LOST: Final = """
 SELECT rebuild_lost.xorb, rebuild_lost.file FROM rebuild_lost LEFT JOIN file ON file.hash = rebuild_lost.file
 WHERE file.id IS NULL ORDER BY rebuild_lost.xorb, rebuild_lost.file LIMIT :most
@@ -206,11 +209,15 @@ class RebuildRows(Questions):
         row = self.connection.row(_COUNT, {"is_shard": int(is_shard)}) or (0, 0)
         return int(row[0]), int(row[1])
 
-    def damaged(self, most: int) -> list[tuple[str, Hash, str]]:
-        """Objects that could not be registered: key, hash, and what is wrong."""
-        return [
-            (key, name_of(digest), why or "") for key, digest, why in self.connection.rows(_DAMAGED, {"most": most})
-        ]
+    def damaged(self, most: int, behind: str = "") -> list[tuple[str, Hash, str]]:
+        """Objects that could not be registered, by their keys: key, hash, and what is wrong."""
+        rows = self.connection.rows(_DAMAGED, {"most": most, "behind": behind})
+        return [(key, name_of(digest), why or "") for key, digest, why in rows]
+
+    def sound(self, names: Collection[Hash], *, is_shard: bool) -> set[Hash]:
+        """Those of these xorbs, or shards, of which a whole object is registered."""
+        statement = _SOUND.format("shard" if is_shard else "xorb")
+        return {name_of(digest) for (digest,) in self.connection.rows_in(statement, [name.digest for name in names])}
 
     def add_xorbs(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Register xorbs, by their columns."""

@@ -13,10 +13,11 @@ from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.index.queries.rebuilding import DAMAGED, REGISTERED, SPARE, FoundObject, RebuildRows
 from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.rebuilding.run import RebuildRun
 from xetstore.cas.stored_xorb import compare_checksums, verify_object
 from xetstore.database.connection import batches
-from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError
+from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError, XetError
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.protocol.xorb import XorbInfo
@@ -92,6 +93,34 @@ def register_shards(run: RebuildRun) -> None:
                     _register_shard(run, one, data)
                 if run.progress is not None:
                     run.progress.advance(logical=one.size)
+
+
+def set_damaged_aside(run: RebuildRun) -> None:
+    """Move objects that could not be registered into quarantine, where no whole one counts: no row names them, so a
+    collection would remove them, and one of which only the footer is damaged has all chunks. One that cannot be moved
+    is told.
+    """
+    behind = ""
+    while True:
+        run.cancellation.check()
+        with run.cas.index.snapshot() as reader:
+            rows = RebuildRows(reader.connection)
+            page = rows.damaged(_LISTED, behind)
+            xorbs, shards = (
+                rows.sound({name for key, name, _ in page if key.startswith(prefix)}, is_shard=prefix == SHARDS)
+                for prefix in (XORBS, SHARDS)
+            )
+        if not page:
+            return
+        for key, name, _ in page:
+            if name in (shards if key.startswith(SHARDS) else xorbs):
+                continue
+            try:
+                set_aside(run.cas.blobs, key)
+            except XetError as error:
+                run.report(Problem(key, f"it stays where it is, and the next collection may remove it: {error}"))
+            run.change(lambda *_: None)  # keeps the lease
+        behind = page[-1][0]
 
 
 def _found_in(run: RebuildRun, prefix: str) -> Iterator[FoundObject]:

@@ -105,7 +105,11 @@ def find_new_files(run: RebuildRun, namespace: str, restored: Restored) -> None:
     An older shard that the snapshot does not know is what an upload left that was cut off.
     """
     behind = 0
-    since = 0.0 if restored.head is None else restored.head.at - _OLDER_SECONDS
+    since = 0.0
+    if restored.head is not None and restored.key is not None:
+        # By the clock of the objects, too: that of the database may have been ahead.
+        found = run.cas.blobs.stat(restored.key)
+        since = min(restored.head.at, restored.head.at if found is None else found.modified_at) - _OLDER_SECONDS
     while True:
         with run.cas.index.snapshot() as reader:
             page = RebuildRows(reader.connection).new_files(behind, _FILES_AT_A_TIME, since)
