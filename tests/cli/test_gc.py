@@ -33,7 +33,9 @@ def test_space_comes_back_when_its_time_has_passed(xet: Xet, stored: str) -> Non
     ran = xet("gc")
     assert (ran.code, ran.stdout, ran.stderr) == (0, "deleted: 0 files, 0 xorbs, 0 objects (0 B)\n", "")
     deleted(xet, stored)
-    assert xet("gc", "--json").records[0]["files"] == 0
+    [waiting] = xet("gc", "--json").records
+    assert (waiting["files"], waiting["deleted_grants"]) == (0, 1)
+    assert "waiting: 1 deleted file to be given back, the first until 2" in xet("gc").stdout
     foreseen = xet("gc", "--dry-run", *AT_ONCE)
     assert foreseen.stdout.startswith("to delete: 1 file, 0 xorbs")
     first = xet("gc", *AT_ONCE)
@@ -67,3 +69,20 @@ def test_a_time_that_is_none_is_refused(xet: Xet, span: str) -> None:
     ran = xet("gc", "--grace", span)
     assert ran.code == 2
     assert "is not a span of time" in ran.stderr
+
+
+def test_a_time_without_a_unit_is_refused(xet: Xet, stored: str) -> None:
+    """Files can be given back for 7 days by default: ``--undelete 7`` must not end that after 7 seconds."""
+    deleted(xet, stored)
+    ran = xet("gc", "--undelete", "7")
+    assert (ran.code, "'7' has no unit" in ran.stderr) == (2, True)
+
+
+def test_it_says_when_the_space_within_xorbs_comes_back(xet: Xet, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(splitmix64(len(name) + ord(name[0]), 300_000))
+    first, *_ = xet("put", "--json", tmp_path / "one", tmp_path / "two").records  # into one xorb
+    deleted(xet, first["hash"])
+    ran = xet("gc", "--undelete", "0s")
+    assert "deleted: 1 file, " in ran.stdout
+    assert "rewritten: 1 xorb, of which 293.0 KiB come back after 2" in ran.stdout

@@ -38,4 +38,6 @@ def test_a_quota_is_set_listed_and_removed(xet: Xet, tmp_path: Path) -> None:
     assert xet("cp", tmp_path / "b.bin", "xet://alice/bert/b.bin").code == 0
     assert xet("quota", "remove", "alice/bert").code == 3
     assert xet("quota", "set", "alice").code == 2
+    wrong = xet("quota", "set", "alice", "--bytes", "much", "--json")
+    assert (wrong.code, wrong.errors[0]["code"]) == (2, "usage")
     assert len(xet("quota", "list", "--json").records) == 2

@@ -57,9 +57,18 @@ def test_files_are_set_aside_listed_and_granted(xet: Xet, file: str) -> None:
     assert (record["found"], record["found_in"]) == (1, "lost-found")
     assert xet("cat", file).code == 3
     assert [one["hash"] for one in xet("repair", "--list-found", "--json").records] == [file]
-    assert xet("repair", "--give-found", "default").stdout.startswith(file), "without --yes it lists them"
+    listed = xet("repair", "--give-found", "default")
+    assert listed.stdout.startswith(file), "without --yes it lists them"
+    assert "1 file would be granted: the same command with --yes does it" in listed.stderr
     assert xet("repair", "--give-found", "default", "--yes").stdout == "granted to default: 1 file\n"
     assert xet("cat", file).data == DATA
+
+
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+def test_where_there_is_no_store_none_is_made(xet: Xet, tmp_path: Path, yes: tuple[str, ...]) -> None:
+    ran = xet("repair", "--rebuild-index", *yes, "--store", tmp_path / "mistyped", "--json")
+    assert (ran.code, ran.errors[0]["code"]) == (3, "not_found")
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_what_is_lost_is_an_error(xet: Xet, file: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.runner import Xet, flip_byte
+from tests.cli.runner import COMMAND, Xet, flip_byte
 from tests.support.hub_double import hub_double
 from tests.support.live import live_server
 from tests.support.strategies import splitmix64
@@ -61,11 +64,14 @@ def test_it_mends_from_a_directory_and_sets_aside_what_was_damaged(xet: Xet, tmp
     [listed] = xet("repair", "--list-quarantine", "--json").records
     assert listed["object"] == records[1]["quarantined"]
     assert (xet.store / listed["object"]).read_bytes() == damaged
-    assert xet("repair", "--empty-quarantine").code == 0, "which lists it, too"
+    ran = xet("repair", "--empty-quarantine")
+    assert (ran.code, listed["object"] in ran.stdout) == (0, True)
+    assert "1 object would be removed: the same command with --yes does it" in ran.stderr
     assert (xet.store / listed["object"]).exists()
     assert xet("repair", "--empty-quarantine", "--yes", "--json").records == [{"removed": 1, "bytes": len(damaged)}]
     assert not (xet.store / listed["object"]).exists()
-    assert xet("repair", "--list-quarantine").stdout == ""
+    emptied = xet("repair", "--list-quarantine")
+    assert (emptied.stdout, emptied.stderr) == ("", "the quarantine is empty\n")
 
 
 def test_what_is_lost_is_named_with_its_bytes(xet: Xet, tmp_path: Path) -> None:
@@ -74,6 +80,7 @@ def test_what_is_lost_is_named_with_its_bytes(xet: Xet, tmp_path: Path) -> None:
     flip_byte(xorb, 123_456)
     ran = xet("repair", "--yes", "--read-data", "--json")
     assert ran.code == 4
+    assert "stays damaged" in xet("repair").stderr, "because --yes would do nothing"
     [hurt] = [record for record in ran.records if "lost" in record]
     [[start, end]] = hurt["lost"]
     assert 0 <= start < 123_456 < end <= len(DATA)
@@ -93,6 +100,18 @@ def test_it_makes_a_lost_mark_anew(xet: Xet) -> None:
     assert (ran.code, ran.stdout) == (4, "to repair: format: made anew: the index says that this is a store\n")
     assert xet("repair", "--yes").code == 0
     assert xet("check").code == 0
+
+
+def test_a_line_of_the_log_is_a_warning_of_the_command(xet: Xet, tmp_path: Path) -> None:
+    """With ``--json`` each line of stderr is an object."""
+    [xorb] = xet.xorbs()
+    flip_byte(xorb, 123_456)
+    name = xet("hash", "--json", tmp_path / "original").records[0]["hash"]
+    environment = {**os.environ, **xet.environment}
+    ran = subprocess.run([*COMMAND, "cat", name, "--json"], capture_output=True, env=environment, check=False)
+    told = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert ran.returncode == 4
+    assert "is damaged" in " ".join(each.get("warning", "") for each in told)
 
 
 def test_two_things_at_once_are_refused(xet: Xet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from tests.cli.runner import Xet
 from tests.support.live import live_server
 from tests.support.scripted import reply, scripted
 from xetstore.cas import EmbeddedCas
+from xetstore.hub.buckets import Bucket, DropFile, PutFile
+from xetstore.hub.names import Kind, RepositoryName
+from xetstore.hub.rights import LOCAL
+from xetstore.hub.service import EmbeddedHub
+from xetstore.testing import make_sample, random_bytes, upload
 
 UNKNOWN = "ab" * 32
 
@@ -118,6 +124,9 @@ def test_names_are_given_back(tmp_path: Path) -> None:
     assert xet("branch", "xet://alice/bert", "-d", "dev").code == 0
     [told] = xet("undelete", "--list", "xet://alice/bert", "--json").records
     assert (told["kind"], told["name"]) == ("branch", "dev")
+    assert xet("undelete", "--list", "xet://alice/bert").stdout.startswith("until 2")
+    ran = xet("undelete", "xet://alice/bert@main2")
+    assert (ran.code, "no branch or tag 'main2' of alice/bert was deleted" in ran.stderr) == (3, True)
     [told] = xet("undelete", "xet://alice/bert@dev", "--json").records
     assert told["ref"] == "refs/heads/dev"
     assert xet("repo", "delete", "alice/bert").code == 0
@@ -128,3 +137,23 @@ def test_names_are_given_back(tmp_path: Path) -> None:
     assert "--to" in ran.stderr
     assert xet("undelete", "xet://alice/bert", "--to", "alice/again", "--json").records == [{"name": "alice/again"}]
     assert xet("undelete", "xet://alice/bert").code == 3
+
+
+@pytest.mark.parametrize("place", ["directory", "server"])
+def test_a_bucket_and_its_files_are_given_back(tmp_path: Path, place: str) -> None:
+    with EmbeddedCas.open(tmp_path / "store") as cas:
+        hub = EmbeddedHub(cas)
+        bucket = Bucket(hub.create(LOCAL, RepositoryName(Kind.BUCKETS, "alice", "box")))
+        view = cas.in_namespace(bucket.repository.row.namespace)
+        bucket.change([PutFile("logs/a", upload(view, make_sample(random_bytes(2000, 1))))])
+        bucket.change([DropFile("logs/a")])
+        with ExitStack() as stack:
+            xet = Xet(tmp_path / "store")
+            if place == "server":
+                live = stack.enter_context(live_server(cas))
+                xet = Xet(tmp_path / "store", live.url, XET_TOKEN=live.token("admin"))
+            [listed] = xet("undelete", "--list", "xet://buckets/alice/box", "--json").records
+            assert (listed["kind"], listed["name"], listed["size"]) == ("file", "logs/a", 2000)
+            assert xet("undelete", "xet://buckets/alice/box/logs", "--json").records == [{"path": "logs/a"}]
+            hub.delete(LOCAL, Kind.BUCKETS, "alice/box")
+            assert xet("undelete", "xet://buckets/alice/box").stdout == "xet://buckets/alice/box\n"

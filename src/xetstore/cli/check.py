@@ -80,5 +80,5 @@ def check(
     if problems:
         raise IntegrityError(
             f"the store at {settings.store_path()} has {count_text(len(problems), 'problem')}",
-            hint="put the files that are named again, and they are healed; the others can be read",
+            hint="xet repair mends what it can; put the files that are named again, and they are healed",
         )

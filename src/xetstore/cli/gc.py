@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 WAIT_SECONDS: Final = 10.0
 """The longest wait for a server that collects just now."""
 _POLL_SECONDS: Final = 0.05
+_LAST: Final = 253_402_300_799.0
+"""The last moment that a date can tell."""
 
 
 def span(text: str) -> float:
-    """A time on the command line, in seconds."""
+    """A time on the command line, in seconds. It has a unit, because 7 that was meant in days would be 7 seconds."""
+    hint = "for example 22d, 12h or 30s"
     try:
-        return parse_span(text)
+        seconds = parse_span(text)
     except ValueError as error:
-        raise UsageError(str(error), hint="for example 22d, 12h or 30s") from None
+        raise UsageError(str(error), hint=hint) from None
+    if seconds and text.strip()[-1].isdigit():
+        raise UsageError(f"{text[:80]!r} has no unit", hint=hint)
+    return seconds
 
 
 @click.command()
@@ -73,12 +79,14 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
             names = names_to_collect(cas)
             named = {} if names is None else names(None, times, Throttle())
             report = {**asdict(collect(cas, None, times, dry_run=True)), "names": named}
+            now = cas.now()
         else:
             with _lease(cas.index, CHORE) as lease:
                 report = collect_all(cas, lease, times, names=names_to_collect(cas))
                 lease.finish(json.dumps(report))
+            now = cas.now()
             take_snapshot_now(cas, [NAMES])  # as a server does
-    _tell(settings.output, report, dry_run)
+    _tell(settings.output, report, dry_run, freed_at=now + times.unused + times.offer)
 
 
 def _lease(index: Index, name: str) -> Lease:
@@ -96,27 +104,34 @@ def _lease(index: Index, name: str) -> Lease:
     return lease
 
 
-def _tell(output: Output, report: dict[str, Any], dry_run: bool) -> None:
+def _tell(output: Output, report: dict[str, Any], dry_run: bool, *, freed_at: float) -> None:
     if output.json:
         output.record(**report, dry_run=dry_run)
         return
     counts = f"{count_text(report['files'], 'file')}, {count_text(report['xorbs'], 'xorb')}"
     objects = f"{count_text(report['objects'], 'object')} ({size_text(report['bytes'])})"
     output.line(f"{'to delete' if dry_run else 'deleted'}: {counts}, {objects}")
+    if report["deleted_grants"]:
+        waiting = count_text(report["deleted_grants"], "deleted file")
+        output.line(f"waiting: {waiting} to be given back, the first until {_moment(report['first_expiry'])}")
     if report["doomed_xorbs"]:
-        first = datetime.fromtimestamp(report["first_due"], UTC)
         waiting = f"{count_text(report['doomed_xorbs'], 'xorb')} ({size_text(report['doomed_bytes'])})"
-        output.line(f"waiting: {waiting}, the first until {first:%Y-%m-%d %H:%M} UTC")
+        output.line(f"waiting: {waiting}, the first until {_moment(report['first_due'])}")
     named = report["names"]
     if named and (named["repositories"] or named["git_objects"]):
         objects = count_text(named["git_objects"], "object")
         output.line(f"names: {count_text(named['repositories'], 'deleted one')}, {objects} of git")
     rewritten = report.get("rewrite", {})
-    if rewritten.get("xorbs_rewritten") or rewritten.get("files_repacked"):
-        xorbs, files = rewritten["xorbs_rewritten"], rewritten["files_repacked"]
-        freed = size_text(rewritten["freed_bytes"])
-        output.line(f"rewritten: {count_text(xorbs, 'xorb')}, {count_text(files, 'file')}; {freed} come back later")
+    if rewritten.get("xorbs_rewritten"):
+        xorbs, freed = count_text(rewritten["xorbs_rewritten"], "xorb"), size_text(rewritten["freed_bytes"])
+        output.line(f"rewritten: {xorbs}, of which {freed} come back after {_moment(freed_at)}")
+    if rewritten.get("files_repacked"):
+        output.line(f"repacked: {count_text(rewritten['files_repacked'], 'file')}, to be read by fewer fetches")
     if report["abandoned_objects"]:
         output.note(
             f"{count_text(report['abandoned_objects'], 'object')} of uploads that were cut off, kept for a week"
         )
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(min(at, _LAST), UTC):%Y-%m-%d %H:%M} UTC"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ class XetGroup(click.Group):
         """Run the command line and exit."""
         settings = Settings()
         extra |= {"standalone_mode": False, "obj": settings, "prog_name": "xet"}
+        logging.lastResort = _Warnings(settings)
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()
@@ -80,6 +82,19 @@ class XetGroup(click.Group):
         except BrokenPipeError as error:
             # click would answer this one itself, and leave the rest of the output to fail once more at exit.
             raise click.exceptions.Exit(1) from error
+
+
+class _Warnings(logging.Handler):
+    """Lines of the log that no other handler takes, as warnings of the command."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(logging.WARNING)
+        self._settings = settings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line."""
+        with contextlib.suppress(OSError, ValueError):  # stderr may be gone
+            self._settings.output.warning(record.getMessage())
 
 
 def _interrupted(settings: Settings) -> int:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.network import parse_bytes
 from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
-from xetstore.sizes import parse_size, size_text
+from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.cas.index.queries import Quota
@@ -26,7 +27,7 @@ def quota() -> None:
 
 @quota.command("set")
 @click.argument("namespace")
-@click.option("--bytes", "max_bytes", type=Parsed(parse_size), metavar="SIZE", help="The most bytes of files: 10GB.")
+@click.option("--bytes", "max_bytes", type=Parsed(parse_bytes), metavar="SIZE", help="The most bytes of files: 10GB.")
 @click.option("--files", "max_files", type=click.IntRange(0), metavar="N", help="The most files.")
 @store_options
 @click.pass_obj

@@ -40,19 +40,25 @@ def rebuild(settings: Settings, *, is_dry: bool, read_data: bool, checksums: boo
         )
 
 
-def found(settings: Settings, namespace: str | None) -> None:
+def found(settings: Settings, namespace: str | None, *, is_dry: bool) -> None:
     """List the files that a rebuild has found and set aside, or grant them to a namespace."""
     from xetstore.cas.repair.found import found_files, give_found
     from xetstore.cas.service import EmbeddedCas
 
     output = settings.output
     with EmbeddedCas.open(settings.store_path(), create=False) as cas:
-        if namespace is None:
+        if namespace is None or is_dry:
+            listed = 0
             for file in found_files(cas):
+                listed += 1
                 if output.json:
                     output.record(hash=str(file.hash), size=file.size, created_at=file.created_at)
                 else:
                     output.line(f"{file.hash}  {file.size:>15,}")
+            if not listed:
+                output.note("no file is set aside")
+            elif namespace is not None:
+                output.note(f"{count_text(listed, 'file')} would be granted: the same command with --yes does it")
             return
         given = give_found(cas, namespace)
     if output.json:

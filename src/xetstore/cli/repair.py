@@ -80,14 +80,14 @@ def repair(
     if list_found or give_found is not None:
         from xetstore.cli.rebuild import found
 
-        found(settings, None if is_dry or list_found else give_found)
+        found(settings, None if list_found else give_found, is_dry=is_dry)
         return
     if checksums or found_in is not None:
         raise UsageError("--checksums and --found-in go with --rebuild-index")
     if list_quarantine or empty_quarantine:
         if list_quarantine and empty_quarantine:
             raise UsageError("--list-quarantine and --empty-quarantine are two things", hint="give one of them")
-        _quarantine(settings, is_dry=is_dry or list_quarantine)
+        _quarantine(settings, removes=empty_quarantine, is_dry=is_dry)
         return
     from xetstore.cas.parts import StoreParts
     from xetstore.cas.repair.marks import mend_marks
@@ -110,7 +110,7 @@ def repair(
         report = repair(cas, lease, sources=sources, read_data=read_data, names_of=_names(cas), progress=progress)
     report.repaired[:0] = marks
     _tell(settings, report, is_dry=is_dry)
-    if is_dry and not report.found_nothing:
+    if is_dry and (report.repaired or report.quarantined):
         raise _to_be_done(settings)
     if not report.is_whole:
         raise IntegrityError(
@@ -152,18 +152,24 @@ def _names(cas: EmbeddedCas) -> NamesOf:
     return names_of
 
 
-def _quarantine(settings: Settings, *, is_dry: bool) -> None:
+def _quarantine(settings: Settings, *, removes: bool, is_dry: bool) -> None:
     from xetstore.cas.repair.quarantine import empty_quarantine, quarantined
     from xetstore.cas.service import EmbeddedCas
 
     output = settings.output
     with EmbeddedCas.open(settings.store_path(), create=False) as cas:
-        if is_dry:
+        if is_dry or not removes:
+            listed = 0
             for blob in quarantined(cas.blobs):
+                listed += 1
                 if output.json:
                     output.record(object=blob.key, size=blob.size, modified_at=blob.modified_at)
                 else:
                     output.line(f"{blob.key}  {size_text(blob.size)}")
+            if not listed:
+                output.note("the quarantine is empty")
+            elif removes:
+                output.note(f"{count_text(listed, 'object')} would be removed: the same command with --yes does it")
             return
         count, size = empty_quarantine(cas.blobs)
     if output.json:

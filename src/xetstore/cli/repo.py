@@ -77,13 +77,14 @@ def info(settings: Settings, name: HubLocator) -> None:
 @store_options
 @click.pass_obj
 def delete(settings: Settings, name: HubLocator, dry_run: bool) -> None:
-    """Delete a repository and all its revisions, for good."""
+    """Delete a repository and all its revisions; ``xet undelete`` gives it back for a while."""
     with Places(settings) as places:
         store = places.store(name)
         _print(settings, store.repo(name.id).info())
         if not dry_run:
             store.delete_repo(name.id)
-    settings.output.note("nothing deleted: a dry run" if dry_run else f"{name.id.path} is deleted")
+    back = f": xet undelete xet://{name.id.path} gives it back" if name.scheme == "xet://" else ""
+    settings.output.note("nothing deleted: a dry run" if dry_run else f"{name.id.path} is deleted{back}")
 
 
 @repo.command()

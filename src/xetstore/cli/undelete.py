@@ -106,4 +106,4 @@ def _print(settings: Settings, each: DeletedName) -> None:
             **{key: value for key, value in told.items() if value is not None},
         )
     else:
-        output.line(f"{time_text(each.deleted_at)}  {each.kind:<10}  {each.oid or '':<40}  {each.name}")
+        output.line(f"until {time_text(each.until)}  {each.kind:<10}  {each.oid or '':<40}  {each.name}")

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import EntryNotFoundError, ExistsError, OutdatedError, RepositoryNotFoundError, UsageError
+from xetstore.errors import (
+    EntryNotFoundError,
+    ExistsError,
+    OutdatedError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    UsageError,
+)
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.platform import forks
@@ -334,21 +341,25 @@ class Repository:
         """Deleted names that can be given back for a while, at most 1,000 of a kind: repositories that
         had it, and of the one that has it branches, tags, and files of a bucket below ``path``.
         """
-        return self._names().deleted(self.id, _path(path))
+        return self._home.call_names()[0].deleted(self.id, _path(path))
 
     def undelete(self, *, to: str | None = None) -> RepositoryRecord:
         """Give back the repository that last had this name, with all that it had, as ``to`` if that is given.
 
         Raises RepositoryNotFoundError where none was deleted or it is collected, ExistsError for a name that is taken.
         """
-        return self._names().undelete(self.id, to=to)
+        return self._home.call_names()[0].undelete(self.id, to=to)
 
     def undelete_ref(self, name: str, *, to: str | None = None) -> Ref:
         """Give back a branch or a tag, or the state of a branch before a squash; by the name ``to`` if that is given.
 
         Raises RevisionNotFoundError where none was deleted or it is collected, ExistsError for a name that is taken.
         """
-        return self._names().undelete_ref(self.id, name, to=to)
+        try:
+            return self._names().undelete_ref(self.id, name, to=to)
+        except RevisionNotFoundError:
+            what = f"no branch or tag {name[:200]!r} of {self.id.path} was deleted, or it is collected"
+            raise RevisionNotFoundError(what, hint="xet undelete --list shows what can be given back") from None
 
     def undelete_files(self, path: str, *, to: str | None = None) -> list[str]:
         """Give back a file of a bucket, at the path ``to`` if that is given; or those of a folder in whose place
@@ -356,7 +367,7 @@ class Repository:
 
         Raises EntryNotFoundError where none was deleted or it is collected, ExistsError where there is a file.
         """
-        return self._names().undelete_files(self.id, path, to=to)
+        return self._home.call_names()[0].undelete_files(self.id, path, to=to)
 
     # --- Within ------------------------------------------------------------------------------------------
 

@@ -39,8 +39,9 @@ class CollectReport:
     ``grants`` that can be given back no more, ``files``, and ``xorbs`` are rows. ``objects`` were removed, with
     ``bytes`` in all; ``shards`` of them were of shards, and ``abandoned`` of uploads that were cut off. ``doomed`` are
     the xorbs of which it saw first that no file is made of them; ``doomed_xorbs`` all that wait for the end of their
-    grace, with ``doomed_bytes``; the first of them goes at ``first_due``, in unix seconds. ``abandoned_objects`` are
-    named by no row, and too young to go, when the objects were listed, at ``listed_at``.
+    grace, with ``doomed_bytes``; the first of them goes at ``first_due``, in unix seconds. ``deleted_grants`` can still
+    be given back, the first of them until ``first_expiry``. ``abandoned_objects`` are named by no row, and too young to
+    go, when the objects were listed, at ``listed_at``.
     """
 
     grants: int = 0
@@ -55,6 +56,8 @@ class CollectReport:
     doomed_xorbs: int = 0
     doomed_bytes: int = 0
     first_due: float | None = None
+    deleted_grants: int = 0
+    first_expiry: float | None = None
     listed_at: float = 0.0
 
 
@@ -91,11 +94,14 @@ def collect(
     run.end()
     with cas.index.snapshot() as reader:
         count, nbytes, first = reader.doomed(unused=grace.unused, offered=grace.unused + grace.offer)
+        deleted, deleted_at = reader.deleted_grants()
     return CollectReport(
         **asdict(run.tally),
         doomed_xorbs=count,
         doomed_bytes=nbytes,
         first_due=first,
+        deleted_grants=deleted,
+        first_expiry=None if deleted_at is None else deleted_at + grace.undelete,
         listed_at=float(last.get("listed_at") or 0.0) if is_listed else run.began_at,
     )
 

@@ -71,8 +71,9 @@ class RebuildPlan:
 
 
 def plan_rebuild(parts: StoreParts, rooms: Sequence[Room] = ()) -> RebuildPlan:
-    """Look at what :func:`rebuild_index` would do. Changes nothing."""
+    """Look at what :func:`rebuild_index` would do. Changes nothing. Raises NotFoundError where there are no objects."""
     blobs = open_objects(parts)
+    _require_objects(blobs)
     sizes = [[blob.size for blob in blobs.list(prefix)] for prefix in (XORBS, SHARDS)]
     restored = restoring.newest_snapshot(blobs, stored_id(blobs), rooms, Cancellation())
     at = None if restored.head is None else restored.head.at
@@ -103,6 +104,8 @@ def rebuild_index(
     off, the same call goes on from there. Raises NotFoundError where there are no objects, UsageError for a database
     that has an index, UnavailableError where another process is at it.
     """
+    if isinstance(parts.index, Path):  # of which a folder would be made
+        _require_objects(open_objects(parts))
     with opened(parts) as (blobs, index):
         report = rebuild_into(
             blobs,
@@ -168,7 +171,7 @@ def _rebuild(
     with run.cas.index.snapshot() as reader:
         counts = [RebuildRows(reader.connection).count(is_shard=is_shard) for is_shard in (False, True)]
     if not any(count for count, _ in counts) and store_id is None:
-        raise NotFoundError("there are no objects of a store", hint="name those of the store")
+        raise _no_objects()
     if run.progress is not None:
         run.progress.total(sum(size for _, size in counts))
     restored = restoring.newest_snapshot(run.cas.blobs, store_id, rooms, run.cancellation)
@@ -192,6 +195,15 @@ def _rebuild(
         room.end(run.cas)
     objects.set_damaged_aside(run)
     _finish(run, store_id, restored, namespace)
+
+
+def _require_objects(blobs: BlobStore) -> None:
+    if stored_id(blobs) is None and all(next(blobs.list(prefix), None) is None for prefix in (XORBS, SHARDS)):
+        raise _no_objects()
+
+
+def _no_objects() -> NotFoundError:
+    return NotFoundError("there are no objects of a store", hint="name the directory of the store, or its store file")
 
 
 def _finish(run: RebuildRun, store_id: str | None, restored: restoring.Restored, namespace: str) -> None:

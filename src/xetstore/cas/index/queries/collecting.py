@@ -57,6 +57,13 @@ SELECT count(*), sum(region_bytes), min(
 ) FROM xorb WHERE doomed_at IS NOT NULL
 """
 
+_DELETED: Final = """
+SELECT count(*), min(deleted_at) FROM deleted_grant WHERE NOT EXISTS (
+    SELECT 1 FROM file_grant
+    WHERE file_grant.namespace = deleted_grant.namespace AND file_grant.file_id = deleted_grant.file_id
+)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class FreeFile:
@@ -124,6 +131,11 @@ class CollectQueries(Questions):
         """
         count, nbytes, first = self.connection.row(_DOOMED, {"unused": unused, "offered": offered}) or (0, 0, None)
         return int(count), int(nbytes or 0), first
+
+    def deleted_grants(self) -> tuple[int, float | None]:
+        """The number of deleted grants that can be given back, and the moment when the first of them was deleted."""
+        count, first = self.connection.row(_DELETED) or (0, None)
+        return int(count), first
 
 
 class CollectChanges(RewriteChanges):

@@ -65,8 +65,9 @@ def register_xorbs(run: RebuildRun) -> None:
             chosen = next((each for each in candidates if each.why is None), None) or next(
                 (each for each in candidates if each.info is not None), None
             )
-            for each in candidates:
-                states[each.found.key] = (SPARE if each.why is None else DAMAGED), each.why
+            is_whole = chosen is not None and chosen.why is None
+            for each in candidates:  # of a damaged one beside a whole one nothing is lost
+                states[each.found.key] = (SPARE, None) if is_whole or each.why is None else (DAMAGED, each.why)
             if chosen is not None and chosen.info is not None:
                 states[chosen.found.key] = REGISTERED, chosen.why
                 rows.append(_row(chosen, chosen.info, now))
