@@ -28,7 +28,7 @@ from xetstore.cas.repair.rebuild import RebuildReport, rebuild_index, rebuild_in
 from xetstore.cas.snapshots.journal import JOURNAL, note_deleted, note_restored
 from xetstore.cas.snapshots.take import SNAPSHOTS, snapshots_in, take_snapshot_now
 from xetstore.database.postgres import PostgresDatabase
-from xetstore.errors import DamagedError, NotFoundError, UnavailableError, UsageError, XetError
+from xetstore.errors import DamagedError, InterruptedCallError, NotFoundError, UnavailableError, UsageError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 from xetstore.testing import (
@@ -335,6 +335,28 @@ def test_writers_are_kept_out_meanwhile(root: Path) -> None:
         assert progress.asked > 30_000
         with pytest.raises(UnavailableError):  # it has another index by now
             upload(cas, small(2))
+
+
+def test_the_report_is_about_all_if_the_rebuild_was_cut_off(root: Path) -> None:
+    with EmbeddedCas.open(root) as cas:
+        for seed in (1, 2, 3):
+            upload(cas, small(seed))
+    (root / "index.sqlite3").unlink()
+
+    class Progress:
+        steps = 0
+
+        def total(self, nbytes: int) -> None: ...
+
+        def advance(self, *, logical: int = 0) -> None:
+            self.steps += 1
+            if self.steps == 3:  # all xorbs, and two shards
+                raise InterruptedCallError("cut off")
+
+    with pytest.raises(InterruptedCallError):
+        rebuild_index(StoreParts.of_directory(root), progress=Progress())
+    counts = rebuilt(root).counts
+    assert (counts.xorbs, counts.shards, counts.files) == (3, 3, 3)
 
 
 def test_a_database_with_an_index_is_not_touched(root: Path, postgres_url: str, tmp_path: Path) -> None:

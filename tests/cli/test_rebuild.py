@@ -51,6 +51,13 @@ def test_an_index_is_made_anew_and_what_was_not_restored_is_said(xet: Xet, file:
     assert xet("cat", gone).data == b"deleted"
 
 
+def test_without_a_snapshot_it_says_that_all_names_are_gone(xet: Xet, file: str) -> None:
+    ran = xet("repair", "--rebuild-index", "--yes")
+    assert (ran.code, "no snapshot of the index is whole" in ran.stdout) == (0, True)
+    assert "not restored: repositories, accounts and grants, and" in ran.stderr
+    assert xet("cat", file).data == DATA
+
+
 def test_files_are_set_aside_listed_and_granted(xet: Xet, file: str) -> None:
     (xet.store / "index.sqlite3").unlink()
     [record] = xet("repair", "--rebuild-index", "--yes", "--found-in", "lost-found", "--json").records

@@ -107,9 +107,12 @@ def _tell(settings: Settings, report: RebuildReport) -> None:
         output.line(f"lost: {count_text(counts.lost_files, 'file')}")
     if report.kept_index is not None:
         output.line(f"the old index is kept: {report.kept_index}")
-    output.note(
-        "not restored: refs, accounts and grants since the snapshot, and tokens of users, which are issued anew"
+    lost = (
+        "repositories, accounts and grants"
+        if report.snapshot is None
+        else "refs, accounts and grants since the snapshot"
     )
+    output.note(f"not restored: {lost}, and tokens of users, which are issued anew")
 
 
 def _objects(xorbs: int, shards: int) -> str:

@@ -211,6 +211,9 @@ def _finish(run: RebuildRun, store_id: str | None, restored: restoring.Restored,
         rows = RebuildRows(reader.connection)
         lost = objects.lost_xorbs(rows.lost(MOST_LISTED))
         damaged = rows.damaged(MOST_LISTED)
+        # Of all runs, if some were cut off.
+        run.tally.xorbs, run.tally.shards = (rows.count_whole(is_shard=is_shard) for is_shard in (False, True))
+        run.tally.files = reader.totals().files
     known = {problem.name for problem in run.problems}
     for key, name, why in damaged:  # of a run before this one, which was cut off
         if f"xorb {name}" not in known and f"shard {name}" not in known:

@@ -79,6 +79,9 @@ _PUT_LAST: Final = "UPDATE rebuild_object SET is_last = 1 WHERE key IN (:values)
 _SAME: Final = f"SELECT {_ENTRY} FROM rebuild_object WHERE is_shard = :is_shard AND hash IN (:values)"
 _SETTLE: Final = "UPDATE rebuild_object SET state = :state, why = :why WHERE key = :key"
 _COUNT: Final = "SELECT count(*), coalesce(sum(size), 0) FROM rebuild_object WHERE is_shard = :is_shard"
+_COUNT_WHOLE: Final = f"""
+SELECT count(DISTINCT hash) FROM rebuild_object WHERE is_shard = :is_shard AND state IN ({REGISTERED}, {SPARE})
+"""
 _DAMAGED: Final = f"""
 SELECT key, hash, why FROM rebuild_object WHERE state = {DAMAGED} AND key > :behind ORDER BY key LIMIT :most
 """
@@ -208,6 +211,10 @@ class RebuildRows(Questions):
         """All objects of a kind, and their bytes."""
         row = self.connection.row(_COUNT, {"is_shard": int(is_shard)}) or (0, 0)
         return int(row[0]), int(row[1])
+
+    def count_whole(self, *, is_shard: bool) -> int:
+        """The number of xorbs or shards that were registered."""
+        return int(self.connection.value(_COUNT_WHOLE, {"is_shard": int(is_shard)}))
 
     def damaged(self, most: int, behind: str = "") -> list[tuple[str, Hash, str]]:
         """Objects that could not be registered, by their keys: key, hash, and what is wrong."""
