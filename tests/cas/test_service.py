@@ -18,7 +18,15 @@ from xetstore.cas.fetches import object_url
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index
 from xetstore.cas.layout import named_by
-from xetstore.errors import HashMismatchError, IntegrityError, MissingXorbError, NotFoundError, RangeError, UsageError
+from xetstore.errors import (
+    ForbiddenError,
+    HashMismatchError,
+    IntegrityError,
+    MissingXorbError,
+    NotFoundError,
+    RangeError,
+    UsageError,
+)
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.reconstruction import FetchRange, Term
 from xetstore.protocol.shard import FileEntry, Shard
@@ -220,7 +228,9 @@ def test_an_empty_range_of_a_file_with_bytes_is_refused(cas: EmbeddedCas, sample
 
 
 def test_only_chunks_can_be_fetched_from_a_xorb(cas: EmbeddedCas, sample: Sample) -> None:
-    """Not the footer, nor anything outside; and a xorb that is not registered is not there."""
+    """Not the footer, nor anything outside; and a xorb that is not registered is not there. One that a reconstruction
+    offered, and that is gone, is to be asked for anew.
+    """
     size = len(sample.body)
 
     def fetch(start: int, end: int) -> bytes:
@@ -232,7 +242,7 @@ def test_only_chunks_can_be_fetched_from_a_xorb(cas: EmbeddedCas, sample: Sample
 
     with pytest.raises(NotFoundError):
         fetch(0, 10)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ForbiddenError):
         cas.fetch_xorb(FetchRange(sample.xorb.hash, f"xorb:{sample.xorb.hash}", 0, 1, 0, 10))
     cas.put_xorb(sample.xorb.hash, sample.body)
     assert fetch(0, size) == sample.body

