@@ -15,11 +15,11 @@ from tests.support.turns import in_turns
 from xetstore.access.tenant import DedupDomain
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
-from xetstore.cas.collecting import CHORE, collect
+from xetstore.cas.collecting import collect
 from xetstore.cas.deleting import AT_A_TIME, deleted_page
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index, Reader, Writer
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.cas.snapshots.journal import journal_keys, read_entry
 from xetstore.errors import (
     ForbiddenError,
@@ -360,7 +360,7 @@ SHORT = Grace(unused=20.0, undelete=10.0)
 
 
 def collected(cas: EmbeddedCas) -> None:
-    lease = Lease.take(cas.index, CHORE)
+    lease = Lease.take(cas.index, COLLECT)
     assert lease is not None
     with lease:
         collect(cas, lease, SHORT)

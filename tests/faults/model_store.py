@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from xetstore.cas import EmbeddedCas
-from xetstore.cas.collecting import CHORE, collect
+from xetstore.cas.collecting import collect
 from xetstore.cas.grace import Grace
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.cas.repair.repair import repair
 from xetstore.cas.rewriting import rewrite
 from xetstore.protocol.chunking import ChunkList, chunk_bytes
@@ -124,7 +124,7 @@ def take(cas: EmbeddedCas) -> Lease:
     """The lease of a collection, also from a runner that died."""
     with cas.index.transaction() as writer:
         writer.connection.change("UPDATE chore SET expires_at = 0")
-    lease = Lease.take(cas.index, CHORE)
+    lease = Lease.take(cas.index, COLLECT)
     assert lease is not None
     return lease
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import xetstore
 from tests.support import rights
 from xetstore.cas.check import check
-from xetstore.cas.collecting import CHORE, collect, collect_all
+from xetstore.cas.collecting import collect, collect_all
 from xetstore.cas.grace import Grace
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.cas.rewriting import rewrite as rewrite_store
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cli.main import run
@@ -106,7 +106,7 @@ def gc(_: Wait, *, store: str) -> Says:
     """Collect and rewrite, without any grace; another one may take over at any time."""
     grace = Grace(unused=0, undelete=0)
     with EmbeddedCas.open(store) as cas:
-        lease = Lease.take(cas.index, CHORE, seconds=0)
+        lease = Lease.take(cas.index, COLLECT, seconds=0)
         assert lease is not None
         with lease:
             report = collect_all(cas, lease, grace)

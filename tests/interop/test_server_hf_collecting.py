@@ -11,9 +11,9 @@ from tests.support.hf_process import HfError, HfProcess
 from tests.support.servers import Server
 from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.collecting import CHORE, collect
+from xetstore.cas.collecting import collect
 from xetstore.cas.grace import Grace
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.protocol.hashes import Hash
 
 CONTENT = splitmix64(12, 2_000_000)
@@ -21,7 +21,7 @@ CONTENT = splitmix64(12, 2_000_000)
 
 def collected(root: Path, grace: Grace) -> None:
     with EmbeddedCas.open(root) as cas:
-        lease = Lease.take(cas.index, CHORE)
+        lease = Lease.take(cas.index, COLLECT)
         assert lease is not None
         with lease:
             collect(cas, lease, grace)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from itertools import islice
 from operator import attrgetter
 from typing import Final
 
+from xetstore.batches import batches
 from xetstore.cas.checking.files import check_files, wrong_sha256
 from xetstore.cas.checking.naming import NamingCheck
 from xetstore.cas.checking.objects import ObjectCheck
-from xetstore.cas.checking.report import CheckProgress, CheckReport, Problem
+from xetstore.cas.checking.report import CheckReport, Problem
 from xetstore.cas.checking.selection import Selection
-from xetstore.cas.index import ObjectRow, Reader
-from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.index import Reader
+from xetstore.cas.layout import SHARDS, XORBS
+from xetstore.cas.object_rows import object_rows
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.quotas import differences, recount
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError
-from xetstore.interfaces import BlobInfo
 from xetstore.protocol.hashes import Hash
 
-__all__ = ["CheckProgress", "CheckReport", "Problem", "Selection", "check", "verify_invariants"]
+__all__ = ["CheckReport", "Problem", "Selection", "check", "verify_invariants"]
 
 # Objects compared with the index at a time.
 _BATCH: Final = 500
@@ -34,7 +34,7 @@ def check(
     checksums: bool = False,
     selection: Selection | None = None,
     dry_run: bool = False,
-    progress: CheckProgress | None = None,
+    progress: StoreProgress | None = None,
 ) -> CheckReport:
     """Check a store, also while it is in use: what is deleted or stored anew meanwhile is no problem.
 
@@ -75,7 +75,7 @@ def verify_invariants(cas: EmbeddedCas) -> None:
 
 
 class _Check:
-    def __init__(self, cas: EmbeddedCas, read: bool, objects: ObjectCheck, progress: CheckProgress | None) -> None:
+    def __init__(self, cas: EmbeddedCas, read: bool, objects: ObjectCheck, progress: StoreProgress | None) -> None:
         self._cas = cas
         self._read = read
         self.objects = objects
@@ -150,15 +150,12 @@ class _Check:
     def unregistered(self) -> None:
         """Each object is named by a row; one that is not does no harm, and nothing takes it up."""
         for prefix in (XORBS, SHARDS):
-            for batch in _batches(self._cas.blobs.list(prefix)):
-                named = {blob.key: found[0] for blob in batch if (found := named_by(blob.key)) is not None}
+            for batch in batches(self._cas.blobs.list(prefix), _BATCH):
                 with self._cas.index.snapshot() as reader:
-                    rows: Mapping[Hash, ObjectRow] = (
-                        reader.xorbs(named.values()) if prefix == XORBS else reader.shards(named.values())
-                    )
+                    rows = object_rows(reader, [blob.key for blob in batch])
                 for blob in batch:
-                    row = rows.get(named[blob.key]) if blob.key in named else None
-                    if blob.key not in named:
+                    row = rows.get(blob.key)
+                    if blob.key not in rows:
                         self._notes.append(f"{blob.key} is not the name of an object")
                     elif row is None:
                         self._notes.append(
@@ -178,8 +175,3 @@ class _Check:
     def _advance(self, nbytes: int) -> None:
         if self._progress is not None:
             self._progress.advance(logical=nbytes)
-
-
-def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
-    while batch := list(islice(blobs, _BATCH)):
-        yield batch

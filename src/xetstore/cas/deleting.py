@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from xetstore.batches import batches
 from xetstore.cas.snapshots.journal import note_deleted, note_restored
-from xetstore.database.connection import batches
 from xetstore.errors import NotFoundError, RepositoryNotFoundError
 from xetstore.protocol.hashes import Hash
 from xetstore.records import DeletedFile, FileRecord

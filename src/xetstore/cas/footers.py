@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
+from xetstore.batches import batches
 from xetstore.blobs.layers import forget
 from xetstore.cas.checksums import parse_checksums
 from xetstore.cas.index import XorbRow
@@ -91,8 +91,7 @@ class FooterCache:
                 self._bytes -= _weight(self._known.popitem(last=False)[1].info)
 
     def _tails(self, rows: Iterable[XorbRow]) -> Iterator[Tail | DamagedError]:
-        rest = iter(rows)
-        while batch := list(islice(rest, READ_AT_ONCE)):
+        for batch in batches(rows, READ_AT_ONCE):
             answers = self._remembered(batch)
             missing = {
                 (row.hash, row.generation): row for row, tail in zip(batch, answers, strict=True) if tail is None

@@ -11,6 +11,7 @@ from xetstore.access.tenant import Tenant
 from xetstore.blobs.layers import past_caches
 from xetstore.cas.audit import audit
 from xetstore.cas.footers import damaged
+from xetstore.cas.grace import DAY_SECONDS
 from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
 from xetstore.cas.stored_xorb import looks_whole, verify_row
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
@@ -18,7 +19,7 @@ from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import Shard
 
-SUPERSEDED_SECONDS: Final = 24 * 3600
+SUPERSEDED_SECONDS: Final = DAY_SECONDS
 """The time for which an object is kept in whose place another one counts: a reader that has begun gets done."""
 MARKING_SECONDS: Final = 1.0
 """The longest wait of a read that failed for its turn to note it."""

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from xetstore.cas.index import Index, Writer
 from xetstore.cas.index.queries import ChoreRow
 from xetstore.errors import LeaseLostError, XetError
 
+T = TypeVar("T")
+
+COLLECT: Final = "collect"
+"""The chore of a collection. What must not have things deleted beside it, such as a repair, takes it, too."""
 LEASE_SECONDS: Final = 60.0
 """The time after which a runner that says nothing is taken for dead."""
+_POLL_SECONDS: Final = 0.05
 
 
 class Lease:
@@ -34,22 +41,38 @@ class Lease:
         self._care = ExitStack()
 
     @classmethod
-    def take(cls, index: Index, name: str, *, seconds: float = LEASE_SECONDS) -> Self | None:
-        """Take a chore; None if another runner has it."""
+    def take(
+        cls, index: Index, name: str, *, seconds: float = LEASE_SECONDS, patience_seconds: float = 0.0
+    ) -> Self | None:
+        """Take a chore; None if another runner has it, and does not give it back in time."""
         holder = f"{socket.gethostname()}:{os.getpid()}"[:255]
 
         def take(writer: Writer) -> ChoreRow | None:
             now = index.clock()
             return writer.take_chore(name, holder, now=now, until=now + seconds)
 
+        end = time.monotonic() + patience_seconds
         with index.for_care():
-            row = index.change(take)
+            while (row := index.change(take)) is None and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS)
         return None if row is None else cls(index, name, row.token, row.position, seconds)
 
     def require(self, writer: Writer) -> None:
         """Keep the chore, to the end of this transaction and :data:`LEASE_SECONDS` from now. Raises LeaseLostError."""
         if not writer.renew_chore(self.name, self._token, until=self._index.clock() + self._seconds):
             raise LeaseLostError(f"another runner has taken over the {self.name}")
+
+    def change(self, work: Callable[[Writer], T]) -> T:
+        """Write, as :meth:`Index.change <xetstore.cas.index.index.Index.change>` does, as the one that has the chore.
+
+        Raises LeaseLostError, and then nothing is changed.
+        """
+
+        def fenced(writer: Writer) -> T:
+            self.require(writer)
+            return work(writer)
+
+        return self._index.change(fenced)
 
     def renew(self) -> None:
         """Keep the chore, between transactions. Raises LeaseLostError."""
@@ -58,12 +81,7 @@ class Lease:
 
     def note(self, position: str | None) -> None:
         """Note how far it has come, for the next runner. Raises LeaseLostError."""
-
-        def note(writer: Writer) -> None:
-            self.require(writer)
-            writer.note_position(self.name, self._token, position)
-
-        self._index.change(note)
+        self.change(lambda writer: writer.note_position(self.name, self._token, position))
         self.position = position
 
     def finish(self, report: str) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Final
 
+from xetstore.batches import batches, sized_batches
 from xetstore.cas.checksums import END_BYTES, section_bytes, told_section_bytes
 from xetstore.cas.footers import READ_AT_ONCE, sound
 from xetstore.cas.index import Reader, XorbRow
 from xetstore.cas.service import EmbeddedCas
-from xetstore.database.connection import batches
 from xetstore.errors import NotFoundError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
@@ -346,19 +346,8 @@ def _grouped(cas: EmbeddedCas, rows: Sequence[XorbRow]) -> Iterator[list[XorbRow
     """Xorbs in groups of a bounded number of users; those that no file is made of are left out."""
     with cas.index.snapshot() as reader:
         counts = reader.user_counts([row.id for row in rows])
-    group: list[XorbRow] = []
-    users = 0
-    for row in rows:
-        count = counts.get(row.id, 0)
-        if not count:
-            continue
-        if group and users + count > USERS_AT_A_TIME:
-            yield group
-            group, users = [], 0
-        group.append(row)
-        users += count
-    if group:
-        yield group
+    used = [row for row in rows if counts.get(row.id, 0)]
+    return sized_batches(used, lambda row: counts[row.id], USERS_AT_A_TIME)
 
 
 def _users(cas: EmbeddedCas, group: Mapping[int, object]) -> Iterator[Sequence[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS: Final = 10.0
 """The longest wait for a server that collects just now."""
-_POLL_SECONDS: Final = 0.05
 _LAST: Final = 253_402_300_799.0
 """The last moment that a date can tell."""
 
@@ -60,7 +58,7 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
     The store may be in use. What is deleted waits for the end of its time, so that it can be given back, and that no
     client loses what it relies on. Each thing that goes is a line on stderr.
     """
-    from xetstore.cas.collecting import CHORE, collect, collect_all
+    from xetstore.cas.collecting import collect, collect_all
     from xetstore.cas.grace import Grace
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.snapshots.take import take_snapshot_now
@@ -81,7 +79,7 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
             report = {**asdict(collect(cas, None, times, dry_run=True)), "names": named}
             now = cas.now()
         else:
-            with _lease(cas.index, CHORE) as lease:
+            with _lease(cas.index) as lease:
                 report = collect_all(cas, lease, times, names=names_to_collect(cas))
                 lease.finish(json.dumps(report))
             now = cas.now()
@@ -89,18 +87,16 @@ def gc(settings: Settings, dry_run: bool, grace: float, undelete: float) -> None
     _tell(settings.output, report, dry_run, freed_at=now + times.unused + times.offer)
 
 
-def _lease(index: Index, name: str) -> Lease:
-    """The lease of a chore, for which a server that has it is waited for. Raises UnavailableError."""
-    from xetstore.cas.lease import Lease
+def _lease(index: Index) -> Lease:
+    """The lease of a collection, for which a server that has it is waited for. Raises UnavailableError."""
+    from xetstore.cas.lease import COLLECT, Lease
 
-    end = time.monotonic() + WAIT_SECONDS
-    while (lease := Lease.take(index, name)) is None:
-        if time.monotonic() > end:
-            raise UnavailableError(
-                "another runner, a server perhaps, collects just now",
-                hint="it does the same work; --dry-run tells what would go now",
-            )
-        time.sleep(_POLL_SECONDS)
+    lease = Lease.take(index, COLLECT, patience_seconds=WAIT_SECONDS)
+    if lease is None:
+        raise UnavailableError(
+            "another runner, a server perhaps, collects just now",
+            hint="it does the same work; --dry-run tells what would go now",
+        )
     return lease
 
 

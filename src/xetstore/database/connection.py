@@ -17,12 +17,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+
+from xetstore.batches import batches
 
 Row = tuple[Any, ...]
 Values = Mapping[str, object]
-_T = TypeVar("_T")
 
 NOTHING: Final[Values] = {}
 ROWS_BY_PART: Final = 64
@@ -175,13 +175,6 @@ def bound(statement: str, values: Values, dialect: Dialect) -> tuple[str, Values
         statement = _with_list(statement, name, count)
         flat.update(zip(_names(name, count), [*listed, *listed[-1:] * (count - len(listed))], strict=True))
     return written(statement, dialect), flat
-
-
-def batches(values: Iterable[_T], most: int) -> Iterator[list[_T]]:
-    """Values in parts of at most ``most``."""
-    rest = iter(values)
-    while batch := list(islice(rest, most)):
-        yield batch
 
 
 @lru_cache(maxsize=1024)

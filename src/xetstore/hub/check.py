@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from xetstore.batches import batches, sized_batches
 from xetstore.cas.check import CheckReport, Problem
-from xetstore.database.connection import Row, batches
+from xetstore.database.connection import Row
 from xetstore.errors import DamagedError
 from xetstore.hub.objects import SUBMODULE, CommitData, ObjectKind, inflated, object_id, read_tree, tagged
 from xetstore.hub.queries import HubReader, RepositoryRow
@@ -193,14 +194,8 @@ class _RepositoryCheck:
             yield self._problem(f"file {oid.hex()} is not there")
         for file in sorted(lacking, key=str):
             yield self._problem(f"the Xet file {file} is named, and not granted to {self._row.namespace}", file)
-        group, size = list[bytes](), 0
-        for oid in blobs if self._read_data else ():
-            if group and size + blobs[oid].size > _BLOB_BYTES:
-                yield from self._contents(group)
-                group, size = [], 0
-            group.append(oid)
-            size += blobs[oid].size
-        yield from self._contents(group)
+        for group in sized_batches(blobs if self._read_data else (), lambda oid: blobs[oid].size, _BLOB_BYTES):
+            yield from self._contents(group)
 
     def _contents(self, oids: Sequence[bytes]) -> Iterator[Problem]:
         with self._index.snapshot() as reader:

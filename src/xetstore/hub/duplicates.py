@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from xetstore.batches import batches
 from xetstore.cas.index import Writer
 from xetstore.errors import ConflictError, UnprocessableError
 from xetstore.hub.copies import copy_files
@@ -138,7 +138,6 @@ def _objects(
     hub: EmbeddedHub, repository_id: int, oids: Collection[bytes]
 ) -> Iterator[tuple[bytes, ObjectKind, bytes]]:
     """These objects, some at a time, each time from a snapshot of its own: they never change."""
-    rest = iter(oids)
-    while some := list(islice(rest, _READ_AT_A_TIME)):
+    for some in batches(oids, _READ_AT_A_TIME):
         with hub.snapshot() as reader:
             yield from list(reader.objects(repository_id, some))

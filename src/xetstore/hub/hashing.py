@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import DamagedError, IntegrityError, XetError
@@ -206,16 +207,7 @@ def _groups(records: Iterable[FileRecord]) -> Iterator[list[FileRecord]]:
 
 
 def _parts(records: Iterable[FileRecord], most_files: int, most_bytes: int) -> Iterator[list[FileRecord]]:
-    part: list[FileRecord] = []
-    total = 0
-    for record in records:
-        if part and (len(part) == most_files or total + record.size > most_bytes):
-            yield part
-            part, total = [], 0
-        part.append(record)
-        total += record.size
-    if part:
-        yield part
+    return sized_batches(records, lambda record: record.size, most_bytes, most=most_files)
 
 
 def _noted(cas: EmbeddedCas, computed: Mapping[Hash, bytes]) -> Mapping[Hash, bytes]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
+from xetstore.batches import sized_batches
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     EntryNotFoundError,
@@ -24,7 +25,7 @@ from xetstore.platform import forks
 from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
-from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, batches
+from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, read_together
 from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
@@ -434,7 +435,7 @@ class Repository:
         folders = _empty_folders(entries)
         staged = [empty_folder(new) for file, new in placed if file.path in folders]
         small = [(file, new) for file, new in placed if file.sha256 is None and not file.is_folder]
-        for part in batches(small):
+        for part in read_together(small):
             contents = theirs.read_many(source.id, commit, [file for file, _ in part])
             staged += [blob(new, data, file.mode) for (file, new), data in zip(part, contents, strict=True)]
         if can_adopt or dry_run:
@@ -454,7 +455,7 @@ class Repository:
     ) -> Iterator[Staged]:
         """Fetch large files from one store and store them in the other one, some GiB at a time."""
         theirs, ours = source._files(commit), self._files(branch)
-        for part in _parts(large):
+        for part in sized_batches(large, lambda one: one[0].size, MOVED_AT_ONCE):
             with tempfile.TemporaryDirectory(prefix="xet-") as folder:
                 places = [Path(folder, str(number)) for number in range(len(part))]
                 restore = Restore(source._names(), theirs, source.id, commit, RestoreOptions(), progress=progress)
@@ -518,16 +519,3 @@ def _empty_folders(entries: Sequence[RepoFile]) -> set[str]:
     """The folders without an entry in them."""
     full = {file.path.rpartition("/")[0] for file in entries}
     return {file.path for file in entries if file.is_folder} - full
-
-
-def _parts(large: Sequence[tuple[RepoFile, str]]) -> Iterator[list[tuple[RepoFile, str]]]:
-    part: list[tuple[RepoFile, str]] = []
-    size = 0
-    for one in large:
-        if part and size + one[0].size > MOVED_AT_ONCE:
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += one[0].size
-    if part:
-        yield part

@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from xetstore.batches import sized_batches
 from xetstore.errors import FormatError, UsageError, XetError, kind_of
 from xetstore.interfaces import Names
 from xetstore.records import RepoFile, RepositoryId
@@ -196,7 +197,7 @@ class Restore:
                 self._tell(path, errors[path])
 
     def _write_small(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
-        for part in batches(placed):
+        for part in read_together(placed):
             contents: Sequence[Iterable[Buffer]] = []
             with suppress(XetError):  # then each file says itself what is wrong with it
                 contents = [[data] for data in self._read([file for file, _ in part])]
@@ -327,18 +328,9 @@ class Restore:
         self._on_error(path, error)
 
 
-def batches(placed: Sequence[tuple[RepoFile, T]]) -> Iterator[list[tuple[RepoFile, T]]]:
+def read_together(placed: Iterable[tuple[RepoFile, T]]) -> Iterator[list[tuple[RepoFile, T]]]:
     """Files in parts that are read at once."""
-    part: list[tuple[RepoFile, T]] = []
-    size = 0
-    for one in placed:
-        if part and (len(part) >= BATCH_FILES or size + one[0].size > BATCH_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += one[0].size
-    if part:
-        yield part
+    return sized_batches(placed, lambda one: one[0].size, BATCH_BYTES, most=BATCH_FILES)
 
 
 def _checked(path: str, prefix: str) -> str:

@@ -14,14 +14,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cancellation import Cancellation
-from xetstore.cas.checking.scrub import scrub
-from xetstore.cas.collecting import CHORE, collect_all
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
-from xetstore.cas.lease import LEASE_SECONDS, Lease
-from xetstore.cas.rewriting import LOOKS
-from xetstore.cas.snapshots.take import take_snapshot_if_due
+from xetstore.cas.lease import COLLECT, LEASE_SECONDS, Lease
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
 from xetstore.platform.threads import start_thread
@@ -74,7 +70,7 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
     """The chores of a server, in the order in which they are done if several are due. What is never due is left out."""
     settings = site.settings
     table = (
-        Chore(CHORE, settings.collect_seconds, partial(_collect, site)),
+        Chore(COLLECT, settings.collect_seconds, partial(_collect, site)),
         Chore("snapshot", settings.snapshot_seconds, partial(_snapshot, site)),
         Chore("scrub", SCRUB_SECONDS if settings.scrub_days else 0, partial(_scrub, site)),
     )
@@ -82,8 +78,10 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
 
 
 def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
-    """Delete what nothing names any more."""
-    from xetstore.hub.collecting import names_to_collect  # a bare CAS loads no names before a chore is due
+    """Delete what nothing names any more. What a chore needs is loaded when it is due, and not at the start."""
+    from xetstore.cas.collecting import collect_all
+    from xetstore.cas.rewriting import LOOKS
+    from xetstore.hub.collecting import names_to_collect
 
     settings = site.settings
     grace = Grace(unused=settings.grace, undelete=settings.undelete)
@@ -93,6 +91,7 @@ def _collect(site: Site, lease: Lease, throttle: Throttle) -> Report:
 
 def _snapshot(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Write down the names and grants of the index, if something has changed."""
+    from xetstore.cas.snapshots.take import take_snapshot_if_due
     from xetstore.hub.snapshot import NAMES
 
     return take_snapshot_if_due(site.cas, [NAMES], lease, throttle)
@@ -100,6 +99,8 @@ def _snapshot(site: Site, lease: Lease, throttle: Throttle) -> Report:
 
 def _scrub(site: Site, lease: Lease, throttle: Throttle) -> Report:
     """Read stored bytes that were not checked for long."""
+    from xetstore.cas.checking.scrub import scrub
+
     report = scrub(site.cas, lease, throttle, days=site.settings.scrub_days)
     site.metrics.scrubbed(report)
     return asdict(report)

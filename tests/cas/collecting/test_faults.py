@@ -23,10 +23,10 @@ from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
-from xetstore.cas.collecting import CHORE, collect
+from xetstore.cas.collecting import collect
 from xetstore.cas.index import Index
 from xetstore.cas.layout import named_by
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.errors import XetError
 from xetstore.interfaces import BlobStore
 from xetstore.testing import FakeClock, FaultPlan, FaultyBlobStore, FaultyDatabase, make_sample, random_bytes, read_back
@@ -59,7 +59,7 @@ class Rounds:
         self.clock.advance(25 * DAY)
 
     def collect(self) -> None:
-        lease = Lease.take(self.cas.index, CHORE)
+        lease = Lease.take(self.cas.index, COLLECT)
         assert lease is not None
         with lease:
             collect(self.cas, lease, GRACE)

@@ -15,10 +15,10 @@ from tests.support.live import PATIENCE_SECONDS
 from tests.support.objects import xorb_object
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, check, verify_invariants
-from xetstore.cas.collecting import CHORE, collect, objects, rows
+from xetstore.cas.collecting import collect, objects, rows
 from xetstore.cas.collecting.run import Run
 from xetstore.cas.index import Reader
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import LeaseLostError, MissingXorbError, NotFoundError, UnavailableError, XetError
 from xetstore.protocol.shard import Shard
@@ -67,9 +67,9 @@ def step_of(function: Callable[[Run, str], None]) -> Callable[[EmbeddedCas], Non
 
     def run(cas: EmbeddedCas) -> None:
         with cas.index.transaction() as writer:
-            row = writer.take_chore(CHORE, "one", now=cas.index.clock(), until=cas.index.clock() + 60)
+            row = writer.take_chore(COLLECT, "one", now=cas.index.clock(), until=cas.index.clock() + 60)
         assert row is not None
-        with Lease(cas.index, CHORE, row.token, None, 60) as lease:
+        with Lease(cas.index, COLLECT, row.token, None, 60) as lease:
             function(Run(cas, lease, GRACE, Throttle()), "")
 
     run.__name__ = function.__name__
@@ -281,7 +281,7 @@ class Pausing(Throttle):
 def test_one_that_slept_beyond_its_lease_changes_nothing_more(
     cas: EmbeddedCas, other: EmbeddedCas, clock: FakeClock, due: str
 ) -> None:
-    late = Lease.take(cas.index, CHORE, seconds=-1)
+    late = Lease.take(cas.index, COLLECT, seconds=-1)
     assert late is not None
     with pytest.raises(LeaseLostError):
         collect(cas, late, GRACE, Pausing(lambda: collected(other)))
@@ -303,7 +303,7 @@ def test_two_at_once_do_no_harm(cas: EmbeddedCas, other: EmbeddedCas, clock: Fak
     def work(store: EmbeddedCas) -> None:
         # Each takes the lease from the other, as if that were dead.
         for _ in range(6):
-            lease = Lease.take(store.index, CHORE, seconds=-1)
+            lease = Lease.take(store.index, COLLECT, seconds=-1)
             try:
                 if lease is not None:
                     collect(store, lease, GRACE)
@@ -404,7 +404,7 @@ def test_a_check_reports_nothing_that_is_collected_meanwhile(
 
 
 def step_all(cas: EmbeddedCas) -> None:
-    lease = Lease.take(cas.index, CHORE)
+    lease = Lease.take(cas.index, COLLECT)
     assert lease is not None
     with lease:
         collect(cas, lease, GRACE)

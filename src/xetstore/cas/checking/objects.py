@@ -11,7 +11,7 @@ from xetstore.blobs.layers import past_caches
 from xetstore.cas.checking.naming import shard_fault
 from xetstore.cas.checking.renewing import renew
 from xetstore.cas.checking.report import Problem
-from xetstore.cas.index import ShardRow, Writer, XorbRow
+from xetstore.cas.index import ShardRow, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.stored_xorb import compare_checksums, read_tail, verify_row, whole_size
 from xetstore.errors import AccessDeniedError, IntegrityError, NotFoundError, StorageFullError
@@ -116,15 +116,10 @@ class ObjectCheck:
         if not xorbs and not shards:
             return
         now = self._cas.now()
-
-        def note(writer: Writer) -> None:
-            if self._lease is not None:
-                self._lease.require(writer)
-            writer.note_checked(xorbs, shards, now=now)
-
+        change = self._cas.index.change if self._lease is None else self._lease.change
         # On a full disk a check goes on: these are checked again sooner than they need to be.
         with self._cas.index.for_care(), suppress(StorageFullError):
-            self._cas.index.change(note)
+            change(lambda writer: writer.note_checked(xorbs, shards, now=now))
 
     def _is_well(self, row: XorbRow | ShardRow, *, read: bool) -> bool:
         """True if that is to be noted: all of it was read. Raises IntegrityError for one that only was not read."""

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from xetstore.protocol.hashes import Hash
-
-
-class CheckProgress(Protocol):
-    """Receives counts of stored bytes: those to be checked, and those that were."""
-
-    def total(self, nbytes: int) -> None:
-        """Announce bytes that will be checked."""
-
-    def advance(self, *, logical: int = 0) -> None:
-        """Count bytes that were checked since the last call."""
 
 
 @dataclass(frozen=True, slots=True)

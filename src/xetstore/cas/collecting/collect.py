@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from xetstore.cas.collecting import objects, rows
-from xetstore.cas.collecting.run import Run
+from xetstore.cas.collecting.run import CollectReport, Run
 from xetstore.cas.grace import Grace
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
 
-CHORE: Final = "collect"
-"""The chore whose lease a collection has."""
 DEFAULT: Final = Grace()
 
 _STEPS: Final[dict[str, Callable[[Run, str], None]]] = {
@@ -30,35 +27,6 @@ _STEPS: Final[dict[str, Callable[[Run, str], None]]] = {
     "replaced": objects.remove_replaced,
     "abandoned": objects.remove_abandoned,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CollectReport:
-    """The result of a collection: what it deleted for good, or would delete.
-
-    ``grants`` that can be given back no more, ``files``, and ``xorbs`` are rows. ``objects`` were removed, with
-    ``bytes`` in all; ``shards`` of them were of shards, and ``abandoned`` of uploads that were cut off. ``doomed`` are
-    the xorbs of which it saw first that no file is made of them; ``doomed_xorbs`` all that wait for the end of their
-    grace, with ``doomed_bytes``; the first of them goes at ``first_due``, in unix seconds. ``deleted_grants`` can still
-    be given back, the first of them until ``first_expiry``. ``abandoned_objects`` are named by no row, and too young to
-    go, when the objects were listed, at ``listed_at``.
-    """
-
-    grants: int = 0
-    files: int = 0
-    xorbs: int = 0
-    shards: int = 0
-    objects: int = 0
-    bytes: int = 0
-    abandoned: int = 0
-    doomed: int = 0
-    abandoned_objects: int = 0
-    doomed_xorbs: int = 0
-    doomed_bytes: int = 0
-    first_due: float | None = None
-    deleted_grants: int = 0
-    first_expiry: float | None = None
-    listed_at: float = 0.0
 
 
 def collect(
@@ -80,35 +48,31 @@ def collect(
     left is for the next collection, which goes on where this one was.
     """
     run = Run(cas, None if dry_run else lease, grace, throttle or Throttle())
-    last = _last_report(cas)
+    report, last = run.report, _last_report(cas)
     is_listed = run.began_at - float(last.get("listed_at") or 0.0) < listing_seconds
     steps = [*_STEPS]
     step, behind = run.begin()
     for name in steps[steps.index(step) if step in steps else 0 :]:
         if name == "abandoned" and is_listed:
-            run.tally.abandoned_objects = int(last.get("abandoned_objects") or 0)
+            report.abandoned_objects = int(last.get("abandoned_objects") or 0)
             continue
         run.came_to(name, "")
         _STEPS[name](run, behind)
         behind = ""
     run.end()
     with cas.index.snapshot() as reader:
-        count, nbytes, first = reader.doomed(unused=grace.unused, offered=grace.unused + grace.offer)
-        deleted, deleted_at = reader.deleted_grants()
-    return CollectReport(
-        **asdict(run.tally),
-        doomed_xorbs=count,
-        doomed_bytes=nbytes,
-        first_due=first,
-        deleted_grants=deleted,
-        first_expiry=None if deleted_at is None else deleted_at + grace.undelete,
-        listed_at=float(last.get("listed_at") or 0.0) if is_listed else run.began_at,
-    )
+        report.doomed_xorbs, report.doomed_bytes, report.first_due = reader.doomed(
+            unused=grace.unused, offered=grace.unused + grace.offer
+        )
+        report.deleted_grants, deleted_at = reader.deleted_grants()
+    report.first_expiry = None if deleted_at is None else deleted_at + grace.undelete
+    report.listed_at = float(last.get("listed_at") or 0.0) if is_listed else run.began_at
+    return report
 
 
 def _last_report(cas: EmbeddedCas) -> dict[str, Any]:
     """The report of the last collection."""
     with cas.index.snapshot() as reader:
-        row = reader.chore(CHORE)
+        row = reader.chore(COLLECT)
     report: dict[str, Any] = json.loads(row.report) if row is not None and row.report else {}
     return report

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 
+from xetstore.batches import batches
 from xetstore.cas.audit import audit
 from xetstore.cas.collecting.run import Run
 from xetstore.cas.grace import ABANDONED_SECONDS, DAY_SECONDS
-from xetstore.cas.index import ObjectRow, Writer
-from xetstore.cas.layout import PROBES, SHARDS, STORES, XORBS, named_by, new_generation, store_key
+from xetstore.cas.index import Writer
+from xetstore.cas.layout import PROBES, SHARDS, STORES, XORBS, new_generation, store_key
+from xetstore.cas.object_rows import object_rows
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, StorageFullError
 from xetstore.interfaces import BlobInfo
-from xetstore.protocol.hashes import Hash
 
 BATCH: Final = 100
 """Objects that are removed by one call."""
@@ -78,13 +78,13 @@ def remove_abandoned(run: Run, behind: str) -> None:
         if behind.startswith(XORBS) and prefix == SHARDS:
             continue
         listed = run.cas.blobs.list(prefix, after=behind if behind.startswith(prefix) else "")
-        while batch := list(islice(listed, LISTED)):
-            unnamed = _unnamed(run, prefix, batch)
+        for batch in batches(listed, LISTED):
+            unnamed = _unnamed(run, batch)
             old = [blob for blob in unnamed if blob.modified_at < moment]
             if old and not is_compared:
                 moment, is_compared = moment - seconds_ahead(run.cas), True
                 old = [blob for blob in old if blob.modified_at < moment]
-            run.tally.abandoned_objects += len(unnamed) - len(old)
+            run.report.abandoned_objects += len(unnamed) - len(old)
             for at in range(0, len(old), BATCH):
                 part = old[at : at + BATCH]
                 if not run.is_dry:
@@ -104,16 +104,13 @@ def _has_stranger(run: Run) -> bool:
     return stranger is not None
 
 
-def _unnamed(run: Run, prefix: str, batch: Sequence[BlobInfo]) -> list[BlobInfo]:
+def _unnamed(run: Run, batch: Sequence[BlobInfo]) -> list[BlobInfo]:
     """Those of these objects that no row names. A key that is none of ours is left alone."""
-    named = {blob.key: found[0] for blob in batch if (found := named_by(blob.key)) is not None}
     with run.cas.index.snapshot() as reader:
-        rows: Mapping[Hash, ObjectRow] = (
-            reader.xorbs(named.values()) if prefix == XORBS else reader.shards(named.values())
-        )
-        replaced = reader.superseded_of(named)
-    kept = replaced | {row.key for row in rows.values()}
-    return [blob for blob in batch if blob.key in named and blob.key not in kept]
+        rows = object_rows(reader, [blob.key for blob in batch])
+        replaced = reader.superseded_of(rows)
+    kept = replaced | {row.key for row in rows.values() if row is not None}
+    return [blob for blob in batch if blob.key in rows and blob.key not in kept]
 
 
 def _forget(keys: Sequence[str], writer: Writer) -> None:
@@ -121,11 +118,11 @@ def _forget(keys: Sequence[str], writer: Writer) -> None:
 
 
 def _count(run: Run, removed: Sequence[BlobInfo], kind: str) -> None:
-    tally = run.tally
-    tally.objects += len(removed)
-    tally.bytes += sum(blob.size for blob in removed)
-    tally.shards += sum(blob.key.startswith(SHARDS) for blob in removed)
-    tally.abandoned += len(removed) if kind == "abandoned" else 0
+    report = run.report
+    report.objects += len(removed)
+    report.bytes += sum(blob.size for blob in removed)
+    report.shards += sum(blob.key.startswith(SHARDS) for blob in removed)
+    report.abandoned += len(removed) if kind == "abandoned" else 0
     if not run.is_dry:
         for blob in removed:
             audit(kind, blob.key, blob.size)

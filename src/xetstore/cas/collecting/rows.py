@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cas.audit import audit
 from xetstore.cas.collecting.run import Run
 from xetstore.cas.index import Reader, Writer, XorbRow
@@ -22,10 +23,10 @@ def expire_grants(run: Run, _behind: str) -> None:
     """Forget the grants that can be given back no more."""
     if run.is_dry:
         with run.cas.index.snapshot() as reader:
-            run.tally.grants += reader.count_expired(run.due)
+            run.report.grants += reader.count_expired(run.due)
         return
     while expired := run.change(lambda writer: writer.drop_expired(run.due, BATCH)):
-        run.tally.grants += len(expired)
+        run.report.grants += len(expired)
         for namespace, file in expired:
             audit("grant", f"{namespace}/{file}")
         run.came_to("grants", "")
@@ -37,9 +38,9 @@ def delete_files(run: Run, behind: str) -> None:
         with run.cas.index.snapshot() as reader:
             free = reader.free_files(first, last, run.due)
         if run.is_dry:
-            run.tally.files += len(free)
+            run.report.files += len(free)
             continue
-        for batch in _batches(free):
+        for batch in sized_batches(free, lambda file: file.rows, MOST_ROWS, most=BATCH):
             _delete_files(run, batch)
 
 
@@ -53,7 +54,7 @@ def doom_xorbs(run: Run, behind: str) -> None:
             loose = reader.loose_xorbs(first, last, offered_before=offered_before)
             used = reader.doomed_in_use(first, last)
         if run.is_dry:
-            run.tally.doomed += len(loose)
+            run.report.doomed += len(loose)
             continue
 
         def doom(writer: Writer, loose: Sequence[int] = loose, used: Sequence[int] = used) -> int:
@@ -61,14 +62,14 @@ def doom_xorbs(run: Run, behind: str) -> None:
             return writer.doom_loose(loose, now=run.cas.now(), offered_before=offered_before)
 
         if loose or used:
-            run.tally.doomed += run.change(doom)
+            run.report.doomed += run.change(doom)
 
 
 def delete_xorbs(run: Run, _behind: str) -> None:
     """Delete the doomed xorbs whose grace has passed. Their objects are kept for those who read them."""
     if run.is_dry:
         with run.cas.index.snapshot() as reader:
-            run.tally.xorbs += reader.count_due(run.due)
+            run.report.xorbs += reader.count_due(run.due)
         return
 
     def drop(writer: Writer) -> tuple[int, list[XorbRow]]:
@@ -78,7 +79,7 @@ def delete_xorbs(run: Run, _behind: str) -> None:
     found = 1
     while found:
         found, dropped = run.change(drop)
-        run.tally.xorbs += len(dropped)
+        run.report.xorbs += len(dropped)
         for row in dropped:
             audit("xorb", str(row.hash), row.stored_bytes)
         run.came_to("due", "")
@@ -87,8 +88,8 @@ def delete_xorbs(run: Run, _behind: str) -> None:
 def _delete_files(run: Run, batch: Sequence[FreeFile]) -> None:
     ids = [file.id for file in batch]
     dropped, doomed = run.change(lambda writer: writer.drop_files(ids, run.due, now=run.cas.now()))
-    run.tally.files += len(dropped)
-    run.tally.doomed += doomed
+    run.report.files += len(dropped)
+    run.report.doomed += doomed
     for file in dropped:
         audit("file", str(file.hash), file.size)
     run.throttle.rest()
@@ -107,17 +108,3 @@ def _pages(
         yield first, last
         first = last
         run.came_to(step, str(last))
-
-
-def _batches(files: Sequence[FreeFile]) -> Iterator[list[FreeFile]]:
-    """Files for one transaction each."""
-    batch: list[FreeFile] = []
-    rows = 0
-    for file in files:
-        if batch and (len(batch) >= BATCH or rows + file.rows > MOST_ROWS):
-            yield batch
-            batch, rows = [], 0
-        batch.append(file)
-        rows += file.rows
-    if batch:
-        yield batch

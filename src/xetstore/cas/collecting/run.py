@@ -22,8 +22,16 @@ NOTE_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
-class Tally:
-    """Counts of things that a collection has deleted for good, or would; see ``collect.CollectReport``."""
+class CollectReport:
+    """The result of a collection: what it deleted for good, or would delete.
+
+    ``grants`` that can be given back no more, ``files``, and ``xorbs`` are rows. ``objects`` were removed, with
+    ``bytes`` in all; ``shards`` of them were of shards, and ``abandoned`` of uploads that were cut off. ``doomed`` are
+    the xorbs of which it saw first that no file is made of them; ``doomed_xorbs`` all that wait for the end of their
+    grace, with ``doomed_bytes``; the first of them goes at ``first_due``, in unix seconds. ``deleted_grants`` can still
+    be given back, the first of them until ``first_expiry``. ``abandoned_objects`` are named by no row, and too young to
+    go, when the objects were listed, at ``listed_at``.
+    """
 
     grants: int = 0
     files: int = 0
@@ -34,6 +42,12 @@ class Tally:
     abandoned: int = 0
     doomed: int = 0
     abandoned_objects: int = 0
+    doomed_xorbs: int = 0
+    doomed_bytes: int = 0
+    first_due: float | None = None
+    deleted_grants: int = 0
+    first_expiry: float | None = None
+    listed_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -44,7 +58,7 @@ class Run:
     lease: Lease | None
     grace: Grace
     throttle: Throttle
-    tally: Tally = field(default_factory=Tally)
+    report: CollectReport = field(default_factory=CollectReport)
     began_at: float = 0.0
     _noted_at: float = 0.0
 
@@ -68,14 +82,8 @@ class Run:
 
     def change(self, work: Callable[[Writer], T]) -> T:
         """Change rows, if the lease is this one's still. Raises LeaseLostError."""
-        lease = self.lease
-        assert lease is not None
-
-        def fenced(writer: Writer) -> T:
-            lease.require(writer)
-            return work(writer)
-
-        return self.cas.index.change(fenced)
+        assert self.lease is not None
+        return self.lease.change(work)
 
     def begin(self) -> tuple[str, str]:
         """The step, and the place in it, to go on from: of a collection that was cut off, or the first."""

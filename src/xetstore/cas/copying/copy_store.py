@@ -12,11 +12,12 @@ from xetstore.cancellation import Cancellation
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.position import Position, read_position, write_position
-from xetstore.cas.copying.run import CopyProgress, CopyTally, Run
+from xetstore.cas.copying.run import CopyTally, Run
 from xetstore.cas.copying.secrets import copy_secrets
 from xetstore.cas.copying.shards import ShardCopier
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.index.queries import NewRows
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.service import EmbeddedCas
 from xetstore.platform.threads import Threads
 
@@ -47,7 +48,7 @@ def copy_store(
     jobs: int = DEFAULT_JOBS,
     secrets: tuple[Secrets, Secrets] | None = None,
     names: Callable[[Run, FileCopier], None] | None = None,
-    progress: CopyProgress | None = None,
+    progress: StoreProgress | None = None,
     cancellation: Cancellation | None = None,
 ) -> CopyReport:
     """Copy a store into another one, which keeps all that it has: afterwards it has both.

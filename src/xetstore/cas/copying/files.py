@@ -7,10 +7,10 @@ healed; their times; and all grants, of which a shard knows none, with what is c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cas.check import Problem
 from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.copying.run import Run
@@ -230,12 +230,4 @@ class FileCopier:
 
 def _batches(records: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:
     """Files of a bounded number of terms together."""
-    total = 0
-
-    def number(record: FileRecord) -> int:
-        nonlocal total
-        total += record.terms or 0
-        return total // _TERMS
-
-    for _, batch in groupby(records, number):
-        yield list(batch)
+    return sized_batches(records, lambda record: record.terms or 0, _TERMS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from xetstore.cancellation import Cancellation
 from xetstore.cas.check import Problem
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.service import EmbeddedCas
 from xetstore.platform.threads import Threads
 
@@ -20,16 +21,6 @@ TICK_SECONDS: Final = 0.1
 
 ENDING_SECONDS: Final = 0.7
 """The longest wait for other calls, once one has failed or the copy is given up."""
-
-
-class CopyProgress(Protocol):
-    """Receives counts of bytes of xorbs: those to be copied, and those that were."""
-
-    def total(self, nbytes: int) -> None:
-        """Announce bytes that will be copied."""
-
-    def advance(self, *, logical: int = 0) -> None:
-        """Count bytes that were copied since the last call."""
 
 
 @dataclass(slots=True)
@@ -53,7 +44,7 @@ class Run:
     threads: Threads
     cancellation: Cancellation
     is_dry: bool = False
-    progress: CopyProgress | None = None
+    progress: StoreProgress | None = None
     tally: CopyTally = field(default_factory=CopyTally)
     problems: dict[str, Problem] = field(default_factory=dict)
     compared: int = 0

@@ -6,11 +6,12 @@ in ``put_shard``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cas.check import Problem
 from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.copying.files import FileCopier
@@ -70,7 +71,7 @@ class ShardCopier:
         if self._run.is_dry:
             self._run.tally.shards += len(missing)
             return
-        for group in _groups(missing):
+        for group in sized_batches(missing, lambda row: row.size, _SHARD_BYTES, most=_SHARDS):
             self._copy_shards(group)
 
     def _copy_shards(self, group: Sequence[ShardRow]) -> None:
@@ -133,16 +134,3 @@ class ShardCopier:
             self._run.report(Problem(f"shard {shard.name}", str(error)))
             return False
         return True
-
-
-def _groups(shards: Sequence[ShardRow]) -> Iterator[list[ShardRow]]:
-    group: list[ShardRow] = []
-    total = 0
-    for row in shards:
-        if group and (len(group) == _SHARDS or total + row.size > _SHARD_BYTES):
-            yield group
-            group, total = [], 0
-        group.append(row)
-        total += row.size
-    if group:
-        yield group

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cas.claims import term_fault
 from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.registering import register_shard
@@ -50,16 +51,7 @@ def entry_of(
 
 def in_shards(entries: Sequence[FileEntry]) -> Iterator[list[FileEntry]]:
     """Entries in lists that a shard each has room for."""
-    batch: list[FileEntry] = []
-    terms = 0
-    for entry in entries:
-        if batch and terms + len(entry.terms) > _TERMS:
-            yield batch
-            batch, terms = [], 0
-        batch.append(entry)
-        terms += len(entry.terms)
-    if batch:
-        yield batch
+    return sized_batches(entries, lambda entry: len(entry.terms), _TERMS)
 
 
 def register_entries(

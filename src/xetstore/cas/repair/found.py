@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from xetstore.database.connection import batches
+from xetstore.batches import batches
 from xetstore.records import FileRecord
 
 if TYPE_CHECKING:

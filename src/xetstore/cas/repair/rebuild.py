@@ -21,9 +21,10 @@ from xetstore.cas.layout import SHARDS, XORBS
 from xetstore.cas.lease import LEASE_SECONDS, Lease
 from xetstore.cas.pairing import REBUILD, stored_id
 from xetstore.cas.parts import StoreParts
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.repair.rebuilding import objects, restoring
 from xetstore.cas.repair.rebuilding.places import is_finished, opened, put_in_place
-from xetstore.cas.repair.rebuilding.run import MOST_LISTED, RebuildProgress, RebuildRun, RebuildTally
+from xetstore.cas.repair.rebuilding.run import MOST_LISTED, RebuildRun, RebuildTally
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.snapshots.take import Room
 from xetstore.database.connection import Values
@@ -88,7 +89,7 @@ def rebuild_index(
     read_data: bool = False,
     found_in: str | None = None,
     jobs: int = DEFAULT_JOBS,
-    progress: RebuildProgress | None = None,
+    progress: StoreProgress | None = None,
     cancellation: Cancellation | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> RebuildReport:
@@ -135,7 +136,7 @@ def rebuild_into(
     found_in: str | None = None,
     was_served: bool = True,
     jobs: int = DEFAULT_JOBS,
-    progress: RebuildProgress | None = None,
+    progress: StoreProgress | None = None,
     cancellation: Cancellation | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> RebuildReport:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 from operator import attrgetter, itemgetter
-from typing import Final
 
-from xetstore.cas.check import CheckProgress, CheckReport, check
+from xetstore.cas.check import CheckReport, check
 from xetstore.cas.index import Reader, ShardRow, XorbRow
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.quotas import recount
 from xetstore.cas.repair.files import FileRepair
 from xetstore.cas.repair.report import NamesOf, RepairReport
@@ -24,11 +23,6 @@ from xetstore.cas.throttle import Throttle
 from xetstore.errors import UnavailableError
 from xetstore.protocol.hashes import Hash
 
-CHORE: Final = "collect"
-"""The chore whose lease a repair has: what it writes is of files that a collection must not delete meanwhile."""
-
-_POLL_SECONDS: Final = 0.05
-
 
 def repair(
     cas: EmbeddedCas,
@@ -38,9 +32,9 @@ def repair(
     read_data: bool = False,
     names_of: NamesOf = lambda _: {},
     throttle: Throttle | None = None,
-    progress: CheckProgress | None = None,
+    progress: StoreProgress | None = None,
 ) -> RepairReport:
-    """Repair a store, also while it is in use. Without a ``lease``, of :data:`CHORE`, it tells what it would do.
+    """Repair a store, also while it is in use. Without a ``lease``, by :func:`take_lease`, it tells what it would do.
 
     It goes by what a quick check finds, and by what was marked before; with ``read_data`` by a check of every byte. A
     xorb is made whole from its own chunks, from another object of it, from ``sources``, or from all of these together;
@@ -85,14 +79,15 @@ def repair(
 
 
 def take_lease(cas: EmbeddedCas, *, patience_seconds: float = 0) -> Lease:
-    """The lease for a repair. Raises UnavailableError where another runner has it, and does not get done in time."""
-    end = time.monotonic() + patience_seconds
-    while (lease := Lease.take(cas.index, CHORE)) is None:
-        if time.monotonic() >= end:
-            raise UnavailableError(
-                "a collection, or another repair, is under way in this store", hint="try again when it is done"
-            )
-        time.sleep(_POLL_SECONDS)
+    """The lease for a repair, which is that of a collection: this must not delete what a repair is writing.
+
+    Raises UnavailableError where another runner has it, and does not get done in time.
+    """
+    lease = Lease.take(cas.index, COLLECT, patience_seconds=patience_seconds)
+    if lease is None:
+        raise UnavailableError(
+            "a collection, or another repair, is under way in this store", hint="try again when it is done"
+        )
     return lease
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from xetstore.cas.index import Writer
 from xetstore.cas.lease import Lease
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.report import Repaired, RepairReport, Unrepaired
 from xetstore.cas.repair.sources import Source
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import IntegrityError, NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    from xetstore.cas.check import CheckProgress
 
 T = TypeVar("T")
 
@@ -33,7 +31,7 @@ class Run:
     lease: Lease | None
     sources: Sequence[Source] = ()
     throttle: Throttle = field(default_factory=Throttle)
-    progress: CheckProgress | None = None
+    progress: StoreProgress | None = None
     report: RepairReport = field(default_factory=RepairReport)
     _kept_at: float = field(default_factory=time.monotonic)
 
@@ -49,12 +47,8 @@ class Run:
 
     def change(self, work: Callable[[Writer], T]) -> T:
         """Change the index, as the one runner that may."""
-
-        def fenced(writer: Writer) -> T:
-            self.require(writer)
-            return work(writer)
-
-        return self.cas.index.change(fenced)
+        assert self.lease is not None
+        return self.lease.change(work)
 
     def keep(self) -> None:
         """Keep the lease, between steps that change nothing. Raises LeaseLostError, and as the throttle does."""

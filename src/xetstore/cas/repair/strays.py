@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable
 from typing import Final
 
-from xetstore.cas.index import ObjectRow, ShardRow, Writer, XorbRow
+from xetstore.batches import batches
+from xetstore.cas.index import ShardRow, Writer, XorbRow
 from xetstore.cas.layout import SHARDS, XORBS, named_by
+from xetstore.cas.object_rows import object_rows
 from xetstore.cas.repair.run import Run
 from xetstore.cas.stored_xorb import verify_object
 from xetstore.errors import IntegrityError, NotFoundError
-from xetstore.interfaces import BlobInfo
 from xetstore.protocol.hashes import Hash, chunk_hash
 
 _BATCH: Final = 500
@@ -40,23 +40,20 @@ class Strays:
         """
         run = self._run
         for prefix in (XORBS, SHARDS):
-            for batch in _batches(run.cas.blobs.list(prefix)):
-                named = {blob.key: found[0] for blob in batch if (found := named_by(blob.key)) is not None}
+            for batch in batches(run.cas.blobs.list(prefix), _BATCH):
+                keys = [blob.key for blob in batch]
                 with run.cas.index.snapshot() as reader:
-                    rows: Mapping[Hash, ObjectRow] = (
-                        reader.xorbs(named.values()) if prefix == XORBS else reader.shards(named.values())
-                    )
-                    leaving = reader.superseded_of([blob.key for blob in batch])
-                for blob in batch:
-                    name = named.get(blob.key)
-                    if name is None:
-                        self._set_aside(blob.key, "it is not the name of an object")
+                    rows, leaving = object_rows(reader, keys), reader.superseded_of(keys)
+                for key in keys:
+                    found = named_by(key)
+                    if found is None:
+                        self._set_aside(key, "it is not the name of an object")
                         continue
-                    row = rows.get(name)
-                    if (row is not None and row.key == blob.key) or blob.key in leaving or not read_data:
+                    row = rows[key]
+                    if (row is not None and row.key == key) or key in leaving or not read_data:
                         continue
-                    if not self._is_right(blob.key, name):
-                        self._set_aside(blob.key, "it does not hold what its name says, and no row names it")
+                    if not self._is_right(key, found[0]):
+                        self._set_aside(key, "it does not hold what its name says, and no row names it")
                 run.keep()
 
     def _is_right(self, key: str, name: Hash) -> bool:
@@ -93,8 +90,3 @@ class Strays:
             run.mended(key, f"to be set aside: {why}")
             return
         run.set_aside(key)
-
-
-def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
-    while batch := list(islice(blobs, _BATCH)):
-        yield batch

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.index import Writer, XorbRow
 from xetstore.cas.index.queries import OutdatedError, StoredFile
@@ -52,7 +54,7 @@ def move_files(run: Run, old: Collection[XorbRow], new: Collection[XorbRow], mov
     for xorb_id in old_ids:
         behind = 0
         while users := _users(run, xorb_id, behind):
-            for ids in batches(users):
+            for ids in by_terms(users):
                 move_some(run, ids, old_ids, new, moves)
                 run.rest()
             behind = users[-1][0]
@@ -63,18 +65,10 @@ def _users(run: Run, xorb_id: int, behind: int) -> list[tuple[int, int]]:
         return reader.users_after(xorb_id, behind, FILES_AT_A_TIME)
 
 
-def batches(users: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+def by_terms(users: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
     """Files, given with how many terms each has, in parts of a bounded number of terms."""
-    part: list[int] = []
-    terms = 0
-    for file_id, count in users:
-        if part and terms + count > TERMS_AT_A_TIME:
-            yield part
-            part, terms = [], 0
-        part.append(file_id)
-        terms += count
-    if part:
-        yield part
+    for part in sized_batches(users, itemgetter(1), TERMS_AT_A_TIME):
+        yield [file_id for file_id, _ in part]
 
 
 def move_some(

@@ -91,7 +91,7 @@ class Packing:
                     cas.healing.look(row)
                 raise DamagedError(f"a xorb that is rewritten is damaged: {error}") from error
         if others:
-            run.change(lambda writer: writer.add_holders((name, namespace) for namespace in others))
+            run.lease.change(lambda writer: writer.add_holders((name, namespace) for namespace in others))
         with cas.index.snapshot() as reader:
             stored = reader.xorb(name)
         if stored is None or stored.is_damaged:

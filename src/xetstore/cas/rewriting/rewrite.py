@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.grace import Grace
 from xetstore.cas.lease import Lease
-from xetstore.cas.rewriting.files import batches
+from xetstore.cas.rewriting.files import by_terms
 from xetstore.cas.rewriting.repacking import LEAST_FETCHES, Locality, repack
 from xetstore.cas.rewriting.run import RewriteReport, Run
 from xetstore.cas.rewriting.shards import link_shards, name_files, rewrite_shards
@@ -82,7 +82,7 @@ def _walk_files(run: Run, walk: _Walk, locality: Locality | None, looks: int | N
     while left is None or left > 0:
         with run.cas.index.snapshot() as reader:
             page = reader.long_files(walk.file, _FILES if left is None else min(_FILES, left))
-        for ids in batches((file.id, file.terms) for file in page if file.is_unnamed):
+        for ids in by_terms((file.id, file.terms) for file in page if file.is_unnamed):
             name_files(run, ids)
         for file in page:
             if locality is not None and file.terms > LEAST_FETCHES and not locality.allows(file.terms, file.size):
@@ -128,4 +128,4 @@ def _walk_xorbs(run: Run, walk: _Walk, threshold: float, looks: int | None) -> N
 def _note(run: Run, walk: _Walk) -> None:
     if not run.is_dry:
         position = json.dumps({"xorb": walk.xorb, "file": walk.file})
-        run.change(lambda writer: writer.note_walk(_WALK, position))
+        run.lease.change(lambda writer: writer.note_walk(_WALK, position))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from xetstore.cas.grace import Grace
-from xetstore.cas.index import Writer
 from xetstore.cas.lease import Lease
 from xetstore.cas.throttle import Throttle
 
 if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
 
-_T = TypeVar("_T")
 GIB = 1 << 30
 
 
@@ -66,12 +63,3 @@ class Run:
     def rest(self) -> None:
         """Rest after a short step. Raises InterruptedCallError when the work is to end."""
         self.throttle.rest()
-
-    def change(self, work: Callable[[Writer], _T]) -> _T:
-        """Write, as :meth:`Index.change <xetstore.cas.index.Index.change>` does, as long as the lease is this run's."""
-
-        def fenced(writer: Writer) -> _T:
-            self.lease.require(writer)
-            return work(writer)
-
-        return self.cas.index.change(fenced)

@@ -78,7 +78,7 @@ def _link(run: Run, shard: StaleShard, found: Shard) -> None:
         if shard.row.hash in writer.shards([shard.row.hash]):
             writer.link_shard(shard, files=files, xorbs=xorbs, now=run.cas.now())
 
-    run.change(link)
+    run.lease.change(link)
     run.report.shards_linked += 1
 
 
@@ -99,7 +99,7 @@ def _rewrite(run: Run, shard: StaleShard, linked: Mapping[Hash, int]) -> None:
         entries.append(entry)
     if old is not None and _names_just(run, old, entries):
         if not run.is_dry:
-            run.change(lambda writer: writer.note_fresh(shard))
+            run.lease.change(lambda writer: writer.note_fresh(shard))
         return
     if run.is_dry:
         run.report.shards_rewritten += 1
@@ -121,7 +121,7 @@ def _rewrite(run: Run, shard: StaleShard, linked: Mapping[Hash, int]) -> None:
         run.report.left += 1
         return
     if name == shard.row.hash:
-        run.change(lambda writer: writer.note_fresh(shard))
+        run.lease.change(lambda writer: writer.note_fresh(shard))
     run.report.shards_rewritten += 1
 
 
@@ -144,7 +144,7 @@ def _drop(run: Run, shards: Sequence[StaleShard]) -> None:
             writer.drop_shard(shard, now=now)
         return len(unneeded)
 
-    run.report.shards_dropped += len(shards) if run.is_dry else run.change(drop)
+    run.report.shards_dropped += len(shards) if run.is_dry else run.lease.change(drop)
 
 
 def _read(run: Run, shard: StaleShard) -> Shard | None:

@@ -63,7 +63,7 @@ def _look(run: Run, row: XorbRow, seen: float | None, threshold: float) -> _Cand
     if usage is not None and holders:
         return _Candidate(usage, holders, readers)
     if seen is not None and not run.is_dry:
-        run.change(lambda writer: writer.note_looked_at(row.id, seen=seen))
+        run.lease.change(lambda writer: writer.note_looked_at(row.id, seen=seen))
     return None
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from xetstore.batches import batches
 from xetstore.cas.layout import new_generation
-from xetstore.database.connection import batches
 from xetstore.errors import DamagedError, FormatError, XetError
 from xetstore.protocol.hashes import Hash
 

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Final
 
+from xetstore.batches import batches
 from xetstore.cas.audit import audit
 from xetstore.cas.index import Writer
-from xetstore.database.connection import Row, batches
+from xetstore.database.connection import Row
 from xetstore.hub.collecting.reachable import ObjectTable, Reachable
 from xetstore.hub.collecting.run import NamesRun
 from xetstore.hub.objects import CommitData, ObjectKind, tagged

@@ -61,13 +61,7 @@ class NamesRun:
 
     def change(self, work: Callable[[HubWriter, Writer], T]) -> T:
         """Write by a short transaction, as the one runner that has the lease, and rest. Raises LeaseLostError."""
-        lease = self.lease
-        assert lease is not None
-
-        def fenced(writer: HubWriter, cas: Writer) -> T:
-            lease.require(cas)
-            return work(writer, cas)
-
-        done = self.hub.change(fenced)
+        assert self.lease is not None
+        done = self.lease.change(lambda writer: work(HubWriter(writer.connection), writer))
         self.throttle.rest()
         return done

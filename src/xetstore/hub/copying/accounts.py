@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xetstore.database.connection import Row, batches
+from xetstore.batches import batches
+from xetstore.database.connection import Row
 from xetstore.hub.copying.rows import TwoStores
 from xetstore.hub.queries import HubReader, HubWriter
 from xetstore.hub.queries.accounts import AccountChanges

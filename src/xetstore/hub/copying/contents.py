@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
+from xetstore.batches import batches, sized_batches
 from xetstore.cas.copying.files import FileCopier
-from xetstore.database.connection import Row, batches
+from xetstore.database.connection import Row
 from xetstore.errors import DamagedError
 from xetstore.hub.copying.rows import TwoStores, is_there
 from xetstore.hub.names import Kind
@@ -149,8 +151,8 @@ class ContentCopier:
             if number is not None and not stores.run.is_dry:
                 named = {files[oid] for oid, _ in lacking} | {*other.values()}
                 self._bring(head, {file for file in named if file is not None})
-                for group in _groups(lacking):
-                    self._add(head, number, group)
+                for group in sized_batches(lacking, itemgetter(1), _OBJECT_BYTES):
+                    self._add(head, number, [oid for oid, _ in group])
                 if other:
                     stores.change(lambda writer, other=other: _set_files(writer, head, number, other))  # type: ignore[misc]
             if len(page) < PAGE_ROWS:
@@ -339,16 +341,3 @@ def _of_granted(writer: HubWriter, namespace: str, rows: Sequence[Row], place: i
     files = {Hash(row[place]) for row in rows}
     granted = writer.keep_granted(namespace, files) | {Hash.ZERO}
     return [row for row in rows if Hash(row[place]) in granted]
-
-
-def _groups(objects: Sequence[tuple[bytes, int]]) -> Iterator[list[bytes]]:
-    group: list[bytes] = []
-    total = 0
-    for oid, size in objects:
-        if group and total + size > _OBJECT_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(oid)
-        total += size
-    if group:
-        yield group

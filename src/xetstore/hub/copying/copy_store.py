@@ -9,7 +9,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.copy_store import DEFAULT_JOBS, CopyReport
 from xetstore.cas.copying.copy_store import copy_store as copy_objects
-from xetstore.cas.copying.run import CopyProgress
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.snapshots.take import take_snapshot_now
 from xetstore.hub.copying.names import NamesCopier
@@ -37,7 +37,7 @@ def copy_store(
     jobs: int = DEFAULT_JOBS,
     tokens: bool = False,
     secrets: tuple[Secrets, Secrets] | None = None,
-    progress: CopyProgress | None = None,
+    progress: StoreProgress | None = None,
     cancellation: Cancellation | None = None,
 ) -> FullReport:
     """Copy a store with its names, as :func:`xetstore.cas.copying.copy_store.copy_store` does without them.

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from xetstore.cas.check import Problem
-from xetstore.cas.collecting import CHORE
 from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.run import TICK_SECONDS, Run
-from xetstore.cas.lease import Lease
+from xetstore.cas.lease import COLLECT, Lease
 from xetstore.hub.copying.accounts import AccountCopier
 from xetstore.hub.copying.repositories import RepositoryCopier
 from xetstore.hub.copying.rows import NamesTally, TwoStores
@@ -65,6 +64,6 @@ class NamesCopier:
 
 def _alone(run: Run) -> Lease:
     """The right to collect in the target, once no other runner has it."""
-    while (lease := Lease.take(run.target.index, CHORE)) is None:
+    while (lease := Lease.take(run.target.index, COLLECT)) is None:
         run.cancellation.wait(TICK_SECONDS)
     return lease

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from xetstore.batches import batches
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.run import Run
-from xetstore.cas.index import Writer
 from xetstore.cas.lease import Lease
-from xetstore.database.connection import Row, Values, batches
+from xetstore.database.connection import Row, Values
 from xetstore.hub.queries import HubReader, HubWriter
 from xetstore.hub.queries.copying import PAGE_ROWS, Table
 
@@ -69,13 +69,8 @@ class TwoStores:
     def change(self, work: Callable[[HubWriter], T]) -> T:
         """Write to the target."""
         self.run.cancellation.check()
-
-        def fenced(writer: Writer) -> T:
-            if self.lease is not None:
-                self.lease.require(writer)
-            return work(HubWriter(writer.connection))
-
-        return self.run.target.index.change(fenced)
+        change = self.run.target.index.change if self.lease is None else self.lease.change
+        return change(lambda writer: work(HubWriter(writer.connection)))
 
     def report(self, name: str, what: str) -> None:
         """Note something that cannot be copied, once for each name."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
+from xetstore.batches import sized_batches
 from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
 from xetstore.cas.index.queries.rows import (
     FILE,
@@ -232,8 +233,9 @@ class FileChanges(Sha256Changes, QuotaChanges):
         by_name: dict[Hash, FileEntry] = {}
         for entry in entries:
             by_name.setdefault(entry.hash, entry)
-        batches = _parts(by_name.values())
-        added = [self._add_files(batch, rows, namespace, now, rebound, is_checked, returned) for batch in batches]
+        # Their rows are many times as large as what they come from.
+        parts = sized_batches(by_name.values(), lambda entry: len(entry.terms), _TERMS_AT_A_TIME, most=_FILES_AT_A_TIME)
+        added = [self._add_files(part, rows, namespace, now, rebound, is_checked, returned) for part in parts]
         return any(added)
 
     def _add_files(
@@ -313,20 +315,6 @@ class FileChanges(Sha256Changes, QuotaChanges):
         self.connection.change_in(_STALE_SHARDS, entries, {"now": now})
         for statement in (_UNLINK, _DROP_SEGMENTS, _DROP_EDGES):
             self.connection.change_in(statement, entries)
-
-
-def _parts(entries: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
-    """Files in parts of which the rows fit into memory: they are many times as large as what they come from."""
-    part: list[FileEntry] = []
-    terms = 0
-    for entry in entries:
-        if part and (len(part) >= _FILES_AT_A_TIME or terms + len(entry.terms) > _TERMS_AT_A_TIME):
-            yield part
-            part, terms = [], 0
-        part.append(entry)
-        terms += len(entry.terms)
-    if part:
-        yield part
 
 
 def _new_file(entry: FileEntry, now: float, is_checked: bool) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from xetstore.batches import batches, sized_batches
 from xetstore.blobs.ranges import read_all
 from xetstore.cas.check import Problem
 from xetstore.cas.checksums import END_BYTES, parse_checksums, told_section_bytes
@@ -16,7 +17,6 @@ from xetstore.cas.layout import SHARDS, XORBS, named_by
 from xetstore.cas.repair.quarantine import set_aside
 from xetstore.cas.repair.rebuilding.run import RebuildRun
 from xetstore.cas.stored_xorb import compare_checksums, verify_object
-from xetstore.database.connection import batches
 from xetstore.errors import FormatError, IntegrityError, NotFoundError, RangeError, XetError
 from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.shard import FileEntry, Shard
@@ -84,7 +84,7 @@ def register_xorbs(run: RebuildRun) -> None:
 def register_shards(run: RebuildRun) -> None:
     """Register every whole shard, and of its files those whose claims are right and whose xorbs are there."""
     while waiting := _waiting(run, _SHARDS_AT_A_TIME, is_shard=True):
-        for batch in _bounded(waiting):
+        for batch in sized_batches(waiting, lambda one: one.size, _SHARD_BYTES):
             for one, data in zip(batch, _bodies(run, batch), strict=True):
                 if isinstance(data, str):
                     run.change(lambda _, rows, key=one.key, why=data: rows.settle({key: (DAMAGED, why)}))  # type: ignore[misc]
@@ -207,19 +207,6 @@ def _row(chosen: _Read, info: XorbInfo, now: float) -> dict[str, object]:
         # Which of its chunks files use, a collection is to find out.
         "garbage_at": now,
     }
-
-
-def _bounded(waiting: Sequence[FoundObject]) -> Iterator[list[FoundObject]]:
-    batch: list[FoundObject] = []
-    total = 0
-    for one in waiting:
-        if batch and total + one.size > _SHARD_BYTES:
-            yield batch
-            batch, total = [], 0
-        batch.append(one)
-        total += one.size
-    if batch:
-        yield batch
 
 
 def _bodies(run: RebuildRun, batch: Sequence[FoundObject]) -> list[bytes | str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from xetstore.cancellation import Cancellation
 from xetstore.cas.check import Problem
 from xetstore.cas.index import Writer
 from xetstore.cas.index.queries.rebuilding import RebuildRows
 from xetstore.cas.lease import Lease
+from xetstore.cas.progress import StoreProgress
 from xetstore.cas.service import EmbeddedCas
 from xetstore.platform.threads import Threads
 
@@ -18,16 +19,6 @@ T = TypeVar("T")
 
 MOST_LISTED: Final = 10_000
 """The most problems that a report lists; more are only counted."""
-
-
-class RebuildProgress(Protocol):
-    """Receives counts of stored bytes: those of all objects, and those that were registered."""
-
-    def total(self, nbytes: int) -> None:
-        """Announce bytes."""
-
-    def advance(self, *, logical: int = 0) -> None:
-        """Count bytes that were done since the last call."""
 
 
 @dataclass(slots=True)
@@ -59,19 +50,14 @@ class RebuildRun:
     cancellation: Cancellation
     checksums: bool = False
     read_data: bool = False
-    progress: RebuildProgress | None = None
+    progress: StoreProgress | None = None
     tally: RebuildTally = field(default_factory=RebuildTally)
     problems: list[Problem] = field(default_factory=list)
 
     def change(self, work: Callable[[Writer, RebuildRows], T]) -> T:
         """Change the index, as long as no other process has taken over."""
         self.cancellation.check()
-
-        def change(writer: Writer) -> T:
-            self.lease.require(writer)
-            return work(writer, RebuildRows(writer.connection))
-
-        return self.cas.index.change(change)
+        return self.lease.change(lambda writer: work(writer, RebuildRows(writer.connection)))
 
     def report(self, problem: Problem) -> None:
         """Note something that could not be restored."""

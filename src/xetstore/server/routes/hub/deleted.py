@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.errors import RepositoryNotFoundError, UsageError
 from xetstore.hub.buckets import Bucket
 from xetstore.hub.names import HEADS, TAGS, Kind, RepositoryName
 from xetstore.hub.rights import Right
@@ -21,8 +20,8 @@ from xetstore.server.routes.hub.handling import (
     api_path,
     changing,
     decoded,
+    existing,
     hub_of,
-    named,
     of_each_kind,
     on_repository_with_body,
     paced,
@@ -63,10 +62,7 @@ async def _list(request: Request) -> Response:
     kind = Kind.of_word(query.get("type"))
 
     def listed() -> list[DeletedName]:
-        try:
-            name = named(None, query.get("name", ""), kind, actor)
-        except UsageError:
-            raise RepositoryNotFoundError from None
+        name = existing(None, query.get("name", ""), kind, actor)
         return deleted_names(hub_of(request), actor, name, query.get("path", ""))
 
     return paced(request, json_answer([_described(each) for each in await in_asking_thread(listed)]))
@@ -76,10 +72,7 @@ def _undelete_repository(request: Request, hub: EmbeddedHub, actor: Actor, body:
     """POST /api/repos/undelete."""
     wanted = decoded(body, _Repository)
     kind = Kind.of_word(wanted.type)
-    try:
-        name = named(wanted.organization, wanted.name, kind, actor)
-    except UsageError:
-        raise RepositoryNotFoundError from None
+    name = existing(wanted.organization, wanted.name, kind, actor)
     to = None if wanted.to is None else RepositoryName.parse(wanted.to, kind)
     given = undelete_repository(hub, actor, name, to=to)
     url = page_url(site_of(request).base_url(request), given.name)

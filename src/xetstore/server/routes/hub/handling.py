@@ -198,6 +198,14 @@ def named(owner: str | None, name: str, kind: Kind, actor: Actor) -> RepositoryN
     return RepositoryName(kind, owner or actor.name or "", name)
 
 
+def existing(owner: str | None, name: str, kind: Kind, actor: Actor) -> RepositoryName:
+    """The same of a repository that should be there: a name that none can have is as one that none has."""
+    try:
+        return named(owner, name, kind, actor)
+    except UsageError:
+        raise RepositoryNotFoundError from None
+
+
 def paced(request: Request, answer: Response) -> Response:
     """An answer that is made; a long one is sent within the budget, to a client that keeps its pace."""
     if type(answer) is not Response or len(answer.body) <= SMALL_ANSWER_BYTES or request.method == "HEAD":

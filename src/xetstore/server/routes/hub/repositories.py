@@ -29,6 +29,7 @@ from xetstore.server.routes.hub.handling import (
     api_path,
     changing,
     decoded,
+    existing,
     find_nothing,
     hub_of,
     named,
@@ -115,11 +116,7 @@ def _create(request: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Re
 def _delete(_: Request, hub: EmbeddedHub, actor: Actor, body: bytes) -> Response:
     wanted = decoded(body, _Named)
     kind = Kind.of_word(wanted.type)
-    try:
-        name = named(wanted.organization, wanted.name, kind, actor)
-    except UsageError:
-        raise RepositoryNotFoundError from None
-    hub.delete(actor, kind, name.id)
+    hub.delete(actor, kind, existing(wanted.organization, wanted.name, kind, actor).id)
     return json_answer({"success": True})
 
 
