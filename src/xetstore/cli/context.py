@@ -19,7 +19,6 @@ from xetstore.cli.interruption import interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
-from xetstore.cli.watcher import Watcher
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 from xetstore.platform.homes import user_folder
 from xetstore.platform.threads import refusal
@@ -134,6 +133,8 @@ class Settings:
 
     def opening(self) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
+        from xetstore.cli.watcher import Watcher
+
         watch()
         return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
 

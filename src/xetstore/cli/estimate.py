@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BLOCKS: Final = {"new": "█", "repeated": "▒", "shared": "▓", "stored": "░"}
 
 
-@click.command()
+@click.command(epilog="Example: xet estimate models/")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--picture", type=PATH, metavar="FILE.svg", help="Draw where each part of each file is known from.")
 @transfer_options

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NO_HASH: Final = "-" * 64
 
 
-@click.command("ls")
+@click.command("ls", epilog="Example: xet ls xet://alice/bert@main/")
 @click.argument("where", type=Parsed(parse_where), metavar="[WHERE]", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="In a repository: all that is below a folder too.")
 @click.option("-l", "--long", "is_long", is_flag=True, help="In a repository: modes and the ids of git too.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xetstore.store import FileRecord, Totals
 
 
-@click.command()
+@click.command(epilog="Example: xet stat --by repo")
 @click.argument("names", type=Parsed(parse_file), metavar="[NAME]...", nargs=-1)
 @click.option("--what-if-deleted", is_flag=True, help="Tell what deleting these would free, and delete nothing.")
 @click.option("--by", type=click.Choice(["namespace", "repo"]), help="Tell what each of them takes.")
