@@ -105,7 +105,7 @@ def _print_entry(output: Output, entry: RepoFile, *, is_long: bool) -> None:
 def _hub(settings: Settings) -> Iterator[Hub]:
     from xetstore.opening import open_hub
 
-    opening = settings.opening()
+    opening = settings.opening("hf://")
     hub = open_hub(token=opening["token"], allow_http=opening["allow_http"], emit=opening["on_event"])
     try:
         yield hub

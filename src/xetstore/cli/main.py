@@ -16,7 +16,7 @@ from xetstore.cli.commands import Commands
 from xetstore.cli.context import Settings, as_xet_error, store_options
 from xetstore.cli.help import EXAMPLE, Group, write_sections
 from xetstore.cli.interruption import INTERRUPTED, finish, listen
-from xetstore.cli.names import PRINTED_ERRORS
+from xetstore.cli.names import PRINTED_ERRORS, printable
 from xetstore.errors import InterruptedCallError, XetError
 
 
@@ -58,6 +58,18 @@ class XetGroup(Group):
             write_sections(formatter)
         else:
             super().format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say which store is used, or what is wrong with its name, and where there is more to read."""
+        settings = ctx.find_object(Settings) or Settings()
+        try:
+            told = settings.told_where()
+        except XetError as error:
+            told = f"The store: {error}."
+        formatter.write_paragraph()
+        for line in told.splitlines():  # not broken: a path can be copied
+            formatter.write(f"  {printable(line)}\n")
+        super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its result is the exit code."""
