@@ -479,6 +479,11 @@ class EmbeddedCas:
         for page in self.index.pages(lambda reader, last: reader.files_after(last, namespace), itemgetter(0), 0):
             yield from (record for _, record in page)
 
+    def files_beginning(self, prefix: str, most: int) -> list[Hash]:
+        """The hashes of at most ``most`` files that begin with these hexadecimal digits, as text. Reads all hashes."""
+        with self.index.snapshot() as reader:
+            return reader.files_beginning(prefix, self.tenant.namespace)[:most]
+
     def totals(self) -> Totals:
         """Sums over the whole store."""
         with self.index.snapshot() as reader:

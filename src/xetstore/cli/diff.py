@@ -12,6 +12,7 @@ import click
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.hash import total_size
 from xetstore.cli.network import transfer_options
+from xetstore.cli.prefixes import Prefix, whole
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -72,12 +73,12 @@ class _Sides:
             if text.startswith("hf://"):
                 raise
             return path  # the reader of it says that it is not there
-        if isinstance(file, str):
+        if isinstance(file, str) and not isinstance(file, Prefix):
             store, name = self._opened.enter_context(self._settings.store_of(file))
             return store.cas, name
         if self._store is None:
             self._store = self._opened.enter_context(self._settings.open_store())
-        return self._store.cas, file
+        return self._store.cas, whole(self._store, file)
 
 
 def _print(output: Output, told: Comparison) -> None:
