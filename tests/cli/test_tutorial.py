@@ -55,6 +55,7 @@ def test_a_page_is_true(page: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "HOME": str(tmp_path)}
     for name in ("XET_STORE", "XET_TOKEN", "XET_CACHE"):
         environment.pop(name, None)
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
 
     # As written but for the ports: those of a page may be in use.
     ports = {name: str(free_port()) for name in ("8080", "8443")}
