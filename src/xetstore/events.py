@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from xetstore.protocol.hashes import Hash
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
-from xetstore.records import RepositoryId
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Reader
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from xetstore.hub.local import LocalNames
     from xetstore.interfaces import Cas, Names
     from xetstore.protocol.hashes import Hash
+    from xetstore.records import RepositoryId
     from xetstore.remote.hub.client import Hub
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.remote.hub.names import HttpNames

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from xetstore.protocol.hashes import Hash
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 FOLDER_MODE: Final = 0o040000
 FILE_MODE: Final = 0o100644

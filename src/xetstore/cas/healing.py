@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.access.tenant import Tenant
 from xetstore.blobs.layers import past_caches
 from xetstore.cas.audit import audit
 from xetstore.cas.footers import damaged
@@ -15,9 +14,12 @@ from xetstore.cas.grace import DAY_SECONDS
 from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
 from xetstore.cas.stored_xorb import looks_whole, verify_row
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
-from xetstore.interfaces import BlobStore
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.shard import Shard
+
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
+    from xetstore.interfaces import BlobStore
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.shard import Shard
 
 SUPERSEDED_SECONDS: Final = DAY_SECONDS
 """The time for which an object is kept in whose place another one counts: a reader that has begun gets done."""

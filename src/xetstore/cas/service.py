@@ -41,7 +41,6 @@ from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.blobs.layers import innermost
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cancellation import Cancellation
 from xetstore.cas import deleting
 from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.assembly import OpenParts, open_parts
@@ -69,7 +68,6 @@ from xetstore.errors import (
 )
 from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import (
     BatchReconstruction,
@@ -84,6 +82,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from xetstore.access.secrets import Secrets
+    from xetstore.cancellation import Cancellation
+    from xetstore.protocol.dedup import QueryRule
 
 __all__ = ["EmbeddedCas", "FileRecord", "Totals"]
 

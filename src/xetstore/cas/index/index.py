@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries import Reader, Writer, XorbRow, any_holder
-from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import AccessDeniedError, ConflictError, StorageFullError, UnavailableError
+
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
+    from xetstore.database.database import Database
 
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
 ATTEMPTS: Final = 5

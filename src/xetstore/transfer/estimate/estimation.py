@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import InterruptedCallError, XetError
-from xetstore.interfaces import Cas
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.scan import FileInfo, FileScan, usable_cores
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
 
 __all__ = ["CELLS", "Estimate", "FileEstimate", "Kind", "estimate"]
 
