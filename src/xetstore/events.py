@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
-if TYPE_CHECKING:
-    from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash
 
 FOLDER_MODE: Final = 0o040000
 FILE_MODE: Final = 0o100644
