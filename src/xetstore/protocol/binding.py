@@ -14,10 +14,8 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash
 
 BINDING_HEADER = "X-Xet-Answers"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
 from typing import Final, NamedTuple
-from xml.sax.saxutils import escape
+from html import escape
 
 from xetstore.sizes import size_text
 
