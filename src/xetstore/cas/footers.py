@@ -11,12 +11,12 @@ from xetstore.blobs.layers import forget
 from xetstore.cas.checksums import parse_checksums
 from xetstore.errors import DamagedError, FormatError, RangeError
 from xetstore.platform import forks
-from xetstore.protocol.xorb import XorbInfo
 
 if TYPE_CHECKING:
     from xetstore.cas.index import XorbRow
     from xetstore.interfaces import BlobStore, RangeAnswer
     from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import XorbInfo
 
 CACHE_BYTES: Final = 32 << 20
 """Default size of the cache: some 600 full xorbs, which hold 40 GB of files."""
@@ -172,6 +172,8 @@ def _parsed(row: XorbRow, answer: RangeAnswer) -> Tail | DamagedError:
 
 def parse_footer(footer: bytes, row: XorbRow) -> XorbInfo:
     """The footer of a stored xorb. Raises DamagedError if it is not that of ``row``."""
+    from xetstore.protocol.xorb import XorbInfo
+
     try:
         info = XorbInfo.parse_footer(footer, offset=row.region_bytes)
     except FormatError as error:
