@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
+from xetstore.protocol.hashes import Hash
+from xetstore.protocol.known_chunks import Revision, Run
+from xetstore.protocol.reconstruction import Reconstruction
+from xetstore.protocol.shard import Shard
+from xetstore.transfer.scan import Block
+from xetstore.transfer.upload.context import UploadOptions
+from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries, DirectQueries
 
 if TYPE_CHECKING:
@@ -17,7 +24,8 @@ if TYPE_CHECKING:
     from xetstore.protocol.known_chunks import Revision, Run
     from xetstore.protocol.reconstruction import Reconstruction
     from xetstore.protocol.shard import Shard
-    from xetstore.transfer.scan import Block, FileInfo
+    from xetstore.records import FileInfo
+    from xetstore.transfer.scan import Block
     from xetstore.transfer.upload.context import UploadOptions
     from xetstore.transfer.upload.known import KnownXorbs
 
