@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from xetstore.errors import InterruptedCallError, XetError
-from xetstore.interfaces import Cas
+from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from xetstore.interfaces import Cas
     from xetstore.records import FileInfo
 
-__all__ = ["CELLS", "Estimate", "FileEstimate", "Kind", "estimate"]
-
-CELLS: Final = 100
-"""Of how many cells the picture of a file consists, unless it is said."""
+__all__ = ["Estimate", "FileEstimate", "Kind", "estimate"]
 
 
 @dataclass(frozen=True, slots=True)
