@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from xetstore.interfaces import Names
     from xetstore.opening import GivenToken, OpenedNames
     from xetstore.repositories.repository import Repository
+    from xetstore.tensors import Tensors
 
 __all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
 
@@ -301,6 +302,16 @@ class Store:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
         name = self.resolve(file)
         return self._downloader(self._calls.child()).stream(name, start, end, size=self._sizes.get(name))
+
+    def tensors(self, file: Hash | str) -> Tensors:
+        """The tensors of a safetensors or GGUF file by name: its header is read, and of each that is loaded its range.
+
+        The file is named by its hash or by ``xet://OWNER/NAME@REVISION/PATH``. A ``….safetensors.index.json`` stands
+        for the model in several files of which it is the index. FormatError for a file that is neither.
+        """
+        from xetstore.tensors import open_tensors
+
+        return open_tensors(self, file)
 
     def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""

@@ -26,6 +26,7 @@ from xetstore.transfer.scan import hash_file as _hash_file
 from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
+    from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.opening import GivenToken
@@ -167,6 +168,12 @@ class AsyncStore(Caller):
     def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> AsyncGenerator[memoryview]:
         """Bytes ``[start, end)`` of a file in order: an asynchronous iterator of some MiB at a time."""
         return self.each(lambda store: store.iter_range(file, start, end))
+
+    async def tensors(self, file: Hash | str) -> AsyncTensors:
+        """The tensors of a safetensors or GGUF file by name."""
+        from xetstore.aio.tensors import AsyncTensors
+
+        return AsyncTensors(self._store, await self.once(lambda store: store.tensors(file)))
 
     async def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file."""
