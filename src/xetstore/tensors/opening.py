@@ -13,9 +13,10 @@ from xetstore.protocol.hashes import Hash
 from xetstore.records import FileRecord, RepoFile
 from xetstore.remote.hub.locators import DEFAULT_REVISION, STORE_SCHEME, HubLocator
 from xetstore.tensors.file import Home, TensorFile
-from xetstore.tensors.header import Header, shown
+from xetstore.tensors.formats import parse_header
+from xetstore.tensors.header import Beginning, Header, shown
 from xetstore.tensors.safetensors import loads
-from xetstore.tensors.tensors import Tensor, Tensors, read_header
+from xetstore.tensors.tensors import Tensor, Tensors
 from xetstore.transfer.waiting import result_of
 
 INDEX_SUFFIX: Final = ".safetensors.index.json"
@@ -56,6 +57,11 @@ def open_tensors(home: NamedHome, what: Hash | str) -> Tensors:
         return _sharded(home, locator)
     [file] = _files(home, locator, [locator.path])
     return _tensors(home, file)
+
+
+def read_header(home: Home, file: TensorFile) -> Header:
+    """The header of a stored file."""
+    return parse_header(Beginning(file.size, lambda start, end: file.read(home, start, end)), file.name)
 
 
 def _tensors(home: Home, file: TensorFile) -> Tensors:

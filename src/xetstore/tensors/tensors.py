@@ -7,11 +7,10 @@ from math import prod
 from numbers import Integral
 from typing import Any
 
-from xetstore.errors import FormatError, UsageError
-from xetstore.tensors import gguf, safetensors
+from xetstore.errors import UsageError
 from xetstore.tensors.arrays import shaped
 from xetstore.tensors.file import Home, TensorFile
-from xetstore.tensors.header import Beginning, Entry, Header, shown
+from xetstore.tensors.header import Entry, shown
 
 
 class Tensor:
@@ -123,14 +122,3 @@ class Tensors(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"Tensors({len(self)} of {self.format})"
-
-
-def read_header(home: Home, file: TensorFile) -> Header:
-    """The header of a file, told apart by its first bytes."""
-    beginning = Beginning(file.size, lambda start, end: file.read(home, start, end))
-    try:
-        if beginning.upto(len(gguf.MAGIC), "tensors.format").startswith(gguf.MAGIC):
-            return gguf.parse(beginning)
-        return safetensors.parse(beginning)
-    except FormatError as error:
-        raise FormatError(error.rule, error.offset, f"{file.name}: {error.detail}") from None
