@@ -30,7 +30,7 @@ from xetstore.cas import EmbeddedCas, check
 from xetstore.cas.index.queries import Reader
 from xetstore.errors import IntegrityError, RejectedShardError, UnavailableError, XetError
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 ROOT = Path(__file__).parents[1]
 KIB = 1 << 10

@@ -117,6 +117,12 @@ class Cas(Protocol):
     def stat(self, file: Hash, /) -> FileRecord:
         """The record of a file. Raises NotFoundError."""
 
+    def files(self) -> Iterator[FileRecord]:
+        """The files of the caller's namespace, a page at a time, in no particular order.
+
+        Those that are registered meanwhile may be among them. UsageError where this Cas cannot list them.
+        """
+
     def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
         """Take files out of the caller's namespace, at once: the record of each; with ``dry_run`` as it would be.
 

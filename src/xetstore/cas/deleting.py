@@ -142,4 +142,4 @@ def _no_file(file: Hash) -> NotFoundError:
 
 def _record(cas: EmbeddedCas, state: GrantState, now: float) -> DeletedFile:
     deleted_at = now if state.deleted_at is None else state.deleted_at
-    return DeletedFile(state.hash, state.size, deleted_at, deleted_at + cas.grace.undelete)
+    return DeletedFile(state.hash, state.size, deleted_at=deleted_at, until=deleted_at + cas.grace.undelete)

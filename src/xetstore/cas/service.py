@@ -64,6 +64,7 @@ from xetstore.errors import (
     ForbiddenError,
     NotFoundError,
     RangeError,
+    RepositoryNotFoundError,
     UnavailableError,
     UsageError,
 )
@@ -478,6 +479,21 @@ class EmbeddedCas:
         namespace = self.tenant.namespace
         for page in self.index.pages(lambda reader, last: reader.files_after(last, namespace), itemgetter(0), 0):
             yield from (record for _, record in page)
+
+    def files_page(self, after: Hash | None) -> list[FileRecord]:
+        """Some files of this namespace, in the order of :meth:`files`, behind ``after``; none at the end, and none of a
+        repository that was deleted. Raises UsageError if ``after`` is no file of this namespace, and was none lately.
+        """
+        namespace = self.tenant.namespace
+        with self.index.snapshot() as reader:
+            last = 0 if after is None else reader.place_of(after, namespace)
+            if last is None:
+                raise UsageError("after is no place in this list", hint="it is what the page before has as `next`")
+            try:
+                self.deletion_guard(reader, namespace, ())
+            except RepositoryNotFoundError:
+                return []
+            return [record for _, record in reader.files_after(last, namespace)]
 
     def totals(self) -> Totals:
         """Sums over the whole store."""

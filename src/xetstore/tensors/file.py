@@ -14,7 +14,7 @@ from xetstore.records import RepositoryId
 class Files(Protocol):
     """Files by their hashes."""
 
-    def iter_range(self, file: Hash, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+    def iter_range(self, what: Hash, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, each verified."""
 
 

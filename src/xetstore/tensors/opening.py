@@ -11,7 +11,7 @@ from xetstore.interfaces import Names
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileRecord, RepoFile
-from xetstore.remote.hub.locators import DEFAULT_REVISION, STORE_SCHEME, HubLocator
+from xetstore.remote.hub.locators import STORE_SCHEME, HubLocator
 from xetstore.tensors.file import Home, TensorFile
 from xetstore.tensors.formats import parse_header
 from xetstore.tensors.header import Beginning, Header, shown
@@ -33,10 +33,10 @@ class NamedHome(Home, Protocol):
     def call_names(self) -> tuple[Names, Cancellation]:
         """Its names, for one call, and what ends that call."""
 
-    def resolve(self, file: Hash | str) -> Hash:
+    def resolve(self, what: Hash | str) -> Hash:
         """The hash of a file that is named by it, or by the name that the store has for it."""
 
-    def stat(self, file: Hash | str) -> FileRecord:
+    def stat(self, what: Hash) -> FileRecord:
         """The record of a file."""
 
 
@@ -124,12 +124,13 @@ def _joined(home: Home, places: Mapping[str, str], files: Iterable[tuple[TensorF
 def _files(home: NamedHome, locator: HubLocator, paths: list[str]) -> list[TensorFile]:
     """The files at these paths, in order. EntryNotFoundError for one that is not there."""
     names, _ = home.call_names()
-    revision = locator.revision or DEFAULT_REVISION
+    revision = locator.revision or ""
     there = {entry.path: entry for entry in names.entries_at(locator.id, revision, paths)}
     files = []
     for path in paths:
         if path not in there:
-            raise EntryNotFoundError(f"{locator.id.path} has no {path[:200]!r} at {revision[:200]}")
+            where = f"{locator.id.path}@{revision[:200]}".rstrip("@")
+            raise EntryNotFoundError(f"{where} has no {path[:200]!r}")
         files.append(_file(names, locator, revision, there[path]))
     return files
 

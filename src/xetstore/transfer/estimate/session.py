@@ -14,9 +14,10 @@ from xetstore.interfaces import Cas
 from xetstore.protocol import kernel
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, KnownXorb, Revision, Run
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
+from xetstore.records import FileInfo
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
-from xetstore.transfer.scan import Block, FileInfo, FileScan
+from xetstore.transfer.scan import Block, FileScan
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.sizing import UploadSizes

@@ -14,7 +14,8 @@ from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.transfer.scan import Block, FileInfo
+from xetstore.records import FileInfo
+from xetstore.transfer.scan import Block
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries, DirectQueries

@@ -44,6 +44,13 @@ _GRANTED_FILE: Final = f"SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file.hash = :
 _GRANTED_BEHIND: Final = f"""
 SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file_grant.file_id > :last_id ORDER BY file_grant.file_id LIMIT {PAGE_ROWS}
 """
+_PLACE: Final = """
+SELECT file.id FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash = :hash AND file_grant.namespace = :namespace
+UNION
+SELECT file.id FROM file JOIN deleted_grant ON deleted_grant.file_id = file.id
+WHERE file.hash = :hash AND deleted_grant.namespace = :namespace
+"""
 _FILES_BEHIND: Final = f"SELECT {FILE} FROM file WHERE id > :last_id ORDER BY id LIMIT {PAGE_ROWS}"
 _XORBS_OF_FILES: Final = f"""
 SELECT file.hash, {XORB}
@@ -128,6 +135,11 @@ class FileQueries(XorbQueries):
         statement = _FILES_BEHIND if namespace is None else _GRANTED_BEHIND
         page = self.connection.rows(statement, {"last_id": last_id, "namespace": namespace})
         return [(row[0], file_record(row)) for row in page]
+
+    def place_of(self, name: Hash, namespace: str) -> int | None:
+        """The id of a file that a namespace has, or has deleted and can have back; None for any other."""
+        value = self.connection.value(_PLACE, {"namespace": namespace, "hash": name.digest})
+        return None if value is None else int(value)
 
     def terms(
         self, name: Hash, start: int, end: int, *, most: TermCount | None = None
