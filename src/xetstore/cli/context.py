@@ -148,7 +148,9 @@ class Settings:
         """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is, ``xet://`` names a
         large file of a repository in the store.
         """
-        if not isinstance(file, str):
+        from xetstore.protocol.hashes import Hash
+
+        if isinstance(file, Hash):
             with self.open_store() as store:
                 yield store, file
             return

@@ -64,6 +64,8 @@ class _Sides:
 
     def side(self, text: str) -> Side:
         """A local file, or a stored one. What could be a hash, and is the name of a file here, is the file."""
+        from xetstore.protocol.hashes import Hash
+
         path = Path(text)
         if os.path.exists(path):  # noqa: PTH110  # false too where it cannot be looked at
             return path
@@ -73,12 +75,12 @@ class _Sides:
             if text.startswith("hf://"):
                 raise
             return path  # the reader of it says that it is not there
-        if isinstance(file, str) and not isinstance(file, Prefix):
-            store, name = self._opened.enter_context(self._settings.store_of(file))
-            return store.cas, name
-        if self._store is None:
-            self._store = self._opened.enter_context(self._settings.open_store())
-        return self._store.cas, whole(self._store, file)
+        if isinstance(file, Hash | Prefix):
+            if self._store is None:
+                self._store = self._opened.enter_context(self._settings.open_store())
+            return self._store.cas, whole(self._store, file)
+        store, name = self._opened.enter_context(self._settings.store_of(file))
+        return store.cas, name
 
 
 def _print(output: Output, told: Comparison) -> None:

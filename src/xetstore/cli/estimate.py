@@ -56,7 +56,8 @@ def estimate(settings: Settings, paths: tuple[Path, ...], picture: Path | None) 
 
 
 def _estimate(settings: Settings, files: list[Path]) -> Estimate:
-    from xetstore.transfer.estimate.estimation import CELLS, estimate
+    from xetstore.transfer.estimate import CELLS
+    from xetstore.transfer.estimate.estimation import estimate
 
     cells = _columns() or CELLS
     with settings.output.progress("estimate", total_size(files)) as progress:

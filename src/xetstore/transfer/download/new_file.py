@@ -12,7 +12,7 @@ import stat
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import (
     IntegrityError,
@@ -27,8 +27,10 @@ from xetstore.platform import forks
 from xetstore.platform.files import sync_folder
 from xetstore.platform.locks import Flock, Lock, try_lock
 from xetstore.sizes import size_text
-from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.reuse.journal import DownloadJournal
 
 RESERVE_SHARE: Final = 64
 RESERVE_BYTES: Final = 1 << 30

@@ -7,14 +7,16 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import IntegrityError, InterruptedCallError, XetError
 from xetstore.platform import forks
 from xetstore.platform.locks import Flock, Lock, try_lock
-from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.new_file import NewFile, add_hint, hidden_name, open_own
 from xetstore.transfer.download.reuse.journal import DownloadJournal
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.file_range import FileRange
 
 KEPT_BYTES: Final = 8 << 20
 """The least that an interrupted download leaves to be kept: less is fetched again in no time."""
