@@ -12,6 +12,7 @@ import click
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.hash import total_size
 from xetstore.cli.network import transfer_options
+from xetstore.cli.parsed import Parsed
 from xetstore.cli.prefixes import Prefix, whole
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
@@ -25,8 +26,8 @@ DIFFERENT = 1
 
 
 @click.command(epilog="Example: xet diff old.bin new.bin")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=Parsed(str))
+@click.argument("b", metavar="B", type=Parsed(str))
 @transfer_options
 @store_options
 @click.pass_obj
