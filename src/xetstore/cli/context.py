@@ -20,6 +20,7 @@ from xetstore.cli.interruption import interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
+from xetstore.cli.prefixes import Prefix, parse_prefix, whole
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 from xetstore.platform.homes import expanded, user_folder
 from xetstore.platform.threads import refusal
@@ -152,6 +153,10 @@ class Settings:
         if isinstance(file, Hash):
             with self.open_store() as store:
                 yield store, file
+            return
+        if isinstance(file, Prefix):
+            with self.open_store() as store:
+                yield store, whole(store, file)
             return
         if file.startswith("xet://"):
             with self.open_store() as store:
@@ -288,10 +293,12 @@ def parse_where(text: str) -> Path | str:
 
 
 def parse_file(text: str) -> Hash | str:
-    """An argument's type: a stored file, by its hash or by its locator, which stays a text."""
+    """An argument's type: a stored file, by its hash, the first digits of it, or its locator, which stays a text."""
     from xetstore.protocol.hashes import Hash
 
-    return text if text.startswith(("hf://", "xet://")) else Hash.parse(text)
+    if text.startswith(("hf://", "xet://")):
+        return text
+    return parse_prefix(text) or Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:
