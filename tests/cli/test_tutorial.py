@@ -51,6 +51,7 @@ def test_a_page_is_true(page: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
     for name in ("XET_STORE", "XET_TOKEN", "XET_CACHE"):
         environment.pop(name, None)
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
 
     wanted = list(steps(page))
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"

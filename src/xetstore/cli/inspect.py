@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SCHEMES: Final = ("none", "lz4", "bg4-lz4")
 
 
-@click.command()
+@click.command(epilog="Example: xet inspect xorb.bin")
 @click.argument("path", metavar="FILE", type=PATH)
 @common_options
 @click.pass_obj
