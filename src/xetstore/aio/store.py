@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.errors import XetError
@@ -182,6 +183,12 @@ class AsyncStore(Caller):
     def iter_range(self, what: What, start: int = 0, end: int | None = None) -> AsyncGenerator[memoryview]:
         """Bytes ``[start, end)`` of a file in order: an asynchronous iterator of some MiB at a time."""
         return self.each(lambda store: store.iter_range(what, start, end))
+
+    async def tensors(self, what: What) -> AsyncTensors:
+        """The tensors of a safetensors or GGUF file by name."""
+        from xetstore.aio.tensors import AsyncTensors
+
+        return AsyncTensors(self._store, await self.once(lambda store: store.tensors(what)))
 
     async def stat(self, what: What) -> FileRecord:
         """The record of a stored file."""

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.repositories.repository import Repository
     from xetstore.store.content import Content, GetReport, Reads
+    from xetstore.tensors import Tensors
     from xetstore.transfer.byte_source import ByteSource, Readable
     from xetstore.transfer.download.forecast import GetForecast
     from xetstore.transfer.estimate.estimation import Estimate
@@ -308,6 +309,16 @@ class Store:
     def iter_range(self, what: What, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
         return self._find(what).iter_range(start, end)
+
+    def tensors(self, what: What) -> Tensors:
+        """The tensors of a safetensors or GGUF file by name: its header is read, and of each that is loaded its range.
+
+        The ``xet://`` name of a ``….safetensors.index.json`` stands for the model in several files of which it is the
+        index. FormatError for a file that is none of these.
+        """
+        from xetstore.tensors import open_tensors
+
+        return open_tensors(self, named(what))
 
     def stat(self, what: What) -> FileRecord:
         """The record of a stored file; of one on a server hash and size. Raises NotFoundError.

@@ -63,6 +63,10 @@ _GRANTED_TO_OTHERS: Final = """
 SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file.hash IN (:values) AND file_grant.namespace <> :namespace
 """
+_NAMESPACES_OF: Final = """
+SELECT file_grant.namespace FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash = :hash ORDER BY file_grant.namespace LIMIT :most
+"""
 _SEGMENTS: Final = """
 SELECT file_segment.first_byte, file_segment.terms
 FROM file JOIN file_segment ON file_segment.file_id = file.id
@@ -196,6 +200,11 @@ class FileQueries(XorbQueries):
         digests = [name.digest for name in names]
         found = self.connection.rows_in(_GRANTED_TO_OTHERS, digests, {"namespace": namespace})
         return {name_of(digest) for (digest,) in found}
+
+    def namespaces_with(self, name: Hash, most: int) -> list[str]:
+        """The namespaces that may read a file, at most this many of them."""
+        rows = self.connection.rows(_NAMESPACES_OF, {"hash": name.digest, "most": most})
+        return [namespace for (namespace,) in rows]
 
     def count_terms_of_files(self, wanted: Collection[Hash], namespace: str, *, enough: int | None = None) -> TermCount:
         """The same for all terms of those of these files that ``namespace`` may see."""
