@@ -10,10 +10,6 @@ from xetstore.cas.check import check as check_store
 from xetstore.cas.usage import NamespaceUsage, WhatIf, usage_by_namespace
 from xetstore.cas.usage import what_if_deleted as what_if_these_are_deleted
 from xetstore.errors import UsageError
-from xetstore.hub.check import check_names
-from xetstore.hub.service import EmbeddedHub
-from xetstore.hub.tables import MIGRATIONS
-from xetstore.hub.usage import Doomed, files_behind, names_of_namespaces
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.hub.locators import HubLocator
 from xetstore.store.what import What, named
@@ -25,6 +21,9 @@ if TYPE_CHECKING:
 
 def what_if_deleted(cas: EmbeddedCas, names: Iterable[What]) -> WhatIf:
     """Tell what deleting these would free: files by their hashes, and what ``xet://`` names, with its history."""
+    from xetstore.hub.service import EmbeddedHub
+    from xetstore.hub.usage import Doomed, files_behind
+
     doomed: list[Doomed] = []
     files: set[Hash] = set()
     for name in map(named, names):
@@ -49,6 +48,9 @@ def usage(cas: EmbeddedCas, by: str) -> list[tuple[str, NamespaceUsage]]:
     usages = usage_by_namespace(cas)
     if by == "namespace":
         return [(usage.namespace, usage) for usage in usages]
+    from xetstore.hub.service import EmbeddedHub
+    from xetstore.hub.usage import names_of_namespaces
+
     names = names_of_namespaces(EmbeddedHub(cas), [usage.namespace for usage in usages])
     return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
 
@@ -63,10 +65,14 @@ def check(
     progress: Progress,
 ) -> CheckReport:
     """Look for damage in the store, and in the names of its repositories if it has any."""
+    from xetstore.hub.tables import MIGRATIONS
+
     report = check_store(
         cas, read_data=read_data, checksums=checksums, selection=selection, dry_run=dry_run, progress=progress
     )
     if not cas.index.version_of(MIGRATIONS):
         return report
+    from xetstore.hub.check import check_names
+
     cas.index.migrate(MIGRATIONS)
     return check_names(cas.index, report, read_data=read_data or checksums)
