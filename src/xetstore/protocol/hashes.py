@@ -86,6 +86,11 @@ def chunk_hash(data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Has
     return Hash(kernel.keyed_hash(suite.data_key, data))
 
 
+def keyed_hashes(key: bytes, hashes: Buffer) -> bytes:
+    """Packed chunk hashes as a dedup answer has them: each keyed by the answer's ``key``, 32 bytes (10.3.3)."""
+    return kernel.keyed_hashes(key, hashes)
+
+
 def split_hashes(hashes: bytes) -> list[bytes]:
     """Packed hashes, one by one."""
     return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
