@@ -11,29 +11,31 @@ from xetstore.aio.calls import Call, Caller, Opening, opened
 from xetstore.aio.file import AsyncFile
 from xetstore.aio.repository import AsyncRepository
 from xetstore.cancellation import Cancellation
-from xetstore.errors import XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.store import GetReport, Store, What, open_store
 from xetstore.store import open_locator as _open_locator
-from xetstore.transfer.estimate.estimation import CELLS, Estimate
+from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import hash_file as _hash_file
-from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from typing_extensions import Buffer
 
+    from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
+    from xetstore.errors import XetError
     from xetstore.opening import GivenToken
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import CompressionPolicy
+    from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
     from xetstore.transfer.byte_source import Readable
     from xetstore.transfer.download.forecast import GetForecast
+    from xetstore.transfer.estimate.estimation import Estimate
+    from xetstore.transfer.upload.pending import PutReport
 
 _LISTED_AT_ONCE: Final = 256
 
@@ -181,6 +183,12 @@ class AsyncStore(Caller):
     def iter_range(self, what: What, start: int = 0, end: int | None = None) -> AsyncGenerator[memoryview]:
         """Bytes ``[start, end)`` of a file in order: an asynchronous iterator of some MiB at a time."""
         return self.each(lambda store: store.iter_range(what, start, end))
+
+    async def tensors(self, what: What) -> AsyncTensors:
+        """The tensors of a safetensors or GGUF file by name."""
+        from xetstore.aio.tensors import AsyncTensors
+
+        return AsyncTensors(self._store, await self.once(lambda store: store.tensors(what)))
 
     async def stat(self, what: What) -> FileRecord:
         """The record of a stored file."""

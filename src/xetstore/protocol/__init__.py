@@ -16,8 +16,9 @@ bytes, and give a value or raise FormatError. Ends of ranges are exclusive; size
 'a9dae0ad88b060bd'
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from xetstore.loading import lazily
 
 if TYPE_CHECKING:
     from xetstore.errors import FormatError, HashMismatchError
@@ -105,14 +106,7 @@ _HOMES = {
     "xetstore.protocol.suite": ("XET_GEARHASH_BLAKE3", "AlgorithmSuite"),
     "xetstore.protocol.xorb": ("CompressionPolicy", "XorbBuilder", "XorbInfo", "XorbVerifier", "decode_chunks"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'xetstore.protocol' has no attribute {name!r}")
-    value = globals()[name] = getattr(_import_module(_HOME_OF[name]), name)
-    return value
+__getattr__ = lazily(__name__, {name: home for home, names in _HOMES.items() for name in names})
 
 
 def __dir__() -> list[str]:

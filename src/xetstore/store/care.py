@@ -16,11 +16,11 @@ from xetstore.errors import UsageError
 from xetstore.hub.tables import MIGRATIONS
 from xetstore.protocol.hashes import Hash
 from xetstore.store.what import What, named
-from xetstore.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
     from xetstore.hub.service import EmbeddedHub
+    from xetstore.transfer.progress import Progress
 
 
 def what_if_deleted(cas: EmbeddedCas, names: Iterable[What]) -> WhatIf:
