@@ -408,6 +408,9 @@ class Store:
         self, kind: str = "models", *, owner: str | None = None, search: str | None = None
     ) -> Iterator[RepositoryRecord]:
         """The repositories of one kind: of one owner, or with a text in their names."""
+        for role, given in (("kind", kind), ("owner", owner or ""), ("search", search or "")):
+            if not isinstance(given, str):
+                raise WrongTypeError.of(role, given, "a text")
         return self.call_names()[0].repositories(kind, owner=owner, search=search)
 
     def create_repo(
