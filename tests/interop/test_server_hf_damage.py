@@ -13,7 +13,8 @@ import pytest
 from tests.support.hf_process import HfError, HfProcess
 from tests.support.servers import Server
 from tests.support.strategies import splitmix64, text
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.cas.index import XorbRow
 from xetstore.records import FileInfo
 

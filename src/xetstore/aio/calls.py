@@ -9,11 +9,13 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
-from xetstore.store import Store
+
+if TYPE_CHECKING:
+    from xetstore.store import Store
 
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=AbstractAsyncContextManager[Any])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.aio.calls import Caller, Opening
 from xetstore.aio.file import AsyncFile
-from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
-from xetstore.repositories.planning import CommitReport
 from xetstore.repositories.repository import MAIN, Repository
 from xetstore.repositories.sources import Note, all_in, no_note
 
 if TYPE_CHECKING:
     from xetstore.errors import XetError
+    from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
     from xetstore.repositories.differences import Difference
+    from xetstore.repositories.planning import CommitReport
     from xetstore.repositories.restoring import Restored
     from xetstore.store import Store
     from xetstore.transfer.compare.comparison import Comparison

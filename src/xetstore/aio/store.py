@@ -11,18 +11,13 @@ from xetstore.aio.calls import Call, Caller, Opening, opened
 from xetstore.aio.file import AsyncFile
 from xetstore.aio.repository import AsyncRepository
 from xetstore.cancellation import Cancellation
-from xetstore.errors import XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.store import GetReport, Store, What, open_store
 from xetstore.store import open_locator as _open_locator
-from xetstore.transfer.estimate.estimation import CELLS, Estimate
+from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import hash_file as _hash_file
-from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -32,9 +27,15 @@ if TYPE_CHECKING:
     from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
+    from xetstore.errors import XetError
     from xetstore.opening import GivenToken
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import CompressionPolicy
+    from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
     from xetstore.transfer.byte_source import Readable
     from xetstore.transfer.download.forecast import GetForecast
+    from xetstore.transfer.estimate.estimation import Estimate
+    from xetstore.transfer.upload.pending import PutReport
 
 _LISTED_AT_ONCE: Final = 256
 

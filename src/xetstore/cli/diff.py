@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DIFFERENT = 1
 
 
-@click.command()
+@click.command(epilog="Example: xet diff old.bin new.bin")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @transfer_options

@@ -31,7 +31,7 @@ HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 _SCHEMES: Final = ("none", "lz4", "bg4-lz4")
 
 
-@click.command()
+@click.command(epilog="Example: xet inspect xet://alice/bert/model.safetensors")
 @click.argument("what", metavar="WHAT")
 @access_options
 @store_options

@@ -17,10 +17,10 @@ from xetstore.hub.usage import Doomed, files_behind, names_of_namespaces
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.hub.locators import HubLocator
 from xetstore.store.what import What, named
-from xetstore.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.transfer.progress import Progress
 
 
 def what_if_deleted(cas: EmbeddedCas, names: Iterable[What]) -> WhatIf:

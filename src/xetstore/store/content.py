@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from xetstore.cancellation import Cancellation
 from xetstore.errors import UsageError, XetError
-from xetstore.events import Emit
-from xetstore.limits import Limits
-from xetstore.opening import Opened
-from xetstore.protocol.hashes import Hash
 from xetstore.records import FileInfo, FileRecord, RepoFile, RepositoryId
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
@@ -29,7 +24,12 @@ from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.pushed_scan import PushedScan
 
 if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
+    from xetstore.events import Emit
     from xetstore.interfaces import Names
+    from xetstore.limits import Limits
+    from xetstore.opening import Opened
+    from xetstore.protocol.hashes import Hash
 
 RESUMED_FROM_BYTES: Final = 16 << 20
 """A smaller part of a file is not worth continuing: it is fetched anew."""

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xetstore.errors import UsageError, WrongTypeError
-from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME, OpenOptions, Reopening, open_cas, scheme_of
 from xetstore.platform.homes import local_path
-from xetstore.protocol.hashes import Hash
+from xetstore.silence import ignore
 from xetstore.store.store import Store
 
 if TYPE_CHECKING:
+    from xetstore.events import Emit
     from xetstore.opening import GivenToken
+    from xetstore.protocol.hashes import Hash
 
 
 def open_store(

@@ -23,25 +23,16 @@ from xetstore.errors import (
     WrongTypeError,
     XetError,
 )
-from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME, Opened, Reopening, open_cas
 from xetstore.platform import forks
 from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
-from xetstore.store.content import Content, GetOptions, GetReport, KeptContent, Reads, StoredContent
-from xetstore.store.sources import policy_of, source_of
+from xetstore.records import FileInfo, RepositoryId
+from xetstore.silence import ignore
 from xetstore.store.what import STORE_SCHEME, What, named, several
-from xetstore.transfer.byte_source import ByteSource, Readable
-from xetstore.transfer.download.forecast import GetForecast
-from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
-from xetstore.transfer.progress import Progress, Stoppable
-from xetstore.transfer.upload.context import UploadOptions
-from xetstore.transfer.upload.pending import PutReport
-from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.estimate import CELLS
+from xetstore.transfer.progress import Stoppable
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -51,11 +42,20 @@ if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.usage import NamespaceUsage, WhatIf
-    from xetstore.interfaces import Names
+    from xetstore.events import Emit
+    from xetstore.interfaces import Cas, Names
     from xetstore.opening import OpenedNames
+    from xetstore.protocol.xorb import CompressionPolicy
+    from xetstore.records import DeletedFile, FileRecord, RepositoryRecord, Totals
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.repositories.repository import Repository
+    from xetstore.store.content import Content, GetReport, Reads
     from xetstore.tensors import Tensors
+    from xetstore.transfer.byte_source import ByteSource, Readable
+    from xetstore.transfer.download.forecast import GetForecast
+    from xetstore.transfer.estimate.estimation import Estimate
+    from xetstore.transfer.progress import Progress
+    from xetstore.transfer.upload.pending import PutReport
 
 T = TypeVar("T")
 
@@ -160,6 +160,8 @@ class Store:
         Raises NotFoundError, AccessDeniedError, UsageError (a directory, text, a closed file), SourceChangedError and
         StorageFullError; over a network UnavailableError when patience has ended.
         """
+        from xetstore.store.sources import source_of
+
         [report] = _gathered(self._put([source_of(source)], policy=policy, progress=progress), None)
         return report.info
 
@@ -208,6 +210,8 @@ class Store:
         cells: int = CELLS,
     ) -> Estimate:
         """Estimate the saving of deduplication and compression; see :mod:`xetstore.transfer.estimate`."""
+        from xetstore.transfer.estimate.estimation import estimate
+
         call = self._calls.child()
         sources = map(local_path, several(paths, "what is estimated", _PATHS))
         told = Stoppable(progress, call)
@@ -239,6 +243,8 @@ class Store:
         Raises NotFoundError, RangeError, IntegrityError, AccessDeniedError and StorageFullError; over a network
         UnavailableError when patience has ended.
         """
+        from xetstore.store.content import GetOptions
+
         options = GetOptions(
             start=start,
             end=end,
@@ -380,6 +386,8 @@ class Store:
 
     def resolve(self, what: What) -> Hash:
         """The hash of a file. Raises UsageError for a small file of a repository, which has none in the store."""
+        from xetstore.store.content import KeptContent, StoredContent
+
         content = self._find(what)
         if isinstance(content, KeptContent):
             raise UsageError(
@@ -547,6 +555,8 @@ class Store:
         return self._opened.repositories
 
     def _reads(self) -> Reads:
+        from xetstore.store.content import Reads
+
         return Reads(self._opened, self._limits, self._emit, self._sizes, lambda: self._calls.child())
 
     def _find(self, what: What) -> Content:
@@ -559,6 +569,8 @@ class Store:
         return content
 
     def _find_or_folder(self, what: What) -> Content | None:
+        from xetstore.store.content import KeptContent, StoredContent
+
         name = named(what)
         if isinstance(name, Hash):
             return StoredContent(self._reads(), name)
@@ -621,6 +633,10 @@ class Store:
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
     ) -> Generator[PutReport]:
+        from xetstore.store.sources import policy_of
+        from xetstore.transfer.upload.context import UploadOptions
+        from xetstore.transfer.upload.session import put_files
+
         embedded = self._embedded()
         return put_files(
             self._cas if embedded is None else embedded.for_local_bytes(),
@@ -642,6 +658,8 @@ class Store:
         fsync: bool,
     ) -> Generator[GetReport]:
         """Files by their hashes together, those between them that are named one by one, in the order given."""
+        from xetstore.store.content import GetOptions
+
         options = GetOptions(progress=progress, fsync=fsync)
         for is_named, run in groupby(map(_pair, files), lambda pair: _is_named(pair[0])):
             if not is_named:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from xetstore.errors import UsageError, WrongTypeError
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 
 def check_range(start: int, end: int | None) -> None:

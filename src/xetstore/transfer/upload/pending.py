@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry
-from xetstore.records import FileInfo
-from xetstore.transfer.byte_source import ByteSource
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.records import FileInfo
+    from xetstore.transfer.byte_source import ByteSource
 
 
 @dataclass(frozen=True, slots=True)

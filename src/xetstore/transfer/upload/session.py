@@ -15,25 +15,29 @@ from contextlib import contextmanager
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, Forgotten, ignore
-from xetstore.interfaces import Cas
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
-from xetstore.records import FileInfo
 from xetstore.transfer.byte_source import ByteSource
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.pushed_scan import PushedScan
 from xetstore.transfer.scan import Block, FileScan
 from xetstore.transfer.upload.context import Context, UploadOptions
-from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.registry import Registry
 from xetstore.transfer.upload.xorbs import Owners, XorbWriter
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
+    from xetstore.records import FileInfo
+    from xetstore.transfer.upload.known import KnownXorbs
 
 
 class UploadSession:

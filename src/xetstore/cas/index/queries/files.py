@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import sized_batches
 from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
@@ -29,11 +29,13 @@ from xetstore.cas.index.queries.rows import (
 )
 from xetstore.cas.index.queries.sha256 import Sha256Changes
 from xetstore.cas.index.queries.xorbs import XorbQueries
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import Term
-from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import Term
+    from xetstore.protocol.shard import FileEntry
 
 # A file that is known here gets a grant: it must still be there then.
 _FILES_BY_HASH: Final = f"""
