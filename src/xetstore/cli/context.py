@@ -46,6 +46,7 @@ class Settings:
     exit_code: int = 0
     network: Network = field(default_factory=Network)
     events: bool = False
+    namespace: str | None = None
     defaults: Defaults = field(default_factory=Defaults)
 
     def where(self) -> Path | str:
@@ -97,6 +98,12 @@ class Settings:
     def open_store(self, *, create: bool = False) -> Store:
         """Open the store; NotFoundError if it is a directory that is none and is not to be created."""
         return self.open_at(self.where(), create=create)
+
+    @contextmanager
+    def open_files(self, where: Path | str | None = None) -> Iterator[Store]:
+        """The store, with the files of the namespace that ``--namespace`` names."""
+        with self.open_at(self.where() if where is None else where) as store:
+            yield store if self.namespace is None else store.in_namespace(self.namespace)
 
     def open_or_empty(self) -> Store:
         """The store, or an empty one in memory where a directory is none yet: for those who only compare."""
@@ -151,13 +158,17 @@ class Settings:
         from xetstore.protocol.hashes import Hash
 
         if isinstance(file, Hash):
-            with self.open_store() as store:
+            with self.open_files() as store:
                 yield store, file
             return
         if isinstance(file, Prefix):
-            with self.open_store() as store:
+            with self.open_files() as store:
                 yield store, whole(store, file)
             return
+        if self.namespace is not None:
+            raise UsageError(
+                f"{file[:200]} says whose file it is", hint="leave out --namespace, or name it by its hash"
+            )
         if file.startswith("xet://"):
             with self.open_store() as store:
                 yield store.file_at(file)
@@ -249,6 +260,20 @@ events_option = click.option(
     expose_value=False,
     callback=_set_events,
     help="Print what happens meanwhile as JSON on stderr, one object a line.",
+)
+
+
+def _set_namespace(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Settings).namespace = value
+
+
+namespace_option = click.option(
+    "--namespace",
+    metavar="NS",
+    expose_value=False,
+    callback=_set_namespace,
+    help="Of a directory: the files of this namespace or repository, else of default.",
 )
 
 

@@ -463,6 +463,21 @@ class Store:
         store._is_one_call = True
         return store
 
+    def in_namespace(self, namespace: str) -> Store:
+        """The files of another namespace, or of a repository, as a store that is of use as long as this one is open.
+
+        Only of a directory, whose owner may read them all; ``usage`` tells which there are. The names of repositories
+        stay as they are.
+        """
+        cas = self._directory("show the files of a namespace without a token for it")
+        from xetstore.hub.quotas import quota_name
+
+        view = cas.in_namespace(quota_name(cas, namespace))
+        store = Store(replace(self._opened, cas=view, closing=ExitStack()), limits=self._limits, on_event=self._emit)
+        store._open = store._calls = self._calls.child()
+        store._is_one_call = True
+        return store
+
     # --- Care, of a store in this process ----------------------------------------------------------------
 
     def totals(self) -> Totals:
