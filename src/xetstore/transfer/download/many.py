@@ -20,6 +20,7 @@ from xetstore.errors import InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import MANY_FILES
 from xetstore.limits import Limits
 from xetstore.platform import forks
+from xetstore.platform.threads import usable_cores
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.transfer.download.batch import Batch, BatchPlan, Room
@@ -30,7 +31,6 @@ from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.plan import Part
 from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import result_of
 
 AT_A_TIME: Final = 8

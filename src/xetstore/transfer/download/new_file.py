@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import shutil
@@ -23,7 +22,8 @@ from xetstore.errors import (
     kind_of,
 )
 from xetstore.platform import forks
-from xetstore.platform.files import sync_folder
+from xetstore.platform.descriptors import BINARY, next_data, next_hole, taken_bytes, write_at
+from xetstore.platform.files import replace, sync_file, sync_folder
 from xetstore.sizes import size_text
 from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
@@ -78,7 +78,7 @@ class NewFile:
         if not self._reserve or nbytes < FIRST_LOOK_BYTES:
             return
         with self._data as fd:
-            there = os.fstat(fd).st_blocks * 512
+            there = taken_bytes(os.fstat(fd))
         self._look(nbytes - there)
 
     def write_at(self, offset: int, data: memoryview) -> None:
@@ -107,9 +107,9 @@ class NewFile:
             with self._data as fd:
                 os.truncate(fd, size)
                 if self._fsync:
-                    os.fsync(fd)
+                    sync_file(fd)
             self._close()
-            self._temporary.replace(self._destination)
+            replace(self._temporary, self._destination)
             self._temporary = None
         except OSError as error:
             raise _destination_error(self._named, error) from error
@@ -137,7 +137,7 @@ class NewFile:
 
     def _open(self) -> None:
         assert self._temporary is not None
-        self._data.open(os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        self._data.open(os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666))
 
     def _close(self) -> None:
         self._data.close()
@@ -221,7 +221,7 @@ def _is_zero(data: memoryview) -> bool:
 
 def _write(fd: int, offset: int, data: memoryview) -> None:
     while data:
-        written = os.pwrite(fd, data, offset)
+        written = write_at(fd, data, offset)
         data, offset = data[written:], offset + written
 
 
@@ -229,15 +229,10 @@ def _write_zeros(fd: int, offset: int, zeros: memoryview) -> None:
     """Write them where something was written before, and leave the holes in between."""
     position, end = offset, offset + len(zeros)
     while position < end:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # there is no data up to the end of the file
-                return
-            raise
-        if start >= end:
+        start = next_data(fd, position)
+        if start is None or start >= end:
             return
-        position = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        position = min(next_hole(fd, start), end)
         _write(fd, start, zeros[start - offset : position - offset])
 
 

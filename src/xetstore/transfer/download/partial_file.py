@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Final
 
 from xetstore.errors import IntegrityError, InterruptedCallError, XetError
 from xetstore.platform import forks
-from xetstore.platform.locks import Flock, Lock, try_lock
+from xetstore.platform.descriptors import BINARY, NO_FOLLOW, NO_WAIT
+from xetstore.platform.files import remove_open
+from xetstore.platform.locks import Flock, Lock, flock, try_lock, unlock
+from xetstore.platform.permissions import is_own
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.new_file import NewFile, add_hint, hidden_name
 from xetstore.transfer.download.reuse.journal import DownloadJournal
@@ -40,7 +42,7 @@ class PartialFile(NewFile):
         fsync: bool = False,
         reserve: bool = False,
         kept_bytes: int = KEPT_BYTES,
-        flock: Flock = fcntl.flock,
+        flock: Flock = flock,
     ) -> None:
         super().__init__(destination, fsync=fsync, reserve=reserve)
         span = "" if wanted.is_whole else f"-{wanted.start}-{'' if wanted.end is None else wanted.end}"
@@ -101,7 +103,7 @@ class PartialFile(NewFile):
             return
         self._close()
         # Closing would not do where a child that was forked meanwhile has a copy.
-        fcntl.flock(self._journal_fd, fcntl.LOCK_UN)
+        unlock(self._journal_fd)
         os.close(self._journal_fd)
         self._journal_fd = -1
         if isinstance(error, XetError):
@@ -121,9 +123,7 @@ class PartialFile(NewFile):
     def _forget_journal(self) -> None:
         """Remove the journal, and with its descriptor let go of the lock."""
         if self._journal_fd >= 0:
-            with contextlib.suppress(OSError):
-                self._journal_path.unlink()
-            os.close(self._journal_fd)
+            remove_open(self._journal_path, self._journal_fd)
             self._journal_fd = -1
 
 
@@ -155,13 +155,13 @@ def _lock(path: Path, flock: Flock) -> int | None:
 def _open_own(path: Path) -> int | None:
     """Open or create a file under a name that others may know; None where it is not a file of this user."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | NO_WAIT | BINARY, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
             return None
         raise
     info = os.fstat(fd)
-    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink <= 1:
+    if stat.S_ISREG(info.st_mode) and is_own(info) and info.st_nlink <= 1:
         return fd
     os.close(fd)
     return None

@@ -12,9 +12,8 @@ from typing import Final, TypeVar
 from xetstore.cancellation import Cancellation
 from xetstore.events import ConcurrencyChanged, Emit
 from xetstore.limits import Limits
-from xetstore.platform.threads import Threads
+from xetstore.platform.threads import Threads, usable_cores
 from xetstore.transfer.goodput import Goodput
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import TICK_SECONDS
 
 FIRST_REQUESTS: Final = 4

@@ -13,10 +13,11 @@ from typing import Final
 
 from xetstore.errors import InterruptedCallError, XetError
 from xetstore.interfaces import Cas
+from xetstore.platform.threads import usable_cores
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import FileInfo, FileScan, usable_cores
+from xetstore.transfer.scan import FileInfo, FileScan
 
 __all__ = ["CELLS", "Estimate", "FileEstimate", "Kind", "estimate"]
 
