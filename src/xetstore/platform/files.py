@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,9 @@ TEMPORARY_FOLDER: Final = "tmp"
 # A single write call moves at most this much: less than the 2 GiB that Linux takes at once.
 _WRITE_BYTES: Final = 1 << 30
 _NO_FULL_SYNC: Final = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY))
+MOVES_OPEN_FILES: Final = sys.platform != "win32"
+"""True if a file can be renamed and removed while it is open."""
+
 _HELD: Final = (5, 32)
 """The errors of Windows for a file that is open: access denied, and a sharing violation."""
 _HELD_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
@@ -90,7 +92,7 @@ class NewFile:
 
     def __init__(self, root: Path, path: Path) -> None:
         self._path = path
-        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{secrets.token_hex(16)}"
+        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{os.urandom(16).hex()}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._temporary.parent)
         self._descriptor = os.open(self._temporary, CREATE, 0o644)
