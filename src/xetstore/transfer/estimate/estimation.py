@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xetstore.errors import InterruptedCallError, XetError
+from xetstore.platform.threads import usable_cores
 from xetstore.sizes import size_text
 from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import FileScan, usable_cores
+from xetstore.transfer.scan import FileScan
 
 if TYPE_CHECKING:
     from xetstore.interfaces import Cas
