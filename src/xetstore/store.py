@@ -35,6 +35,7 @@ from xetstore.transfer.scan import FileInfo, HashReport, hash_report
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.session import put_files
+from xetstore.transfer.upload.stream import Readable, put_stream
 
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport, Selection
@@ -194,6 +195,32 @@ class Store:
             UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
             progress=progress,
             on_error=on_error,
+            known=self._opened.known,
+            emit=self._emit,
+            cancellation=self._calls.child(),
+        )
+
+    def put_stream(
+        self,
+        stream: Readable,
+        *,
+        name: Path | str = "-",
+        policy: CompressionPolicy | str = "auto",
+        progress: Progress | None = None,
+        dry_run: bool = False,
+    ) -> PutReport:
+        """Store all that comes from a binary stream, which is read once and stays open; ``name`` is what errors and the
+        report call it.
+
+        Raises as :meth:`put`, and UnavailableError where the stream has to be sent once more.
+        """
+        embedded = self._embedded()
+        return put_stream(
+            self._cas if embedded is None else embedded.for_local_bytes(),
+            stream,
+            Path(name),
+            UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
+            progress=progress,
             known=self._opened.known,
             emit=self._emit,
             cancellation=self._calls.child(),

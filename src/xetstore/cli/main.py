@@ -23,7 +23,7 @@ from xetstore.cli.gc import gc
 from xetstore.cli.get import get
 from xetstore.cli.hash import hash_
 from xetstore.cli.inspect import inspect
-from xetstore.cli.interruption import INTERRUPTED, finish, listen
+from xetstore.cli.interruption import INTERRUPTED, farewell, finish, listen
 from xetstore.cli.log import log
 from xetstore.cli.ls import ls
 from xetstore.cli.mv import mv
@@ -99,7 +99,8 @@ class _Warnings(logging.Handler):
 
 def _interrupted(settings: Settings) -> int:
     with contextlib.suppress(OSError):  # stderr may be gone too
-        settings.output.note("xet: interrupted")
+        for line in farewell().splitlines():
+            settings.output.note(line)
     return INTERRUPTED
 
 

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -23,8 +23,9 @@ from xetstore.records import (
     RepoFile,
 )
 from xetstore.repositories.sources import Source
-from xetstore.transfer.progress import Progress
+from xetstore.transfer.progress import FileProgress, Progress, with_files
 from xetstore.transfer.scan import source_error
+from xetstore.transfer.upload.stream import Readable, parts_of
 
 if TYPE_CHECKING:
     import io
@@ -50,6 +51,9 @@ class Files(Protocol):
         self, paths: Iterable[Path | str], *, progress: Progress | None = None, dry_run: bool = False
     ) -> Generator[PutReport]:
         """Store files; with ``dry_run`` only say what would be new."""
+
+    def put_stream(self, stream: Readable, *, progress: Progress | None = None, dry_run: bool = False) -> PutReport:
+        """Store all that comes."""
 
     def iter_get(
         self,
@@ -96,13 +100,16 @@ def stage(
         large: list[tuple[Source, Path]] = []
         folder: Path | None = None
         left = iter(sources)
-        while part := list(islice(left, ASKED_AT_ONCE)):
+        while part := [_begun(source) for source in islice(left, ASKED_AT_ONCE)]:
             questions = [_question(source) for source in part if _is_asked(source)]
             chosen = large_files(questions) if questions else set()
             for source in part:
                 if source.entry is not None:
                     entry = source.entry
                     staged.append(pointer(source.path, entry.sha256 or "", entry.size, entry.hash, source.mode))
+                elif source.stream is not None:
+                    report = files.put_stream(source.stream, progress=progress, dry_run=dry_run)
+                    staged.append(_large(source, report))
                 elif source.path not in chosen:
                     staged.append(_small(source))
                 elif source.file is not None:
@@ -115,7 +122,9 @@ def stage(
                     file.write_bytes(source.data)
                     large.append((source, file))
         if large:
-            reports = files.iter_put((file for _, file in large), progress=progress, dry_run=dry_run)
+            told = with_files(progress)
+            told.files(len(large))
+            reports = files.iter_put(_told(large, told), progress=progress, dry_run=dry_run)
             with closing(reports):
                 for (source, _), report in zip(large, reports, strict=True):
                     staged.append(_large(source, report))
@@ -154,8 +163,43 @@ def empty_folder(path: str) -> Staged:
     return Staged(NewFolder(path), RepoFile(path, 0, "", mode=FOLDER_MODE))
 
 
+def _told(large: Iterable[tuple[Source, Path]], progress: FileProgress) -> Iterator[Path]:
+    """The files, each told as it is begun."""
+    for source, file in large:
+        progress.file(source.path)
+        yield file
+
+
+def _begun(source: Source) -> Source:
+    """The source itself, or of a stream that is short its bytes; else what was read of it is in front of it again."""
+    if source.stream is None:
+        return source
+    head = bytearray()
+    for part in parts_of(source.stream, source.path):
+        head += part
+        if len(head) > MAX_BLOB_BYTES:
+            return replace(source, stream=_Joined(head, source.stream))
+    return replace(source, stream=None, data=bytes(head), size=len(head))
+
+
+class _Joined:
+    """The beginning of a stream, which was read already, and the rest of it."""
+
+    def __init__(self, head: bytearray, stream: Readable) -> None:
+        self._head = memoryview(head)
+        self._stream = stream
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        if not self._head:
+            return self._stream.readinto(buffer)
+        count = min(len(buffer), len(self._head))
+        buffer[:count] = self._head[:count]
+        self._head = self._head[count:] if count < len(self._head) else memoryview(b"")
+        return count
+
+
 def _is_asked(source: Source) -> bool:
-    return source.entry is None and source.mode not in (FOLDER_MODE, LINK_MODE)
+    return source.entry is None and source.stream is None and source.mode not in (FOLDER_MODE, LINK_MODE)
 
 
 def _question(source: Source) -> tuple[str, int, bytes]:
