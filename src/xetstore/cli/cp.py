@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from xetstore.repositories.planning import CommitReport
     from xetstore.repositories.repository import Repository
     from xetstore.repositories.restoring import Restored
-    from xetstore.transfer.upload.stream import Readable
+    from xetstore.transfer.byte_source import Readable
 
 
-@click.command()
+@click.command(epilog='Example: xet cp ./ckpt xet://alice/bert@main/ -m "Step 1000"')
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -50,17 +51,10 @@ class LocalFiles:
 
             self._rules = excluding(self.exclude)
 
-    def of(self, paths: Iterable[Path]) -> Iterator[Path]:
-        """The paths themselves, or all files below them in the order of their names."""
-        for path in paths:
-            yield from self._of(path)
+    def of(self, path: Path) -> Iterator[Path]:
+        """The path itself, or all files below it in the order of their names.
 
-    def excluded_text(self) -> str:
-        """The number of paths that were excluded, for the last line; empty if there is none."""
-        return excluded_text(self.excluded)
-
-    def _of(self, path: Path) -> Iterator[Path]:
-        """A folder that cannot be read is reported. Whatever is neither a directory nor found in one is handed on: the
+        A folder that cannot be read is reported. Whatever is neither a directory nor found in one is handed on: the
         library says best what is wrong with it.
         """
         is_folder = os.path.isdir(path)  # noqa: PTH112  # false too where it cannot be looked at
@@ -93,6 +87,10 @@ class LocalFiles:
                 else:
                     subfolders.append(name)
             folders += reversed(subfolders)
+
+    def excluded_text(self) -> str:
+        """The number of paths that were excluded, for the last line; empty if there is none."""
+        return excluded_text(self.excluded)
 
     def _leaves_out(self, path: Path, name: str, *, is_folder: bool) -> bool:
         if self._rules is None or not self._rules.leaves_out(name, is_folder=is_folder):
@@ -129,23 +127,44 @@ def takes_stdin(paths: Sequence[Path]) -> bool:
     return count == 1
 
 
-def open_stdin(settings: Settings) -> io.BufferedReader:
+def open_stdin(settings: Settings) -> Stdin:
     """Stdin as bytes. Raises UsageError where there is none, and UnavailableError for a pipe that has nothing: what was
     to write to it has failed, because an empty file can be named.
     """
     if sys.stdin is None:
         raise UsageError("stdin is closed", hint="pipe something into the command, or name a file")
-    stream = cast("io.BufferedReader", sys.stdin.buffer)
-    mode = os.fstat(stream.fileno()).st_mode
+    stdin = Stdin(cast("io.BufferedReader", sys.stdin.buffer))
     if sys.stdin.isatty():
         settings.output.note("reading what you type; Ctrl-D on a line of its own ends it")
+    elif stdin.is_empty_pipe():
+        raise UnavailableError("nothing came through the pipe", hint="see what was to write to it, then run both again")
+    return stdin
+
+
+class Stdin:
+    """Stdin, whose errors name it."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes; none at the end. Raises XetError."""
+        with _named_errors():  # not read: behind the end of what is typed, that would wait for a second one
+            return self._stream.read1(size)
+
+    def is_empty_pipe(self) -> bool:
+        """True if it is a pipe or a socket, and at its end. Waits for a first byte."""
+        with _named_errors():
+            mode = os.fstat(self._stream.fileno()).st_mode
+            return (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and not self._stream.peek(1)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
     try:
-        is_empty = not stream.peek(1) and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+        yield
     except OSError as error:
         raise kind_of(error)(f"stdin cannot be read: {error.strerror}") from error
-    if is_empty:
-        raise UnavailableError("nothing came through the pipe", hint="see what was to write to it, then run both again")
-    return stream
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

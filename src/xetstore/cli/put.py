@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -19,13 +18,14 @@ from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
-    from xetstore.store import Store
+    from xetstore.transfer.byte_source import ByteSource
     from xetstore.transfer.progress import FileProgress
     from xetstore.transfer.upload.pending import PutReport
-    from xetstore.transfer.upload.stream import Readable
+
+T = TypeVar("T")
 
 
-@click.command()
+@click.command(epilog="Example: xet put models/ > list")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...|-", type=PATH)
 @click.option("--dry-run", is_flag=True, help="Say what would be new, and store nothing.")
 @click.option(
@@ -75,15 +75,22 @@ def put(
         raise UsageError("-m goes with --name", hint="without a name there is no commit")
     settings.going_on("run the same command again: what is stored already is not stored again")
     local = LocalFiles(settings, exclude)
-    files = list(local.of(path for path in paths if path != STDIN))
+    files: list[Path | ByteSource] = []
+    for path in paths:
+        files += [_stdin(settings)] if path == STDIN else local.of(path)
     count = logical = new = deduped = stored = 0
-    with ExitStack() as opened:
-        stdin = open_stdin(settings) if has_stdin else None
-        store = opened.enter_context(settings.open_or_empty() if dry_run else settings.open_store(create=True))
-        many = len(files) + has_stdin
-        expected = 0 if has_stdin else total_size(files)
-        progress = opened.enter_context(output.progress("put", expected, files=many, dedup=True))
-        for report in _reports(settings, store, stdin, files, progress, policy=compression, dry_run=dry_run):
+    expected = 0 if has_stdin else total_size(file for file in files if isinstance(file, Path))
+    with (
+        settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
+        output.progress("put", expected, files=len(files), dedup=True) as progress,
+    ):
+        for report in store.iter_put(
+            named(files, progress),
+            policy=compression,
+            progress=progress,
+            on_error=lambda _, error: settings.failed(error),
+            dry_run=dry_run,
+        ):
             count += 1
             logical += report.info.size
             new += report.new_bytes
@@ -98,34 +105,17 @@ def put(
     return settings.exit_code
 
 
-def _reports(
-    settings: Settings,
-    store: Store,
-    stdin: Readable | None,
-    files: Iterable[Path],
-    progress: FileProgress,
-    *,
-    policy: str,
-    dry_run: bool,
-) -> Iterator[PutReport]:
-    """The report of each file that is stored: of stdin first."""
-    if stdin is not None:
-        progress.file("stdin")
-        yield store.put_stream(stdin, name=STDIN, policy=policy, progress=progress, dry_run=dry_run)
-    yield from store.iter_put(
-        named(files, progress),
-        policy=policy,
-        progress=progress,
-        on_error=lambda _, error: settings.failed(error),
-        dry_run=dry_run,
-    )
-
-
-def named(files: Iterable[Path], progress: FileProgress) -> Iterator[Path]:
+def named(files: Iterable[T], progress: FileProgress) -> Iterator[T]:
     """The files, each named to the progress when it is taken."""
     for file in files:
         progress.file(str(file))
         yield file
+
+
+def _stdin(settings: Settings) -> ByteSource:
+    from xetstore.transfer.byte_source import ByteSource
+
+    return ByteSource(open_stdin(settings), name=str(STDIN))
 
 
 def _print(output: Output, report: PutReport) -> None:

@@ -14,23 +14,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import HashMismatchError, RejectedShardError, UnavailableError
+from xetstore.errors import HashMismatchError, RejectedShardError, UnavailableError, XetError, kind_of
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.progress import NoProgress
 from xetstore.transfer.pushed_scan import PushedScan
 from xetstore.transfer.upload.context import Context, UploadOptions
 from xetstore.transfer.upload.session import UploadSession
 from xetstore.transfer.upload.sizing import UploadSizes
-from xetstore.transfer.upload.stream import Readable, parts_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, TypeIs
 
     from xetstore.cas.service import EmbeddedCas
-    from xetstore.transfer.scan import Block, FileInfo
+    from xetstore.records import FileInfo
+    from xetstore.transfer.scan import Block
 
 _MIB: Final = 1 << 20
 
@@ -42,6 +42,13 @@ MEMORY_BYTES: Final = 2 * SIZES.xorb_bytes + 3 * BLOCK_BYTES + 320 * SIZES.known
 """Memory of one arrival at most: a xorb that is stored, one that is filled, blocks, the chunks it remembers."""
 
 _NAMELESS: Final = Path("-")
+
+
+class Readable(Protocol):
+    """A stream of bytes, such as an open file."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill at most all of the buffer; how many bytes, 0 at the end."""
 
 
 Source: TypeAlias = "Buffer | Path | Readable"
@@ -162,7 +169,7 @@ def _add(session: UploadSession, source: Source, threads: int) -> Arrived:
     size = None if _is_stream(source) else memoryview(source).nbytes
     file = session.begin(_NAMELESS, size)
     with PushedScan(size, threads=threads, block_bytes=BLOCK_BYTES) as scan:
-        for part in parts_of(source, "what is to be stored", BLOCK_BYTES) if _is_stream(source) else [source]:
+        for part in _parts(source) if _is_stream(source) else [source]:
             for block in scan.write(part):
                 session.take(file, block)
         for block in scan.finish():
@@ -173,6 +180,21 @@ def _add(session: UploadSession, source: Source, threads: int) -> Arrived:
 
 def _is_stream(source: Buffer | Readable) -> TypeIs[Readable]:
     return hasattr(source, "readinto")
+
+
+def _parts(stream: Readable) -> Iterator[memoryview]:
+    """The bytes of a stream, in memory that is used again."""
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    while True:
+        try:
+            count = stream.readinto(buffer)
+        except XetError:
+            raise
+        except OSError as error:
+            raise kind_of(error)(f"what is to be stored cannot be read: {error.strerror}") from error
+        if not count:
+            return
+        yield buffer[:count]
 
 
 def _arrived(info: FileInfo) -> Arrived:

@@ -12,9 +12,10 @@ from typing import Final, TypeAlias
 from xetstore.errors import UsageError, XetError
 from xetstore.hub.ignore import Ignore
 from xetstore.hub.names import check_path
+from xetstore.platform.homes import local_path
 from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
+from xetstore.transfer.byte_source import Readable
 from xetstore.transfer.scan import source_error
-from xetstore.transfer.upload.stream import Readable
 
 Note: TypeAlias = Callable[[Path, str], None]
 """Told of a local path that is not stored, or not as it is: "is left out: it is not a regular file"."""
@@ -97,10 +98,10 @@ def sources_of(
                 raise UsageError(f"{content.path} is no large file of the repository", hint="give its bytes")
             yield Source(check_path(path), content.mode, size=content.size, entry=content)
             continue
-        if not isinstance(content, Path | str):
+        if isinstance(content, Readable):
             yield Source(check_path(path), stream=content)
             continue
-        local = Path(content)
+        local = local_path(content, "the content of a path")
         try:
             info = local.stat()
         except OSError as error:
