@@ -187,7 +187,7 @@ class Store:
 
     def iter_put(
         self,
-        paths: Iterable[Path | str],
+        paths: Iterable[Path | str | ByteSource],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -196,9 +196,12 @@ class Store:
     ) -> Generator[PutReport]:
         """As :meth:`put_many`, for more reports than memory should hold: each file is stored as its report is taken.
 
-        Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
+        Nothing is stored before the first one is asked for, and a file that was not reported may not be stored. A
+        ByteSource among the paths is a file object with the name that its report has.
         """
-        sources = map(local_path, several(paths, "what is put", _PATHS))
+        from xetstore.store.sources import source_of
+
+        sources = map(source_of, several(paths, "what is put", _PATHS))
         return self._put(sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
 
     def estimate(
