@@ -288,11 +288,15 @@ def _names_of_server(url: str, options: OpenOptions, transport: Transport, folde
 
     def open_names() -> HttpNames:
         from xetstore.remote.hub.client import Hub
+        from xetstore.remote.hub.locators import STORE_SCHEME
         from xetstore.remote.hub.names import HttpNames
+        from xetstore.remote.hub.settings import hub_endpoint
+        from xetstore.remote.network import origin_of
 
         hub = Hub(endpoint=url, token=_server_token(url, options.token), transport=transport, emit=emit)
         repositories.closing.callback(hub.close)
-        return HttpNames(hub)
+        is_hub = origin_of(url) == origin_of(hub_endpoint())
+        return HttpNames(hub, HUB_SCHEME if is_hub else STORE_SCHEME)  # as its names are told of to users
 
     def open_files(names: HttpNames, repo: RepositoryId, revision: str) -> Opened:
         from xetstore.remote.http import HttpCas

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from tests.cli.runner import Ran, Xet
 from tests.support.strategies import splitmix64
 from xetstore import errors
-from xetstore.cli.context import Settings, as_xet_error
+from xetstore.cli.context import Settings
 from xetstore.cli.main import XetGroup, cli
+from xetstore.cli.messages import as_xet_error
 
 
 def test_version_is_that_of_the_package(xet: Xet) -> None:

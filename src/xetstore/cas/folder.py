@@ -26,6 +26,8 @@ FORMAT_FILE: Final = "format"
 _MARKER_TEXT: Final = "xetstore embedded store, format {}\n"
 _MARKER_PATTERN: Final = re.compile(r"xetstore embedded store, format ([0-9]{1,9})\n")
 RESTORE: Final = "xet repair --rebuild-index --yes makes it anew from the objects; or put it back from a backup"
+_EMPTY: Final = "put a file into it to create one"
+_FILLED: Final = "it is a directory with something else in it: name that of a store, or an empty or a new one"
 MEND: Final = "if it is one, and only its mark was lost, `xet repair --yes` makes that anew"
 
 
@@ -55,7 +57,8 @@ def open_objects_folder(root: Path, *, create: bool) -> None:
     except OSError as error:
         raise storage_error(error, f"the store {root} cannot be opened") from error
     if marker is None:
-        hint = MEND if (root / INDEX_FILE).exists() else "put a file into it to create one"
+        is_filled = root.is_dir() and any(root.iterdir())
+        hint = MEND if (root / INDEX_FILE).exists() else _FILLED if is_filled else _EMPTY
         raise NotFoundError(f"there is no store in {root}", hint=hint)
     _check_marker(root, marker)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -17,13 +16,13 @@ import click
 
 from xetstore.cli.config import Defaults, Given
 from xetstore.cli.interruption import going_on, interruptible, watch
+from xetstore.cli.messages import as_xet_error
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
 from xetstore.cli.prefixes import Prefix, parse_prefix, whole
-from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
+from xetstore.errors import NotFoundError, UsageError, XetError
 from xetstore.platform.homes import expanded, user_folder
-from xetstore.platform.threads import refusal
 
 if TYPE_CHECKING:
     from xetstore.hub.accounts import Accounts
@@ -98,7 +97,13 @@ class Settings:
 
     def open_store(self, *, create: bool = False) -> Store:
         """Open the store; NotFoundError if it is a directory that is none and is not to be created."""
-        return self.open_at(self.where(), create=create)
+        where, source = self.where_and_why()
+        try:
+            return self.open_at(where, create=create)
+        except NotFoundError as error:
+            if not source and isinstance(where, Path) and not where.exists():
+                error.hint = "no store is named, and this is the default: --store or XET_STORE names another"
+            raise
 
     @contextmanager
     def open_files(self, where: Path | str | None = None) -> Iterator[Store]:
@@ -210,9 +215,19 @@ class Settings:
         if self.debug:
             traceback.print_exception(error)
         told = as_xet_error(error)
+        if isinstance(told, NotFoundError) and self._lacks_default(str(told)):
+            told.hint = "no store is named, and this is the default: --store or XET_STORE names another"
         self.failures += 1
         self.exit_code = self.exit_code or told.exit_code
         self.output.error(told, path)
+
+    def _lacks_default(self, message: str) -> bool:
+        """True if the store is the default one, which a message names, and which is not there."""
+        try:
+            where, source = self.where_and_why()
+        except XetError:
+            return False
+        return not source and str(where) in message and not where.exists()
 
 
 def _set_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
@@ -348,15 +363,29 @@ def store_options(command: F) -> F:
 _RANGE: Final = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
 
 
+# A host with a port, or a scheme whose slashes are not all there. One letter is a drive of Windows.
+_ADDRESS: Final = re.compile(r"https?:|(?:[A-Za-z0-9-][A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}(?:/|$)")
+
+
 def parse_where(text: str) -> Path | str:
     """A store as it is named on the command line: a URL stays a text."""
     from xetstore.opening import scheme_of
 
     if scheme_of(text):
         return text
+    if _ADDRESS.match(text) and not os.path.lexists(text):
+        address = re.sub(r"^https?:/*", "", text)
+        raise UsageError(
+            f"{text[:200]!r} looks like a server, and does not begin with http:// or https://",
+            hint=f"do you mean http://{address[:200]}? A directory of that name is ./{text[:200]}",
+        )
     return (
         expanded(text, "the store") if text.split("/")[0] == "~" else Path(text)
     )  # a shell leaves --store=~/x as it is
+
+
+_NAME: Final = "a name is xet://OWNER/NAME@REVISION/PATH"
+_LIKE_A_FILE: Final = re.compile(r"[\w.-]+/[\w.-]+(?:@[^/]+)?/.+")
 
 
 def parse_file(text: str) -> Hash | str:
@@ -365,7 +394,11 @@ def parse_file(text: str) -> Hash | str:
 
     if text.startswith(("hf://", "xet://")):
         return text
-    return parse_prefix(text) or Hash.parse(text)
+    try:
+        return parse_prefix(text) or Hash.parse(text)
+    except UsageError as error:
+        like = f"do you mean xet://{text[:200]}?" if _LIKE_A_FILE.fullmatch(text) else f"{error.hint}; {_NAME}"
+        raise UsageError(str(error), hint=like) from None
 
 
 def parse_range(text: str) -> tuple[int, int | None]:
@@ -390,37 +423,3 @@ def range_option(command: F) -> F:
         metavar="START:END",
         help="These bytes only, without the one at END; START: and :END are open.",
     )(command)
-
-
-_HINTS: Final[dict[int, str]] = {
-    errno.EISDIR: "name a file, not a directory",
-    errno.ENOTDIR: "a part of the path is a file, not a directory",
-    errno.ENAMETOOLONG: "a system takes no longer one: go into a folder nearer to it, and name it from there",
-    errno.ELOOP: "a link leads back to itself",
-    errno.EROFS: "the file system is mounted read-only",
-    errno.ENOSPC: "make room and run the same command again",
-    errno.EDQUOT: "make room within your quota and run the same command again",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-}
-
-
-def as_xet_error(error: Exception) -> XetError:
-    """Any exception as one that has a sentence, a hint and an exit code."""
-    if isinstance(error, XetError):
-        return error
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "xet"
-        return UsageError(" ".join(error.format_message().split()).rstrip("."), hint=f"{command} --help says how")
-    if isinstance(error, OSError) and error.errno is not None:
-        # Not os.strerror: the library may have said it better.
-        reason = error.strerror or os.strerror(error.errno)
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
-        return kind_of(error)(f"{where}{reason}", hint=_HINTS.get(error.errno))
-    if isinstance(error, RuntimeError) and (refused := refusal(error)) is not None:
-        return refused
-    if isinstance(error, MemoryError):
-        return UnavailableError("out of memory")
-    return XetError(
-        f"unexpected {type(error).__name__}: {error}", hint="run it again with --debug, and report the traceback"
-    )

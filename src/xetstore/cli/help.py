@@ -28,6 +28,16 @@ class Group(click.Group):
             print_help(ctx)
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that is named. A wrong command line of it is told as one of it."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            name = ctx.invoked_subcommand
+            if error.ctx is None and name is not None and (command := self.get_command(ctx, name)) is not None:
+                error.ctx = click.Context(command, info_name=name, parent=ctx)
+            raise
+
     def list_commands(self, _: click.Context) -> list[str]:
         """In the order in which they were added."""
         return list(self.commands)

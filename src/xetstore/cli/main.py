@@ -13,9 +13,10 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from xetstore.cli.commands import Commands
-from xetstore.cli.context import Settings, as_xet_error, store_options
+from xetstore.cli.context import Settings, store_options
 from xetstore.cli.help import EXAMPLE, Group, write_sections
 from xetstore.cli.interruption import INTERRUPTED, farewell, finish, listen
+from xetstore.cli.messages import as_xet_error
 from xetstore.cli.names import PRINTED_ERRORS, printable
 from xetstore.errors import InterruptedCallError, XetError
 

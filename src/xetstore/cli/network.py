@@ -41,7 +41,10 @@ class Network:
         """
         from xetstore.limits import Limits
 
-        limits = {key: getattr(self, key) or _default(defaults, key) for key in ("max_memory", "limit_rate", "jobs")}
+        limits = {
+            key: _default(defaults, key) if getattr(self, key) is None else getattr(self, key)
+            for key in ("max_memory", "limit_rate", "jobs")
+        }
         return {
             "token": self.token(defaults, where),
             "limits": Limits(max_memory=limits["max_memory"], rate=limits["limit_rate"], jobs=limits["jobs"]),
@@ -97,7 +100,7 @@ def parse_bytes(text: str) -> int:
 
 
 def _set(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    if value:
+    if value is not None and value is not False:
         assert parameter.name is not None
         setattr(context.obj.network, parameter.name, value)
 

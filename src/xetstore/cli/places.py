@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from xetstore.store import Store
 
 SCHEMES = ("xet://", "hf://")
+EXAMPLE = "for example xet://alice/bert@main/config.json"
 
 
 def is_locator(text: str) -> bool:
@@ -22,18 +24,24 @@ def is_locator(text: str) -> bool:
     return text.startswith(SCHEMES)
 
 
+def is_like_a_name(text: str) -> bool:
+    """True if a text could be OWNER/NAME with something behind it, and its scheme was left out."""
+    return re.match(r"[\w.-]*\w[\w.-]*/[\w.-]*\w", text) is not None
+
+
 def parse_locator(text: str) -> HubLocator:
     """An argument's type: a repository, or a file or folder of one, at a revision."""
     from xetstore.remote.hub.locators import HubLocator
 
     if not is_locator(text):
-        raise UsageError(f"{text[:200]!r} names no repository", hint="for example xet://alice/bert@main/config.json")
+        like = f"do you mean xet://{text[:200]}?" if is_like_a_name(text) else EXAMPLE
+        raise UsageError(f"{text[:200]!r} names no repository", hint=like)
     return HubLocator.parse(text)
 
 
 def parse_branch(text: str) -> HubLocator:
-    """An argument's type: a repository at a revision, without a path."""
-    locator = parse_locator(text)
+    """An argument's type: a repository at a revision, without a path; ``alice/bert@v1`` will do."""
+    locator = parse_locator(f"xet://{text}" if not is_locator(text) and is_like_a_name(text) else text)
     if locator.path:
         raise UsageError(f"{text[:200]!r} has a path", hint=f"name the repository: {locator.at('')}")
     return locator
@@ -43,6 +51,8 @@ def parse_repository(text: str) -> HubLocator:
     """An argument's type: a repository by its name alone, ``alice/bert``, or with ``xet://`` or ``hf://``."""
     from xetstore.remote.hub.locators import HubLocator
 
+    if not is_locator(text) and not is_like_a_name(text):
+        raise UsageError(f"{text[:200]!r} names no repository", hint="for example alice/bert, or datasets/alice/news")
     locator = HubLocator.parse(text if is_locator(text) else f"xet://{text}")
     if locator.path or "@" in text:
         raise UsageError(f"{text[:200]!r} is more than a repository", hint="leave out revision and path")

@@ -132,6 +132,7 @@ class LocalNames:
     def move(self, repo: RepositoryId, name: str) -> None:
         """Give a repository another name."""
         kind = Kind.of_word(repo.kind)
+        self._open(repo)
         self._hub.move(LOCAL, kind, repo.name, RepositoryName.parse(name, kind))
 
     def commit_at(self, repo: RepositoryId, revision: str) -> Commit:

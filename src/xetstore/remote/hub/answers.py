@@ -23,7 +23,7 @@ from xetstore.errors import (
 )
 from xetstore.protocol.hashes import Hash
 from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
-from xetstore.remote.hub.locators import HubLocator
+from xetstore.remote.hub.locators import ANY, SCHEME, HubLocator
 from xetstore.remote.network import origin_of
 from xetstore.remote.problems import problem_of
 from xetstore.remote.tokens import MAX_TOKEN_CHARS, Secret, Token
@@ -37,7 +37,7 @@ _KINDS: Final[dict[int, type[XetError]]] = {409: ExistsError, 412: OutdatedError
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _MODES: Final = {"100755": EXECUTABLE_MODE, "120000": LINK_MODE}
 """Modes that a server of ours tells; a Hub tells none."""
-_PRIVATE: Final = "compare the name; a private repository is shown only to a token that may read it: set HF_TOKEN"
+_PRIVATE: Final = "compare the name; a private repository is shown only to a token that may read it"
 
 
 def same_origin(url: str, base: str) -> str | None:
@@ -63,7 +63,11 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
     to do: "find the file". A Hub says by headers what it is that does not exist; the status alone does not.
     """
     status, code = answer.status, answer.headers.get("x-error-code") or ""
-    problem = problem_of(answer, f"the Hub was to {what} for {locator}", secrets=secrets)
+    is_hub = locator.scheme == SCHEME
+    server = "the Hub" if is_hub else "the server"
+    about = "" if locator.repo == ANY else f" for {locator}"
+    private = f"{_PRIVATE}: {'HF_TOKEN' if is_hub else 'XET_TOKEN; a server that speaks no Hub API has no names'}"
+    problem = problem_of(answer, f"{server} was to {what}{about}", secrets=secrets)
     repository = f"the repository {locator.root_name}"
     if code == "EntryNotFound":
         return EntryNotFoundError(
@@ -73,7 +77,7 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
         return RevisionNotFoundError(f"{repository} has no revision {locator.revision!r}", hint="main is the usual one")
     if code == "RepoNotFound":
         return RepositoryNotFoundError(
-            f"the Hub has no repository {locator.root_name}, or does not show it", hint=_PRIVATE
+            f"{server} has no repository {locator.root_name}, or does not show it", hint=private
         )
     if code == "GatedRepo":
         return GatedError(
@@ -84,7 +88,7 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
     hints = {
         401: "set HF_TOKEN to a token that is valid for this Hub",
         403: "the Hub's token needs this right on the repository; a fine-grained one names its repositories",
-        404: _PRIVATE,
+        404: private,
     }
     problem.hint = hints.get(status, problem.hint)
     return problem
@@ -142,7 +146,7 @@ def _entry(item: object) -> RepoFile:
     if not isinstance(item, dict) or not isinstance(path := item.get("path"), str) or not path:
         raise FormatError("hub.tree", 0, "an entry of the Hub's listing has no path")
     try:
-        HubLocator("buckets", "any/any", None, path)
+        HubLocator("buckets", ANY, None, path)
     except UsageError as error:
         raise FormatError("hub.tree", 0, f"an entry of the Hub's listing is misnamed: {error}") from None
     oid = text_of(item, "oid")

@@ -19,8 +19,11 @@ STORE_SCHEME: Final = "xet://"
 SCHEMES: Final = (SCHEME, STORE_SCHEME)
 KINDS: Final = ("models", "datasets", "spaces", "buckets")
 DEFAULT_REVISION: Final = "main"
+ANY: Final = "any/any"
+"""The name of no repository: of calls that are about all of them."""
 
 _EXAMPLE: Final = "for example hf://models/openai/whisper-tiny@main/model.safetensors"
+_EXAMPLES: Final = {SCHEME: _EXAMPLE, STORE_SCHEME: "for example xet://alice/bert@main/config.json"}
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,96}")
 # The revisions that are written with their slashes: pull requests and conversions.
 _SLASHED_REVISION: Final = re.compile(r"refs/(?:convert/[A-Za-z0-9_.-]+|pr/[0-9]+)(?=/|$)")
@@ -56,7 +59,7 @@ class HubLocator:
             )
         parts = self.repo.split("/")
         if len(parts) > 2 or not all(_NAME.fullmatch(part) and part not in (".", "..") for part in parts):
-            raise UsageError(f"{self.repo[:200]!r} is not the name of a repository", hint=_EXAMPLE)
+            raise UsageError(f"{self.repo[:200]!r} is not the name of a repository", hint=_EXAMPLES[self.scheme])
         if self.kind == "buckets":
             if len(parts) != 2:
                 raise UsageError(
@@ -89,7 +92,7 @@ class HubLocator:
         parts = rest.split("/")
         count = 1 if "@" in parts[0] or len(parts) == 1 else 2
         if count == 1 and not explicit:
-            raise UsageError(f"{text[:200]!r} names no namespace, or no kind", hint=_EXAMPLE)
+            raise UsageError(f"{text[:200]!r} names no repository", hint=_EXAMPLES[scheme])
         repo, at, start = "/".join(parts[:count]).partition("@")
         if kind == "buckets":
             if at:

@@ -25,7 +25,7 @@ from xetstore.records import (
     RepositoryRecord,
 )
 from xetstore.remote.hub.answers import entries_of, object_of, objects_of, seconds_of, text_of
-from xetstore.remote.hub.locators import DEFAULT_REVISION, SCHEME, HubLocator
+from xetstore.remote.hub.locators import ANY, DEFAULT_REVISION, SCHEME, HubLocator
 from xetstore.remote.hub.verified import Verified
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class HttpNames:
         self, kind: str, *, owner: str | None = None, search: str | None = None
     ) -> Iterator[RepositoryRecord]:
         """All that the Hub lists, of one kind."""
-        locator = HubLocator(kind, "any/any", None if kind == "buckets" else DEFAULT_REVISION, "", self._scheme)
+        locator = HubLocator(kind, ANY, None if kind == "buckets" else DEFAULT_REVISION, "", self._scheme)
         query = {"author": owner, "search": search, "limit": "500"}
         route = f"/api/{kind}"
         if kind == "buckets":
