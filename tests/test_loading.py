@@ -47,12 +47,12 @@ def _xet(*words: str) -> str:
 
 _LIBRARY: Final = frozenset({"msgspec", "typing_extensions"})
 _COMMAND: Final = frozenset({"click"})
-_BOTH: Final = _LIBRARY | _COMMAND | {"platformdirs"}
+_BOTH: Final = _LIBRARY | _COMMAND
 
 BUDGETS: Final = (
     Budget("import xetstore", "import xetstore", 6, frozenset()),
     Budget("xet --version", _xet("--version"), 22, _COMMAND),
-    Budget("xet help", _xet("help"), 22, _COMMAND | {"platformdirs"}),
+    Budget("xet help", _xet("help"), 22, _COMMAND),
     Budget("open", "import xetstore; xetstore.open('store')", 68, frozenset()),
     Budget("put and get", "import xetstore as x; s = x.open('new'); s.get(s.put('file').hash, 'out')", 160, _LIBRARY),
     Budget("xet put", _xet("put", "file"), 145, _BOTH),
