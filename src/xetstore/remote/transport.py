@@ -23,9 +23,10 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import IntegrityError, TimedOutError, UnreachableError, UsageError
 from xetstore.interfaces import AnswerTooLongError
 from xetstore.platform import forks
+from xetstore.platform.sockets import ready
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.connections import POOLS, CarriedError, Reply, StaleConnectionError, broken
-from xetstore.remote.exchange import Exchange, Wait, carrying, ready
+from xetstore.remote.exchange import Exchange, Wait, carrying
 from xetstore.remote.network import Proxy, Route, is_loopback, origin_of, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience
