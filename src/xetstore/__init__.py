@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 # Before any thread can import the rest: a fork waits for it.
 from xetstore.platform import forks as _forks  # noqa: F401
+from xetstore.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from xetstore import aio as aio
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
     from xetstore.transfer.scan import hash_file
     from xetstore.transfer.upload.pending import PutReport
-
-    __version__: str
 
 __all__ = [
     "DeletedFile",
@@ -75,8 +74,6 @@ _MODULES = ("aio", "errors", "events", "protocol")
 if not TYPE_CHECKING:  # where types are checked, a name that is not there stays an error
 
     def __getattr__(name: str) -> object:
-        if name == "__version__":
-            return _import_module("importlib.metadata").version("xetstore")
         if name in _MODULES:
             return _import_module(f"xetstore.{name}")
         if name not in _HOMES:

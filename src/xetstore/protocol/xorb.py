@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import FormatError, HashMismatchError
+from xetstore.platform.memory import untouched_memory
 from xetstore.protocol import hashes, kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
@@ -308,8 +308,7 @@ class XorbBuilder:
 
     def __init__(self, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> None:
         self._suite = suite
-        # Memory of the full size that exists only as far as it was written to.
-        self._body = mmap.mmap(-1, suite.max_xorb_body_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._body = untouched_memory(suite.max_xorb_body_bytes)
         self._chunks: list[ChunkList] = []
         self._ends: list[bytes] = []
         self._end = 0
