@@ -46,6 +46,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "The command": {
         "help": "print the help of xet, or of one command",
+        "completion": "print the script that makes a shell complete commands and names",
     },
 }
 """The commands, and the use of each, in the order of a first acquaintance."""

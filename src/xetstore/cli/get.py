@@ -96,7 +96,13 @@ def get(
     if str(out) == "-":
         copy_to_stdout(settings, file, span)
         return None
-    with settings.store_of(file) as (store, name), output.progress("get") as progress:
+    settings.going_on(
+        "run the same command again: it goes on from what has arrived"
+        if keep_partial
+        else "nothing is left of it; with --keep-partial the same command goes on from what has arrived"
+    )
+    with settings.store_of(file) as (store, name), output.progress("get", files=1) as progress:
+        progress.file(str(out))
         report = store.get(
             name,
             out,

@@ -12,6 +12,7 @@ from xetstore.cli.context import Settings, namespace_option, parse_file, store_o
 from xetstore.cli.network import access_options
 from xetstore.cli.output import Output, count_text, time_text
 from xetstore.cli.parsed import Parsed
+from xetstore.cli.prefixes import Prefix, whole
 from xetstore.errors import NotFoundError, UsageError
 from xetstore.sizes import size_text
 
@@ -44,7 +45,10 @@ def stat(settings: Settings, names: tuple[Hash | str, ...], what_if_deleted: boo
         if not names:
             raise UsageError("no name is given", hint="for example xet stat --what-if-deleted HASH")
         with settings.open_store() as store:
-            _print_what_if(settings.output, store.what_if_deleted(names))
+            _print_what_if(
+                settings.output,
+                store.what_if_deleted([whole(store, each) if isinstance(each, Prefix) else each for each in names]),
+            )
     elif by is not None:
         with settings.open_store() as store:
             _print_usage(settings.output, store.usage(by))
