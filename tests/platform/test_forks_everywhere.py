@@ -33,6 +33,7 @@ TESTS = "of a test double"
 ALLOWED = {
     "blobs/bucket_upload.py: _LongUpload": CALL,
     "cancellation.py: Cancellation": CALL,
+    "cli/bar.py: Bar": PROGRAM,
     "cli/interruption.py: ": PROGRAM,
     "cli/output.py: Output": PROGRAM,
     "database/sqlite_file.py: _connect": "opened and let go of by SqliteDatabase, which is a Section",

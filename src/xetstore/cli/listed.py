@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cli.context import Settings
 from xetstore.cli.names import SHA256, name_of, unescaped
-from xetstore.cli.output import count_text
+from xetstore.cli.output import files_text
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -35,7 +35,8 @@ def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -
         failed.add(path)
         settings.failed(error, path)
 
-    with settings.open_store() as store, output.progress("get") as progress:
+    settings.going_on("run the same command again: files that are there are written once more")
+    with settings.open_files() as store, output.progress("get", files=len(wanted)) as progress:
         ready = list(_with_folders(wanted, on_error))
         # Reports and errors come in the order of the list: the next report is of the next path that did not fail.
         paths = (path for _, path in ready if path not in failed)
@@ -43,9 +44,11 @@ def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -
             count += 1
             nbytes += report.size
             path = next(paths)
+            progress.file(str(path))
+            output.detail(f"{path}: {size_text(report.size)}")
             if output.json:
                 output.record(**report_fields(path, report))
-    output.note(f"{count_text(count, 'file')}, {size_text(nbytes)}, verified")
+    output.note(f"{files_text(count, settings.failures)}, {size_text(nbytes)}, verified")
     return settings.exit_code
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from xetstore.cli.context import Settings, parse_where, store_options
+from xetstore.cli.context import Settings, namespace_option, parse_where, store_options
 from xetstore.cli.names import escaped
 from xetstore.cli.network import access_options
 from xetstore.cli.parsed import Parsed
@@ -27,6 +27,7 @@ _NO_HASH: Final = "-" * 64
 @click.argument("where", type=Parsed(parse_where), metavar="[WHERE]", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="In a repository: all that is below a folder too.")
 @click.option("-l", "--long", "is_long", is_flag=True, help="In a repository: modes and the ids of git too.")
+@namespace_option
 @access_options
 @store_options
 @click.pass_obj
@@ -40,6 +41,8 @@ def ls(settings: Settings, where: Path | str | None, recursive: bool, is_long: b
         where = settings.where()
     if isinstance(where, Path):
         _list_directory(settings, where)
+    elif settings.namespace is not None:
+        raise UsageError("--namespace is for a directory or a store file", hint="leave it out, or run it there")
     elif where.startswith("hf://"):
         _list_hub(settings, where, recursive=recursive, is_long=is_long)
     elif where.startswith("xet://"):
@@ -53,14 +56,18 @@ def ls(settings: Settings, where: Path | str | None, recursive: bool, is_long: b
 
 def _list_directory(settings: Settings, where: Path) -> None:
     output = settings.output
-    with settings.open_at(where) as store:
+    is_empty = True
+    with settings.open_files(where) as store:
         for record in store.files():
+            is_empty = False
             if output.json:
                 output.record(
                     hash=str(record.hash), size=record.size, sha256=record.sha256, created_at=record.created_at
                 )
             else:
                 output.line(f"{record.hash}  {record.size:>15,}")
+    if is_empty and settings.namespace is not None:
+        output.note(f"no file is in the namespace {settings.namespace}: xet stat --by namespace lists those with files")
 
 
 def _list_repository(settings: Settings, where: str, *, recursive: bool, is_long: bool) -> None:

@@ -42,7 +42,7 @@ WAIT_SECONDS: Final = 5.0
 IMPORTED: Final = sys.stdlib_module_names | {
     "xetstore",
     *("click", "cryptography", "fsspec", "httptools", "jwt", "msgspec", "platformdirs"),
-    *("prometheus_client", "psycopg", "psycopg_binary", "rich", "starlette", "typing_extensions", "urllib3", "uvicorn"),
+    *("prometheus_client", "psycopg", "psycopg_binary", "starlette", "typing_extensions", "urllib3", "uvicorn"),
 }
 """The packages that a child may need. Of others, one whose import never ends may well be the program itself."""
 

@@ -13,7 +13,6 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Self
 
 import urllib3
@@ -31,6 +30,7 @@ from xetstore.remote.exchange import Exchange, Wait, carrying
 from xetstore.remote.network import Proxy, Route, is_loopback, origin_of, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience
+from xetstore.version import __version__
 
 if TYPE_CHECKING:
     import ssl
@@ -284,7 +284,7 @@ class Transport:
         self.patience = patience
         self._most_bytes = most_bytes
         self.allow_http = allow_http
-        self.user_agent = user_agent or f"xetstore/{version('xetstore')}"
+        self.user_agent = user_agent or f"xetstore/{__version__}"
         self._upload = None if rate is None else RateLimit(rate)
         self._download = None if rate is None else RateLimit(rate)
         self._socket_options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]

@@ -25,7 +25,7 @@ from xetstore.records import RepoFile, RepositoryId
 from xetstore.repositories.sources import leads_within
 from xetstore.repositories.staging import Files, blob_id
 from xetstore.transfer.download.new_file import NewFile, hidden_name
-from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.progress import NoProgress, Progress, with_files
 from xetstore.transfer.scan import hash_file
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Restore:
         self._commit = commit
         self._options = options
         self._progress = progress or NoProgress()
+        self._told = with_files(progress)
         self._on_error = on_error
         self._failed = False
         self._to = Path()
@@ -144,6 +145,12 @@ class Restore:
         return True
 
     def _write(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
+        self._told.files(len(placed))
+        for restored in self._written(placed):
+            self._told.file(str(restored.path))
+            yield restored
+
+    def _written(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
         stored: list[tuple[RepoFile, Path]] = []
         small: list[tuple[RepoFile, Path]] = []
         links: list[tuple[RepoFile, Path]] = []
@@ -325,6 +332,7 @@ class Restore:
         if self._on_error is None:
             raise error
         self._failed = True
+        self._told.file(str(path))
         self._on_error(path, error)
 
 

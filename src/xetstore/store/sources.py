@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def source_of(given: str | os.PathLike[str] | Buffer | Readable) -> Path | ByteSource:
+def source_of(given: str | os.PathLike[str] | Buffer | Readable | ByteSource) -> Path | ByteSource:
     """The file at a path, or bytes to come. Raises UsageError for what is neither."""
+    if isinstance(given, ByteSource):
+        return given
     if isinstance(given, str | os.PathLike) and not isinstance(given, Hash):
         return local_path(given, "what is put")
     if not isinstance(given, str) and (isinstance(given, Readable) or _is_buffer(given)):
