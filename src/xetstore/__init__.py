@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 # Before any thread can import the rest: a fork waits for it.
 from xetstore.platform import forks as _forks  # noqa: F401
+from xetstore.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from xetstore import aio as aio
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
     from xetstore.transfer.scan import hash_file
     from xetstore.transfer.upload.pending import PutReport
-
-    __version__: str
 
 __all__ = [
     "FileInfo",
@@ -50,7 +49,7 @@ _HOMES = {
     "GetReport": ("xetstore.store", "GetReport"),
     "Hash": ("xetstore.protocol.hashes", "Hash"),
     "Limits": ("xetstore.limits", "Limits"),
-    "PutReport": ("xetstore.transfer.upload.session", "PutReport"),
+    "PutReport": ("xetstore.transfer.upload.pending", "PutReport"),
     "Repository": ("xetstore.repositories.repository", "Repository"),
     "Store": ("xetstore.store", "Store"),
     "XetError": ("xetstore.errors", "XetError"),
@@ -64,8 +63,6 @@ _MODULES = ("aio", "errors", "events", "protocol")
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        return _import_module("importlib.metadata").version("xetstore")
     if name in _MODULES:
         return _import_module(f"xetstore.{name}")
     if name not in _HOMES:

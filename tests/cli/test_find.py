@@ -41,7 +41,7 @@ def test_files_of_a_repository(named: Xet) -> None:
         "xet://alice/bert/config.json",
         "xet://alice/bert/sub/b.safetensors",
     ]
-    assert found(named, f"{where}@main/sub", "--smaller", "3M") == ["xet://alice/bert@main/sub/b.safetensors"]
+    assert found(named, f"{where}@main/sub", "--smaller", "3M") == ["xet://alice/bert/sub/b.safetensors"]
     assert len(found(named, where, "--newer", "1h")) == 4
     assert found(named, where, "--older", "1h") == []
     assert found(named, where, "--sort", "size", "--larger", "1k")[0] == "xet://alice/bert/model.safetensors"

@@ -18,6 +18,7 @@ MADE = frozenset(
         *("sqlite3.connect", "urllib3.PoolManager", "urllib3.ProxyManager"),
         *("start_thread", "try_lock"),
         *("socket.socket", "socket.socketpair", "fcntl.flock", "subprocess.Popen", "mmap.mmap"),
+        "untouched_memory",
     }
 )
 """Whatever is one thread's, one connection's or one process's."""
@@ -39,6 +40,8 @@ ALLOWED = {
     "access/secrets.py: locked": UNLOCKED,
     "access/table_secrets.py: TableSecrets": SERVER,
     "fs/file.py: Told": CALL,
+    "platform/descriptors.py: ": "of systems that cannot fork",
+    "platform/memory.py: ": PRIVATE,
     "platform/forks.py: ": "the module itself, whose test is test_forks.py",
     "platform/threads.py: ": "where threads are started for those who own them, which are looked at here, too",
     "protocol/xorb.py: XorbBuilder": PRIVATE,

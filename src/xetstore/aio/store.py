@@ -295,7 +295,7 @@ def open(  # noqa: A001  # the module's verb, as the package's
     create: bool = True,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> Opening[AsyncStore]:
@@ -324,7 +324,7 @@ async def open_locator(
     *,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> tuple[AsyncStore, Hash]:

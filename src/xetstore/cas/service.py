@@ -503,6 +503,11 @@ class EmbeddedCas:
         ):
             yield from (record for _, record in page)
 
+    def files_beginning(self, prefix: str, most: int) -> list[Hash]:
+        """The hashes of at most ``most`` files that begin with these hexadecimal digits, as text. Reads all hashes."""
+        with self.index.snapshot() as reader:
+            return reader.files_beginning(prefix, self.tenant.namespace)[:most]
+
     def files_page(self, after: Hash | None) -> list[FileRecord]:
         """Some files of this namespace, in the order of :meth:`files`, behind ``after``; none at the end, and none of a
         repository that was deleted. Raises UsageError if ``after`` is no file of this namespace, and was none lately.

@@ -43,10 +43,11 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "gc": "delete for good what nothing names any more",
         "copy-store": "copy all of a store into another one: a backup, and the way back",
         "snapshot": "write names and grants down, among the objects",
-        "inspect": "verify a xorb or a shard and list its content",
+        "inspect": "list what is in a stored file, a model, a xorb or a shard",
     },
     "The command": {
         "help": "print the help of xet, or of one command",
+        "completion": "print the script that makes a shell complete commands and names",
     },
 }
 """The commands, and the use of each, in the order of a first acquaintance."""

@@ -20,6 +20,7 @@ from xetstore.cli.interruption import going_on, interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
+from xetstore.cli.prefixes import Prefix, parse_prefix, whole
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 from xetstore.platform.homes import expanded, user_folder
 from xetstore.platform.threads import refusal
@@ -46,6 +47,7 @@ class Settings:
     failures: int = 0
     network: Network = field(default_factory=Network)
     events: bool = False
+    namespace: str | None = None
     defaults: Defaults = field(default_factory=Defaults)
 
     def where(self) -> Path | str:
@@ -97,6 +99,12 @@ class Settings:
     def open_store(self, *, create: bool = False) -> Store:
         """Open the store; NotFoundError if it is a directory that is none and is not to be created."""
         return self.open_at(self.where(), create=create)
+
+    @contextmanager
+    def open_files(self, where: Path | str | None = None) -> Iterator[Store]:
+        """The store, with the files of the namespace that ``--namespace`` names."""
+        with self.open_at(self.where() if where is None else where) as store:
+            yield store if self.namespace is None else store.in_namespace(self.namespace)
 
     def open_or_empty(self) -> Store:
         """The store, or an empty one in memory where a directory is none yet: for those who only compare."""
@@ -151,9 +159,17 @@ class Settings:
         from xetstore.protocol.hashes import Hash
 
         if isinstance(file, Hash):
-            with self.open_store() as store:
+            with self.open_files() as store:
                 yield store, file
             return
+        if isinstance(file, Prefix):
+            with self.open_files() as store:
+                yield store, whole(store, file)
+            return
+        if self.namespace is not None:
+            raise UsageError(
+                f"{file[:200]} says whose file it is", hint="leave out --namespace, or name it by its hash"
+            )
         if file.startswith("xet://"):
             with self.open_store() as store:
                 yield store.file_at(file)
@@ -165,6 +181,16 @@ class Settings:
         store, name = open_locator(file, **self.opening(file))
         with interruptible(store):
             yield store, name
+
+    @contextmanager
+    def file_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash | str]]:
+        """The store that a FILE is in, and its hash or its name there; small files of repositories are such too."""
+        if self.namespace is None and str(file).startswith("xet://"):
+            with self.open_store() as store:
+                yield store, file
+            return
+        with self.store_of(file) as found:
+            yield found
 
     def opening(self, where: Path | str) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
@@ -289,6 +315,20 @@ events_option = click.option(
 )
 
 
+def _set_namespace(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Settings).namespace = value
+
+
+namespace_option = click.option(
+    "--namespace",
+    metavar="NS",
+    expose_value=False,
+    callback=_set_namespace,
+    help="Of a directory: the files of this namespace or repository, else of default.",
+)
+
+
 def _set_null(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.ensure_object(Settings).output.null = True
@@ -330,10 +370,12 @@ def parse_where(text: str) -> Path | str:
 
 
 def parse_file(text: str) -> Hash | str:
-    """An argument's type: a stored file, by its hash or by its locator, which stays a text."""
+    """An argument's type: a stored file, by its hash, the first digits of it, or its locator, which stays a text."""
     from xetstore.protocol.hashes import Hash
 
-    return text if text.startswith(("hf://", "xet://")) else Hash.parse(text)
+    if text.startswith(("hf://", "xet://")):
+        return text
+    return parse_prefix(text) or Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:

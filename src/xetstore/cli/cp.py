@@ -12,6 +12,7 @@ from xetstore.cli.context import Settings, events_option, store_options
 from xetstore.cli.local_files import exclude_option, excluded_text
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text, files_text
+from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, is_locator, parse_locator, revision_of
 from xetstore.errors import EntryNotFoundError, RepositoryNotFoundError, UsageError
 from xetstore.sizes import size_text
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog='Example: xet cp ./ckpt xet://alice/bert@main/ -m "Step 1000"')
-@click.argument("source", metavar="SOURCE")
-@click.argument("target", metavar="TARGET")
+@click.argument("source", metavar="SOURCE", type=Parsed(str))
+@click.argument("target", metavar="TARGET", type=Parsed(str))
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")
 @click.option("--delete", is_flag=True, help="Remove from TARGET what SOURCE does not have.")
 @exclude_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from xetstore.cli.context import Settings, parse_file, store_options
+from xetstore.cli.context import Settings, namespace_option, parse_file, store_options
 from xetstore.cli.inspect_stored import print_stored
 from xetstore.cli.inspect_tensors import tensor_fields, tensor_lines, tensor_records
 from xetstore.cli.network import access_options
@@ -33,6 +33,7 @@ _SCHEMES: Final = ("none", "lz4", "bg4-lz4")
 
 @click.command(epilog="Example: xet inspect xet://alice/bert/model.safetensors")
 @click.argument("what", metavar="WHAT")
+@namespace_option
 @access_options
 @store_options
 @click.pass_obj

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from weakref import WeakSet
 
 from xetstore.errors import UnavailableError
+from xetstore.platform.signals import signal_pipe, to_main_thread
 from xetstore.platform.threads import start_thread
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def watch() -> None:
     if _watching or signal.getsignal(signal.SIGTERM) is not _on_signal:
         return
     _watching = True
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    reader = signal_pipe()
     with contextlib.suppress(UnavailableError):  # a system that has no thread for it
         start_thread(_read, reader, name="signals")
 
@@ -145,7 +144,7 @@ def _read(reader: int) -> None:
             _on_another(number[0])
         elif number[0] in (signal.SIGINT, signal.SIGTERM) and not _seen.wait(0.05):
             # Another thread may have got it, which wakes none.
-            signal.pthread_kill(threading.main_thread().ident or 0, number[0])
+            to_main_thread(number[0])
             if not _seen.wait(UNSEEN_SECONDS):
                 _give_up()
 

@@ -36,7 +36,7 @@ def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -
         settings.failed(error, path)
 
     settings.going_on("run the same command again: files that are there are written once more")
-    with settings.open_store() as store, output.progress("get", files=len(wanted)) as progress:
+    with settings.open_files() as store, output.progress("get", files=len(wanted)) as progress:
         ready = list(_with_folders(wanted, on_error))
         # Reports and errors come in the order of the list: the next report is of the next path that did not fail.
         paths = (path for _, path in ready if path not in failed)

@@ -95,7 +95,7 @@ def sort_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def rows_of(settings: Settings, where: Path | str, *, recursive: bool, dates: bool) -> Iterator[Row]:
     """The files of a store that is a directory or a server, or those of a folder of a repository."""
     if isinstance(where, Path) or not where.startswith(("hf://", "xet://")):
-        with settings.open_at(where) as store:
+        with settings.open_files(where) as store:
             yield from map(Row.of_record, store.files())
         return
     from xetstore.cli.places import Places, revision_of, shown

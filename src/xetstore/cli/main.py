@@ -28,6 +28,10 @@ class XetGroup(Group):
         settings = Settings()
         extra |= {"standalone_mode": False, "obj": settings, "prog_name": "xet"}
         logging.lastResort = _Warnings(settings)
+        if "_XET_COMPLETE" in os.environ:
+            from xetstore.cli.completion import register
+
+            register()
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()

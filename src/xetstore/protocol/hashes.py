@@ -6,7 +6,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from xetstore.errors import UsageError
+from xetstore.errors import UsageError, WrongTypeError
 from xetstore.protocol import kernel
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
@@ -41,6 +41,8 @@ class Hash(str):
         """Of 64 hexadecimal digits, or of 32 bytes."""
         if isinstance(value, str):
             digest = _digest_of(value)
+        elif not isinstance(value, bytes | bytearray | memoryview):
+            raise WrongTypeError.of("a Hash", value, f"made of 64 hexadecimal digits or {HASH_BYTES} bytes")
         elif len(value) == HASH_BYTES:
             digest = bytes(value)
         else:
@@ -52,6 +54,8 @@ class Hash(str):
     @classmethod
     def parse(cls, text: str) -> Hash:
         """Read the string form, upper or lower case. Raises UsageError on anything but 64 hex digits."""
+        if not isinstance(text, str):
+            raise WrongTypeError.of("the text of a Hash", text, "64 hexadecimal digits")
         return cls(_digest_of(text))
 
     @property
@@ -84,6 +88,11 @@ Hash.ZERO = Hash(bytes(HASH_BYTES))
 def chunk_hash(data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The hash of one chunk's bytes (6.1)."""
     return Hash(kernel.keyed_hash(suite.data_key, data))
+
+
+def keyed_hashes(key: bytes, hashes: Buffer) -> bytes:
+    """Packed chunk hashes as a dedup answer has them: each keyed by the answer's ``key``, 32 bytes (10.3.3)."""
+    return kernel.keyed_hashes(key, hashes)
 
 
 def split_hashes(hashes: bytes) -> list[bytes]:

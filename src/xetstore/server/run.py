@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from xetstore.access.admin_token import provide_admin_token
@@ -37,6 +36,7 @@ from xetstore.server.ops.suspects import Suspects
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
 from xetstore.server.started import Started
+from xetstore.version import __version__
 
 if TYPE_CHECKING:
     import socket
@@ -102,7 +102,7 @@ def serve_on(
             store=parts,
             asks_for_tokens=asks_for_tokens,
             token_file=secrets_file(parts, ADMIN_TOKEN) if asks_for_tokens else None,
-            version=version("xetstore"),
+            version=__version__,
         )
         server = make_server(
             create_app(site),
@@ -144,7 +144,7 @@ def make_site(
     cas.deletion_guard = deletion_guard
     cas.grace = Grace(unused=settings.grace, undelete=settings.undelete)
     limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
-    metrics = Metrics(version("xetstore"))
+    metrics = Metrics(__version__)
     cas.healing.told = metrics.read_damage
     site = Site(
         cas=cas,

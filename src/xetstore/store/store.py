@@ -28,7 +28,7 @@ from xetstore.opening import HUB_SCHEME, Opened, Reopening, open_cas
 from xetstore.platform import forks
 from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
-from xetstore.records import FileInfo, RepositoryId
+from xetstore.records import FileInfo
 from xetstore.silence import ignore
 from xetstore.store.what import STORE_SCHEME, What, named, several
 from xetstore.transfer.estimate import CELLS
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from xetstore.interfaces import Cas, Names
     from xetstore.opening import OpenedNames
     from xetstore.protocol.xorb import CompressionPolicy
-    from xetstore.records import DeletedFile, FileRecord, RepositoryRecord, Totals
+    from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.repositories.repository import Repository
     from xetstore.store.content import Content, GetReport, Reads
@@ -411,6 +411,9 @@ class Store:
         self, kind: str = "models", *, owner: str | None = None, search: str | None = None
     ) -> Iterator[RepositoryRecord]:
         """The repositories of one kind: of one owner, or with a text in their names."""
+        for role, given in (("kind", kind), ("owner", owner or ""), ("search", search or "")):
+            if not isinstance(given, str):
+                raise WrongTypeError.of(role, given, "a text")
         return self.call_names()[0].repositories(kind, owner=owner, search=search)
 
     def create_repo(
@@ -459,6 +462,21 @@ class Store:
         """The files of a repository, as a store that is of use as long as this one is open."""
         opened = replace(self._repositories().files(repo, revision), closing=ExitStack())
         store = Store(opened, limits=self._limits, on_event=self._emit)
+        store._open = store._calls = self._calls.child()
+        store._is_one_call = True
+        return store
+
+    def in_namespace(self, namespace: str) -> Store:
+        """The files of another namespace, or of a repository, as a store that is of use as long as this one is open.
+
+        Only of a directory, whose owner may read them all; ``usage`` tells which there are. The names of repositories
+        stay as they are.
+        """
+        cas = self._directory("show the files of a namespace without a token for it")
+        from xetstore.hub.quotas import quota_name
+
+        view = cas.in_namespace(quota_name(cas, namespace))
+        store = Store(replace(self._opened, cas=view, closing=ExitStack()), limits=self._limits, on_event=self._emit)
         store._open = store._calls = self._calls.child()
         store._is_one_call = True
         return store
@@ -697,6 +715,8 @@ class Store:
 
 
 def _repository_id(name: RepositoryId | str) -> RepositoryId:
+    from xetstore.records import RepositoryId
+
     if isinstance(name, RepositoryId):
         return name
     if not isinstance(name, str):

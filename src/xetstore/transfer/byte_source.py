@@ -23,7 +23,7 @@ _TICK_SECONDS: Final = 0.02
 
 @runtime_checkable
 class Readable(Protocol):
-    """A binary file object, as far as it is needed: ``read(size)`` gives about so many bytes, and none at the end."""
+    """A binary file object, as far as it is needed: ``read(size)`` gives the next bytes, none at the end."""
 
     def read(self, size: int, /) -> Any:
         """The next bytes."""
