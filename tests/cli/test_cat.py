@@ -106,10 +106,11 @@ def test_the_reader_of_stdout_may_go(xet: Xet, tmp_path: Path, command: list[str
 def test_a_stdout_that_takes_nothing_is_an_error(xet: Xet, tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "big").write_bytes(splitmix64(1, 300_000))
     name = xet.put(tmp_path / "big")
-    with Path("/dev/full").open("wb") as full:
-        ran = xet.process(*command[:1], name, *command[1:], stdout=full)
-    assert ran.code == 6
-    assert ran.stderr.startswith("xet: stdout cannot be written: No space left on device\n")
+    for arguments in ([*command[:1], name, *command[1:]], ["ls"]):
+        with Path("/dev/full").open("wb") as full:
+            ran = xet.process(*arguments, stdout=full)
+        assert ran.code == 6
+        assert ran.stderr.startswith("xet: stdout cannot be written: No space left on device\n")
     closed = [sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])", *COMMAND]
     done = subprocess.run(
         [*closed, *command[:1], name, *command[1:]], env=xet.environment, capture_output=True, timeout=60, check=False

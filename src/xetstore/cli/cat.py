@@ -12,9 +12,10 @@ import click
 
 from xetstore.cli.context import Settings, parse_file, range_option, store_options
 from xetstore.cli.network import transfer_options
+from xetstore.cli.output import stdout_error
 from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, parse_locator, revision_of
-from xetstore.errors import UsageError, kind_of
+from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
@@ -68,4 +69,4 @@ def _named_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise kind_of(error)(f"stdout cannot be written: {error.strerror}") from error
+        raise stdout_error(error) from error

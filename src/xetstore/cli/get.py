@@ -119,6 +119,7 @@ def get(
         verified = "verified" if report.verified else "not verified: the store gave no hashes for this part"
         reused = f", {size_text(report.reused_bytes)} of it from here" if report.reused_bytes else ""
         output.note(f"{out}: {size_text(report.size)}{reused}, {verified}")
+        output.detail(f"{size_text(report.fetched_bytes)} fetched")
     return None
 
 
