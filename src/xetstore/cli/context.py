@@ -180,6 +180,16 @@ class Settings:
         with interruptible(store):
             yield store, name
 
+    @contextmanager
+    def file_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash | str]]:
+        """The store that a FILE is in, and its hash or its name there; small files of repositories are such too."""
+        if self.namespace is None and str(file).startswith("xet://"):
+            with self.open_store() as store:
+                yield store, file
+            return
+        with self.store_of(file) as found:
+            yield found
+
     def opening(self, where: Path | str) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
         from xetstore.cli.watcher import Watcher
