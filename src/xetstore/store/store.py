@@ -28,7 +28,7 @@ from xetstore.opening import HUB_SCHEME, Opened, Reopening, open_cas
 from xetstore.platform import forks
 from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
-from xetstore.records import FileInfo
+from xetstore.records import DeletedFile, FileInfo
 from xetstore.silence import ignore
 from xetstore.store.what import STORE_SCHEME, What, named, several
 from xetstore.transfer.estimate import CELLS
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from xetstore.interfaces import Cas, Names
     from xetstore.opening import OpenedNames
     from xetstore.protocol.xorb import CompressionPolicy
-    from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
+    from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.repositories.repository import Repository
     from xetstore.store.content import Content, GetReport, Reads
