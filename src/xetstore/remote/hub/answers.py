@@ -147,8 +147,10 @@ def _entry(item: object) -> RepoFile:
     except UsageError as error:
         raise FormatError("hub.tree", 0, f"an entry of the Hub's listing is misnamed: {error}") from None
     oid = text_of(item, "oid")
+    last = item.get("lastCommit")
+    changed_at = seconds_of(last, "date") if isinstance(last, dict) else None
     if item.get("type") == "directory":
-        return RepoFile(path, 0, oid, mode=FOLDER_MODE)
+        return RepoFile(path, 0, oid, mode=FOLDER_MODE, changed_at=changed_at)
     size, digest, lfs = item.get("size"), item.get("xetHash"), item.get("lfs")
     if type(size) is not int or size < 0:
         raise FormatError("hub.tree", 0, f"the Hub's listing has no size for {path!r}")
@@ -160,6 +162,7 @@ def _entry(item: object) -> RepoFile:
         _parsed_hash(digest) if isinstance(digest, str) else None,
         sha256 if _SHA256.fullmatch(sha256) else None,
         _MODES.get(text_of(item, "mode"), FILE_MODE),
+        changed_at,
     )
 
 
