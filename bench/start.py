@@ -104,7 +104,7 @@ def run(_: Path, chosen: Any) -> None:
         f" turn, each operation a process of its own, on a disk. The file has {FILE_BYTES:,} random bytes, and of each"
         f" next version {EDITED_BYTES:,} bytes in the middle are others. A put and a get are those of the command; of"
         " hf_xet those of a program that imports it, into a folder that it neither flushes nor indexes. The load of the"
-        f" machine was {load:.1f}: more than its cores draws out the clock's times, and the processor's by up to a half."
+        f" machine was {load:.1f}: more than its cores draws out times, those of the processor by up to a half."
         "\n\n" + rows.table()
     )
 

@@ -60,6 +60,9 @@ class AsyncStore(Caller):
         super().__init__(store)
         self.location = store.location
 
+    def __repr__(self) -> str:
+        return f"AsyncStore({self.location!r})"
+
     async def put(
         self,
         source: str | PathLike[str] | Buffer | Readable,
