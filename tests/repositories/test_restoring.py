@@ -267,7 +267,7 @@ def test_a_file_that_would_overwrite_another_is_refused_before(store: Store, rep
     assert set(errors) == {out / "a", out / "d/y", out / second}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert there == {"A", "D/x", first, "other", ".gitattributes"}
-    assert (out / "A").read_bytes() == b"A"
+    assert (out / "A").read_bytes() == b"upper"
 
 
 def test_a_file_that_is_listed_in_another_spelling_is_not_deleted(repo: Repository, tmp_path: Path) -> None:
