@@ -40,6 +40,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.FormatError: (ValueError, None),
     errors.AccessDeniedError: (PermissionError, errno.EACCES),
     errors.UnauthenticatedError: (PermissionError, errno.EACCES),
+    errors.MissingTokenError: (PermissionError, errno.EACCES),
     errors.ForbiddenError: (PermissionError, errno.EACCES),
     errors.UnavailableError: (OSError, None),
     errors.UnreachableError: (ConnectionError, None),

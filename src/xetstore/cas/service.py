@@ -193,7 +193,8 @@ class EmbeddedCas:
             if start == 0 and record.size == 0:
                 return Reconstruction(0, (), {}, () if hashes else None)
             if start >= stop:
-                raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
+                past = f"byte {start} is past its end" if start >= record.size else f"none is in {start} to {end}"
+                raise RangeError(f"file {file} has {record.size} bytes: {past}")
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
         self._seen.note(rows)
         with as_damage(file):

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from xetstore.cli.names import entry_line, printable
+from xetstore.errors import XetError, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from xetstore.cli.bar import Bar
-    from xetstore.errors import XetError
     from xetstore.transfer.progress import FileProgress
 
 
@@ -55,6 +55,11 @@ def time_text(seconds: float) -> str:
 def repositories_text(count: int) -> str:
     """A number of repositories."""
     return f"{count:,} repository" if count == 1 else f"{count:,} repositories"
+
+
+def stdout_error(error: OSError) -> XetError:
+    """Say that stdout takes no more, for another reason than that its reader has gone."""
+    return kind_of(error)(f"stdout cannot be written: {error.strerror}")
 
 
 @dataclass(slots=True)
@@ -163,5 +168,12 @@ class Output:
             # A line that lands on the terminal in the middle of a bar would tear it: take the bar off before.
             if self._bar is not None and stream.isatty():
                 self._bar.erase()
-            stream.write(text + "\n")
-            stream.flush()
+            try:
+                stream.write(text + "\n")
+                stream.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                if stream is sys.stdout:
+                    raise stdout_error(error) from error
+                raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import Caller, Scope
-from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
+from xetstore.errors import ForbiddenError, MissingTokenError, TooManyRequestsError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.ops.first_queries import FirstQueries
 from xetstore.server.ops.peers import Peers
@@ -186,10 +186,10 @@ def parse_hash(text: str) -> Hash:
 
 
 def bearer_token(request: Request) -> str:
-    """The token behind ``Bearer`` in the Authorization header (11.1). Raises UnauthenticatedError if there is none."""
+    """The token behind ``Bearer`` in the Authorization header (11.1). Raises MissingTokenError if there is none."""
     found = _BEARER.fullmatch(request.headers.get("authorization", ""))
     if found is None:
-        raise UnauthenticatedError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
+        raise MissingTokenError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
     return found[1]
 
 
