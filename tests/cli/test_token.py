@@ -206,7 +206,9 @@ def test_json_of_a_users_token_has_the_documented_fields(alice: Xet) -> None:
 def test_what_no_user_gets_is_a_usage_error(alice: Xet, options: list[str]) -> None:
     ran = alice("token", "issue", "--json", *options)
     assert (ran.code, ran.stdout, ran.errors[0]["code"]) == (2, "", "usage")
-    assert alice("token", "list").stdout == ""
+    none = alice("token", "list")
+    assert (none.code, none.stdout) == (0, "")
+    assert "no user has a token" in none.stderr
 
 
 @pytest.mark.parametrize("by", ["token", "token_id"])

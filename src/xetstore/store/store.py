@@ -26,7 +26,7 @@ from xetstore.opening import Opened, Reopening
 from xetstore.platform import forks
 from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
-from xetstore.records import FileInfo
+from xetstore.records import DeletedFile, FileInfo
 from xetstore.silence import ignore
 from xetstore.store.finding import find, find_or_folder, get_many, locator_of
 from xetstore.store.travelling import Travelling
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from xetstore.interfaces import Cas, Names
     from xetstore.opening import OpenedNames
     from xetstore.protocol.xorb import CompressionPolicy
-    from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
+    from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
     from xetstore.repositories.repository import Repository
     from xetstore.store.content import GetReport
     from xetstore.store.sources import Source
