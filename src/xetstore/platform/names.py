@@ -13,13 +13,14 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-_DEVICES: Final = frozenset(
-    ("con", "prn", "aux", "nul", "conin$", "conout$")
-    + tuple(f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³")
+from xetstore.errors import UsageError
+
+_DEVICES: Final = frozenset(("con", "prn", "aux", "nul", "conin$", "conout$")) | frozenset(
+    f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
 )
 _NOT_ON_WINDOWS: Final = re.compile(r'[\x00-\x1f<>"|?*]')
 _SHORT_GIT: Final = re.compile(r"git~[0-9]+")
@@ -61,53 +62,58 @@ def folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def clashes(paths: Iterable[str], takes_for_one: Callable[[str, str], bool]) -> dict[str, str]:
-    """Paths with ``/`` that are taken for another one, or whose folder is; each with what came before it.
+class FolderNames:
+    """Names that files may have below a folder of this machine. The folder may be missing.
 
-    ``takes_for_one`` is asked for two names that differ, and are alike when they are folded: a :class:`Probe`.
-    """
-    spelled: dict[str, str] = {}
-    found: dict[str, str] = {}
-    for path in paths:
-        for part in _with_folders(path):
-            before = spelled.setdefault(folded(part), part)
-            if before != part and _is_one(before, part, takes_for_one):
-                found[path] = before
-                break
-    return found
-
-
-def _is_one(first: str, second: str, takes_for_one: Callable[[str, str], bool]) -> bool:
-    pairs = zip(first.split("/"), second.split("/"), strict=True)
-    return all(one == other or takes_for_one(one, other) for one, other in pairs)
-
-
-def _with_folders(path: str) -> Iterator[str]:
-    """The folders that a path is in, from the outermost on, and the path."""
-    at = path.find("/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find("/", at + 1)
-    yield path
-
-
-class Probe:
-    """Tells which names the file system of a folder takes for one, by a file in a folder that is gone afterwards.
-
-    It is asked once for each kind of difference: case, accents, or both. A folder in which nothing can be made has
-    no such names. The folder may be missing: then the one above it is asked.
+    The file system says which names it takes for one, by a file in a folder beside them that is gone afterwards. It is
+    asked only if there are two that may be, and once for each kind of difference: case, accents, or both. A folder in
+    which nothing can be made has no such names.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, system: str = sys.platform) -> None:
         self._folder = folder
+        self._system = system
         self._answers: dict[tuple[bool, bool], bool] = {}
 
-    def __call__(self, first: str, second: str) -> bool:
-        """True if two names that are alike when they are folded are one here."""
+    def refused(self, paths: Iterable[str]) -> dict[str, UsageError]:
+        """Paths with ``/`` that cannot be files here, or would take the place of one that comes before them, or whose
+        folder would; each with the reason.
+        """
+        spelled: dict[str, str] = {}
+        found: dict[str, UsageError] = {}
+        for path in paths:
+            if error := self._fault(path):
+                found[path] = error
+                continue
+            for part in _with_folders(path):
+                before = spelled.setdefault(folded(part), part)
+                if before != part and self._is_one(before, part):
+                    found[path] = UsageError(
+                        f"{path!r} is left out: the file system of {self._folder} takes it for {before!r}, which is"
+                        " there too",
+                        hint="get it alone, under another name; or all of it on a file system that tells the two apart",
+                    )
+                    break
+        return found
+
+    def takes_for_one(self, first: str, second: str) -> bool:
+        """True if the file system takes two names for one, which are alike when they are folded."""
         kind = (first.casefold() == second.casefold(), _composed(first) == _composed(second))
         if kind not in self._answers:
             self._answers[kind] = self._try(first, second)
         return self._answers[kind]
+
+    def _fault(self, path: str) -> UsageError | None:
+        for part in path.split("/"):
+            if fault := name_fault(part, self._system):
+                return UsageError(
+                    f"{path[:200]!r} is left out: {part!r} {fault}", hint="get it alone, under another name"
+                )
+        return None
+
+    def _is_one(self, first: str, second: str) -> bool:
+        pairs = zip(first.split("/"), second.split("/"), strict=True)
+        return all(one == other or self.takes_for_one(one, other) for one, other in pairs)
 
     def _try(self, first: str, second: str) -> bool:
         folder = self._folder.absolute()
@@ -121,6 +127,15 @@ class Probe:
             finally:
                 shutil.rmtree(trial, ignore_errors=True)
         return False
+
+
+def _with_folders(path: str) -> Iterator[str]:
+    """The folders that a path is in, from the outermost on, and the path."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+    yield path
 
 
 def _composed(name: str) -> str:
