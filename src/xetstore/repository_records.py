@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from xetstore.protocol.hashes import Hash
@@ -90,7 +90,8 @@ class RepoFile:
     """A file, a link or a folder of a revision. ``path`` is from the root; ``size`` is bytes, 0 of a folder.
 
     ``oid`` is the id that git has for it. Of a large file, which the store has and git only points at, there are
-    ``sha256`` in hex and ``hash``; else both are None. ``mode`` is git's, of a link ``0o120000``.
+    ``sha256`` in hex and ``hash``; else both are None. ``mode`` is git's, of a link ``0o120000``. ``changed_at`` is the
+    time of the last commit that changed it, in unix seconds, where it was asked for.
     """
 
     path: str
@@ -99,6 +100,7 @@ class RepoFile:
     hash: Hash | None = None
     sha256: str | None = None
     mode: int = FILE_MODE
+    changed_at: float | None = field(default=None, compare=False)
 
     @property
     def is_folder(self) -> bool:

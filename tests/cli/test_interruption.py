@@ -169,6 +169,48 @@ def test_ctrl_c_typed_at_a_terminal(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["cp", "file", "xet://alice/bert"], "nothing is committed; run the same command again"),
+        (["cp", "xet://alice/bert", "copy"], "files that are there already stay"),
+        (["put", "file", "--name", "alice/bert"], "nothing is committed; run the same command again"),
+        (["get", "ab" * 32, "-o", "copy", "--keep-partial"], "it goes on from what has arrived"),
+    ],
+)
+def test_a_command_says_how_it_goes_on(silent: Silent, tmp_path: Path, arguments: list[str], hint: str) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
+    with started(xet, tmp_path, *arguments) as process:
+        until(lambda: len(silent.taken) > 0)
+        process.send_signal(signal.SIGINT)
+        ended(process, hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "hint"),
+    [
+        (["check"], "xetstore.cas.check:check", "run the same command again"),
+        (["check", "--read-data"], "xetstore.cas.check:check", "with --subset 100% the next check reads first"),
+        (
+            ["check", "--read-data", "--subset", "1/2"],
+            "xetstore.cas.check:check",
+            "what was not read yet is read first",
+        ),
+        (["copy-store", "store", "other"], "xetstore.hub.copying.copy_store:copy_store", "it goes on from here"),
+    ],
+)
+def test_care_says_how_it_goes_on(tmp_path: Path, arguments: list[str], module: str, hint: str) -> None:
+    EmbeddedCas.open(tmp_path / "store").close()
+    name, _, function = module.partition(":")
+    slow = (
+        f"import signal, time, {name}\n"
+        f"{name}.{function} = lambda *_, **__: signal.raise_signal(signal.SIGINT) or time.sleep(60)\n"
+    )
+    with started(Xet(tmp_path / "store"), tmp_path, *arguments, program=slow + PROGRAM) as process:
+        ended(process, hint)
+
+
 def test_what_is_for_programs_has_no_hint(silent: Silent, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")

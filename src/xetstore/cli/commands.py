@@ -14,6 +14,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "get": "write a stored file, or a part of it, to a file",
         "cat": "write a stored file, or a part of it, to stdout",
         "ls": "list the files of a store, or of a repository",
+        "find": "the files that have a name, a size or a date",
         "stat": "totals of the store, or the record of one file",
         "rm": "delete files, or remove those of a repository by one commit",
         "undelete": "give deleted files back, or list them",

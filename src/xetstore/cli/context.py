@@ -60,10 +60,8 @@ class Settings:
         """The store, and what names it; no source for the user's data directory."""
         if (named := self.named_store()) is not None:
             return Given(parse_where(named.value), named.source)
-        from platformdirs import user_data_path
-
         hint = "name a store with --store, or with XET_STORE"
-        return Given(user_folder(lambda: user_data_path("xetstore", appauthor=False), hint), "")
+        return Given(user_folder("data", "xetstore", hint), "")
 
     def told_where(self) -> str:
         """Lines for people: which store is used, and why."""
@@ -186,6 +184,16 @@ class Settings:
         store, name = open_locator(file, **self.opening(file))
         with interruptible(store):
             yield store, name
+
+    @contextmanager
+    def file_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash | str]]:
+        """The store that a FILE is in, and its hash or its name there; small files of repositories are such too."""
+        if self.namespace is None and str(file).startswith("xet://"):
+            with self.open_store() as store:
+                yield store, file
+            return
+        with self.store_of(file) as found:
+            yield found
 
     def opening(self, where: Path | str) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""

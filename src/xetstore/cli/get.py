@@ -101,7 +101,7 @@ def get(
         if keep_partial
         else "nothing is left of it; with --keep-partial the same command goes on from what has arrived"
     )
-    with settings.store_of(file) as (store, name), output.progress("get", files=1) as progress:
+    with settings.file_of(file) as (store, name), output.progress("get", files=1) as progress:
         progress.file(str(out))
         report = store.get(
             name,
@@ -119,11 +119,12 @@ def get(
         verified = "verified" if report.verified else "not verified: the store gave no hashes for this part"
         reused = f", {size_text(report.reused_bytes)} of it from here" if report.reused_bytes else ""
         output.note(f"{out}: {size_text(report.size)}{reused}, {verified}")
+        output.detail(f"{size_text(report.fetched_bytes)} fetched")
     return None
 
 
 def _forecast(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
-    with settings.store_of(file) as (store, name):
+    with settings.file_of(file) as (store, name):
         told = store.forecast(name, *span)
     if settings.output.json:
         settings.output.record(

@@ -10,16 +10,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from xetstore.cli.names import entry_line, printable
+from xetstore.errors import XetError, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from xetstore.cli.bar import Bar
-    from xetstore.errors import XetError
     from xetstore.transfer.progress import FileProgress
+
+
+_NO_TERM: Final = "console" if sys.platform == "win32" else ""
+"""The kind of a terminal that does not say it: on Windows none does."""
 
 
 def count_text(count: int, noun: str) -> str:
@@ -57,6 +61,11 @@ def repositories_text(count: int) -> str:
     return f"{count:,} repository" if count == 1 else f"{count:,} repositories"
 
 
+def stdout_error(error: OSError) -> XetError:
+    """Say that stdout takes no more, for another reason than that its reader has gone."""
+    return kind_of(error)(f"stdout cannot be written: {error.strerror}")
+
+
 @dataclass(slots=True)
 class Output:
     """The two streams of a command. ``json`` chooses between records and lines for people. Thread-safe.
@@ -77,6 +86,11 @@ class Output:
     def on_terminal(self) -> bool:
         """True if stderr is a terminal."""
         return sys.stderr.isatty()
+
+    @property
+    def can_draw(self) -> bool:
+        """True if stderr is a terminal on which a line can be drawn anew."""
+        return self.on_terminal and os.environ.get("TERM", _NO_TERM) not in ("", "dumb")
 
     def line(self, text: str) -> None:
         """Data for people, on stdout."""
@@ -143,7 +157,7 @@ class Output:
         ``expected`` is how many logical bytes are to come as far as the command knows, and ``files`` how many files;
         ``dedup`` shows how many of the bytes were new and how many deduplicated.
         """
-        if not self.bars or self.quiet or not self.on_terminal or os.environ.get("TERM", "") in ("", "dumb"):
+        if not self.bars or self.quiet or not self.can_draw:
             from xetstore.transfer.progress import NoProgress
 
             yield NoProgress()
@@ -163,5 +177,12 @@ class Output:
             # A line that lands on the terminal in the middle of a bar would tear it: take the bar off before.
             if self._bar is not None and stream.isatty():
                 self._bar.erase()
-            stream.write(text + "\n")
-            stream.flush()
+            try:
+                stream.write(text + "\n")
+                stream.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                if stream is sys.stdout:
+                    raise stdout_error(error) from error
+                raise

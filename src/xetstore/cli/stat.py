@@ -61,7 +61,7 @@ def stat(settings: Settings, names: tuple[Hash | str, ...], what_if_deleted: boo
     elif len(names) > 1:
         raise UsageError("one file is told of at a time", hint="--what-if-deleted takes several")
     else:
-        with settings.store_of(names[0]) as (store, name):
+        with settings.file_of(names[0]) as (store, name):
             _print_file(settings.output, store.stat(name))
 
 

@@ -92,12 +92,15 @@ class Repository:
             return True
         return False
 
-    def files(self, revision: str = MAIN, path: str = "", *, recursive: bool = True) -> Iterator[RepoFile]:
+    def files(
+        self, revision: str = MAIN, path: str = "", *, recursive: bool = True, dates: bool = False
+    ) -> Iterator[RepoFile]:
         """The entries of a folder, with all that is below it unless ``recursive`` is False; folders are among them.
 
-        Of a file its one entry. Raises RevisionNotFoundError and EntryNotFoundError.
+        Of a file its one entry. With ``dates`` each says when the last commit changed it, which takes longer. Raises
+        RevisionNotFoundError and EntryNotFoundError.
         """
-        return self._names().entries(self.id, revision, _path(path), recursive=recursive)
+        return self._names().entries(self.id, revision, _path(path), recursive=recursive, dates=dates)
 
     def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder. Raises EntryNotFoundError."""
