@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.runner import Ran, Xet
 from tests.support.live import live_server
+from tests.support.scripted import reply, scripted
 from xetstore.cas import EmbeddedCas
 
 TWINS = (b"340", b"6516")
@@ -103,10 +105,35 @@ def test_a_file_of_that_name_is_the_file(xet: Xet, file: Path, tmp_path: Path) -
     assert ran.stderr.startswith("xet: missing does not exist")
 
 
-def test_a_server_says_that_it_takes_whole_hashes(file: Path, tmp_path: Path) -> None:
+def test_a_server_finds_files_of_the_namespace_of_a_token_for_writing(
+    file: Path, tmp_path: Path, twins: list[str], xet: Xet
+) -> None:
+    with EmbeddedCas.open(xet.store) as cas, live_server(cas) as live:
+        there = Xet(tmp_path / "unused", live.url, XET_TOKEN=live.token("write"))
+        name = there.put(file)
+        assert there("cat", name[:7]).data == file.read_bytes()
+        assert there("stat", "--json", name[:40]).records[0]["hash"] == name
+        [error] = there("cat", "--json", twins[0][:6]).errors
+        assert error["message"].startswith("several files have a hash that begins with")
+        assert set(twins) == set(error["hint"].removeprefix("one of ").split(", "))
+        assert there("rm", "--json", name[:8]).records[0]["hash"] == name
+        assert there("undelete", "--json", name[:8]).records[0]["hash"] == name
+        there.variables["XET_TOKEN"] = live.token("write", namespace="other")
+        assert there("cat", name[:7]).code == 3, "the files of others are not told of"
+        there.variables["XET_TOKEN"] = live.token("read")
+        assert there("cat", name[:7]).code == 5
+
+
+@pytest.mark.parametrize("prefix", ["abcde", "ABCDEF", "g" * 6, "a" * 65, "%27"])
+def test_a_server_takes_the_first_digits_of_a_hash_only(tmp_path: Path, prefix: str) -> None:
     with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas) as live:
-        xet = Xet(tmp_path / "unused", live.url, XET_TOKEN=live.token("write"))
-        name = xet.put(file)
-        for command in (("cat",), ("stat",), ("rm",)):
-            [error] = xet(*command, "--json", name[:8]).errors
-            assert "a server finds files by whole hashes only" in error["message"]
+        assert live.request("GET", f"/v1/files?prefix={prefix}", token=live.token("write")).status == 400
+
+
+def test_a_server_that_does_not_know_of_prefixes_lists_its_files(tmp_path: Path) -> None:
+    names = ["ab" * 32, "cd" * 32]
+    page = json.dumps({"files": [{"hash": name, "size": 1} for name in names], "next": None}).encode()
+    with scripted(reply(200, page)) as server:
+        assert "whole" not in Xet(tmp_path / "store", server.url)("stat", "ababab").stderr
+        assert server.requests[0].target == "/v1/files?prefix=ababab"
+        assert names[0] in server.requests[1].target

@@ -515,11 +515,13 @@ class EmbeddedCas:
     def files_beginning(self, prefix: str, most: int) -> list[Hash]:
         """The hashes of at most ``most`` files that begin with these hexadecimal digits, as text. Reads all hashes."""
         with self.index.snapshot() as reader:
-            return reader.files_beginning(prefix, self.tenant.namespace)[:most]
+            return [record.hash for record in reader.files_beginning(prefix, self.tenant.namespace)[:most]]
 
-    def files_page(self, after: Hash | None) -> list[FileRecord]:
+    def files_page(self, after: Hash | None, prefix: str = "") -> list[FileRecord]:
         """Some files of this namespace, in the order of :meth:`files`, behind ``after``; none at the end, and none of a
-        repository that was deleted. Raises UsageError if ``after`` is no file of this namespace, and was none lately.
+        repository that was deleted. With a ``prefix`` those whose hashes begin with these digits instead.
+
+        Raises UsageError if ``after`` is no file of this namespace, and was none lately.
         """
         namespace = self.tenant.namespace
         with self.index.snapshot() as reader:
@@ -530,6 +532,8 @@ class EmbeddedCas:
                 self.deletion_guard(reader, namespace, ())
             except RepositoryNotFoundError:
                 return []
+            if prefix:
+                return reader.files_beginning(prefix, namespace)
             return [record for _, record in reader.files_after(last, namespace)]
 
     def totals(self) -> Totals:

@@ -44,18 +44,18 @@ def parse_prefix(text: str) -> Prefix | None:
 def whole(store: Store, file: Hash | Prefix) -> Hash:
     """The hash that a prefix begins, of a file in a store; a whole hash as it is.
 
-    Raises NotFoundError, UsageError where several files have it, and for a server, which tells of whole hashes only.
+    Raises NotFoundError, UsageError where several files have it, or for a server that finds files by whole hashes only,
+    and ForbiddenError without the right to list files.
     """
     if not isinstance(file, Prefix):
         return file
-    from xetstore.cas.service import EmbeddedCas
-
-    if not isinstance(store.cas, EmbeddedCas):
+    find = getattr(store.cas, "files_beginning", None)
+    if find is None:
         raise UsageError(
-            f"{file} is a part of a hash, and a server finds files by whole hashes only",
+            f"{file} is a part of a hash, and this store finds files by whole hashes only",
             hint="name the file by the 64 digits of its hash",
         )
-    return only_one(file, store.cas.files_beginning(file, MOST_CANDIDATES + 1))
+    return only_one(file, find(file, MOST_CANDIDATES + 1))
 
 
 def only_one(prefix: Prefix, hashes: Iterable[Hash]) -> Hash:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, Generic, TypeAlias, TypeVar
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -50,10 +50,14 @@ _ListedFiles: TypeAlias = _Answer[_Listed]
 _DeletedFiles: TypeAlias = _Answer[_Deleted]
 
 
-def files(server: Server) -> Iterator[FileRecord]:
-    """As :meth:`interfaces.Cas.files`, a page at a time."""
-    for file in _pages(server, "/v1/files", "list its files", _ListedFiles):
-        yield FileRecord(Hash.parse(file.hash), file.size, file.sha256)
+def files(server: Server, prefix: str = "") -> Iterator[FileRecord]:
+    """As :meth:`interfaces.Cas.files`, a page at a time; with ``prefix`` those whose hashes begin with these digits. A
+    server that does not know the word lists all.
+    """
+    asked = {"prefix": prefix} if prefix else {}
+    for file in _pages(server, "/v1/files", "list its files", _ListedFiles, **asked):
+        if file.hash.startswith(prefix):
+            yield FileRecord(Hash.parse(file.hash), file.size, file.sha256)
 
 
 def delete(server: Server, files: Sequence[Hash], *, dry_run: bool) -> list[DeletedFile]:
@@ -105,18 +109,18 @@ def _refused(server: Server, answer: Answer, files: Sequence[Hash], credentials:
     return error if any(str(file) in str(error) for file in files) else _no_such_call(server)
 
 
-def _pages(server: Server, route: str, what: str, kind: type[_Answer[F]]) -> Iterator[F]:
+def _pages(server: Server, route: str, what: str, kind: type[_Answer[F]], **asked: str) -> Iterator[F]:
     after: str | None = None
     while True:
-        page = _page(server, route, after, what, kind)
+        page = _page(server, route, asked if after is None else {**asked, "after": after}, what, kind)
         yield from page.files
         if page.next is None or page.next == after:
             return
         after = page.next
 
 
-def _page(server: Server, route: str, after: str | None, what: str, kind: type[_Answer[F]]) -> _Answer[F]:
-    path = route + ("" if after is None else f"?after={quote(after, safe='')}")
+def _page(server: Server, route: str, asked: Mapping[str, str], what: str, kind: type[_Answer[F]]) -> _Answer[F]:
+    path = f"{route}?{urlencode(asked)}" if asked else route
     credentials = server.credentials(write=True)
 
     def ask() -> _Answer[F]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.cancellation import Cancellation
@@ -247,6 +248,10 @@ class HttpCas:
     def files(self) -> Iterator[FileRecord]:
         """The files of the namespace of the token, asked for a page at a time."""
         return deletions.files(self._server)
+
+    def files_beginning(self, prefix: str, most: int) -> list[Hash]:
+        """The hashes of at most ``most`` files of that namespace that begin with these hexadecimal digits, as text."""
+        return [record.hash for record in islice(deletions.files(self._server, prefix), most)]
 
     def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
         """Take files out of the namespace of the token. As :meth:`interfaces.Cas.delete`."""

@@ -27,6 +27,7 @@ MAX_FILES: Final = 1000
 """The most files of one call, and of one page."""
 MAX_BODY_BYTES: Final = 128 << 10
 
+PREFIX: Final = "^[0-9a-f]{6,64}$"
 _PLACE: Final = re.compile(r"([0-9]{1,15}\.[0-9]{1,15})-([0-9a-f]{64})")
 
 T = TypeVar("T")
@@ -45,16 +46,20 @@ F = TypeVar("F", bound=_Files)
 
 
 async def list_files(request: Request) -> Response:
-    """GET /v1/files: the files of the namespace; ``next`` is where the next page begins.
+    """GET /v1/files: the files of the namespace; ``next`` is where the next page begins. With ``prefix`` those whose
+    hashes begin with these digits, on one page.
 
     It takes a token for writing, because it tells of uploads that nothing names yet.
     """
     _, cas = _writer(request)
     limit, after = _limit_of(request), request.query_params.get("after")
     place = None if after is None else parse_hash(after)
-    records = (await in_asking_thread(cas.files_page, place))[:limit]
+    prefix = request.query_params.get("prefix", "")
+    if prefix and not re.fullmatch(PREFIX[1:-1], prefix):
+        raise UsageError("prefix is the first digits of a hash", hint="between 6 and 64 small hexadecimal digits")
+    records = (await in_asking_thread(cas.files_page, place, prefix))[:limit]
     files = [{"hash": str(record.hash), "size": record.size, "sha256": record.sha256} for record in records]
-    return _json({"files": files, "next": str(records[-1].hash) if len(records) == limit else None})
+    return _json({"files": files, "next": str(records[-1].hash) if len(records) == limit and not prefix else None})
 
 
 async def delete_file(request: Request) -> Response:

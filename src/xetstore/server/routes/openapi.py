@@ -250,7 +250,12 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         summary="The files of the caller's namespace",
         tag="Files",
         scope="write",
-        parameters=_PAGE,
+        parameters=(
+            *_PAGE,
+            _parameter(
+                "query", "prefix", "The first digits of their hashes.", {"type": "string", "pattern": deletions.PREFIX}
+            ),
+        ),
         answers={200: ("A page of them.", _json("FilesPage"))},
     ),
     deletions.delete_file: Operation(
