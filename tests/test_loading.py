@@ -47,17 +47,17 @@ def _xet(*words: str) -> str:
 
 _LIBRARY: Final = frozenset({"msgspec", "typing_extensions"})
 _COMMAND: Final = frozenset({"click"})
-_BOTH: Final = _LIBRARY | _COMMAND | {"platformdirs"}
+_BOTH: Final = _LIBRARY | _COMMAND
 
 BUDGETS: Final = (
     Budget("import xetstore", "import xetstore", 6, frozenset()),
-    Budget("xet --version", _xet("--version"), 22, _COMMAND),
-    Budget("xet help", _xet("help"), 22, _COMMAND | {"platformdirs"}),
-    Budget("open", "import xetstore; xetstore.open('store')", 68, frozenset()),
-    Budget("put and get", "import xetstore as x; s = x.open('new'); s.get(s.put('file').hash, 'out')", 160, _LIBRARY),
-    Budget("xet put", _xet("put", "file"), 145, _BOTH),
-    Budget("xet get", _xet("get", "HASH", "-o", "out"), 150, _BOTH),
-    Budget("xet ls", _xet("ls"), 110, _BOTH),
+    Budget("xet --version", _xet("--version"), 24, _COMMAND),
+    Budget("xet help", _xet("help"), 28, _COMMAND),
+    Budget("open", "import xetstore; xetstore.open('store')", 72, frozenset()),
+    Budget("put and get", "import xetstore as x; s = x.open('new'); s.get(s.put('file').hash, 'out')", 170, _LIBRARY),
+    Budget("xet put", _xet("put", "file"), 155, _BOTH),
+    Budget("xet get", _xet("get", "HASH", "-o", "out"), 160, _BOTH),
+    Budget("xet ls", _xet("ls"), 120, _BOTH),
 )
 
 
@@ -81,6 +81,22 @@ def test_what_is_loaded_is_within_its_budget(budget: Budget, folder: Path) -> No
     assert not _LARGE.intersection(loaded)
     own = [name for name in loaded if name.partition(".")[0] == "xetstore"]
     assert len(own) <= budget.most, f"{len(own)}: {own}"
+
+
+def test_a_server_has_loaded_what_a_store_does_before_its_first_request(folder: Path) -> None:
+    program = """
+import sys, xetstore.server.run
+before = set(sys.modules)
+import xetstore
+with xetstore.open("served") as store:
+    file = store.put("file")
+    store.get(file, "got")
+    store.delete(file)
+    store.undelete(file)
+print(*(name for name in sys.modules if name not in before))
+"""
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=folder, timeout=120)
+    assert not [name for name in printed.split() if name.startswith(("xetstore.cas", "xetstore.protocol"))]
 
 
 def test_a_name_is_loaded_when_it_is_asked_for_and_found_at_once_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:

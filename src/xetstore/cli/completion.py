@@ -75,7 +75,7 @@ def register() -> None:
     add_completion_class(_Bash)
 
 
-@click.command(epilog="""Example: eval "$(xet completion bash)\"""")
+@click.command(epilog="Example: xet completion bash > xet-completion.bash")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

@@ -61,10 +61,8 @@ class Settings:
         """The store, and what names it; no source for the user's data directory."""
         if (named := self.named_store()) is not None:
             return Given(parse_where(named.value), named.source)
-        from platformdirs import user_data_path
-
         hint = "name a store with --store, or with XET_STORE"
-        return Given(user_folder(lambda: user_data_path("xetstore", appauthor=False), hint), "")
+        return Given(user_folder("data", "xetstore", hint), "")
 
     def told_where(self) -> str:
         """Lines for people: which store is used, and why."""

@@ -41,7 +41,7 @@ WAIT_SECONDS: Final = 5.0
 
 IMPORTED: Final = sys.stdlib_module_names | {
     "xetstore",
-    *("click", "cryptography", "fsspec", "httptools", "jwt", "msgspec", "platformdirs"),
+    *("click", "cryptography", "fsspec", "httptools", "jwt", "msgspec"),
     *("prometheus_client", "psycopg", "psycopg_binary", "starlette", "typing_extensions", "urllib3", "uvicorn"),
 }
 """The packages that a child may need. Of others, one whose import never ends may well be the program itself."""

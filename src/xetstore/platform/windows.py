@@ -37,6 +37,5 @@ def flock(descriptor: int, operation: int) -> None:
         os.lseek(descriptor, position, os.SEEK_SET)
 
 
-def lockf(descriptor: int, operation: int) -> None:
-    """As :func:`flock`: every file system of Windows has locks of ranges."""
-    flock(descriptor, operation)
+def lockf(_file: object, _operation: int) -> None:
+    """Nothing: it tells file systems without locks of ranges from others, and on Windows all have them."""

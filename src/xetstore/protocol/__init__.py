@@ -106,7 +106,8 @@ _HOMES = {
     "xetstore.protocol.suite": ("XET_GEARHASH_BLAKE3", "AlgorithmSuite"),
     "xetstore.protocol.xorb": ("CompressionPolicy", "XorbBuilder", "XorbInfo", "XorbVerifier", "decode_chunks"),
 }
-__getattr__ = lazily(__name__, {name: home for home, names in _HOMES.items() for name in names})
+if not TYPE_CHECKING:  # where types are checked, a name that is not there stays an error
+    __getattr__ = lazily(__name__, {name: home for home, names in _HOMES.items() for name in names})
 
 
 def __dir__() -> list[str]:

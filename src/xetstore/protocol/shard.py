@@ -217,16 +217,15 @@ def _check_numbers(shard: Shard, suite: AlgorithmSuite) -> None:
                 continue
             before = term
             fault = term_fault(term.chunk_start, term.chunk_end, term.unpacked_bytes, suite)
+            rule, detail = fault or ("term.range", f"a term starts at chunk {term.chunk_start}")
             if fault is not None or term.chunk_start < 0:
-                raise FormatError(*_placed(fault or ("term.range", f"a term starts at chunk {term.chunk_start}")))
+                raise FormatError(rule, 0, detail)
     for xorb in shard.xorbs:
         sizes = xorb.chunks.sizes
-        if not 0 < len(sizes) <= suite.max_xorb_chunks or not 0 < min(sizes) <= max(sizes) <= suite.max_chunk_bytes:
-            raise FormatError(*_placed(("xorb.chunks", f"xorb {xorb.hash} cannot have these {len(sizes)} chunks")))
-
-
-def _placed(fault: tuple[str, str]) -> tuple[str, int, str]:
-    return fault[0], 0, fault[1]
+        if not 0 < len(sizes) <= suite.max_xorb_chunks:
+            raise FormatError("xorb.count", 0, f"a xorb of {len(sizes)} chunks cannot be")
+        if not 0 < min(sizes) <= max(sizes) <= suite.max_chunk_bytes:
+            raise FormatError("chunk.length", 0, f"xorb {xorb.hash} has a chunk of an impossible length")
 
 
 _Entry = TypeVar("_Entry", FileEntry, XorbEntry)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from xetstore.access.admin_token import provide_admin_token
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from xetstore.hub.service import EmbeddedHub
 
 _log = logging.getLogger("xetstore.server")
+
+# Loaded by others when they are first used: here before the first request, which waits for none of them.
+for _module in ("answers", "claims", "fetches", "index.queries.reader", "receive", "registering", "snapshots.journal"):
+    import_module(f"xetstore.cas.{_module}")
 
 
 def serve(parts: StoreParts, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
@@ -160,6 +165,7 @@ def make_site(
         hub=_hub(cas, settings) if settings.hub else None,
     )
     metrics.watch_soundness(site.soundness)
+    metrics.watch_holdings(site.holdings)
     return site
 
 

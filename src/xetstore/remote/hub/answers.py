@@ -82,7 +82,8 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
     if status in _KINDS and not isinstance(problem, _KINDS[status]):
         return _KINDS[status](str(problem), hint=None)
     hints = {
-        401: "set HF_TOKEN to a token that is valid for this Hub",
+        401: "set HF_TOKEN, or for a server that is not the Hub XET_TOKEN, to a token that is valid there: hf_…, as"
+        " `xet token issue --user NAME` makes them",
         403: "the Hub's token needs this right on the repository; a fine-grained one names its repositories",
         404: _PRIVATE,
     }
