@@ -118,6 +118,25 @@ def test_a_put_on_terminals_of_several_widths(tmp_path: Path) -> None:
     assert re.fullmatch(r"[1-4]/4  .*%  .* of 5.7 MiB  .*B/s  ETA .*  /tmp.*….*tensors", usual)
 
 
+def test_a_pipe_that_stands_still_has_no_end(xet: Xet) -> None:
+    terminal = Terminal(80)
+    environment = {**xet.environment, "TERM": "xterm"}
+    with subprocess.Popen(
+        [*COMMAND, "put", "-"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=terminal.slave
+    ) as process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write(splitmix64(1, 5_000_000))
+            process.stdin.flush()
+            until(lambda: sum("MiB  " in frame for frame in terminal.screen.erased) > 3)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    terminal.seen()
+    assert terminal.screen.lines[0].startswith("1 file, 4.8 MiB: ")
+    assert not [frame for frame in terminal.screen.erased if "%" in frame or "ETA" in frame]
+
+
 def test_a_terminal_that_does_not_tell_its_width(xet: Xet, tmp_path: Path) -> None:
     (tmp_path / ("n" * 200)).write_bytes(splitmix64(1, 2_000_000))
     terminal = Terminal(80)

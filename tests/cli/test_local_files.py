@@ -65,6 +65,20 @@ def test_a_pipe_with_a_name_is_a_commit(xet: Xet, name: str, path: str, size: in
     assert "Nightly" in xet("log", path.rpartition("/")[0].split("/2026")[0]).stdout or "d.tar/d.tar" in path
 
 
+def test_cp_takes_a_pipe_too(xet: Xet) -> None:
+    assert piped(xet, DATA, "cp", "-", "xet://alice/bert/sub/d.tar").code == 0
+    assert got(xet, "xet://alice/bert/sub/d.tar") == DATA
+    assert piped(xet, DATA, "cp", "-", "xet://alice/bert", "--delete").code == 2
+    back = xet("cp", "xet://alice/bert/sub/d.tar", "-")
+    assert (back.code, "xet cat" in back.stderr) == (2, True)
+
+
+def test_stdin_is_either_the_token_or_the_file(xet: Xet) -> None:
+    ran = piped(xet, DATA, "put", "-", "--token-file", "-")
+    assert ran.code == 2
+    assert "both want stdin" in ran.stderr
+
+
 def test_a_server_takes_a_pipe_too(tmp_path: Path) -> None:
     with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas) as live:
         xet = Xet(tmp_path / "store", live.url, XET_TOKEN=live.token("write"))

@@ -159,15 +159,19 @@ def _writable(text: str, encoding: str) -> str:
 class Bar:
     """A :class:`xetstore.transfer.progress.FileProgress` on a terminal. Thread-safe.
 
+    Without an end that is known, which ``ends`` says, there is no share of the whole and no time that is left.
     ``lock`` is held while the terminal is written to. Only what is drawn takes it: a count never waits for a terminal
     that stands still.
     """
 
-    def __init__(self, stream: TextIO, lock: threading.RLock, counts: Counts, *, dedup: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO, lock: threading.RLock, counts: Counts, *, dedup: bool = False, ends: bool = True
+    ) -> None:
         self._stream = stream
         self._lock = lock
         self._expected = counts.size
         self._announced = 0
+        self._ends = ends
         self._counts = counts
         self._dedup = dedup
         self._turn = threading.Lock()
@@ -179,7 +183,8 @@ class Bar:
         """Expect more bytes."""
         with self._turn:
             self._announced += nbytes
-            self._counts.size = max(self._announced, self._expected)
+            if self._ends:
+                self._counts.size = max(self._announced, self._expected)
 
     def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
         """Count bytes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xetstore.cli.context import Settings, events_option, store_options
-from xetstore.cli.local_files import exclude_option, excluded_text
+from xetstore.cli.local_files import STDIN, exclude_option, excluded_text, open_stdin
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text, files_text
 from xetstore.cli.parsed import Parsed
@@ -67,7 +67,7 @@ def cp(
                 return upload(
                     settings,
                     places,
-                    Path(source),
+                    open_stdin(settings) if source == str(STDIN) else Path(source),
                     to,
                     is_folder=target.endswith("/"),
                     message=message,
@@ -87,6 +87,10 @@ def cp(
                 delete=delete,
                 is_private=is_private or None,
                 dry_run=dry_run,
+            )
+        if target == str(STDIN):
+            raise UsageError(
+                "cp writes files and folders, and - is stdout", hint="xet cat and xet get -o - write to it"
             )
         if not is_locator(source):
             raise UsageError(
@@ -131,13 +135,18 @@ def upload(
     is_directory = isinstance(source, Path) and source.is_dir()
     if not is_directory:
         if delete:
-            raise UsageError("--delete is for folders", hint=f"{source} is none: leave it out")
+            raise UsageError(
+                "--delete is for folders",
+                hint=f"{source if isinstance(source, Path) else 'stdin'} is none: leave it out",
+            )
         # What comes through a pipe has no name of its own.
         name = source.name if isinstance(source, Path) else to.id.name.rpartition("/")[2]
         path = _file_target(repository, None if is_new else branch, path, name, is_folder=is_folder)
     if is_new and not dry_run:
         output.note(f"{repository.name} is new")
-    expected = 0 if is_directory or not isinstance(source, Path) else total_size([source])
+    expected: int | None = None  # of a stream
+    if isinstance(source, Path):
+        expected = 0 if is_directory else total_size([source])
     excluded = 0
 
     def note(local: Path, why: str) -> None:

@@ -131,6 +131,8 @@ def open_stdin(settings: Settings) -> Stdin:
     """Stdin as bytes. Raises UsageError where there is none, and UnavailableError for a pipe that has nothing: what was
     to write to it has failed, because an empty file can be named.
     """
+    if settings.network.token_file == "-":
+        raise UsageError("- and --token-file - both want stdin", hint="give the token in XET_TOKEN or in a file")
     if sys.stdin is None:
         raise UsageError("stdin is closed", hint="pipe something into the command, or name a file")
     stdin = Stdin(cast("io.BufferedReader", sys.stdin.buffer))

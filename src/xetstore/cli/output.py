@@ -151,10 +151,13 @@ class Output:
             self._write(sys.stderr, f"hint: {printable(error.hint)}")
 
     @contextmanager
-    def progress(self, title: str, expected: int = 0, *, files: int = 0, dedup: bool = False) -> Iterator[FileProgress]:
+    def progress(
+        self, title: str, expected: int | None = 0, *, files: int = 0, dedup: bool = False
+    ) -> Iterator[FileProgress]:
         """A progress bar on stderr, where that is a terminal and the user wants one.
 
-        ``expected`` is how many logical bytes are to come as far as the command knows, and ``files`` how many files;
+        ``expected`` is how many logical bytes are to come as far as the command knows: more may be announced, unless it
+        is None, because a stream has no end that is known. ``files`` is how many files are to come;
         ``dedup`` shows how many of the bytes were new and how many deduplicated.
         """
         if not self.bars or self.quiet or not self.can_draw:
@@ -164,7 +167,9 @@ class Output:
             return
         from xetstore.cli.bar import Bar, Counts
 
-        bar = Bar(sys.stderr, self._lock, Counts(title, expected, files=files), dedup=dedup)
+        bar = Bar(
+            sys.stderr, self._lock, Counts(title, expected or 0, files=files), dedup=dedup, ends=expected is not None
+        )
         with bar.shown():
             self._bar = bar
             try:

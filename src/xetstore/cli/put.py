@@ -79,7 +79,7 @@ def put(
     for path in paths:
         files += [_stdin(settings)] if path == STDIN else local.of(path)
     count = logical = new = deduped = stored = 0
-    expected = 0 if has_stdin else total_size(file for file in files if isinstance(file, Path))
+    expected = None if has_stdin else total_size(file for file in files if isinstance(file, Path))
     with (
         settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
         output.progress("put", expected, files=len(files), dedup=True) as progress,
