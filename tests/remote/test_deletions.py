@@ -83,9 +83,13 @@ def test_a_server_that_lists_no_files_is_told_of(status: int) -> None:
     "file", [{"hash": "../../etc", "size": 1}, {"hash": str(FILE), "size": -1}, {"hash": str(FILE)}]
 )
 def test_a_list_of_files_that_is_none_is_refused(file: dict[str, object]) -> None:
-    with scripted(reply(200, json.dumps({"files": [file]}).encode())) as server, Transport(patience=SHORT) as transport:
-        with pytest.raises(UnavailableError):
-            next(HttpCas(server.url, transport=transport).files())
+    body = json.dumps({"files": [file]}).encode()
+    with (
+        scripted(reply(200, body)) as server,
+        Transport(patience=SHORT) as transport,
+        pytest.raises(UnavailableError),
+    ):
+        next(HttpCas(server.url, transport=transport).files())
 
 
 @pytest.mark.parametrize(
