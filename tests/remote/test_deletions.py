@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import live_server
-from tests.support.scripted import reply, scripted
+from tests.support.scripted import Scripted, reply, scripted
 from xetstore.cas import EmbeddedCas
 from xetstore.errors import ForbiddenError, NotFoundError, UnavailableError, UsageError
 from xetstore.protocol.hashes import Hash
@@ -60,6 +60,36 @@ def test_a_list_that_never_ends_is_left() -> None:
     with scripted(reply(200, data)) as server, Transport(patience=SHORT) as transport:
         assert len([*HttpCas(server.url, transport=transport).deleted()]) == 2
         assert server.requests[-1].target.endswith("?after=here")
+
+
+@pytest.mark.parametrize("verb", ["deleted", "files"])
+def test_pages_of_nothing_are_left(verb: str) -> None:
+    """Each leads to another one."""
+    data = (json.dumps({"files": [], "next": f"page {number}"}).encode() for number in range(1000))
+    with Scripted(lambda _: reply(200, next(data))) as server, Transport(patience=SHORT) as transport:
+        assert [*getattr(HttpCas(server.url, transport=transport), verb)()] == []
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_that_lists_no_files_is_told_of(status: int) -> None:
+    with scripted(reply(status)) as server, Transport(patience=SHORT) as transport:
+        with pytest.raises(UsageError, match="does not list its files") as caught:
+            next(HttpCas(server.url, transport=transport).files())
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "file", [{"hash": "../../etc", "size": 1}, {"hash": str(FILE), "size": -1}, {"hash": str(FILE)}]
+)
+def test_a_list_of_files_that_is_none_is_refused(file: dict[str, object]) -> None:
+    body = json.dumps({"files": [file]}).encode()
+    with (
+        scripted(reply(200, body)) as server,
+        Transport(patience=SHORT) as transport,
+        pytest.raises(UnavailableError),
+    ):
+        next(HttpCas(server.url, transport=transport).files())
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def _pages(server: Server, route: str, what: str, kind: type[_Answer[F]], **aske
     while True:
         page = _page(server, route, asked if after is None else {**asked, "after": after}, what, kind)
         yield from page.files
-        if page.next is None or page.next == after:
+        if not page.files or page.next is None or page.next == after:
             return
         after = page.next
 

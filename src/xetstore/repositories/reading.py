@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from xetstore.errors import RangeError
+from xetstore.transfer.download.file_range import check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,6 +33,7 @@ def held(parts: Iterator[Buffer]) -> BinaryIO:
 def sliced(held: BinaryIO, start: int, end: int | None) -> Iterator[memoryview]:
     """Bytes ``[start, end)``, after which the file is closed. Raises RangeError for a start at the end or behind it."""
     with held:
+        check_range(start, end)
         size = held.seek(0, io.SEEK_END)
         if start >= size and (start or size):
             raise RangeError(f"byte {start} is past the end of a file of {size} bytes")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
+from xetstore.arguments import several, text_of
 from xetstore.batches import sized_batches
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
@@ -17,6 +18,7 @@ from xetstore.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
     UsageError,
+    WrongTypeError,
 )
 from xetstore.hub.ignore import excluding
 from xetstore.hub.names import check_path
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from xetstore.transfer.progress import Progress
 
 MAIN: Final = "main"
+_PATHS: Final = "several paths of the repository, such as a list of them"
 MOVED_AT_ONCE: Final = 2 << 30
 """Bytes of large files that are on the disk at a time while they go from one store to another one."""
 
@@ -100,7 +103,7 @@ class Repository:
         Of a file its one entry. With ``dates`` each says when the last commit changed it, which takes longer. Raises
         RevisionNotFoundError and EntryNotFoundError.
         """
-        return self._names().entries(self.id, revision, _path(path), recursive=recursive, dates=dates)
+        return self._names().entries(self.id, _at(revision), _path(path), recursive=recursive, dates=dates)
 
     def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder. Raises EntryNotFoundError."""
@@ -108,7 +111,8 @@ class Repository:
 
     def files_at(self, paths: Sequence[str], revision: str = MAIN) -> list[RepoFile]:
         """The entries at those of these paths where there is one."""
-        return self._names().entries_at(self.id, revision, paths)
+        wanted = [_path(path) for path in several(paths, "what is looked for", _PATHS)]
+        return self._names().entries_at(self.id, _at(revision), wanted)
 
     def open(self, path: str, revision: str = MAIN) -> BinaryIO:
         """A file to read from, at any place of it; what is read is verified. Raises EntryNotFoundError."""
@@ -134,7 +138,7 @@ class Repository:
 
     def log(self, revision: str = MAIN) -> Iterator[Commit]:
         """The commits of a revision, from new to old."""
-        return self._names().log(self.id, revision)
+        return self._names().log(self.id, _at(revision))
 
     def diff(self, old: str, new: str = MAIN, path: str = "") -> list[Difference]:
         """The files in which two revisions differ, below a path; see :meth:`compare` for the bytes of one."""
@@ -202,7 +206,7 @@ class Repository:
         folder = local_path(to, "the place of a revision")
         names = self._names()
         path = _path(path)
-        commit = names.commit_at(self.id, revision).oid
+        commit = names.commit_at(self.id, _at(revision)).oid
         entries = list(names.entries(self.id, commit, path, recursive=True))
         options = RestoreOptions(delete, dry_run, any_links, fsync)
         restore = Restore(names, self._files(commit), self.id, commit, options, progress=progress, on_error=on_error)
@@ -246,6 +250,12 @@ class Repository:
         Raises RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError for a path to delete that is not
         there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
         """
+        if not isinstance(add, Mapping | None):
+            raise WrongTypeError.of(
+                "what is added", add, "a mapping of paths in the repository to files, bytes or folders"
+            )
+        for role, given in (("message", message or ""), ("description", description), ("a branch", branch)):
+            text_of(role, given)
         names = self._names()
         rules = Rules(names.keeps_modes, excluding(exclude) if exclude else None, is_left_out)
         sources = list(sources_of(add or {}, rules, on_note=on_note))
@@ -260,7 +270,7 @@ class Repository:
             progress=progress,
             dry_run=dry_run,
         )
-        gone = tuple(check_path(_path(path)) for path in delete)
+        gone = tuple(check_path(_path(path)) for path in several(delete, "what is deleted", _PATHS))
         plan = Plan(staged, gone, None if mirror is None else _path(mirror), rules)
         return self._commit(plan, branch, message, description=description, parent=parent, dry_run=dry_run)
 
@@ -311,7 +321,7 @@ class Repository:
 
         False where their bytes have to be moved.
         """
-        theirs, ours = source._names(), self._names()
+        theirs, ours = _names_of(source), self._names()
         if theirs.location != ours.location:
             return False
         return source.id == self.id or ours.adopt(self.id, source.id, files)
@@ -328,19 +338,19 @@ class Repository:
 
     def create_branch(self, name: str, revision: str = MAIN) -> None:
         """Create a branch at a revision. Raises ExistsError."""
-        self._names().create_branch(self.id, name, revision)
+        self._names().create_branch(self.id, text_of("a branch", name), _at(revision))
 
     def delete_branch(self, name: str) -> None:
         """Delete a branch. Raises RevisionNotFoundError, and UsageError for main."""
-        self._names().delete_branch(self.id, name)
+        self._names().delete_branch(self.id, text_of("a branch", name))
 
     def create_tag(self, name: str, revision: str = MAIN, *, message: str = "") -> None:
         """Create a tag at a revision. Raises ExistsError."""
-        self._names().create_tag(self.id, name, revision, message)
+        self._names().create_tag(self.id, text_of("a tag", name), _at(revision), text_of("message", message))
 
     def delete_tag(self, name: str) -> None:
         """Delete a tag. Raises RevisionNotFoundError."""
-        self._names().delete_tag(self.id, name)
+        self._names().delete_tag(self.id, text_of("a tag", name))
 
     def deleted(self, path: str = "") -> list[DeletedName]:
         """Deleted names that can be given back for a while, at most 1,000 of a kind: repositories that
@@ -353,7 +363,7 @@ class Repository:
 
         Raises RepositoryNotFoundError where none was deleted or it is collected, ExistsError for a name that is taken.
         """
-        return self._home.call_names()[0].undelete(self.id, to=to)
+        return self._home.call_names()[0].undelete(self.id, to=_to(to))
 
     def undelete_ref(self, name: str, *, to: str | None = None) -> Ref:
         """Give back a branch or a tag, or the state of a branch before a squash; by the name ``to`` if that is given.
@@ -361,7 +371,7 @@ class Repository:
         Raises RevisionNotFoundError where none was deleted or it is collected, ExistsError for a name that is taken.
         """
         try:
-            return self._names().undelete_ref(self.id, name, to=to)
+            return self._names().undelete_ref(self.id, text_of("a branch or tag", name), to=_to(to))
         except RevisionNotFoundError:
             what = f"no branch or tag {name[:200]!r} of {self.id.path} was deleted, or it is collected"
             raise RevisionNotFoundError(what, hint="xet undelete --list shows what can be given back") from None
@@ -372,7 +382,7 @@ class Repository:
 
         Raises EntryNotFoundError where none was deleted or it is collected, ExistsError where there is a file.
         """
-        return self._home.call_names()[0].undelete_files(self.id, path, to=to)
+        return self._home.call_names()[0].undelete_files(self.id, text_of("a path of a bucket", path), to=_to(to))
 
     # --- Within ------------------------------------------------------------------------------------------
 
@@ -423,8 +433,8 @@ class Repository:
         dry_run: bool,
         progress: Progress | None,
     ) -> CommitReport:
-        theirs, ours = source._names(), self._names()
-        commit = theirs.commit_at(source.id, revision).oid
+        theirs, ours = _names_of(source), self._names()
+        commit = theirs.commit_at(source.id, _at(revision)).oid
         entries = list(theirs.entries(source.id, commit, path, recursive=True))
         placed = [(file, _moved(file.path, path, to)) for file in entries]
         if create and not self.exists():
@@ -472,12 +482,26 @@ class Repository:
                     yield pointer(new, report.info.sha256, report.info.size, report.info.hash, file.mode)
 
 
+def _names_of(source: Repository) -> Names:
+    if not isinstance(source, Repository):
+        raise WrongTypeError.of("the source", source, "a Repository")
+    return source._names()
+
+
+def _to(name: str | None) -> str | None:
+    return None if name is None else text_of("the new name", name)
+
+
+def _at(revision: str) -> str:
+    return text_of("a revision", revision)
+
+
 def _path(path: str) -> str:
-    return path.strip("/")
+    return text_of("a path of a repository", path).strip("/")
 
 
 def _entry(names: Names, repo: RepositoryId, revision: str, path: str) -> RepoFile:
-    found = names.entries_at(repo, revision, [check_path(_path(path))])
+    found = names.entries_at(repo, _at(revision), [check_path(_path(path))])
     if not found:
         raise EntryNotFoundError(f"{repo.path} has no {path[:200]!r} at {revision[:200]}")
     return found[0]
@@ -486,7 +510,7 @@ def _entry(names: Names, repo: RepositoryId, revision: str, path: str) -> RepoFi
 def _below(names: Names, repo: RepositoryId, revision: str, path: str) -> list[RepoFile]:
     """All below a path; nothing where there is no such path, while a revision has to be there."""
     with suppress(EntryNotFoundError):
-        return list(names.entries(repo, revision, path, recursive=True))
+        return list(names.entries(repo, _at(revision), path, recursive=True))
     return []
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from xetstore.arguments import several, text_of
 from xetstore.cancellation import Cancellation
 from xetstore.errors import (
     ExistsError,
@@ -30,7 +31,7 @@ from xetstore.records import DeletedFile, FileInfo
 from xetstore.silence import ignore
 from xetstore.store.finding import find, find_or_folder, get_many, locator_of
 from xetstore.store.travelling import Travelling
-from xetstore.store.what import What, named, several
+from xetstore.store.what import What, named
 from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.progress import Stoppable
 
@@ -397,8 +398,7 @@ class Store(Travelling):
     ) -> Iterator[RepositoryRecord]:
         """The repositories of one kind: of one owner, or with a text in their names."""
         for role, given in (("kind", kind), ("owner", owner or ""), ("search", search or "")):
-            if not isinstance(given, str):
-                raise WrongTypeError.of(role, given, "a text")
+            text_of(role, given)
         return self.call_names()[0].repositories(kind, owner=owner, search=search)
 
     def create_repo(

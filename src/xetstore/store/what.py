@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from xetstore.errors import UsageError, WrongTypeError
 from xetstore.opening import HUB_SCHEME
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileInfo
-
-T = TypeVar("T")
 
 What: TypeAlias = FileInfo | Hash | str
 """A file: what is known of it, its hash, the 64 digits of that, or its name, ``xet://OWNER/NAME@REVISION/PATH``."""
@@ -36,10 +32,3 @@ def named(what: What) -> Hash | str:
     if isinstance(what, FileInfo):
         return what.hash
     raise WrongTypeError.of("a file of a store", what, _TAKEN)
-
-
-def several(given: Iterable[T], role: str, taken: str) -> Iterable[T]:
-    """The same, if it is several things: one path or one hash is a text, whose letters are not meant."""
-    if isinstance(given, str | bytes | os.PathLike | FileInfo) or not isinstance(given, Iterable):
-        raise WrongTypeError.of(role, given, taken)
-    return given

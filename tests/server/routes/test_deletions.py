@@ -113,6 +113,8 @@ def test_it_takes_a_token_for_writing(server: LiveServer, token: str, scope: str
         ("DELETE", f"/v1/files/{FILES[0]}"),
         ("POST", f"/v1/files/{FILES[0]}/undelete"),
         ("GET", "/v1/files/deleted"),
+        ("GET", "/v1/files"),
+        ("HEAD", "/v1/files"),
     ):
         assert server.request(method, path, token=weak).status == expected
     for verb in ("delete", "undelete"):
@@ -188,6 +190,21 @@ def test_a_list_has_an_end(server: LiveServer, token: str) -> None:
 )
 def test_a_page_that_is_none_is_refused(server: LiveServer, token: str, query: str) -> None:
     assert server.request("GET", f"/v1/files/deleted?{query}", token=token).status == 400
+    assert server.request("GET", f"/v1/files?{query}", token=token).status == 400
+
+
+def test_the_files_of_a_namespace_are_listed_in_pages(server: LiveServer, token: str) -> None:
+    seen: list[str] = []
+    after = ""
+    while True:
+        page = server.request("GET", f"/v1/files?limit=2{after}", token=token).json()
+        seen += [file["hash"] for file in page["files"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+        # What a page leads from may be deleted meanwhile, and leads on.
+        server.request("DELETE", f"/v1/files/{page['next']}", token=token)
+    assert seen == [str(file) for file in FILES]
 
 
 def test_a_place_that_no_file_has_is_a_time(server: LiveServer, token: str) -> None:

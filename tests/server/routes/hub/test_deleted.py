@@ -34,13 +34,17 @@ def test_a_deleted_repository_is_missing_for_all_and_given_back_by_its_admins(to
     token = authority.issue(namespace=namespace, scope=Scope.WRITE)
     read = f"/v1/reconstructions/{file.file}"
     assert town.server.request("GET", read, token=token).status == 200
+    assert [each["hash"] for each in town.server.request("GET", "/v1/files", token=token).json()["files"]] == [
+        file.file
+    ]
     api.delete_repo(repo)
     # A token of before reads nothing of it, and cannot give any of it back.
     assert town.server.request("GET", read, token=token).status == 404
     absent = town.server.request("GET", f"/v1/reconstructions/{'0' * 63}1", token=token)
     assert town.server.request("GET", read, token=token).headers.keys() == absent.headers.keys()
     assert town.server.request("POST", f"/v1/files/{file.file}/undelete", token=token).status == 404
-    assert str(file.file) not in town.server.request("GET", "/v1/files/deleted", token=token).body.decode()
+    for listing in ("/v1/files/deleted", "/v1/files"):
+        assert town.server.request("GET", listing, token=token).json() == {"files": [], "next": None}
     for name in ("carol", "dave", "bob"):
         answers = listed(town, repo, name), town.ask("POST", "/api/repos/undelete", {"name": repo}, name=name)
         nothing = (
