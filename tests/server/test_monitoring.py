@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[
         limit.told(how)
     metrics.watch_soundness(SoundnessLook(Index.in_memory()))
     cas = EmbeddedCas.open(tmp_path_factory.mktemp("monitored") / "store")
-    metrics.watch_holdings(Holdings(cas, time.time))
+    metrics.watch_holdings(Holdings(cas, time.time, threading.Event()))
     for route in ROUTES:
         for status in (200, 500, 503, 507):
             metrics.answered(route.template, "GET", status, seconds=1, received_bytes=1, sent_bytes=1)

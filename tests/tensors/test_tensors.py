@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -391,3 +392,11 @@ def test_the_twins_have_the_same_verbs(kind: type, twin: type) -> None:
     assert set(verbs) == {name for name, verb in vars(twin).items() if inspect.isfunction(verb) and name[0] != "_"}
     for name, verb in verbs.items():
         assert inspect.signature(verb).parameters == inspect.signature(getattr(twin, name)).parameters
+
+
+def test_a_tensor_travels_to_another_process_as_its_store_does(tmp_path: Path, model: Path) -> None:
+    with xetstore.open(tmp_path / "store") as store:
+        tensors = store.tensors(store.put(model))
+        travelled = pickle.loads(pickle.dumps(tensors))
+        assert np.array_equal(travelled["small"].load(), tensors["small"].load())
+        assert travelled.metadata == tensors.metadata

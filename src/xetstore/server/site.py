@@ -94,7 +94,7 @@ class Site:
     @cached_property
     def holdings(self) -> Holdings:
         """The sums over the store, its namespaces, and the room on its disks."""
-        return Holdings(self.cas, self.clock)
+        return Holdings(self.cas, self.clock, self.draining)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """The caller of a request that needs ``scope``; also counts it against the rate of its token.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from xetstore.errors import FormatError
 from xetstore.tensors import gguf, safetensors
 from xetstore.tensors.header import Beginning, Header
+
+LEAST_BYTES: Final = 10
+"""The shortest file of tensors, which has none: a length and ``{}``."""
 
 
 def looks_like_tensors(start: bytes, size: int) -> bool:
@@ -18,6 +23,8 @@ def looks_like_tensors(start: bytes, size: int) -> bool:
 def parse_header(beginning: Beginning, name: str) -> Header:
     """The header of the file of this name. FormatError for any other file."""
     try:
+        if beginning.size < LEAST_BYTES:
+            raise FormatError("tensors.format", 0, "it is no file of safetensors or GGUF")
         if beginning.upto(len(gguf.MAGIC), "tensors.format").startswith(gguf.MAGIC):
             return gguf.parse(beginning)
         return safetensors.parse(beginning)

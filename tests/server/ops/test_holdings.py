@@ -67,7 +67,16 @@ def test_names_keep_the_rules_of_prometheus(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_in_memory_has_no_disk() -> None:
-    assert Holdings(EmbeddedCas.in_memory(), time.time).disks() == {}
+    assert Holdings(EmbeddedCas.in_memory(), time.time, threading.Event()).disks() == {}
+
+
+def test_a_server_that_ends_looks_at_nothing_any_more(tmp_path: Path) -> None:
+    draining = threading.Event()
+    with EmbeddedCas.open(tmp_path / "store") as cas:
+        holdings = Holdings(cas, time.time, draining)
+        assert next(family.name for family in holdings.collect()) == "xetstore_files"
+        draining.set()
+        assert list(holdings.collect()) == []
 
 
 def test_the_largest_namespaces_come_first(tmp_path: Path) -> None:
@@ -76,7 +85,7 @@ def test_the_largest_namespaces_come_first(tmp_path: Path) -> None:
         upload(cas.in_namespace("a"), small)
         upload(cas.in_namespace("b"), small)
         upload(cas.in_namespace("b"), large)
-        found = Holdings(cas, time.time).namespaces.latest(60)
+        found = Holdings(cas, time.time, threading.Event()).namespaces.latest(60)
     assert found is not None
     assert found[0] == [NamespaceSize("b", 2, 3000), NamespaceSize("a", 1, 1000)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -48,10 +49,14 @@ class NamespaceSize:
 
 
 class Holdings:
-    """The contents of a store, as its monitor and its status page see them. Thread-safe."""
+    """The contents of a store, as its monitor and its status page see them. Thread-safe.
 
-    def __init__(self, cas: EmbeddedCas, clock: Callable[[], float]) -> None:
+    Once ``draining`` is set no row is looked at any more: the last report of a server is about what it did.
+    """
+
+    def __init__(self, cas: EmbeddedCas, clock: Callable[[], float], draining: threading.Event) -> None:
         self._cas = cas
+        self._draining = draining
         self.totals = Look(cas.totals, clock)
         self.namespaces = Look(self._namespaces, clock)
 
@@ -68,6 +73,8 @@ class Holdings:
         """The numbers that are known, for `prometheus_client`: no namespaces, of which there is no end."""
         from prometheus_client.core import GaugeMetricFamily
 
+        if self._draining.is_set():
+            return
         if (latest := self.totals.latest(PATIENCE_SECONDS)) is not None:
             totals, made_at = latest
             for name, text in SUMS:
