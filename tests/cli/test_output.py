@@ -139,3 +139,30 @@ def test_what_is_no_size_is_not_taken_for_one(text: str) -> None:
 def test_no_name_can_steer_a_terminal() -> None:
     assert printable("grün\x1b[2J\r\n\x9b") == "grün\\x1b[2J\\r\\n\\u009b"
     assert printable(os.fsdecode(b"\xff")) == "\\xff"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        (["put", "file", "missing", "gone"], "1 file, 2 failed, 1 B: "),
+        (["put", "file"], "1 file, 1 B: "),
+        (["put", "--dry-run", "file", "missing"], "1 file, 1 failed, 1 B: "),
+        (["estimate", "file", "missing"], "1 file, 1 failed, 1 B: "),
+        (["hash", "file", "missing"], "1 file, 1 failed"),
+        (["get", "--list", "list", "-o", "out"], "1 file, 1 failed, 1 B, verified"),
+        (["cp", "xet://alice/bert", "out"], "2 files, 1 failed, "),
+    ],
+)
+def test_the_last_line_counts_failures(xet: Xet, tmp_path: Path, arguments: list[str], last: str) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "list").write_text(f"{xet.put(tmp_path / 'file')}  file\n{'ab' * 32}  other\n")
+    if arguments[0] == "cp":
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        for name in ("a", "b"):
+            (folder / name).write_bytes(b"1")
+        assert xet("cp", folder, "xet://alice/bert").code == 0
+        (tmp_path / "out" / "a").mkdir(parents=True)
+    ran = xet.process(*arguments, cwd=tmp_path)
+    assert ran.stderr.splitlines()[-1].startswith(last), ran.stderr
+    assert (ran.code != 0) is ("failed" in last)

@@ -78,8 +78,6 @@ VERBS_WITH_A_PLACE: dict[str, Callable[[Store, Any], object]] = {
     "get": lambda store, place: store.get(SMALL_NAME, place),
     "get_many": lambda store, place: store.get_many([(SMALL_NAME, place)]),
     "base": lambda store, place: store.get("a" * 64, "out", base=no_none(place)),
-    "put_many": lambda store, place: store.put_many([place]),
-    "iter_put": lambda store, place: list(store.iter_put([place])),
     "estimate": lambda store, place: store.estimate([place]),
     "open": lambda store, place: xetstore.open(place),
     "hash_file": lambda store, place: xetstore.hash_file(place),
@@ -101,7 +99,11 @@ OTHERS: list[tuple[Callable[[Store], object], str]] = [
     (lambda store: store.put([b"x"]), "not a list"),  # type: ignore[arg-type]
     (lambda store: store.put(xetstore.Hash("a" * 64)), "not a Hash"),
     (lambda store: store.put(b"", policy="zip"), "policy is one of auto, none, lz4, bg4-lz4"),
-    (lambda store: store.put_many("file"), "several paths, such as a list of them, not a str"),
+    (
+        lambda store: store.put_many("file"),
+        "several paths, bytes or binary file objects, such as a list of them, not a s",
+    ),
+    (lambda store: store.put_many([None]), "what is put is a path, bytes or a binary file object, not None"),  # type: ignore[list-item]
     (lambda store: store.put_many(Path("file")), "several paths"),  # type: ignore[arg-type]
     (lambda store: store.put_many(None), "several paths"),  # type: ignore[arg-type]
     (lambda store: store.estimate("file"), "several paths"),

@@ -20,10 +20,6 @@ from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import hash_file as _hash_file
 
 if TYPE_CHECKING:
-    from os import PathLike
-
-    from typing_extensions import Buffer
-
     from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
     from xetstore.protocol.xorb import CompressionPolicy
     from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
-    from xetstore.transfer.byte_source import Readable
+    from xetstore.store.sources import Source
     from xetstore.transfer.download.forecast import GetForecast
     from xetstore.transfer.estimate.estimation import Estimate
     from xetstore.transfer.upload.pending import PutReport
@@ -65,7 +61,7 @@ class AsyncStore(Caller):
 
     async def put(
         self,
-        source: str | PathLike[str] | Buffer | Readable,
+        source: Source,
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -75,7 +71,7 @@ class AsyncStore(Caller):
 
     async def put_many(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -86,13 +82,13 @@ class AsyncStore(Caller):
         """Store files that share xorbs; their reports."""
         return await self.once(
             lambda store: store.put_many(
-                paths, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
+                sources, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
             )
         )
 
     def iter_put(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -101,7 +97,7 @@ class AsyncStore(Caller):
     ) -> AsyncGenerator[PutReport]:
         """As :meth:`put_many`; an asynchronous iterator of the reports."""
         return self.each(
-            lambda store: store.iter_put(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
+            lambda store: store.iter_put(sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
         )
 
     async def estimate(

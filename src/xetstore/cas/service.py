@@ -162,6 +162,15 @@ class EmbeddedCas:
         return self._opened is not None and self._opened.parts.is_far
 
     @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of this machine that its parts are in: ``objects`` and ``index``, without those elsewhere."""
+        if self._opened is None:
+            return {}
+        objects, index = self._opened.parts.objects, self._opened.parts.index
+        folders = {"objects": objects, "index": index.parent if isinstance(index, Path) else index}
+        return {part: folder for part, folder in folders.items() if isinstance(folder, Path)}
+
+    @property
     def queries(self) -> QueryRule:
         """Which chunks :meth:`find_chunks` can find, beside the first of every file."""
         from xetstore.cas.claims import INDEXED_CHUNKS

@@ -7,6 +7,7 @@ colour, and the cursor stays visible, so a process that is killed leaves nothing
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import unicodedata
@@ -33,8 +34,6 @@ GRAPHIC_COLUMNS: Final = 20
 EMPTY_COLUMNS: Final = 3
 """Behind a line there is room for the ^C that a terminal shows when it is typed."""
 LEAST_NAME_COLUMNS: Final = 5
-
-_ERASE: Final = "\r\x1b[K"
 
 
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ class Bar:
         self._dedup = dedup
         self._turn = threading.Lock()
         self._samples: deque[tuple[float, int]] = deque()
-        self._is_drawn = False
+        self._drawn = ""
         self._ended = threading.Event()
 
     def total(self, nbytes: int) -> None:
@@ -214,10 +213,10 @@ class Bar:
 
     def erase(self) -> None:
         """Take it off the terminal; the next time it is drawn it is there again. The caller holds the lock."""
-        if self._is_drawn:
-            self._is_drawn = False
-            self._stream.write(_ERASE)
+        if self._drawn:
+            self._stream.write(self._erasure())
             self._stream.flush()
+            self._drawn = ""
 
     def draw(self, now: float) -> None:
         """Draw it for the width that the terminal has now."""
@@ -226,9 +225,14 @@ class Bar:
             line = self._counts.line(_columns(self._stream), self._stream.encoding or "ascii", dedup=self._dedup)
         with self._lock:
             if not self._ended.is_set():
-                self._is_drawn = True
-                self._stream.write(_ERASE + line)
+                self._stream.write(self._erasure() + line)
                 self._stream.flush()
+                self._drawn = line
+
+    def _erasure(self) -> str:
+        if sys.platform == "win32":  # where a console may know no escape sequences
+            return f"\r{' ' * _width(self._drawn)}\r"
+        return "\r\x1b[K"
 
     def _run(self) -> None:
         with suppress(OSError, ValueError):  # the terminal is gone

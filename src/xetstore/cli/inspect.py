@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from xetstore.store import Store
     from xetstore.tensors.header import Header
 
-HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
+HASH: Final = re.compile(r"[0-9a-fA-F]{6,64}")
+"""A hash, or the first digits of one, unless it is a file of this machine."""
 _SCHEMES: Final = ("none", "lz4", "bg4-lz4")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from xetstore.cli.names import entry_line, printable
 from xetstore.errors import XetError, kind_of
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from xetstore.cli.bar import Bar
     from xetstore.transfer.progress import FileProgress
+
+
+_NO_TERM: Final = "console" if sys.platform == "win32" else ""
+"""The kind of a terminal that does not say it: on Windows none does."""
 
 
 def count_text(count: int, noun: str) -> str:
@@ -82,6 +86,11 @@ class Output:
     def on_terminal(self) -> bool:
         """True if stderr is a terminal."""
         return sys.stderr.isatty()
+
+    @property
+    def can_draw(self) -> bool:
+        """True if stderr is a terminal on which a line can be drawn anew."""
+        return self.on_terminal and os.environ.get("TERM", _NO_TERM) not in ("", "dumb")
 
     def line(self, text: str) -> None:
         """Data for people, on stdout."""
@@ -148,7 +157,7 @@ class Output:
         ``expected`` is how many logical bytes are to come as far as the command knows, and ``files`` how many files;
         ``dedup`` shows how many of the bytes were new and how many deduplicated.
         """
-        if not self.bars or self.quiet or not self.on_terminal or os.environ.get("TERM", "") in ("", "dumb"):
+        if not self.bars or self.quiet or not self.can_draw:
             from xetstore.transfer.progress import NoProgress
 
             yield NoProgress()

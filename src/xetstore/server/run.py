@@ -165,6 +165,7 @@ def make_site(
         hub=_hub(cas, settings) if settings.hub else None,
     )
     metrics.watch_soundness(site.soundness)
+    metrics.watch_holdings(site.holdings)
     return site
 
 

@@ -15,6 +15,7 @@ from xetstore.access.tokens import Caller, Scope
 from xetstore.errors import ForbiddenError, MissingTokenError, TooManyRequestsError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.ops.first_queries import FirstQueries
+from xetstore.server.ops.holdings import Holdings
 from xetstore.server.ops.peers import Peers
 from xetstore.server.ops.soundness import SoundnessLook
 from xetstore.server.ops.suspects import Suspects
@@ -89,6 +90,11 @@ class Site:
     def soundness(self) -> SoundnessLook:
         """The numbers of damaged objects."""
         return SoundnessLook(self.cas.index)
+
+    @cached_property
+    def holdings(self) -> Holdings:
+        """The sums over the store, its namespaces, and the room on its disks."""
+        return Holdings(self.cas, self.clock)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """The caller of a request that needs ``scope``; also counts it against the rate of its token.
