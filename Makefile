@@ -4,6 +4,7 @@ BIN := .venv/bin
 KERNEL := $(wildcard kernel/src/*.rs) kernel/Cargo.toml kernel/Cargo.lock
 TARGETS := aarch64-unknown-linux-gnu x86_64-apple-darwin aarch64-apple-darwin x86_64-pc-windows-msvc
 
+.PHONY: wheels release-check
 .PHONY: setup demo check docs test quick coverage soak bench bench-quick bench-growth bench-dedup fuzz clean
 
 setup: .venv/installed
@@ -79,5 +80,20 @@ bench-dedup: setup
 fuzz: setup
 	$(BIN)/pytest tests/protocol -k any_bytes --hypothesis-profile long
 
+# What packages are made with, apart from what they are developed with.
+.cache/release/installed: pyproject.toml
+	test -x .cache/release/bin/python || $(PYTHON) -m venv .cache/release
+	.cache/release/bin/pip install --quiet --upgrade 'pip>=25.1'
+	.cache/release/bin/pip install --quiet --group release
+	touch $@
+
+# In dist/: for Linux, macOS and Windows, linked by Zig; minutes. TARGETS of rustup as arguments of the module.
+wheels: setup .cache/release/installed
+	$(BIN)/python -m release.wheels
+
+# All that a release needs, without one; some ten minutes. It empties dist/ first.
+release-check: setup .cache/release/installed
+	$(BIN)/python -m release.check
+
 clean:
-	rm -rf .venv kernel/target demo-out docs-out .cache src/xetstore/*.so
+	rm -rf .venv kernel/target demo-out dist docs-out .cache src/xetstore/*.so

@@ -7,9 +7,8 @@ import os
 import sys
 from typing import Final
 
-assert sys.platform == "win32"
-
-import msvcrt  # noqa: E402
+if sys.platform == "win32":
+    from msvcrt import LK_NBLCK, LK_UNLCK, locking
 
 LOCK_SH: Final = 1
 LOCK_EX: Final = 2
@@ -28,7 +27,8 @@ def flock(descriptor: int, operation: int) -> None:
     position = os.lseek(descriptor, 0, os.SEEK_CUR)
     os.lseek(descriptor, _PLACE, os.SEEK_SET)
     try:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK if operation & LOCK_UN else msvcrt.LK_NBLCK, 1)
+        if sys.platform == "win32":
+            locking(descriptor, LK_UNLCK if operation & LOCK_UN else LK_NBLCK, 1)
     except PermissionError as error:
         if operation & LOCK_UN:
             return  # it was not locked

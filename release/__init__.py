@@ -1,0 +1,1 @@
+"""What a release is made of: wheels for every system, their checks, and a check of all of it."""
