@@ -63,7 +63,9 @@ def repositories_text(count: int) -> str:
 
 def stdout_error(error: OSError) -> XetError:
     """Say that stdout takes no more, for another reason than that its reader has gone."""
-    return kind_of(error)(f"stdout cannot be written: {error.strerror}")
+    return kind_of(error)(
+        f"stdout cannot be written: {error.strerror}", hint="send it to another place, and run the same command again"
+    )
 
 
 @dataclass(slots=True)
