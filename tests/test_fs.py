@@ -237,11 +237,14 @@ def test_a_path_that_is_none_says_what_one_is(fs: XetFileSystem) -> None:
         fs.cat_file("xet://")
 
 
-def test_a_server_cannot_list_its_files_and_a_directory_can(
-    fs: XetFileSystem, tmp_path: Path, small: Hash, monkeypatch: pytest.MonkeyPatch
+def test_a_server_lists_its_files_to_a_writer_and_a_directory_to_all(
+    fs: XetFileSystem, server: LiveServer, tmp_path: Path, file: Hash, small: Hash, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(StoreError, match="list the files"):
+    with pytest.raises(PermissionError, match="scope write"):
         fs.ls("")
+    writer = XetFileSystem(store=server.url, token=server.token("write"), skip_instance_cache=True)
+    assert writer.ls("", detail=False) == sorted([str(file), str(small)])
+    writer.close()
     (tmp_path / "small").write_bytes(SMALL)
     with xetstore.open(tmp_path / "store") as store:
         assert store.put(tmp_path / "small").hash == small

@@ -134,7 +134,7 @@ class XetFileSystem(WritableFileSystem):
             return dict(known)
 
     def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
-        """List a folder, or the file itself. Of the root, the files of a store that is a directory."""
+        """List a folder, or the file itself. Of the root, the files of the store, of a server to a writer only."""
         path = self._strip_protocol(path)
         with os_errors(path):
             place = self._place_of(path)
