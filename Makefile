@@ -87,7 +87,7 @@ fuzz: setup
 	.cache/release/bin/pip install --quiet --group release
 	touch $@
 
-# In dist/: for Linux, macOS and Windows, linked by Zig; minutes. TARGETS of rustup as arguments of the module.
+# In dist/: for Linux and macOS, linked by Zig; a minute or two each.
 wheels: setup .cache/release/installed
 	$(BIN)/python -m release.wheels
 

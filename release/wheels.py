@@ -1,4 +1,4 @@
-"""``make wheels``: a wheel for every system, in dist/; each is inspected, and tried where it can be installed.
+"""``make wheels``: a wheel for each system, in dist/; each is inspected, and tried where it can be installed.
 
     python -m release.wheels [TARGET…]
 
@@ -40,7 +40,7 @@ TARGETS: Final = (
     Target("aarch64-unknown-linux-musl", "musllinux_1_2"),
     Target("x86_64-apple-darwin", "off", ("Darwin", "x86_64")),
     Target("aarch64-apple-darwin", "off", ("Darwin", "arm64")),
-    Target("x86_64-pc-windows-gnu", "off", ("Windows", "AMD64")),
+    # None for Windows: crc-fast is a library of its own too, which cannot be linked with the names of ours.
 )
 
 
