@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from xetstore.cache_folder import cache_folder, chunks_folder, known_file
+from xetstore.cache_folder import cache_folder, chunks_folder, known_file, remembered_file
 from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from xetstore.remote.transport import Transport
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.upload.known import KnownXorbs
+    from xetstore.transfer.upload.remembered import RememberedFiles
 
     GivenToken: TypeAlias = str | TokenCallback | TokenSource | None
 
@@ -68,7 +69,9 @@ class OpenOptions:
 
 @dataclass(slots=True)
 class Opened:
-    """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret."""
+    """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret. ``remembered``
+    opens what this machine remembers of files, to be closed by the caller; None where there is no cache.
+    """
 
     cas: Cas
     location: str
@@ -78,6 +81,7 @@ class Opened:
     hub: Hub | None = None
     repository: HubLocator | None = None
     repositories: OpenedNames | None = None
+    remembered: Callable[[], RememberedFiles | None] = lambda: None
     closing: ExitStack = field(default_factory=ExitStack)
 
 
@@ -185,6 +189,12 @@ def scheme_of(where: Path | str) -> str:
 
 def open_cas(where: Path | str, options: OpenOptions) -> Opened:
     """Open the store that ``where`` names; see :func:`xetstore.store.open_store`."""
+    opened = _open(where, options)
+    opened.remembered = lambda: _remembered(options)
+    return opened
+
+
+def _open(where: Path | str, options: OpenOptions) -> Opened:
     scheme = scheme_of(where)
     if not scheme:
         return _open_here(Path(where), options)
@@ -216,6 +226,15 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
         if opened.repositories is not None:
             opened.repositories.closing = opened.closing
     return opened
+
+
+def _remembered(options: OpenOptions) -> RememberedFiles | None:
+    folder = cache_folder(options.cache, options.on_event)
+    if folder is None:
+        return None
+    from xetstore.transfer.upload.remembered import RememberedFiles
+
+    return RememberedFiles(remembered_file(folder), emit=options.on_event)
 
 
 def open_hub(*, token: GivenToken, allow_http: bool, emit: Emit) -> Hub:

@@ -34,6 +34,7 @@ from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import FileInfo, HashReport, hash_report
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.pending import PutReport
+from xetstore.transfer.upload.remembered import Unchanged
 from xetstore.transfer.upload.session import put_files
 
 if TYPE_CHECKING:
@@ -163,16 +164,22 @@ class Store:
         on_report: Callable[[PutReport], None] | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> list[PutReport]:
         """Store files that share xorbs; their reports, in order. ``on_report`` gets each once its file is durable.
 
         A file that cannot be read is handed to ``on_error`` and the others go on; without ``on_error`` its error is
         raised after the files before it have been stored. With ``dry_run`` nothing is sent or stored: the reports say
         what would be new.
+
+        With ``unchanged="skip"`` a file is not read that is as it was when it was put from this machine before, by its
+        path, size, inode and times, if the store still has it; some thousands of ``paths`` are taken ahead then. What
+        is read is remembered in the cache folder. ``"renew"`` reads all, and remembers it anew.
         """
-        return _gathered(
-            self.iter_put(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run), on_report
+        reports = self.iter_put(
+            paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
         )
+        return _gathered(reports, on_report)
 
     def iter_put(
         self,
@@ -182,19 +189,22 @@ class Store:
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> Generator[PutReport]:
         """As :meth:`put_many`, for more reports than memory should hold: each file is stored as its report is taken.
 
         Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
         embedded = self._embedded()
+        mode = Unchanged(unchanged)
         return put_files(
             self._cas if embedded is None else embedded.for_local_bytes(),
             map(Path, paths),
-            UploadOptions(CompressionPolicy(policy), dry_run, self._limits),
+            UploadOptions(CompressionPolicy(policy), dry_run, self._limits, skips_unchanged=mode is Unchanged.SKIP),
             progress=progress,
             on_error=on_error,
             known=self._opened.known,
+            remembered=None if mode is Unchanged.READ else self._opened.remembered(),
             emit=self._emit,
             cancellation=self._calls.child(),
         )
@@ -414,7 +424,8 @@ class Store:
 
     def files_of(self, repo: RepositoryId, revision: str) -> Store:
         """The files of a repository, as a store that is of use as long as this one is open."""
-        opened = replace(self._repositories().files(repo, revision), closing=ExitStack())
+        files = self._repositories().files(repo, revision)
+        opened = replace(files, remembered=self._opened.remembered, closing=ExitStack())
         store = Store(opened, limits=self._limits, on_event=self._emit)
         store._open = store._calls = self._calls.child()
         store._is_one_call = True

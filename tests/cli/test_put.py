@@ -27,6 +27,7 @@ def test_json_has_the_documented_fields(xet: Xet, tmp_path: Path) -> None:
         "new_bytes": len(DATA),
         "deduped_bytes": 0,
         "again_bytes": 0,
+        "unchanged": False,
     }
 
 

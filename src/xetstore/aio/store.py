@@ -24,6 +24,7 @@ from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import FileInfo
 from xetstore.transfer.scan import hash_file as _hash_file
 from xetstore.transfer.upload.pending import PutReport
+from xetstore.transfer.upload.remembered import Unchanged
 
 if TYPE_CHECKING:
     from xetstore.cas.check import CheckReport, Selection
@@ -69,11 +70,18 @@ class AsyncStore(Caller):
         on_report: Callable[[PutReport], None] | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> list[PutReport]:
         """Store files that share xorbs; their reports."""
         return await self.once(
             lambda store: store.put_many(
-                paths, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
+                paths,
+                policy=policy,
+                progress=progress,
+                on_report=on_report,
+                on_error=on_error,
+                dry_run=dry_run,
+                unchanged=unchanged,
             )
         )
 
@@ -85,10 +93,13 @@ class AsyncStore(Caller):
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> AsyncGenerator[PutReport]:
         """As :meth:`put_many`; an asynchronous iterator of the reports."""
         return self.each(
-            lambda store: store.iter_put(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
+            lambda store: store.iter_put(
+                paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
+            )
         )
 
     async def estimate(

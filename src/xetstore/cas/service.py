@@ -54,6 +54,7 @@ from xetstore.cas.index import Index, Reader, TermCount, Writer, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.layout import xorb_key
 from xetstore.cas.parts import StoreParts
+from xetstore.cas.putting_again import put_again
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
@@ -318,6 +319,10 @@ class EmbeddedCas:
         if returned:  # the journal says that they were deleted
             note_restored(self, self.tenant.namespace, returned, at=returned_at)
         return is_new
+
+    def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
+        """Put files by their hashes; see :func:`xetstore.cas.putting_again.put_again`."""
+        return put_again(self, files, dry_run=dry_run)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""

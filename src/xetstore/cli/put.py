@@ -27,6 +27,7 @@ from xetstore.sizes import size_text
     show_default=True,
     help="How new chunks are stored: auto keeps whatever is smallest.",
 )
+@click.option("--force", is_flag=True, help="Read files too that are as they were when they were put before.")
 @click.option("--name", metavar="NAME", help="Commit the one PATH to this repository, OWNER/NAME, as xet cp does.")
 @click.option("-m", "--message", metavar="TEXT", help="With --name: the message of the commit.")
 @null_option
@@ -39,6 +40,7 @@ def put(
     paths: tuple[Path, ...],
     dry_run: bool,
     compression: str,
+    force: bool,
     name: str | None,
     message: str | None,
 ) -> int:
@@ -55,7 +57,7 @@ def put(
     if message is not None:
         raise UsageError("-m goes with --name", hint="without a name there is no commit")
     files = [file for path in paths for file in files_of(path, settings)]
-    count = logical = new = deduped = stored = 0
+    count = unchanged = logical = new = deduped = stored = 0
     with (
         settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
         output.progress("put", total_size(files), dedup=True) as progress,
@@ -66,8 +68,10 @@ def put(
             progress=progress,
             on_error=lambda _, error: settings.failed(error),
             dry_run=dry_run,
+            unchanged="renew" if force else "skip",
         ):
             count += 1
+            unchanged += report.unchanged
             logical += report.info.size
             new += report.new_bytes
             deduped += report.deduped_bytes
@@ -82,12 +86,14 @@ def put(
                     deduped_bytes=report.deduped_bytes,
                     stored_bytes=report.stored_bytes,
                     again_bytes=report.again_bytes,
+                    unchanged=report.unchanged,
                 )
             else:
                 output.entry(str(report.info.hash), report.path)
     outcome = "nothing stored: a dry run" if dry_run else f"{size_text(stored)} added to the store"
     output.note(
-        f"{count_text(count, 'file')}, {size_text(logical)}: {size_text(new)} new, "
+        f"{count_text(count, 'file')}{f' ({unchanged:,} unchanged)' if unchanged else ''}, "
+        f"{size_text(logical)}: {size_text(new)} new, "
         f"{size_text(deduped)} deduplicated, {outcome}"
     )
     return settings.exit_code

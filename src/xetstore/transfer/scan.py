@@ -176,7 +176,7 @@ class FileScan:
         self.path = path
         # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
         self._cutter = Cutter(sha256=sha256, threads=threads, progress=progress, buffers=5 if sha256 else 3)
-        self._done = False
+        self._after: os.stat_result | None = None
         try:
             # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -199,6 +199,12 @@ class FileScan:
     def identity(self) -> tuple[int, int, int, int]:
         """Which version of a file was opened: device, inode, size in bytes, time of its last change."""
         return _identity(self._before)
+
+    @property
+    def still(self) -> os.stat_result | None:
+        """The status of the file, once it was read; None if any of it but the time of access changed meanwhile."""
+        after = self._after
+        return after if after is not None and after.st_ctime_ns == self._before.st_ctime_ns else None
 
     @property
     def chunk_count(self) -> int:
@@ -226,11 +232,11 @@ class FileScan:
         gone = not after.st_nlink and self._before.st_nlink
         if gone or _identity(after) != _identity(self._before) or self._cutter.total_bytes != after.st_size:
             raise SourceChangedError(f"{self.path} changed while it was read", hint="try again when it is still")
-        self._done = True
+        self._after = after
 
     def info(self) -> FileInfo:
         """The identity of the whole file, once all blocks were taken."""
-        if not self._done:
+        if self._after is None:
             raise RuntimeError("the file was not read to its end")
         return self._cutter.info()
 

@@ -12,13 +12,14 @@ from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import QUERY_PATIENCE, QueryPatience
+from xetstore.transfer.upload.remembered import RememberedFiles
 from xetstore.transfer.upload.sizing import UploadSizes, upload_sizes
 
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
     """Options of an upload. With ``dry_run`` nothing is sent, stored or remembered. ``sizes`` are by default those that
-    keep ``limits``.
+    keep ``limits``. With ``skips_unchanged`` files are not read that are remembered and that the Cas has.
     """
 
     policy: CompressionPolicy = CompressionPolicy.AUTO
@@ -26,6 +27,7 @@ class UploadOptions:
     limits: Limits = NO_LIMITS
     sizes: UploadSizes | None = None
     query_patience: QueryPatience = QUERY_PATIENCE
+    skips_unchanged: bool = False
 
     def sizes_for(self, *, remote: bool) -> UploadSizes:
         """The sizes that hold; ``remote`` says that storing a xorb means sending it."""
@@ -34,8 +36,8 @@ class UploadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The Cas that an upload writes to, whose calls end with ``cancellation``, and all that this machine remembers of
-    it.
+    """The Cas that an upload writes to, whose calls end with ``cancellation``, and all that this machine remembers: of
+    that Cas, and of files.
     """
 
     cas: Cas
@@ -43,6 +45,7 @@ class Context:
     options: UploadOptions
     known: KnownXorbs | None = None
     emit: Emit = ignore
+    remembered: RememberedFiles | None = None
 
     @property
     def sizes(self) -> UploadSizes:

@@ -12,6 +12,7 @@ from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry
 from xetstore.transfer.scan import FileInfo
+from xetstore.transfer.upload.remembered import Sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class PutReport:
     """A stored file. ``new_bytes`` and ``deduped_bytes`` are raw and add up to its size.
 
     ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included. ``again_bytes`` of the new
-    ones were stored already, and were stored again so that the file does not become fragmented (10.4).
+    ones were stored already, and were stored again so that the file does not become fragmented (10.4). An ``unchanged``
+    file was not read: it is as it was when it was put before, and the store has it.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class PutReport:
     deduped_bytes: int
     stored_bytes: int
     again_bytes: int = 0
+    unchanged: bool = False
 
 
 # Its xorb, which may not have its name yet; first chunk, end chunk, raw bytes; verification hash (6.4).
@@ -47,7 +50,11 @@ class _OpenTerm:
 
 @dataclass(slots=True)
 class PendingFile:
-    """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many."""
+    """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many.
+
+    ``sighting`` is how it looked before and behind; None if it is not to be remembered. One that is ``unchanged`` was
+    not read, and has no terms: no shard needs to name it.
+    """
 
     path: Path
     terms: list[_Term] = field(default_factory=list)
@@ -56,6 +63,8 @@ class PendingFile:
     new_bytes: int = 0
     stored_bytes: int = 0
     again_bytes: int = 0
+    sighting: Sighting | None = None
+    unchanged: bool = False
 
     def extend(self, run: Run, chunks: ChunkList) -> None:
         """Go on with the chunks of a run."""
@@ -123,7 +132,8 @@ class PendingFile:
         """The report of the file when it is stored."""
         assert self.info is not None
         deduped_bytes = self.info.size - self.new_bytes
-        return PutReport(self.path, self.info, self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes)
+        counts = self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes
+        return PutReport(self.path, self.info, *counts, unchanged=self.unchanged)
 
     def entry(self) -> FileEntry:
         """The file as a shard names it; all its xorbs have names by now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.again import AgainChanges, AgainQueries, HadFile
 from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
 from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
@@ -36,6 +37,7 @@ __all__ = [
     "FreeFile",
     "GrantState",
     "Granted",
+    "HadFile",
     "Held",
     "LastIds",
     "LongFile",
@@ -76,6 +78,7 @@ class Reader(
     QuotaQueries,
     SnapshotQueries,
     RewriteQueries,
+    AgainQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -93,5 +96,6 @@ class Writer(
     CheckChanges,
     RepairChanges,
     SnapshotChanges,
+    AgainChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""
