@@ -11,8 +11,8 @@ from xetstore.protocol.hashes import Hash
 
 _HAD: Final = """
 SELECT file.hash, file.id, file.xorb_count, file_grant.created_at
-FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
+FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
 """
 _KEPT: Final = f"{_HAD} ORDER BY file.id FOR UPDATE OF file_grant"
 _XORBS: Final = "SELECT file_id, xorb_id FROM edge WHERE file_id IN (:values)"
