@@ -199,7 +199,7 @@ class Store:
         mode = Unchanged(unchanged)
         return put_files(
             self._cas if embedded is None else embedded.for_local_bytes(),
-            map(Path, paths),
+            (path if isinstance(path, Path) else Path(path) for path in paths),
             UploadOptions(CompressionPolicy(policy), dry_run, self._limits, skips_unchanged=mode is Unchanged.SKIP),
             progress=progress,
             on_error=on_error,

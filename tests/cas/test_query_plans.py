@@ -22,7 +22,8 @@ from xetstore.testing import Sample, upload
 
 # A table, or a part of one that has no end but that of the table: all xorbs behind one.
 WALK = re.compile(
-    r"SCAN (?!asked VIRTUAL TABLE|CONSTANT ROW|room$)|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid[<>]|AUTOMATIC|TEMP B-TREE"
+    r"SCAN (?!asked VIRTUAL TABLE|CONSTANT ROW|room$)|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid[<>]"
+    r"|AUTOMATIC|TEMP B-TREE"
     r"|SEARCH (file_grant|deleted_grant|sha256_claim)\b.* \(namespace=\?\)"  # all of a namespace
 )
 # One key for the whole store.
@@ -41,7 +42,9 @@ def statements(cas: EmbeddedCas) -> Iterator[set[str]]:
     with cas.index.snapshot() as reader:
         driver = reader.connection.driver  # one call after the other takes the same
     seen: set[str] = set()
-    driver.set_trace_callback(lambda statement: seen.add(statement) if statement.lstrip().startswith("SELECT") else None)
+    driver.set_trace_callback(
+        lambda statement: seen.add(statement) if statement.lstrip().startswith("SELECT") else None
+    )
     try:
         yield seen
     finally:
@@ -97,7 +100,7 @@ def test_no_statement_about_many_files_walks_through_a_namespace(cas: EmbeddedCa
         with suppress(NotFoundError):
             view.reconstruct_many(files)
         view.index.change(lambda writer: writer.copy_grants("ours", "copy", files, now=1.0))
-        view.index.change(lambda writer: writer.renew_grants(files, "ours", now=1.0))
+        view.index.change(lambda writer: writer.renew_grants([file.digest for file in files], "ours", now=1.0))
         view.index.change(lambda writer: writer.revoke("ours", files, now=1.0))
         view.index.change(lambda writer: writer.restore("ours", files, now=1.0))
     assert len(seen) > 6

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import batches, sized_batches
@@ -30,25 +32,25 @@ def put_again(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False)
     """
     if not cas.index.is_writable and not dry_run:
         return set()
-    namespace = cas.tenant.namespace
+    by_digest = {file.digest: file for file in files}
     with cas.index.snapshot() as reader:
-        had = reader.had_files([*dict.fromkeys(files)], namespace)
+        had = reader.had_files(by_digest, cas.tenant.namespace)
     sound = _sound(cas, had)
-    if dry_run:
-        return {file.hash for file in sound}
     now = cas.now()
-    young = {file.hash for file in sound if file.granted_at > now - YOUNG_SECONDS}
-    old = [file.hash for file in sound if file.hash not in young]
-    for part in batches(old, _FILES_AT_A_TIME):
-        young |= _renewed(cas, part, now)
-    return young
+    oldest = -inf if dry_run else now - YOUNG_SECONDS
+    here = [file.digest for file in sound if file.granted_at > oldest]
+    if len(here) < len(sound):
+        old = [file.digest for file in sound if file.granted_at <= oldest]
+        for part in batches(old, _FILES_AT_A_TIME):
+            here += _renewed(cas, part, now)
+    return {by_digest[digest] for digest in here}
 
 
 def _sound(cas: EmbeddedCas, files: Sequence[HadFile]) -> list[HadFile]:
     """Those of these files of which every xorb is whole, as far as is known and can be seen."""
     whole: dict[int, bool] = {}
-    sound = []
-    for part in sized_batches(files, lambda file: file.xorb_count, _EDGES_AT_A_TIME, most=_FILES_AT_A_TIME):
+    sound: list[HadFile] = []
+    for part in sized_batches(files, attrgetter("xorb_count"), _EDGES_AT_A_TIME, most=_FILES_AT_A_TIME):
         with cas.index.snapshot() as reader:
             edges = reader.xorb_ids_of(file.id for file in part)
             rows = reader.xorbs_with({xorb_id for _, xorb_id in edges} - whole.keys())
@@ -62,8 +64,8 @@ def _sound(cas: EmbeddedCas, files: Sequence[HadFile]) -> list[HadFile]:
     return sound
 
 
-def _renewed(cas: EmbeddedCas, files: Sequence[Hash], now: float) -> set[Hash]:
-    def renew(writer: Writer) -> set[Hash]:
-        return writer.renew_grants(files, cas.tenant.namespace, now=now)
+def _renewed(cas: EmbeddedCas, digests: Sequence[bytes], now: float) -> list[bytes]:
+    def renew(writer: Writer) -> list[bytes]:
+        return writer.renew_grants(digests, cas.tenant.namespace, now=now)
 
     return cas.index.change(renew)

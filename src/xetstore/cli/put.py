@@ -60,7 +60,7 @@ def put(
     count = unchanged = logical = new = deduped = stored = 0
     with (
         settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
-        output.progress("put", total_size(files), dedup=True) as progress,
+        output.progress("put", total_size(files) if output.on_terminal else 0, dedup=True) as progress,
     ):
         for report in store.iter_put(
             files,
@@ -165,6 +165,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _can_be_stored(entry: os.DirEntry[str]) -> bool:
     try:
+        if not entry.is_symlink():
+            return entry.is_file(follow_symlinks=False)  # which the folder says: nothing is looked up
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:  # gone, or a link to nothing: that is an error, and not left out silently
         return True

@@ -83,7 +83,8 @@ WHERE file_grant.namespace = :namespace AND file_grant.file_id > :behind ORDER B
 """
 _YOUNG: Final = """
 SELECT file.hash FROM file CROSS JOIN file_grant
-WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values) AND file_grant.created_at >= :before
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
+AND file_grant.created_at >= :before
 """
 _EXPIRED_FILES: Final = """
 SELECT id, repository_id FROM deleted_bucket_file WHERE deleted_at < :before ORDER BY deleted_at, id LIMIT :limit

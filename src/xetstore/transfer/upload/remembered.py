@@ -12,12 +12,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from xetstore.batches import batches
 from xetstore.events import Emit, ignore
@@ -80,8 +79,7 @@ class RememberedFile(MemoryFile):
     TABLES = ("file",)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A regular file as the system tells of it. ``looked_ns`` is when that was, in unix nanoseconds."""
 
     id: int
@@ -91,13 +89,15 @@ class Sighting:
     looked_ns: int
 
     @classmethod
-    def of(cls, path: Path, status: os.stat_result, looked_ns: int) -> Sighting:
-        """That of the file at a path, which has this status."""
-        name = os.fsencode(os.path.abspath(path))  # noqa: PTH100  # a Path would look at each folder
-        numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    def of(cls, path: Path, status: os.stat_result, looked_ns: int, folder: str | None = None) -> Sighting:
+        """That of the file at a path, which has this status. ``folder`` is the one that this process is in."""
+        # Put together, not looked up: a path that is spelled otherwise is another one.
+        name = os.fsencode(os.path.join(os.getcwd() if folder is None else folder, path))  # noqa: PTH109, PTH118
+        size, changed_ns, also_changed_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        numbers = (status.st_dev, status.st_ino, size, changed_ns, also_changed_ns)
         identity = b"%s\0%d %d %d %d %d" % (name, *numbers)
-        changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-        return cls(_id_of(name), identity, status.st_size, changed_ns, looked_ns)
+        number = int.from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
+        return cls(number, identity, size, max(changed_ns, also_changed_ns), looked_ns)
 
     @property
     def is_racy(self) -> bool:
@@ -131,14 +131,13 @@ class RememberedFiles:
         self.clock = clock
         self._memory = Memory(path, self._open, what="what was put", emit=emit)
 
-    def look(self, path: Path) -> Sighting | None:
-        """Look at a file. None for what is no regular file, or cannot be looked at: reading it says why."""
-        looked_ns = self.clock()
+    def look(self, paths: Iterable[Path]) -> list[Sighting | None]:
+        """Look at files. None for one that is no regular file, or cannot be looked at: reading it says why."""
         try:
-            status = os.stat(path)  # noqa: PTH116  # twice as fast
-        except (OSError, ValueError):
-            return None
-        return Sighting.of(path, status, looked_ns) if stat.S_ISREG(status.st_mode) else None
+            folder = os.getcwd()  # noqa: PTH109
+        except OSError:
+            return [None for _ in paths]
+        return [self._look(path, folder) for path in paths]
 
     def find(self, sightings: Sequence[Sighting | None]) -> list[FileInfo | None]:
         """The identity of each file that is as it was when it was put, else None."""
@@ -173,6 +172,14 @@ class RememberedFiles:
     def _open(self) -> RememberedFile:
         _require_own(self._memory.path.parent)
         return RememberedFile(self._memory.path, self._busy_seconds)
+
+    def _look(self, path: Path, folder: str) -> Sighting | None:
+        looked_ns = self.clock()
+        try:
+            status = os.stat(path)  # noqa: PTH116  # twice as fast
+        except (OSError, ValueError):
+            return None
+        return Sighting.of(path, status, looked_ns, folder) if stat.S_ISREG(status.st_mode) else None
 
     def _rows(self, file: RememberedFile, ids: Sequence[int]) -> Mapping[int, _Row]:
         found: dict[int, _Row] = {}
@@ -209,10 +216,6 @@ def _info(sighting: Sighting, row: _Row | None) -> FileInfo | None:
     if proof != sighting.proof(digest, sha256):
         return None
     return FileInfo(Hash(digest), sighting.size, sha256.hex())
-
-
-def _id_of(name: bytes) -> int:
-    return int.from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
 
 
 def _require_own(folder: Path) -> None:

@@ -11,7 +11,7 @@ shard names refuses it; then the files of that shard are read once more and stor
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
@@ -86,7 +86,8 @@ class UploadSession:
                 self.take(pending, block)
             self.end(pending, info := scan.info())
             if remembered is not None and (status := scan.still) is not None:
-                pending.sighting = Sighting.of(path, status, looked_ns)
+                with suppress(OSError):  # the folder of this process is gone
+                    pending.sighting = Sighting.of(path, status, looked_ns)
         return info
 
     def unchanged(self, paths: Sequence[Path]) -> list[FileInfo | None]:
@@ -96,7 +97,7 @@ class UploadSession:
         remembered = self._context.remembered
         if remembered is None or not self._context.options.skips_unchanged:
             return [None] * len(paths)
-        infos = remembered.find([remembered.look(path) for path in paths])
+        infos = remembered.find(remembered.look(paths))
         asked = {info.hash for info in infos if info is not None}
         if not asked:
             return infos

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-from xetstore.cas.index.queries.rows import Questions, name_of
-from xetstore.protocol.hashes import Hash
+from xetstore.cas.index.queries.rows import Questions
 
 _HAD: Final = """
 SELECT file.hash, file.id, file.xorb_count, file_grant.created_at
@@ -21,35 +19,32 @@ UPDATE file_grant SET created_at = :now WHERE namespace = :namespace AND file_id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class HadFile:
+class HadFile(NamedTuple):
     """A file that a namespace has, since ``granted_at`` (unix seconds); ``xorb_count`` xorbs have its chunks."""
 
-    hash: Hash
+    digest: bytes
     id: int
     xorb_count: int
     granted_at: float
 
 
 class AgainQueries(Questions):
-    """Questions about files that are put again."""
+    """Questions about files that are put again: there may be very many, so they are told by their digests."""
 
-    def had_files(self, files: Collection[Hash], namespace: str) -> list[HadFile]:
+    def had_files(self, digests: Iterable[bytes], namespace: str) -> list[HadFile]:
         """Those of these files that a namespace has."""
-        rows = self.connection.rows_in(_HAD, [file.digest for file in files], {"namespace": namespace})
-        return [HadFile(name_of(digest), *rest) for digest, *rest in rows]
+        return [*map(HadFile._make, self.connection.rows_in(_HAD, digests, {"namespace": namespace}))]
 
     def xorb_ids_of(self, file_ids: Iterable[int]) -> list[tuple[int, int]]:
         """The xorbs of files: (id of the file, id of the xorb)."""
-        return [(file_id, xorb_id) for file_id, xorb_id in self.connection.rows_in(_XORBS, file_ids)]
+        return [*self.connection.rows_in(_XORBS, file_ids)]
 
 
 class AgainChanges(AgainQueries):
     """The change of it."""
 
-    def renew_grants(self, files: Collection[Hash], namespace: str, *, now: float) -> set[Hash]:
+    def renew_grants(self, digests: Iterable[bytes], namespace: str, *, now: float) -> list[bytes]:
         """Give the grants of a namespace the time of new ones; those of these files that it still has."""
-        found = self.connection.rows_in(_KEPT, [file.digest for file in files], {"namespace": namespace})
-        ids = {file_id: name_of(digest) for digest, file_id, *_ in found}
-        self.connection.change_in(_RENEW, sorted(ids), {"namespace": namespace, "now": now})
-        return {*ids.values()}
+        found = [*map(HadFile._make, self.connection.rows_in(_KEPT, digests, {"namespace": namespace}))]
+        self.connection.change_in(_RENEW, sorted(file.id for file in found), {"namespace": namespace, "now": now})
+        return [file.digest for file in found]
