@@ -8,8 +8,10 @@ from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from xetstore.batches import batches, sized_batches
+from xetstore.batches import sized_batches
 from xetstore.cas.stored_xorb import looks_whole
+from xetstore.errors import UsageError
+from xetstore.interfaces import MANY_PUT_AGAIN
 from xetstore.protocol.hashes import Hash
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 YOUNG_SECONDS: Final = 3600.0
 """A grant of the last hour is as good as a new one: what ends grants that nothing names waits for weeks."""
 _EDGES_AT_A_TIME: Final = 50_000
-_FILES_AT_A_TIME: Final = 4096
 
 
 def put_again(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False) -> set[Hash]:
@@ -30,9 +31,11 @@ def put_again(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False)
     The object of each of their xorbs is looked at once. One that is missing, or not as long as its row says, is marked.
     A store that cannot be written to has none of them.
     """
+    by_digest = {file.digest: file for file in files}
+    if len(by_digest) > MANY_PUT_AGAIN:
+        raise UsageError(f"at most {MANY_PUT_AGAIN} files can be put again at once, not {len(by_digest)}")
     if not cas.index.is_writable and not dry_run:
         return set()
-    by_digest = {file.digest: file for file in files}
     with cas.index.snapshot() as reader:
         had = reader.had_files(by_digest, cas.tenant.namespace)
     sound = _sound(cas, had)
@@ -41,8 +44,7 @@ def put_again(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False)
     here = [file.digest for file in sound if file.granted_at > oldest]
     if len(here) < len(sound):
         old = [file.digest for file in sound if file.granted_at <= oldest]
-        for part in batches(old, _FILES_AT_A_TIME):
-            here += _renewed(cas, part, now)
+        here += _renewed(cas, old, now)
     return {by_digest[digest] for digest in here}
 
 
@@ -50,7 +52,7 @@ def _sound(cas: EmbeddedCas, files: Sequence[HadFile]) -> list[HadFile]:
     """Those of these files of which every xorb is whole, as far as is known and can be seen."""
     whole: dict[int, bool] = {}
     sound: list[HadFile] = []
-    for part in sized_batches(files, attrgetter("xorb_count"), _EDGES_AT_A_TIME, most=_FILES_AT_A_TIME):
+    for part in sized_batches(files, attrgetter("xorb_count"), _EDGES_AT_A_TIME):
         with cas.index.snapshot() as reader:
             edges = reader.xorb_ids_of(file.id for file in part)
             rows = reader.xorbs_with({xorb_id for _, xorb_id in edges} - whole.keys())

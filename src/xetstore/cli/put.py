@@ -53,7 +53,7 @@ def put(
     output = settings.output
     settings.check_null()
     if name is not None:
-        return _put_named(settings, paths, name, message, dry_run=dry_run, compression=compression)
+        return _put_named(settings, paths, name, message, dry_run=dry_run, compression=compression, force=force)
     if message is not None:
         raise UsageError("-m goes with --name", hint="without a name there is no commit")
     files = [file for path in paths for file in files_of(path, settings)]
@@ -100,7 +100,14 @@ def put(
 
 
 def _put_named(
-    settings: Settings, paths: tuple[Path, ...], name: str, message: str | None, *, dry_run: bool, compression: str
+    settings: Settings,
+    paths: tuple[Path, ...],
+    name: str,
+    message: str | None,
+    *,
+    dry_run: bool,
+    compression: str,
+    force: bool,
 ) -> int:
     from xetstore.cli.cp import upload
     from xetstore.cli.places import Places, is_locator, parse_locator
@@ -111,7 +118,16 @@ def _put_named(
         raise UsageError("--name goes with neither --compression nor --null", hint="leave out one of the two")
     to = parse_locator(name if is_locator(name) else f"xet://{name}")
     with Places(settings) as places:
-        return upload(settings, places, paths[0], to, is_folder=name.endswith("/"), message=message, dry_run=dry_run)
+        return upload(
+            settings,
+            places,
+            paths[0],
+            to,
+            is_folder=name.endswith("/"),
+            message=message,
+            force=force,
+            dry_run=dry_run,
+        )
 
 
 def files_of(path: Path, settings: Settings) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.remote.server import Credentials, Server
 
-_CALL: Final = "POST /v1/files/again"
+AGAIN: Final = "POST /v1/files/again"
 _NO_SUCH_CALL: Final = (404, 405, 501)
 
 
@@ -21,7 +21,7 @@ def put_again(server: Server, files: Sequence[Hash], *, dry_run: bool) -> set[Ha
     asked = {*files}
     if len(asked) > MANY_PUT_AGAIN:
         raise UsageError(f"at most {MANY_PUT_AGAIN} files can be put again at once, not {len(asked)}")
-    if not asked or server.lacks(_CALL):
+    if not asked or server.lacks(AGAIN):
         return set()
     body = b"".join(sorted(file.digest for file in asked))
     credentials = server.credentials(write=True)
@@ -34,7 +34,7 @@ def put_again(server: Server, files: Sequence[Hash], *, dry_run: bool) -> set[Ha
             )
         return here
 
-    return server.retrying(_CALL, ask)
+    return server.retrying(AGAIN, ask)
 
 
 def _ask(server: Server, body: bytes, credentials: Credentials, *, dry_run: bool) -> set[Hash]:
@@ -42,7 +42,7 @@ def _ask(server: Server, body: bytes, credentials: Credentials, *, dry_run: bool
     headers = {"content-type": "application/octet-stream"}
     with server.send("POST", path, credentials=credentials, headers=headers, body=body) as answer:
         if answer.status in _NO_SUCH_CALL:
-            server.fall_back(_CALL, "reading files")
+            server.fall_back(AGAIN, "reading files")
             return set()
         if not answer.is_success:
             raise server.refused(answer, "files that are put again", credentials)

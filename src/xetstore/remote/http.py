@@ -26,7 +26,7 @@ from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import DeletedFile, FileRecord
 from xetstore.remote import deletions
-from xetstore.remote.again import put_again
+from xetstore.remote.again import AGAIN, put_again
 from xetstore.remote.bodies import RangeStream
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
@@ -219,7 +219,7 @@ class HttpCas:
 
     def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
         """Put files by their hashes. As :meth:`interfaces.Cas.put_again`."""
-        return put_again(self._server, files, dry_run=dry_run)
+        return self._asked_twice(AGAIN, lambda: put_again(self._server, files, dry_run=dry_run))
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`."""

@@ -47,9 +47,14 @@ class Files(Protocol):
         """The store in the verbs of the protocol."""
 
     def iter_put(
-        self, paths: Iterable[Path | str], *, progress: Progress | None = None, dry_run: bool = False
+        self,
+        paths: Iterable[Path | str],
+        *,
+        progress: Progress | None = None,
+        dry_run: bool = False,
+        unchanged: str = "read",
     ) -> Generator[PutReport]:
-        """Store files; with ``dry_run`` only say what would be new."""
+        """Store files; with ``dry_run`` only say what would be new. ``unchanged`` is that of a Store."""
 
     def iter_get(
         self,
@@ -89,8 +94,12 @@ def stage(
     *,
     progress: Progress | None = None,
     dry_run: bool = False,
+    unchanged: str = "read",
 ) -> list[Staged]:
-    """Store the large ones of some files; all of them as changes, in order. Raises what reading and storing does."""
+    """Store the large ones of some files; all of them as changes, in order. Raises what reading and storing does.
+
+    ``unchanged`` is for the large ones: of every file the first bytes are read, and small ones are read whole.
+    """
     staged: list[Staged] = []
     with ExitStack() as opened:
         large: list[tuple[Source, Path]] = []
@@ -115,7 +124,8 @@ def stage(
                     file.write_bytes(source.data)
                     large.append((source, file))
         if large:
-            reports = files.iter_put((file for _, file in large), progress=progress, dry_run=dry_run)
+            paths = (file for _, file in large)
+            reports = files.iter_put(paths, progress=progress, dry_run=dry_run, unchanged=unchanged)
             with closing(reports):
                 for (source, _), report in zip(large, reports, strict=True):
                     staged.append(_large(source, report))
