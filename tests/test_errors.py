@@ -29,6 +29,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.RangeError: (ValueError, None),
     errors.TooLargeError: (ValueError, None),
     errors.NotPicklableError: (TypeError, None),
+    errors.WrongTypeError: (TypeError, None),
     errors.NotFoundError: (FileNotFoundError, errno.ENOENT),
     errors.RepositoryNotFoundError: (FileNotFoundError, errno.ENOENT),
     errors.RevisionNotFoundError: (FileNotFoundError, errno.ENOENT),

@@ -320,7 +320,7 @@ def test_a_directory_lists_adds_up_and_checks(tmp_path: Path, source: Path, data
 
 def test_a_server_does_not_and_says_so(tmp_path: Path) -> None:
     with xetstore.open("http://127.0.0.1:9", cache=False) as store:
-        for verb in (store.files, store.totals, store.check):
+        for verb in (store.totals, store.usage, store.check):
             with pytest.raises(UsageError, match="is on a server") as caught:
                 verb()
             assert caught.value.hint

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from xetstore.errors import XetError
     from xetstore.limits import Limits
     from xetstore.protocol.hashes import Hash
+    from xetstore.records import FileInfo
     from xetstore.repositories.repository import Repository
     from xetstore.store import GetReport, Store, open_locator
     from xetstore.store import open_store as open  # noqa: A004  # the package's own verb, as in gzip.open
-    from xetstore.transfer.scan import FileInfo, hash_file
+    from xetstore.transfer.scan import hash_file
     from xetstore.transfer.upload.pending import PutReport
 
     __version__: str
@@ -45,7 +46,7 @@ __all__ = [
 
 # Where each public name lives. Loaded when it is asked for: `xet --help` needs no database.
 _HOMES = {
-    "FileInfo": ("xetstore.transfer.scan", "FileInfo"),
+    "FileInfo": ("xetstore.records", "FileInfo"),
     "GetReport": ("xetstore.store", "GetReport"),
     "Hash": ("xetstore.protocol.hashes", "Hash"),
     "Limits": ("xetstore.limits", "Limits"),

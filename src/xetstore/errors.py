@@ -5,6 +5,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── RangeError           range                 416     2  no    a byte range starts past the end
 │   ├── TooLargeError        too_large             413     2  no    a body is longer than any valid one
 │   ├── UnprocessableError   unprocessable         422     2  no    a path or a message that no repository takes
+│   ├── WrongTypeError       usage                 400     2  no    an argument of another type (TypeError)
 │   └── NotPicklableError    usage                 400     2  no    a store cannot travel to a process (TypeError)
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
 │   ├── RepositoryNotFoundError repository_not_found 404   3  no    no such repository, or none for this caller
@@ -104,6 +105,22 @@ class UnprocessableError(UsageError):
 
     code = "unprocessable"
     http_status = 422
+
+
+class WrongTypeError(UsageError, TypeError):
+    """An argument is of a type that is not taken. The message says what was given, and what is taken."""
+
+    @classmethod
+    def of(cls, role: str, given: object, taken: str) -> WrongTypeError:
+        """The error of an argument, whose content is not shown: it may be long, or a secret.
+
+        >>> str(WrongTypeError.of("what is put", None, "a path or bytes"))
+        'what is put is a path or bytes, not None'
+        """
+        kind = type(given).__name__
+        article = "an" if kind[:1].lower() in "aeiou" else "a"
+        number = f" ({given!r:.40})" if isinstance(given, int | float) else ""
+        return cls(f"{role} is {taken}, not {'None' if given is None else f'{article} {kind}{number}'}")
 
 
 class NotPicklableError(UsageError, TypeError):

@@ -6,26 +6,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from xetstore.cancellation import Cancellation
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, RangeError
-from xetstore.protocol.dedup import QueryRule
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.protocol.shard import Shard
-from xetstore.records import (
-    Change,
-    Commit,
-    DeletedFile,
-    DeletedName,
-    FileRecord,
-    Ref,
-    RepoFile,
-    RepositoryId,
-    RepositoryRecord,
-)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.cancellation import Cancellation
+    from xetstore.protocol.dedup import QueryRule
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
+    from xetstore.protocol.shard import Shard
+    from xetstore.records import (
+        Change,
+        Commit,
+        DeletedFile,
+        DeletedName,
+        FileRecord,
+        Ref,
+        RepoFile,
+        RepositoryId,
+        RepositoryRecord,
+    )
 
 MANY_FILES: Final = 64
 """The most files of one :meth:`Cas.reconstruct_many`: with them a URL stays below 8 KB, which proxies let pass."""
@@ -127,6 +128,12 @@ class Cas(Protocol):
 
     def stat(self, file: Hash, /) -> FileRecord:
         """The record of a file. Raises NotFoundError."""
+
+    def files(self) -> Iterator[FileRecord]:
+        """The files of the caller's namespace, a page at a time, in no particular order.
+
+        Those that are registered meanwhile may be among them. UsageError where this Cas cannot list them.
+        """
 
     def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
         """Take files out of the caller's namespace, at once: the record of each; with ``dry_run`` as it would be.

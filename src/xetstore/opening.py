@@ -8,7 +8,6 @@ directory or a store file no HTTP.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,19 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from xetstore.cache_folder import cache_folder, chunks_folder, known_file, remembered_file
 from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError
-from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
-from xetstore.records import RepositoryId
+from xetstore.silence import ignore
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Reader
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.events import Emit
     from xetstore.hub.local import LocalNames
     from xetstore.interfaces import Cas, Names
     from xetstore.protocol.hashes import Hash
+    from xetstore.records import RepositoryId
     from xetstore.remote.hub.client import Hub
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.remote.hub.names import HttpNames
@@ -168,6 +167,8 @@ class Reopening:
                 hint="put it into XET_TOKEN or XET_TOKEN_FILE (HF_TOKEN for a Hub), which workers inherit, and open the"
                 " store without it; or open the store in the worker",
             )
+        import pickle
+
         try:
             pickle.dumps(self.options.on_event)
         except Exception:
@@ -201,6 +202,8 @@ def _open(where: Path | str, options: OpenOptions) -> Opened:
     if scheme not in ("http", "https", "hf"):
         raise UsageError(f"{scheme}:// is no kind of store", hint=_PARTS_HINT if scheme in _PARTS else _HINT)
     limits, emit = options.limits, options.on_event
+    from xetstore.cache_folder import cache_folder
+
     folder = cache_folder(options.cache, emit)
     with ExitStack() as closing:
         from xetstore.remote.http import HttpCas
@@ -229,6 +232,8 @@ def _open(where: Path | str, options: OpenOptions) -> Opened:
 
 
 def _remembered(options: OpenOptions) -> RememberedFiles | None:
+    from xetstore.cache_folder import cache_folder, remembered_file
+
     folder = cache_folder(options.cache, options.on_event)
     if folder is None:
         return None
@@ -352,6 +357,7 @@ def _open_repository(where: str, options: OpenOptions, transport: Transport, clo
 
 
 def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> None:
+    from xetstore.cache_folder import chunks_folder, known_file
     from xetstore.remote.http import HttpCas
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.upload.known import KnownXorbs

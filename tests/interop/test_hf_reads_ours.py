@@ -36,7 +36,7 @@ from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 MIB = 1 << 20
 JS = Path(__file__).parent / "js"

@@ -28,14 +28,14 @@ from xetstore.protocol.hashes import Hash
 from xetstore.remote.http import HttpCas
 from xetstore.testing import read_back
 from xetstore.transfer.scan import hash_file
-from xetstore.transfer.upload.context import UploadOptions
+from xetstore.transfer.upload.context import Unchanged, UploadOptions
 from xetstore.transfer.upload.pending import PutReport
 from xetstore.transfer.upload.remembered import RACY_SECONDS, RememberedFiles, Sighting
 from xetstore.transfer.upload.session import put_files
 
-SKIP = UploadOptions(skips_unchanged=True)
-RENEW = UploadOptions()
-DRY = UploadOptions(skips_unchanged=True, dry_run=True)
+SKIP = UploadOptions(unchanged=Unchanged.SKIP)
+RENEW = UploadOptions(unchanged=Unchanged.RENEW)
+DRY = UploadOptions(unchanged=Unchanged.SKIP, dry_run=True)
 
 
 class Put:
@@ -412,7 +412,7 @@ def test_it_does_not_grow_without_end(tmp_path: Path) -> None:
     most = 400_000
     with RememberedFiles(tmp_path / "memory" / "files", max_bytes=most) as remembered:
         for start in range(0, 20_000, 500):
-            seen = [Sighting.of(tmp_path / str(number), status, now) for number in range(start, start + 500)]
+            seen = [Sighting.of(tmp_path / str(number), status, now, "") for number in range(start, start + 500)]
             remembered.remember((one, info) for one in seen)
             assert remembered.find(seen) == [info] * 500
         assert (tmp_path / "memory" / "files").stat().st_size < most * 1.2
@@ -425,14 +425,14 @@ def test_what_was_put_lately_is_kept_where_others_are_forgotten(tmp_path: Path) 
     now = time.time_ns() + day
     with RememberedFiles(tmp_path / "memory" / "files", max_bytes=400_000, clock=lambda: now) as remembered:
         used, unused = (
-            [Sighting.of(tmp_path / f"{kind} {number}", status, now) for number in range(500)]
+            [Sighting.of(tmp_path / f"{kind} {number}", status, now, "") for number in range(500)]
             for kind in ("used", "unused")
         )
         remembered.remember((one, info) for one in (*used, *unused))
         for number in range(10):
             now += 10 * day
             assert remembered.find(used) == [info] * 500
-            others = [Sighting.of(tmp_path / f"{number} {each}", status, now) for each in range(500)]
+            others = [Sighting.of(tmp_path / f"{number} {each}", status, now, "") for each in range(500)]
             remembered.remember((one, info) for one in others)
         assert remembered.find(unused) == [None] * 500
 

@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.aio.calls import Caller
+from xetstore.aio.calls import Caller, Opening
 from xetstore.aio.file import AsyncFile
-from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
-from xetstore.repositories.planning import CommitReport
 from xetstore.repositories.repository import MAIN, Repository
 from xetstore.repositories.sources import Note, all_in, no_note
 
 if TYPE_CHECKING:
     from xetstore.errors import XetError
+    from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
     from xetstore.repositories.differences import Difference
+    from xetstore.repositories.planning import CommitReport
     from xetstore.repositories.restoring import Restored
     from xetstore.store import Store
     from xetstore.transfer.compare.comparison import Comparison
@@ -60,8 +60,11 @@ class AsyncRepository(Caller):
         """The entries at those of these paths where there is one."""
         return await self._call(lambda repo: repo.files_at(paths, revision))
 
-    async def open(self, path: str, revision: str = MAIN) -> AsyncFile:
-        """A file to read from, at any place of it."""
+    def open(self, path: str, revision: str = MAIN) -> Opening[AsyncFile]:
+        """A file to read from, at any place of it: to be awaited, or used with ``async with``."""
+        return Opening(self._open(path, revision))
+
+    async def _open(self, path: str, revision: str) -> AsyncFile:
         size = (await self.file(path, revision)).size
         return AsyncFile(self._store, lambda store: store.repo(self.id).open(path, revision), size)
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final, Self
 from xetstore.blobs.keys import check_key
 from xetstore.blobs.ranges import check_range
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UnavailableError
-from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
 from xetstore.platform import forks
 from xetstore.platform.cache_folder import CacheFolder, mark_used, remove_if_same
 from xetstore.platform.threads import Threads
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from typing_extensions import Buffer
+
+    from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
 
 BLOCK_BYTES: Final = 1 << 20
 """The size of a block, and so of the largest part: a xorb is at most 65 of them, and a footer lies in one or two."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import re
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +75,8 @@ def require_locks(file: Path, what: str, *, lockf: Lockf = fcntl.lockf) -> None:
 
 def require_locks_in(folder: Path, what: str) -> None:
     """The same for a folder that may hold databases, as far as a file can be made in it."""
+    import tempfile
+
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".locks-") as probe:
             require_locks(Path(probe.name), what)

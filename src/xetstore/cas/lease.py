@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from xetstore.cas.index import Index, Writer
-from xetstore.cas.index.queries import ChoreRow
 from xetstore.errors import LeaseLostError, XetError
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Index, Writer
+    from xetstore.cas.index.queries import ChoreRow
 
 T = TypeVar("T")
 

@@ -32,8 +32,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -41,52 +39,42 @@ from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.blobs.layers import innermost
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cancellation import Cancellation
 from xetstore.cas import deleting
-from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.assembly import OpenParts, open_parts
-from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
-from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.grace import Grace
 from xetstore.cas.healing import Healing
-from xetstore.cas.index import Index, Reader, TermCount, Writer, XorbRow
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.index import Index
 from xetstore.cas.layout import xorb_key
 from xetstore.cas.parts import StoreParts
-from xetstore.cas.putting_again import put_again
-from xetstore.cas.receive import XorbReceiver
-from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
-from xetstore.cas.snapshots.journal import note_restored
-from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
     NotFoundError,
     RangeError,
+    RepositoryNotFoundError,
     UnavailableError,
     UsageError,
 )
-from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream
-from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import QueryRule
+from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import (
-    BatchReconstruction,
-    FetchRange,
-    Reconstruction,
-    trim,
-)
-from xetstore.protocol.shard import Shard
-from xetstore.records import DeletedFile, FileRecord, Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from xetstore.access.secrets import Secrets
-
-__all__ = ["EmbeddedCas", "FileRecord", "Totals"]
+    from xetstore.cancellation import Cancellation
+    from xetstore.cas.answers import Offer
+    from xetstore.cas.index.queries import Reader, TermCount, Writer, XorbRow
+    from xetstore.cas.receive import XorbReceiver
+    from xetstore.cas.stored_xorb import StoredXorb
+    from xetstore.interfaces import BlobStore, ByteStream
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.dedup import QueryRule
+    from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
+    from xetstore.protocol.shard import Shard
+    from xetstore.records import DeletedFile, FileRecord, Totals
 
 
 class EmbeddedCas:
@@ -176,6 +164,8 @@ class EmbeddedCas:
     @property
     def queries(self) -> QueryRule:
         """Which chunks :meth:`find_chunks` can find, beside the first of every file."""
+        from xetstore.cas.claims import INDEXED_CHUNKS
+
         return INDEXED_CHUNKS
 
     def reconstruct(
@@ -192,6 +182,9 @@ class EmbeddedCas:
         With ``hashes`` the answer has the chunk hashes of its terms: this costs reading the footer of every xorb.
         Raises TooLargeError, before anything is computed, where there are more terms or chunks than ``most``.
         """
+        from xetstore.cas.fetches import as_damage, chunks_of, fetches_of
+        from xetstore.protocol.reconstruction import Reconstruction, trim
+
         if start < 0 or (end is not None and end < 0):
             raise UsageError(f"bytes {start} to {end} are not a range")
         with self.index.snapshot() as reader:
@@ -218,6 +211,9 @@ class EmbeddedCas:
 
         Raises NotFoundError if any of the files is not there; TooLargeError as :meth:`reconstruct`.
         """
+        from xetstore.cas.fetches import as_damage, fetches_of
+        from xetstore.protocol.reconstruction import BatchReconstruction
+
         wanted = list(dict.fromkeys(files))
         with self.index.snapshot() as reader:
             found, rows = reader.terms_of_files(wanted, self.tenant.namespace, most=most)
@@ -241,6 +237,8 @@ class EmbeddedCas:
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         """A dedup answer of what this namespace uploaded last: at most 64 xorbs, of some ``most_chunks`` chunks."""
+        from xetstore.cas.answers import uploaded_offer
+
         offer = uploaded_offer(self.index, self.tenant, most_chunks)
         return None if offer is None else self.answer_with(offer)
 
@@ -257,6 +255,8 @@ class EmbeddedCas:
 
     def receive_xorb(self, xorb: Hash, *, is_care: bool = False) -> XorbReceiver:
         """:meth:`put_xorb` for a body that is not all there yet. No quota stands in the way of care, and of a copy."""
+        from xetstore.cas.receive import XorbReceiver
+
         return XorbReceiver(
             xorb,
             self.tenant.namespace,
@@ -275,6 +275,9 @@ class EmbeddedCas:
         damaged gets the terms of the shard. Raises MissingXorbError, also for a xorb whose object is damaged, or
         RejectedShardError for any other claim that is not so.
         """
+        from xetstore.cas.claims import ClaimCheck, named_xorbs
+        from xetstore.cas.registering import register_shard
+
         names = named_xorbs(shard)
         rows = self.healing.sound_xorbs(names, self.tenant)
         claims = ClaimCheck(rows, self.footers)
@@ -317,15 +320,21 @@ class EmbeddedCas:
             index=self.index,
         )
         if returned:  # the journal says that they were deleted
+            from xetstore.cas.snapshots.journal import note_restored
+
             note_restored(self, self.tenant.namespace, returned, at=returned_at)
         return is_new
 
     def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
         """Put files by their hashes; see :func:`xetstore.cas.putting_again.put_again`."""
+        from xetstore.cas.putting_again import put_again
+
         return put_again(self, files, dry_run=dry_run)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
+        from xetstore.cas.fetches import SCHEME, object_url
+
         is_offered = fetch.url.startswith(SCHEME)
         try:
             stored = self.stored_xorb(fetch.xorb, visible=False)
@@ -393,18 +402,26 @@ class EmbeddedCas:
 
     def find_offer(self, *chunks: Hash) -> Offer | None:
         """The offer behind :meth:`find_chunks`; only footers of xorbs that hold the chunks were read for it."""
+        from xetstore.cas.answers import find_offer
+
         return find_offer(self.index, self.blobs, self.footers, chunks, self.tenant)
 
     def recent_offer(self) -> Offer | None:
         """The offer of what this namespace put last, for a query for something that is not known."""
+        from xetstore.cas.answers import recent_offer
+
         return recent_offer(self.index, self.tenant)
 
     def lacks_chunk(self, chunk: Hash) -> bool:
         """True if :meth:`find_offer` would find nothing; False also where that cannot be seen without waiting."""
+        from xetstore.cas.index.queries.rows import chunk_key
+
         return self.tenant.dedup is DedupDomain.OFF or self.index.lacks_chunk(chunk_key(chunk.digest), self.tenant)
 
     def answer_with(self, offer: Offer) -> Shard | None:
         """The answer of :meth:`find_chunks`; None if all of it was damaged meanwhile."""
+        from xetstore.cas.answers import answer_with
+
         return answer_with(offer, self.index, self.blobs, self.footers, self.tenant, now=self.now())
 
     def stored_xorb(self, xorb: Hash, *, visible: bool = True) -> StoredXorb:
@@ -439,6 +456,8 @@ class EmbeddedCas:
 
     def reader_of(self, row: XorbRow) -> StoredXorb:
         """The xorb of this row, to be read."""
+        from xetstore.cas.stored_xorb import StoredXorb
+
         return StoredXorb(row, self.blobs, self.footers, self.healing.report)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
@@ -465,6 +484,9 @@ class EmbeddedCas:
 
     def file_chunks(self, file: Hash) -> ChunkList:
         """Every chunk of a file, in order: 40 bytes a chunk, so some 600 MB for a file of 1 TB."""
+        from xetstore.cas.fetches import as_damage, chunks_of
+        from xetstore.protocol.chunking import ChunkList
+
         with self.index.snapshot() as reader:
             record = self._granted(reader, file)
             _, terms, rows = reader.terms(file, 0, record.size)
@@ -481,8 +503,25 @@ class EmbeddedCas:
     def files(self) -> Iterator[FileRecord]:
         """All files in the order of their registration; those registered meanwhile may be among them."""
         namespace = self.tenant.namespace
-        for page in self.index.pages(lambda reader, last: reader.files_after(last, namespace), itemgetter(0), 0):
+        for page in self.index.pages(
+            lambda reader, last: reader.files_after(last, namespace), lambda entry: entry[0], 0
+        ):
             yield from (record for _, record in page)
+
+    def files_page(self, after: Hash | None) -> list[FileRecord]:
+        """Some files of this namespace, in the order of :meth:`files`, behind ``after``; none at the end, and none of a
+        repository that was deleted. Raises UsageError if ``after`` is no file of this namespace, and was none lately.
+        """
+        namespace = self.tenant.namespace
+        with self.index.snapshot() as reader:
+            last = 0 if after is None else reader.place_of(after, namespace)
+            if last is None:
+                raise UsageError("after is no place in this list", hint="it is what the page before has as `next`")
+            try:
+                self.deletion_guard(reader, namespace, ())
+            except RepositoryNotFoundError:
+                return []
+            return [record for _, record in reader.files_after(last, namespace)]
 
     def totals(self) -> Totals:
         """Sums over the whole store."""
@@ -523,6 +562,10 @@ class EmbeddedCas:
 
 def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
     """The stored form of a shard: each file and xorb once, in order, our sizes, no times; so it has one name."""
+    from dataclasses import replace
+
+    from xetstore.protocol.shard import Shard
+
     files = {entry.hash: entry for entry in reversed(shard.files)}
     xorbs = {entry.hash: entry for entry in shard.xorbs}
     stored = Shard(

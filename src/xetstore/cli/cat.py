@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
 
 
-@click.command()
+@click.command(epilog="Example: xet cat xet://alice/bert@main/config.json")
 @click.argument("file", type=Parsed(parse_file), metavar="FILE")
 @range_option
 @transfer_options

@@ -11,7 +11,7 @@ from xetstore.errors import IntegrityError, UsageError
 from xetstore.sizes import size_text
 
 
-@click.command()
+@click.command(epilog="Example: xet check --checksums --max-duration 2h")
 @click.option("--checksums", is_flag=True, help="Read every stored byte too, and compare checksums.")
 @click.option("--read-data", is_flag=True, help="Read, decode and hash every stored byte too.")
 @click.option("--subset", metavar="N/T|X%", help="Read the Nth of T parts, or the least recently checked X % only.")

@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from xetstore.cli.config import Defaults, Given
 from xetstore.cli.interruption import interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
-from xetstore.cli.watcher import Watcher
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
-from xetstore.platform.homes import user_folder
+from xetstore.platform.homes import expanded, user_folder
 from xetstore.platform.threads import refusal
 
 if TYPE_CHECKING:
     from xetstore.hub.accounts import Accounts
     from xetstore.protocol.hashes import Hash
     from xetstore.store import Store
-
-STORE_VARIABLE: Final = "XET_STORE"
 
 # Whether it is there and readable, the library says: click's own answer would be another exit code.
 PATH: Final = click.Path(path_type=Path, readable=False)
@@ -47,15 +45,35 @@ class Settings:
     exit_code: int = 0
     network: Network = field(default_factory=Network)
     events: bool = False
+    defaults: Defaults = field(default_factory=Defaults)
 
     def where(self) -> Path | str:
-        """The store: ``--store``, else XET_STORE, else the user's data directory. A text is the URL of one."""
-        if named := self.store or os.environ.get(STORE_VARIABLE):
-            return parse_where(named)
+        """The store: ``--store``, else XET_STORE, else that of config.toml, else the user's data directory. A text is
+        the URL of one.
+        """
+        where: Path | str = self.where_and_why().value
+        return where
+
+    def where_and_why(self) -> Given:
+        """The store, and what names it; no source for the user's data directory."""
+        if (named := self.named_store()) is not None:
+            return Given(parse_where(named.value), named.source)
         from platformdirs import user_data_path
 
-        hint = f"name a store with --store, or with {STORE_VARIABLE}"
-        return user_folder(lambda: user_data_path("xetstore", appauthor=False), hint)
+        hint = "name a store with --store, or with XET_STORE"
+        return Given(user_folder(lambda: user_data_path("xetstore", appauthor=False), hint), "")
+
+    def told_where(self) -> str:
+        """Lines for people: which store is used, and why."""
+        where, source = self.where_and_why()
+        if source:
+            return f"The store is {where}, named by {source}."
+        is_there = "" if where.exists() else ", which is not there yet"
+        return f"The store is {where}{is_there}.\n--store, XET_STORE or {self.defaults.path} names another."
+
+    def named_store(self) -> Given | None:
+        """The store that the user names, as a text, and where; None leaves it to the user's data directory."""
+        return Given(self.store, "--store") if self.store else self.defaults.get("store")
 
     def is_store(self, folder: Path) -> bool:
         """True if a folder is the store itself."""
@@ -101,7 +119,10 @@ class Settings:
         from xetstore.hub.accounts import Accounts
         from xetstore.hub.tables import MIGRATIONS
 
-        with closing(EmbeddedCas.open(self.store_path(), create=create)) as cas:
+        where = self.store_path()
+        with self.telling_of_a_new_store(where, create=create):
+            cas = EmbeddedCas.open(where, create=create)
+        with closing(cas):
             cas.index.migrate(MIGRATIONS)
             yield Accounts(cas.index, cas.now)
 
@@ -109,14 +130,26 @@ class Settings:
         """Open any store, the way the options say."""
         from xetstore.store import open_store
 
-        return interruptible(open_store(where, create=create, **self.opening()))
+        with self.telling_of_a_new_store(where, create=create):
+            return interruptible(open_store(where, create=create, **self.opening(where)))
+
+    @contextmanager
+    def telling_of_a_new_store(self, where: Path | str, *, create: bool) -> Iterator[None]:
+        """Tell where the store is that is made inside, if no option named it."""
+        given = self.where_and_why() if create else None
+        is_new = given is not None and not given.source and where == given.value and not given.value.exists()
+        yield
+        if is_new:
+            self.output.note(f"a store is made at {where}: --store, XET_STORE or config.toml name another one")
 
     @contextmanager
     def store_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
         """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is, ``xet://`` names a
         large file of a repository in the store.
         """
-        if not isinstance(file, str):
+        from xetstore.protocol.hashes import Hash
+
+        if isinstance(file, Hash):
             with self.open_store() as store:
                 yield store, file
             return
@@ -128,14 +161,16 @@ class Settings:
             raise UsageError(f"{file[:200]} says where it is", hint="leave out --store, or name the file by its hash")
         from xetstore.store import open_locator
 
-        store, name = open_locator(file, **self.opening())
+        store, name = open_locator(file, **self.opening(file))
         with interruptible(store):
             yield store, name
 
-    def opening(self) -> dict[str, Any]:
+    def opening(self, where: Path | str) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
+        from xetstore.cli.watcher import Watcher
+
         watch()
-        return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
+        return {**self.network.opening(self.defaults, where), "on_event": Watcher(self.output, as_records=self.events)}
 
     def check_null(self) -> None:
         """Raise UsageError where ``--null`` does not go with the rest."""
@@ -194,7 +229,7 @@ store_option = click.option(
     metavar="WHERE",
     expose_value=False,
     callback=_set_store,
-    help=f"The store: a directory, a store file, a URL or hf://; else ${STORE_VARIABLE}, else your data directory.",
+    help="The store: a directory, a store file, a URL or hf://; else $XET_STORE, config.toml, your data directory.",
 )
 
 
@@ -245,7 +280,11 @@ def parse_where(text: str) -> Path | str:
     """A store as it is named on the command line: a URL stays a text."""
     from xetstore.opening import scheme_of
 
-    return text if scheme_of(text) else Path(text)
+    if scheme_of(text):
+        return text
+    return (
+        expanded(text, "the store") if text.split("/")[0] == "~" else Path(text)
+    )  # a shell leaves --store=~/x as it is
 
 
 def parse_file(text: str) -> Hash | str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xetstore.hub.copying.copy_store import FullReport
 
 
-@click.command("copy-store")
+@click.command("copy-store", epilog="Example: xet copy-store /srv/xet /backup/xet --since-last")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--since-last", is_flag=True, help="Read only the rows that are new since the last copy to TO.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xetstore.repositories.restoring import Restored
 
 
-@click.command()
+@click.command(epilog='Example: xet cp ./ckpt xet://alice/bert@main/ -m "Step 1000"')
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")

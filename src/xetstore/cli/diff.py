@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DIFFERENT = 1
 
 
-@click.command()
+@click.command(epilog="Example: xet diff old.bin new.bin")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @transfer_options
@@ -63,6 +63,8 @@ class _Sides:
 
     def side(self, text: str) -> Side:
         """A local file, or a stored one. What could be a hash, and is the name of a file here, is the file."""
+        from xetstore.protocol.hashes import Hash
+
         path = Path(text)
         if os.path.exists(path):  # noqa: PTH110  # false too where it cannot be looked at
             return path
@@ -72,12 +74,12 @@ class _Sides:
             if text.startswith("hf://"):
                 raise
             return path  # the reader of it says that it is not there
-        if isinstance(file, str):
-            store, name = self._opened.enter_context(self._settings.store_of(file))
-            return store.cas, name
-        if self._store is None:
-            self._store = self._opened.enter_context(self._settings.open_store())
-        return self._store.cas, file
+        if isinstance(file, Hash):
+            if self._store is None:
+                self._store = self._opened.enter_context(self._settings.open_store())
+            return self._store.cas, file
+        store, name = self._opened.enter_context(self._settings.store_of(file))
+        return store.cas, name
 
 
 def _print(output: Output, told: Comparison) -> None:

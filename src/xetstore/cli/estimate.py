@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from itertools import groupby
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from xetstore.cli.context import PATH, STORE_VARIABLE, Settings, store_options
+from xetstore.cli.context import PATH, Settings, store_options
 from xetstore.cli.hash import total_size
 from xetstore.cli.names import escaped
 from xetstore.cli.network import transfer_options
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _BLOCKS: Final = {"new": "█", "repeated": "▒", "shared": "▓", "stored": "░"}
 
 
-@click.command()
+@click.command(epilog="Example: xet estimate models/")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--picture", type=PATH, metavar="FILE.svg", help="Draw where each part of each file is known from.")
 @transfer_options
@@ -36,8 +35,8 @@ _BLOCKS: Final = {"new": "█", "repeated": "▒", "shared": "▓", "stored": "�
 def estimate(settings: Settings, paths: tuple[Path, ...], picture: Path | None) -> int:
     """Say what storing files would save. Nothing is stored.
 
-    The files are compared with each other and themselves, and with the store if --store or XET_STORE names one. What
-    new bytes take compressed is estimated from a sample of them.
+    The files are compared with each other and themselves, and with the store if one is named: by --store,
+    XET_STORE or config.toml. What new bytes take compressed is estimated from a sample of them.
     """
     output = settings.output
     files = [file for path in paths for file in files_of(path, settings)]
@@ -57,11 +56,12 @@ def estimate(settings: Settings, paths: tuple[Path, ...], picture: Path | None) 
 
 
 def _estimate(settings: Settings, files: list[Path]) -> Estimate:
-    from xetstore.transfer.estimate.estimation import CELLS, estimate
+    from xetstore.transfer.estimate import CELLS
+    from xetstore.transfer.estimate.estimation import estimate
 
     cells = _columns() or CELLS
     with settings.output.progress("estimate", total_size(files)) as progress:
-        if not (settings.store or os.environ.get(STORE_VARIABLE)):
+        if settings.named_store() is None:
             return estimate(files, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells)
         with settings.open_or_empty() as store:
             return store.estimate(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STDOUT: Final = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-@click.command()
+@click.command(epilog="Example: xet get HASH -o model.safetensors")
 @click.argument("file", type=Parsed(parse_file), metavar="FILE", required=False)
 @click.option(
     "-o",

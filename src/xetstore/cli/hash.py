@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xetstore.store import HashReport
 
 
-@click.command("hash")
+@click.command("hash", epilog="Example: xet hash model.safetensors")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--chunks", is_flag=True, help="List the hash and the length of every chunk.")
 @click.option("--sha256", is_flag=True, help="Compute the SHA-256 too.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NO_HASH: Final = "-" * 64
 
 
-@click.command("ls")
+@click.command("ls", epilog="Example: xet ls xet://alice/bert@main/")
 @click.argument("where", type=Parsed(parse_where), metavar="[WHERE]", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="In a repository: all that is below a folder too.")
 @click.option("-l", "--long", "is_long", is_flag=True, help="In a repository: modes and the ids of git too.")
@@ -105,7 +105,7 @@ def _print_entry(output: Output, entry: RepoFile, *, is_long: bool) -> None:
 def _hub(settings: Settings) -> Iterator[Hub]:
     from xetstore.opening import open_hub
 
-    opening = settings.opening()
+    opening = settings.opening("hf://")
     hub = open_hub(token=opening["token"], allow_http=opening["allow_http"], emit=opening["on_event"])
     try:
         yield hub

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xetstore.repositories.repository import Repository
 
 
-@click.command()
+@click.command(epilog="Example: xet mv xet://alice/bert@main/old.bin xet://alice/bert@main/new.bin")
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")

@@ -17,7 +17,7 @@ from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
 
-@click.command()
+@click.command(epilog="Example: xet put models/ > list")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--dry-run", is_flag=True, help="Say what would be new, and store nothing.")
 @click.option(

@@ -38,7 +38,7 @@ def split_targets(targets: Sequence[HubLocator | Hash | str]) -> tuple[list[Hash
     return hashes, places
 
 
-@click.command()
+@click.command(epilog='Example: xet rm xet://alice/bert@main/old.bin -m "No longer needed"')
 @click.argument("targets", nargs=-1, required=True, type=Parsed(parse_target), metavar="HASH...|PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Remove folders too, with all that is in them.")
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")

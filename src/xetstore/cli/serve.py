@@ -69,7 +69,7 @@ def _parts_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(epilog="Example: xet serve /srv/xet")
 @click.argument("where", metavar="[WHERE]", required=False, type=PATH)
 @_parts_options
 @click.option("--config", type=PATH, metavar="FILE", help=f"Settings as TOML; else ${CONFIG_VARIABLE} names the file.")

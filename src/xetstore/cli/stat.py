@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xetstore.store import FileRecord, Totals
 
 
-@click.command()
+@click.command(epilog="Example: xet stat --by repo")
 @click.argument("names", type=Parsed(parse_file), metavar="[NAME]...", nargs=-1)
 @click.option("--what-if-deleted", is_flag=True, help="Tell what deleting these would free, and delete nothing.")
 @click.option("--by", type=click.Choice(["namespace", "repo"]), help="Tell what each of them takes.")
@@ -47,7 +47,7 @@ def stat(settings: Settings, names: tuple[Hash | str, ...], what_if_deleted: boo
             _print_usage(settings.output, store.usage(by))
     elif not names:
         with settings.open_store() as store:
-            _print_totals(settings.output, store.totals())
+            _print_totals(settings, store.totals())
     elif len(names) > 1:
         raise UsageError("one file is told of at a time", hint="--what-if-deleted takes several")
     else:
@@ -85,9 +85,13 @@ def _print_usage(output: Output, usages: Sequence[tuple[str, NamespaceUsage]]) -
     output.lines("  ".join([*(f"{row[at]:>{widths[at]}}" for at in range(4)), row[4]]) for row in rows)
 
 
-def _print_totals(output: Output, totals: Totals) -> None:
+def _print_totals(settings: Settings, totals: Totals) -> None:
+    output = settings.output
+    where, source = settings.where_and_why()
     if output.json:
         output.record(
+            store=str(where),
+            named_by=source or None,
             files=totals.files,
             logical_bytes=totals.logical_bytes,
             unique_bytes=totals.unique_bytes,
@@ -98,6 +102,7 @@ def _print_totals(output: Output, totals: Totals) -> None:
         return
     output.lines(
         (
+            f"store          {where}{f' ({source})' if source else ' (no other is named)'}",
             f"files          {totals.files:,}",
             f"logical bytes  {_both(totals.logical_bytes)}",
             f"unique bytes   {_both(totals.unique_bytes)}{_saved(totals.unique_bytes, totals.logical_bytes)}",

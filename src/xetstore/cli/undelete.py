@@ -25,7 +25,7 @@ def parse_target(text: str) -> tuple[HubLocator, bool] | Hash | str:
     return (parse_locator(text), "@" in text) if is_locator(text) else parse_file(text)
 
 
-@click.command()
+@click.command(epilog="Example: xet undelete --list")
 @click.argument("targets", nargs=-1, type=Parsed(parse_target), metavar="[HASH...|NAME]")
 @click.option("--list", "lists", is_flag=True, help="List what can be given back, the last deleted first.")
 @click.option("--to", metavar="NAME", help="Another name for what comes back.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xetstore.database.connection import Connection
-from xetstore.database.database import Database
 from xetstore.errors import AccessDeniedError, UsageError
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Connection
+    from xetstore.database.database import Database
 
 
 class Migrations:

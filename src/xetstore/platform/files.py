@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISREG
@@ -80,7 +79,7 @@ class NewFile:
 
     def __init__(self, root: Path, path: Path) -> None:
         self._path = path
-        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{secrets.token_hex(16)}"
+        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{os.urandom(16).hex()}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._temporary.parent)
         self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

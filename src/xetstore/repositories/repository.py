@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,16 +21,16 @@ from xetstore.errors import (
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.platform import forks
+from xetstore.platform.homes import local_path
 from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
+from xetstore.repositories.reading import held, sliced
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, read_together
 from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from xetstore.errors import XetError
     from xetstore.transfer.compare.comparison import Comparison
     from xetstore.transfer.progress import Progress
@@ -115,7 +114,7 @@ class Repository:
             raise UsageError(f"{path} is a folder, not a file")
         if file.hash is not None:
             return self._files(revision).open(file.hash)
-        return _held(names.read(self.id, revision, file))
+        return held(names.read(self.id, revision, file))
 
     def iter_range(
         self, path: str, revision: str = MAIN, start: int = 0, end: int | None = None
@@ -127,7 +126,7 @@ class Repository:
             raise UsageError(f"{path} is a folder, not a file")
         if file.hash is not None:
             return self._files(revision).iter_range(file.hash, start, end)
-        return _slice(_held(names.read(self.id, revision, file)), start, end)
+        return sliced(held(names.read(self.id, revision, file)), start, end)
 
     def log(self, revision: str = MAIN) -> Iterator[Commit]:
         """The commits of a revision, from new to old."""
@@ -196,6 +195,7 @@ class Repository:
         on_error: Callable[[Path, XetError], None] | None = None,
     ) -> Generator[Restored]:
         """As :meth:`download`: files are written as they are taken."""
+        folder = local_path(to, "the place of a revision")
         names = self._names()
         path = _path(path)
         commit = names.commit_at(self.id, revision).oid
@@ -203,9 +203,9 @@ class Repository:
         options = RestoreOptions(delete, dry_run, any_links, fsync)
         restore = Restore(names, self._files(commit), self.id, commit, options, progress=progress, on_error=on_error)
         if path and len(entries) == 1 and entries[0].path == path and not entries[0].is_folder:
-            yield from restore.file(entries[0], Path(to))
+            yield from restore.file(entries[0], folder)
         else:
-            yield from restore.folder(entries, path, Path(to))
+            yield from restore.folder(entries, path, folder)
 
     # --- Writing ----------------------------------------------------------------------------------------
 
@@ -487,29 +487,6 @@ def _below(names: Names, repo: RepositoryId, revision: str, path: str) -> list[R
     with suppress(EntryNotFoundError):
         return list(names.entries(repo, revision, path, recursive=True))
     return []
-
-
-def _held(parts: Iterator[Buffer]) -> BinaryIO:
-    """All bytes of a file that has no other place to be read from, on the disk if they are many."""
-    held = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  # the caller closes it
-    try:
-        for part in parts:
-            held.write(part)
-        held.seek(0)
-    except BaseException:
-        held.close()
-        raise
-    return held  # type: ignore[return-value]
-
-
-def _slice(held: BinaryIO, start: int, end: int | None) -> Iterator[memoryview]:
-    with held:
-        size = held.seek(0, io.SEEK_END)
-        end = size if end is None else min(end, size)
-        held.seek(start)
-        while start < end and (part := held.read(min(1 << 20, end - start))):
-            start += len(part)
-            yield memoryview(part)
 
 
 def _moved(path: str, old: str, new: str) -> str:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from xetstore.errors import UsageError, XetError
 from xetstore.hub.names import check_path
+from xetstore.platform.homes import local_path
 from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
 from xetstore.transfer.scan import source_error
 
@@ -88,7 +89,7 @@ def sources_of(
                 raise UsageError(f"{content.path} is no large file of the repository", hint="give its bytes")
             yield Source(check_path(path), content.mode, size=content.size, entry=content)
             continue
-        local = Path(content)
+        local = local_path(content, "the content of a path")
         try:
             info = local.stat()
         except OSError as error:

@@ -58,7 +58,7 @@ class Files(Protocol):
 
     def iter_get(
         self,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[Hash, Path]],
         *,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
@@ -66,10 +66,10 @@ class Files(Protocol):
     ) -> Generator[object]:
         """Write files to their paths."""
 
-    def open(self, file: Hash | str) -> io.BufferedReader:
+    def open(self, what: Hash, /) -> io.BufferedReader:
         """A stored file to read from."""
 
-    def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+    def iter_range(self, what: Hash, /, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes of a file in order."""
 
 

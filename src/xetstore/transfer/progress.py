@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from xetstore.cancellation import Cancellation
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
 
 
 class Progress(Protocol):

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
+from xetstore.platform.homes import local_path
 from xetstore.platform.threads import Threads
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+from xetstore.records import FileInfo
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of, wait_all
 
@@ -29,15 +31,6 @@ _SUITE = XET_GEARHASH_BLAKE3
 
 BLOCK_BYTES = 4 << 20
 """Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileInfo:
-    """The identity of a file: its Xet hash, its size in bytes and, where it was asked for, its SHA-256 in hex."""
-
-    hash: Hash
-    size: int
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +284,7 @@ def hash_report(
 ) -> HashReport:
     """As :func:`hash_file`, with the chunks: 40 bytes of memory each when ``keep_chunks``."""
     kept: list[ChunkList] = []
-    with FileScan(Path(path), sha256=sha256, threads=threads, progress=progress) as scan:
+    with FileScan(local_path(path), sha256=sha256, threads=threads, progress=progress) as scan:
         for block in scan:
             if keep_chunks:
                 kept.append(block.chunks)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import SourceChangedError
-from xetstore.transfer.compare.versions import LocalVersion
 from xetstore.transfer.scan import source_error
+
+if TYPE_CHECKING:
+    from xetstore.transfer.compare.versions import LocalVersion
 
 _STEP_BYTES: Final = 1 << 18
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from xetstore.errors import XetError
-from xetstore.events import Emit
-from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.reconstructions import WINDOW_BYTES
 from xetstore.transfer.download.reuse.reuse import Reuse
-from xetstore.transfer.download.workers import Workers
+
+if TYPE_CHECKING:
+    from xetstore.events import Emit
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.hashes import Hash
+    from xetstore.transfer.download.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)

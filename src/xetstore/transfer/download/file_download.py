@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import IntegrityError
 from xetstore.events import Damaged
-from xetstore.transfer.download.context import Context
-from xetstore.transfer.download.delivery import Destination
 from xetstore.transfer.download.fetching import Fetched, PartFetch
-from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.plan import Part, Run, Span, Window, check_hashes, in_file_order
 from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.download.reuse.reuse import Left
 from xetstore.transfer.download.second_look import look_again
 from xetstore.transfer.download.verify import FileCheck
 from xetstore.transfer.progress import NoProgress
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.context import Context
+    from xetstore.transfer.download.delivery import Destination
+    from xetstore.transfer.download.file_range import FileRange
 
 LARGE_SPAN_BYTES: Final = 8 << 20
 """Larger missing spans are asked for before the fetches begin, so that several workers share them."""

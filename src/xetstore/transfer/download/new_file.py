@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -11,7 +12,7 @@ import stat
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import (
     IntegrityError,
@@ -24,9 +25,12 @@ from xetstore.errors import (
 )
 from xetstore.platform import forks
 from xetstore.platform.files import sync_folder
+from xetstore.platform.locks import Flock, Lock, try_lock
 from xetstore.sizes import size_text
-from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.reuse.journal import DownloadJournal
 
 RESERVE_SHARE: Final = 64
 RESERVE_BYTES: Final = 1 << 30
@@ -39,6 +43,7 @@ LEAST_LOOK_BYTES: Final = 64 << 10
 
 _ZEROS: Final = bytes(1 << 20)
 _NAME_BYTES: Final = 150
+_NUMBERED_NAMES: Final = 16
 
 
 class NewFile:
@@ -50,14 +55,17 @@ class NewFile:
     what is to come is only what a server says of it. Raises UsageError for what is no regular file.
     """
 
-    def __init__(self, destination: Path, *, fsync: bool = False, reserve: bool = False) -> None:
+    def __init__(
+        self, destination: Path, *, fsync: bool = False, reserve: bool = False, flock: Flock = fcntl.flock
+    ) -> None:
         self._named = destination
+        self._flock = flock
         self._destination = _regular(destination)
         self._fsync = fsync
         self._reserve = reserve
         self._until_look = FIRST_LOOK_BYTES
-        # None once it has its name: from then on the temporary one may be another process's.
-        self._temporary: Path | None = hidden_name(self._destination, f"{secrets.token_hex(4)}.incomplete")
+        # None before it is opened and once it has its name: then the temporary one may be another process's.
+        self._temporary: Path | None = None
         self._data = _OpenFile()
         self._generation = forks.generation()
 
@@ -108,9 +116,11 @@ class NewFile:
                 os.truncate(fd, size)
                 if self._fsync:
                     os.fsync(fd)
-            self._close()
+            # Closed only afterwards: the lock keeps others from a file that has no name of its own yet.
+            self._data.stop()
             self._temporary.replace(self._destination)
             self._temporary = None
+            self._close()
         except OSError as error:
             raise _destination_error(self._named, error) from error
         if self._fsync:
@@ -128,16 +138,16 @@ class NewFile:
     ) -> None:
         if self._generation != forks.generation():
             return  # in a child: what is beside the destination is the parent's
-        self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
+        self._close()
         if isinstance(error, IntegrityError):
             add_hint(error, "the destination was not touched")
 
     def _open(self) -> None:
-        assert self._temporary is not None
-        self._data.open(os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        fd, self._temporary = _open_temporary(self._destination, self._flock)
+        self._data.open(fd)
 
     def _close(self) -> None:
         self._data.close()
@@ -168,15 +178,17 @@ class _OpenFile:
 
     def __init__(self) -> None:
         self._fd = -1
+        self._is_open = False
         self._writers = 0
         self._changed = threading.Condition()
 
     def open(self, fd: int) -> None:
         self._fd = fd
+        self._is_open = True
 
     def __enter__(self) -> int:
         with self._changed:
-            if self._fd < 0:
+            if not self._is_open:
                 raise InterruptedCallError("the file is not being written any more")
             self._writers += 1
             return self._fd
@@ -187,12 +199,62 @@ class _OpenFile:
             if not self._writers:
                 self._changed.notify_all()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Take no further writer, and wait for those at work."""
         with self._changed:
-            fd, self._fd = self._fd, -1
+            self._is_open = False
             self._changed.wait_for(lambda: not self._writers)
+
+    def close(self) -> None:
+        self.stop()
+        fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _open_temporary(destination: Path, flock: Flock) -> tuple[int, Path]:
+    """Open an empty file beside the destination that no other process writes to.
+
+    Its name has a number, and its lock says that it is in use: so the file that a killed process left is written anew
+    by the next one, and such files do not pile up. Without locks it has a name of its own.
+    """
+    for number in range(1, _NUMBERED_NAMES + 1):
+        path = hidden_name(destination, f"{number}.incomplete")
+        fd = open_own(path)
+        if fd is None:
+            continue
+        try:
+            lock = try_lock(fd, flock=flock)
+            # The holder of the lock may have given the file its name between our two calls.
+            if lock is Lock.OURS and os.path.samestat(os.fstat(fd), os.lstat(path)):
+                os.truncate(fd, 0)
+                return fd, path
+        except FileNotFoundError:
+            lock = Lock.TAKEN
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if lock is Lock.MISSING:  # then no other process writes to a name with a number
+            path.unlink(missing_ok=True)
+            break
+    path = hidden_name(destination, f"{secrets.token_hex(4)}.incomplete")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), path
+
+
+def open_own(path: Path) -> int | None:
+    """Open or create a file under a name that others may know; None where it is not a file of this user."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
+            return None
+        raise
+    info = os.fstat(fd)
+    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink <= 1:
+        return fd
+    os.close(fd)
+    return None
 
 
 def hidden_name(destination: Path, suffix: str) -> Path:

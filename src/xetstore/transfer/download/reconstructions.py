@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeError
 from xetstore.events import Damaged, Emit, ignore
 from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.plan import Window, parts_of
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.file_range import FileRange
 
 WINDOW_BYTES: Final = 4 << 30
 """Bytes of a file that one reconstruction asks for: bounds the terms held, whatever the size of the file."""

@@ -12,11 +12,13 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.cancellation import Cancellation
 from xetstore.errors import UnavailableError, UsageError, XetError, kind_of
 from xetstore.transfer.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
 
 T = TypeVar("T")
 

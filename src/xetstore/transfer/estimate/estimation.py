@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 from xetstore.errors import InterruptedCallError, XetError
-from xetstore.interfaces import Cas
+from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import FileInfo, FileScan, usable_cores
+from xetstore.transfer.scan import FileScan, usable_cores
 
-__all__ = ["CELLS", "Estimate", "FileEstimate", "Kind", "estimate"]
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.records import FileInfo
 
-CELLS: Final = 100
-"""Of how many cells the picture of a file consists, unless it is said."""
+__all__ = ["Estimate", "FileEstimate", "Kind", "estimate"]
 
 
 @dataclass(frozen=True, slots=True)

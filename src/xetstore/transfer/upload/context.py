@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.scan import usable_cores
-from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import QUERY_PATIENCE, QueryPatience
-from xetstore.transfer.upload.remembered import RememberedFiles
 from xetstore.transfer.upload.sizing import UploadSizes, upload_sizes
+
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
+    from xetstore.interfaces import Cas
+    from xetstore.transfer.upload.known import KnownXorbs
+    from xetstore.transfer.upload.remembered import RememberedFiles
+
+
+class Unchanged(StrEnum):
+    """The treatment of files that are as they were when they were put before."""
+
+    READ = "read"
+    """Read them; nothing is remembered."""
+    SKIP = "skip"
+    """Do not read them, where the store has them; remember all others."""
+    RENEW = "renew"
+    """Read them, and remember all anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
     """Options of an upload. With ``dry_run`` nothing is sent, stored or remembered. ``sizes`` are by default those that
-    keep ``limits``. With ``skips_unchanged`` files are not read that are remembered and that the Cas has.
+    keep ``limits``. ``unchanged`` is about files that are remembered and that the Cas has.
     """
 
     policy: CompressionPolicy = CompressionPolicy.AUTO
@@ -27,7 +42,7 @@ class UploadOptions:
     limits: Limits = NO_LIMITS
     sizes: UploadSizes | None = None
     query_patience: QueryPatience = QUERY_PATIENCE
-    skips_unchanged: bool = False
+    unchanged: Unchanged = Unchanged.READ
 
     def sizes_for(self, *, remote: bool) -> UploadSizes:
         """The sizes that hold; ``remote`` says that storing a xorb means sending it."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry
-from xetstore.transfer.scan import FileInfo
-from xetstore.transfer.upload.remembered import Sighting
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.records import FileInfo
+    from xetstore.transfer.byte_source import ByteSource
+    from xetstore.transfer.upload.remembered import Sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,15 @@ class _OpenTerm:
 
 @dataclass(slots=True)
 class PendingFile:
-    """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many.
+    """A file read to its end, of ``path`` or of ``source``, waiting for its shard.
 
-    ``sighting`` is how it looked before and behind; None if it is not to be remembered. One that is ``unchanged`` was
-    not read, and has no terms: no shard needs to name it.
+    Terms that are equal neighbours share one object: a sparse file has many. ``sighting`` is how it looked before and
+    behind; None if it is not to be remembered. One that is ``unchanged`` was not read, and has no terms: no shard needs
+    to name it.
     """
 
     path: Path
+    source: ByteSource | None = None
     terms: list[_Term] = field(default_factory=list)
     last: _OpenTerm | None = None
     info: FileInfo | None = None

@@ -12,7 +12,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -21,7 +20,7 @@ from typing import Final, NamedTuple, Self, TypeAlias
 from xetstore.batches import batches
 from xetstore.events import Emit, ignore
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 from xetstore.transfer.upload.memory import Memory
 from xetstore.transfer.upload.memory_file import MemoryFile
 
@@ -53,17 +52,6 @@ _LOOKED_UP_ON: Final = "UPDATE file SET day = ? WHERE id = ?"
 _FORGET: Final = "DELETE FROM file WHERE id IN (SELECT id FROM file ORDER BY day LIMIT ?)"
 
 
-class Unchanged(StrEnum):
-    """The treatment of files that are as they were when they were put before."""
-
-    READ = "read"
-    """Read them; nothing is remembered."""
-    SKIP = "skip"
-    """Do not read them, where the store has them; remember all others."""
-    RENEW = "renew"
-    """Read them, and remember all anew."""
-
-
 class RememberedFile(MemoryFile):
     """The SQLite file behind :class:`RememberedFiles`.
 
@@ -89,10 +77,10 @@ class Sighting(NamedTuple):
     looked_ns: int
 
     @classmethod
-    def of(cls, path: Path, status: os.stat_result, looked_ns: int, folder: str | None = None) -> Sighting:
+    def of(cls, path: Path, status: os.stat_result, looked_ns: int, folder: str) -> Sighting:
         """That of the file at a path, which has this status. ``folder`` is the one that this process is in."""
         # Put together, not looked up: a path that is spelled otherwise is another one.
-        name = os.fsencode(os.path.join(os.getcwd() if folder is None else folder, path))  # noqa: PTH109, PTH118
+        name = os.fsencode(os.path.join(folder, path))  # noqa: PTH118
         size, changed_ns, also_changed_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         numbers = (status.st_dev, status.st_ino, size, changed_ns, also_changed_ns)
         identity = b"%s\0%d %d %d %d %d" % (name, *numbers)
@@ -131,13 +119,14 @@ class RememberedFiles:
         self.clock = clock
         self._memory = Memory(path, self._open, what="what was put", emit=emit)
 
-    def look(self, paths: Iterable[Path]) -> list[Sighting | None]:
-        """Look at files. None for one that is no regular file, or cannot be looked at: reading it says why."""
-        try:
-            folder = os.getcwd()  # noqa: PTH109
-        except OSError:
-            return [None for _ in paths]
-        return [self._look(path, folder) for path in paths]
+    def look(self, files: Iterable[object]) -> list[Sighting | None]:
+        """Look at files. None for what is no path of a regular file, or cannot be looked at: reading it says why."""
+        folder = _folder()
+        return [self._look(file, folder) if isinstance(file, Path) else None for file in files]
+
+    def sighting(self, path: Path, status: os.stat_result, looked_ns: int) -> Sighting:
+        """The sighting of a file that has this status, and had it at that time."""
+        return Sighting.of(path, status, looked_ns, _folder())
 
     def find(self, sightings: Sequence[Sighting | None]) -> list[FileInfo | None]:
         """The identity of each file that is as it was when it was put, else None."""
@@ -216,6 +205,14 @@ def _info(sighting: Sighting, row: _Row | None) -> FileInfo | None:
     if proof != sighting.proof(digest, sha256):
         return None
     return FileInfo(Hash(digest), sighting.size, sha256.hex())
+
+
+def _folder() -> str:
+    """The folder that this process is in; where that is gone, relative paths lead nowhere."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return ""
 
 
 def _require_own(folder: Path) -> None:

@@ -11,28 +11,35 @@ shard names refuses it; then the files of that shard are read once more and stor
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from xetstore.batches import batches
 from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, Forgotten, ignore
-from xetstore.interfaces import MANY_PUT_AGAIN, Cas
+from xetstore.interfaces import MANY_PUT_AGAIN
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
+from xetstore.transfer.byte_source import ByteSource
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import Block, FileInfo, FileScan
-from xetstore.transfer.upload.context import Context, UploadOptions
-from xetstore.transfer.upload.known import KnownXorbs
+from xetstore.transfer.pushed_scan import PushedScan
+from xetstore.transfer.scan import Block, FileScan
+from xetstore.transfer.upload.context import Context, Unchanged, UploadOptions
 from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.registry import Registry
-from xetstore.transfer.upload.remembered import RememberedFiles, Sighting
 from xetstore.transfer.upload.xorbs import Owners, XorbWriter
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
+    from xetstore.records import FileInfo
+    from xetstore.transfer.upload.known import KnownXorbs
+    from xetstore.transfer.upload.remembered import RememberedFiles
 
 
 class UploadSession:
@@ -56,7 +63,7 @@ class UploadSession:
         self._owners: Owners[PendingFile] = Owners()
         self._first_user = 0
         self._gathered_bytes = 0
-        self._refused: list[Path] = []
+        self._refused: list[Path | ByteSource] = []
         self._recognises = True
         self._has_recognised = False
         self.broken = False
@@ -72,12 +79,15 @@ class UploadSession:
         self._placer.close()
         self._writer.close()
 
-    def add(self, path: Path) -> FileInfo:
+    def add(self, source: Path | ByteSource) -> FileInfo:
         """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
 
-        Raises what FileScan raises, after which other files can still be added, and what the Cas raises, after which
+        Raises what reading raises, after which other files can still be added, and what the Cas raises, after which
         the session is :attr:`broken`.
         """
+        return self._add_bytes(source) if isinstance(source, ByteSource) else self._add_file(source)
+
+    def _add_file(self, path: Path) -> FileInfo:
         remembered = self._context.remembered
         looked_ns = 0 if remembered is None else remembered.clock()
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
@@ -86,18 +96,33 @@ class UploadSession:
                 self.take(pending, block)
             self.end(pending, info := scan.info())
             if remembered is not None and (status := scan.still) is not None:
-                with suppress(OSError):  # the folder of this process is gone
-                    pending.sighting = Sighting.of(path, status, looked_ns)
+                pending.sighting = remembered.sighting(path, status, looked_ns)
         return info
 
-    def unchanged(self, paths: Sequence[Path]) -> list[FileInfo | None]:
+    def _add_bytes(self, source: ByteSource) -> FileInfo:
+        size = source.size
+        with PushedScan(size, threads=self._threads, progress=self._progress) as scan:
+            pending = self.begin(Path(source.name), size)
+            pending.source = source
+            self._progress.total(size or 0)
+            for part in source.parts(self._context.cancellation):
+                if size is None:
+                    self._progress.total(memoryview(part).nbytes)
+                for block in scan.write(part):
+                    self.take(pending, block)
+            for block in scan.finish():
+                self.take(pending, block)
+            self.end(pending, info := scan.info())
+        return info
+
+    def unchanged(self, sources: Sequence[Path | ByteSource]) -> list[FileInfo | None]:
         """For each file its identity if it need not be read, else None: it is as it was when it was put before, and the
         Cas has it. At most ``MANY_PUT_AGAIN`` at once. Raises what the Cas raises; then the session is broken.
         """
         remembered = self._context.remembered
-        if remembered is None or not self._context.options.skips_unchanged:
-            return [None] * len(paths)
-        infos = remembered.find(remembered.look(paths))
+        if remembered is None or self._context.options.unchanged is not Unchanged.SKIP:
+            return [None] * len(sources)
+        infos = remembered.find(remembered.look(sources))
         asked = {info.hash for info in infos if info is not None}
         if not asked:
             return infos
@@ -105,11 +130,12 @@ class UploadSession:
             here = self._context.cas.put_again([*asked], dry_run=self._dry_run)
         return [info if info is not None and info.hash in here else None for info in infos]
 
-    def skip(self, path: Path, info: FileInfo) -> None:
+    def skip(self, source: Path | ByteSource, info: FileInfo) -> None:
         """Add a file that is :meth:`unchanged`; it is reported by the next :meth:`flush`, in its turn."""
         self._progress.total(info.size)
         self._progress.advance(logical=info.size, deduped=info.size)
-        self._files.append(PendingFile(path, info=info, unchanged=True))
+        assert isinstance(source, Path)
+        self._files.append(PendingFile(source, info=info, unchanged=True))
 
     def begin(self, path: Path, size: int | None) -> PendingFile:
         """Begin a file whose blocks the caller has; it knows its ``size`` or not. One after the other."""
@@ -167,7 +193,7 @@ class UploadSession:
                 self._registry.register([file.entry() for file in read])
             except RejectedShardError:
                 if any(file.is_hinted for file in files):
-                    self._refused = [file.path for file in files]
+                    self._refused = [file.source or file.path for file in files]
                 raise
             self._has_recognised = False
             if (remembered := self._context.remembered) is not None:
@@ -175,7 +201,7 @@ class UploadSession:
                 remembered.remember((one, info) for one, info in seen if one is not None and info is not None)
         return [file.report() for file in files]
 
-    def start_over(self, refusal: RejectedShardError) -> list[Path]:
+    def start_over(self, refusal: RejectedShardError) -> list[Path | ByteSource]:
         """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use.
 
         But where files were taken to be stored as they are, first of all look for each of their chunks.
@@ -275,7 +301,7 @@ class UploadSession:
 @forks.bound
 def put_files(
     cas: Cas,
-    paths: Iterable[Path],
+    sources: Iterable[Path | ByteSource],
     options: UploadOptions = UploadOptions(),  # noqa: B008  # it is immutable
     *,
     progress: Progress | None = None,
@@ -295,29 +321,31 @@ def put_files(
     own = Cancellation() if cancellation is None else cancellation.child()
     context = Context(cas.under(own), own, options, known, emit, remembered)
     with remembered or nullcontext(), UploadSession(context, progress or NoProgress()) as session:
-        # Some thousands of paths are taken ahead where files may be skipped, to look for them and to ask at once.
-        for part in batches(paths, MANY_PUT_AGAIN if options.skips_unchanged else 1):
-            for path, unchanged in zip(part, session.unchanged(part), strict=True):
+        # Some thousands are taken ahead where files may be skipped, to look for them and to ask at once.
+        for part in batches(sources, MANY_PUT_AGAIN if options.unchanged is Unchanged.SKIP else 1):
+            for source, unchanged in zip(part, session.unchanged(part), strict=True):
                 if unchanged is None:
-                    yield from _add(session, path, on_error)
+                    yield from _add(session, source, on_error)
                 else:
-                    session.skip(path, unchanged)
+                    session.skip(source, unchanged)
                 if session.full:
                     yield from _flush(session, on_error)
         yield from _flush(session, on_error)
 
 
-def _add(session: UploadSession, path: Path, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
+def _add(
+    session: UploadSession, source: Path | ByteSource, on_error: Callable[[Path, XetError], None] | None
+) -> Iterator[PutReport]:
     """Add a file; reports only where its error ends the upload."""
     try:
-        session.add(path)
+        session.add(source)
     except XetError as error:
         if session.broken:
             raise
         if on_error is None:
             yield from _flush(session, on_error)
             raise
-        on_error(path, error)
+        on_error(source if isinstance(source, Path) else Path(source.name), error)
 
 
 def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
@@ -332,5 +360,5 @@ def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | 
         else:
             yield from reports
             return
-        for path in again:
-            yield from _add(session, path, on_error)
+        for source in again:
+            yield from _add(session, source, on_error)

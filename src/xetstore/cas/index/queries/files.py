@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import sized_batches
 from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
@@ -29,11 +29,13 @@ from xetstore.cas.index.queries.rows import (
 )
 from xetstore.cas.index.queries.sha256 import Sha256Changes
 from xetstore.cas.index.queries.xorbs import XorbQueries
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import Term
-from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import Term
+    from xetstore.protocol.shard import FileEntry
 
 # A file that is known here gets a grant: it must still be there then.
 _FILES_BY_HASH: Final = f"""
@@ -44,6 +46,13 @@ _GRANTED_FILE: Final = f"SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file.hash = :
 _GRANTED_BEHIND: Final = f"""
 SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file_grant.file_id > :last_id ORDER BY file_grant.file_id LIMIT {PAGE_ROWS}
 """
+_PLACE: Final = """
+SELECT file.id FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash = :hash AND file_grant.namespace = :namespace
+UNION
+SELECT file.id FROM file JOIN deleted_grant ON deleted_grant.file_id = file.id
+WHERE file.hash = :hash AND deleted_grant.namespace = :namespace
+"""
 _FILES_BEHIND: Final = f"SELECT {FILE} FROM file WHERE id > :last_id ORDER BY id LIMIT {PAGE_ROWS}"
 _XORBS_OF_FILES: Final = f"""
 SELECT file.hash, {XORB}
@@ -53,6 +62,10 @@ WHERE file.hash IN (:values)
 _GRANTED_TO_OTHERS: Final = """
 SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file.hash IN (:values) AND file_grant.namespace <> :namespace
+"""
+_NAMESPACES_OF: Final = """
+SELECT file_grant.namespace FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash = :hash ORDER BY file_grant.namespace LIMIT :most
 """
 _SEGMENTS: Final = """
 SELECT file_segment.first_byte, file_segment.terms
@@ -125,6 +138,11 @@ class FileQueries(XorbQueries):
         page = self.connection.rows(statement, {"last_id": last_id, "namespace": namespace})
         return [(row[0], file_record(row)) for row in page]
 
+    def place_of(self, name: Hash, namespace: str) -> int | None:
+        """The id of a file that a namespace has, or has deleted and can have back; None for any other."""
+        value = self.connection.value(_PLACE, {"namespace": namespace, "hash": name.digest})
+        return None if value is None else int(value)
+
     def terms(
         self, name: Hash, start: int, end: int, *, most: TermCount | None = None
     ) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
@@ -182,6 +200,11 @@ class FileQueries(XorbQueries):
         digests = [name.digest for name in names]
         found = self.connection.rows_in(_GRANTED_TO_OTHERS, digests, {"namespace": namespace})
         return {name_of(digest) for (digest,) in found}
+
+    def namespaces_with(self, name: Hash, most: int) -> list[str]:
+        """The namespaces that may read a file, at most this many of them."""
+        rows = self.connection.rows(_NAMESPACES_OF, {"hash": name.digest, "most": most})
+        return [namespace for (namespace,) in rows]
 
     def count_terms_of_files(self, wanted: Collection[Hash], namespace: str, *, enough: int | None = None) -> TermCount:
         """The same for all terms of those of these files that ``namespace`` may see."""

@@ -7,12 +7,14 @@ import threading
 from array import array
 from bisect import bisect_left
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import SourceChangedError
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan, source_error
+
+if TYPE_CHECKING:
+    from xetstore.transfer.progress import Progress
 
 _LENGTH_BITS: Final = 20
 _OFFSET_BITS: Final = 44

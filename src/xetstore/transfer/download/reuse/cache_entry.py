@@ -7,12 +7,14 @@ import re
 import stat
 import struct
 from array import array
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.platform.cache_folder import mark_used, remove_if_same
 from xetstore.protocol import kernel
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 # Magic, version, xorb, first chunk, number of chunks; then u32 ends, hashes, and the checksum of all that (u64).
 # Numbers are native: a file from a machine of the other byte order has a version that is not ours.

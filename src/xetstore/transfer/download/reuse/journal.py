@@ -19,11 +19,13 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
-from xetstore.transfer.download.file_range import FileRange
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.file_range import FileRange
 
 RECORD_CHUNKS: Final = 256
 """The most chunks of a record: they are lost where it is torn."""

@@ -3,79 +3,74 @@
 from __future__ import annotations
 
 import io
+import math
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import ExistsError, InterruptedCallError, NotPicklableError, UsageError, XetError
-from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
+from xetstore.errors import (
+    ExistsError,
+    InterruptedCallError,
+    NotFoundError,
+    NotPicklableError,
+    UsageError,
+    WrongTypeError,
+    XetError,
+)
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.opening import HUB_SCHEME, Opened, OpenOptions, Reopening, open_cas
+from xetstore.opening import HUB_SCHEME, Opened, Reopening, open_cas
 from xetstore.platform import forks
+from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
-from xetstore.transfer.download.context import DownloadOptions
-from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.forecast import GetForecast, forecast
-from xetstore.transfer.download.many import get_files
-from xetstore.transfer.download.new_file import NewFile
-from xetstore.transfer.download.partial_file import PartialFile
-from xetstore.transfer.download.stored_file import StoredFile, StoredReader
-from xetstore.transfer.download.through import open_through, pour
-from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
-from xetstore.transfer.progress import Progress, Stoppable
-from xetstore.transfer.scan import FileInfo, HashReport, hash_report
-from xetstore.transfer.upload.context import UploadOptions
-from xetstore.transfer.upload.pending import PutReport
-from xetstore.transfer.upload.remembered import Unchanged
-from xetstore.transfer.upload.session import put_files
+from xetstore.records import FileInfo, RepositoryId
+from xetstore.silence import ignore
+from xetstore.store.what import STORE_SCHEME, What, named, several
+from xetstore.transfer.estimate import CELLS
+from xetstore.transfer.progress import Stoppable
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    from typing_extensions import Buffer
+
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.usage import NamespaceUsage, WhatIf
-    from xetstore.hub.service import EmbeddedHub
-    from xetstore.interfaces import Names
-    from xetstore.opening import GivenToken, OpenedNames
+    from xetstore.events import Emit
+    from xetstore.interfaces import Cas, Names
+    from xetstore.opening import OpenedNames
+    from xetstore.protocol.xorb import CompressionPolicy
+    from xetstore.records import DeletedFile, FileRecord, RepositoryRecord, Totals
+    from xetstore.remote.hub.locators import HubLocator
     from xetstore.repositories.repository import Repository
-
-__all__ = ["FileRecord", "GetReport", "HashReport", "Store", "Totals", "hash_report", "open_locator", "open_store"]
+    from xetstore.store.content import Content, GetReport, Reads
+    from xetstore.tensors import Tensors
+    from xetstore.transfer.byte_source import ByteSource, Readable
+    from xetstore.transfer.download.forecast import GetForecast
+    from xetstore.transfer.estimate.estimation import Estimate
+    from xetstore.transfer.progress import Progress
+    from xetstore.transfer.upload.context import Unchanged
+    from xetstore.transfer.upload.pending import PutReport
 
 T = TypeVar("T")
 
-STORE_SCHEME: Final = "xet://"
-
-RESUMED_FROM_BYTES: Final = 16 << 20
-"""A smaller part of a file is not worth continuing: it is fetched anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class GetReport:
-    """A download that was written: ``size`` bytes; ``verified`` says that every byte was checked against a hash.
-
-    ``fetched_bytes`` of xorbs came from the store; ``reused_bytes`` of the file were here already: in an old version,
-    in what an earlier attempt had left, or in the cache.
-    """
-
-    hash: Hash
-    size: int
-    verified: bool
-    fetched_bytes: int = 0
-    reused_bytes: int = 0
+_PATHS: Final = "several paths, such as a list of them"
+_FILES: Final = "several pairs of a file and a path"
 
 
 class Store:
     """A Xet store. Thread-safe; close it, or use it as a context manager.
 
-    ``location`` is the place that it was opened with. A file is named by its hash, in a repository on a Hub also by its
-    ``hf://`` locator.
+    ``location`` is the place that it was opened with. ``what`` is a file of it everywhere: a FileInfo, a Hash, the 64
+    hexadecimal digits of that, or its name ``xet://OWNER/NAME@REVISION/PATH``; of a repository on a Hub ``hf://``. An
+    argument of another type is a UsageError, which is also a TypeError. In a path that is a text, ``~`` is the user's
+    home.
 
     After a fork both processes go on with it. Pickled, it is opened again where it is first used, with the same
     arguments; NotPicklableError where a token was given.
@@ -85,8 +80,10 @@ class Store:
     >>> _ = (folder / "greeting.txt").write_text("Hello World!")
     >>> with xetstore.open(folder / "store") as store:
     ...     info = store.put(folder / "greeting.txt")
-    ...     _ = store.get(info.hash, folder / "copy.txt")
-    >>> str(info.hash)[:16], (folder / "copy.txt").read_text()
+    ...     _ = store.get(info, folder / "copy.txt")
+    ...     store.read(info, 6)
+    b'World!'
+    >>> f"{info.hash:.16}", (folder / "copy.txt").read_text()
     ('a9dae0ad88b060bd', 'Hello World!')
     """
 
@@ -116,14 +113,14 @@ class Store:
             self._open = Cancellation()
             self._calls = self._open.child()
 
-    def __reduce__(self) -> tuple[Callable[[Reopening], Store], tuple[Reopening]]:
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Reopening, type[Store]]]:
         if self._reopening is None:
             raise NotPicklableError(
                 f"{self!r} is made of an object of this process, which does not travel to another one",
                 hint="make it with xetstore.open, or open the store in the worker",
             )
         self._reopening.check()
-        return _arrived, (self._reopening,)
+        return _arrived, (self._reopening, type(self))
 
     if not TYPE_CHECKING:  # where types are checked, an attribute that is not there stays an error
 
@@ -146,13 +143,27 @@ class Store:
         """The store in the verbs of the protocol, for work of :mod:`xetstore.transfer` beyond this class."""
         return self._cas
 
+    # --- Files ------------------------------------------------------------------------------------------
+
     def put(
-        self, path: Path | str, *, policy: CompressionPolicy | str = "auto", progress: Progress | None = None
+        self,
+        source: str | PathLike[str] | Buffer | Readable,
+        *,
+        policy: CompressionPolicy | str = "auto",
+        progress: Progress | None = None,
     ) -> FileInfo:
-        """Store a file; durable on return. Raises NotFoundError, AccessDeniedError, UsageError (not a regular
-        file), SourceChangedError and StorageFullError; over a network UnavailableError when patience has ended.
+        """Store a file: a path, bytes, or a binary file object from where it is on; durable on return.
+
+        A file object needs ``read`` alone, and its length need not be known: a pipe, a socket's ``makefile("rb")``, a
+        GzipFile. Some MiB of it are in memory at a time. It stays open. What its ``read`` raises is raised as it is,
+        and nothing is stored then.
+
+        Raises NotFoundError, AccessDeniedError, UsageError (a directory, text, a closed file), SourceChangedError and
+        StorageFullError; over a network UnavailableError when patience has ended.
         """
-        [report] = self.put_many([path], policy=policy, progress=progress)
+        from xetstore.store.sources import source_of
+
+        [report] = _gathered(self._put([source_of(source)], policy=policy, progress=progress), None)
         return report.info
 
     def put_many(
@@ -195,18 +206,9 @@ class Store:
 
         Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
-        embedded = self._embedded()
-        mode = Unchanged(unchanged)
-        return put_files(
-            self._cas if embedded is None else embedded.for_local_bytes(),
-            (path if isinstance(path, Path) else Path(path) for path in paths),
-            UploadOptions(CompressionPolicy(policy), dry_run, self._limits, skips_unchanged=mode is Unchanged.SKIP),
-            progress=progress,
-            on_error=on_error,
-            known=self._opened.known,
-            remembered=None if mode is Unchanged.READ else self._opened.remembered(),
-            emit=self._emit,
-            cancellation=self._calls.child(),
+        sources = map(local_path, several(paths, "what is put", _PATHS))
+        return self._put(
+            sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
         )
 
     def estimate(
@@ -218,13 +220,16 @@ class Store:
         cells: int = CELLS,
     ) -> Estimate:
         """Estimate the saving of deduplication and compression; see :mod:`xetstore.transfer.estimate`."""
+        from xetstore.transfer.estimate.estimation import estimate
+
         call = self._calls.child()
+        sources = map(local_path, several(paths, "what is estimated", _PATHS))
         told = Stoppable(progress, call)
-        return estimate(map(Path, paths), self._cas.under(call), progress=told, on_error=on_error, cells=cells)
+        return estimate(sources, self._cas.under(call), progress=told, on_error=on_error, cells=cells)
 
     def get(
         self,
-        file: Hash | str,
+        what: What,
         out: Path | str,
         *,
         start: int = 0,
@@ -248,21 +253,22 @@ class Store:
         Raises NotFoundError, RangeError, IntegrityError, AccessDeniedError and StorageFullError; over a network
         UnavailableError when patience has ended.
         """
-        name = self.resolve(file)
-        wanted = FileRange(name, start, end, self._sizes.get(name) if size is None else size)
-        call = self._calls.child()
-        downloader = self._downloader(call)
-        fd = open_through(Path(out), call)
-        if fd is not None:
-            done = pour(fd, Path(out), downloader.stream(name, start, end, size=wanted.size), progress)
-        else:
-            new = self._destination(Path(out), wanted, fsync, keep_partial)
-            done = downloader.write(wanted, new, progress, base=None if base is None else Path(base))
-        return GetReport(name, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
+        from xetstore.store.content import GetOptions
+
+        options = GetOptions(
+            start=start,
+            end=end,
+            progress=progress,
+            base=None if base is None else local_path(base, "base"),
+            fsync=fsync,
+            keep_partial=keep_partial,
+            size=size,
+        )
+        return self._find(what).get(local_path(out, "the place of a file"), options)
 
     def get_many(
         self,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[What, Path | str]],
         *,
         progress: Progress | None = None,
         on_report: Callable[[GetReport], None] | None = None,
@@ -275,13 +281,14 @@ class Store:
         Small files that were stored together come together, some dozens by two requests. Each appears verified and
         whole or not at all, as with :meth:`get`. A file that fails is handed to ``on_error``, with its path, and the
         others go on; without ``on_error`` its error is raised after the files before it have been told. ``files`` is
-        read to its end before the first of them is fetched; a path that comes twice is an error.
+        read to its end before the first of them is fetched; a path that comes twice is an error. Files that are named
+        by ``xet://`` come one by one: :meth:`Repository.download` brings many.
         """
         return _gathered(self.iter_get(files, progress=progress, on_error=on_error, fsync=fsync), on_report)
 
     def iter_get(
         self,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[What, Path | str]],
         *,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
@@ -291,75 +298,115 @@ class Store:
 
         Nothing is written before the first one is asked for; some files are fetched ahead.
         """
-        return self._get_many(self._downloader(self._calls.child()), files, progress, on_error, fsync)
+        return self._get_many(several(files, "what is got", _FILES), progress, on_error, fsync=fsync)
 
-    def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
+    def forecast(self, what: What, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`, for a file of which nothing is here."""
-        return forecast(self._cas.under(self._calls.child()), self.resolve(file), start, end)
+        return self._find(what).forecast(start, end)
 
-    def open(self, file: Hash | str) -> io.BufferedReader:
+    def open(self, what: What) -> io.BufferedReader:
         """A stored file as a seekable binary file object; every chunk read is verified."""
-        name = self.resolve(file)
-        size = self.stat(name).size
+        return self._find(what).open()
 
-        def stream(start: int, end: int) -> Iterator[memoryview]:
-            return self._downloader(self._calls.child()).stream(name, start, end)
+    def read(self, what: What, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes ``[start, end)`` of a file, verified; all of them are in memory. ``end`` past the file is the file's.
 
-        return StoredReader(StoredFile(size, stream))
+        Raises NotFoundError, RangeError for a start at the end of the file or behind it, UsageError for a negative or
+        reversed range, and IntegrityError.
+        """
+        return b"".join(self._find(what).iter_range(start, end))
 
-    def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+    def iter_range(self, what: What, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
-        name = self.resolve(file)
-        return self._downloader(self._calls.child()).stream(name, start, end, size=self._sizes.get(name))
+        return self._find(what).iter_range(start, end)
 
-    def stat(self, file: Hash | str) -> FileRecord:
-        """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""
-        return self._cas.under(self._calls.child()).stat(self.resolve(file))
+    def tensors(self, what: What) -> Tensors:
+        """The tensors of a safetensors or GGUF file by name: its header is read, and of each that is loaded its range.
 
-    def delete(self, *files: Hash | str, dry_run: bool = False) -> list[DeletedFile]:
+        The ``xet://`` name of a ``….safetensors.index.json`` stands for the model in several files of which it is the
+        index. FormatError for a file that is none of these.
+        """
+        from xetstore.tensors import open_tensors
+
+        return open_tensors(self, named(what))
+
+    def stat(self, what: What) -> FileRecord:
+        """The record of a stored file; of one on a server hash and size. Raises NotFoundError.
+
+        A small file of a repository, which git keeps, is read for its hash, by which the store does not have it.
+        """
+        return self._find(what).stat()
+
+    def exists(self, what: What) -> bool:
+        """True if the store has this file, as far as the caller may know; False for a folder of a repository.
+
+        Raises UsageError for what names no file, and UnavailableError where the store cannot tell.
+        """
+        try:
+            return self._find_or_folder(what) is not None and self._find(what).size >= 0
+        except NotFoundError:
+            return False
+
+    def files(self) -> Iterator[FileRecord]:
+        """Every file of the caller's namespace that has a hash, a page at a time, in no particular order.
+
+        Those that are stored meanwhile may be among them. Of a server that lists them; UsageError for one that does
+        not, ForbiddenError without the right to.
+        """
+        return self._cas.under(self._calls.child()).files()
+
+    def delete(self, *what: What, dry_run: bool = False) -> list[DeletedFile]:
         """Delete files, all at once: they are gone when it returns, and :meth:`undelete` gives them back for a while.
 
         Another namespace that has a file keeps it. The space comes back when it is collected. The records say when each
         was deleted, and until when it can be given back; with ``dry_run`` nothing is, and they say what would be. One
         that is deleted already stays so.
 
+        A file that is named by ``xet://`` is taken from its branch, by one commit a branch; earlier revisions still
+        have it, so ``until`` is infinite.
+
         Raises NotFoundError for a file that is not there and was not, ForbiddenError for one that a repository names:
         then none is deleted. UsageError for a server that cannot delete.
         """
-        return self._cas.under(self._calls.child()).delete([*map(self.resolve, files)], dry_run=dry_run)
+        asked = [*map(named, what)]
+        names = {name: self._locator(name) for name in asked if not isinstance(name, Hash)}
+        found = {name: self._find(name).stat() for name in names}
+        hashes = [name for name in asked if isinstance(name, Hash)]
+        deleted = self._cas.under(self._calls.child()).delete(hashes, dry_run=dry_run) if hashes else []
+        records: dict[str, DeletedFile] = {record.hash: record for record in deleted}
+        for root in dict.fromkeys(locator.at("") for locator in names.values()):
+            paths = [locator.path for locator in names.values() if locator.at("") == root]
+            self.repo(root.id).commit(delete=paths, branch=root.revision or "", dry_run=dry_run)
+        for name, record in found.items():
+            file = record.hash, record.size, record.sha256
+            records[name] = DeletedFile(*file, deleted_at=time.time(), until=math.inf)
+        return [records[name] for name in dict.fromkeys(asked)]
 
-    def undelete(self, *files: Hash | str) -> list[FileRecord]:
-        """Give back deleted files: hash and size of each. One that is there stays so.
+    def undelete(self, *what: What) -> list[FileRecord]:
+        """Give back deleted files, by their hashes: hash and size of each. One that is there stays so.
 
         Raises NotFoundError for a file that was not deleted, or is gone for good: then none is given back.
         """
-        return self._cas.under(self._calls.child()).undelete([*map(self.resolve, files)])
+        files = [*map(self._hash_of, what)]
+        return self._cas.under(self._calls.child()).undelete(files)
 
     def deleted(self) -> Iterator[DeletedFile]:
         """The files that can be given back, the last deleted one first."""
         return self._cas.under(self._calls.child()).deleted()
 
-    def resolve(self, file: Hash | str) -> Hash:
-        """The hash of a file that is named by it, or by an ``hf://`` locator in the repository that this store is."""
-        if isinstance(file, Hash):
-            return file
-        if not file.startswith(HUB_SCHEME):
-            return Hash.parse(file)
-        hub, here = self._opened.hub, self._opened.repository
-        if hub is None or here is None:
+    def resolve(self, what: What) -> Hash:
+        """The hash of a file. Raises UsageError for a small file of a repository, which has none in the store."""
+        from xetstore.store.content import KeptContent, StoredContent
+
+        content = self._find(what)
+        if isinstance(content, KeptContent):
             raise UsageError(
-                f"{file[:200]} is the name of a file on a Hub, and this store is none",
-                hint="xetstore.open_locator opens the store that it is in",
+                f"{str(what)[:200]} is a small file, which has no hash", hint="xet cp and xet cat bring it"
             )
-        locator = type(here).parse(file)
-        if locator.root_name != here.root_name:
-            raise UsageError(
-                f"{file[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
-            )
-        named = hub.under(self._calls.child()).resolve(locator)
-        if named.size is not None:
-            self._sizes[named.hash] = named.size
-        return named.hash
+        assert isinstance(content, StoredContent)
+        return content.hash
+
+    # --- Repositories -----------------------------------------------------------------------------------
 
     def repo(self, name: RepositoryId | str) -> Repository:
         """A repository by its name: ``alice/bert``, ``datasets/alice/news``. Nothing is asked; it may not be there."""
@@ -407,15 +454,8 @@ class Store:
         """The hash of the large file that ``xet://OWNER/NAME@REVISION/PATH`` names, and the files it is one of, which
         are of use as long as this store is open. Raises UsageError for a small file, which has no hash.
         """
-        from xetstore.remote.hub.locators import DEFAULT_REVISION, HubLocator
-
-        parsed = HubLocator.parse(locator)
-        revision = parsed.revision or DEFAULT_REVISION
-        file = self.repo(parsed.id).file(parsed.path, revision)
-        if file.hash is None:
-            kind = "a folder" if file.is_folder else "a small file, which has no hash"
-            raise UsageError(f"{locator[:200]} is {kind}", hint="xet cp and xet cat bring it")
-        return self.files_of(parsed.id, revision), file.hash
+        file, parsed = self.resolve(locator), self._locator(locator)
+        return self.files_of(parsed.id, parsed.revision or ""), file
 
     def call_names(self) -> tuple[Names, Cancellation]:
         """The names of the repositories, for one call, and what ends that call."""
@@ -431,59 +471,31 @@ class Store:
         store._is_one_call = True
         return store
 
-    def files(self) -> Iterator[FileRecord]:
-        """Every stored file, in no particular order. Only of a directory: UsageError for anything else."""
-        return self._directory("list the files").files()
+    # --- Care, of a store in this process ----------------------------------------------------------------
 
     def totals(self) -> Totals:
         """The sums of all that is stored: files, unique bytes, compressed bytes. Only of a directory."""
         return self._directory("tell its totals").totals()
 
-    def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
+    def what_if_deleted(self, names: Iterable[What]) -> WhatIf:
         """Tell what deleting these would free, once they are collected and rewritten. Only of a directory.
 
         A name is a hash, or an ``xet://`` locator: of a file or folder, which would go with its history; with ``@`` and
         without a path of a branch or tag; else of a whole repository or bucket. Nothing is changed. NotFoundError.
         """
-        cas = self._directory("tell what deleting would free")
-        from xetstore.cas.usage import what_if_deleted
-        from xetstore.hub.usage import Doomed, files_behind
+        from xetstore.store.care import what_if_deleted
 
-        doomed, files = [], set()
-        for name in names:
-            if isinstance(name, str) and name.startswith(STORE_SCHEME):
-                from xetstore.remote.hub.locators import HubLocator
-
-                parsed = HubLocator.parse(name)
-                revision = parsed.revision if parsed.path or "@" in name else None
-                doomed.append(Doomed(parsed.id, revision, parsed.path))
-            else:
-                files.add(self.resolve(name))
-        named: dict[str, set[Hash]] = {cas.tenant.namespace: files} if files else {}
-        namespaces: set[str] = set()
-        if doomed:
-            found, namespaces = files_behind(self._hub(cas), doomed)
-            for namespace, some in found.items():
-                named.setdefault(namespace, set()).update(some)
-        return what_if_deleted(cas, named, namespaces)
+        files = several(names, "what would be deleted", "several files, such as a list of them")
+        return what_if_deleted(self._directory("tell what deleting would free"), files)
 
     def usage(self, by: str = "namespace") -> list[tuple[str, NamespaceUsage]]:
         """Tell what each ``namespace`` takes, or each ``repo``, by name; those with the most bytes of their own first.
 
         Only of a directory. Namespaces of no repository are left out of the latter. Reads the terms of all files.
         """
-        cas = self._directory("tell what namespaces take")
-        from xetstore.cas.usage import usage_by_namespace
+        from xetstore.store.care import usage
 
-        if by not in ("namespace", "repo"):
-            raise UsageError(f"usage is told by namespace or repo, not {by[:80]!r}")
-        usages = usage_by_namespace(cas)
-        if by == "namespace":
-            return [(usage.namespace, usage) for usage in usages]
-        from xetstore.hub.usage import names_of_namespaces
-
-        names = names_of_namespaces(self._hub(cas), [usage.namespace for usage in usages])
-        return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
+        return usage(self._directory("tell what namespaces take"), by)
 
     def check(
         self,
@@ -500,25 +512,18 @@ class Store:
         With a ``selection`` only that part of the bytes is read. With ``dry_run`` nothing is noted, and no object
         without checksums is stored anew with them.
         """
-        cas = self._directory("be checked from here")
-        from xetstore.cas.check import check
-        from xetstore.hub.tables import MIGRATIONS
+        from xetstore.store.care import check
 
-        progress = Stoppable(progress, self._calls.child())
-        report = check(
-            cas,
+        return check(
+            self._directory("be checked from here"),
             read_data=read_data,
             checksums=checksums,
             selection=selection,
             dry_run=dry_run,
-            progress=progress,
+            progress=Stoppable(progress, self._calls.child()),
         )
-        if not cas.index.version_of(MIGRATIONS):
-            return report
-        cas.index.migrate(MIGRATIONS)
-        from xetstore.hub.check import check_names
 
-        return check_names(cas.index, report, read_data=read_data or checksums)
+    # --- Calls, and the end -----------------------------------------------------------------------------
 
     def for_one_call(self) -> Store:
         """This store as one call sees it, whose :meth:`interrupt` stops that call alone, for good."""
@@ -546,7 +551,7 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.location!r})"
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -560,42 +565,129 @@ class Store:
             raise UsageError(f"the store {self.location} has no names", hint="open it with xetstore.open")
         return self._opened.repositories
 
-    def _downloader(self, call: Cancellation) -> Downloader:
-        opened = self._opened
-        options = DownloadOptions(self._limits)
-        return Downloader(self._cas, options, cache=opened.cache, emit=self._emit, cancellation=call)
+    def _reads(self) -> Reads:
+        from xetstore.store.content import Reads
+
+        return Reads(self._opened, self._limits, self._emit, self._sizes, lambda: self._calls.child())
+
+    def _find(self, what: What) -> Content:
+        """The content of a file, found once for any number of reads. Raises UsageError for what names none, and of a
+        name NotFoundError; a hash is not asked for before it is read.
+        """
+        content = self._find_or_folder(what)
+        if content is None:
+            raise UsageError(f"{str(what)[:200]} is a folder, and no file", hint="name a file in it")
+        return content
+
+    def _find_or_folder(self, what: What) -> Content | None:
+        from xetstore.store.content import KeptContent, StoredContent
+
+        name = named(what)
+        if isinstance(name, Hash):
+            return StoredContent(self._reads(), name)
+        if name.startswith(HUB_SCHEME):
+            return StoredContent(self._reads(), self._hash_on_hub(name))
+        locator = self._locator(name)
+        revision = locator.revision or ""
+        file = self.repo(locator.id).file(locator.path, revision)
+        if file.is_folder:
+            return None
+        if file.hash is None:
+            return KeptContent(self.call_names, locator.id, revision, file)
+        files = self.files_of(locator.id, revision)
+        files._sizes[file.hash] = file.size
+        return StoredContent(files._reads(), file.hash)
+
+    def _locator(self, name: str) -> HubLocator:
+        """A file of a repository of this store, by its name."""
+        from xetstore.remote.hub.locators import HubLocator
+
+        if not name.startswith(STORE_SCHEME):
+            raise UsageError(f"{name[:200]} is not in this store", hint="its files are named xet://OWNER/NAME/PATH")
+        locator = HubLocator.parse(name)
+        if not locator.path:
+            raise UsageError(f"{name[:200]} is a repository, and no file", hint=f"for example {locator}/FILE")
+        return locator
+
+    def _hash_on_hub(self, name: str) -> Hash:
+        hub, here = self._opened.hub, self._opened.repository
+        if hub is None or here is None:
+            raise UsageError(
+                f"{name[:200]} is the name of a file on a Hub, and this store is none",
+                hint="xetstore.open_locator opens the store that it is in",
+            )
+        locator = type(here).parse(name)
+        if locator.root_name != here.root_name:
+            raise UsageError(
+                f"{name[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
+            )
+        file = hub.under(self._calls.child()).resolve(locator)
+        if file.size is not None:
+            self._sizes[file.hash] = file.size
+        return file.hash
+
+    def _hash_of(self, what: What) -> Hash:
+        """The hash of a file that is named by it."""
+        if isinstance(name := named(what), Hash):
+            return name
+        raise UsageError(
+            f"{name[:200]} is a name, and only a hash is undeleted here",
+            hint="the verbs undelete, undelete_ref and undelete_files of store.repo(...) give names back",
+        )
+
+    def _put(
+        self,
+        sources: Iterable[Path | ByteSource],
+        *,
+        policy: CompressionPolicy | str,
+        progress: Progress | None,
+        on_error: Callable[[Path, XetError], None] | None = None,
+        dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
+    ) -> Generator[PutReport]:
+        from xetstore.store.sources import policy_of, unchanged_of
+        from xetstore.transfer.upload.context import UploadOptions
+        from xetstore.transfer.upload.session import put_files
+
+        embedded = self._embedded()
+        options = UploadOptions(policy_of(policy), dry_run, self._limits, unchanged=unchanged_of(unchanged))
+        return put_files(
+            self._cas if embedded is None else embedded.for_local_bytes(),
+            sources,
+            options,
+            progress=progress,
+            on_error=on_error,
+            known=self._opened.known,
+            remembered=None if options.unchanged == "read" else self._opened.remembered(),
+            emit=self._emit,
+            cancellation=self._calls.child(),
+        )
 
     def _get_many(
         self,
-        downloader: Downloader,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[What, Path | str]],
         progress: Progress | None,
         on_error: Callable[[Path, XetError], None] | None,
+        *,
         fsync: bool,
     ) -> Generator[GetReport]:
-        downloads = get_files(
-            downloader,
-            files,
-            resolve=self.resolve,
-            destination=lambda path, wanted: self._destination(path, wanted, fsync, keep_partial=False),
-            progress=progress,
-            on_error=on_error,
-            told_sizes=self._sizes,
-        )
-        with closing(downloads):
-            for file, done in downloads:
-                yield GetReport(file, done.size, done.verified, done.fetched_bytes, done.reused_bytes)
+        """Files by their hashes together, those between them that are named one by one, in the order given."""
+        from xetstore.store.content import GetOptions
 
-    def _destination(self, out: Path, wanted: FileRange, fsync: bool, keep_partial: bool) -> NewFile:
-        """The destination of a file: what is slow to come can be continued, what is here already is copied anew. A part
-        of the disk stays free, where how much there will be is not told by another than a server.
-        """
-        is_told = wanted.size is not None or wanted.end is not None
-        reserve = not (is_told or self._opened.is_local)
-        is_small = wanted.end is not None and wanted.end - wanted.start < RESUMED_FROM_BYTES
-        if is_small or (self._opened.is_local and not keep_partial):
-            return NewFile(out, fsync=fsync, reserve=reserve)
-        return PartialFile(out, wanted, keep=keep_partial, fsync=fsync, reserve=reserve)
+        options = GetOptions(progress=progress, fsync=fsync)
+        for is_named, run in groupby(map(_pair, files), lambda pair: _is_named(pair[0])):
+            if not is_named:
+                yield from self._reads().get_many(run, self.resolve, progress=progress, on_error=on_error, fsync=fsync)
+                continue
+            for what, path in run:
+                try:
+                    report = self._find(what).get(path, options)
+                except XetError as error:
+                    if on_error is None or isinstance(error, InterruptedCallError):
+                        raise
+                    on_error(path, error)
+                else:
+                    yield report
 
     def _embedded(self) -> EmbeddedCas | None:
         """The store itself, where it is in this process."""
@@ -605,11 +697,6 @@ class Store:
             if isinstance(self._cas, EmbeddedCas):
                 return self._cas
         return None
-
-    def _hub(self, cas: EmbeddedCas) -> EmbeddedHub:
-        from xetstore.hub.service import EmbeddedHub
-
-        return EmbeddedHub(cas)
 
     def _directory(self, what: str) -> EmbeddedCas:
         if (embedded := self._embedded()) is not None:
@@ -623,17 +710,31 @@ class Store:
 def _repository_id(name: RepositoryId | str) -> RepositoryId:
     if isinstance(name, RepositoryId):
         return name
+    if not isinstance(name, str):
+        raise WrongTypeError.of("the name of a repository", name, "a text such as alice/bert, or a RepositoryId")
     from xetstore.remote.hub.locators import repository_id
 
     return repository_id(name)
+
+
+def _pair(pair: tuple[What, Path | str]) -> tuple[Hash | str, Path]:
+    try:
+        what, path = pair
+    except (TypeError, ValueError):
+        raise WrongTypeError.of("each file to get", pair, "a pair of a file and a path") from None
+    return (what.hash if isinstance(what, FileInfo) else what), local_path(path, "the place of a file")
+
+
+def _is_named(what: Hash | str) -> bool:
+    return isinstance(what, str) and what.startswith(STORE_SCHEME)
 
 
 _ARRIVING: Final = forks.rlock()
 """Held while a store that came from another process is opened."""
 
 
-def _arrived(reopening: Reopening) -> Store:
-    store = object.__new__(Store)
+def _arrived(reopening: Reopening, kind: type[Store] = Store) -> Store:
+    store = object.__new__(kind)
     store._reopening, store.location = reopening, reopening.location
     forks.renew(store, Store._begin_anew)
     return store
@@ -648,62 +749,3 @@ def _gathered(reports: Generator[T], on_report: Callable[[T], None] | None) -> l
             if on_report is not None:
                 on_report(report)
     return gathered
-
-
-def open_store(
-    where: Path | str,
-    *,
-    create: bool = True,
-    token: GivenToken = None,
-    limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
-    allow_http: bool = False,
-    on_event: Emit = ignore,
-) -> Store:
-    """Open a store: a directory, a store file, the URL of a server, or a repository on a Hub.
-
-    A store file is a file, or ends in ``.toml``; it names the parts of the store. What a directory or such a file names
-    is made if nothing is there and ``create`` allows. The other arguments are for what is reached over a
-    network: ``token`` is a text, or a function that is called with ``"read"`` or ``"write"`` and returns a token and
-    the unix seconds at which it expires (or None), or None for what XET_TOKEN or XET_TOKEN_FILE give; for
-    ``hf://`` it is the user's token at the Hub. ``cache`` is a folder, False for none, else XET_CACHE or the user's
-    cache folder. Plain http is spoken with this machine only, unless ``allow_http`` or XET_ALLOW_HTTP says otherwise.
-    ``on_event`` gets the events of :mod:`xetstore.events`.
-
-    Raises NotFoundError (missing, or not a store), AccessDeniedError, and UsageError for a newer format, for a token
-    where none belongs, and for what names no store; for a repository what the Hub answers.
-    """
-    options = OpenOptions(
-        create=create, token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event
-    )
-    opened = open_cas(where, options)
-    store = Store(opened, limits=limits, on_event=on_event)
-    store._reopening = Reopening.of(opened, options)
-    return store
-
-
-def open_locator(
-    locator: str,
-    *,
-    token: GivenToken = None,
-    limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
-    allow_http: bool = False,
-    on_event: Emit = ignore,
-) -> tuple[Store, Hash]:
-    """The store that an ``hf://`` locator of a file is in, to be closed by the caller, and the hash of the file."""
-    if not locator.startswith(HUB_SCHEME):
-        raise UsageError(f"{locator[:200]!r} does not start with {HUB_SCHEME}")
-    from xetstore.remote.hub.locators import HubLocator
-
-    parsed = HubLocator.parse(locator)
-    if not parsed.path:
-        raise UsageError(f"{locator[:200]} is a repository, and no file", hint=f"for example {locator[:200]}/FILE")
-    store = open_store(
-        str(parsed.at("")), token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event
-    )
-    try:
-        return store, store.resolve(locator)
-    except BaseException:
-        store.close()
-        raise
