@@ -32,6 +32,9 @@ _SUITE = XET_GEARHASH_BLAKE3
 BLOCK_BYTES = 4 << 20
 """Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
 
+SHARED_BLOCK_BYTES = 2 << 20
+"""The same where others read the blocks too, and lag behind: there are more of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -168,7 +171,8 @@ class FileScan:
     ) -> None:
         self.path = path
         # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
-        self._cutter = Cutter(sha256=sha256, threads=threads, progress=progress, buffers=5 if sha256 else 3)
+        blocks = {"buffers": 5, "block_bytes": SHARED_BLOCK_BYTES} if sha256 else {"buffers": 3}
+        self._cutter = Cutter(sha256=sha256, threads=threads, progress=progress, **blocks)
         self._after: os.stat_result | None = None
         try:
             # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
@@ -247,7 +251,7 @@ class FileScan:
             final = False
             while not final:
                 filled = result_of(reading)
-                current, final = buffer, filled < BLOCK_BYTES
+                current, final = buffer, filled < cutter.block_bytes
                 if not final:
                     buffer = cutter.buffer()
                     reading = reader.submit(self._fill, buffer[head:])
