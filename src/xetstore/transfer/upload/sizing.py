@@ -1,8 +1,8 @@
 """UploadSizes: how large the xorbs of an upload are and how many are on their way at a time, by the memory it may take.
 
-Measured: the interpreter and its libraries take 50 MiB, the blocks of the file that is being read 12 MiB, a chunk that
-the session remembers 320 bytes, a file that waits for its shard 2 KiB. The rest is for xorbs: those in flight and the
-one that is being filled.
+Measured: the interpreter and its libraries take 50 MiB, the blocks of the file that is being read, and small files that
+wait, 25 MiB, a chunk that the session remembers 320 bytes, a file that waits for its shard 2 KiB. The rest is for
+xorbs: those in flight and the one that is being filled.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _MIB: Final = 1 << 20
 _PROCESS_BYTES: Final = 50 * _MIB
 _STORE_BYTES: Final = 40 * _MIB  # what an embedded store adds: its index, the footers it remembers
-_BLOCKS_BYTES: Final = 12 * _MIB
+_BLOCKS_BYTES: Final = 25 * _MIB
 _KNOWN_CHUNK_BYTES: Final = 320
 _FILE_BYTES: Final = 2048
 _MAX_FILES: Final = 10_000
 
 XORB_BYTES: Final = 24 * _MIB
-"""Raw bytes of a xorb that we write: two of 64 MiB, the most there may be, take twice the memory of all the rest, and save
-nothing but some rows. Towards a server what fails is sent again, and a small xorb is sooner on its way.
+"""Raw bytes of a xorb that we write: two of 64 MiB, the most there may be, take twice the memory of all the rest, and
+save nothing but some rows. Towards a server what fails is sent again, and a small xorb is sooner on its way.
 """
 _SMALLER: Final = (XORB_BYTES, 16 * _MIB, 8 * _MIB)
 """Those that memory has room for, where it is limited."""
