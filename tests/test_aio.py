@@ -25,7 +25,7 @@ from xetstore.transfer.progress import NoProgress
 DATA = splitmix64(1, 3 << 20)
 
 # What is not for asyncio: the Cas itself, and the views that every call of AsyncStore makes.
-SYNCHRONOUS = {"cas", "for_one_call", "call_names", "files_of", "file_at"}
+SYNCHRONOUS = {"cas", "for_one_call", "call_names", "files_of", "file_at", "in_namespace"}
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
-import pkgutil
 import re
 import tempfile
 import tomllib
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import xetstore
+from tests.support.modules import modules
 from tests.support.strategies import splitmix64
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
@@ -116,7 +116,8 @@ def test_decisions_are_numbered_short_and_listed() -> None:
 
 def test_the_python_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [example] = re.findall(r"^```python\n(.*?)^```$", DOCUMENTS[0].read_text(), flags=re.MULTILINE | re.DOTALL)
-    content = splitmix64(1, 300_000)
+    header = json.dumps({"weights": {"dtype": "U8", "shape": [300_000], "data_offsets": [0, 300_000]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + splitmix64(1, 300_000)
     (tmp_path / "model.safetensors").write_bytes(content)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -127,7 +128,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pyte
 
 
 def docstrings_with_examples() -> Iterator[doctest.DocTest]:
-    for name in ("xetstore", *(module.name for module in pkgutil.walk_packages(xetstore.__path__, "xetstore."))):
+    for name in modules():
         for found in doctest.DocTestFinder().find(importlib.import_module(name), name):
             if found.examples:
                 yield found

@@ -21,6 +21,7 @@ XetError                     code                 HTTP  exit  retryable
 │       └── MissingXorbError missing_xorb          400     4  no    a shard names a xorb that is not stored
 ├── AccessDeniedError        denied                503     5  no    access is refused (PermissionError)
 │   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
+│   │   └── MissingTokenError unauthenticated      401     5  no    no token came with the request
 │   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
 │       └── GatedError       gated                 403     5  no    a repository whose files one has to ask for
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
@@ -253,6 +254,10 @@ class UnauthenticatedError(AccessDeniedError):
 
     code = "unauthenticated"
     http_status = 401
+
+
+class MissingTokenError(UnauthenticatedError):
+    """No token came with a request that needs one. One that came and is not valid is its base."""
 
 
 class ForbiddenError(AccessDeniedError):

@@ -239,9 +239,11 @@ class Names(Protocol):
         """Delete a tag."""
 
     def entries(
-        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False
+        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False, dates: bool = False
     ) -> Iterator[RepoFile]:
-        """The content of a folder, or the one file that ``path`` is. Raises EntryNotFoundError for neither."""
+        """The content of a folder, or the one file that ``path`` is; with ``dates`` each with that of its last change,
+        where they are told. Raises EntryNotFoundError for neither.
+        """
 
     def entries_at(self, repo: RepositoryId, revision: str, paths: Sequence[str]) -> list[RepoFile]:
         """The entries of those of these paths that are there."""

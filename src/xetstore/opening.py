@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError
+from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError, WrongTypeError
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
 from xetstore.silence import ignore
@@ -64,6 +64,18 @@ class OpenOptions:
     cache: Path | bool | None = None
     allow_http: bool = False
     on_event: Emit = ignore
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limits, Limits):
+            raise WrongTypeError.of("limits", self.limits, "an xetstore.Limits")
+        if not (
+            self.token is None or isinstance(self.token, str) or callable(self.token) or hasattr(self.token, "renew")
+        ):
+            raise WrongTypeError.of("token", self.token, "a text, a function that gives one, or None")
+        if not isinstance(self.cache, Path | bool | None):
+            raise WrongTypeError.of("cache", self.cache, "a folder, False for none, or None")
+        if not callable(self.on_event):
+            raise WrongTypeError.of("on_event", self.on_event, "a function of an event")
 
 
 @dataclass(slots=True)

@@ -42,6 +42,7 @@ def test_a_file_is_told_with_its_grants_terms_and_xorbs(xet: Xet, tmp_path: Path
     assert {term["xorb"] for term in terms} == {xorb["xorb"] for xorb in xorbs}
     with xetstore.open(xet.store) as store:
         assert sum(xorb["fetched_bytes"] for xorb in xorbs) == store.forecast(name).fetched_bytes
+    assert xet("inspect", "--json", name[:8]).records[0] == header
     lines = xet("inspect", name).stdout.splitlines()
     assert lines[0].split() == ["file", name]
     assert f"{len(terms)} terms in 2 xorbs" in lines

@@ -121,6 +121,10 @@ def test_a_part_of_the_first_axis_is_what_numpy_takes(store: Store, model: Path,
     for start, end in ((0, 41), (5, 3), (-1, 2)):
         with pytest.raises(UsageError):
             big.load(start, end)
+    wrong: list[Any] = ["0", 0.5, None]
+    for start in wrong:
+        with pytest.raises(TypeError, match="a whole number"):
+            big.load(start)
     scalar = store.tensors(store.put(model).hash)["scalar"]
     assert scalar[()] == 2.5
     with pytest.raises(UsageError, match="no axis"):
@@ -209,6 +213,9 @@ def test_a_name_stands_for_its_file_and_the_file_stays_when_the_name_moves_on(
         store.tensors("xet://alice/bert")
     with pytest.raises(UsageError):
         store.tensors("model.safetensors")
+    for content in (b"", b"short", b"a text, and no file of tensors"):
+        with pytest.raises(FormatError, match="no file of safetensors or GGUF"):
+            store.tensors(store.put(content))
 
 
 def test_a_model_in_several_files_is_one_mapping(store: Store, tmp_path: Path) -> None:

@@ -48,9 +48,13 @@ class AsyncRepository(Caller):
         """True if there is such a repository, as far as the caller may know."""
         return await self._call(lambda repo: repo.exists())
 
-    def files(self, revision: str = MAIN, path: str = "", *, recursive: bool = True) -> AsyncGenerator[RepoFile]:
+    def files(
+        self, revision: str = MAIN, path: str = "", *, recursive: bool = True, dates: bool = False
+    ) -> AsyncGenerator[RepoFile]:
         """The entries of a folder, with all that is below it unless ``recursive`` is False."""
-        return self._every(lambda repo: repo.files(revision, path, recursive=recursive), at_once=_LISTED_AT_ONCE)
+        return self._every(
+            lambda repo: repo.files(revision, path, recursive=recursive, dates=dates), at_once=_LISTED_AT_ONCE
+        )
 
     async def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder."""

@@ -20,10 +20,6 @@ from xetstore.transfer.progress import Progress, Stoppable
 from xetstore.transfer.scan import hash_file as _hash_file
 
 if TYPE_CHECKING:
-    from os import PathLike
-
-    from typing_extensions import Buffer
-
     from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
     from xetstore.protocol.xorb import CompressionPolicy
     from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
-    from xetstore.transfer.byte_source import Readable
+    from xetstore.store.sources import Source
     from xetstore.transfer.download.forecast import GetForecast
     from xetstore.transfer.estimate.estimation import Estimate
     from xetstore.transfer.upload.context import Unchanged
@@ -61,9 +57,12 @@ class AsyncStore(Caller):
         super().__init__(store)
         self.location = store.location
 
+    def __repr__(self) -> str:
+        return f"AsyncStore({self.location!r})"
+
     async def put(
         self,
-        source: str | PathLike[str] | Buffer | Readable,
+        source: Source,
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -73,7 +72,7 @@ class AsyncStore(Caller):
 
     async def put_many(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -85,7 +84,7 @@ class AsyncStore(Caller):
         """Store files that share xorbs; their reports."""
         return await self.once(
             lambda store: store.put_many(
-                paths,
+                sources,
                 policy=policy,
                 progress=progress,
                 on_report=on_report,
@@ -97,7 +96,7 @@ class AsyncStore(Caller):
 
     def iter_put(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -108,7 +107,7 @@ class AsyncStore(Caller):
         """As :meth:`put_many`; an asynchronous iterator of the reports."""
         return self.each(
             lambda store: store.iter_put(
-                paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
+                sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
             )
         )
 
@@ -306,7 +305,7 @@ def open(  # noqa: A001  # the module's verb, as the package's
     create: bool = True,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> Opening[AsyncStore]:
@@ -335,7 +334,7 @@ async def open_locator(
     *,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> tuple[AsyncStore, Hash]:

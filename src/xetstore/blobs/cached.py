@@ -25,6 +25,7 @@ from xetstore.blobs.ranges import check_range
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UnavailableError
 from xetstore.platform import forks
 from xetstore.platform.cache_folder import CacheFolder, mark_used, remove_if_same
+from xetstore.platform.descriptors import NO_FOLLOW, READ, read_at
 from xetstore.platform.threads import Threads
 from xetstore.protocol import kernel
 
@@ -53,7 +54,7 @@ _HEAD: Final = struct.Struct("=8sI32sQQQ")
 _MAGIC: Final = b"XETPARTS"
 _VERSION: Final = 1
 _NAME: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS: Final = READ | NO_FOLLOW
 
 _log = logging.getLogger("xetstore.blobs")
 
@@ -179,7 +180,7 @@ class CachedBlobStore:
             try:
                 info = os.fstat(fd)
                 size = _HEAD.size + part[1] - part[0]
-                file = os.pread(fd, size + 1, 0) if stat.S_ISREG(info.st_mode) and info.st_size == size else b""
+                file = read_at(fd, size + 1, 0) if stat.S_ISREG(info.st_mode) and info.st_size == size else b""
                 if _is_sound(file, group, part, size):
                     mark_used(fd if os.utime in os.supports_fd else path, info.st_mtime, _USED_AGAIN_SECONDS)
                     return file[_HEAD.size :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ from xetstore.platform.files import (
     storage_error,
     write_new_object,
 )
-from xetstore.platform.locks import Lockf, has_range_locks, no_locks
+from xetstore.platform.locks import Lockf, has_range_locks, lockf, no_locks
 
 FORMAT_VERSION: Final = 1
 
@@ -30,7 +29,7 @@ RESTORE: Final = "xet repair --rebuild-index --yes makes it anew from the object
 MEND: Final = "if it is one, and only its mark was lost, `xet repair --yes` makes that anew"
 
 
-def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:
+def open_directory(root: Path, *, create: bool, lockf: Lockf = lockf) -> Path:
     """Make sure that ``root`` holds a store of a format we know, with its index; returns where that lies.
 
     Raises what :func:`open_objects_folder` and :func:`check_index_file` raise.
@@ -61,7 +60,7 @@ def open_objects_folder(root: Path, *, create: bool) -> None:
     _check_marker(root, marker)
 
 
-def require_locks(file: Path, what: str, *, lockf: Lockf = fcntl.lockf) -> None:
+def require_locks(file: Path, what: str, *, lockf: Lockf = lockf) -> None:
     """Raise UnavailableError at once where the file system of ``file``, which no database is in, has no locks: SQLite
     would wait as if another process held them.
     """

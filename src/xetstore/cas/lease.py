@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 COLLECT: Final = "collect"
+SCRUB: Final = "scrub"
 """The chore of a collection. What must not have things deleted beside it, such as a repair, takes it, too."""
 LEASE_SECONDS: Final = 60.0
 """The time after which a runner that says nothing is taken for dead."""

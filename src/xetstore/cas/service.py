@@ -162,6 +162,15 @@ class EmbeddedCas:
         return self._opened is not None and self._opened.parts.is_far
 
     @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of this machine that its parts are in: ``objects`` and ``index``, without those elsewhere."""
+        if self._opened is None:
+            return {}
+        objects, index = self._opened.parts.objects, self._opened.parts.index
+        folders = {"objects": objects, "index": index.parent if isinstance(index, Path) else index}
+        return {part: folder for part, folder in folders.items() if isinstance(folder, Path)}
+
+    @property
     def queries(self) -> QueryRule:
         """Which chunks :meth:`find_chunks` can find, beside the first of every file."""
         from xetstore.cas.claims import INDEXED_CHUNKS
@@ -193,7 +202,8 @@ class EmbeddedCas:
             if start == 0 and record.size == 0:
                 return Reconstruction(0, (), {}, () if hashes else None)
             if start >= stop:
-                raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
+                past = f"byte {start} is past its end" if start >= record.size else f"none is in {start} to {end}"
+                raise RangeError(f"file {file} has {record.size} bytes: {past}")
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
         self._seen.note(rows)
         with as_damage(file):
@@ -507,6 +517,11 @@ class EmbeddedCas:
             lambda reader, last: reader.files_after(last, namespace), lambda entry: entry[0], 0
         ):
             yield from (record for _, record in page)
+
+    def files_beginning(self, prefix: str, most: int) -> list[Hash]:
+        """The hashes of at most ``most`` files that begin with these hexadecimal digits, as text. Reads all hashes."""
+        with self.index.snapshot() as reader:
+            return reader.files_beginning(prefix, self.tenant.namespace)[:most]
 
     def files_page(self, after: Hash | None) -> list[FileRecord]:
         """Some files of this namespace, in the order of :meth:`files`, behind ``after``; none at the end, and none of a

@@ -43,6 +43,12 @@ def check(
     if selection is not None and not (checksums or read_data):
         raise UsageError("a part of the data is read with --checksums or --read-data only")
     output = settings.output
+    if selection is not None:
+        settings.going_on("run the same command again: what was not read yet is read first")
+    elif read_data or checksums:
+        settings.going_on("what was read is noted: with --subset 100% the next check reads first what was not")
+    else:
+        settings.going_on("nothing is changed: run the same command again")
     with settings.open_store() as store, output.progress("check") as progress:
         report = store.check(
             read_data=read_data, checksums=checksums, selection=selection, dry_run=dry_run, progress=progress

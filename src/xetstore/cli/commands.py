@@ -14,6 +14,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "get": "write a stored file, or a part of it, to a file",
         "cat": "write a stored file, or a part of it, to stdout",
         "ls": "list the files of a store, or of a repository",
+        "find": "the files that have a name, a size or a date",
         "stat": "totals of the store, or the record of one file",
         "rm": "delete files, or remove those of a repository by one commit",
         "undelete": "give deleted files back, or list them",
@@ -42,10 +43,11 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "gc": "delete for good what nothing names any more",
         "copy-store": "copy all of a store into another one: a backup, and the way back",
         "snapshot": "write names and grants down, among the objects",
-        "inspect": "verify a xorb or a shard and list its content",
+        "inspect": "list what is in a stored file, a model, a xorb or a shard",
     },
     "The command": {
         "help": "print the help of xet, or of one command",
+        "completion": "print the script that makes a shell complete commands and names",
     },
 }
 """The commands, and the use of each, in the order of a first acquaintance."""

@@ -87,10 +87,8 @@ class Defaults:
     @cached_property
     def path(self) -> Path | None:
         """The path of the file, which need not be there; None for a user without a home."""
-        from platformdirs import user_config_path
-
         try:
-            return user_folder(lambda: user_config_path("xet", appauthor=False), "") / "config.toml"
+            return user_folder("config", "xet", "") / "config.toml"
         except UsageError:
             return None
 
@@ -117,13 +115,10 @@ def read_config(path: Path) -> dict[str, Given]:
 
     A relative path in it starts at its folder.
     """
-    import tomllib
-
     try:
         with path.open("rb") as opened:
             data = opened.read(MAX_FILE_BYTES + 1)
         text = data.decode() if len(data) <= MAX_FILE_BYTES else "="
-        given = tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -132,6 +127,10 @@ def read_config(path: Path) -> dict[str, Given]:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UsageError(f"line {line} of {path} is not UTF-8", hint="mend or remove the file") from None
+    import tomllib
+
+    try:
+        given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"\(at (?:line (\d+)|end of document)", str(error))
         line = int(where[1]) if where and where[1] else text.count("\n") + 1

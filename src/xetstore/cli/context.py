@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from xetstore.cli.config import Defaults, Given
-from xetstore.cli.interruption import interruptible, watch
+from xetstore.cli.interruption import going_on, interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
+from xetstore.cli.prefixes import Prefix, parse_prefix, whole
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
 from xetstore.platform.homes import expanded, user_folder
 from xetstore.platform.threads import refusal
@@ -43,8 +44,10 @@ class Settings:
     debug: bool = False
     output: Output = field(default_factory=Output)
     exit_code: int = 0
+    failures: int = 0
     network: Network = field(default_factory=Network)
     events: bool = False
+    namespace: str | None = None
     defaults: Defaults = field(default_factory=Defaults)
 
     def where(self) -> Path | str:
@@ -58,10 +61,8 @@ class Settings:
         """The store, and what names it; no source for the user's data directory."""
         if (named := self.named_store()) is not None:
             return Given(parse_where(named.value), named.source)
-        from platformdirs import user_data_path
-
         hint = "name a store with --store, or with XET_STORE"
-        return Given(user_folder(lambda: user_data_path("xetstore", appauthor=False), hint), "")
+        return Given(user_folder("data", "xetstore", hint), "")
 
     def told_where(self) -> str:
         """Lines for people: which store is used, and why."""
@@ -96,6 +97,12 @@ class Settings:
     def open_store(self, *, create: bool = False) -> Store:
         """Open the store; NotFoundError if it is a directory that is none and is not to be created."""
         return self.open_at(self.where(), create=create)
+
+    @contextmanager
+    def open_files(self, where: Path | str | None = None) -> Iterator[Store]:
+        """The store, with the files of the namespace that ``--namespace`` names."""
+        with self.open_at(self.where() if where is None else where) as store:
+            yield store if self.namespace is None else store.in_namespace(self.namespace)
 
     def open_or_empty(self) -> Store:
         """The store, or an empty one in memory where a directory is none yet: for those who only compare."""
@@ -150,9 +157,17 @@ class Settings:
         from xetstore.protocol.hashes import Hash
 
         if isinstance(file, Hash):
-            with self.open_store() as store:
+            with self.open_files() as store:
                 yield store, file
             return
+        if isinstance(file, Prefix):
+            with self.open_files() as store:
+                yield store, whole(store, file)
+            return
+        if self.namespace is not None:
+            raise UsageError(
+                f"{file[:200]} says whose file it is", hint="leave out --namespace, or name it by its hash"
+            )
         if file.startswith("xet://"):
             with self.open_store() as store:
                 yield store.file_at(file)
@@ -164,6 +179,16 @@ class Settings:
         store, name = open_locator(file, **self.opening(file))
         with interruptible(store):
             yield store, name
+
+    @contextmanager
+    def file_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash | str]]:
+        """The store that a FILE is in, and its hash or its name there; small files of repositories are such too."""
+        if self.namespace is None and str(file).startswith("xet://"):
+            with self.open_store() as store:
+                yield store, file
+            return
+        with self.store_of(file) as found:
+            yield found
 
     def opening(self, where: Path | str) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
@@ -181,6 +206,11 @@ class Settings:
                 "--null prints names as they are, which a terminal must not see", hint="send it on: > FILE"
             )
 
+    def going_on(self, hint: str) -> None:
+        """Let an interruption say, to people, how the command can go on."""
+        if not (self.output.json or self.output.quiet):
+            going_on(hint)
+
     def failed(self, error: Exception, path: Path | None = None) -> None:
         """Report an error, of a file if ``path`` says which. The first one gives the exit code of a command that goes
         on to its end.
@@ -188,6 +218,7 @@ class Settings:
         if self.debug:
             traceback.print_exception(error)
         told = as_xet_error(error)
+        self.failures += 1
         self.exit_code = self.exit_code or told.exit_code
         self.output.error(told, path)
 
@@ -224,6 +255,41 @@ debug_option = click.option(
     callback=_set_debug,
     help="Show the traceback of an error.",
 )
+
+
+def _set_telling(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        output = context.ensure_object(Settings).output
+        output.quiet |= parameter.name == "quiet"
+        output.verbose |= parameter.name == "verbose"
+        if output.quiet and output.verbose:
+            raise UsageError("--quiet and --verbose do not go together", hint="leave out one of the two")
+
+
+def _set_no_progress(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).output.bars = False
+
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_telling,
+    help="Print data and errors, and nothing else.",
+)
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_telling,
+    help="Say more of what is done, on stderr.",
+)
+no_progress_option = click.option(
+    "--no-progress", is_flag=True, expose_value=False, callback=_set_no_progress, help="Draw no progress bar."
+)
 store_option = click.option(
     "--store",
     metavar="WHERE",
@@ -247,6 +313,20 @@ events_option = click.option(
 )
 
 
+def _set_namespace(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Settings).namespace = value
+
+
+namespace_option = click.option(
+    "--namespace",
+    metavar="NS",
+    expose_value=False,
+    callback=_set_namespace,
+    help="Of a directory: the files of this namespace or repository, else of default.",
+)
+
+
 def _set_null(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.ensure_object(Settings).output.null = True
@@ -263,12 +343,12 @@ null_option = click.option(
 
 
 def common_options(command: F) -> F:
-    """Add ``--json`` and ``--debug``."""
-    return json_option(debug_option(command))
+    """Add ``--json``, ``--quiet``, ``--verbose``, ``--no-progress`` and ``--debug``."""
+    return json_option(quiet_option(verbose_option(no_progress_option(debug_option(command)))))
 
 
 def store_options(command: F) -> F:
-    """Add ``--store``, ``--json`` and ``--debug``."""
+    """Add ``--store`` and the options of :func:`common_options`."""
     return store_option(common_options(command))
 
 
@@ -288,10 +368,12 @@ def parse_where(text: str) -> Path | str:
 
 
 def parse_file(text: str) -> Hash | str:
-    """An argument's type: a stored file, by its hash or by its locator, which stays a text."""
+    """An argument's type: a stored file, by its hash, the first digits of it, or its locator, which stays a text."""
     from xetstore.protocol.hashes import Hash
 
-    return text if text.startswith(("hf://", "xet://")) else Hash.parse(text)
+    if text.startswith(("hf://", "xet://")):
+        return text
+    return parse_prefix(text) or Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:

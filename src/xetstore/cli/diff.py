@@ -12,6 +12,8 @@ import click
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.hash import total_size
 from xetstore.cli.network import transfer_options
+from xetstore.cli.parsed import Parsed
+from xetstore.cli.prefixes import Prefix, whole
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -24,8 +26,8 @@ DIFFERENT = 1
 
 
 @click.command(epilog="Example: xet diff old.bin new.bin")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=Parsed(str))
+@click.argument("b", metavar="B", type=Parsed(str))
 @transfer_options
 @store_options
 @click.pass_obj
@@ -74,10 +76,10 @@ class _Sides:
             if text.startswith("hf://"):
                 raise
             return path  # the reader of it says that it is not there
-        if isinstance(file, Hash):
+        if isinstance(file, Hash | Prefix):
             if self._store is None:
                 self._store = self._opened.enter_context(self._settings.open_store())
-            return self._store.cas, file
+            return self._store.cas, whole(self._store, file)
         store, name = self._opened.enter_context(self._settings.store_of(file))
         return store.cas, name
 

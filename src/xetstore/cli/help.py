@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from xetstore.cli.commands import SECTIONS
 from xetstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EXAMPLE: Final = "xet put model.safetensors"
 
@@ -28,6 +31,13 @@ class Group(click.Group):
     def list_commands(self, _: click.Context) -> list[str]:
         """In the order in which they were added."""
         return list(self.commands)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Commands by name, none of which is loaded for it; options."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name) for name in self.commands if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -62,8 +72,17 @@ def write_sections(formatter: click.HelpFormatter) -> None:
             formatter.write_dl([(name.ljust(widest), summary) for name, summary in commands.items()])
 
 
+def _complete_words(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Commands below those that were named."""
+    command: click.Command | None = ctx.find_root().command
+    for word in ctx.params.get("words") or ():
+        command = command.get_command(ctx, word) if isinstance(command, click.Group) else None
+    names = command.commands if isinstance(command, click.Group) else ()
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @click.command("help", epilog="Example: xet help repo create")
-@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...", shell_complete=_complete_words)
 @click.pass_context
 def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Print the help of xet, or of one command: xet help put, xet help repo create."""

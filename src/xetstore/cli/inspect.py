@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from xetstore.cli.context import Settings, parse_file, store_options
+from xetstore.cli.context import Settings, namespace_option, parse_file, store_options
 from xetstore.cli.inspect_stored import print_stored
 from xetstore.cli.inspect_tensors import tensor_fields, tensor_lines, tensor_records
 from xetstore.cli.network import access_options
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from xetstore.store import Store
     from xetstore.tensors.header import Header
 
-HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
+HASH: Final = re.compile(r"[0-9a-fA-F]{6,64}")
+"""A hash, or the first digits of one, unless it is a file of this machine."""
 _SCHEMES: Final = ("none", "lz4", "bg4-lz4")
 
 
 @click.command(epilog="Example: xet inspect xet://alice/bert/model.safetensors")
 @click.argument("what", metavar="WHAT")
+@namespace_option
 @access_options
 @store_options
 @click.pass_obj

@@ -15,7 +15,7 @@ import click
 from xetstore.cli.commands import Commands
 from xetstore.cli.context import Settings, as_xet_error, store_options
 from xetstore.cli.help import EXAMPLE, Group, write_sections
-from xetstore.cli.interruption import INTERRUPTED, finish, listen
+from xetstore.cli.interruption import INTERRUPTED, farewell, finish, listen
 from xetstore.cli.names import PRINTED_ERRORS, printable
 from xetstore.errors import InterruptedCallError, XetError
 
@@ -28,6 +28,10 @@ class XetGroup(Group):
         settings = Settings()
         extra |= {"standalone_mode": False, "obj": settings, "prog_name": "xet"}
         logging.lastResort = _Warnings(settings)
+        if "_XET_COMPLETE" in os.environ:
+            from xetstore.cli.completion import register
+
+            register()
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()
@@ -95,7 +99,8 @@ class _Warnings(logging.Handler):
 
 def _interrupted(settings: Settings) -> int:
     with contextlib.suppress(OSError):  # stderr may be gone too
-        settings.output.note("xet: interrupted")
+        for line in farewell().splitlines():
+            settings.output.note(line)
     return INTERRUPTED
 
 

@@ -108,6 +108,11 @@ def serve(
 
 def _runner(chosen: ServerSettings) -> Callable[[StoreParts, ServerSettings, Callable[[Started], None]], int]:
     """The function that serves: in this process, or in several, of which this one only watches the others."""
+    if sys.platform == "win32":
+        raise UsageError(
+            "a server runs on Linux and macOS; here the client, the library and the other commands do",
+            hint="run it in WSL, in a container or on another machine",
+        )
     if chosen.worker_count > 1:
         from xetstore.server import workers
 

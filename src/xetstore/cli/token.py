@@ -88,6 +88,8 @@ def list_(settings: Settings, user: str | None) -> None:
             for row in page:
                 _print_row(settings, row)
             last = page[-1]
+    if last is None:
+        settings.output.note("no user has a token; those of namespaces are not kept, and end by themselves")
 
 
 @token.command(epilog="Example: xet token admin")

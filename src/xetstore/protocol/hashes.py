@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, ClassVar, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-from xetstore.errors import UsageError
+from xetstore.errors import UsageError, WrongTypeError
 from xetstore.protocol import kernel
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
@@ -39,20 +40,18 @@ class Hash(str):
 
     def __new__(cls, value: str | bytes) -> Self:
         """Of 64 hexadecimal digits, or of 32 bytes."""
-        if isinstance(value, str):
-            digest = _digest_of(value)
-        elif len(value) == HASH_BYTES:
-            digest = bytes(value)
-        else:
-            raise ValueError(f"a hash has {HASH_BYTES} bytes, not {len(value)}")
-        made = str.__new__(cls, _SPELLED_WORDS.pack(*_WORDS.unpack(digest)).hex())
-        object.__setattr__(made, "digest", digest)
+        if type(value) is not bytes or len(value) != HASH_BYTES:  # else as quick as can be: there are many
+            value = _digest_of(value)
+        made = str.__new__(cls, _SPELLED_WORDS.pack(*_WORDS.unpack(value)).hex())
+        _set_digest(made, value)
         return made
 
     @classmethod
     def parse(cls, text: str) -> Hash:
         """Read the string form, upper or lower case. Raises UsageError on anything but 64 hex digits."""
-        return cls(_digest_of(text))
+        if not isinstance(text, str):
+            raise WrongTypeError.of("the text of a Hash", text, "64 hexadecimal digits")
+        return cls(text)
 
     @property
     def last_u64(self) -> int:
@@ -72,10 +71,19 @@ class Hash(str):
         return Hash, (self.digest,)
 
 
-def _digest_of(text: str) -> bytes:
-    if not _HEX.fullmatch(text):
-        raise UsageError(f"{text[:80]!r} is not a hash", hint="a hash is 64 hexadecimal digits")
-    return _WORDS.pack(*_SPELLED_WORDS.unpack(bytes.fromhex(text)))
+_set_digest: Final[Callable[[Hash, bytes], None]] = vars(Hash)["digest"].__set__
+
+
+def _digest_of(value: object) -> bytes:
+    if isinstance(value, str):
+        if not _HEX.fullmatch(value):
+            raise UsageError(f"{value[:80]!r} is not a hash", hint="a hash is 64 hexadecimal digits")
+        return _WORDS.pack(*_SPELLED_WORDS.unpack(bytes.fromhex(value)))
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise WrongTypeError.of("a Hash", value, f"made of 64 hexadecimal digits or {HASH_BYTES} bytes")
+    if len(value) != HASH_BYTES:
+        raise ValueError(f"a hash has {HASH_BYTES} bytes, not {len(value)}")
+    return bytes(value)
 
 
 Hash.ZERO = Hash(bytes(HASH_BYTES))
@@ -84,6 +92,11 @@ Hash.ZERO = Hash(bytes(HASH_BYTES))
 def chunk_hash(data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The hash of one chunk's bytes (6.1)."""
     return Hash(kernel.keyed_hash(suite.data_key, data))
+
+
+def keyed_hashes(key: bytes, hashes: Buffer) -> bytes:
+    """Packed chunk hashes as a dedup answer has them: each keyed by the answer's ``key``, 32 bytes (10.3.3)."""
+    return kernel.keyed_hashes(key, hashes)
 
 
 def split_hashes(hashes: bytes) -> list[bytes]:

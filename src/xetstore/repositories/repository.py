@@ -18,6 +18,7 @@ from xetstore.errors import (
     RevisionNotFoundError,
     UsageError,
 )
+from xetstore.hub.ignore import excluding
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.platform import forks
@@ -27,7 +28,7 @@ from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
 from xetstore.repositories.reading import held, sliced
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, read_together
-from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
+from xetstore.repositories.sources import Content, Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
@@ -91,12 +92,15 @@ class Repository:
             return True
         return False
 
-    def files(self, revision: str = MAIN, path: str = "", *, recursive: bool = True) -> Iterator[RepoFile]:
+    def files(
+        self, revision: str = MAIN, path: str = "", *, recursive: bool = True, dates: bool = False
+    ) -> Iterator[RepoFile]:
         """The entries of a folder, with all that is below it unless ``recursive`` is False; folders are among them.
 
-        Of a file its one entry. Raises RevisionNotFoundError and EntryNotFoundError.
+        Of a file its one entry. With ``dates`` each says when the last commit changed it, which takes longer. Raises
+        RevisionNotFoundError and EntryNotFoundError.
         """
-        return self._names().entries(self.id, revision, _path(path), recursive=recursive)
+        return self._names().entries(self.id, revision, _path(path), recursive=recursive, dates=dates)
 
     def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder. Raises EntryNotFoundError."""
@@ -211,7 +215,7 @@ class Repository:
 
     def commit(
         self,
-        add: Mapping[str, Path | str | bytes | RepoFile] | None = None,
+        add: Mapping[str, Content] | None = None,
         delete: Iterable[str] = (),
         *,
         message: str | None = None,
@@ -230,10 +234,10 @@ class Repository:
     ) -> CommitReport:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 
-        ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
-        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a
-        folder, ``""`` for the root, below which all goes that ``add`` does not have. ``exclude`` are patterns of names
-        in local folders, and of what stays below ``mirror``.
+        ``add`` maps paths in the repository to local files and folders, to bytes, to binary streams, which are read
+        once, or to large files that it has; the content of a folder goes to its path, ``""`` for the root. ``delete``
+        are files and folders. ``mirror`` is a folder, ``""`` for the root, below which all goes that ``add`` does not
+        have. ``exclude`` are patterns as in a .gitignore, of paths in local folders and of what stays in ``mirror``.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
         a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if
@@ -245,7 +249,7 @@ class Repository:
         there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
         """
         names = self._names()
-        rules = Rules(names.keeps_modes, exclude, is_left_out)
+        rules = Rules(names.keeps_modes, excluding(exclude) if exclude else None, is_left_out)
         sources = list(sources_of(add or {}, rules, on_note=on_note))
         if create and not self.exists():
             if dry_run:

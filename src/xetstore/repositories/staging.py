@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import SourceChangedError, TooLargeError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.records import (
@@ -23,12 +24,15 @@ from xetstore.records import (
     RepoFile,
 )
 from xetstore.repositories.sources import Source
-from xetstore.transfer.progress import Progress
+from xetstore.transfer.byte_source import ByteSource
+from xetstore.transfer.progress import Progress, with_files
 from xetstore.transfer.scan import source_error
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Generator
+
+    from typing_extensions import Buffer
 
     from xetstore.interfaces import Cas
     from xetstore.transfer.upload.pending import PutReport
@@ -48,7 +52,7 @@ class Files(Protocol):
 
     def iter_put(
         self,
-        paths: Iterable[Path | str],
+        paths: Iterable[Path | str | ByteSource],
         *,
         progress: Progress | None = None,
         dry_run: bool = False,
@@ -101,34 +105,31 @@ def stage(
     ``unchanged`` is for the large ones: of every file the first bytes are read, and small ones are read whole.
     """
     staged: list[Staged] = []
-    with ExitStack() as opened:
-        large: list[tuple[Source, Path]] = []
-        folder: Path | None = None
-        left = iter(sources)
-        while part := list(islice(left, ASKED_AT_ONCE)):
-            questions = [_question(source) for source in part if _is_asked(source)]
-            chosen = large_files(questions) if questions else set()
-            for source in part:
-                if source.entry is not None:
-                    entry = source.entry
-                    staged.append(pointer(source.path, entry.sha256 or "", entry.size, entry.hash, source.mode))
-                elif source.path not in chosen:
-                    staged.append(_small(source))
-                elif source.file is not None:
-                    large.append((source, source.file))
-                else:
-                    if folder is None:
-                        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="xet-")))
-                    assert source.data is not None
-                    file = folder / str(len(large))
-                    file.write_bytes(source.data)
-                    large.append((source, file))
-        if large:
-            paths = (file for _, file in large)
-            reports = files.iter_put(paths, progress=progress, dry_run=dry_run, unchanged=unchanged)
-            with closing(reports):
-                for (source, _), report in zip(large, reports, strict=True):
-                    staged.append(_large(source, report))
+    large: list[tuple[Source, Path | ByteSource]] = []
+    left = iter(sources)
+    while part := [_begun(source) for source in islice(left, ASKED_AT_ONCE)]:
+        questions = [_question(source) for source in part if _is_asked(source)]
+        chosen = large_files(questions) if questions else set()
+        for source in part:
+            if source.entry is not None:
+                entry = source.entry
+                staged.append(pointer(source.path, entry.sha256 or "", entry.size, entry.hash, source.mode))
+            elif source.stream is not None:
+                large.append((source, ByteSource(source.stream, name=source.path)))
+            elif source.path not in chosen:
+                staged.append(_small(source))
+            elif source.file is not None:
+                large.append((source, source.file))
+            else:
+                large.append((source, ByteSource(source.data or b"", name=source.path)))
+    if large:
+        with_files(progress).files(len(large))
+        reports = files.iter_put(
+            (content for _, content in large), progress=progress, dry_run=dry_run, unchanged=unchanged
+        )
+        with closing(reports):
+            for (source, _), report in zip(large, reports, strict=True):
+                staged.append(_large(source, report))
     return staged
 
 
@@ -164,8 +165,34 @@ def empty_folder(path: str) -> Staged:
     return Staged(NewFolder(path), RepoFile(path, 0, "", mode=FOLDER_MODE))
 
 
+def _begun(source: Source) -> Source:
+    """The source itself, or of a stream that is short its bytes; else what was read of it is in front of it again."""
+    if source.stream is None:
+        return source
+    parts = ByteSource(source.stream, name=source.path).parts(Cancellation())
+    head: deque[bytes] = deque()
+    size = 0
+    for part in parts:
+        head.append(bytes(part))
+        size += len(head[-1])
+        if size > MAX_BLOB_BYTES:
+            return replace(source, stream=_Joined(head, parts))
+    return replace(source, stream=None, data=b"".join(head), size=size)
+
+
+class _Joined:
+    """The beginning of a stream, which was read already, and the rest of it."""
+
+    def __init__(self, head: deque[bytes], rest: Iterator[Buffer]) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, _size: int, /) -> Buffer:
+        return self._head.popleft() if self._head else next(self._rest, b"")
+
+
 def _is_asked(source: Source) -> bool:
-    return source.entry is None and source.mode not in (FOLDER_MODE, LINK_MODE)
+    return source.entry is None and source.stream is None and source.mode not in (FOLDER_MODE, LINK_MODE)
 
 
 def _question(source: Source) -> tuple[str, int, bytes]:

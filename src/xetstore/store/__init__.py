@@ -25,18 +25,19 @@ __all__ = [
     "open_store",
 ]
 
-__getattr__ = lazily(
-    __name__,
-    {
-        "FileInfo": "xetstore.records",
-        "FileRecord": "xetstore.records",
-        "GetReport": "xetstore.store.content",
-        "HashReport": "xetstore.transfer.scan",
-        "Store": "xetstore.store.store",
-        "Totals": "xetstore.records",
-        "What": "xetstore.store.what",
-        "hash_report": "xetstore.transfer.scan",
-        "open_locator": "xetstore.store.opened",
-        "open_store": "xetstore.store.opened",
-    },
-)
+if not TYPE_CHECKING:  # where types are checked, a name that is not there stays an error
+    __getattr__ = lazily(
+        __name__,
+        {
+            "FileInfo": "xetstore.records",
+            "FileRecord": "xetstore.records",
+            "GetReport": "xetstore.store.content",
+            "HashReport": "xetstore.transfer.scan",
+            "Store": "xetstore.store.store",
+            "Totals": "xetstore.records",
+            "What": "xetstore.store.what",
+            "hash_report": "xetstore.transfer.scan",
+            "open_locator": "xetstore.store.opened",
+            "open_store": "xetstore.store.opened",
+        },
+    )

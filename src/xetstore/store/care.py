@@ -1,4 +1,7 @@
-"""Care of a store in this process, as users call for it: what its files take, and whether they are whole."""
+"""Care of a store in this process, as users call for it: what its files take, and whether they are whole.
+
+Names, and git with them, are loaded only where there are some.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from xetstore.cas.check import check as check_store
 from xetstore.cas.usage import NamespaceUsage, WhatIf, usage_by_namespace
 from xetstore.cas.usage import what_if_deleted as what_if_these_are_deleted
 from xetstore.errors import UsageError
-from xetstore.hub.check import check_names
-from xetstore.hub.service import EmbeddedHub
 from xetstore.hub.tables import MIGRATIONS
-from xetstore.hub.usage import Doomed, files_behind, names_of_namespaces
 from xetstore.protocol.hashes import Hash
-from xetstore.remote.hub.locators import HubLocator
 from xetstore.store.what import What, named
 
 if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.hub.service import EmbeddedHub
     from xetstore.transfer.progress import Progress
 
 
 def what_if_deleted(cas: EmbeddedCas, names: Iterable[What]) -> WhatIf:
     """Tell what deleting these would free: files by their hashes, and what ``xet://`` names, with its history."""
+    from xetstore.hub.usage import Doomed, files_behind
+    from xetstore.remote.hub.locators import HubLocator
+
     doomed: list[Doomed] = []
     files: set[Hash] = set()
     for name in map(named, names):
@@ -36,7 +39,7 @@ def what_if_deleted(cas: EmbeddedCas, names: Iterable[What]) -> WhatIf:
     named_files: dict[str, set[Hash]] = {cas.tenant.namespace: files} if files else {}
     namespaces: set[str] = set()
     if doomed:
-        found, namespaces = files_behind(EmbeddedHub(cas), doomed)
+        found, namespaces = files_behind(_hub(cas), doomed)
         for namespace, some in found.items():
             named_files.setdefault(namespace, set()).update(some)
     return what_if_these_are_deleted(cas, named_files, namespaces)
@@ -49,7 +52,9 @@ def usage(cas: EmbeddedCas, by: str) -> list[tuple[str, NamespaceUsage]]:
     usages = usage_by_namespace(cas)
     if by == "namespace":
         return [(usage.namespace, usage) for usage in usages]
-    names = names_of_namespaces(EmbeddedHub(cas), [usage.namespace for usage in usages])
+    from xetstore.hub.usage import names_of_namespaces
+
+    names = names_of_namespaces(_hub(cas), [usage.namespace for usage in usages])
     return [(names[usage.namespace].path, usage) for usage in usages if usage.namespace in names]
 
 
@@ -69,4 +74,12 @@ def check(
     if not cas.index.version_of(MIGRATIONS):
         return report
     cas.index.migrate(MIGRATIONS)
+    from xetstore.hub.check import check_names
+
     return check_names(cas.index, report, read_data=read_data or checksums)
+
+
+def _hub(cas: EmbeddedCas) -> EmbeddedHub:
+    from xetstore.hub.service import EmbeddedHub
+
+    return EmbeddedHub(cas)

@@ -24,7 +24,7 @@ def open_store(
     create: bool = True,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> Store:
@@ -42,8 +42,9 @@ def open_store(
     where none belongs, and for what names no store; for a repository what the Hub answers.
     """
     place = where if scheme_of(where) else local_path(where, "a store")
+    folder = local_path(cache, "cache") if isinstance(cache, str) else cache
     options = OpenOptions(
-        create=create, token=token, limits=limits, cache=cache, allow_http=allow_http, on_event=on_event
+        create=create, token=token, limits=limits, cache=folder, allow_http=allow_http, on_event=on_event
     )
     opened = open_cas(place, options)
     store = Store(opened, limits=limits, on_event=on_event)
@@ -56,7 +57,7 @@ def open_locator(
     *,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> tuple[Store, Hash]:

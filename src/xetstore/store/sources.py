@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from xetstore.errors import UsageError, WrongTypeError
 from xetstore.platform.homes import local_path
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    Source: TypeAlias = str | os.PathLike[str] | Buffer | Readable | ByteSource
+    """The content of a file: at a path, or bytes, or what a binary file object has from where it is on."""
 
-def source_of(given: str | os.PathLike[str] | Buffer | Readable) -> Path | ByteSource:
+
+def source_of(given: Source) -> Path | ByteSource:
     """The file at a path, or bytes to come. Raises UsageError for what is neither."""
+    if isinstance(given, ByteSource):
+        return given
     if isinstance(given, str | os.PathLike) and not isinstance(given, Hash):
         return local_path(given, "what is put")
     if not isinstance(given, str) and (isinstance(given, Readable) or _is_buffer(given)):

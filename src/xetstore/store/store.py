@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -18,27 +17,24 @@ from xetstore.errors import (
     ExistsError,
     InterruptedCallError,
     NotFoundError,
-    NotPicklableError,
     UsageError,
     WrongTypeError,
     XetError,
 )
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.opening import HUB_SCHEME, Opened, Reopening, open_cas
+from xetstore.opening import Opened, Reopening
 from xetstore.platform import forks
 from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
-from xetstore.records import FileInfo, RepositoryId
+from xetstore.records import DeletedFile, FileInfo
 from xetstore.silence import ignore
-from xetstore.store.what import STORE_SCHEME, What, named, several
+from xetstore.store.finding import find, find_or_folder, get_many, locator_of
+from xetstore.store.travelling import Travelling
+from xetstore.store.what import What, named, several
 from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.progress import Stoppable
 
 if TYPE_CHECKING:
-    from os import PathLike
-
-    from typing_extensions import Buffer
-
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.service import EmbeddedCas
     from xetstore.cas.usage import NamespaceUsage, WhatIf
@@ -46,12 +42,12 @@ if TYPE_CHECKING:
     from xetstore.interfaces import Cas, Names
     from xetstore.opening import OpenedNames
     from xetstore.protocol.xorb import CompressionPolicy
-    from xetstore.records import DeletedFile, FileRecord, RepositoryRecord, Totals
-    from xetstore.remote.hub.locators import HubLocator
+    from xetstore.records import FileRecord, RepositoryId, RepositoryRecord, Totals
     from xetstore.repositories.repository import Repository
-    from xetstore.store.content import Content, GetReport, Reads
+    from xetstore.store.content import GetReport
+    from xetstore.store.sources import Source
     from xetstore.tensors import Tensors
-    from xetstore.transfer.byte_source import ByteSource, Readable
+    from xetstore.transfer.byte_source import ByteSource
     from xetstore.transfer.download.forecast import GetForecast
     from xetstore.transfer.estimate.estimation import Estimate
     from xetstore.transfer.progress import Progress
@@ -61,10 +57,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATHS: Final = "several paths, such as a list of them"
+_SOURCES: Final = "several paths, bytes or binary file objects, such as a list of them"
 _FILES: Final = "several pairs of a file and a path"
 
 
-class Store:
+class Store(Travelling):
     """A Xet store. Thread-safe; close it, or use it as a context manager.
 
     ``location`` is the place that it was opened with. ``what`` is a file of it everywhere: a FileInfo, a Hash, the 64
@@ -93,7 +90,9 @@ class Store:
         else:
             opened = Opened(cas, "a Cas", is_local=True)
             opened.closing.callback(cas.close)
-        self._opened = opened
+        self._begin(opened, limits, on_event)
+
+    def _begin(self, opened: Opened, limits: Limits, on_event: Emit) -> None:
         self._cas = opened.cas
         self._limits = limits
         self._emit = on_event
@@ -106,6 +105,7 @@ class Store:
         self._is_one_call = False
         self._reopening: Reopening | None = None
         forks.renew(self, Store._begin_anew)
+        self._opened = opened  # the last one: then it has all of these, for every thread
 
     def _begin_anew(self) -> None:
         """In a child no call is under way."""
@@ -113,30 +113,13 @@ class Store:
             self._open = Cancellation()
             self._calls = self._open.child()
 
-    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Reopening, type[Store]]]:
-        if self._reopening is None:
-            raise NotPicklableError(
-                f"{self!r} is made of an object of this process, which does not travel to another one",
-                hint="make it with xetstore.open, or open the store in the worker",
-            )
-        self._reopening.check()
-        return _arrived, (self._reopening, type(self))
-
-    if not TYPE_CHECKING:  # where types are checked, an attribute that is not there stays an error
-
-        def __getattr__(self, name: str) -> object:
-            """Open a store that came from another process, when it is first used."""
-            reopening = self.__dict__.get("_reopening")
-            if reopening is not None and not name.startswith("__"):
-                with _ARRIVING:
-                    if "_opened" not in self.__dict__:
-                        options = reopening.options
-                        opened = open_cas(reopening.location, options)
-                        store = Store(opened, limits=options.limits, on_event=options.on_event)
-                        self.__dict__.update({**store.__dict__, "_reopening": reopening})
-                if name in self.__dict__:
-                    return self.__dict__[name]
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def _view(self, opened: Opened) -> Store:
+        """A store that is of use as long as this one is open, and closes nothing."""
+        own = replace(opened, remembered=self._opened.remembered, closing=ExitStack())
+        view = Store(own, limits=self._limits, on_event=self._emit)
+        view._open = view._calls = self._calls.child()
+        view._is_one_call = True
+        return view
 
     @property
     def cas(self) -> Cas:
@@ -147,7 +130,7 @@ class Store:
 
     def put(
         self,
-        source: str | PathLike[str] | Buffer | Readable,
+        source: Source,
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -168,7 +151,7 @@ class Store:
 
     def put_many(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -177,7 +160,8 @@ class Store:
         dry_run: bool = False,
         unchanged: Unchanged | str = "read",
     ) -> list[PutReport]:
-        """Store files that share xorbs; their reports, in order. ``on_report`` gets each once its file is durable.
+        """Store files that share xorbs; their reports, in order. ``on_report`` gets each once its file is durable. The
+        path in the report of what has none is the name of the file object, or says what it is.
 
         A file that cannot be read is handed to ``on_error`` and the others go on; without ``on_error`` its error is
         raised after the files before it have been stored. With ``dry_run`` nothing is sent or stored: the reports say
@@ -188,13 +172,13 @@ class Store:
         is read is remembered in the cache folder. ``"renew"`` reads all, and remembers it anew.
         """
         reports = self.iter_put(
-            paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
+            sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
         )
         return _gathered(reports, on_report)
 
     def iter_put(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -206,9 +190,11 @@ class Store:
 
         Nothing is stored before the first one is asked for, and a file that was not reported may not be stored.
         """
-        sources = map(local_path, several(paths, "what is put", _PATHS))
+        from xetstore.store.sources import source_of
+
+        files = map(source_of, several(sources, "what is put", _SOURCES))
         return self._put(
-            sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
+            files, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
         )
 
     def estimate(
@@ -264,7 +250,7 @@ class Store:
             keep_partial=keep_partial,
             size=size,
         )
-        return self._find(what).get(local_path(out, "the place of a file"), options)
+        return find(self, what).get(local_path(out, "the place of a file"), options)
 
     def get_many(
         self,
@@ -298,15 +284,15 @@ class Store:
 
         Nothing is written before the first one is asked for; some files are fetched ahead.
         """
-        return self._get_many(several(files, "what is got", _FILES), progress, on_error, fsync=fsync)
+        return get_many(self, several(files, "what is got", _FILES), progress=progress, on_error=on_error, fsync=fsync)
 
     def forecast(self, what: What, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`, for a file of which nothing is here."""
-        return self._find(what).forecast(start, end)
+        return find(self, what).forecast(start, end)
 
     def open(self, what: What) -> io.BufferedReader:
         """A stored file as a seekable binary file object; every chunk read is verified."""
-        return self._find(what).open()
+        return find(self, what).open()
 
     def read(self, what: What, start: int = 0, end: int | None = None) -> bytes:
         """Bytes ``[start, end)`` of a file, verified; all of them are in memory. ``end`` past the file is the file's.
@@ -314,11 +300,11 @@ class Store:
         Raises NotFoundError, RangeError for a start at the end of the file or behind it, UsageError for a negative or
         reversed range, and IntegrityError.
         """
-        return b"".join(self._find(what).iter_range(start, end))
+        return b"".join(find(self, what).iter_range(start, end))
 
     def iter_range(self, what: What, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
-        return self._find(what).iter_range(start, end)
+        return find(self, what).iter_range(start, end)
 
     def tensors(self, what: What) -> Tensors:
         """The tensors of a safetensors or GGUF file by name: its header is read, and of each that is loaded its range.
@@ -335,7 +321,7 @@ class Store:
 
         A small file of a repository, which git keeps, is read for its hash, by which the store does not have it.
         """
-        return self._find(what).stat()
+        return find(self, what).stat()
 
     def exists(self, what: What) -> bool:
         """True if the store has this file, as far as the caller may know; False for a folder of a repository.
@@ -343,7 +329,8 @@ class Store:
         Raises UsageError for what names no file, and UnavailableError where the store cannot tell.
         """
         try:
-            return self._find_or_folder(what) is not None and self._find(what).size >= 0
+            content = find_or_folder(self, what)
+            return content is not None and content.size >= 0
         except NotFoundError:
             return False
 
@@ -368,9 +355,11 @@ class Store:
         Raises NotFoundError for a file that is not there and was not, ForbiddenError for one that a repository names:
         then none is deleted. UsageError for a server that cannot delete.
         """
+        from xetstore.records import DeletedFile
+
         asked = [*map(named, what)]
-        names = {name: self._locator(name) for name in asked if not isinstance(name, Hash)}
-        found = {name: self._find(name).stat() for name in names}
+        names = {name: locator_of(name) for name in asked if not isinstance(name, Hash)}
+        found = {name: find(self, name).stat() for name in names}
         hashes = [name for name in asked if isinstance(name, Hash)]
         deleted = self._cas.under(self._calls.child()).delete(hashes, dry_run=dry_run) if hashes else []
         records: dict[str, DeletedFile] = {record.hash: record for record in deleted}
@@ -398,7 +387,7 @@ class Store:
         """The hash of a file. Raises UsageError for a small file of a repository, which has none in the store."""
         from xetstore.store.content import KeptContent, StoredContent
 
-        content = self._find(what)
+        content = find(self, what)
         if isinstance(content, KeptContent):
             raise UsageError(
                 f"{str(what)[:200]} is a small file, which has no hash", hint="xet cp and xet cat bring it"
@@ -418,6 +407,9 @@ class Store:
         self, kind: str = "models", *, owner: str | None = None, search: str | None = None
     ) -> Iterator[RepositoryRecord]:
         """The repositories of one kind: of one owner, or with a text in their names."""
+        for role, given in (("kind", kind), ("owner", owner or ""), ("search", search or "")):
+            if not isinstance(given, str):
+                raise WrongTypeError.of(role, given, "a text")
         return self.call_names()[0].repositories(kind, owner=owner, search=search)
 
     def create_repo(
@@ -454,7 +446,7 @@ class Store:
         """The hash of the large file that ``xet://OWNER/NAME@REVISION/PATH`` names, and the files it is one of, which
         are of use as long as this store is open. Raises UsageError for a small file, which has no hash.
         """
-        file, parsed = self.resolve(locator), self._locator(locator)
+        file, parsed = self.resolve(locator), locator_of(locator)
         return self.files_of(parsed.id, parsed.revision or ""), file
 
     def call_names(self) -> tuple[Names, Cancellation]:
@@ -464,12 +456,19 @@ class Store:
 
     def files_of(self, repo: RepositoryId, revision: str) -> Store:
         """The files of a repository, as a store that is of use as long as this one is open."""
-        files = self._repositories().files(repo, revision)
-        opened = replace(files, remembered=self._opened.remembered, closing=ExitStack())
-        store = Store(opened, limits=self._limits, on_event=self._emit)
-        store._open = store._calls = self._calls.child()
-        store._is_one_call = True
-        return store
+        return self._view(self._repositories().files(repo, revision))
+
+    def in_namespace(self, namespace: str) -> Store:
+        """The files of another namespace, or of a repository, as a store that is of use as long as this one is open.
+
+        Only of a directory, whose owner may read them all; ``usage`` tells which there are. The names of repositories
+        stay as they are.
+        """
+        cas = self._directory("show the files of a namespace without a token for it")
+        from xetstore.hub.quotas import quota_name
+
+        view = cas.in_namespace(quota_name(cas, namespace))
+        return self._view(replace(self._opened, cas=view))
 
     # --- Care, of a store in this process ----------------------------------------------------------------
 
@@ -527,9 +526,7 @@ class Store:
 
     def for_one_call(self) -> Store:
         """This store as one call sees it, whose :meth:`interrupt` stops that call alone, for good."""
-        view = Store(replace(self._opened, closing=ExitStack()), limits=self._limits, on_event=self._emit)
-        view._open = view._calls = self._calls.child()
-        view._is_one_call = True
+        view = self._view(self._opened)
         view._sizes = self._sizes
         view._reopening = self._reopening
         return view
@@ -564,67 +561,6 @@ class Store:
         if self._opened.repositories is None:
             raise UsageError(f"the store {self.location} has no names", hint="open it with xetstore.open")
         return self._opened.repositories
-
-    def _reads(self) -> Reads:
-        from xetstore.store.content import Reads
-
-        return Reads(self._opened, self._limits, self._emit, self._sizes, lambda: self._calls.child())
-
-    def _find(self, what: What) -> Content:
-        """The content of a file, found once for any number of reads. Raises UsageError for what names none, and of a
-        name NotFoundError; a hash is not asked for before it is read.
-        """
-        content = self._find_or_folder(what)
-        if content is None:
-            raise UsageError(f"{str(what)[:200]} is a folder, and no file", hint="name a file in it")
-        return content
-
-    def _find_or_folder(self, what: What) -> Content | None:
-        from xetstore.store.content import KeptContent, StoredContent
-
-        name = named(what)
-        if isinstance(name, Hash):
-            return StoredContent(self._reads(), name)
-        if name.startswith(HUB_SCHEME):
-            return StoredContent(self._reads(), self._hash_on_hub(name))
-        locator = self._locator(name)
-        revision = locator.revision or ""
-        file = self.repo(locator.id).file(locator.path, revision)
-        if file.is_folder:
-            return None
-        if file.hash is None:
-            return KeptContent(self.call_names, locator.id, revision, file)
-        files = self.files_of(locator.id, revision)
-        files._sizes[file.hash] = file.size
-        return StoredContent(files._reads(), file.hash)
-
-    def _locator(self, name: str) -> HubLocator:
-        """A file of a repository of this store, by its name."""
-        from xetstore.remote.hub.locators import HubLocator
-
-        if not name.startswith(STORE_SCHEME):
-            raise UsageError(f"{name[:200]} is not in this store", hint="its files are named xet://OWNER/NAME/PATH")
-        locator = HubLocator.parse(name)
-        if not locator.path:
-            raise UsageError(f"{name[:200]} is a repository, and no file", hint=f"for example {locator}/FILE")
-        return locator
-
-    def _hash_on_hub(self, name: str) -> Hash:
-        hub, here = self._opened.hub, self._opened.repository
-        if hub is None or here is None:
-            raise UsageError(
-                f"{name[:200]} is the name of a file on a Hub, and this store is none",
-                hint="xetstore.open_locator opens the store that it is in",
-            )
-        locator = type(here).parse(name)
-        if locator.root_name != here.root_name:
-            raise UsageError(
-                f"{name[:200]} is not in {self.location}", hint="xetstore.open_locator opens what it is in"
-            )
-        file = hub.under(self._calls.child()).resolve(locator)
-        if file.size is not None:
-            self._sizes[file.hash] = file.size
-        return file.hash
 
     def _hash_of(self, what: What) -> Hash:
         """The hash of a file that is named by it."""
@@ -663,32 +599,6 @@ class Store:
             cancellation=self._calls.child(),
         )
 
-    def _get_many(
-        self,
-        files: Iterable[tuple[What, Path | str]],
-        progress: Progress | None,
-        on_error: Callable[[Path, XetError], None] | None,
-        *,
-        fsync: bool,
-    ) -> Generator[GetReport]:
-        """Files by their hashes together, those between them that are named one by one, in the order given."""
-        from xetstore.store.content import GetOptions
-
-        options = GetOptions(progress=progress, fsync=fsync)
-        for is_named, run in groupby(map(_pair, files), lambda pair: _is_named(pair[0])):
-            if not is_named:
-                yield from self._reads().get_many(run, self.resolve, progress=progress, on_error=on_error, fsync=fsync)
-                continue
-            for what, path in run:
-                try:
-                    report = self._find(what).get(path, options)
-                except XetError as error:
-                    if on_error is None or isinstance(error, InterruptedCallError):
-                        raise
-                    on_error(path, error)
-                else:
-                    yield report
-
     def _embedded(self) -> EmbeddedCas | None:
         """The store itself, where it is in this process."""
         if self._opened.is_local:
@@ -708,6 +618,8 @@ class Store:
 
 
 def _repository_id(name: RepositoryId | str) -> RepositoryId:
+    from xetstore.records import RepositoryId
+
     if isinstance(name, RepositoryId):
         return name
     if not isinstance(name, str):
@@ -715,29 +627,6 @@ def _repository_id(name: RepositoryId | str) -> RepositoryId:
     from xetstore.remote.hub.locators import repository_id
 
     return repository_id(name)
-
-
-def _pair(pair: tuple[What, Path | str]) -> tuple[Hash | str, Path]:
-    try:
-        what, path = pair
-    except (TypeError, ValueError):
-        raise WrongTypeError.of("each file to get", pair, "a pair of a file and a path") from None
-    return (what.hash if isinstance(what, FileInfo) else what), local_path(path, "the place of a file")
-
-
-def _is_named(what: Hash | str) -> bool:
-    return isinstance(what, str) and what.startswith(STORE_SCHEME)
-
-
-_ARRIVING: Final = forks.rlock()
-"""Held while a store that came from another process is opened."""
-
-
-def _arrived(reopening: Reopening, kind: type[Store] = Store) -> Store:
-    store = object.__new__(kind)
-    store._reopening, store.location = reopening, reopening.location
-    forks.renew(store, Store._begin_anew)
-    return store
 
 
 def _gathered(reports: Generator[T], on_report: Callable[[T], None] | None) -> list[T]:

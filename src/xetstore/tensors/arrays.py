@@ -16,7 +16,7 @@ def shaped(data: bytearray, dtype: DType, shape: tuple[int, ...], framework: str
     What is packed or quantized then has its bytes as the last axis.
     """
     if framework not in FRAMEWORKS:
-        raise UsageError(f"{framework[:80]!r} is no framework", hint=f"there are {' and '.join(FRAMEWORKS)}")
+        raise UsageError(f"{framework[:80]!r} is no framework", hint=f"there are {' and '.join(map(repr, FRAMEWORKS))}")
     kind = dtype
     if raw:
         kind, shape = _as_numbers(dtype, shape)

@@ -53,6 +53,8 @@ class Beginning:
         """At least the bytes up to ``end``. FormatError where the file, or any header, is shorter."""
         if end > len(self.data):
             if end > self.size:
+                if not self.data:
+                    raise FormatError(rule, 0, f"it is no file of safetensors or GGUF, with {self.size} bytes")
                 raise FormatError(rule, len(self.data), f"the header goes on to byte {end:,} of {self.size:,}")
             if end > MAX_HEADER_BYTES:
                 raise FormatError(rule, len(self.data), f"the header is longer than {MAX_HEADER_BYTES:,} bytes")

@@ -82,7 +82,7 @@ def _sharded(home: NamedHome, locator: HubLocator) -> Tensors:
     folder = locator.path.rpartition("/")[0]
     paths = sorted({f"{folder}/{name}" if folder else name for name in places.values()})
     files = _files(home, locator, paths)
-    with Threads(min(READ_AT_ONCE, len(files)), "xet tensors") as threads:
+    with Threads(min(READ_AT_ONCE, len(files)), "tensors") as threads:
         reads = [threads.submit(read_header, home, file) for file in files]
         try:
             headers = [result_of(read) for read in reads]

@@ -20,13 +20,13 @@ class _TwiceError(ValueError):
 
 def parse(beginning: Beginning) -> Header:
     """The header of a file. FormatError where it breaks a rule; the bytes have to be all of the tensors, once."""
-    head = beginning.upto(LENGTH_BYTES, "safetensors.length")
+    head = beginning.upto(LENGTH_BYTES + 2, "safetensors.length")
+    if head[LENGTH_BYTES] != ord("{"):
+        raise FormatError("safetensors.json", LENGTH_BYTES, "it is no file of safetensors or GGUF")
     length = int.from_bytes(head[:LENGTH_BYTES], "little")
     if length > min(MAX_HEADER_BYTES, beginning.size - LENGTH_BYTES):
         raise FormatError(
-            "safetensors.length",
-            0,
-            f"it is no safetensors or GGUF file: its header would have {length:,} bytes of {beginning.size:,}",
+            "safetensors.length", 0, f"a header of safetensors cannot have {length:,} bytes of {beginning.size:,}"
         )
     data_start = LENGTH_BYTES + length
     text = bytes(beginning.upto(data_start, "safetensors.length")[LENGTH_BYTES:data_start])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from numbers import Integral
+from operator import index
 from typing import Any
 
-from xetstore.errors import UsageError
+from xetstore.errors import UsageError, WrongTypeError
 from xetstore.tensors.arrays import shaped
 from xetstore.tensors.file import Home, TensorFile
 from xetstore.tensors.header import Entry, shown
@@ -57,8 +58,8 @@ class Tensor:
         """The same tensor, read from another view of the store."""
         return Tensor(home, self._file, self._entry)
 
-    def __getitem__(self, index: Any) -> Any:
-        first, *rest = index if isinstance(index, tuple) and index else (index,)
+    def __getitem__(self, place: Any) -> Any:
+        first, *rest = place if isinstance(place, tuple) and place else (place,)
         if self.shape and isinstance(first, slice):
             start, end, step = first.indices(self.shape[0])
             if step > 0:
@@ -68,7 +69,7 @@ class Tensor:
             if not 0 <= at < self.shape[0]:
                 raise IndexError(f"index {first} is not in the first axis of {self.shape}")
             return self.load(at, at + 1)[(0, *rest)]
-        return self.load()[index]
+        return self.load()[place]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if copy is False:
@@ -85,7 +86,7 @@ class Tensor:
             if (start, end) != (0, None):
                 raise UsageError(f"{shown(self.name)} has no axis to take a part of")
             return None
-        stop = self.shape[0] if end is None else end
+        start, stop = _row(start), self.shape[0] if end is None else _row(end)
         if not 0 <= start <= stop <= self.shape[0]:
             raise UsageError(f"{start} to {stop} is no part of the first axis of {self.shape}")
         return start, stop
@@ -97,6 +98,13 @@ class Tensor:
         if row is None:
             raise UsageError(f"the rows of {shown(self.name)} are no whole bytes", hint="take all of it")
         return self._file.read(self._home, self.start + rows[0] * row, self.start + rows[1] * row)
+
+
+def _row(value: Any) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise WrongTypeError.of("a place in an axis", value, "a whole number") from None
 
 
 class Tensors(Mapping[str, Tensor]):

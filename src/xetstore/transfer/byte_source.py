@@ -23,7 +23,7 @@ _TICK_SECONDS: Final = 0.02
 
 @runtime_checkable
 class Readable(Protocol):
-    """A binary file object, as far as it is needed: ``read(size)`` gives about so many bytes, and none at the end."""
+    """A binary file object, as far as it is needed: ``read(size)`` gives the next bytes, none at the end."""
 
     def read(self, size: int, /) -> Any:
         """The next bytes."""
@@ -33,15 +33,15 @@ class ByteSource:
     """The content of one file: ``data``, or what a file object has from where it is on. It stays open.
 
     Iterated, it gives parts of about 1 MiB, valid until the next; a second time only where it can be read once more.
-    What reading raises is raised as it is.
+    What reading raises is raised as it is. ``name`` is what errors and reports call it.
     """
 
-    def __init__(self, source: Buffer | Readable) -> None:
+    def __init__(self, source: Buffer | Readable, *, name: str | None = None) -> None:
         self._data: memoryview | None = None
         self._stream: Readable | None = None
         self._is_begun = False
         self._position: int | None = None
-        self.name = _name_of(source)
+        self.name = _name_of(source) if name is None else name
         if isinstance(source, Readable) and not isinstance(source, memoryview):
             _check_stream(source)
             self._stream = source
@@ -50,6 +50,9 @@ class ByteSource:
             self._data = memoryview(source).cast("B")
         except TypeError:
             raise UsageError("these bytes do not lie one behind the other", hint="give bytes(it)") from None
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def size(self) -> int | None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
+from xetstore.platform.descriptors import READ, read_next
 from xetstore.platform.homes import local_path
-from xetstore.platform.threads import Threads
+from xetstore.platform.threads import Threads, usable_cores
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
@@ -53,11 +54,6 @@ class Block:
         start, length = sum(self.chunks.sizes[:index]), self.chunks.sizes[index]
         data = self.data[start : start + length]
         return data[1:] == data[:-1]
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Cutter:
@@ -176,7 +172,7 @@ class FileScan:
         self._after: os.stat_result | None = None
         try:
             # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            self._fd = os.open(path, READ)
         except OSError as error:
             raise source_error(path, error) from error
         except ValueError as error:
@@ -262,7 +258,7 @@ class FileScan:
     def _fill(self, buffer: memoryview) -> int:
         filled = 0
         while filled < len(buffer):
-            count = os.readv(self._fd, [buffer[filled:]])
+            count = read_next(self._fd, buffer[filled:])
             if count == 0:
                 break
             filled += count

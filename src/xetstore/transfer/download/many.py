@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from xetstore.errors import InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import MANY_FILES
 from xetstore.platform import forks
+from xetstore.platform.threads import usable_cores
 from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.batch import Batch, BatchPlan, Room
 from xetstore.transfer.download.file_range import FileRange
@@ -26,7 +27,6 @@ from xetstore.transfer.download.file_request import FileRequest, Named, read_req
 from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:

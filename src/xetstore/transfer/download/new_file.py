@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -24,8 +23,10 @@ from xetstore.errors import (
     kind_of,
 )
 from xetstore.platform import forks
-from xetstore.platform.files import sync_folder
-from xetstore.platform.locks import Flock, Lock, try_lock
+from xetstore.platform.descriptors import BINARY, NO_FOLLOW, NO_WAIT, next_data, next_hole, taken_bytes, write_at
+from xetstore.platform.files import MOVES_OPEN_FILES, replace, sync_file, sync_folder
+from xetstore.platform.locks import Flock, Lock, flock, try_lock
+from xetstore.platform.permissions import is_own
 from xetstore.sizes import size_text
 from xetstore.transfer.download.through import followed
 
@@ -55,9 +56,7 @@ class NewFile:
     what is to come is only what a server says of it. Raises UsageError for what is no regular file.
     """
 
-    def __init__(
-        self, destination: Path, *, fsync: bool = False, reserve: bool = False, flock: Flock = fcntl.flock
-    ) -> None:
+    def __init__(self, destination: Path, *, fsync: bool = False, reserve: bool = False, flock: Flock = flock) -> None:
         self._named = destination
         self._flock = flock
         self._destination = _regular(destination)
@@ -86,7 +85,7 @@ class NewFile:
         if not self._reserve or nbytes < FIRST_LOOK_BYTES:
             return
         with self._data as fd:
-            there = os.fstat(fd).st_blocks * 512
+            there = taken_bytes(os.fstat(fd))
         self._look(nbytes - there)
 
     def write_at(self, offset: int, data: memoryview) -> None:
@@ -115,10 +114,12 @@ class NewFile:
             with self._data as fd:
                 os.truncate(fd, size)
                 if self._fsync:
-                    os.fsync(fd)
+                    sync_file(fd)
             # Closed only afterwards: the lock keeps others from a file that has no name of its own yet.
             self._data.stop()
-            self._temporary.replace(self._destination)
+            if not MOVES_OPEN_FILES:
+                self._close()
+            replace(self._temporary, self._destination)
             self._temporary = None
             self._close()
         except OSError as error:
@@ -138,6 +139,8 @@ class NewFile:
     ) -> None:
         if self._generation != forks.generation():
             return  # in a child: what is beside the destination is the parent's
+        if not MOVES_OPEN_FILES:
+            self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
@@ -216,9 +219,10 @@ def _open_temporary(destination: Path, flock: Flock) -> tuple[int, Path]:
     """Open an empty file beside the destination that no other process writes to.
 
     Its name has a number, and its lock says that it is in use: so the file that a killed process left is written anew
-    by the next one, and such files do not pile up. Without locks it has a name of its own.
+    by the next one, and such files do not pile up. Without locks it has a name of its own, and also where it could not
+    keep its lock until it has been moved.
     """
-    for number in range(1, _NUMBERED_NAMES + 1):
+    for number in range(1, _NUMBERED_NAMES + 1) if MOVES_OPEN_FILES else ():
         path = hidden_name(destination, f"{number}.incomplete")
         fd = open_own(path)
         if fd is None:
@@ -239,19 +243,19 @@ def _open_temporary(destination: Path, flock: Flock) -> tuple[int, Path]:
             path.unlink(missing_ok=True)
             break
     path = hidden_name(destination, f"{secrets.token_hex(4)}.incomplete")
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), path
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666), path
 
 
 def open_own(path: Path) -> int | None:
     """Open or create a file under a name that others may know; None where it is not a file of this user."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | NO_WAIT | BINARY, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
             return None
         raise
     info = os.fstat(fd)
-    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink <= 1:
+    if stat.S_ISREG(info.st_mode) and is_own(info) and info.st_nlink <= 1:
         return fd
     os.close(fd)
     return None
@@ -283,7 +287,7 @@ def _is_zero(data: memoryview) -> bool:
 
 def _write(fd: int, offset: int, data: memoryview) -> None:
     while data:
-        written = os.pwrite(fd, data, offset)
+        written = write_at(fd, data, offset)
         data, offset = data[written:], offset + written
 
 
@@ -291,15 +295,10 @@ def _write_zeros(fd: int, offset: int, zeros: memoryview) -> None:
     """Write them where something was written before, and leave the holes in between."""
     position, end = offset, offset + len(zeros)
     while position < end:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # there is no data up to the end of the file
-                return
-            raise
-        if start >= end:
+        start = next_data(fd, position)
+        if start is None or start >= end:
             return
-        position = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        position = min(next_hole(fd, start), end)
         _write(fd, start, zeros[start - offset : position - offset])
 
 

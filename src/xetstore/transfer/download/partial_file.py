@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import IntegrityError, InterruptedCallError, XetError
 from xetstore.platform import forks
-from xetstore.platform.locks import Flock, Lock, try_lock
+from xetstore.platform.files import remove_open
+from xetstore.platform.locks import Flock, Lock, flock, try_lock, unlock
 from xetstore.transfer.download.new_file import NewFile, add_hint, hidden_name, open_own
 from xetstore.transfer.download.reuse.journal import DownloadJournal
 
@@ -40,7 +40,7 @@ class PartialFile(NewFile):
         fsync: bool = False,
         reserve: bool = False,
         kept_bytes: int = KEPT_BYTES,
-        flock: Flock = fcntl.flock,
+        flock: Flock = flock,
     ) -> None:
         super().__init__(destination, fsync=fsync, reserve=reserve, flock=flock)
         span = "" if wanted.is_whole else f"-{wanted.start}-{'' if wanted.end is None else wanted.end}"
@@ -100,7 +100,7 @@ class PartialFile(NewFile):
             return
         self._close()
         # Closing would not do where a child that was forked meanwhile has a copy.
-        fcntl.flock(self._journal_fd, fcntl.LOCK_UN)
+        unlock(self._journal_fd)
         os.close(self._journal_fd)
         self._journal_fd = -1
         if isinstance(error, XetError):
@@ -120,9 +120,7 @@ class PartialFile(NewFile):
     def _forget_journal(self) -> None:
         """Remove the journal, and with its descriptor let go of the lock."""
         if self._journal_fd >= 0:
-            with contextlib.suppress(OSError):
-                self._journal_path.unlink()
-            os.close(self._journal_fd)
+            remove_open(self._journal_path, self._journal_fd)
             self._journal_fd = -1
 
 

@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.events import ConcurrencyChanged, Emit
-from xetstore.platform.threads import Threads
+from xetstore.platform.threads import Threads, usable_cores
 from xetstore.transfer.goodput import Goodput
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import TICK_SECONDS
 
 if TYPE_CHECKING:

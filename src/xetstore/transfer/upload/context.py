@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform.threads import usable_cores
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.upload.queries import QUERY_PATIENCE, QueryPatience
 from xetstore.transfer.upload.sizing import UploadSizes, upload_sizes
 

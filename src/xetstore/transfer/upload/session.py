@@ -25,7 +25,7 @@ from xetstore.interfaces import MANY_PUT_AGAIN
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.transfer.byte_source import ByteSource
-from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.progress import NoProgress, Progress, with_files
 from xetstore.transfer.pushed_scan import PushedScan
 from xetstore.transfer.scan import Block, FileScan
 from xetstore.transfer.upload.context import Context, Unchanged, UploadOptions
@@ -320,10 +320,12 @@ def put_files(
     """
     own = Cancellation() if cancellation is None else cancellation.child()
     context = Context(cas.under(own), own, options, known, emit, remembered)
+    told = with_files(progress)
     with remembered or nullcontext(), UploadSession(context, progress or NoProgress()) as session:
         # Some thousands are taken ahead where files may be skipped, to look for them and to ask at once.
         for part in batches(sources, MANY_PUT_AGAIN if options.unchanged is Unchanged.SKIP else 1):
             for source, unchanged in zip(part, session.unchanged(part), strict=True):
+                told.file(source.name if isinstance(source, ByteSource) else str(source))
                 if unchanged is None:
                     yield from _add(session, source, on_error)
                 else:

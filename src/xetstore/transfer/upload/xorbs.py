@@ -100,7 +100,7 @@ class XorbWriter:
     def __init__(self, context: Context, registry: Registry) -> None:
         self._cancellation = context.cancellation.child()
         self._cas = context.cas.under(self._cancellation)
-        self._policy = context.options.policy.kernel
+        self._policy = context.options.policy
         self._threads = context.threads
         self._registry = registry
         sizes = context.sizes

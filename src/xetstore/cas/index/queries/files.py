@@ -54,6 +54,12 @@ SELECT file.id FROM file JOIN deleted_grant ON deleted_grant.file_id = file.id
 WHERE file.hash = :hash AND deleted_grant.namespace = :namespace
 """
 _FILES_BEHIND: Final = f"SELECT {FILE} FROM file WHERE id > :last_id ORDER BY id LIMIT {PAGE_ROWS}"
+# A hash as text has the bytes of each eight in reverse order.
+_GRANTED_BEGINNING: Final = f"""
+SELECT file.hash {_GRANTED}
+AND substr(file.hash, CAST(:first AS INTEGER), CAST(:length AS INTEGER)) = :part
+ORDER BY file.id LIMIT {PAGE_ROWS}
+"""
 _XORBS_OF_FILES: Final = f"""
 SELECT file.hash, {XORB}
 FROM file JOIN edge ON edge.file_id = file.id JOIN xorb ON xorb.id = edge.xorb_id
@@ -137,6 +143,16 @@ class FileQueries(XorbQueries):
         statement = _FILES_BEHIND if namespace is None else _GRANTED_BEHIND
         page = self.connection.rows(statement, {"last_id": last_id, "namespace": namespace})
         return [(row[0], file_record(row)) for row in page]
+
+    def files_beginning(self, prefix: str, namespace: str) -> list[Hash]:
+        """Files of a namespace whose hashes, as text, begin with at least two hexadecimal digits; no more than a page.
+
+        Reads the hashes of all files.
+        """
+        part = bytes.fromhex(prefix[: min(len(prefix) // 2 * 2, 16)])[::-1]
+        asked = {"namespace": namespace, "first": 9 - len(part), "length": len(part), "part": part}
+        hashes = [name_of(row[0]) for row in self.connection.rows(_GRANTED_BEGINNING, asked)]
+        return [each for each in hashes if str(each).startswith(prefix)]
 
     def place_of(self, name: Hash, namespace: str) -> int | None:
         """The id of a file that a namespace has, or has deleted and can have back; None for any other."""
