@@ -12,7 +12,9 @@ import pytest
 
 import xetstore
 from tests.support.live import live_server
+from tests.support.opened import opened
 from tests.support.strategies import splitmix64
+from xetstore import _kernel
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import (
     EntryNotFoundError,
@@ -49,6 +51,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def repo(store: Store) -> Repository:
     return store.create_repo("alice/bert")
+
+
+def test_a_large_file_that_is_unchanged_is_not_read_again(repo: Repository) -> None:
+    """But for its first bytes, which say whether it is a large one; by a file that was made long ago."""
+    path = Path(str(_kernel.__file__))
+    first = repo.commit({"kernel.bin": path}, unchanged="skip").files
+    for unchanged, times in (("skip", 1), ("renew", 2), ("read", 2)):
+        with opened() as names:
+            repo.commit({"again/kernel.bin": path}, unchanged=unchanged, dry_run=unchanged == "skip")
+        assert names.count(str(path)) == times
+    assert repo.file("again/kernel.bin").sha256 == first[0].sha256
 
 
 def content(repo: Repository, revision: str = "main") -> dict[str, bytes]:

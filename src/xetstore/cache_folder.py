@@ -41,6 +41,11 @@ def chunks_folder(cache: Path) -> Path:
     return cache / "chunks"
 
 
+def remembered_file(cache: Path) -> Path:
+    """The file that holds what is remembered of files that were put. Its folder is the user's alone."""
+    return cache / "remembered" / "files.sqlite3"
+
+
 def known_file(cache: Path, url: str, emit: Emit) -> Path | None:
     """The file that holds what is known of the xorbs of the server at ``url``; None where it cannot be."""
     host = re.sub(r"[^a-z0-9.-]", "-", (urlsplit(url).hostname or "").lower())[:100]

@@ -36,6 +36,10 @@ MANY_CHUNKS: Final = 1024
 """The most chunks of one :meth:`Cas.find_chunks` where a server answers for several: 32 KiB of hashes."""
 
 
+MANY_PUT_AGAIN: Final = 4096
+"""The most files of one :meth:`Cas.put_again`: 128 KiB of hashes."""
+
+
 class AnswerTooLongError(IntegrityError):
     """An answer does not fit into what may be held of it: where it is about less of a file, it may."""
 
@@ -102,6 +106,13 @@ class Cas(Protocol):
 
     def put_shard(self, shard: Shard) -> bool:
         """Register files (11.6). True if anything in it is new. Every xorb it names is stored already."""
+
+    def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
+        """Put files whose bytes are here by their hashes: those of them that the caller has, and that can be read as
+        far as is known. These are from now on as if they had been put just now, unless it is a ``dry_run``.
+
+        At most ``MANY_PUT_AGAIN``; UsageError for more. Of a server that has no such call, none.
+        """
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3).

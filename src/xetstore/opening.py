@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xetstore.remote.transport import Transport
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.upload.known import KnownXorbs
+    from xetstore.transfer.upload.remembered import RememberedFiles
 
     GivenToken: TypeAlias = str | TokenCallback | TokenSource | None
 
@@ -79,7 +80,9 @@ class OpenOptions:
 
 @dataclass(slots=True)
 class Opened:
-    """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret."""
+    """A Cas, and all that a store needs beside it. ``location`` says where it is, and holds no secret. ``remembered``
+    opens what this machine remembers of files, to be closed by the caller; None where there is no cache.
+    """
 
     cas: Cas
     location: str
@@ -89,6 +92,7 @@ class Opened:
     hub: Hub | None = None
     repository: HubLocator | None = None
     repositories: OpenedNames | None = None
+    remembered: Callable[[], RememberedFiles | None] = lambda: None
     closing: ExitStack = field(default_factory=ExitStack)
 
 
@@ -198,6 +202,12 @@ def scheme_of(where: Path | str) -> str:
 
 def open_cas(where: Path | str, options: OpenOptions) -> Opened:
     """Open the store that ``where`` names; see :func:`xetstore.store.open_store`."""
+    opened = _open(where, options)
+    opened.remembered = lambda: _remembered(options)
+    return opened
+
+
+def _open(where: Path | str, options: OpenOptions) -> Opened:
     scheme = scheme_of(where)
     if not scheme:
         return _open_here(Path(where), options)
@@ -231,6 +241,17 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
         if opened.repositories is not None:
             opened.repositories.closing = opened.closing
     return opened
+
+
+def _remembered(options: OpenOptions) -> RememberedFiles | None:
+    from xetstore.cache_folder import cache_folder, remembered_file
+
+    folder = cache_folder(options.cache, options.on_event)
+    if folder is None:
+        return None
+    from xetstore.transfer.upload.remembered import RememberedFiles
+
+    return RememberedFiles(remembered_file(folder), emit=options.on_event)
 
 
 def open_hub(*, token: GivenToken, allow_http: bool, emit: Emit) -> Hub:

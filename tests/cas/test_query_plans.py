@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from tests.support.engines import open_on_postgres
 from tests.support.postgres import PostgresServer
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
-from xetstore.errors import XetError
+from xetstore.errors import NotFoundError, XetError
+from xetstore.protocol.hashes import Hash
 from xetstore.testing import Sample, upload
 
 # A table, or a part of one that has no end but that of the table: all xorbs behind one.
 WALK = re.compile(
-    r"SCAN (?!asked VIRTUAL TABLE)|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid[<>]|AUTOMATIC|TEMP B-TREE"
+    r"SCAN (?!asked VIRTUAL TABLE|CONSTANT ROW|room$)|SEARCH \w+ USING INTEGER PRIMARY KEY \(rowid[<>]"
+    r"|AUTOMATIC|TEMP B-TREE"
+    r"|SEARCH (file_grant|deleted_grant|sha256_claim)\b.* \(namespace=\?\)"  # all of a namespace
 )
 # One key for the whole store.
 SMALL = re.compile(r"(SCAN|SEARCH) dedup_key\b")
@@ -39,7 +42,9 @@ def statements(cas: EmbeddedCas) -> Iterator[set[str]]:
     with cas.index.snapshot() as reader:
         driver = reader.connection.driver  # one call after the other takes the same
     seen: set[str] = set()
-    driver.set_trace_callback(lambda statement: seen.add(statement) if statement.startswith("SELECT") else None)
+    driver.set_trace_callback(
+        lambda statement: seen.add(statement) if statement.lstrip().startswith("SELECT") else None
+    )
     try:
         yield seen
     finally:
@@ -81,6 +86,24 @@ def test_no_statement_of_an_upload_or_a_query_walks_through_a_table(cas: Embedde
         assert view.reconstruct(samples[0].file.hash).terms
         look_up_sha256(view, samples)
     assert len(seen) > 12
+    assert walks(cas, seen) == {}
+
+
+def test_no_statement_about_many_files_walks_through_a_namespace(cas: EmbeddedCas) -> None:
+    """SQLite takes a list of eight values for more than a namespace has."""
+    view = cas.in_namespace("ours")
+    here = [sample.file.hash for sample in one_chunk_samples(2)]
+    put_file_of(view, one_chunk_samples(2))
+    files = [*here, *(Hash(number.to_bytes(32, "big")) for number in range(64))]
+    with statements(cas) as seen:
+        view.put_again(files)
+        with suppress(NotFoundError):
+            view.reconstruct_many(files)
+        view.index.change(lambda writer: writer.copy_grants("ours", "copy", files, now=1.0))
+        view.index.change(lambda writer: writer.renew_grants([file.digest for file in files], "ours", now=1.0))
+        view.index.change(lambda writer: writer.revoke("ours", files, now=1.0))
+        view.index.change(lambda writer: writer.restore("ours", files, now=1.0))
+    assert len(seen) > 6
     assert walks(cas, seen) == {}
 
 

@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 from tests.cli.runner import Xet
+from tests.support.opened import opened
 from tests.support.strategies import splitmix64
 
 DATA = splitmix64(1, 600_000)
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 def test_json_has_the_documented_fields(xet: Xet, tmp_path: Path) -> None:
@@ -27,6 +29,7 @@ def test_json_has_the_documented_fields(xet: Xet, tmp_path: Path) -> None:
         "new_bytes": len(DATA),
         "deduped_bytes": 0,
         "again_bytes": 0,
+        "unchanged": False,
     }
 
 
@@ -40,6 +43,29 @@ def test_what_is_stored_already_is_not_stored_again(xet: Xet, tmp_path: Path) ->
     assert (again["new_bytes"], again["deduped_bytes"], again["stored_bytes"]) == (0, len(DATA), 0)
     assert 0 < more["new_bytes"] < len(DATA) / 2
     assert more["new_bytes"] + more["deduped_bytes"] == more["size"]
+
+
+def test_an_unchanged_file_is_not_read(xet: Xet) -> None:
+    """Files that were changed long ago."""
+    files = sorted(path for path in VECTORS.glob("*.py"))[:3]
+    first = xet("put", "--json", *files).records
+    with opened() as names:
+        again = xet("put", "--json", *files).records
+    assert [record["unchanged"] for record in again] == [True] * 3
+    assert not {*map(str, files)} & {*names}
+    assert [(record["hash"], record["sha256"]) for record in again] == [
+        (record["hash"], record["sha256"]) for record in first
+    ]
+    ran = xet("put", *files)
+    assert ran.stderr.startswith("3 files (3 unchanged), ")
+    assert ran.stdout == "".join(f"{record['hash']}  {record['path']}\n" for record in first)
+    dry = xet("put", "--json", "--dry-run", *files).records
+    assert [record["unchanged"] for record in dry] == [True] * 3
+    for option in ("--force", "--no-cache"):
+        with opened() as names:
+            read = xet("put", "--json", option, *files).records
+        assert [record["unchanged"] for record in read] == [False] * 3
+        assert {*map(str, files)} <= {*names}
 
 
 def test_people_get_hashes_on_stdout_and_the_savings_on_stderr(xet: Xet, tmp_path: Path) -> None:

@@ -22,12 +22,20 @@ CAP = 128 * MIB
 # Half a minute: not each time that somebody runs the tests.
 SPARSE_BYTES = 50 * GIB if "CI" in os.environ else 4 * GIB
 
-# The command, which says at its end how much memory it has had.
-COMMAND = (
-    "import atexit, sys; from tests.faults.client_worker import high_water;"
-    "atexit.register(lambda: print(high_water(), file=sys.stderr));"
-    "from xetstore.cli.main import run; run()"
-)
+# The command, which says at its end how much memory it has had; and nothing else is loaded.
+COMMAND = """
+import atexit, sys
+
+def tell():
+    with open("/proc/self/status") as status:
+        [peak] = [line.split()[1] for line in status if line.startswith("VmHWM")]
+    print(int(peak) << 10, file=sys.stderr)
+
+atexit.register(tell)
+from xetstore.cli.main import run
+
+run()
+"""
 
 
 @pytest.fixture
@@ -45,12 +53,16 @@ def server(memory: Path) -> Iterator[ServerProcess]:
 
 def run(server: ServerProcess, folder: Path, *arguments: str) -> tuple[str, int]:
     """What the command prints, and the most memory that it had."""
+    return run_on(server.url, folder, *arguments, "--max-memory", str(CAP), XET_TOKEN=server.admin_token)
+
+
+def run_on(store: Path | str, folder: Path, *arguments: str, **more: str) -> tuple[str, int]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("XET")},
-        "XET_TOKEN": server.admin_token,
         "XET_CACHE": str(folder / "cache"),
+        **more,
     }
-    command = [sys.executable, "-c", COMMAND, "--store", server.url, *arguments, "--max-memory", str(CAP)]
+    command = [sys.executable, "-c", COMMAND, "--store", str(store), *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=280, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, int(ended.stderr.splitlines()[-1])
@@ -64,6 +76,17 @@ def test_300_mb_of_random_data_go_up_and_down_within_the_cap(server: ServerProce
     print(f"{up / MIB:.0f} MiB up, {down / MIB:.0f} MiB down")
     assert out.read_bytes() == source.read_bytes()
     assert (up < CAP, down < CAP) == (True, True), (up / MIB, down / MIB)
+
+
+def test_without_a_cap_a_put_takes_what_it_needs(server: ServerProcess, memory: Path) -> None:
+    """Two xorbs, or three towards a server, and the blocks of the file; the rest is the interpreter."""
+    source = memory / "source"
+    source.write_bytes(splitmix64(1, 200_000_000))
+    _, here = run_on(memory / "directory", memory, "put", str(source))
+    _, there = run_on(server.url, memory, "put", str(source), XET_TOKEN=server.admin_token)
+    print(f"{here / MIB:.0f} MiB into a directory, {there / MIB:.0f} MiB to a server")
+    assert here < 100 * MIB
+    assert there < 130 * MIB
 
 
 def test_a_sparse_file_of_many_gib_goes_up_and_down_within_the_cap(server: ServerProcess, memory: Path) -> None:

@@ -69,7 +69,7 @@ ALLOWED = {
     "transfer/download/many.py: ": CALL,
     "transfer/download/workers.py: ": CALL,
     "transfer/goodput.py: ": CALL,
-    "transfer/upload/known_file.py: KnownFile": "opened and let go of by KnownXorbs, which is a Section",
+    "transfer/upload/memory_file.py: MemoryFile": "opened and let go of by Memory, which is a Section",
     "transfer/upload/queries.py: ": CALL,
     "transfer/upload/slots.py: ": CALL,
 }

@@ -24,8 +24,8 @@ from xetstore.store import Store
 class Mixing:
     """What a proxy in between does: sends on what the server says, to this or to another question.
 
-    ``changes`` are texts in the target or the Range header of the next requests and what is put in their place;
-    ``drops`` names a header that is left out of the answers.
+    ``changes`` are texts in the target, the Range header or the body of the next requests and what is put in their
+    place; ``drops`` names a header that is left out of the answers.
     """
 
     def __init__(self, server: LiveServer) -> None:
@@ -35,6 +35,7 @@ class Mixing:
         self.asked: list[str] = []
 
     def __call__(self, connection: Connection, seen: Seen) -> bool:
+        body = seen.body
         target, headers = seen.target, {name: value for name, value in seen.headers.items() if name != "connection"}
         self.asked.append(seen.path)
         if self.changes:
@@ -42,7 +43,9 @@ class Mixing:
             target = target.replace(before, after)
             if "range" in headers:
                 headers["range"] = headers["range"].replace(before, after)
-        answer = self._server.request(seen.method, target, headers=headers, body=seen.body)
+            if len(before) == len(str(Hash.ZERO)):
+                body = body.replace(Hash.parse(before).digest, Hash.parse(after).digest)
+        answer = self._server.request(seen.method, target, headers=headers, body=body)
         lines = [f"HTTP/1.1 {answer.status} Mixed"]
         lines += [f"{name}: {value}" for name, value in answer.headers.items() if name.lower() != (self.drops or "")]
         connection.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if seen.method == "HEAD" else answer.body))
@@ -90,6 +93,7 @@ ASKS = {
     "range": lambda cas, files: cas.reconstruct(files[0], 1000, 200_000),
     "batch": lambda cas, files: cas.reconstruct_many([files[0]]),
     "size": lambda cas, files: cas.stat(files[0]),
+    "again": lambda cas, files: cas.put_again([files[0]]),
 }
 
 

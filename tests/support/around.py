@@ -44,6 +44,9 @@ class AroundCas:
     def put_shard(self, shard: Shard) -> bool:
         return self.cas.put_shard(shard)
 
+    def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
+        return self.cas.put_again(files, dry_run=dry_run)
+
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         return self.cas.fetch_xorb(fetch)
 

@@ -371,11 +371,11 @@ def test_sizes_keep_the_memory_that_is_allowed(remote: bool, jobs: int | None) -
         taken = (sizes.in_flight + 1) * sizes.xorb_bytes + 320 * sizes.known_chunks + 2048 * sizes.files
         assert taken + (75 << 20) <= max(memory, 128 << 20)
         assert 1 <= sizes.in_flight <= (jobs or (21 if remote else 1))
-        assert sizes.xorb_bytes in {8 * MIB, 16 * MIB, 24 * MIB, 32 * MIB, 64 * MIB}
+        assert sizes.xorb_bytes in {8 * MIB, 16 * MIB, 24 * MIB}
 
 
 def test_sizes_where_nothing_is_said() -> None:
-    assert upload_sizes(Limits(), remote=False) == UploadSizes(64 * MIB, 1)
+    assert upload_sizes(Limits(), remote=False) == UploadSizes(24 * MIB, 1)
     assert upload_sizes(Limits(), remote=True) == UploadSizes(24 * MIB, 20)
     assert upload_sizes(Limits(jobs=5), remote=True) == UploadSizes(24 * MIB, 5)
-    assert upload_sizes(Limits(max_memory=1 << 30), remote=True) == UploadSizes(64 * MIB, 12)
+    assert upload_sizes(Limits(max_memory=1 << 30), remote=True) == UploadSizes(24 * MIB, 21)

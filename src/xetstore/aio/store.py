@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from xetstore.store.sources import Source
     from xetstore.transfer.download.forecast import GetForecast
     from xetstore.transfer.estimate.estimation import Estimate
+    from xetstore.transfer.upload.context import Unchanged
     from xetstore.transfer.upload.pending import PutReport
 
 _LISTED_AT_ONCE: Final = 256
@@ -78,11 +79,18 @@ class AsyncStore(Caller):
         on_report: Callable[[PutReport], None] | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> list[PutReport]:
         """Store files that share xorbs; their reports."""
         return await self.once(
             lambda store: store.put_many(
-                sources, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
+                sources,
+                policy=policy,
+                progress=progress,
+                on_report=on_report,
+                on_error=on_error,
+                dry_run=dry_run,
+                unchanged=unchanged,
             )
         )
 
@@ -94,10 +102,13 @@ class AsyncStore(Caller):
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> AsyncGenerator[PutReport]:
         """As :meth:`put_many`; an asynchronous iterator of the reports."""
         return self.each(
-            lambda store: store.iter_put(sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
+            lambda store: store.iter_put(
+                sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
+            )
         )
 
     async def estimate(

@@ -335,6 +335,12 @@ class EmbeddedCas:
             note_restored(self, self.tenant.namespace, returned, at=returned_at)
         return is_new
 
+    def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
+        """Put files by their hashes; see :func:`xetstore.cas.putting_again.put_again`."""
+        from xetstore.cas.putting_again import put_again
+
+        return put_again(self, files, dry_run=dry_run)
+
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
         from xetstore.cas.fetches import SCHEME, object_url

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")
 @click.option("--delete", is_flag=True, help="Remove from TARGET what SOURCE does not have.")
 @exclude_option
+@click.option("--force", is_flag=True, help="Read large files too that are as they were when they were put before.")
 @click.option("--private", "is_private", is_flag=True, help="Make a new repository private.")
 @click.option("--any-links", is_flag=True, help="Make links too that lead out of the folder that is written.")
 @click.option("--fsync", is_flag=True, help="Return when local files are on the disk.")
@@ -46,6 +47,7 @@ def cp(
     message: str | None,
     delete: bool,
     exclude: tuple[str, ...],
+    force: bool,
     is_private: bool,
     any_links: bool,
     fsync: bool,
@@ -57,7 +59,7 @@ def cp(
     of a folder goes to TARGET itself. Into a repository all of it is one commit; a repository that is not there is
     made. Out of it each file appears verified and whole, with its executable bit; empty folders and links come too.
     """
-    upward = {"-m": message is not None, "--exclude": bool(exclude), "--private": is_private}
+    upward = {"-m": message is not None, "--exclude": bool(exclude), "--force": force, "--private": is_private}
     downward = {"--any-links": any_links, "--fsync": fsync}
     with Places(settings) as places:
         if is_locator(target):
@@ -73,10 +75,11 @@ def cp(
                     message=message,
                     delete=delete,
                     exclude=exclude,
+                    force=force,
                     is_private=is_private or None,
                     dry_run=dry_run,
                 )
-            _refuse({"--exclude": bool(exclude)}, "copying between repositories")
+            _refuse({"--exclude": bool(exclude), "--force": force}, "copying between repositories")
             return _between(
                 settings,
                 places,
@@ -119,6 +122,7 @@ def upload(
     message: str | None = None,
     delete: bool = False,
     exclude: tuple[str, ...] = (),
+    force: bool = False,
     is_private: bool | None = None,
     dry_run: bool = False,
 ) -> int:
@@ -167,6 +171,7 @@ def upload(
             create=True,
             is_private=is_private,
             dry_run=dry_run,
+            unchanged="renew" if force else "skip",
             progress=progress,
             on_note=note,
             is_left_out=settings.is_store,

@@ -12,11 +12,10 @@ import click
 
 from xetstore.cli.context import PATH, Settings, store_options
 from xetstore.cli.hash import total_size
-from xetstore.cli.local_files import LocalFiles, exclude_option
+from xetstore.cli.local_files import LocalFiles, exclude_option, named
 from xetstore.cli.names import escaped
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import files_text
-from xetstore.cli.put import named
 from xetstore.errors import kind_of
 from xetstore.sizes import size_text
 

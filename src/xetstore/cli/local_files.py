@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from xetstore.hub.ignore import Ignore
+    from xetstore.transfer.progress import FileProgress
 
 STDIN: Final = Path("-")
 
@@ -114,6 +115,13 @@ class LocalFiles:
         return sorted(entries, key=lambda entry: entry.name)
 
 
+def named(files: Iterable[Path], progress: FileProgress) -> Iterator[Path]:
+    """The files, each named to the progress when it is taken."""
+    for file in files:
+        progress.file(str(file))
+        yield file
+
+
 def excluded_text(count: int) -> str:
     """The number of paths that were excluded, for the last line; empty if there is none."""
     return f", {count_text(count, 'path')} excluded" if count else ""
@@ -178,6 +186,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _can_be_stored(entry: os.DirEntry[str]) -> bool:
     try:
+        if not entry.is_symlink():
+            return entry.is_file(follow_symlinks=False)  # which the folder says: nothing is looked up
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:  # gone, or a link to nothing: that is an error, and not left out silently
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +18,6 @@ from xetstore.sizes import size_text
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
     from xetstore.transfer.byte_source import ByteSource
-    from xetstore.transfer.progress import FileProgress
     from xetstore.transfer.upload.pending import PutReport
 
 T = TypeVar("T")
@@ -35,6 +33,7 @@ T = TypeVar("T")
     show_default=True,
     help="How new chunks are stored: auto keeps whatever is smallest.",
 )
+@click.option("--force", is_flag=True, help="Read files too that are as they were when they were put before.")
 @click.option(
     "--name",
     metavar="NAME",
@@ -52,6 +51,7 @@ def put(
     paths: tuple[Path, ...],
     dry_run: bool,
     compression: str,
+    force: bool,
     name: str | None,
     message: str | None,
     exclude: tuple[str, ...],
@@ -69,7 +69,14 @@ def put(
         raise UsageError("--exclude is for directories", hint="leave it out: stdin is one file")
     if name is not None:
         return _put_named(
-            settings, paths, name, message=message, exclude=exclude, dry_run=dry_run, compression=compression
+            settings,
+            paths,
+            name,
+            message=message,
+            exclude=exclude,
+            force=force,
+            dry_run=dry_run,
+            compression=compression,
         )
     if message is not None:
         raise UsageError("-m goes with --name", hint="without a name there is no commit")
@@ -78,38 +85,37 @@ def put(
     files: list[Path | ByteSource] = []
     for path in paths:
         files += [_stdin(settings)] if path == STDIN else local.of(path)
-    count = logical = new = deduped = stored = 0
-    expected = None if has_stdin else total_size(file for file in files if isinstance(file, Path))
+    count = unchanged = logical = new = deduped = stored = 0
+    # Without a terminal nothing is shown that the sum is for.
+    known = (file for file in files if isinstance(file, Path) and output.on_terminal)
+    expected = None if has_stdin else total_size(known)
     with (
         settings.open_or_empty() if dry_run else settings.open_store(create=True) as store,
         output.progress("put", expected, files=len(files), dedup=True) as progress,
     ):
         for report in store.iter_put(
-            named(files, progress),
+            files,
             policy=compression,
             progress=progress,
             on_error=lambda _, error: settings.failed(error),
             dry_run=dry_run,
+            unchanged="renew" if force else "skip",
         ):
             count += 1
+            unchanged += report.unchanged
             logical += report.info.size
             new += report.new_bytes
             deduped += report.deduped_bytes
             stored += report.stored_bytes
             _print(output, report)
     outcome = "nothing stored: a dry run" if dry_run else f"{size_text(stored)} added to the store"
+    skipped = f" ({unchanged:,} unchanged)" if unchanged else ""
     output.note(
-        f"{files_text(count, settings.failures)}{local.excluded_text()}, {size_text(logical)}: {size_text(new)} new, "
+        f"{files_text(count, settings.failures)}{skipped}{local.excluded_text()}, "
+        f"{size_text(logical)}: {size_text(new)} new, "
         f"{size_text(deduped)} deduplicated, {outcome}"
     )
     return settings.exit_code
-
-
-def named(files: Iterable[T], progress: FileProgress) -> Iterator[T]:
-    """The files, each named to the progress when it is taken."""
-    for file in files:
-        progress.file(str(file))
-        yield file
 
 
 def _stdin(settings: Settings) -> ByteSource:
@@ -129,6 +135,7 @@ def _print(output: Output, report: PutReport) -> None:
             deduped_bytes=report.deduped_bytes,
             stored_bytes=report.stored_bytes,
             again_bytes=report.again_bytes,
+            unchanged=report.unchanged,
         )
     else:
         output.entry(str(report.info.hash), report.path)
@@ -143,6 +150,7 @@ def _put_named(
     *,
     message: str | None,
     exclude: tuple[str, ...],
+    force: bool,
     dry_run: bool,
     compression: str,
 ) -> int:
@@ -163,5 +171,6 @@ def _put_named(
             is_folder=name.endswith("/"),
             message=message,
             exclude=exclude,
+            force=force,
             dry_run=dry_run,
         )

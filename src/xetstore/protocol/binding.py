@@ -35,6 +35,11 @@ def batch_question(files: Iterable[Hash]) -> str:
     return f"reconstructions {' '.join(str(file) for file in dict.fromkeys(files))}"
 
 
+def again_question(files: bytes) -> str:
+    """The question for those of files that are here; ``files`` are their packed hashes, as they were sent."""
+    return f"again {hashlib.sha256(files).hexdigest()}"
+
+
 def size_question(file: Hash) -> str:
     """The question for the size of a file. The content is the number, in decimal, as Content-Length has it."""
     return f"size {file}"

@@ -27,6 +27,7 @@ from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import DeletedFile, FileRecord
 from xetstore.remote import deletions
+from xetstore.remote.again import AGAIN, put_again
 from xetstore.remote.bodies import RangeStream
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
@@ -216,6 +217,10 @@ class HttpCas:
     def put_shard(self, shard: Shard) -> bool:
         """Register files (11.6). True if anything in it is new. It has to be small enough for one request."""
         return put_shard(self._server, shard)
+
+    def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
+        """Put files by their hashes. As :meth:`interfaces.Cas.put_again`."""
+        return self._asked_twice(AGAIN, lambda: put_again(self._server, files, dry_run=dry_run))
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`."""

@@ -231,6 +231,7 @@ class Repository:
         create: bool = False,
         is_private: bool | None = None,
         dry_run: bool = False,
+        unchanged: str = "read",
         progress: Progress | None = None,
         on_note: Note = no_note,
         is_left_out: Callable[[Path], bool] = all_in,
@@ -245,7 +246,8 @@ class Repository:
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
         a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if
         ``create``, private or as is usual in the store if ``is_private`` is None. ``on_note`` is told of local paths
-        that are left out. With ``dry_run`` nothing is stored.
+        that are left out. With ``dry_run`` nothing is stored. ``unchanged`` is that of :meth:`xetstore.Store.put_many`,
+        for large files; small ones, which git keeps, are read.
 
         Raises RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError for a path to delete that is not
         there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
@@ -269,6 +271,7 @@ class Repository:
             self._files(branch),
             progress=progress,
             dry_run=dry_run,
+            unchanged=unchanged,
         )
         gone = tuple(check_path(_path(path)) for path in several(delete, "what is deleted", _PATHS))
         plan = Plan(staged, gone, None if mirror is None else _path(mirror), rules)

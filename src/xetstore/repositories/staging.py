@@ -25,7 +25,7 @@ from xetstore.records import (
 )
 from xetstore.repositories.sources import Source
 from xetstore.transfer.byte_source import ByteSource
-from xetstore.transfer.progress import FileProgress, Progress, with_files
+from xetstore.transfer.progress import Progress, with_files
 from xetstore.transfer.scan import source_error
 
 if TYPE_CHECKING:
@@ -51,9 +51,14 @@ class Files(Protocol):
         """The store in the verbs of the protocol."""
 
     def iter_put(
-        self, paths: Iterable[Path | str | ByteSource], *, progress: Progress | None = None, dry_run: bool = False
+        self,
+        paths: Iterable[Path | str | ByteSource],
+        *,
+        progress: Progress | None = None,
+        dry_run: bool = False,
+        unchanged: str = "read",
     ) -> Generator[PutReport]:
-        """Store files; with ``dry_run`` only say what would be new."""
+        """Store files; with ``dry_run`` only say what would be new. ``unchanged`` is that of a Store."""
 
     def iter_get(
         self,
@@ -93,8 +98,12 @@ def stage(
     *,
     progress: Progress | None = None,
     dry_run: bool = False,
+    unchanged: str = "read",
 ) -> list[Staged]:
-    """Store the large ones of some files; all of them as changes, in order. Raises what reading and storing does."""
+    """Store the large ones of some files; all of them as changes, in order. Raises what reading and storing does.
+
+    ``unchanged`` is for the large ones: of every file the first bytes are read, and small ones are read whole.
+    """
     staged: list[Staged] = []
     large: list[tuple[Source, Path | ByteSource]] = []
     left = iter(sources)
@@ -114,9 +123,10 @@ def stage(
             else:
                 large.append((source, ByteSource(source.data or b"", name=source.path)))
     if large:
-        told = with_files(progress)
-        told.files(len(large))
-        reports = files.iter_put(_told(large, told), progress=progress, dry_run=dry_run)
+        with_files(progress).files(len(large))
+        reports = files.iter_put(
+            (content for _, content in large), progress=progress, dry_run=dry_run, unchanged=unchanged
+        )
         with closing(reports):
             for (source, _), report in zip(large, reports, strict=True):
                 staged.append(_large(source, report))
@@ -153,13 +163,6 @@ def blob(path: str, data: bytes, mode: int = FILE_MODE, source: Path | None = No
 def empty_folder(path: str) -> Staged:
     """A folder without a file."""
     return Staged(NewFolder(path), RepoFile(path, 0, "", mode=FOLDER_MODE))
-
-
-def _told(large: Iterable[tuple[Source, Path | ByteSource]], progress: FileProgress) -> Iterator[Path | ByteSource]:
-    """The files, each told as it is begun."""
-    for source, file in large:
-        progress.file(source.path)
-        yield file
 
 
 def _begun(source: Source) -> Source:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.server.http.edge import Edge
 from xetstore.server.http.router import Route, reading
-from xetstore.server.routes import chunks, deletions, openapi, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.routes import again, chunks, deletions, openapi, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import get_file_chunk_hashes
 from xetstore.server.site import CAS_MOUNT
 from xetstore.version import __version__
@@ -31,6 +31,7 @@ _CAS: Final = (
     Route("/v1/files", reading(deletions.list_files)),
     Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file, "DELETE": deletions.delete_file}),
     Route("/v1/files/{hash}/undelete", {"POST": deletions.undelete_file}),
+    Route("/v1/files/again", {"POST": again.put_again}),
     Route("/v1/files/delete", {"POST": deletions.delete_files}),
     Route("/v1/files/undelete", {"POST": deletions.undelete_files}),
     Route("/v1/files/deleted", reading(deletions.list_deleted)),

@@ -10,6 +10,7 @@ from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.transfer.byte_source import ByteSource, Readable
+from xetstore.transfer.upload.context import Unchanged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,14 @@ def policy_of(given: CompressionPolicy | str) -> CompressionPolicy:
         return CompressionPolicy(given)
     except ValueError:
         raise UsageError(f"policy is one of {', '.join(CompressionPolicy)}, not {given!r:.80}") from None
+
+
+def unchanged_of(given: Unchanged | str) -> Unchanged:
+    """The treatment of unchanged files of this name. Raises UsageError."""
+    try:
+        return Unchanged(given)
+    except ValueError:
+        raise UsageError(f"unchanged is one of {', '.join(Unchanged)}, not {given!r:.80}") from None
 
 
 def _is_buffer(given: object) -> bool:

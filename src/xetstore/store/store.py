@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from xetstore.transfer.download.forecast import GetForecast
     from xetstore.transfer.estimate.estimation import Estimate
     from xetstore.transfer.progress import Progress
+    from xetstore.transfer.upload.context import Unchanged
     from xetstore.transfer.upload.pending import PutReport
 
 T = TypeVar("T")
@@ -115,7 +116,8 @@ class Store(Travelling):
 
     def _view(self, opened: Opened) -> Store:
         """A store that is of use as long as this one is open, and closes nothing."""
-        view = Store(replace(opened, closing=ExitStack()), limits=self._limits, on_event=self._emit)
+        own = replace(opened, remembered=self._opened.remembered, closing=ExitStack())
+        view = Store(own, limits=self._limits, on_event=self._emit)
         view._open = view._calls = self._calls.child()
         view._is_one_call = True
         return view
@@ -157,6 +159,7 @@ class Store(Travelling):
         on_report: Callable[[PutReport], None] | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> list[PutReport]:
         """Store files that share xorbs; their reports, in order. ``on_report`` gets each once its file is durable. The
         path in the report of what has none is the name of the file object, or says what it is.
@@ -164,10 +167,15 @@ class Store(Travelling):
         A file that cannot be read is handed to ``on_error`` and the others go on; without ``on_error`` its error is
         raised after the files before it have been stored. With ``dry_run`` nothing is sent or stored: the reports say
         what would be new.
+
+        With ``unchanged="skip"`` a file is not read that is as it was when it was put from this machine before, by its
+        path, size, inode and times, if the store still has it; some thousands of ``paths`` are taken ahead then. What
+        is read is remembered in the cache folder. ``"renew"`` reads all, and remembers it anew.
         """
-        return _gathered(
-            self.iter_put(sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run), on_report
+        reports = self.iter_put(
+            sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
         )
+        return _gathered(reports, on_report)
 
     def iter_put(
         self,
@@ -177,6 +185,7 @@ class Store(Travelling):
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> Generator[PutReport]:
         """As :meth:`put_many`, for more reports than memory should hold: each file is stored as its report is taken.
 
@@ -185,7 +194,9 @@ class Store(Travelling):
         from xetstore.store.sources import source_of
 
         files = map(source_of, several(sources, "what is put", _SOURCES))
-        return self._put(files, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
+        return self._put(
+            files, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run, unchanged=unchanged
+        )
 
     def estimate(
         self,
@@ -568,19 +579,22 @@ class Store(Travelling):
         progress: Progress | None,
         on_error: Callable[[Path, XetError], None] | None = None,
         dry_run: bool = False,
+        unchanged: Unchanged | str = "read",
     ) -> Generator[PutReport]:
-        from xetstore.store.sources import policy_of
+        from xetstore.store.sources import policy_of, unchanged_of
         from xetstore.transfer.upload.context import UploadOptions
         from xetstore.transfer.upload.session import put_files
 
         embedded = self._embedded()
+        options = UploadOptions(policy_of(policy), dry_run, self._limits, unchanged=unchanged_of(unchanged))
         return put_files(
             self._cas if embedded is None else embedded.for_local_bytes(),
             sources,
-            UploadOptions(policy_of(policy), dry_run, self._limits),
+            options,
             progress=progress,
             on_error=on_error,
             known=self._opened.known,
+            remembered=None if options.unchanged == "read" else self._opened.remembered(),
             emit=self._emit,
             cancellation=self._calls.child(),
         )

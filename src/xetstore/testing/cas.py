@@ -18,7 +18,7 @@ from xetstore.errors import (
     RejectedShardError,
     UsageError,
 )
-from xetstore.interfaces import MANY_CHUNKS, Cas
+from xetstore.interfaces import MANY_CHUNKS, MANY_PUT_AGAIN, Cas
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, chunk_hash
@@ -95,6 +95,26 @@ class CasContract:
         assert read_back(cas, file, start, end) == sample.data[start:end]
         kept = cas.reconstruct(file, start, end)
         assert kept.unpacked_bytes <= end - start + 2 * 131_072
+
+    def test_a_file_that_is_here_is_put_again_by_its_hash(self, cas: Cas, sample: Sample) -> None:
+        """And one that is not, is not; a dry run tells the same."""
+        file = upload(cas, sample)
+        for dry_run in (False, True):
+            assert cas.put_again([file, _OTHER, file], dry_run=dry_run) == {file}
+            assert cas.put_again([_OTHER], dry_run=dry_run) == set()
+            assert cas.put_again([], dry_run=dry_run) == set()
+        cas.delete([file])
+        assert cas.put_again([file]) == set()
+        assert upload(cas, sample) == file
+        assert cas.put_again([file]) == {file}
+
+    def test_files_are_put_again_some_thousands_at_once(self, cas: Cas, sample: Sample) -> None:
+        """Of more, the caller makes several calls."""
+        file = upload(cas, sample)
+        others = [Hash(number.to_bytes(32, "big")) for number in range(1, MANY_PUT_AGAIN + 1)]
+        assert cas.put_again([file, *others[1:]]) == {file}
+        with pytest.raises(UsageError):
+            cas.put_again([file, *others])
 
     def test_a_range_is_cut_off_at_the_end_of_the_file(self, cas: Cas, sample: Sample) -> None:
         """A client need not know the size."""

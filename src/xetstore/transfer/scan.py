@@ -33,6 +33,9 @@ _SUITE = XET_GEARHASH_BLAKE3
 BLOCK_BYTES = 4 << 20
 """Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
 
+SHARED_BLOCK_BYTES = 2 << 20
+"""The same where others read the blocks too, and lag behind: there are more of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -164,8 +167,9 @@ class FileScan:
     ) -> None:
         self.path = path
         # One is being read, one is being cut, one holds the open chunk for the next; who reads them may lag behind.
-        self._cutter = Cutter(sha256=sha256, threads=threads, progress=progress, buffers=5 if sha256 else 3)
-        self._done = False
+        blocks = {"buffers": 5, "block_bytes": SHARED_BLOCK_BYTES} if sha256 else {"buffers": 3}
+        self._cutter = Cutter(sha256=sha256, threads=threads, progress=progress, **blocks)
+        self._after: os.stat_result | None = None
         try:
             # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
             self._fd = os.open(path, READ)
@@ -188,6 +192,12 @@ class FileScan:
     def identity(self) -> tuple[int, int, int, int]:
         """Which version of a file was opened: device, inode, size in bytes, time of its last change."""
         return _identity(self._before)
+
+    @property
+    def still(self) -> os.stat_result | None:
+        """The status of the file, once it was read; None if any of it but the time of access changed meanwhile."""
+        after = self._after
+        return after if after is not None and after.st_ctime_ns == self._before.st_ctime_ns else None
 
     @property
     def chunk_count(self) -> int:
@@ -215,11 +225,11 @@ class FileScan:
         gone = not after.st_nlink and self._before.st_nlink
         if gone or _identity(after) != _identity(self._before) or self._cutter.total_bytes != after.st_size:
             raise SourceChangedError(f"{self.path} changed while it was read", hint="try again when it is still")
-        self._done = True
+        self._after = after
 
     def info(self) -> FileInfo:
         """The identity of the whole file, once all blocks were taken."""
-        if not self._done:
+        if self._after is None:
             raise RuntimeError("the file was not read to its end")
         return self._cutter.info()
 
@@ -237,7 +247,7 @@ class FileScan:
             final = False
             while not final:
                 filled = result_of(reading)
-                current, final = buffer, filled < BLOCK_BYTES
+                current, final = buffer, filled < cutter.block_bytes
                 if not final:
                     buffer = cutter.buffer()
                     reading = reader.submit(self._fill, buffer[head:])

@@ -105,6 +105,8 @@ def good_request(operation: Operation, server: LiveServer, sample: Sample) -> di
             return {"path_parameters": {"hash": str(OTHER.file.hash)}}
         case "post", "/v1/files/delete" | "/v1/files/undelete":
             return {"body": {"files": [str(OTHER.file.hash)]}}
+        case "post", "/v1/files/again":
+            return {"body": sample.file.hash.digest, "query": {"dry_run": "false"}}
         case "post", "/v1/reconstructions":
             return {"body": [{"hash": file}]}
         case _, "/v1/reconstructions":

@@ -47,8 +47,8 @@ SELECT repository_id, count(*), sum(size) FROM bucket_file WHERE repository_id I
 """
 _EMPTY: Final = "SELECT 1 FROM bucket_file WHERE repository_id = :repository_id AND size = 0 LIMIT 1"
 _GRANTED: Final = """
-SELECT file.hash, file.size FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
+SELECT file.hash, file.size FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
 """
 _PUT: Final = """
 INSERT INTO bucket_file (repository_id, path, file, size, modified_ms, uploaded_at, content_type)

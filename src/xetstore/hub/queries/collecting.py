@@ -82,8 +82,9 @@ FROM file_grant JOIN file ON file.id = file_grant.file_id
 WHERE file_grant.namespace = :namespace AND file_grant.file_id > :behind ORDER BY file_grant.file_id LIMIT :limit
 """
 _YOUNG: Final = """
-SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values) AND file_grant.created_at >= :before
+SELECT file.hash FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
+AND file_grant.created_at >= :before
 """
 _EXPIRED_FILES: Final = """
 SELECT id, repository_id FROM deleted_bucket_file WHERE deleted_at < :before ORDER BY deleted_at, id LIMIT :limit

@@ -28,8 +28,8 @@ _POINTED_AT: Final = "SELECT sum(size) FROM (SELECT DISTINCT file, file_size AS 
     " WHERE repository_id = :repository_id AND file IS NOT NULL) AS files"
 )
 _GRANTED: Final = """
-SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
+SELECT file.hash FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
 """
 _KEEP_GRANTED: Final = f"{_GRANTED} FOR KEY SHARE"
 _FILES_AMONG: Final = """

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from starlette.responses import Response
 
-from xetstore.interfaces import MANY_CHUNKS
+from xetstore.interfaces import MANY_CHUNKS, MANY_PUT_AGAIN
 from xetstore.protocol.headers import HASHES_HEADER, SUSPECT_HEADER
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.server.routes import chunks, deletions, reconstructions, shards, status, telemetry, xorbs
+from xetstore.server.routes import again, chunks, deletions, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
 from xetstore.server.routes.openapi_schemas import SCHEMAS, ref
 
@@ -311,6 +311,14 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
             200: ("A shard with a footer, in which chunk hashes are keyed.", _content(_BINARY, _BYTES)),
             204: ("None of them is known.", {}),
         },
+    ),
+    again.put_again: Operation(
+        summary="Put files again, by their hashes",
+        tag="Uploads",
+        scope="write",
+        parameters=(_parameter("query", "dry_run", "Only tell which of them are here.", {"type": "boolean"}),),
+        body=(_BINARY, _BYTES | {"minLength": HASH_BYTES, "maxLength": MANY_PUT_AGAIN * HASH_BYTES}),
+        answers={200: ("The hashes of those that are here, and can be read.", _content(_BINARY, _BYTES))},
     ),
     xorbs.post_xorb: Operation(
         summary="Upload a xorb",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from xetstore.events import Emit, ignore
@@ -16,12 +17,24 @@ if TYPE_CHECKING:
     from xetstore.cancellation import Cancellation
     from xetstore.interfaces import Cas
     from xetstore.transfer.upload.known import KnownXorbs
+    from xetstore.transfer.upload.remembered import RememberedFiles
+
+
+class Unchanged(StrEnum):
+    """The treatment of files that are as they were when they were put before."""
+
+    READ = "read"
+    """Read them; nothing is remembered."""
+    SKIP = "skip"
+    """Do not read them, where the store has them; remember all others."""
+    RENEW = "renew"
+    """Read them, and remember all anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
     """Options of an upload. With ``dry_run`` nothing is sent, stored or remembered. ``sizes`` are by default those that
-    keep ``limits``.
+    keep ``limits``. ``unchanged`` is about files that are remembered and that the Cas has.
     """
 
     policy: CompressionPolicy = CompressionPolicy.AUTO
@@ -29,6 +42,7 @@ class UploadOptions:
     limits: Limits = NO_LIMITS
     sizes: UploadSizes | None = None
     query_patience: QueryPatience = QUERY_PATIENCE
+    unchanged: Unchanged = Unchanged.READ
 
     def sizes_for(self, *, remote: bool) -> UploadSizes:
         """The sizes that hold; ``remote`` says that storing a xorb means sending it."""
@@ -37,8 +51,8 @@ class UploadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The Cas that an upload writes to, whose calls end with ``cancellation``, and all that this machine remembers of
-    it.
+    """The Cas that an upload writes to, whose calls end with ``cancellation``, and all that this machine remembers: of
+    that Cas, and of files.
     """
 
     cas: Cas
@@ -46,6 +60,7 @@ class Context:
     options: UploadOptions
     known: KnownXorbs | None = None
     emit: Emit = ignore
+    remembered: RememberedFiles | None = None
 
     @property
     def sizes(self) -> UploadSizes:

@@ -8,8 +8,6 @@ file itself costs bytes at most.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable
@@ -18,14 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from xetstore.events import CacheDisabled, Emit, ignore
-from xetstore.platform import forks
+from xetstore.events import Emit, ignore
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.cover import cover
 from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.shard import Shard, XorbEntry
-from xetstore.transfer.upload.known_file import KnownFile, is_damage
+from xetstore.transfer.upload.known_file import KnownFile
+from xetstore.transfer.upload.memory import Memory
 
 MAX_BYTES: Final = 2 << 30
 """The largest size of the file; the oldest xorbs are forgotten first. A chunk takes 60 bytes, 64 KiB of content."""
@@ -57,9 +55,7 @@ T = TypeVar("T")
 class KnownXorbs:
     """Xorbs that a server has, as this machine remembers it. Thread-safe, and safe between processes.
 
-    Nothing in here raises: after an error (no room, no permission, a file locked for long) everything works without the
-    memory, which the event CacheDisabled tells once. A damaged file is moved away and started anew, once. The file
-    is made when there is something to remember.
+    Nothing in here raises, see :class:`Memory`. The file is made when there is something to remember.
     """
 
     def __init__(
@@ -75,13 +71,8 @@ class KnownXorbs:
         self._max_bytes = max_bytes
         self._busy_seconds = busy_seconds
         self._clock = clock
-        self._emit = emit
-        self._lock = forks.lock()
-        self._file: KnownFile | None = None
         self._keys: tuple[tuple[int, bytes], ...] = ()
-        self._is_off = False
-        self._was_replaced = False
-        self._section = forks.Section(self, rest=KnownXorbs._close_file, cut=KnownXorbs._cut)
+        self._memory = Memory(path, self._open, what="what is known of the server's xorbs", emit=emit)
 
     # Lookups
 
@@ -90,38 +81,36 @@ class KnownXorbs:
 
         As few xorbs as cover what is known, at most :data:`MAX_FOUND_XORBS`.
         """
-        return self._try(lambda file: self._find(file, hashes), [], create=False)
+        return self._memory.attempt(lambda file: self._find(file, hashes), [], create=False)
 
     def unregistered(self, names: Collection[Hash]) -> list[XorbEntry]:
         """Which of these xorbs this machine has uploaded without ever telling the server their chunks in a shard."""
-        return self._try(lambda file: self._unregistered(file, names), [], create=False)
+        return self._memory.attempt(lambda file: self._unregistered(file, names), [], create=False)
 
     # Additions
 
     def learn(self, answer: Shard) -> None:
         """Remember the xorbs of a dedup answer until it expires."""
         for entry in answer.xorbs if answer.expires_at > self._clock() else ():
-            self._try(partial(self._add_answer, entry=entry, answer=answer), None)
+            self._memory.attempt(partial(self._add_answer, entry=entry, answer=answer), None)
 
     def uploaded(self, entry: XorbEntry) -> None:
         """Remember a xorb that the server has acknowledged."""
-        self._try(lambda file: self._add_uploaded(file, entry), None)
+        self._memory.attempt(lambda file: self._add_uploaded(file, entry), None)
 
     def registered(self, names: Iterable[Hash]) -> None:
         """The server has taken a shard that lists these xorbs."""
         digests = [(name.digest, _PLAIN) for name in names]
         if digests:
-            self._try(lambda file: self._mark(file, digests), None, create=False)
+            self._memory.attempt(lambda file: self._mark(file, digests), None, create=False)
 
     def forget_all(self) -> None:
         """Forget everything: the server has not what it had."""
-        self._try(self._clear, None, create=False)
+        self._memory.attempt(self._clear, None, create=False)
 
     def close(self) -> None:
         """Let go of the file; nothing is remembered or found any more. May be called again."""
-        self._is_off = True
-        with self._section.entered(), self._lock:
-            self._close_file()
+        self._memory.close()
 
     def __enter__(self) -> Self:
         return self
@@ -131,68 +120,15 @@ class KnownXorbs:
     ) -> None:
         self.close()
 
-    # What happens where something is wrong
-
-    def _try(self, work: Callable[[KnownFile], T], otherwise: T, *, create: bool = True) -> T:
-        """The result of ``work`` on the file; ``otherwise`` where there is none."""
-        if self._is_off:
-            return otherwise
-        with self._section.entered():
-            with self._lock:
-                try:
-                    if not (create or self._file is not None or self.path.exists()):
-                        return otherwise
-                    file = self._open()
-                    return otherwise if file is None else work(file)
-                except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-                    failure: Exception = error
-                    if not self._gives_up(error):
-                        return otherwise
-            self._emit(CacheDisabled(f"what is known of the server's xorbs cannot be kept in {self.path}: {failure}"))
-            return otherwise
-
-    def _open(self) -> KnownFile | None:
-        """The file, opened unless it is; None if it is to be used no more."""
-        if self._file is None and not self._is_off:
-            self._is_off = forks.is_cut(self.path)
-            if self._is_off:
-                return None
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = KnownFile(self.path, self._busy_seconds)
-            try:
-                self._drop_expired(file, _DROPPED_AT_OPEN)
-                self._keys = self._live_keys(file)
-            except BaseException:
-                file.close()
-                raise
-            self._file = file
-        return None if self._is_off else self._file
-
-    def _gives_up(self, error: Exception) -> bool:
-        """Start anew where the file is damaged, once. True if from now on there is no file."""
-        self._close_file()
-        if self._is_off:
-            return False
-        if is_damage(error) and not self._was_replaced:
-            self._was_replaced = True
-            with contextlib.suppress(OSError):
-                KnownFile.move_away(self.path)
-                return False
-        self._is_off = True
-        return True
-
-    def _cut(self) -> None:
-        """In a child that was forked while the file was in use: do without."""
-        self._is_off = True
-        forks.keep(self._file)
-        self._file = None
-        forks.mark_cut(self.path)
-
-    def _close_file(self) -> None:
-        """Also before a fork, when no thread uses it: the next call opens it again."""
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+    def _open(self) -> KnownFile:
+        file = KnownFile(self.path, self._busy_seconds)
+        try:
+            self._drop_expired(file, _DROPPED_AT_OPEN)
+            self._keys = self._live_keys(file)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     # The work itself; each is called with the lock held
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xetstore.protocol.chunking import ChunkList
     from xetstore.records import FileInfo
     from xetstore.transfer.byte_source import ByteSource
+    from xetstore.transfer.upload.remembered import Sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class PutReport:
     """A stored file. ``new_bytes`` and ``deduped_bytes`` are raw and add up to its size.
 
     ``stored_bytes`` is what the new ones take in xorbs, compressed, chunk headers included. ``again_bytes`` of the new
-    ones were stored already, and were stored again so that the file does not become fragmented (10.4).
+    ones were stored already, and were stored again so that the file does not become fragmented (10.4). An ``unchanged``
+    file was not read: it is as it was when it was put before, and the store has it.
     """
 
     path: Path
@@ -31,6 +33,7 @@ class PutReport:
     deduped_bytes: int
     stored_bytes: int
     again_bytes: int = 0
+    unchanged: bool = False
 
 
 # Its xorb, which may not have its name yet; first chunk, end chunk, raw bytes; verification hash (6.4).
@@ -52,7 +55,9 @@ class _OpenTerm:
 class PendingFile:
     """A file read to its end, of ``path`` or of ``source``, waiting for its shard.
 
-    Terms that are equal neighbours share one object: a sparse file has many.
+    Terms that are equal neighbours share one object: a sparse file has many. ``sighting`` is how it looked before and
+    behind; None if it is not to be remembered. One that is ``unchanged`` was not read, and has no terms: no shard needs
+    to name it.
     """
 
     path: Path
@@ -63,6 +68,8 @@ class PendingFile:
     new_bytes: int = 0
     stored_bytes: int = 0
     again_bytes: int = 0
+    sighting: Sighting | None = None
+    unchanged: bool = False
 
     def extend(self, run: Run, chunks: ChunkList) -> None:
         """Go on with the chunks of a run."""
@@ -130,7 +137,8 @@ class PendingFile:
         """The report of the file when it is stored."""
         assert self.info is not None
         deduped_bytes = self.info.size - self.new_bytes
-        return PutReport(self.path, self.info, self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes)
+        counts = self.new_bytes, deduped_bytes, self.stored_bytes, self.again_bytes
+        return PutReport(self.path, self.info, *counts, unchanged=self.unchanged)
 
     def entry(self) -> FileEntry:
         """The file as a shard names it; all its xorbs have names by now."""

@@ -10,24 +10,25 @@ shard names refuses it; then the files of that shard are read once more and stor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from xetstore.batches import batches
 from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, Forgotten, ignore
+from xetstore.interfaces import MANY_PUT_AGAIN
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.transfer.byte_source import ByteSource
-from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.progress import NoProgress, Progress, with_files
 from xetstore.transfer.pushed_scan import PushedScan
 from xetstore.transfer.scan import Block, FileScan
-from xetstore.transfer.upload.context import Context, UploadOptions
+from xetstore.transfer.upload.context import Context, Unchanged, UploadOptions
 from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.registry import Registry
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
     from xetstore.records import FileInfo
     from xetstore.transfer.upload.known import KnownXorbs
+    from xetstore.transfer.upload.remembered import RememberedFiles
 
 
 class UploadSession:
@@ -86,11 +88,15 @@ class UploadSession:
         return self._add_bytes(source) if isinstance(source, ByteSource) else self._add_file(source)
 
     def _add_file(self, path: Path) -> FileInfo:
+        remembered = self._context.remembered
+        looked_ns = 0 if remembered is None else remembered.clock()
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
             pending = self.begin(path, scan.size)
             for block in scan:
                 self.take(pending, block)
             self.end(pending, info := scan.info())
+            if remembered is not None and (status := scan.still) is not None:
+                pending.sighting = remembered.sighting(path, status, looked_ns)
         return info
 
     def _add_bytes(self, source: ByteSource) -> FileInfo:
@@ -108,6 +114,28 @@ class UploadSession:
                 self.take(pending, block)
             self.end(pending, info := scan.info())
         return info
+
+    def unchanged(self, sources: Sequence[Path | ByteSource]) -> list[FileInfo | None]:
+        """For each file its identity if it need not be read, else None: it is as it was when it was put before, and the
+        Cas has it. At most ``MANY_PUT_AGAIN`` at once. Raises what the Cas raises; then the session is broken.
+        """
+        remembered = self._context.remembered
+        if remembered is None or self._context.options.unchanged is not Unchanged.SKIP:
+            return [None] * len(sources)
+        infos = remembered.find(remembered.look(sources))
+        asked = {info.hash for info in infos if info is not None}
+        if not asked:
+            return infos
+        with self._or_broken():
+            here = self._context.cas.put_again([*asked], dry_run=self._dry_run)
+        return [info if info is not None and info.hash in here else None for info in infos]
+
+    def skip(self, source: Path | ByteSource, info: FileInfo) -> None:
+        """Add a file that is :meth:`unchanged`; it is reported by the next :meth:`flush`, in its turn."""
+        self._progress.total(info.size)
+        self._progress.advance(logical=info.size, deduped=info.size)
+        assert isinstance(source, Path)
+        self._files.append(PendingFile(source, info=info, unchanged=True))
 
     def begin(self, path: Path, size: int | None) -> PendingFile:
         """Begin a file whose blocks the caller has; it knows its ``size`` or not. One after the other."""
@@ -160,13 +188,17 @@ class UploadSession:
             self._writer.finish()
             self._placer.close_xorb()
             self._filling = None
+            read = [file for file in files if not file.unchanged]
             try:
-                self._registry.register([file.entry() for file in files])
+                self._registry.register([file.entry() for file in read])
             except RejectedShardError:
                 if any(file.is_hinted for file in files):
                     self._refused = [file.source or file.path for file in files]
                 raise
             self._has_recognised = False
+            if (remembered := self._context.remembered) is not None:
+                seen = ((file.sighting, file.info) for file in read)
+                remembered.remember((one, info) for one, info in seen if one is not None and info is not None)
         return [file.report() for file in files]
 
     def start_over(self, refusal: RejectedShardError) -> list[Path | ByteSource]:
@@ -275,6 +307,7 @@ def put_files(
     progress: Progress | None = None,
     on_error: Callable[[Path, XetError], None] | None = None,
     known: KnownXorbs | None = None,
+    remembered: RememberedFiles | None = None,
     emit: Emit = ignore,
     cancellation: Cancellation | None = None,
 ) -> Generator[PutReport]:
@@ -282,16 +315,23 @@ def put_files(
 
     A file that cannot be read, or changes meanwhile, is handed to ``on_error`` and the others go on; without
     ``on_error`` its error ends the upload, after what was read before it has been registered. The reports of a dry run
-    tell what would be new; ``stored_bytes`` is 0 then. ``known`` is what this machine remembers of the Cas. The upload
-    ends with ``cancellation``.
+    tell what would be new; ``stored_bytes`` is 0 then. ``known`` is what this machine remembers of the Cas, and
+    ``remembered`` what it remembers of files, which is closed at the end. The upload ends with ``cancellation``.
     """
     own = Cancellation() if cancellation is None else cancellation.child()
-    context = Context(cas.under(own), own, options, known, emit)
-    with UploadSession(context, progress or NoProgress()) as session:
-        for source in sources:
-            yield from _add(session, source, on_error)
-            if session.full:
-                yield from _flush(session, on_error)
+    context = Context(cas.under(own), own, options, known, emit, remembered)
+    told = with_files(progress)
+    with remembered or nullcontext(), UploadSession(context, progress or NoProgress()) as session:
+        # Some thousands are taken ahead where files may be skipped, to look for them and to ask at once.
+        for part in batches(sources, MANY_PUT_AGAIN if options.unchanged is Unchanged.SKIP else 1):
+            for source, unchanged in zip(part, session.unchanged(part), strict=True):
+                told.file(source.name if isinstance(source, ByteSource) else str(source))
+                if unchanged is None:
+                    yield from _add(session, source, on_error)
+                else:
+                    session.skip(source, unchanged)
+                if session.full:
+                    yield from _flush(session, on_error)
         yield from _flush(session, on_error)
 
 

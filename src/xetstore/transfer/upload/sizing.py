@@ -1,8 +1,8 @@
 """UploadSizes: how large the xorbs of an upload are and how many are on their way at a time, by the memory it may take.
 
-Measured: the interpreter and its libraries take 50 MiB, the blocks of the file that is being read 25 MiB, a chunk that
-the session remembers 320 bytes, a file that waits for its shard 2 KiB. The rest is for xorbs: those in flight and the
-one that is being filled.
+Measured: the interpreter and its libraries take 50 MiB, the blocks of the file that is being read, and small files that
+wait, 25 MiB, a chunk that the session remembers 320 bytes, a file that waits for its shard 2 KiB. The rest is for
+xorbs: those in flight and the one that is being filled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS
-from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 
 if TYPE_CHECKING:
     from xetstore.limits import Limits
@@ -24,9 +23,12 @@ _KNOWN_CHUNK_BYTES: Final = 320
 _FILE_BYTES: Final = 2048
 _MAX_FILES: Final = 10_000
 
-_XORB_BYTES: Final = (64 * _MIB, 32 * _MIB, 24 * _MIB, 16 * _MIB, 8 * _MIB)
-REMOTE_XORB_BYTES: Final = 24 * _MIB
-"""Towards a server, where nothing else is said: what fails is sent again, and a small xorb is sooner on its way."""
+XORB_BYTES: Final = 24 * _MIB
+"""Raw bytes of a xorb that we write: two of 64 MiB, the most there may be, take twice the memory of all the rest, and
+save nothing but some rows. Towards a server what fails is sent again, and a small xorb is sooner on its way.
+"""
+_SMALLER: Final = (XORB_BYTES, 16 * _MIB, 8 * _MIB)
+"""Those that memory has room for, where it is limited."""
 
 REMOTE_IN_FLIGHT: Final = 2
 """There is room for two at least; the network decides if there are more."""
@@ -44,7 +46,7 @@ class UploadSizes:
     ``held_bytes`` wait to be encoded.
     """
 
-    xorb_bytes: int = XET_GEARHASH_BLAKE3.max_xorb_bytes
+    xorb_bytes: int = XORB_BYTES
     in_flight: int = 1
     known_chunks: int = MAX_KNOWN_CHUNKS
     files: int = _MAX_FILES
@@ -56,14 +58,13 @@ class UploadSizes:
 def upload_sizes(limits: Limits, *, remote: bool) -> UploadSizes:
     """Sizes that keep ``limits``; ``remote`` says that storing a xorb means sending it."""
     wanted = limits.jobs or (REMOTE_IN_FLIGHT if remote else 1)
-    most = limits.jobs or (MAX_XORBS_BYTES // REMOTE_XORB_BYTES if remote else 1)
+    most = limits.jobs or (MAX_XORBS_BYTES // XORB_BYTES if remote else 1)
     if limits.max_memory is None:
-        xorb_bytes = REMOTE_XORB_BYTES if remote else XET_GEARHASH_BLAKE3.max_xorb_bytes
-        return UploadSizes(xorb_bytes, max(1, min(most, MAX_XORBS_BYTES // xorb_bytes - 1)))
+        return UploadSizes(in_flight=min(most, MAX_XORBS_BYTES // XORB_BYTES - 1))
     room = limits.max_memory - _PROCESS_BYTES - _BLOCKS_BYTES - (0 if remote else _STORE_BYTES)
     known_chunks = min(MAX_KNOWN_CHUNKS, max(room, 0) // 4 // _KNOWN_CHUNK_BYTES)
     files = min(_MAX_FILES, max(room, 0) // 8 // _FILE_BYTES)
     room -= known_chunks * _KNOWN_CHUNK_BYTES + files * _FILE_BYTES
-    fitting = (size for size in _XORB_BYTES if (wanted + 1) * size <= room)
-    xorb_bytes = next(fitting, _XORB_BYTES[-1])
+    fitting = (size for size in _SMALLER if (wanted + 1) * size <= room)
+    xorb_bytes = next(fitting, _SMALLER[-1])
     return UploadSizes(xorb_bytes, max(1, min(most, room // xorb_bytes - 1)), known_chunks, files)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from xetstore.loading import lazily
 
 if TYPE_CHECKING:
+    from xetstore.cas.index.queries.again import HadFile
     from xetstore.cas.index.queries.checks import NOWHERE, Place, Soundness
     from xetstore.cas.index.queries.chores import ChoreRow
     from xetstore.cas.index.queries.collecting import Due, FreeFile
@@ -25,6 +26,7 @@ __all__ = [
     "FreeFile",
     "GrantState",
     "Granted",
+    "HadFile",
     "Held",
     "LastIds",
     "LongFile",
@@ -54,6 +56,7 @@ __getattr__ = lazily(
         "FreeFile": "xetstore.cas.index.queries.collecting",
         "GrantState": "xetstore.cas.index.queries.deletions",
         "Granted": "xetstore.cas.index.queries.copying",
+        "HadFile": "xetstore.cas.index.queries.again",
         "Held": "xetstore.cas.index.queries.copying",
         "LastIds": "xetstore.cas.index.queries.copying",
         "LongFile": "xetstore.cas.index.queries.rewriting",

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
 
 _GRANTED: Final = """
-SELECT file.id, file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values) ORDER BY file.id FOR UPDATE OF file_grant
+SELECT file.id, file.hash FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
+ORDER BY file.id FOR UPDATE OF file_grant
 """
 _DELETED: Final = """
-SELECT file.id, file.hash FROM file JOIN deleted_grant ON deleted_grant.file_id = file.id
-WHERE deleted_grant.namespace = :namespace AND file.hash IN (:values) ORDER BY file.id FOR UPDATE OF deleted_grant
+SELECT file.id, file.hash FROM file CROSS JOIN deleted_grant
+WHERE deleted_grant.file_id = file.id AND deleted_grant.namespace = :namespace AND file.hash IN (:values)
+ORDER BY file.id FOR UPDATE OF deleted_grant
 """
 _THESE: Final = "namespace = :namespace AND file_id IN (:values)"
 _ALL: Final = "namespace = :namespace"

@@ -85,9 +85,9 @@ ORDER BY file_segment.first_byte
 _SEGMENTS_OF_FILES: Final = """
 SELECT file.hash, file_segment.terms
 FROM file
-JOIN file_grant ON file_grant.file_id = file.id
+CROSS JOIN file_grant
 LEFT JOIN file_segment ON file_segment.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
 ORDER BY file.id, file_segment.first_byte
 """
 _TOTAL_FILES: Final = "SELECT count(*), sum(size) FROM file"
@@ -118,8 +118,8 @@ _ADD_GRANT: Final = _GRANT.format("DO NOTHING")
 _RENEW_GRANT: Final = _GRANT.format("DO UPDATE SET created_at = excluded.created_at")
 
 _DELETED_BEFORE: Final = """
-SELECT file.hash FROM deleted_grant JOIN file ON file.id = deleted_grant.file_id
-WHERE deleted_grant.namespace = :namespace AND file.hash IN (:values)
+SELECT file.hash FROM file CROSS JOIN deleted_grant
+WHERE deleted_grant.file_id = file.id AND deleted_grant.namespace = :namespace AND file.hash IN (:values)
 """
 
 _FILES_AT_A_TIME: Final = 4096

@@ -27,8 +27,8 @@ ORDER BY edge.file_id DESC
 """
 _GRANTED_FILES: Final = f"""
 SELECT file.hash, file.id, {IS_COUNTED.replace(":namespace", ":target")}
-FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :source AND file.hash IN (:values) FOR KEY SHARE
+FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :source AND file.hash IN (:values) FOR KEY SHARE
 """
 _GRANT_AS: Final = """
 INSERT INTO file_grant (namespace, file_id, created_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xetstore.cas.index.queries.again import AgainChanges, AgainQueries
 from xetstore.cas.index.queries.checks import CheckChanges, CheckQueries
 from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries
 from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries
@@ -40,6 +41,7 @@ class Reader(
     QuotaQueries,
     SnapshotQueries,
     RewriteQueries,
+    AgainQueries,
 ):
     """All queries, in one snapshot of the index."""
 
@@ -57,5 +59,6 @@ class Writer(
     CheckChanges,
     RepairChanges,
     SnapshotChanges,
+    AgainChanges,
 ):
     """Additions in one transaction, beside all that a Reader can ask."""

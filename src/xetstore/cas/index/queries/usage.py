@@ -11,8 +11,8 @@ _GRANTED_IDS: Final = """
 SELECT file_id FROM file_grant WHERE namespace = :namespace AND file_id > :behind ORDER BY file_id LIMIT :most
 """
 _GRANTED_AMONG: Final = """
-SELECT file.id, file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
-WHERE file_grant.namespace = :namespace AND file.hash IN (:values)
+SELECT file.id, file.hash FROM file CROSS JOIN file_grant
+WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
 """
 _SIZES: Final = "SELECT sum(size) FROM file WHERE id IN (:values)"
 _NAMESPACES: Final = "SELECT file_id, namespace FROM file_grant WHERE file_id IN (:values)"

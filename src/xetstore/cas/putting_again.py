@@ -1,0 +1,73 @@
+"""Putting again by the hash alone: files whose bytes are here, for callers who know that theirs are the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from xetstore.batches import sized_batches
+from xetstore.cas.stored_xorb import looks_whole
+from xetstore.errors import UsageError
+from xetstore.interfaces import MANY_PUT_AGAIN
+from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Writer
+    from xetstore.cas.index.queries import HadFile
+    from xetstore.cas.service import EmbeddedCas
+
+YOUNG_SECONDS: Final = 3600.0
+"""A grant of the last hour is as good as a new one: what ends grants that nothing names waits for weeks."""
+_EDGES_AT_A_TIME: Final = 50_000
+
+
+def put_again(cas: EmbeddedCas, files: Iterable[Hash], *, dry_run: bool = False) -> set[Hash]:
+    """Those of these files that the namespace of ``cas`` has and that can be read, as far as is known and can be seen;
+    from now on as if they had been put just now, unless it is a ``dry_run``.
+
+    The object of each of their xorbs is looked at once. One that is missing, or not as long as its row says, is marked.
+    A store that cannot be written to has none of them.
+    """
+    by_digest = {file.digest: file for file in files}
+    if len(by_digest) > MANY_PUT_AGAIN:
+        raise UsageError(f"at most {MANY_PUT_AGAIN} files can be put again at once, not {len(by_digest)}")
+    if not cas.index.is_writable and not dry_run:
+        return set()
+    with cas.index.snapshot() as reader:
+        had = reader.had_files(by_digest, cas.tenant.namespace)
+    sound = _sound(cas, had)
+    now = cas.now()
+    oldest = -inf if dry_run else now - YOUNG_SECONDS
+    here = [file.digest for file in sound if file.granted_at > oldest]
+    if len(here) < len(sound):
+        old = [file.digest for file in sound if file.granted_at <= oldest]
+        here += _renewed(cas, old, now)
+    return {by_digest[digest] for digest in here}
+
+
+def _sound(cas: EmbeddedCas, files: Sequence[HadFile]) -> list[HadFile]:
+    """Those of these files of which every xorb is whole, as far as is known and can be seen."""
+    whole: dict[int, bool] = {}
+    sound: list[HadFile] = []
+    for part in sized_batches(files, attrgetter("xorb_count"), _EDGES_AT_A_TIME):
+        with cas.index.snapshot() as reader:
+            edges = reader.xorb_ids_of(file.id for file in part)
+            rows = reader.xorbs_with({xorb_id for _, xorb_id in edges} - whole.keys())
+        for xorb_id, row in rows.items():
+            is_whole = looks_whole(row, cas.blobs)
+            if not is_whole:
+                cas.healing.mark(row)
+            whole[xorb_id] = is_whole and row.is_offerable
+        counts = Counter(file_id for file_id, xorb_id in edges if whole.get(xorb_id, False))
+        sound += [file for file in part if counts[file.id] == file.xorb_count]
+    return sound
+
+
+def _renewed(cas: EmbeddedCas, digests: Sequence[bytes], now: float) -> list[bytes]:
+    def renew(writer: Writer) -> list[bytes]:
+        return writer.renew_grants(digests, cas.tenant.namespace, now=now)
+
+    return cas.index.change(renew)

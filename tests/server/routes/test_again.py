@@ -1,0 +1,64 @@
+"""Putting again by the hash alone over HTTP: what may do it, what is told, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.live import LiveServer, live_server
+from tests.support.stored import error_of
+from xetstore.cas.service import EmbeddedCas
+from xetstore.interfaces import MANY_PUT_AGAIN
+from xetstore.testing.samples import make_sample, random_bytes, upload
+
+OURS, THEIRS = (make_sample(random_bytes(20_000, seed)) for seed in range(2))
+PATH = "/v1/files/again"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LiveServer]:
+    with EmbeddedCas.open(tmp_path / "store") as cas:
+        upload(cas, OURS)
+        upload(cas.in_namespace("theirs"), THEIRS)
+        with live_server(cas) as running:
+            yield running
+
+
+def test_only_what_the_caller_has_is_told(server: LiveServer) -> None:
+    """A file of another namespace is as one that is nowhere."""
+    ours, theirs, nowhere = OURS.file.hash.digest, THEIRS.file.hash.digest, b"x" * 32
+    token = server.token("write")
+    for query in ("", "?dry_run=true", "?dry_run=false"):
+        answer = server.request("POST", PATH + query, body=theirs + ours + nowhere + ours, token=token)
+        assert (answer.status, answer.body) == (200, ours)
+        assert answer.headers["Cache-Control"] == "private, no-store"
+        assert server.request("POST", PATH + query, body=theirs, token=token).body == b""
+        assert server.request("POST", PATH + query, body=nowhere, token=token).body == b""
+
+
+@pytest.mark.parametrize(("scope", "expected"), [(None, 401), ("read", 403)])
+def test_it_takes_a_token_for_writing(server: LiveServer, scope: str | None, expected: int) -> None:
+    token = None if scope is None else server.token(scope)
+    answer = server.request("POST", PATH, body=OURS.file.hash.digest, token=token)
+    assert answer.status == expected
+    assert answer.body != OURS.file.hash.digest
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 31, b"x" * 33])
+def test_what_are_no_hashes_is_refused(server: LiveServer, body: bytes) -> None:
+    answer = server.request("POST", PATH, body=body, token=server.token("write"))
+    assert error_of(answer) == (400, "usage")
+
+
+def test_more_than_it_takes_is_refused(server: LiveServer) -> None:
+    body = b"".join(number.to_bytes(32, "big") for number in range(MANY_PUT_AGAIN))
+    token = server.token("write")
+    assert server.request("POST", PATH, body=body, token=token).body == b""
+    assert server.request("POST", PATH, body=body + b"x" * 32, token=token).status == 413
+
+
+def test_a_dry_run_is_true_or_false(server: LiveServer) -> None:
+    answer = server.request("POST", f"{PATH}?dry_run=maybe", body=b"x" * 32, token=server.token("write"))
+    assert answer.status == 400
