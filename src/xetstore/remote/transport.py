@@ -86,6 +86,16 @@ class Answer:
             self._reply.close()
 
     @property
+    def patience(self) -> Patience:
+        """That of the call."""
+        return self._exchange.patience
+
+    @property
+    def is_limited(self) -> bool:
+        """True if there is a limit of rate: what comes slowly then says nothing of the network."""
+        return self._download is not None
+
+    @property
     def sock(self) -> socket.socket:
         """To wait for: whether there is more, only reading tells."""
         return self._sock
@@ -171,6 +181,10 @@ class Answer:
                 hint="the server is too busy or the connection is bad: try again later",
             )
 
+    def most_of(self, limit: int) -> int:
+        """The most bytes of ``limit`` that may be held of an answer."""
+        return limit if self._most_bytes is None else min(limit, self._most_bytes)
+
     def read(self, limit: int, question: str | None = None, *, within: float | None = None) -> bytes:
         """All of the body, decompressed if it is gzip.
 
@@ -179,7 +193,7 @@ class Answer:
         waiting, by default the patience for an answer and what ``limit`` bytes take at :data:`ANSWER_RATE`.
         """
         is_bound = question is not None and self.is_bound
-        limit = limit if self._most_bytes is None else min(limit, self._most_bytes)
+        limit = self.most_of(limit)
         seconds = self._exchange.patience.answer + limit / ANSWER_RATE if within is None else within
         digest = _DIGEST.search(self.headers.get("content-digest") or "")
         hasher = hashlib.sha256()

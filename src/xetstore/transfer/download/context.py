@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from xetstore.errors import XetError
 from xetstore.events import Emit
 from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.protocol.hashes import Hash
+from xetstore.protocol.inline import MOST_INLINE_BYTES
+from xetstore.protocol.reconstruction import BatchReconstruction
 from xetstore.transfer.download.reconstructions import WINDOW_BYTES
 from xetstore.transfer.download.reuse.reuse import Reuse
-from xetstore.transfer.download.workers import Workers
+from xetstore.transfer.download.workers import OTHER_BYTES, Workers
+
+BATCH_INLINE_BYTES: Final = 2 << 20
+"""Bytes that come along with the reconstruction of a batch of small files, of which several are asked for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,19 @@ class Context:
     emit: Emit
     reuse: Reuse = field(default_factory=Reuse)
 
+    @property
+    def inline_bytes(self) -> int:
+        """The bytes that may come along with a reconstruction: none where it takes no round trip to fetch them."""
+        if not self.cas.is_remote:
+            return 0
+        memory = self.options.limits.max_memory
+        return MOST_INLINE_BYTES if memory is None else min(MOST_INLINE_BYTES, window_share(memory))
+
+    def batch_reconstruction(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        """The reconstruction of several files, with bytes of them. As :meth:`interfaces.Cas.reconstruct_many`."""
+        inline = min(self.inline_bytes, BATCH_INLINE_BYTES)
+        return self.cas.reconstruct_many(files, inline=inline) if inline else self.cas.reconstruct_many(files)
+
     def suspect(self, xorb: Hash) -> None:
         """Say that bytes of a xorb came out wrong, so that its store looks at it, and the next put heals it."""
         with suppress(XetError):  # the error that led here is the one to tell
@@ -63,3 +83,8 @@ class Context:
         if self.cas.is_remote:
             return "the server, or something before it, gives wrong answers: try again, then tell who runs it"
         return "`xet check` lists what is damaged"
+
+
+def window_share(max_memory: int) -> int:
+    """The bytes of a file that are held at a time within a cap: two windows and their copy on the way out."""
+    return max(1 << 20, (max_memory - OTHER_BYTES) // 8)

@@ -23,7 +23,7 @@ from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.download.context import Context, DownloadOptions
+from xetstore.transfer.download.context import Context, DownloadOptions, window_share
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
 from xetstore.transfer.download.file_range import FileRange
@@ -31,11 +31,12 @@ from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.plan import Window
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.reuse import Reuse
-from xetstore.transfer.download.workers import OTHER_BYTES, Workers
+from xetstore.transfer.download.workers import Workers
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
+    from xetstore.protocol.reconstruction import Reconstruction
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.download.reuse.journal import DownloadJournal
 
@@ -138,17 +139,19 @@ class Downloader:
         window_bytes: int | None = None,
         *,
         size: int | None = None,
+        told: Reconstruction | None = None,
     ) -> Generator[memoryview, None, Downloaded]:
         """Yield bytes ``[start, end)`` of a file in order, a window at a time; errors as :meth:`download`.
 
         Where the Cas gives chunk hashes a window is verified before it is yielded; else a whole file is verified
-        when its last window has been. While a window is consumed the next one is fetched.
+        when its last window has been. While a window is consumed the next one is fetched. ``told`` is the
+        reconstruction of the first one, where it is here already.
         """
         wanted = FileRange(file, start, end, size)
         context = self.context(Reuse(self._cache, fills_cache=True, emit=self._emit))
         done_bytes = 0
         with ExitStack() as stack:
-            under_way = stack.enter_context(FileDownload(context, wanted, window_bytes or self._stream_window()))
+            under_way = stack.enter_context(FileDownload(context, wanted, window_bytes or self._stream_window(), told))
 
             def load() -> memoryview | None:
                 buffer = memoryview(b"")
@@ -210,7 +213,7 @@ class Downloader:
         memory = self._options.limits.max_memory
         if memory is None:
             return STREAM_WINDOW_BYTES
-        return max(1 << 20, min(STREAM_WINDOW_BYTES, (memory - OTHER_BYTES) // 8))
+        return min(STREAM_WINDOW_BYTES, window_share(memory))
 
 
 def _downloaded(size: int, download: FileDownload) -> Downloaded:
