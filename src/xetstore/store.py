@@ -22,11 +22,12 @@ from xetstore.protocol.xorb import CompressionPolicy
 from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
-from xetstore.transfer.download.file_range import FileRange
+from xetstore.transfer.download.file_range import FileRange, check_range
 from xetstore.transfer.download.forecast import GetForecast, forecast
 from xetstore.transfer.download.many import get_files
 from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.partial_file import PartialFile
+from xetstore.transfer.download.ranges import RangeReader
 from xetstore.transfer.download.stored_file import StoredFile, StoredReader
 from xetstore.transfer.download.through import open_through, pour
 from xetstore.transfer.estimate.estimation import CELLS, Estimate, estimate
@@ -301,6 +302,17 @@ class Store:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
         name = self.resolve(file)
         return self._downloader(self._calls.child()).stream(name, start, end, size=self._sizes.get(name))
+
+    def read_ranges(self, ranges: Iterable[tuple[Hash | str, int, int]]) -> list[memoryview | XetError]:
+        """The bytes of several ranges, given as (file, start, end), in order; verified, and all of them in memory.
+
+        Over a network some dozens of small ones come by one request. A range ends where its file does. An error takes
+        the place of the bytes that it is about; UsageError is raised for what is no range, or no name.
+        """
+        spans = [(self.resolve(file), start, end) for file, start, end in ranges]
+        for _, start, end in spans:
+            check_range(start, end)
+        return RangeReader(self._downloader(self._calls.child()), self._sizes.get).read(spans)
 
     def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file; of one on a server hash and size. Raises NotFoundError."""

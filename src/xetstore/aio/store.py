@@ -168,6 +168,10 @@ class AsyncStore(Caller):
         """Bytes ``[start, end)`` of a file in order: an asynchronous iterator of some MiB at a time."""
         return self.each(lambda store: store.iter_range(file, start, end))
 
+    async def read_ranges(self, ranges: Iterable[tuple[Hash | str, int, int]]) -> list[memoryview | XetError]:
+        """The bytes of several ranges, or the errors in their place."""
+        return await self.once(lambda store: store.read_ranges(ranges))
+
     async def stat(self, file: Hash | str) -> FileRecord:
         """The record of a stored file."""
         return await self.once(lambda store: store.stat(file))

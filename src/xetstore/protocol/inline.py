@@ -75,7 +75,7 @@ class InlineHead:
 
     def check(self, question: str, json: bytes) -> None:
         """Raise IntegrityError unless ``json`` is what was sent, and for this question."""
-        if _binding(question, json, self.ranges) != self.binding:
+        if len(json) != self.json_bytes or _binding(question, json, self.ranges) != self.binding:
             raise IntegrityError("an inline answer is the answer to another question, or was changed", hint="try again")
 
 

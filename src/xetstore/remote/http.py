@@ -149,11 +149,9 @@ class HttpCas:
             else reconstruction_question(file)
         )
 
-        def ask(inline: int) -> Reconstruction:
-            sent = _asking(inline, headers)
-            return self._server.retrying(_V2, lambda: self._reconstruct(file, question, sent, credentials, inline))
-
-        return self._asked_inline(_V2, ask, inline)
+        return self._asked_inline(
+            _V2, lambda inline: self._reconstruct(file, question, _asking(inline, headers), credentials, inline), inline
+        )
 
     def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None] | None:
         """The ways to rebuild several ranges. As :meth:`interfaces.Cas.reconstruct_ranges`."""
@@ -167,13 +165,11 @@ class HttpCas:
         body = ranges_body(spans)
         headers = {"accept-encoding": "gzip", "content-type": "application/json", HASHES_HEADER: "true"}
 
-        def ask(inline: int) -> Sequence[Reconstruction | None] | None:
-            sent = _asking(inline, headers)
-            return self._server.retrying(
-                _RANGES, lambda: self._reconstruct_ranges(spans, body, sent, credentials, inline)
-            )
-
-        return self._asked_inline(_RANGES, ask, inline)
+        return self._asked_inline(
+            _RANGES,
+            lambda inline: self._reconstruct_ranges(spans, body, _asking(inline, headers), credentials, inline),
+            inline,
+        )
 
     def reconstruct_many(self, files: Sequence[Hash], *, inline: int = 0) -> BatchReconstruction | None:
         """The way to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`.
@@ -186,10 +182,7 @@ class HttpCas:
             return None
         credentials = self._server.credentials(write=False)
 
-        def ask(inline: int) -> BatchReconstruction | None:
-            return self._server.retrying(_BATCH, lambda: self._reconstruct_many(files, credentials, inline))
-
-        return self._asked_inline(_BATCH, ask, inline)
+        return self._asked_inline(_BATCH, lambda inline: self._reconstruct_many(files, credentials, inline), inline)
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer (11.4), or None: also where the server is slow, broken, or asks for a rest.
@@ -303,18 +296,24 @@ class HttpCas:
             self._owned.close()
 
     def _asked_inline(self, name: str, ask: Callable[[int], T], inline: int) -> T:
-        """The result of ``ask``, which is told how many bytes may come along: none the second time."""
-        if not inline or self._server.lacks(INLINE_HEADER):
-            return self._asked_twice(name, lambda: ask(0))
+        """The result of ``ask``, which is told how many bytes may come along: none but in the first attempt."""
+        server = self._server
+        left = 0 if server.lacks(INLINE_HEADER) else inline
 
-        def ask_again() -> T:
-            self._server.fall_back(INLINE_HEADER, name)
-            return ask(0)
+        def attempt() -> T:
+            nonlocal left
+            now, left = left, 0
+            try:
+                return ask(now)
+            except IntegrityError:
+                if now:
+                    server.fall_back(INLINE_HEADER, name)
+                raise
 
-        return self._asked_twice(name, lambda: ask(inline), ask_again)
+        return self._asked_twice(name, lambda: server.retrying(name, attempt))
 
-    def _asked_twice(self, name: str, ask: Callable[[], T], ask_again: Callable[[], T] | None = None) -> T:
-        """The result of ``ask``; of ``ask_again``, or the second time, if the first answer was wrong."""
+    def _asked_twice(self, name: str, ask: Callable[[], T]) -> T:
+        """The result of ``ask``, of the second time if the first answer was wrong."""
         try:
             return ask()
         except AnswerTooLongError:
@@ -323,7 +322,7 @@ class HttpCas:
             # What came may have been damaged on its way; what the server means to say is the same again.
             self._server.emit(Retrying(name, str(error), 1, 0.0))
             try:
-                return (ask_again or ask)()
+                return ask()
             except IntegrityError as last:
                 if not isinstance(last, DamagedError):  # which the server found itself
                     last.hint = "the server, or something before it, gives wrong answers: tell who runs it"

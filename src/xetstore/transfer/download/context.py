@@ -16,7 +16,7 @@ from xetstore.protocol.inline import MOST_INLINE_BYTES
 from xetstore.protocol.reconstruction import BatchReconstruction
 from xetstore.transfer.download.reconstructions import WINDOW_BYTES
 from xetstore.transfer.download.reuse.reuse import Reuse
-from xetstore.transfer.download.workers import OTHER_BYTES, Workers
+from xetstore.transfer.download.workers import Workers
 
 BATCH_INLINE_BYTES: Final = 2 << 20
 """Bytes that come along with the reconstruction of a batch of small files, of which several are asked for at a time."""
@@ -52,10 +52,7 @@ class Context:
     @property
     def inline_bytes(self) -> int:
         """The bytes that may come along with a reconstruction: none where it takes no round trip to fetch them."""
-        if not self.cas.is_remote:
-            return 0
-        memory = self.options.limits.max_memory
-        return MOST_INLINE_BYTES if memory is None else min(MOST_INLINE_BYTES, window_share(memory))
+        return MOST_INLINE_BYTES if self.cas.is_remote else 0
 
     def batch_reconstruction(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         """The reconstruction of several files, with bytes of them. As :meth:`interfaces.Cas.reconstruct_many`."""
@@ -83,8 +80,3 @@ class Context:
         if self.cas.is_remote:
             return "the server, or something before it, gives wrong answers: try again, then tell who runs it"
         return "`xet check` lists what is damaged"
-
-
-def window_share(max_memory: int) -> int:
-    """The bytes of a file that are held at a time within a cap: two windows and their copy on the way out."""
-    return max(1 << 20, (max_memory - OTHER_BYTES) // 8)

@@ -9,7 +9,7 @@ once more from fresh addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
+from xetstore.interfaces import Cas, FileSpan
 from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.download.context import Context, DownloadOptions, window_share
+from xetstore.protocol.inline import MOST_INLINE_BYTES
+from xetstore.transfer.download.context import Context, DownloadOptions
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
 from xetstore.transfer.download.file_range import FileRange
@@ -31,7 +32,7 @@ from xetstore.transfer.download.new_file import NewFile
 from xetstore.transfer.download.plan import Window
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.reuse import Reuse
-from xetstore.transfer.download.workers import Workers
+from xetstore.transfer.download.workers import OTHER_BYTES, Workers
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 STREAM_WINDOW_BYTES: Final = 16 << 20
 """Bytes of a file that a stream holds at a time; while it is consumed, as much again is fetched."""
+
+GROUPS_AT_A_TIME: Final = 8
+"""Groups of ranges that are read at a time, unless memory has a cap."""
 
 Sink = Callable[[int, memoryview], None]
 """Takes bytes and their offset from the start of the requested range; called from several threads."""
@@ -86,6 +90,44 @@ class Downloader:
     def is_remote(self) -> bool:
         """As the Cas is."""
         return self._cas.is_remote
+
+    @property
+    def inline_bytes(self) -> int:
+        """The bytes that may come along with a reconstruction; 0 where fetching them takes no round trip."""
+        return MOST_INLINE_BYTES if self._cas.is_remote else 0
+
+    @property
+    def groups_at_a_time(self) -> int:
+        """The number of groups of ranges that are read at a time: each is there twice, as it came and as it is."""
+        memory = self._options.limits.max_memory
+        if memory is None:
+            return GROUPS_AT_A_TIME
+        return max(1, min(GROUPS_AT_A_TIME, (memory - OTHER_BYTES) // (2 * MOST_INLINE_BYTES)))
+
+    def ask(self, spans: Sequence[FileSpan]) -> Sequence[Reconstruction | None] | None:
+        """Ask how several ranges are rebuilt, for :meth:`stream`; the bytes of those that are not here come along.
+
+        None as :meth:`interfaces.Cas.reconstruct_ranges` says.
+        """
+        context = self.context(Reuse(self._cache, emit=self._emit))
+        with context.workers:
+            told: list[Reconstruction | None] = [None] * len(spans)
+            lacking = [context.reuse.lacks(*span) for span in spans]
+            for inline in {*lacking}:
+                numbers = [number for number, lacks in enumerate(lacking) if lacks is inline]
+                answers = context.cas.reconstruct_ranges(
+                    [spans[number] for number in numbers], inline=context.inline_bytes if inline else 0
+                )
+                if answers is None:
+                    return None
+                for number, answer in zip(numbers, answers, strict=True):
+                    told[number] = answer
+            return told
+
+    def interrupt(self) -> None:
+        """End what is under way."""
+        if self._cancellation is not None:
+            self._cancellation.cancel()
 
     def download(
         self,
@@ -213,7 +255,7 @@ class Downloader:
         memory = self._options.limits.max_memory
         if memory is None:
             return STREAM_WINDOW_BYTES
-        return min(STREAM_WINDOW_BYTES, window_share(memory))
+        return max(1 << 20, min(STREAM_WINDOW_BYTES, (memory - OTHER_BYTES) // 8))
 
 
 def _downloaded(size: int, download: FileDownload) -> Downloaded:
