@@ -6,7 +6,7 @@ lists, at most MOST of them, one behind the other in the order of the JSON.
 
     8   XETREAD1
     4   u32, the length of the JSON in bytes
-    4   u32, how many ranges have their bytes here
+    4   u32, the number of ranges whose bytes are here
     32  the SHA-256 of the question (UTF-8), a line feed, and the SHA-256 of these two numbers and the JSON
     …   the JSON
     …   the bytes of each of these ranges

@@ -97,7 +97,7 @@ class ChunkCache:
         self._emit = emit
         self._writing = max_bytes > 0
         self.layouts = Layouts()
-        """What is known of files whose chunks are kept here."""
+        """The layouts of files whose chunks are kept here."""
         self._begin()
         forks.renew(self, ChunkCache._begin)
 

@@ -34,7 +34,7 @@ _Span = tuple[int, int, tuple[_Chunks, ...]]
 
 @dataclass(slots=True)
 class _File:
-    """What is known of one file. ``is_cached`` if what was read of it last was in the cache before."""
+    """The ranges of one file that were read. ``is_cached`` if the last of them was in the cache before."""
 
     is_cached: bool
     spans: list[_Span] = field(default_factory=list)
