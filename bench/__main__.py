@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import care, client, cluster, corpora, growth, hub, server, sha256
+from bench import care, client, cluster, corpora, growth, hub, reads, server, sha256
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--care-files", type=int, default=50_000, help="files that are deleted, collected and checked")
     parser.add_argument(
         "--only",
-        choices=["embedded", "server", "client", "cluster", "hub", "sha256", "care", "growth"],
+        choices=["embedded", "server", "client", "cluster", "hub", "sha256", "care", "reads", "growth"],
         help="one part alone",
     )
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
@@ -183,6 +183,7 @@ def measure(chosen: Any) -> dict[str, Any]:
             "hub": hub.run,
             "sha256": sha256.run,
             "care": care.run,
+            "reads": reads.run,
             "growth": growth.run,
         }
         for name, part in parts.items():

@@ -14,6 +14,8 @@ from xetstore.transfer.download.reuse.base_chunks import of_base_file
 from xetstore.transfer.download.reuse.earlier_attempt import of_journal
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from xetstore.protocol.chunking import ChunkList
     from xetstore.protocol.hashes import Hash
     from xetstore.protocol.reconstruction import FetchRange
@@ -102,7 +104,7 @@ class Reuse:
         """True if a fetch of ``nbytes`` serialized bytes is to be kept."""
         return self._fills_cache and self._cache is not None and nbytes <= CACHED_BYTES
 
-    def keep(self, fetch: FetchRange, body: Sequence[bytes], chunks: ChunkList) -> None:
+    def keep(self, fetch: FetchRange, body: Sequence[Buffer], chunks: ChunkList) -> None:
         """Put the verified chunks of a fetch into the cache: ``body`` in pieces of whole chunks."""
         assert self._cache is not None
         ends: array[int] = array("Q")
