@@ -100,7 +100,7 @@ class SentStream(Response):
     The first block is read before anything is sent: until then errors are answers. After that the answer breaks off.
     ``on_sent`` is told how many bytes were handed over. A client that does not keep the pace of ``limits`` is cut off:
     one that takes less than SLICE_BYTES within ``stall_seconds``, say. Of the budget for reading ``holders`` have
-    ``amount`` meanwhile, by default what the blocks take.
+    ``amount`` meanwhile, by default what the blocks take. With ``begins_here`` the first block is in memory already.
     """
 
     def __init__(
@@ -113,8 +113,10 @@ class SentStream(Response):
         holders: Sequence[str] = (),
         amount: int | None = None,
         on_sent: Callable[[int], None] = lambda _: None,
+        begins_here: bool = False,
     ) -> None:
         super().__init__(status_code=status_code, headers=headers)
+        self._begins_here = begins_here
         self._stream = stream
         self._length = int(headers["Content-Length"])
         self._limits, self._holders, self._amount = limits, holders, amount
@@ -149,7 +151,10 @@ class SentStream(Response):
             self._on_sent(nbytes)
 
         with BodySender(self._stream, self._length, block_bytes=BLOCK_BYTES, pace=self._pace) as body:
-            await in_thread(body.fill)
+            if self._begins_here:
+                body.fill()
+            else:
+                await in_thread(body.fill)
             await send(self._start())
             descriptor = socket.open()
             if descriptor is None:

@@ -56,6 +56,7 @@ def inline_answer(
         limits=site.limits,
         holders=holders_of(request),
         on_sent=_counter(site, INLINE_HEAD_BYTES + len(json)),
+        begins_here=True,
     )
 
 
