@@ -128,6 +128,24 @@ class TestOneTrip:
         assert parts == [contents[file][start:end] for file, start, end in spans]
         assert way.calls() == {Kind.RANGES: 1}
 
+    def test_ranges_of_a_filesystem_take_one_request(self, way: Way) -> None:
+        """As Parquet readers ask for the chunks of columns: near ones become one."""
+        from xetstore.fs import XetFileSystem
+
+        fs = XetFileSystem(store=way.double.url, cache=False)
+        starts = [0, 40_000, 1_000_000, 2_000_000, 5]
+        parts = fs.cat_ranges([f"{way.file}/table.parquet"] * 5, starts, [start + 30_000 for start in starts])
+        assert parts == [CONTENT[start : start + 30_000] for start in starts]
+        assert way.calls() == {Kind.RANGES: 1}
+        missing = "1" * 64
+        way.double.clear()
+        parts = fs.cat_ranges([missing, str(way.file), str(way.other)], [0, 10, 10**8], [10, 20, 10**8 + 1])
+        assert isinstance(parts[0], FileNotFoundError)
+        assert parts[1:] == [CONTENT[10:20], b""]
+        with pytest.raises(FileNotFoundError):
+            fs.cat_ranges([missing, str(way.file)], [0, 10], [10, 20], on_error="raise")
+        fs.close()
+
     def test_what_is_cached_is_not_asked_for_again(self, way: Way, tmp_path: Path) -> None:
         import xetstore
 
