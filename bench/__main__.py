@@ -2,7 +2,8 @@
 
 Then the figures of the server, see bench.server, those of the client, see bench.client, those of replicas over S3
 and PostgreSQL, see bench.cluster, those of repositories, see bench.hub, those of a SHA-256 that is checked, see
-bench.sha256, and those of care, see bench.care. `make bench-growth`: how they grow, see bench.growth.
+bench.sha256, those of care, see bench.care, and those of a start, see bench.start. `make bench-growth`: how they
+grow, see bench.growth.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import care, client, cluster, corpora, growth, hub, reads, server, sha256
+from bench import care, client, cluster, corpora, growth, hub, reads, server, sha256, start
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument("--care-files", type=int, default=50_000, help="files that are deleted, collected and checked")
     parser.add_argument(
         "--only",
-        choices=["embedded", "server", "client", "cluster", "hub", "sha256", "care", "reads", "growth"],
+        choices=["embedded", "server", "client", "cluster", "hub", "sha256", "care", "start", "reads", "growth"],
         help="one part alone",
     )
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
@@ -184,6 +185,7 @@ def measure(chosen: Any) -> dict[str, Any]:
             "sha256": sha256.run,
             "care": care.run,
             "reads": reads.run,
+            "start": start.run,
             "growth": growth.run,
         }
         for name, part in parts.items():

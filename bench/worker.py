@@ -21,9 +21,24 @@ BEGIN = "XETSTORE_BENCH_BEGIN"
 """Set in the environment of workers that are to begin at one time: which, as `time.monotonic` tells it."""
 
 _HASH = ("xetstore.transfer.scan",)
-_EMBEDDED = ("xetstore.store", "xetstore.cas.service")
+_STORE = (
+    "xetstore.store.opened",
+    "xetstore.store.content",
+    "xetstore.store.sources",
+    "xetstore.transfer.upload.session",
+)
+_EMBEDDED = (
+    *_STORE,
+    "xetstore.cas.service",
+    "xetstore.cas.answers",
+    "xetstore.cas.claims",
+    "xetstore.cas.fetches",
+    "xetstore.cas.index.queries.reader",
+    "xetstore.cas.receive",
+    "xetstore.cas.stored_xorb",
+)
 _REMOTE = (
-    "xetstore.store",
+    *_STORE,
     "xetstore.remote.http",
     "xetstore.transfer.download.reuse.chunk_cache",
     "xetstore.transfer.upload.known",

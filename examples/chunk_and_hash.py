@@ -6,14 +6,12 @@ is the merkle root over its chunks, and the hash of a file is that root, keyed o
 
 import random
 
-from xetstore.protocol.chunking import chunk_bytes
-from xetstore.protocol.hashes import file_hash, xorb_hash
-from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbVerifier
+from xetstore.protocol import XorbBuilder, XorbVerifier, chunk_bytes, file_hash
 
 content = random.Random(4).randbytes(1_000_000)
 chunks = chunk_bytes(content)
 print(f"{len(chunks)} chunks of {min(chunks.sizes):,} to {max(chunks.sizes):,} bytes")
-root = xorb_hash(chunks.hashes, chunks.lengths)
+root = chunks.root
 print(f"hash of the file: {file_hash(root)}")
 
 # A byte in front moves everything; the cuts follow the content, so nearly all chunks stay what they are.
@@ -23,7 +21,7 @@ shared = sum(moved.digest(index) in known for index in range(len(moved)))
 print(f"with a byte in front: {shared} of {len(moved)} chunks are the same")
 
 builder = XorbBuilder()
-builder.append([content], chunks, policy=CompressionPolicy.AUTO.kernel)
+builder.append([content], chunks)
 xorb, body = builder.finish()
 print(f"xorb {xorb.hash}: {len(body):,} bytes")
 

@@ -26,11 +26,12 @@ from pathlib import Path
 import xetstore
 from tests.support.hf_process import Connection, HfError, HfProcess
 from tests.support.live import ServerProcess
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.cas.index.queries import Reader
 from xetstore.errors import IntegrityError, RejectedShardError, UnavailableError, XetError
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 ROOT = Path(__file__).parents[1]
 KIB = 1 << 10

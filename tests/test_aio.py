@@ -19,13 +19,13 @@ from xetstore import aio
 from xetstore.errors import ExistsError, InterruptedCallError, NotFoundError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.repositories.repository import Repository
-from xetstore.store import Store
+from xetstore.store import Store, What
 from xetstore.transfer.progress import NoProgress
 
 DATA = splitmix64(1, 3 << 20)
 
 # What is not for asyncio: the Cas itself, and the views that every call of AsyncStore makes.
-SYNCHRONOUS = {"cas", "for_one_call", "call_names", "files_of", "file_at"}
+SYNCHRONOUS = {"cas", "for_one_call", "call_names", "files_of", "file_at", "in_namespace"}
 
 
 @pytest.fixture
@@ -69,6 +69,7 @@ def test_every_public_verb_of_the_store_has_a_twin_with_the_same_arguments() -> 
             or inspect.isasyncgenfunction(twin)
             or name
             in (
+                "open",
                 "iter_put",
                 "iter_get",
                 "iter_range",
@@ -89,7 +90,7 @@ def test_every_verb_of_a_repository_has_a_twin_with_the_same_arguments() -> None
     for name, verb in verbs.items():
         if callable(verb):
             assert _arguments(verb) == _arguments(twins[name]), name
-            is_iterator = name in ("files", "iter_range", "log", "iter_download")
+            is_iterator = name in ("files", "iter_range", "log", "iter_download", "open")
             assert inspect.iscoroutinefunction(twins[name]) != is_iterator, name
 
 
@@ -395,10 +396,10 @@ def test_a_read_that_is_cancelled_can_be_made_again(
     reached, go_on = threading.Event(), threading.Event()
 
     class Slow(Store):
-        def open(self, file: Hash | str) -> Any:
+        def open(self, what: What) -> Any:
             reached.set()
             go_on.wait()
-            return super().open(file)
+            return super().open(what)
 
     async def work() -> None:
         async with await aio.open(tmp_path / "store") as store:

@@ -7,7 +7,6 @@ import errno
 import importlib
 import inspect
 import pickle
-import pkgutil
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import xetstore
+from tests.support.modules import modules
 from tests.support.strategies import splitmix64
 from xetstore import errors, events
 from xetstore.errors import XetError
@@ -29,6 +29,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.RangeError: (ValueError, None),
     errors.TooLargeError: (ValueError, None),
     errors.NotPicklableError: (TypeError, None),
+    errors.WrongTypeError: (TypeError, None),
     errors.NotFoundError: (FileNotFoundError, errno.ENOENT),
     errors.RepositoryNotFoundError: (FileNotFoundError, errno.ENOENT),
     errors.RevisionNotFoundError: (FileNotFoundError, errno.ENOENT),
@@ -39,6 +40,7 @@ BUILTINS: dict[type[XetError], tuple[type[Exception], int | None]] = {
     errors.FormatError: (ValueError, None),
     errors.AccessDeniedError: (PermissionError, errno.EACCES),
     errors.UnauthenticatedError: (PermissionError, errno.EACCES),
+    errors.MissingTokenError: (PermissionError, errno.EACCES),
     errors.ForbiddenError: (PermissionError, errno.EACCES),
     errors.UnavailableError: (OSError, None),
     errors.UnreachableError: (ConnectionError, None),
@@ -64,9 +66,8 @@ NO_BUILTIN = {
 
 def _all_kinds() -> list[type[XetError]]:
     """Every kind of XetError anywhere in the package."""
-    for module in pkgutil.walk_packages(xetstore.__path__, "xetstore."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    for module in modules():
+        importlib.import_module(module)
 
     def below(kind: type[XetError]) -> Iterator[type[XetError]]:
         yield kind

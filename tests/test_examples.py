@@ -33,6 +33,11 @@ PRINTED = {
         "uploaded by hf_xet: [0-9a-f]{16}",
         "downloaded by xetstore: 2,000,000 bytes, verified: True",
     ],
+    "tensors.py": [
+        r"embeddings.weight: F32 \(10000, 64\), 2,560,000 bytes",
+        r"head.bias: \(1.0, 2.0, 3.0, 4.0\)",
+        r"rows: \(3, 64\) first of each: \[10.0",
+    ],
     "versions.py": ["of which [0-9]{1,2},[0-9]{3} are new", "version 3: [0-9,]+ bytes restored, verified: True"],
 }
 

@@ -42,13 +42,13 @@ def loaded_after(program: str, tmp_path: Path) -> set[str]:
 def test_who_opens_a_url_loads_no_database(tmp_path: Path) -> None:
     loaded = loaded_after(f"store = xetstore.open({NOBODY!r}, cache=False)", tmp_path)
     assert "xetstore.remote.http" in loaded
-    assert not loaded & {"xetstore.database.sqlite", "xetstore.cas", "click", "rich"}
+    assert not loaded & {"xetstore.database.sqlite", "xetstore.cas", "click"}
 
 
 def test_who_opens_a_directory_loads_no_http(tmp_path: Path) -> None:
     loaded = loaded_after("store = xetstore.open('store')", tmp_path)
     assert "xetstore.cas.service" in loaded
-    assert not loaded & {"urllib3", "xetstore.remote.http", "click", "rich"}
+    assert not loaded & {"urllib3", "xetstore.remote.http", "click"}
 
 
 def test_who_puts_and_gets_by_hash_loads_and_makes_nothing_for_names(tmp_path: Path, source: Path) -> None:

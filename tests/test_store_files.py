@@ -19,7 +19,8 @@ import xetstore
 from tests.cli.runner import Xet
 from tests.support.live import ServerFailedError, ServerProcess
 from xetstore import aio
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.errors import NotFoundError, UsageError
 
 CONTENT = b"Hello World!" * 1000

@@ -56,6 +56,4 @@ def known_file(cache: Path, url: str, emit: Emit) -> Path | None:
 def _usual_folder() -> Path:
     if named := os.environ.get(CACHE_VARIABLE):
         return expanded(named, CACHE_VARIABLE)
-    from platformdirs import user_cache_path
-
-    return user_folder(lambda: user_cache_path("xetstore", appauthor=False), f"set HOME, or {CACHE_VARIABLE}")
+    return user_folder("cache", "xetstore", f"set HOME, or {CACHE_VARIABLE}")

@@ -5,6 +5,7 @@ XetError                     code                 HTTP  exit  retryable
 │   ├── RangeError           range                 416     2  no    a byte range starts past the end
 │   ├── TooLargeError        too_large             413     2  no    a body is longer than any valid one
 │   ├── UnprocessableError   unprocessable         422     2  no    a path or a message that no repository takes
+│   ├── WrongTypeError       usage                 400     2  no    an argument of another type (TypeError)
 │   └── NotPicklableError    usage                 400     2  no    a store cannot travel to a process (TypeError)
 ├── NotFoundError            not_found             404     3  no    no such file, xorb or store (FileNotFoundError)
 │   ├── RepositoryNotFoundError repository_not_found 404   3  no    no such repository, or none for this caller
@@ -20,6 +21,7 @@ XetError                     code                 HTTP  exit  retryable
 │       └── MissingXorbError missing_xorb          400     4  no    a shard names a xorb that is not stored
 ├── AccessDeniedError        denied                503     5  no    access is refused (PermissionError)
 │   ├── UnauthenticatedError unauthenticated       401     5  no    no token, or one that is not valid here
+│   │   └── MissingTokenError unauthenticated      401     5  no    no token came with the request
 │   └── ForbiddenError       forbidden             403     5  no    a token or URL that does not allow this
 │       └── GatedError       gated                 403     5  no    a repository whose files one has to ask for
 ├── UnavailableError         unavailable           503     6  yes   busy, locked or out of reach: try again (OSError)
@@ -104,6 +106,22 @@ class UnprocessableError(UsageError):
 
     code = "unprocessable"
     http_status = 422
+
+
+class WrongTypeError(UsageError, TypeError):
+    """An argument is of a type that is not taken. The message says what was given, and what is taken."""
+
+    @classmethod
+    def of(cls, role: str, given: object, taken: str) -> WrongTypeError:
+        """The error of an argument, whose content is not shown: it may be long, or a secret.
+
+        >>> str(WrongTypeError.of("what is put", None, "a path or bytes"))
+        'what is put is a path or bytes, not None'
+        """
+        kind = type(given).__name__
+        article = "an" if kind[:1].lower() in "aeiou" else "a"
+        number = f" ({given!r:.40})" if isinstance(given, int | float) else ""
+        return cls(f"{role} is {taken}, not {'None' if given is None else f'{article} {kind}{number}'}")
 
 
 class NotPicklableError(UsageError, TypeError):
@@ -236,6 +254,10 @@ class UnauthenticatedError(AccessDeniedError):
 
     code = "unauthenticated"
     http_status = 401
+
+
+class MissingTokenError(UnauthenticatedError):
+    """No token came with a request that needs one. One that came and is not valid is its base."""
 
 
 class ForbiddenError(AccessDeniedError):

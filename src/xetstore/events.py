@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from xetstore.protocol.hashes import Hash
+from xetstore.silence import ignore as ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,3 @@ Event: TypeAlias = (
     | ConcurrencyChanged
 )
 Emit: TypeAlias = Callable[[Event], None]
-
-
-def ignore(_: Event) -> None:
-    """Take an event and do nothing."""

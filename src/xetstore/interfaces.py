@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
-from xetstore.cancellation import Cancellation
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, RangeError
-from xetstore.protocol.dedup import QueryRule
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.protocol.shard import Shard
-from xetstore.records import (
-    Change,
-    Commit,
-    DeletedFile,
-    DeletedName,
-    FileRecord,
-    Ref,
-    RepoFile,
-    RepositoryId,
-    RepositoryRecord,
-)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.cancellation import Cancellation
+    from xetstore.protocol.dedup import QueryRule
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
+    from xetstore.protocol.shard import Shard
+    from xetstore.records import (
+        Change,
+        Commit,
+        DeletedFile,
+        DeletedName,
+        FileRecord,
+        Ref,
+        RepoFile,
+        RepositoryId,
+        RepositoryRecord,
+    )
 
 MANY_FILES: Final = 64
 """The most files of one :meth:`Cas.reconstruct_many`: with them a URL stays below 8 KB, which proxies let pass."""
@@ -34,7 +35,7 @@ MANY_FILES: Final = 64
 MANY_RANGES: Final = 64
 """The most ranges of one :meth:`Cas.reconstruct_ranges`."""
 
-FileSpan = tuple[Hash, int, int]
+FileSpan: TypeAlias = "tuple[Hash, int, int]"
 """Bytes ``[start, end)`` of a file, at least one of them."""
 
 MANY_CHUNKS: Final = 1024
@@ -133,6 +134,12 @@ class Cas(Protocol):
 
     def stat(self, file: Hash, /) -> FileRecord:
         """The record of a file. Raises NotFoundError."""
+
+    def files(self) -> Iterator[FileRecord]:
+        """The files of the caller's namespace, a page at a time, in no particular order.
+
+        Those that are registered meanwhile may be among them. UsageError where this Cas cannot list them.
+        """
 
     def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
         """Take files out of the caller's namespace, at once: the record of each; with ``dry_run`` as it would be.
@@ -238,9 +245,11 @@ class Names(Protocol):
         """Delete a tag."""
 
     def entries(
-        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False
+        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False, dates: bool = False
     ) -> Iterator[RepoFile]:
-        """The content of a folder, or the one file that ``path`` is. Raises EntryNotFoundError for neither."""
+        """The content of a folder, or the one file that ``path`` is; with ``dates`` each with that of its last change,
+        where they are told. Raises EntryNotFoundError for neither.
+        """
 
     def entries_at(self, repo: RepositoryId, revision: str, paths: Sequence[str]) -> list[RepoFile]:
         """The entries of those of these paths that are there."""

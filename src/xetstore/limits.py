@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-from xetstore.errors import UsageError
+from xetstore.errors import UsageError, WrongTypeError
 from xetstore.sizes import size_text
 
 MIN_MEMORY_BYTES: Final = 128 << 20
@@ -32,6 +32,10 @@ class Limits:
     commit_seconds: float = 600
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not isinstance(value, int | float):
+                raise WrongTypeError.of(f"the limit {field.name}", value, "a number")
         if self.max_memory is not None and self.max_memory < MIN_MEMORY_BYTES:
             raise UsageError(
                 f"{size_text(max(self.max_memory, 0))} of memory are not enough",

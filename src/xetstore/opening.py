@@ -8,7 +8,6 @@ directory or a store file no HTTP.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,19 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from xetstore.cache_folder import cache_folder, chunks_folder, known_file
-from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError
-from xetstore.events import Emit, ignore
+from xetstore.errors import NotPicklableError, RevisionNotFoundError, UsageError, WrongTypeError
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.platform import forks
-from xetstore.records import RepositoryId
+from xetstore.silence import ignore
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Reader
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.events import Emit
     from xetstore.hub.local import LocalNames
     from xetstore.interfaces import Cas, Names
     from xetstore.protocol.hashes import Hash
+    from xetstore.records import RepositoryId
     from xetstore.remote.hub.client import Hub
     from xetstore.remote.hub.locators import HubLocator
     from xetstore.remote.hub.names import HttpNames
@@ -64,6 +63,18 @@ class OpenOptions:
     cache: Path | bool | None = None
     allow_http: bool = False
     on_event: Emit = ignore
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limits, Limits):
+            raise WrongTypeError.of("limits", self.limits, "an xetstore.Limits")
+        if not (
+            self.token is None or isinstance(self.token, str) or callable(self.token) or hasattr(self.token, "renew")
+        ):
+            raise WrongTypeError.of("token", self.token, "a text, a function that gives one, or None")
+        if not isinstance(self.cache, Path | bool | None):
+            raise WrongTypeError.of("cache", self.cache, "a folder, False for none, or None")
+        if not callable(self.on_event):
+            raise WrongTypeError.of("on_event", self.on_event, "a function of an event")
 
 
 @dataclass(slots=True)
@@ -164,6 +175,8 @@ class Reopening:
                 hint="put it into XET_TOKEN or XET_TOKEN_FILE (HF_TOKEN for a Hub), which workers inherit, and open the"
                 " store without it; or open the store in the worker",
             )
+        import pickle
+
         try:
             pickle.dumps(self.options.on_event)
         except Exception:
@@ -191,6 +204,8 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
     if scheme not in ("http", "https", "hf"):
         raise UsageError(f"{scheme}:// is no kind of store", hint=_PARTS_HINT if scheme in _PARTS else _HINT)
     limits, emit = options.limits, options.on_event
+    from xetstore.cache_folder import cache_folder
+
     folder = cache_folder(options.cache, emit)
     with ExitStack() as closing:
         from xetstore.remote.http import HttpCas
@@ -333,6 +348,7 @@ def _open_repository(where: str, options: OpenOptions, transport: Transport, clo
 
 
 def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> None:
+    from xetstore.cache_folder import chunks_folder, known_file
     from xetstore.remote.http import HttpCas
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.upload.known import KnownXorbs

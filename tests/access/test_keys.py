@@ -313,13 +313,13 @@ def test_a_file_is_whole_and_durable_before_it_replaces_the_old_one(folder: Path
 
         return watched
 
-    with mock.patch.object(os, "fsync", watch("fsync")), mock.patch.object(os, "rename", watch("rename")):
+    with mock.patch.object(os, "fsync", watch("fsync")), mock.patch.object(os, "replace", watch("replace")):
         replace_file(folder / "file", b"new")
-    assert calls == ["fsync file", "rename", "fsync folder"]
+    assert calls == ["fsync file", "replace", "fsync folder"]
     assert (folder / "file").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("step", ["fsync", "rename"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_rotation_that_fails_changes_nothing(ring: KeyRing, folder: Path, step: str) -> None:
     before = (folder / "keys.json").read_bytes()
     failing = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))

@@ -7,7 +7,8 @@ from itertools import accumulate
 from typing import Any, Final
 
 from tests.support.stored import file_of, scattered
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Writer
 from xetstore.cas.index.queries import Due

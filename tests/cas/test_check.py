@@ -11,7 +11,8 @@ import pytest
 
 from tests.support import rot
 from tests.support.objects import xorb_path
-from xetstore.cas import CheckReport, EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import CheckReport, check, verify_invariants
 from xetstore.cas.checking.selection import Selection
 from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.errors import IntegrityError

@@ -20,7 +20,8 @@ from tests.support.children import in_child
 from tests.support.objects import put_in_place, shard_object, xorb_row
 from xetstore.blobs.cached import CachedBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cas import CheckReport, EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import CheckReport, check, verify_invariants
 from xetstore.cas.checking.pages import file_pages
 from xetstore.cas.checking.scrub import AHEAD, ScrubReport, scrub
 from xetstore.cas.checking.selection import Selection

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.cas.objects import in_format_1, in_format_2
 from tests.support.objects import xorb_path
 from xetstore import _kernel
-from xetstore.cas import CheckReport, EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import CheckReport, check, verify_invariants
 from xetstore.cas.checksums import END_BYTES, section_bytes, told_section_bytes, with_checksums
 from xetstore.cas.stored_xorb import read_object
 from xetstore.errors import FormatError, IntegrityError

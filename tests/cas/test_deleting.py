@@ -14,7 +14,8 @@ from tests.support import engines
 from tests.support.turns import in_turns
 from xetstore.access.tenant import DedupDomain
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.collecting import collect
 from xetstore.cas.deleting import AT_A_TIME, deleted_page
 from xetstore.cas.grace import Grace

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.index import Index
 from xetstore.errors import NotFoundError, StorageFullError, UnavailableError
 from xetstore.testing import FaultPlan, FaultyBlobStore, Sample, make_sample, random_bytes, read_back, upload

@@ -18,7 +18,8 @@ from tests.cas.test_faults import CRASHES
 from tests.support import engines
 from tests.support.objects import xorb_object, xorb_row
 from xetstore.access.tenant import DedupDomain
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.healing import SUPERSEDED_SECONDS
 from xetstore.errors import DamagedError, ForbiddenError, IntegrityError, MissingXorbError, XetError
 from xetstore.protocol.hashes import Hash

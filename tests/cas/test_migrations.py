@@ -14,7 +14,8 @@ import pytest
 
 from tests.cas.objects import in_format_1, in_format_2
 from tests.support.objects import drop_generations, shard_path, xorb_path
-from xetstore.cas import EmbeddedCas, check, index, verify_invariants
+from xetstore.cas import EmbeddedCas, index
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index
 from xetstore.cas.layout import shard_key, xorb_key
 from xetstore.database.migrations import Migrations

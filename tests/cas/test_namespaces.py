@@ -292,3 +292,22 @@ def test_a_store_from_before_there_were_namespaces_opens_with_all_of_it(root: Pa
         assert not cas.put_xorb(sample.xorb.hash, sample.body)
         alone = cas.in_namespace(dedup=DedupDomain.NAMESPACE)
         assert not alone.put_shard(replace(sample.shard, xorbs=()))
+
+
+def test_files_are_found_by_the_first_digits_of_their_hashes(anna: EmbeddedCas, bert: EmbeddedCas) -> None:
+    sample = make_sample(random_bytes(1_500_000, 3))
+    anna.put_xorb(sample.xorb.hash, sample.body)
+    chunks = sample.xorb.chunks
+    places = [(start, end) for end in range(len(chunks) + 1) for start in range(end)]
+    entries = [
+        entry_of([(Term(sample.xorb.hash, *at, chunks.slice(*at).total_bytes), chunks.slice(*at))]) for at in places
+    ]
+    anna.put_shard(Shard(tuple(entries)))
+    names = {str(entry.hash) for entry in entries}
+    for name in sorted(names)[:30]:
+        for digits in (2, 3, 6, 15, 16, 17, 33, 64):
+            expected = {each for each in names if each.startswith(name[:digits])}
+            assert {str(each) for each in anna.files_beginning(name[:digits], 100)} == expected
+    several = next(name for name in names if sum(each.startswith(name[:2]) for each in names) > 1)
+    assert len(anna.files_beginning(several[:2], 1)) == 1
+    assert bert.files_beginning(several[:2], 100) == []

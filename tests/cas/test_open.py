@@ -114,7 +114,8 @@ _READ_WITHOUT_RIGHTS = """
 import sys
 from pathlib import Path
 from tests.support import rights
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.errors import AccessDeniedError
 from xetstore.protocol.hashes import chunk_hash
 from xetstore.testing import make_sample, random_bytes, read_back, upload

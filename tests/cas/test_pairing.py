@@ -15,7 +15,8 @@ import pytest
 
 from tests.support import rights
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.layout import STORES
 from xetstore.cas.parts import StoreParts
 from xetstore.errors import DamagedError, NotFoundError

@@ -18,8 +18,8 @@ from tests.support.lost_index import shown
 from tests.support.objects import shard_object
 from tests.support.postgres import PostgresServer
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
-from xetstore.cas.check import Problem
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import Problem, check, verify_invariants
 from xetstore.cas.index import Index, Writer
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.repair.found import LOST_FOUND, found_files, give_found

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.objects import shard_row, xorb_object, xorb_row
 from xetstore.blobs.memory import MemoryBlobStore, NewMemoryObject
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.index import Index
 from xetstore.database import sqlite_file
 from xetstore.database.connection import Connection

@@ -10,7 +10,8 @@ import pytest
 from tests.support import engines
 from tests.support.objects import xorb_object
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.quotas import quotas, set_quota
 from xetstore.cas.repair.repair import repair, take_lease
 from xetstore.cas.repair.report import RepairReport

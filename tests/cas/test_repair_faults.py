@@ -20,7 +20,8 @@ from tests.support.seaweed import Seaweed
 from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.index import Index
 from xetstore.cas.repair.quarantine import QUARANTINE
 from xetstore.cas.repair.sources import ObjectSource

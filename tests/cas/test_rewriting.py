@@ -23,7 +23,8 @@ from tests.cas.deleting import (
 from tests.cas.test_healing import flip
 from tests.support import engines
 from tests.support.objects import shard_object, xorb_object, xorb_row
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.lease import Lease

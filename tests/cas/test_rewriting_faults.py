@@ -29,7 +29,8 @@ from tests.cas.test_request_faults import Far, Spoil, all_refused, far, one_lost
 from tests.support import engines
 from tests.support.postgres import PostgresServer
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.cas.index import Index
 from xetstore.cas.rewriting import Locality
 from xetstore.errors import UnavailableError
@@ -139,7 +140,8 @@ CRASHES = """
 import os, sys
 from pathlib import Path
 from tests.cas.test_rewriting_faults import rewrite_all
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.testing import FaultPlan
 for number in map(int, sys.argv[2:]):
     child = os.fork()

@@ -11,7 +11,8 @@ from tests.cas.test_repair import repaired
 from tests.support import rot
 from tests.support.objects import shard_object, xorb_object
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.repair.marks import mend_marks
 from xetstore.cas.repair.sources import ObjectSource

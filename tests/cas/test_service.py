@@ -13,7 +13,8 @@ import pytest
 from tests.cas.objects import in_format_2
 from tests.support.objects import xorb_object, xorb_path
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cas import EmbeddedCas, FileRecord, Totals, check, verify_invariants
+from xetstore.cas import EmbeddedCas, FileRecord, Totals
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.fetches import object_url
 from xetstore.cas.footers import FooterCache
 from xetstore.cas.index import Index

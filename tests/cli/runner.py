@@ -43,7 +43,12 @@ class Xet:
 
     def __init__(self, store: Path, url: str | None = None, **environment: str) -> None:
         self.store = store
-        self.variables = {"XET_STORE": url or str(store), "XET_CACHE": str(store.parent / "cache"), **environment}
+        self.variables = {
+            "XET_STORE": url or str(store),
+            "XET_CACHE": str(store.parent / "cache"),
+            "XDG_CONFIG_HOME": str(store.parent / "config"),
+            **environment,
+        }
 
     @property
     def environment(self) -> dict[str, str]:

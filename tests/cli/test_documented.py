@@ -28,7 +28,7 @@ def options(command: click.Command) -> set[str]:
     return {
         name
         for each in with_subcommands(command)
-        for parameter in each.get_params(click.Context(each))
+        for parameter in each.get_params(click.Context(each, **cli.context_settings))
         if isinstance(parameter, click.Option)
         for name in (*parameter.opts, *parameter.secondary_opts)
     }

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.runner import Xet
-from tests.cli.test_output import Terminal
 from tests.support.strategies import splitmix64
+from tests.support.terminal import Terminal
 
 DATA = splitmix64(6, 700_000)
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.runner import Xet, flip_byte
 from tests.support.strategies import splitmix64
+from xetstore.platform.names import FolderNames
 
 DATA = splitmix64(2, 700_000)
 UNKNOWN = "ab" * 32
@@ -161,6 +162,22 @@ def test_what_put_prints_get_reads(xet: Xet, tree: Path, tmp_path: Path) -> None
     assert contents(tmp_path / "again") == contents(tree)
     assert [record["path"] for record in ran.records] == [str(tmp_path / "again" / name) for name in contents(tree)]
     assert {*ran.records[0]} == {"path", "hash", "size", "verified", "fetched_bytes", "reused_bytes"}
+
+
+def test_a_file_of_a_list_that_would_overwrite_another_is_left_out(
+    xet: Xet, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that ignores case, which is said by the place that would find it out."""
+    name = xet("put", str(tree / "a")).stdout.partition("  ")[0]
+    listed = "".join(f"{name}  {path}\n" for path in ("A", "a", "d/x", "D/y", "b"))
+    ran = xet("get", "--list", "-", "-o", tmp_path / "apart", stdin=listed)
+    assert ran.code == 0
+    monkeypatch.setattr(FolderNames, "takes_for_one", lambda *names: True)
+    ran = xet("get", "--list", "-", "-o", tmp_path / "one", stdin=listed)
+    assert ran.code == 2
+    assert ran.stderr.count("takes it for") == 2
+    there = [path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    assert sorted(there) == ["A", "b", "d/x"]
 
 
 def test_a_file_of_a_list_that_fails_is_reported_and_the_others_come(xet: Xet, tree: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from typing import IO
 import pytest
 
 from tests.cli.runner import Xet
-from tests.cli.test_output import Terminal
 from tests.support.live import live_server, until
 from tests.support.strategies import splitmix64
+from tests.support.terminal import Terminal, as_controlling_terminal
 from xetstore.cas import EmbeddedCas
+from xetstore.cli.interruption import SAME_SECONDS
 
 # A shell may have made this process, and so its children, deaf to Ctrl-C.
 LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -35,6 +36,18 @@ def look_up(*_, flags=0, **__):
     while True:
         libc.pthread_mutex_lock(mutex)
 socket.getaddrinfo = look_up
+"""
+
+
+# A disk that hangs while the command unwinds.
+STUCK = """
+import time
+import xetstore.cli.interruption, xetstore.store
+def stuck(_):
+    open("unwinding", "w").close()
+    time.sleep(60)
+xetstore.store.Store.close = stuck
+xetstore.cli.interruption.UNWIND_SECONDS = 60
 """
 
 
@@ -83,10 +96,13 @@ def started(
             process.kill()
 
 
-def ended(process: subprocess.Popen[str]) -> None:
+def ended(process: subprocess.Popen[str], hint: str = "") -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "\nxet: interrupted\n", "on a line of its own, behind the ^C of a terminal"
+    empty, said, *hints = stderr.splitlines()
+    assert (empty, said) == ("", "xet: interrupted"), "on a line of its own, behind the ^C of a terminal"
+    assert len(hints) == bool(hint)
+    assert hint in "".join(hints)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -95,10 +111,11 @@ def test_a_silent_server_is_not_waited_for(silent: Silent, tmp_path: Path, comma
     (tmp_path / "file").write_bytes(splitmix64(1, 300_000))
     xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
     arguments = {"get": ["ab" * 32, "-o", "copy"], "put": ["file"], "cat": ["ab" * 32]}[command]
+    hint = {"get": "--keep-partial", "put": "run the same command again", "cat": ""}[command]
     with started(xet, tmp_path, command, *arguments) as process:
         until(lambda: len(silent.taken) > 0)
         process.send_signal(number)
-        ended(process)
+        ended(process, hint)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
 
 
@@ -109,7 +126,101 @@ def test_ctrl_c_again_and_again_shows_no_traceback(silent: Silent, tmp_path: Pat
         for _ in range(50):
             process.send_signal(signal.SIGINT)
             time.sleep(0.002)
-        ended(process)
+        ended(process, "--keep-partial")
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_second_ctrl_c_ends_an_unwinding_at_once(silent: Silent, tmp_path: Path, number: int, ends: bool) -> None:
+    xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
+    with started(xet, tmp_path, "get", "ab" * 32, "-o", "copy", program=STUCK + PROGRAM) as process:
+        until(lambda: len(silent.taken) > 0)
+        process.send_signal(signal.SIGINT)
+        until((tmp_path / "unwinding").exists)
+        time.sleep(2 * SAME_SECONDS)
+        process.send_signal(number)
+        if ends:
+            ended(process, "--keep-partial")
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+
+
+def test_ctrl_c_typed_at_a_terminal(tmp_path: Path) -> None:
+    """The bar is gone, and the last lines stand for themselves."""
+    (tmp_path / "file").write_bytes(splitmix64(1, 8_000_000))
+    terminal = Terminal(120)
+    with EmbeddedCas.open(tmp_path / "store") as cas, live_server(cas) as live:
+        xet = Xet(tmp_path / "store", live.url, XET_TOKEN=live.token("write"), TERM="xterm")
+        command = [sys.executable, "-c", PROGRAM, "put", str(tmp_path / "file"), "--limit-rate", "500k"]
+        with subprocess.Popen(
+            command, env=xet.environment, stderr=terminal.slave, preexec_fn=as_controlling_terminal
+        ) as process:
+            try:
+                until(lambda: any("ETA" in frame for frame in terminal.screen.erased))
+                terminal.type(b"\x03")
+                assert process.wait(60) == 130
+            finally:
+                process.kill()
+    terminal.seen()
+    assert terminal.screen.wraps == 0
+    assert [line for line in terminal.screen.lines if line not in ("", "^C")] == [
+        "xet: interrupted",
+        "hint: run the same command again: what is stored already is not stored again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["cp", "file", "xet://alice/bert"], "nothing is committed; run the same command again"),
+        (["cp", "xet://alice/bert", "copy"], "files that are there already stay"),
+        (["put", "file", "--name", "alice/bert"], "nothing is committed; run the same command again"),
+        (["get", "ab" * 32, "-o", "copy", "--keep-partial"], "it goes on from what has arrived"),
+    ],
+)
+def test_a_command_says_how_it_goes_on(silent: Silent, tmp_path: Path, arguments: list[str], hint: str) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
+    with started(xet, tmp_path, *arguments) as process:
+        until(lambda: len(silent.taken) > 0)
+        process.send_signal(signal.SIGINT)
+        ended(process, hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "hint"),
+    [
+        (["check"], "xetstore.cas.check:check", "run the same command again"),
+        (["check", "--read-data"], "xetstore.cas.check:check", "with --subset 100% the next check reads first"),
+        (
+            ["check", "--read-data", "--subset", "1/2"],
+            "xetstore.cas.check:check",
+            "what was not read yet is read first",
+        ),
+        (["copy-store", "store", "other"], "xetstore.hub.copying.copy_store:copy_store", "it goes on from here"),
+    ],
+)
+def test_care_says_how_it_goes_on(tmp_path: Path, arguments: list[str], module: str, hint: str) -> None:
+    EmbeddedCas.open(tmp_path / "store").close()
+    name, _, function = module.partition(":")
+    slow = (
+        f"import signal, time, {name}\n"
+        f"{name}.{function} = lambda *_, **__: signal.raise_signal(signal.SIGINT) or time.sleep(60)\n"
+    )
+    with started(Xet(tmp_path / "store"), tmp_path, *arguments, program=slow + PROGRAM) as process:
+        ended(process, hint)
+
+
+def test_what_is_for_programs_has_no_hint(silent: Silent, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    xet = Xet(tmp_path / "store", silent.url, XET_TOKEN="t")
+    for option in ("--quiet", "--json"):
+        before = len(silent.taken)
+        with started(xet, tmp_path, "put", "file", option) as process:
+            until(lambda before=before: len(silent.taken) > before)  # type: ignore[misc]
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        assert (process.returncode, stderr.strip()) == (130, "")
 
 
 def test_a_name_that_is_being_looked_up_is_not_waited_for(tmp_path: Path) -> None:
@@ -117,7 +228,7 @@ def test_a_name_that_is_being_looked_up_is_not_waited_for(tmp_path: Path) -> Non
     with started(xet, tmp_path, "get", "ab" * 32, "-o", "copy", program=NO_NAMES + PROGRAM) as process:
         until((tmp_path / "looking").exists)
         process.send_signal(signal.SIGINT)
-        ended(process)
+        ended(process, "--keep-partial")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "looking"]
 
 
@@ -134,7 +245,6 @@ def test_a_terminal_sees_that_a_call_is_made_again(tmp_path: Path) -> None:
     seen = terminal.seen()
     assert "127.0.0.1" in seen.partition("retrying")[2]
     assert "xet: interrupted" in seen
-    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor is there again"
 
 
 @pytest.mark.parametrize("options", [(), ("--keep-partial",)])

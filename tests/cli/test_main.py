@@ -33,11 +33,11 @@ def test_help_is_there_for_every_command(xet: Xet) -> None:
 
 
 def test_help_does_not_load_the_store_or_the_progress_bars() -> None:
-    program = "import sys, xetstore.cli.main; print(sorted({'sqlite3', 'rich'} & sys.modules.keys()))"
+    program = "import sys, xetstore.cli.main; print(sorted({'sqlite3', 'xetstore.cli.bar'} & sys.modules.keys()))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["bogus"], ["hash"], ["hash", "--bogus"], ["get", "00" * 32], ["put"]])
+@pytest.mark.parametrize("arguments", [["bogus"], ["hash"], ["hash", "--bogus"], ["get", "00" * 32], ["put"]])
 def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(xet: Xet, arguments: list[str]) -> None:
     ran = xet.process(*arguments)
     assert (ran.code, ran.stdout) == (2, "")

@@ -140,6 +140,60 @@ def test_a_token_comes_from_a_file_or_from_stdin(live: LiveServer, file: Path, t
     assert xet("stat", "--store", tmp_path / "store", "--token-file", "-", stdin="xyzzy").code == 2
 
 
+def with_config(xet: Xet, token: str, store: str | None, mode: int = 0o600) -> Path:
+    """The user's file, which names a token file; that file."""
+    folder = Path(xet.variables["XDG_CONFIG_HOME"]) / "xet"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "token").write_text(f"{token}\n")
+    (folder / "token").chmod(mode)
+    named = f'store = "{store}"\n' if store else ""
+    (folder / "config.toml").write_text(f'{named}token_file = "token"\n')
+    return folder / "token"
+
+
+def test_the_users_file_names_the_server_and_its_token(live: LiveServer, file: Path, tmp_path: Path) -> None:
+    xet = Xet(tmp_path / "store", XET_STORE="")
+    with_config(xet, live.token("write"), live.url)
+    name = xet.put(file)
+    assert xet("stat", "--json", name).records[0]["size"] == len(DATA)
+    xet.variables["XET_TOKEN"] = "other"
+    assert xet("stat", name).code == 5, "the environment comes first"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o622])
+def test_a_token_file_that_others_may_read_is_refused_with_the_line_that_names_it(
+    live: LiveServer, file: Path, tmp_path: Path, mode: int
+) -> None:
+    xet = Xet(tmp_path / "store", live.url)
+    path = with_config(xet, live.token("write"), live.url, mode)
+    [error] = xet("put", "--json", file).errors
+    assert error["code"] == "denied"
+    assert error["message"].startswith(f"line 2 of {path.parent / 'config.toml'}: others than its owner may read")
+    assert error["hint"].startswith(f"chmod 600 {path}")
+    path.unlink()
+    [error] = xet("put", "--json", file).errors
+    assert (error["code"], str(path) in error["message"]) == ("not_found", True)
+
+
+def test_the_token_of_the_users_file_goes_to_its_server_only(
+    live: LiveServer, hub: HubDouble, file: Path, tmp_path: Path
+) -> None:
+    with scripted(reply(404)) as other:
+        xet = Xet(tmp_path / "store", other.url)
+        with_config(xet, "hf_xyzzy", live.url)
+        xet("stat", UNKNOWN)
+        xet("ls", "hf://models/ns/name")
+        xet("cat", "hf://models/ns/name/file")
+        xet("log", "hf://models/ns/name")
+        assert other.requests
+        assert "xyzzy" not in str([seen.headers for seen in (*other.requests, *hub.asked)])
+        with_config(xet, "hf_xyzzy", None)
+        xet("stat", UNKNOWN)
+        xet("cat", "hf://models/ns/name/file")
+        assert "xyzzy" in str([seen.headers for seen in other.requests]), "without a store it is for any server"
+        assert "xyzzy" not in str([seen.headers for seen in hub.asked])
+
+
 def test_a_token_is_shown_nowhere(live: LiveServer, file: Path, tmp_path: Path) -> None:
     xet = Xet(tmp_path / "store", live.url, XET_TOKEN="xyzzy-not-a-token")
     for more in ((), ("--debug",), ("--json", "--events")):
@@ -157,7 +211,7 @@ def test_there_is_no_option_for_a_token_itself(xet: Xet, file: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["stat"], ["check"], ["serve"], ["token", "issue", "--scope", "read"], ["token", "rotate"], ["ls"]],
+    [["stat"], ["check"], ["serve"], ["token", "issue", "--scope", "read"], ["token", "rotate"]],
     ids=" ".join,
 )
 def test_what_takes_a_directory_says_so(xet: Xet, command: list[str]) -> None:

@@ -51,6 +51,20 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def test_dates_and_all_repositories(xet: Xet, folder: Path) -> None:
+    assert xet("cp", folder, "xet://alice/dated").code == 0
+    (folder / "run").write_bytes(b"#!/bin/sh\nexit\n")
+    assert xet("put", folder / "run", "--name", "alice/dated").code == 0
+    last, first, _ = [record["created_at"] for record in xet("--json", "log", "xet://alice/dated").records]
+    dates = {row["path"]: row["changed_at"] for row in xet("ls", "-rl", "--json", "xet://alice/dated").records}
+    assert dates["run"] == pytest.approx(last, abs=0.01)
+    assert dates["model.bin"] == dates["sub"] == dates["sub/config.json"] == pytest.approx(first, abs=0.01)
+    newest = xet("ls", "--sort", "date", "--json", "xet://alice/dated").records
+    assert [row["changed_at"] for row in newest] == sorted((row["changed_at"] for row in newest), reverse=True)
+    found = xet("find", "xet://", "--name", "config.json", "--newer", "1h", "--json").records
+    assert "xet://alice/dated/sub/config.json" in [row["name"] for row in found]
+
+
 def test_a_folder_goes_up_and_comes_back(xet: Xet, hub: Hub, folder: Path, tmp_path: Path) -> None:
     up = xet("cp", folder, "xet://alice/up", "-m", "A checkpoint")
     assert up.code == 0, up.stderr

@@ -17,6 +17,7 @@ def test_totals_have_the_documented_fields(xet: Xet, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     xet("put", *(tmp_path / name for name in ("a", "b", "empty")))
     [record] = xet("stat", "--json").records
+    assert (record.pop("store"), record.pop("named_by")) == (str(xet.store), "XET_STORE")
     assert set(record) == {"files", "logical_bytes", "unique_bytes", "stored_bytes", "xorbs", "chunks"}
     assert (record["files"], record["logical_bytes"]) == (3, 2 * len(DATA) + 1)
     assert len(DATA) <= record["unique_bytes"] < 1.5 * len(DATA)
@@ -29,10 +30,11 @@ def test_people_see_what_was_saved(xet: Xet, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(DATA)
     xet("put", tmp_path / "a", tmp_path / "b")
     lines = xet("stat").stdout.splitlines()
-    assert lines[0].split() == ["files", "1"], "the same content is one file"
+    assert lines[0] == f"store          {xet.store} (XET_STORE)"
+    assert lines[1].split() == ["files", "1"], "the same content is one file"
     (tmp_path / "c").write_bytes(DATA + b".")
     xet("put", tmp_path / "c")
-    saved = [line for line in xet("stat").stdout.splitlines() if "saved" in line]
+    saved = [line for line in xet("stat").stdout.splitlines() if line.endswith("saved")]
     assert len(saved) == 2
     assert saved[0].startswith("unique bytes")
 

@@ -14,7 +14,7 @@ import xetstore
 from tests.cli.runner import Ran, Xet
 from tests.support import rights
 from xetstore.cli.context import Settings
-from xetstore.cli.put import files_of
+from xetstore.cli.local_files import LocalFiles
 from xetstore.errors import XetError
 
 VERBS = ["put", "estimate"]
@@ -153,7 +153,7 @@ def test_places_that_this_user_may_not_read(xet: Xet, top: Path, tmp_path: Path,
 
 def test_what_vanishes_after_it_was_listed(top: Path, tmp_path: Path) -> None:
     (top / "gone").write_text("gone")
-    files = list(files_of(top, Settings(store=str(tmp_path / "store"))))
+    files = list(LocalFiles(Settings(store=str(tmp_path / "store"))).of(top))
     (top / "gone").unlink()
     missed: list[tuple[Path, XetError]] = []
     with xetstore.open(tmp_path / "store") as store:
@@ -176,7 +176,7 @@ def test_a_path_that_no_file_can_have(top: Path, tmp_path: Path, name: str) -> N
 def test_a_folder_that_vanishes_after_it_was_listed(top: Path, tmp_path: Path) -> None:
     (top / "later").mkdir()
     settings = Settings(store=str(tmp_path / "store"))
-    files = files_of(top, settings)
+    files = LocalFiles(settings).of(top)
     found = [next(files).name]
     (top / "later").rmdir()
     assert found + [file.name for file in files] == ["first", "last"]

@@ -20,7 +20,7 @@ from tests.support.hf_process import HfProcess
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed
 from tests.support.strategies import splitmix64
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 ROUNDS = 4
 

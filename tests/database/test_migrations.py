@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 
 from tests.support import engines
+from xetstore.database.connection import Connection
 from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.errors import DamagedError, UsageError
@@ -54,6 +55,30 @@ def test_steps_are_taken_once_and_in_order(steps: Path, database: Database) -> N
         assert migrated(steps, database) == 3
         with database.snapshot() as connection:
             assert [*connection.rows("SELECT id, name FROM colour")] == [(2, "blue")]
+
+
+def test_an_empty_database_takes_all_steps_in_one_transaction_and_none_where_one_fails(
+    steps: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[AbstractContextManager[Connection]] = []
+    transaction = database.transaction
+
+    def counted() -> AbstractContextManager[Connection]:
+        begun.append(transaction())
+        return begun[-1]
+
+    monkeypatch.setattr(database, "transaction", counted)
+    (steps / "0002_two.sql").write_text(SECOND)
+    broken = steps / "0003_three.sql"
+    broken.write_text("INSERT INTO nowhere VALUES (1);\n")
+    with pytest.raises(DamagedError):
+        migrated(steps, database)
+    with database.snapshot() as connection:
+        assert not connection.has_table("colour")
+    begun.clear()
+    broken.write_text("DELETE FROM colour WHERE name = 'red';\n")
+    assert migrated(steps, database) == 3
+    assert len(begun) == 1
 
 
 def test_a_step_that_fails_is_not_begun_and_those_before_it_are_done(steps: Path, database: Database) -> None:

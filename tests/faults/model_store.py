@@ -58,7 +58,7 @@ def _xorb(seed: int) -> ModelXorb:
     pieces = tuple(random_bytes(900 + 300 * number, 100 * seed + number) for number in range(_CHUNKS))
     chunks = tuple(map(chunk_bytes, pieces))
     builder = XorbBuilder()
-    builder.append(pieces, ChunkList.concat(list(chunks)), policy=CompressionPolicy.AUTO.kernel)
+    builder.append(pieces, ChunkList.concat(list(chunks)), policy=CompressionPolicy.AUTO)
     info, body = builder.finish()
     return ModelXorb(info, bytes(body), pieces, chunks)
 

@@ -13,7 +13,8 @@ import pytest
 import xetstore
 from tests.support.process import Worker
 from tests.support.strategies import splitmix64
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.protocol.hashes import Hash
 
 POINTS = 200

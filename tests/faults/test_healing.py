@@ -16,7 +16,8 @@ from tests.support.live import ServerProcess
 from tests.support.process import Worker
 from tests.support.strategies import ramp, splitmix64, text
 from xetstore import Store
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.errors import IntegrityError, XetError
 from xetstore.events import Event, Forgotten
 from xetstore.protocol.chunking import chunk_bytes

@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 
 from tests.faults.model_store import CALLS, FILES, GRACE, NAMESPACES, XORBS, files_of, gc, mend, put
 from tests.support.process import Worker
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.layout import SHARDS
 from xetstore.cas.layout import XORBS as XORB_OBJECTS
 from xetstore.errors import MissingXorbError, NotFoundError

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import ServerProcess, until
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.errors import NotFoundError, UnavailableError
 from xetstore.protocol.hashes import Hash
 from xetstore.remote.http import HttpCas

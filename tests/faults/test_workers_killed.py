@@ -17,8 +17,8 @@ from tests.support.hf_process import Connection, HfError, HfProcess
 from tests.support.live import ServerProcess, until
 from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.service import EmbeddedCas
+from xetstore.records import FileInfo
 from xetstore.testing.samples import random_bytes, read_back
-from xetstore.transfer.scan import FileInfo
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the workers in /proc")
 

@@ -13,7 +13,8 @@ import pytest
 from tests.support.objects import xorb_object
 from tests.support.strategies import splitmix64
 from xetstore.cancellation import Cancellation
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.errors import (
     HashMismatchError,
     InterruptedCallError,

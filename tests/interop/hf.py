@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 
 class HfClient:

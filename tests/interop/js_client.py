@@ -13,7 +13,7 @@ from tests.support.hf_process import Wanted
 from tests.support.proxy import Seen
 from tests.support.servers import Server
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 SCRIPT = Path(__file__).parent / "js" / "hub.mjs"
 TIMEOUT_SECONDS = 120

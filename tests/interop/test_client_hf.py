@@ -17,8 +17,8 @@ from tests.support.proxy import Proxy, proxy
 from tests.support.servers import Server
 from tests.support.strategies import splitmix64, text
 from xetstore.errors import AccessDeniedError
+from xetstore.records import FileInfo
 from xetstore.store import Store
-from xetstore.transfer.scan import FileInfo
 
 
 @pytest.fixture(scope="module")

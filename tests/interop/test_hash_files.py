@@ -13,7 +13,8 @@ from tests.support.strategies import GENERATORS, constant, gear_window, splitmix
 from xetstore import hash_file
 from xetstore.protocol.chunking import chunk_bytes
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
-from xetstore.transfer.scan import BLOCK_BYTES, FileInfo
+from xetstore.records import FileInfo
+from xetstore.transfer.scan import BLOCK_BYTES
 
 Generator = Callable[[int], bytes]
 

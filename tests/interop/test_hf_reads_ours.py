@@ -36,7 +36,7 @@ from xetstore.protocol.hashes import Hash, chunk_hash
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import CompressionPolicy, XorbBuilder, XorbInfo
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 MIB = 1 << 20
 JS = Path(__file__).parent / "js"
@@ -78,7 +78,7 @@ def uploaded(hf: HfClient, corpus: dict[str, Path], tmp_path: Path) -> Uploaded:
 def ours(uploaded: Uploaded, policy: CompressionPolicy) -> tuple[XorbInfo, bytes]:
     """The same chunks, encoded by us."""
     builder = XorbBuilder()
-    builder.append([uploaded.raw()], uploaded.info.chunks, policy=policy.kernel, threads=2)
+    builder.append([uploaded.raw()], uploaded.info.chunks, policy=policy, threads=2)
     info, body = builder.finish()
     assert info.hash == uploaded.name
     return info, bytes(body)
@@ -207,7 +207,7 @@ class Encoded:
 def encode(pieces: list[bytes], policy: CompressionPolicy) -> Encoded:
     chunks = hashed_chunks(pieces)
     builder = XorbBuilder()
-    builder.append(pieces, chunks, policy=policy.kernel)
+    builder.append(pieces, chunks, policy=policy)
     info, body = builder.finish()
     schemes = _kernel.walk_chunks(XET_GEARHASH_BLAKE3.kernel, body)[2]
     found = []

@@ -24,7 +24,7 @@ from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.protocol.xorb import XorbInfo
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import pytest
 from tests.support.hf_process import HfError, HfProcess
 from tests.support.servers import Server
 from tests.support.strategies import splitmix64, text
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.cas.index import XorbRow
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 HURT, OTHER = splitmix64(1, 900_000), text(700_000)
 QUICK = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2"}

@@ -11,7 +11,8 @@ import pytest
 from tests.faults.test_healing import CONTENT, DAMAGES, objects
 from tests.support.hf_process import HfError, HfProcess
 from tests.support.servers import Server
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 
 Damage = Callable[[Path], None]
 

@@ -16,7 +16,7 @@ from tests.support.hf_process import HfProcess, Wanted
 from tests.support.servers import Server
 from tests.support.strategies import splitmix64, text
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 MIB = 1 << 20
 

@@ -18,6 +18,7 @@ MADE = frozenset(
         *("sqlite3.connect", "urllib3.PoolManager", "urllib3.ProxyManager"),
         *("start_thread", "try_lock"),
         *("socket.socket", "socket.socketpair", "fcntl.flock", "subprocess.Popen", "mmap.mmap"),
+        "untouched_memory",
     }
 )
 """Whatever is one thread's, one connection's or one process's."""
@@ -32,12 +33,15 @@ TESTS = "of a test double"
 ALLOWED = {
     "blobs/bucket_upload.py: _LongUpload": CALL,
     "cancellation.py: Cancellation": CALL,
+    "cli/bar.py: Bar": PROGRAM,
     "cli/interruption.py: ": PROGRAM,
     "cli/output.py: Output": PROGRAM,
     "database/sqlite_file.py: _connect": "opened and let go of by SqliteDatabase, which is a Section",
     "access/secrets.py: locked": UNLOCKED,
     "access/table_secrets.py: TableSecrets": SERVER,
     "fs/file.py: Told": CALL,
+    "platform/descriptors.py: ": "of systems that cannot fork",
+    "platform/memory.py: ": PRIVATE,
     "platform/forks.py: ": "the module itself, whose test is test_forks.py",
     "platform/threads.py: ": "where threads are started for those who own them, which are looked at here, too",
     "protocol/xorb.py: XorbBuilder": PRIVATE,
@@ -59,6 +63,7 @@ ALLOWED = {
     "transfer/download/buffers.py: _memory": PRIVATE,
     "testing/": TESTS,
     "transfer/download/new_file.py: _OpenFile": CALL,
+    "transfer/download/new_file.py: _open_temporary": "a copy in a child keeps a number, and there are more",
     "transfer/download/partial_file.py: _lock": UNLOCKED,
     "transfer/download/reuse/journal.py: DownloadJournal": CALL,
     "transfer/download/many.py: ": CALL,

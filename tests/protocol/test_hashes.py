@@ -67,7 +67,7 @@ def test_a_hash_is_an_immutable_value() -> None:
         value.digest = bytes(32)
     assert pickle.loads(pickle.dumps(value)) == value
     assert len({value, Hash(splitmix64(1, 32))}) == 1
-    assert value != value.digest
+    assert value != object()
     assert eval(repr(value)) == value
 
 

@@ -17,12 +17,12 @@ from tests.support.proxy import Proxy, proxy
 from tests.support.strategies import splitmix64
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError, UsageError, XetError
+from xetstore.records import FileInfo
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import CallbackTokens
 from xetstore.remote.transport import Patience, Transport
 from xetstore.store import Store
 from xetstore.testing.clock import FakeClock
-from xetstore.transfer.scan import FileInfo
 from xetstore.transfer.upload.session import put_files
 
 URL_TTL_SECONDS = 900

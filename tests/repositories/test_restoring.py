@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import xetstore
 from tests.support.strategies import splitmix64
 from xetstore.errors import EntryNotFoundError, FormatError, UsageError, XetError
+from xetstore.platform.names import FolderNames
 from xetstore.records import LINK_MODE, NewBlob, RepoFile
 from xetstore.repositories.repository import Repository
 from xetstore.repositories.restoring import Restore, RestoreOptions
@@ -222,6 +224,65 @@ def test_a_path_that_leads_out_is_never_written(store: Store, repo: Repository, 
     with pytest.raises(FormatError):
         list(restore.folder([RepoFile("fine", 1, "0" * 40), RepoFile(path, 1, "0" * 40)], "", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+class OneName(FolderNames):
+    """A folder whose file system takes all names for one that are alike without case and accents."""
+
+    def takes_for_one(self, first: str, second: str) -> bool:
+        return True
+
+
+def test_a_file_that_would_overwrite_another_is_refused_before(store: Store, repo: Repository, tmp_path: Path) -> None:
+    """On a file system that ignores case or the way of accents, where the second would take the place of the first."""
+    accents = unicodedata.normalize("NFD", "é")
+    contents = {
+        "A": b"upper",
+        "a": b"lower",
+        "D/x": b"1",
+        "d/y": b"2",
+        "é": b"composed",
+        accents: b"apart",
+        "other": b"3",
+    }
+    repo.commit(add=contents)
+    commit = next(repo.log()).oid
+    entries = sorted((file for file in repo.files(commit) if not file.is_folder), key=lambda file: file.path)
+    names, _ = store.call_names()
+    out = tmp_path / "out"
+
+    def restore(errors: dict[Path, XetError] | None) -> None:
+        on_error = None if errors is None else errors.__setitem__
+        files = store.files_of(repo.id, commit)
+        options = RestoreOptions(delete=True)
+        made = Restore(names, files, repo.id, commit, options, on_error=on_error, names_in=OneName)
+        list(made.folder(entries, "", out))
+
+    with pytest.raises(UsageError, match="takes it for"):
+        restore(None)
+    assert not out.exists()
+    errors: dict[Path, XetError] = {}
+    restore(errors)
+    first, second = sorted(("é", accents))
+    assert set(errors) == {out / "a", out / "d/y", out / second}
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert there == {"A", "D/x", first, "other", ".gitattributes"}
+    assert (out / "A").read_bytes() == b"upper"
+
+
+def test_a_file_that_is_listed_in_another_spelling_is_not_deleted(repo: Repository, tmp_path: Path) -> None:
+    """As on HFS+, which lists accents apart: here a second name of the same file stands for that."""
+    repo.commit(add={"é": b"1"})
+    out, apart = tmp_path / "out", unicodedata.normalize("NFD", "é")
+    repo.download("main", out)
+    os.link(out / "é", out / apart)
+    (out / "e").write_bytes(b"2")
+    deleted = {one.path.name for one in repo.download("main", out, delete=True) if one.action == "deleted"}
+    assert deleted == {"e"}
+    (out / apart).unlink()
+    (out / apart).write_bytes(b"another file")
+    deleted = {one.path.name for one in repo.download("main", out, delete=True) if one.action == "deleted"}
+    assert deleted == {apart}
 
 
 def test_a_file_that_cannot_be_written_does_not_keep_the_others(repo: Repository, folder: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 import xetstore
 from xetstore.errors import NotFoundError, UsageError, XetError
+from xetstore.hub.ignore import excluding
 from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE
 from xetstore.repositories.repository import Repository
-from xetstore.repositories.sources import Rules, Source, leads_within, sources_of
+from xetstore.repositories.sources import EXCLUDED, Rules, Source, leads_within, sources_of
 
 ALL = Rules()
 
@@ -74,10 +75,10 @@ def test_what_is_no_file_is_left_out_and_told(folder: Path, tmp_path: Path) -> N
 
 
 def test_patterns_leave_out_paths_and_names(folder: Path) -> None:
-    found, notes = taken(folder, Rules(exclude=["sub/f*", "*side", "empty/"]))
+    found, notes = taken(folder, Rules(exclude=excluding(["sub/f*", "*side", "empty/"])))
     assert set(found) == {"run", "sub"}
     assert found["sub"].mode == FOLDER_MODE
-    assert notes == {}
+    assert notes == dict.fromkeys(("empty", "file", "inside", "outside"), EXCLUDED)
 
 
 @pytest.mark.parametrize("name", [b"odd\xff", b"back\\slash", b"line\nend", b"\x1b[2J"])

@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 def test_without_a_token_there_is_nothing_to_be_had(server: LiveServer, method: str, path: str) -> None:
     answer = server.request(method, path)
     assert answer.status == 401
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="xetstore"'
     if method != "HEAD":
         assert answer.json()["code"] == "unauthenticated"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from xetstore.cas.index import Index
+from xetstore.cas.service import EmbeddedCas
 from xetstore.server.app import ROUTES
 from xetstore.server.care import Care, Chore
 from xetstore.server.ops.connection_limit import ConnectionLimit, Event
+from xetstore.server.ops.holdings import Holdings
 from xetstore.server.ops.limits import ServerLimits
 from xetstore.server.ops.metrics import Metrics
 from xetstore.server.ops.soundness import SoundnessLook
@@ -32,7 +35,7 @@ _SCRAPED = {"job", "instance"}
 
 
 @pytest.fixture(scope="module")
-def series() -> dict[str, dict[str, set[str]]]:
+def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
     """Every series of a server in which everything has happened once: its labels, and their values."""
     metrics = Metrics("1.0")
     for budget in ServerLimits(ServerSettings()).budgets:
@@ -44,6 +47,8 @@ def series() -> dict[str, dict[str, set[str]]]:
     for how in get_args(Event):
         limit.told(how)
     metrics.watch_soundness(SoundnessLook(Index.in_memory()))
+    cas = EmbeddedCas.open(tmp_path_factory.mktemp("monitored") / "store")
+    metrics.watch_holdings(Holdings(cas, time.time))
     for route in ROUTES:
         for status in (200, 500, 503, 507):
             metrics.answered(route.template, "GET", status, seconds=1, received_bytes=1, sent_bytes=1)
@@ -59,7 +64,9 @@ def series() -> dict[str, dict[str, set[str]]]:
         for outcome in OUTCOMES:
             metrics.client_event(event, outcome, seconds=1, sums=dict.fromkeys(SUMS, 1.0))
     named: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    exposition = metrics.exposition().decode()
+    cas.close()
+    for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             labels = named[sample.name]
             for name, value in sample.labels.items():

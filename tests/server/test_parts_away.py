@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import Response, ServerProcess, until
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.parts import StoreParts
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
 

@@ -14,7 +14,8 @@ from tests.support.cluster import write_store_file
 from tests.support.live import Response, ServerProcess, until
 from tests.support.postgres import PostgresServer
 from tests.support.seaweed import Seaweed
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
 
 REQUESTS = 60

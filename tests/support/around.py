@@ -56,6 +56,9 @@ class AroundCas:
     def stat(self, file: Hash) -> FileRecord:
         return self.cas.stat(file)
 
+    def files(self) -> Iterator[FileRecord]:
+        return self.cas.files()
+
     def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
         return self.cas.delete(files, dry_run=dry_run)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xetstore.protocol.hashes import Hash
-from xetstore.transfer.scan import FileInfo
+from xetstore.records import FileInfo
 
 WORKER = Path(__file__).parents[1] / "interop" / "hf_worker.py"
 TIMEOUT_SECONDS = 120

@@ -173,6 +173,10 @@ def test_the_drawing_is_a_document_of_its_own(tmp_path: Path) -> None:
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert str(tmp_path / "first") in texts
     assert "2.0 MiB, 0 B new" in texts
+    assert texts[0] is not None
+    assert texts[0].startswith("6.0 MiB in all files; about 2.0 MiB to store")
+    assert {"2.0 MiB new", "2.0 MiB seen before in this file", "2.0 MiB in another of the files"} < set(texts)
+    assert "0 B in the store" in texts
     colours = [element.get("fill") for element in root.iter("{http://www.w3.org/2000/svg}rect")]
     assert len(colours) == 1 + 4 + 2 + 1
 
@@ -181,7 +185,7 @@ def test_the_drawing_is_a_document_of_its_own(tmp_path: Path) -> None:
 def test_no_file_name_breaks_the_drawing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     root = drawn(estimate([tmp_path / name]))
-    assert root.get("height") == "102"
+    assert root.get("height") == "128"
     assert estimate([tmp_path / name]).svg().encode()
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -86,6 +91,68 @@ def test_zeros_beside_data_are_holes_too(tmp_path: Path) -> None:
         new.commit((64 << 20) + 77)
     assert (tmp_path / "out").read_bytes() == (bytes(77) + b"x" * 1000 + bytes((8 << 20) - 1077)) * 8 + bytes(77)
     assert (tmp_path / "out").stat().st_blocks * 512 < 1 << 20
+
+
+def test_files_of_killed_processes_are_written_anew_and_do_not_pile_up(tmp_path: Path) -> None:
+    program = f"""if 1:
+        import os, signal
+        from pathlib import Path
+        from xetstore.transfer.download.new_file import NewFile
+        with NewFile(Path({str(tmp_path / "out")!r})) as new:
+            new.write_at(0, memoryview(b"more than the next one writes"))
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".out.1.incomplete"]
+    with NewFile(tmp_path / "out") as new:
+        new.write_at(0, memoryview(b"data"))
+        new.commit(4)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out", b"data")]
+
+
+def test_writers_of_one_destination_side_by_side_never_share_a_file(tmp_path: Path) -> None:
+    """However they end: the last one to commit gives the content, and nothing else is left."""
+    out = tmp_path / "out"
+    with ExitStack() as stack:
+        writers = [stack.enter_context(NewFile(out)) for _ in range(20)]
+        for number, new in enumerate(writers):
+            new.write_at(0, memoryview(bytes([number]) * 1000))
+        for number, new in enumerate(writers):
+            if number % 3 == 0:
+                new.commit(1000)
+                assert out.read_bytes() == bytes([number]) * 1000
+            elif number % 3 == 1:
+                with NewFile(out) as other:  # takes a name that was let go, if there is one
+                    other.write_at(0, memoryview(b"other"))
+                    new.commit(1000)
+                    assert out.read_bytes() == bytes([number]) * 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_name_that_is_not_ours_to_write_to_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"kept")
+    (tmp_path / ".out.1.incomplete").symlink_to("victim")
+    (tmp_path / ".out.2.incomplete").hardlink_to(tmp_path / "victim")
+    (tmp_path / ".out.3.incomplete").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with NewFile(tmp_path / "out") as new:
+        new.write_at(0, memoryview(b"data"))
+        new.commit(4)
+    assert (tmp_path / "victim").read_bytes() == b"kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "out"])
+
+
+def test_a_file_system_without_locks_gives_each_writer_a_name_of_its_own(tmp_path: Path) -> None:
+    def refuses(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    with NewFile(tmp_path / "out", flock=refuses) as first, NewFile(tmp_path / "out", flock=refuses) as second:
+        first.write_at(0, memoryview(b"first"))
+        second.write_at(0, memoryview(b"second"))
+        second.commit(6)
+        first.commit(5)
+    assert (tmp_path / "out").read_bytes() == b"first"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ holds the lock of the folder; a change replaces the whole file, durably, so that
 others may read is refused, since it cannot be known who has read it.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH108, PTH116  # the calls of `os`, in their order, are the promise
+# ruff: noqa: PTH102, PTH108, PTH116  # the calls of `os`, in their order, are the promise
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from xetstore.errors import AccessDeniedError, UnavailableError, XetError, kind_of
-from xetstore.platform.files import NoRegularFileError, open_regular, sync_folder
-from xetstore.platform.locks import Lock, no_locks, try_lock, unlock
+from xetstore.platform.descriptors import CREATE
+from xetstore.platform.files import NoRegularFileError, open_regular, replace, sync_file, sync_folder
+from xetstore.platform.locks import Lock, no_locks, open_for_lock, try_lock, unlock
+from xetstore.platform.permissions import OTHERS, OTHERS_WRITE, give_to_owner_of, lets_others
 
 LOCK_SECONDS: Final = 10.0
 """The wait for another process that changes the same folder. A change takes milliseconds."""
@@ -85,7 +87,7 @@ class FileSecrets:
                     os.mkdir(folder, _PRIVATE_FOLDER)
                     give_to_owner_of(folder.parent, folder)
                 sync_folder(folder.parent)
-            if folder.is_dir() and folder.stat().st_mode & 0o022:
+            if folder.is_dir() and lets_others(folder.stat().st_mode, OTHERS_WRITE):
                 raise AccessDeniedError(
                     f"others may write to the folder {folder.name}, and so replace the keys in it",
                     hint=f"chmod 700 {folder.name}, in the store's directory",
@@ -157,7 +159,7 @@ def read_private(path: Path) -> tuple[bytes, Version] | None:
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as file:
-        if found.st_mode & 0o077:
+        if lets_others(found.st_mode, OTHERS):
             raise AccessDeniedError(
                 f"others than its owner may read or write {shown(path)} (its mode is {found.st_mode & 0o777:03o})",
                 hint=f"chmod 600 {shown(path)}, in the store's directory; if a key has been read: xet token rotate",
@@ -175,14 +177,14 @@ def replace_file(path: Path, data: bytes) -> None:
     unfinished = path.with_name(f"{path.name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(unfinished)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
+    descriptor = os.open(unfinished, CREATE, _PRIVATE_FILE)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             give_to_owner_of(path.parent, descriptor)
-            os.fsync(descriptor)
-        os.rename(unfinished, path)
+            sync_file(descriptor)
+        replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
@@ -193,7 +195,7 @@ def replace_file(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of an access folder, against other threads and processes. Raises UnavailableError and OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = open_for_lock(folder)
     try:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -225,14 +227,6 @@ def access_error(error: OSError, what: str) -> XetError:
 def shown(path: Path) -> str:
     """A file's name in messages, which a server sends to strangers: where the store lies is not their business."""
     return f"{path.parent.name}/{path.name}"
-
-
-def give_to_owner_of(folder: Path, target: Path | int) -> None:
-    """Give a file to the owner of the store: what the superuser writes must not lock that user out."""
-    if os.geteuid() == 0:
-        owner = os.stat(folder)
-        with contextlib.suppress(OSError):  # a superuser of his own container only
-            os.chown(target, owner.st_uid, owner.st_gid)
 
 
 def _version_of(found: os.stat_result) -> Version:

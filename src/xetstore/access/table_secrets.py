@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.access.secrets import Version
-from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.errors import UnavailableError, XetError
 from xetstore.platform import forks
 from xetstore.platform.threads import start_thread
+
+if TYPE_CHECKING:
+    from xetstore.access.secrets import Version
+    from xetstore.database.database import Database
 
 FRESH_SECONDS: Final = 1.0
 """The time for which a version that was asked for serves: a change by another server is seen by then."""

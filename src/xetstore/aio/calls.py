@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Any, Self, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
-from xetstore.store import Store
+
+if TYPE_CHECKING:
+    from xetstore.store import Store
 
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound=AbstractAsyncContextManager[Any])
 
 
 class Call:
@@ -83,6 +88,40 @@ class Caller:
                 close = getattr(items, "close", None)
                 if close is not None:
                     await call.run(close)
+
+
+class Opening(Coroutine[Any, Any, _C], Generic[_C]):
+    """Something that is being opened: a coroutine to be awaited, or what ``async with`` takes as it is."""
+
+    def __init__(self, opening: Coroutine[Any, Any, _C]) -> None:
+        self._opening = opening
+        self._opened: _C | None = None
+
+    def __await__(self) -> Generator[Any, Any, _C]:
+        return self._opening.__await__()
+
+    def send(self, value: Any) -> Any:
+        """As a coroutine."""
+        return self._opening.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As a coroutine."""
+        return self._opening.throw(*error)
+
+    def close(self) -> None:
+        """As a coroutine."""
+        self._opening.close()
+
+    async def __aenter__(self) -> _C:
+        self._opened = await self._opening
+        await self._opened.__aenter__()
+        return self._opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._opened is not None
+        await self._opened.__aexit__(kind, error, traceback)
 
 
 async def opened(work: Callable[[], _T], close: Callable[[_T], None]) -> _T:

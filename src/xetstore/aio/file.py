@@ -6,11 +6,13 @@ import asyncio
 import io
 import os
 from collections.abc import Callable
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from xetstore.aio.calls import Call
 from xetstore.platform import forks
-from xetstore.store import Store
+
+if TYPE_CHECKING:
+    from xetstore.store import Store
 
 
 class AsyncFile:

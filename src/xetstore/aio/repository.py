@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.aio.calls import Caller
+from xetstore.aio.calls import Caller, Opening
 from xetstore.aio.file import AsyncFile
-from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
-from xetstore.repositories.planning import CommitReport
 from xetstore.repositories.repository import MAIN, Repository
 from xetstore.repositories.sources import Note, all_in, no_note
 
 if TYPE_CHECKING:
     from xetstore.errors import XetError
+    from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
     from xetstore.repositories.differences import Difference
+    from xetstore.repositories.planning import CommitReport
     from xetstore.repositories.restoring import Restored
     from xetstore.store import Store
     from xetstore.transfer.compare.comparison import Comparison
@@ -48,9 +48,13 @@ class AsyncRepository(Caller):
         """True if there is such a repository, as far as the caller may know."""
         return await self._call(lambda repo: repo.exists())
 
-    def files(self, revision: str = MAIN, path: str = "", *, recursive: bool = True) -> AsyncGenerator[RepoFile]:
+    def files(
+        self, revision: str = MAIN, path: str = "", *, recursive: bool = True, dates: bool = False
+    ) -> AsyncGenerator[RepoFile]:
         """The entries of a folder, with all that is below it unless ``recursive`` is False."""
-        return self._every(lambda repo: repo.files(revision, path, recursive=recursive), at_once=_LISTED_AT_ONCE)
+        return self._every(
+            lambda repo: repo.files(revision, path, recursive=recursive, dates=dates), at_once=_LISTED_AT_ONCE
+        )
 
     async def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder."""
@@ -60,8 +64,11 @@ class AsyncRepository(Caller):
         """The entries at those of these paths where there is one."""
         return await self._call(lambda repo: repo.files_at(paths, revision))
 
-    async def open(self, path: str, revision: str = MAIN) -> AsyncFile:
-        """A file to read from, at any place of it."""
+    def open(self, path: str, revision: str = MAIN) -> Opening[AsyncFile]:
+        """A file to read from, at any place of it: to be awaited, or used with ``async with``."""
+        return Opening(self._open(path, revision))
+
+    async def _open(self, path: str, revision: str) -> AsyncFile:
         size = (await self.file(path, revision)).size
         return AsyncFile(self._store, lambda store: store.repo(self.id).open(path, revision), size)
 

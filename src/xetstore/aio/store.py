@@ -7,29 +7,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from xetstore.aio.calls import Call, Caller, opened
+from xetstore.aio.calls import Call, Caller, Opening, opened
 from xetstore.aio.file import AsyncFile
 from xetstore.aio.repository import AsyncRepository
 from xetstore.cancellation import Cancellation
-from xetstore.errors import XetError
 from xetstore.events import Emit, ignore
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.records import DeletedFile, FileRecord, RepositoryId, RepositoryRecord, Totals
-from xetstore.store import GetReport, Store, open_store
+from xetstore.store import GetReport, Store, What, open_store
 from xetstore.store import open_locator as _open_locator
-from xetstore.transfer.estimate.estimation import CELLS, Estimate
+from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.progress import Progress, Stoppable
-from xetstore.transfer.scan import FileInfo
 from xetstore.transfer.scan import hash_file as _hash_file
-from xetstore.transfer.upload.pending import PutReport
 
 if TYPE_CHECKING:
+    from xetstore.aio.tensors import AsyncTensors
     from xetstore.cas.check import CheckReport, Selection
     from xetstore.cas.usage import NamespaceUsage, WhatIf
+    from xetstore.errors import XetError
     from xetstore.opening import GivenToken
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import CompressionPolicy
+    from xetstore.records import DeletedFile, FileInfo, FileRecord, RepositoryId, RepositoryRecord, Totals
+    from xetstore.store.sources import Source
     from xetstore.transfer.download.forecast import GetForecast
+    from xetstore.transfer.estimate.estimation import Estimate
+    from xetstore.transfer.upload.pending import PutReport
 
 _LISTED_AT_ONCE: Final = 256
 
@@ -42,9 +44,9 @@ class AsyncStore(Caller):
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (folder / "greeting.txt").write_text("Hello World!")
     >>> async def main() -> bytes:
-    ...     async with await aio.open(folder / "store") as store:
+    ...     async with aio.open(folder / "store") as store:
     ...         info = await store.put(folder / "greeting.txt")
-    ...         async with await store.open(info.hash) as file:
+    ...         async with store.open(info) as file:
     ...             return await file.read()
     >>> asyncio.run(main())
     b'Hello World!'
@@ -54,15 +56,22 @@ class AsyncStore(Caller):
         super().__init__(store)
         self.location = store.location
 
+    def __repr__(self) -> str:
+        return f"AsyncStore({self.location!r})"
+
     async def put(
-        self, path: Path | str, *, policy: CompressionPolicy | str = "auto", progress: Progress | None = None
+        self,
+        source: Source,
+        *,
+        policy: CompressionPolicy | str = "auto",
+        progress: Progress | None = None,
     ) -> FileInfo:
-        """Store a file."""
-        return await self.once(lambda store: store.put(path, policy=policy, progress=progress))
+        """Store a file: a path, bytes, or a binary file object, which is read in a thread."""
+        return await self.once(lambda store: store.put(source, policy=policy, progress=progress))
 
     async def put_many(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -73,13 +82,13 @@ class AsyncStore(Caller):
         """Store files that share xorbs; their reports."""
         return await self.once(
             lambda store: store.put_many(
-                paths, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
+                sources, policy=policy, progress=progress, on_report=on_report, on_error=on_error, dry_run=dry_run
             )
         )
 
     def iter_put(
         self,
-        paths: Iterable[Path | str],
+        sources: Iterable[Source],
         *,
         policy: CompressionPolicy | str = "auto",
         progress: Progress | None = None,
@@ -88,7 +97,7 @@ class AsyncStore(Caller):
     ) -> AsyncGenerator[PutReport]:
         """As :meth:`put_many`; an asynchronous iterator of the reports."""
         return self.each(
-            lambda store: store.iter_put(paths, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
+            lambda store: store.iter_put(sources, policy=policy, progress=progress, on_error=on_error, dry_run=dry_run)
         )
 
     async def estimate(
@@ -104,7 +113,7 @@ class AsyncStore(Caller):
 
     async def get(
         self,
-        file: Hash | str,
+        what: What,
         out: Path | str,
         *,
         start: int = 0,
@@ -118,7 +127,7 @@ class AsyncStore(Caller):
         """Write a file, or its bytes ``[start, end)``, to ``out``."""
         return await self.once(
             lambda store: store.get(
-                file,
+                what,
                 out,
                 start=start,
                 end=end,
@@ -132,7 +141,7 @@ class AsyncStore(Caller):
 
     async def get_many(
         self,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[What, Path | str]],
         *,
         progress: Progress | None = None,
         on_report: Callable[[GetReport], None] | None = None,
@@ -146,7 +155,7 @@ class AsyncStore(Caller):
 
     def iter_get(
         self,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[What, Path | str]],
         *,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
@@ -155,42 +164,62 @@ class AsyncStore(Caller):
         """As :meth:`get_many`; an asynchronous iterator of the reports."""
         return self.each(lambda store: store.iter_get(files, progress=progress, on_error=on_error, fsync=fsync))
 
-    async def forecast(self, file: Hash | str, start: int = 0, end: int | None = None) -> GetForecast:
+    async def forecast(self, what: What, start: int = 0, end: int | None = None) -> GetForecast:
         """Forecast the fetches of :meth:`get`."""
-        return await self.once(lambda store: store.forecast(file, start, end))
+        return await self.once(lambda store: store.forecast(what, start, end))
 
-    async def open(self, file: Hash | str) -> AsyncFile:
-        """A stored file to read from, at any place of it."""
-        name = await self.resolve(file)
-        return AsyncFile(self._store, lambda view: view.open(name), (await self.stat(name)).size)
+    def open(self, what: What) -> Opening[AsyncFile]:
+        """A stored file to read from, at any place of it: to be awaited, or used with ``async with``."""
+        return Opening(self._open(what))
 
-    def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> AsyncGenerator[memoryview]:
+    async def _open(self, what: What) -> AsyncFile:
+        return AsyncFile(self._store, lambda view: view.open(what), (await self.stat(what)).size)
+
+    async def read(self, what: What, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes ``[start, end)`` of a file."""
+        return await self.once(lambda store: store.read(what, start, end))
+
+    def iter_range(self, what: What, start: int = 0, end: int | None = None) -> AsyncGenerator[memoryview]:
         """Bytes ``[start, end)`` of a file in order: an asynchronous iterator of some MiB at a time."""
-        return self.each(lambda store: store.iter_range(file, start, end))
+        return self.each(lambda store: store.iter_range(what, start, end))
 
-    async def read_ranges(self, ranges: Iterable[tuple[Hash | str, int, int]]) -> list[memoryview | XetError]:
+    async def read_ranges(self, ranges: Iterable[tuple[What, int, int]]) -> list[memoryview | XetError]:
         """The bytes of several ranges, or the errors in their place."""
         return await self.once(lambda store: store.read_ranges(ranges))
 
-    async def stat(self, file: Hash | str) -> FileRecord:
+    async def tensors(self, what: What) -> AsyncTensors:
+        """The tensors of a safetensors or GGUF file by name."""
+        from xetstore.aio.tensors import AsyncTensors
+
+        return AsyncTensors(self._store, await self.once(lambda store: store.tensors(what)))
+
+    async def stat(self, what: What) -> FileRecord:
         """The record of a stored file."""
-        return await self.once(lambda store: store.stat(file))
+        return await self.once(lambda store: store.stat(what))
 
-    async def delete(self, *files: Hash | str, dry_run: bool = False) -> list[DeletedFile]:
+    async def exists(self, what: What) -> bool:
+        """True if the store has this file, as far as the caller may know."""
+        return await self.once(lambda store: store.exists(what))
+
+    def files(self) -> AsyncGenerator[FileRecord]:
+        """Every file of the caller's namespace: an asynchronous iterator."""
+        return self.each(lambda store: store.files(), at_once=_LISTED_AT_ONCE)
+
+    async def delete(self, *what: What, dry_run: bool = False) -> list[DeletedFile]:
         """Delete files."""
-        return await self.once(lambda store: store.delete(*files, dry_run=dry_run))
+        return await self.once(lambda store: store.delete(*what, dry_run=dry_run))
 
-    async def undelete(self, *files: Hash | str) -> list[FileRecord]:
+    async def undelete(self, *what: What) -> list[FileRecord]:
         """Give back deleted files."""
-        return await self.once(lambda store: store.undelete(*files))
+        return await self.once(lambda store: store.undelete(*what))
 
     def deleted(self) -> AsyncGenerator[DeletedFile]:
         """The files that can be given back: an asynchronous iterator."""
         return self.each(lambda store: store.deleted(), at_once=_LISTED_AT_ONCE)
 
-    async def resolve(self, file: Hash | str) -> Hash:
-        """The hash of a file that is named by it or by a locator."""
-        return await self.once(lambda store: store.resolve(file))
+    async def resolve(self, what: What) -> Hash:
+        """The hash of a file."""
+        return await self.once(lambda store: store.resolve(what))
 
     def repo(self, name: RepositoryId | str) -> AsyncRepository:
         """A repository by its name."""
@@ -217,15 +246,11 @@ class AsyncStore(Caller):
         """Give a repository another owner or name."""
         return self.repo((await self.once(lambda store: store.move_repo(name, to))).id)
 
-    def files(self) -> AsyncGenerator[FileRecord]:
-        """Every stored file: an asynchronous iterator."""
-        return self.each(lambda store: store.files(), at_once=_LISTED_AT_ONCE)
-
     async def totals(self) -> Totals:
         """The sums of all that is stored."""
         return await self.once(lambda store: store.totals())
 
-    async def what_if_deleted(self, names: Iterable[Hash | str]) -> WhatIf:
+    async def what_if_deleted(self, names: Iterable[What]) -> WhatIf:
         """Tell what deleting these would free."""
         return await self.once(lambda store: store.what_if_deleted(names))
 
@@ -267,19 +292,20 @@ class AsyncStore(Caller):
         await self.close()
 
 
-async def open(  # noqa: A001  # the module's verb, as the package's
+def open(  # noqa: A001  # the module's verb, as the package's
     where: Path | str,
     *,
     create: bool = True,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
-) -> AsyncStore:
-    """Open a store, as :func:`xetstore.open` does. To be closed, or used with ``async with``."""
-    return AsyncStore(
-        await opened(
+) -> Opening[AsyncStore]:
+    """Open a store, as :func:`xetstore.open` does: to be awaited and closed, or used with ``async with``."""
+
+    async def opening() -> AsyncStore:
+        store = await opened(
             lambda: open_store(
                 where,
                 create=create,
@@ -291,7 +317,9 @@ async def open(  # noqa: A001  # the module's verb, as the package's
             ),
             Store.close,
         )
-    )
+        return AsyncStore(store)
+
+    return Opening(opening())
 
 
 async def open_locator(
@@ -299,7 +327,7 @@ async def open_locator(
     *,
     token: GivenToken = None,
     limits: Limits = NO_LIMITS,
-    cache: Path | bool | None = None,
+    cache: Path | str | bool | None = None,
     allow_http: bool = False,
     on_event: Emit = ignore,
 ) -> tuple[AsyncStore, Hash]:

@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.blobs.bucket_errors import left_by_fork
-from xetstore.blobs.bucket_options import BucketPlace
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+    from xetstore.blobs.bucket_options import BucketPlace
 
 CONNECT_SECONDS: Final = 3
 ANSWER_SECONDS: Final = 10

@@ -9,11 +9,13 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
-from xetstore.blobs.presigned import Bucket
 from xetstore.errors import AccessDeniedError, UnavailableError, UnreachableError
+
+if TYPE_CHECKING:
+    from xetstore.blobs.presigned import Bucket
 
 ANSWER_SECONDS: Final = 10.0
 MOST_ANSWER_BYTES: Final = 4 << 20

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Final, Self
 from xetstore.blobs.keys import check_key
 from xetstore.blobs.ranges import check_range
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UnavailableError
-from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
 from xetstore.platform import forks
 from xetstore.platform.cache_folder import CacheFolder, mark_used, remove_if_same
+from xetstore.platform.descriptors import NO_FOLLOW, READ, read_at
 from xetstore.platform.threads import Threads
 from xetstore.protocol import kernel
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from typing_extensions import Buffer
+
+    from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
 
 BLOCK_BYTES: Final = 1 << 20
 """The size of a block, and so of the largest part: a xorb is at most 65 of them, and a footer lies in one or two."""
@@ -52,7 +54,7 @@ _HEAD: Final = struct.Struct("=8sI32sQQQ")
 _MAGIC: Final = b"XETPARTS"
 _VERSION: Final = 1
 _NAME: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS: Final = READ | NO_FOLLOW
 
 _log = logging.getLogger("xetstore.blobs")
 
@@ -178,7 +180,7 @@ class CachedBlobStore:
             try:
                 info = os.fstat(fd)
                 size = _HEAD.size + part[1] - part[0]
-                file = os.pread(fd, size + 1, 0) if stat.S_ISREG(info.st_mode) and info.st_size == size else b""
+                file = read_at(fd, size + 1, 0) if stat.S_ISREG(info.st_mode) and info.st_size == size else b""
                 if _is_sound(file, group, part, size):
                     mark_used(fd if os.utime in os.supports_fd else path, info.st_mtime, _USED_AGAIN_SECONDS)
                     return file[_HEAD.size :]

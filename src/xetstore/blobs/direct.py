@@ -7,13 +7,15 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_requests import ask
 from xetstore.blobs.layers import innermost
-from xetstore.blobs.presigned import Bucket
 from xetstore.errors import UnreachableError, UsageError, XetError
+
+if TYPE_CHECKING:
+    from xetstore.blobs.presigned import Bucket
 
 PROBE_FOLDER: Final = "probes"
 

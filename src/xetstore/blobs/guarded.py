@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
-from xetstore.platform.circuit import Circuit
-
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.interfaces import BlobInfo, BlobStore, ByteStream, NewObject, RangeAnswer, RangeRequest
+    from xetstore.platform.circuit import Circuit
 
 
 class GuardedBlobStore:

@@ -23,6 +23,7 @@ from xetstore.errors import (
 )
 from xetstore.interfaces import BlobInfo, RangeAnswer, RangeRequest
 from xetstore.platform import forks
+from xetstore.platform.descriptors import read_into
 from xetstore.platform.files import (
     TEMPORARY_FOLDER,
     NewFile,
@@ -251,7 +252,7 @@ class FileStream:
         if not wanted:
             return 0
         try:
-            count = os.preadv(self._descriptor, [buffer[:wanted]], self._position)
+            count = read_into(self._descriptor, buffer[:wanted], self._position)
         except OSError as error:
             raise _read_error(error, self._key) from error
         if not count:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from xetstore.errors import DamagedError, NotFoundError, RangeError, UsageError
-from xetstore.interfaces import ByteStream, RangeAnswer, RangeRequest
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import ByteStream, RangeAnswer, RangeRequest
 
 
 def check_range(key: str, size: int, start: int, end: int) -> None:

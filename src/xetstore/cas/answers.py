@@ -6,21 +6,23 @@ import contextlib
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tenant import DedupDomain, Tenant
-from xetstore.cas.footers import FooterCache
-from xetstore.cas.index import Index, Reader, XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import StorageFullError, UnavailableError
-from xetstore.interfaces import BlobStore
 from xetstore.protocol import kernel
 from xetstore.protocol.cover import cover
 from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.protocol.xorb import XorbInfo
+
+if TYPE_CHECKING:
+    from xetstore.cas.footers import FooterCache
+    from xetstore.cas.index import Index, Reader, XorbRow
+    from xetstore.interfaces import BlobStore
 
 ANSWER_SECONDS: Final = 7 * 24 * 3600
 """The time for which a client may use an answer, and for which one key serves for answers."""

@@ -17,8 +17,7 @@ from xetstore.access.secrets import FileSecrets, Secrets
 from xetstore.blobs.keys import ACCESS_FOLDER
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.folder import check_index_file, is_new_file, open_directory, open_objects_folder, require_locks_in
-from xetstore.cas.index import Index
-from xetstore.cas.index.index import MIGRATIONS
+from xetstore.cas.index.index import MIGRATIONS, Index
 from xetstore.cas.pairing import pair, refuse_strangers
 from xetstore.cas.parts import PartUrl, StoreParts
 from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS, SqliteDatabase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from operator import attrgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import batches
 from xetstore.cas.checking.files import check_files, wrong_sha256
@@ -15,11 +15,13 @@ from xetstore.cas.checking.selection import Selection
 from xetstore.cas.index import Reader
 from xetstore.cas.layout import SHARDS, XORBS
 from xetstore.cas.object_rows import object_rows
-from xetstore.cas.progress import StoreProgress
 from xetstore.cas.quotas import differences, recount
-from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import IntegrityError
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.cas.progress import StoreProgress
+    from xetstore.cas.service import EmbeddedCas
+    from xetstore.protocol.hashes import Hash
 
 __all__ = ["CheckReport", "Problem", "Selection", "check", "verify_invariants"]
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from xetstore.cas.footers import FooterCache
-from xetstore.cas.index import XorbRow
 from xetstore.cas.index.queries import chunk_key
 from xetstore.errors import RejectedShardError
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol import kernel
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash
-from xetstore.protocol.reconstruction import Term
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
+
+if TYPE_CHECKING:
+    from xetstore.cas.footers import FooterCache
+    from xetstore.cas.index import XorbRow
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.reconstruction import Term
 
 INDEXED_CHUNKS: Final = QueryRule(modulus=64, spacing_chunks=0, most_at_once=MANY_CHUNKS)
 """Which chunks the index can find. Sixteen times what the protocol asks for (1,024), and a multiple of it: a client in

@@ -10,15 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import batches
-from xetstore.cas.snapshots.journal import note_deleted, note_restored
 from xetstore.errors import NotFoundError, RepositoryNotFoundError
 from xetstore.protocol.hashes import Hash
-from xetstore.records import DeletedFile, FileRecord
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Reader, Writer
     from xetstore.cas.index.queries import GrantState
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.records import DeletedFile, FileRecord
 
 AT_A_TIME: Final = 200
 """The most files of one transaction."""
@@ -66,6 +65,8 @@ def _delete(cas: EmbeddedCas, files: list[Hash]) -> list[DeletedFile]:
     with cas.index.for_care():
         now, revoked, states = cas.index.change(revoke)
     if revoked:
+        from xetstore.cas.snapshots.journal import note_deleted
+
         note_deleted(cas, namespace, revoked, at=now)
     return [_record(cas, states[file], now) for file in files]
 
@@ -85,6 +86,8 @@ def undelete(cas: EmbeddedCas, files: Iterable[Hash]) -> list[FileRecord]:
 
 
 def _undelete(cas: EmbeddedCas, files: list[Hash]) -> list[FileRecord]:
+    from xetstore.records import FileRecord
+
     namespace = cas.tenant.namespace
 
     def restore(writer: Writer) -> tuple[set[Hash], dict[Hash, GrantState], float]:
@@ -95,6 +98,8 @@ def _undelete(cas: EmbeddedCas, files: list[Hash]) -> list[FileRecord]:
     with cas.index.for_care():
         restored, states, now = cas.index.change(restore)
     if restored:
+        from xetstore.cas.snapshots.journal import note_restored
+
         note_restored(cas, namespace, restored, at=now)
     return [FileRecord(file, states[file].size) for file in files]
 
@@ -141,5 +146,7 @@ def _no_file(file: Hash) -> NotFoundError:
 
 
 def _record(cas: EmbeddedCas, state: GrantState, now: float) -> DeletedFile:
+    from xetstore.records import DeletedFile
+
     deleted_at = now if state.deleted_at is None else state.deleted_at
-    return DeletedFile(state.hash, state.size, deleted_at, deleted_at + cas.grace.undelete)
+    return DeletedFile(state.hash, state.size, deleted_at=deleted_at, until=deleted_at + cas.grace.undelete)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.footers import FooterCache, sound
-from xetstore.cas.index import XorbRow
 from xetstore.cas.layout import object_name
 from xetstore.errors import DamagedError, XetError
-from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Term, chunk_ranges
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import XorbRow
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.hashes import Hash
 
 SCHEME: Final = "xorb:"
 

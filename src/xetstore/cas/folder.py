@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +17,7 @@ from xetstore.platform.files import (
     storage_error,
     write_new_object,
 )
-from xetstore.platform.locks import Lockf, has_range_locks, no_locks
+from xetstore.platform.locks import Lockf, has_range_locks, lockf, no_locks
 
 FORMAT_VERSION: Final = 1
 
@@ -31,7 +29,7 @@ RESTORE: Final = "xet repair --rebuild-index --yes makes it anew from the object
 MEND: Final = "if it is one, and only its mark was lost, `xet repair --yes` makes that anew"
 
 
-def open_directory(root: Path, *, create: bool, lockf: Lockf = fcntl.lockf) -> Path:
+def open_directory(root: Path, *, create: bool, lockf: Lockf = lockf) -> Path:
     """Make sure that ``root`` holds a store of a format we know, with its index; returns where that lies.
 
     Raises what :func:`open_objects_folder` and :func:`check_index_file` raise.
@@ -62,7 +60,7 @@ def open_objects_folder(root: Path, *, create: bool) -> None:
     _check_marker(root, marker)
 
 
-def require_locks(file: Path, what: str, *, lockf: Lockf = fcntl.lockf) -> None:
+def require_locks(file: Path, what: str, *, lockf: Lockf = lockf) -> None:
     """Raise UnavailableError at once where the file system of ``file``, which no database is in, has no locks: SQLite
     would wait as if another process held them.
     """
@@ -76,6 +74,8 @@ def require_locks(file: Path, what: str, *, lockf: Lockf = fcntl.lockf) -> None:
 
 def require_locks_in(folder: Path, what: str) -> None:
     """The same for a folder that may hold databases, as far as a file can be made in it."""
+    import tempfile
+
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".locks-") as probe:
             require_locks(Path(probe.name), what)

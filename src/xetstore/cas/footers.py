@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from xetstore.batches import batches
 from xetstore.blobs.layers import forget
 from xetstore.cas.checksums import parse_checksums
-from xetstore.cas.index import XorbRow
 from xetstore.errors import DamagedError, FormatError, RangeError
-from xetstore.interfaces import BlobStore, RangeAnswer
 from xetstore.platform import forks
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import XorbInfo
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import XorbRow
+    from xetstore.interfaces import BlobStore, RangeAnswer
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import XorbInfo
 
 CACHE_BYTES: Final = 32 << 20
 """Default size of the cache: some 600 full xorbs, which hold 40 GB of files."""
@@ -170,6 +172,8 @@ def _parsed(row: XorbRow, answer: RangeAnswer) -> Tail | DamagedError:
 
 def parse_footer(footer: bytes, row: XorbRow) -> XorbInfo:
     """The footer of a stored xorb. Raises DamagedError if it is not that of ``row``."""
+    from xetstore.protocol.xorb import XorbInfo
+
     try:
         info = XorbInfo.parse_footer(footer, offset=row.region_bytes)
     except FormatError as error:

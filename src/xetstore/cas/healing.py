@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.access.tenant import Tenant
 from xetstore.blobs.layers import past_caches
 from xetstore.cas.audit import audit
 from xetstore.cas.footers import damaged
 from xetstore.cas.grace import DAY_SECONDS
-from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
-from xetstore.cas.stored_xorb import looks_whole, verify_row
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError, NotFoundError, XetError
-from xetstore.interfaces import BlobStore
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.shard import Shard
+
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
+    from xetstore.cas.index import Index, ShardRow, Writer, XorbRow
+    from xetstore.interfaces import BlobStore
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.shard import Shard
 
 SUPERSEDED_SECONDS: Final = DAY_SECONDS
 """The time for which an object is kept in whose place another one counts: a reader that has begun gets done."""
@@ -42,6 +43,8 @@ class Healing:
 
         Raises UnavailableError where the store is not in its place any more: then nothing is wrong with the object.
         """
+        from xetstore.cas.index.queries.rows import ShardRow
+
         self._index.require_in_place()
         if not self._index.is_writable or row.is_damaged != whole:
             return
@@ -63,6 +66,8 @@ class Healing:
         Nothing is said of one that is marked already, or in whose place another one counts by now. Raises as
         :meth:`mark`.
         """
+        from xetstore.cas.index.queries.rows import ShardRow
+
         self._index.require_in_place()
         with contextlib.suppress(XetError):
             with self._index.snapshot() as reader:
@@ -77,6 +82,8 @@ class Healing:
 
     def look(self, row: XorbRow) -> None:
         """Read all of a xorb's object, and mark it if it is damaged."""
+        from xetstore.cas.stored_xorb import verify_row
+
         if row.is_damaged:
             return
         try:
@@ -86,6 +93,8 @@ class Healing:
 
     def sound_xorbs(self, names: Sequence[Hash], tenant: Tenant) -> dict[Hash, XorbRow]:
         """The rows of all these xorbs. MissingXorbError for the first that a file of ``tenant`` must not be made of."""
+        from xetstore.cas.stored_xorb import looks_whole
+
         with self._index.snapshot() as reader:
             rows = reader.require_xorbs(names, tenant)
         for name, row in rows.items():
@@ -104,6 +113,8 @@ class Healing:
         ``sound`` are xorbs that were looked at just now. DamagedError for a file that another namespace has too, if
         xorbs are not shared: it would learn of those of ``tenant``. The error does not tell that there is another one.
         """
+        from xetstore.cas.stored_xorb import looks_whole
+
         with self._index.snapshot() as reader:
             registered = reader.xorbs_of_files({entry.hash for entry in shard.files})
         others = {row.hash: row for rows in registered.values() for row in rows if row.hash not in sound}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import Final
 
 from xetstore.protocol.hashes import Hash
@@ -38,7 +38,7 @@ def parse_object_name(text: str) -> tuple[Hash, str] | None:
 
 def new_generation() -> str:
     """A generation that no object has: 16 hexadecimal digits."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def shard_key(name: Hash, generation: str = "") -> str:

@@ -7,15 +7,18 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from xetstore.cas.index import Index, Writer
-from xetstore.cas.index.queries import ChoreRow
 from xetstore.errors import LeaseLostError, XetError
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Index, Writer
+    from xetstore.cas.index.queries import ChoreRow
 
 T = TypeVar("T")
 
 COLLECT: Final = "collect"
+SCRUB: Final = "scrub"
 """The chore of a collection. What must not have things deleted beside it, such as a repair, takes it, too."""
 LEASE_SECONDS: Final = 60.0
 """The time after which a runner that says nothing is taken for dead."""

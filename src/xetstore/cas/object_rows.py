@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from xetstore.cas.index import ObjectRow, Reader
 from xetstore.cas.layout import XORBS, named_by
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import ObjectRow, Reader
+    from xetstore.protocol.hashes import Hash
 
 
 def object_rows(reader: Reader, keys: Iterable[str]) -> dict[str, ObjectRow | None]:

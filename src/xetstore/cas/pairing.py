@@ -11,7 +11,7 @@ store from before there were ids gets its object first: an index with xorbs **mu
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +39,10 @@ def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
 
     One request to the objects, unless something is new. A store that cannot be written to, and has no id, is let pass.
     """
+    store_id = index.store_id()
+    if store_id is not None:
+        _require_objects(parts, store_id, blobs, is_new=lambda: _has_no_xorb(index))
+        return
     with index.snapshot() as reader:
         store_id, rows = reader.store_id(), reader.xorbs_after(0, _LOOKED_AT)
         rebuild = reader.chore(REBUILD) if store_id is None else None
@@ -51,7 +55,12 @@ def pair(parts: StoreParts, index: Index, blobs: BlobStore) -> None:
         if index.is_writable:
             _give_id(parts, index, blobs, rows)
     else:
-        _require_objects(parts, store_id, blobs, is_new=not rows)
+        _require_objects(parts, store_id, blobs, is_new=lambda: not rows)
+
+
+def _has_no_xorb(index: Index) -> bool:
+    with index.snapshot() as reader:
+        return not reader.xorbs_after(0, 1)
 
 
 def stored_id(blobs: BlobStore) -> str | None:
@@ -67,13 +76,13 @@ def refuse_strangers(parts: StoreParts, blobs: BlobStore) -> None:
         raise _without_index(parts, stranger)
 
 
-def _require_objects(parts: StoreParts, store_id: str, blobs: BlobStore, *, is_new: bool) -> None:
+def _require_objects(parts: StoreParts, store_id: str, blobs: BlobStore, *, is_new: Callable[[], bool]) -> None:
     if blobs.stat(store_key(store_id)) is not None:
         return
     found = stored_id(blobs)
     if found == store_id:
         return  # the process that creates it has come so far meanwhile
-    if found is not None or not is_new:
+    if found is not None or not is_new():
         raise _without_objects(parts, store_id, found)
     put_id(blobs, store_id)
 
@@ -88,9 +97,9 @@ def _give_id(parts: StoreParts, index: Index, blobs: BlobStore, rows: Sequence[X
             given = reader.store_id()
         if given is None:  # or another process has created the store meanwhile
             raise _without_index(parts, found)
-        _require_objects(parts, given, blobs, is_new=True)
+        _require_objects(parts, given, blobs, is_new=lambda: True)
         return
-    ours = found or secrets.token_hex(16)
+    ours = found or os.urandom(16).hex()
     try:
         if rows:
             put_id(blobs, ours)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xetstore.cas.index import Index, Writer
-from xetstore.cas.index.queries import Quota
 from xetstore.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from xetstore.cas.index.queries import Quota
     from xetstore.cas.service import EmbeddedCas
 
 MAX_NAME: Final = 255

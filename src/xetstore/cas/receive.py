@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Self
 
 from xetstore.cas.checksums import with_checksums
 from xetstore.cas.footers import FooterCache, Tail
-from xetstore.cas.index import Index, Writer, XorbRow
 from xetstore.cas.layout import new_generation, xorb_key
 from xetstore.cas.quotas import require_room
 from xetstore.cas.registering import register
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import HashMismatchError, UnavailableError
-from xetstore.interfaces import BlobStore, NewObject
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.cas.index import Index, Writer, XorbRow
+    from xetstore.interfaces import BlobStore, NewObject
+    from xetstore.protocol.hashes import Hash
 
 
 class XorbReceiver:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from xetstore.cas.grace import DAY_SECONDS
 from xetstore.cas.index import Index, ObjectRow, ShardRow, Writer
 from xetstore.cas.layout import new_generation, shard_key
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import StorageFullError, UnavailableError, UsageError, XetError
-from xetstore.interfaces import BlobStore
 from xetstore.protocol.hashes import Hash, chunk_hash
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import BlobStore
 
 _Row = TypeVar("_Row", bound=ObjectRow)
 

@@ -32,8 +32,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -41,53 +39,42 @@ from xetstore.access.tenant import DEFAULT_NAMESPACE, DedupDomain, Tenant
 from xetstore.blobs.layers import innermost
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.blobs.memory import MemoryBlobStore
-from xetstore.cancellation import Cancellation
 from xetstore.cas import deleting
-from xetstore.cas.answers import Offer, answer_with, find_offer, recent_offer, uploaded_offer
 from xetstore.cas.assembly import OpenParts, open_parts
-from xetstore.cas.claims import INDEXED_CHUNKS, ClaimCheck, named_xorbs
-from xetstore.cas.fetches import SCHEME, as_damage, chunks_of, fetches_of, object_url
 from xetstore.cas.footers import CACHE_BYTES, FooterCache
 from xetstore.cas.grace import Grace
 from xetstore.cas.healing import Healing
-from xetstore.cas.index import Index, Reader, TermCount, Writer, XorbRow
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.index import Index
 from xetstore.cas.layout import xorb_key
 from xetstore.cas.parts import StoreParts
-from xetstore.cas.receive import XorbReceiver
-from xetstore.cas.registering import register_shard
 from xetstore.cas.seen_rows import SeenRows
-from xetstore.cas.snapshots.journal import note_restored
-from xetstore.cas.stored_xorb import StoredXorb
 from xetstore.errors import (
     DamagedError,
     ForbiddenError,
     NotFoundError,
     RangeError,
+    RepositoryNotFoundError,
     UnavailableError,
     UsageError,
 )
-from xetstore.interfaces import MANY_CHUNKS, BlobStore, ByteStream, FileSpan
-from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.dedup import QueryRule
+from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.inline import inline_ranges, listed
-from xetstore.protocol.reconstruction import (
-    BatchReconstruction,
-    Bodies,
-    FetchRange,
-    Reconstruction,
-    trim,
-)
-from xetstore.protocol.shard import Shard
-from xetstore.records import DeletedFile, FileRecord, Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from xetstore.access.secrets import Secrets
-
-__all__ = ["EmbeddedCas", "FileRecord", "Totals"]
+    from xetstore.cancellation import Cancellation
+    from xetstore.cas.answers import Offer
+    from xetstore.cas.index.queries import Reader, TermCount, Writer, XorbRow
+    from xetstore.cas.receive import XorbReceiver
+    from xetstore.cas.stored_xorb import StoredXorb
+    from xetstore.interfaces import BlobStore, ByteStream, FileSpan
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.dedup import QueryRule
+    from xetstore.protocol.reconstruction import BatchReconstruction, Bodies, FetchRange, Reconstruction
+    from xetstore.protocol.shard import Shard
+    from xetstore.records import DeletedFile, FileRecord, Totals
 
 
 class EmbeddedCas:
@@ -175,8 +162,19 @@ class EmbeddedCas:
         return self._opened is not None and self._opened.parts.is_far
 
     @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of this machine that its parts are in: ``objects`` and ``index``, without those elsewhere."""
+        if self._opened is None:
+            return {}
+        objects, index = self._opened.parts.objects, self._opened.parts.index
+        folders = {"objects": objects, "index": index.parent if isinstance(index, Path) else index}
+        return {part: folder for part, folder in folders.items() if isinstance(folder, Path)}
+
+    @property
     def queries(self) -> QueryRule:
         """Which chunks :meth:`find_chunks` can find, beside the first of every file."""
+        from xetstore.cas.claims import INDEXED_CHUNKS
+
         return INDEXED_CHUNKS
 
     def reconstruct(
@@ -196,7 +194,7 @@ class EmbeddedCas:
         Raises TooLargeError, before anything is computed, where there are more terms or chunks than ``most``.
         """
         found, rows = self.located(file, start, end, hashes=hashes, most=most)
-        return replace(found, bodies=self._bodies(found.fetches, rows, inline)) if inline else found
+        return found.with_bodies(self._bodies(found.fetches, rows, inline)) if inline else found
 
     def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None]:
         """The answers for several ranges, with hashes. As :meth:`interfaces.Cas.reconstruct_ranges`."""
@@ -220,6 +218,9 @@ class EmbeddedCas:
         most: TermCount | None = None,
     ) -> tuple[Reconstruction, Mapping[Hash, XorbRow]]:
         """:meth:`reconstruct`, and the rows of the xorbs that are named."""
+        from xetstore.cas.fetches import as_damage, chunks_of, fetches_of
+        from xetstore.protocol.reconstruction import Reconstruction, trim
+
         if start < 0 or (end is not None and end < 0):
             raise UsageError(f"bytes {start} to {end} are not a range")
         with self.index.snapshot() as reader:
@@ -228,7 +229,8 @@ class EmbeddedCas:
             if start == 0 and record.size == 0:
                 return Reconstruction(0, (), {}, () if hashes else None), {}
             if start >= stop:
-                raise RangeError(f"file {file} has {record.size} bytes; none of them is in {start} to {end}")
+                past = f"byte {start} is past its end" if start >= record.size else f"none is in {start} to {end}"
+                raise RangeError(f"file {file} has {record.size} bytes: {past}")
             first_byte, terms, rows = reader.terms(file, start, stop, most=most)
         self._seen.note(rows)
         with as_damage(file):
@@ -245,6 +247,8 @@ class EmbeddedCas:
         self, fetches: Mapping[Hash, tuple[FetchRange, ...]], rows: Mapping[Hash, XorbRow], most_bytes: int
     ) -> Bodies | None:
         """The bytes of the first fetches, as they are, read at once; None if they have to be fetched one by one."""
+        from xetstore.protocol.inline import inline_ranges, listed
+
         wanted = inline_ranges(listed(fetches), most_bytes)
         read = self.blobs.get_ranges([(rows[fetch.xorb].key, fetch.byte_start, fetch.byte_end) for fetch in wanted])
         return {
@@ -259,12 +263,15 @@ class EmbeddedCas:
         Raises NotFoundError if any of the files is not there; TooLargeError as :meth:`reconstruct`.
         """
         found, rows = self.located_many(files, most=most)
-        return replace(found, bodies=self._bodies(found.fetches, rows, inline)) if inline else found
+        return found.with_bodies(self._bodies(found.fetches, rows, inline)) if inline else found
 
     def located_many(
         self, files: Iterable[Hash], *, most: TermCount | None = None
     ) -> tuple[BatchReconstruction, Mapping[Hash, XorbRow]]:
         """:meth:`reconstruct_many`, and the rows of the xorbs that are named."""
+        from xetstore.cas.fetches import as_damage, fetches_of
+        from xetstore.protocol.reconstruction import BatchReconstruction
+
         wanted = list(dict.fromkeys(files))
         with self.index.snapshot() as reader:
             found, rows = reader.terms_of_files(wanted, self.tenant.namespace, most=most)
@@ -288,6 +295,8 @@ class EmbeddedCas:
 
     def find_recent(self, most_chunks: int) -> Shard | None:
         """A dedup answer of what this namespace uploaded last: at most 64 xorbs, of some ``most_chunks`` chunks."""
+        from xetstore.cas.answers import uploaded_offer
+
         offer = uploaded_offer(self.index, self.tenant, most_chunks)
         return None if offer is None else self.answer_with(offer)
 
@@ -304,6 +313,8 @@ class EmbeddedCas:
 
     def receive_xorb(self, xorb: Hash, *, is_care: bool = False) -> XorbReceiver:
         """:meth:`put_xorb` for a body that is not all there yet. No quota stands in the way of care, and of a copy."""
+        from xetstore.cas.receive import XorbReceiver
+
         return XorbReceiver(
             xorb,
             self.tenant.namespace,
@@ -322,6 +333,9 @@ class EmbeddedCas:
         damaged gets the terms of the shard. Raises MissingXorbError, also for a xorb whose object is damaged, or
         RejectedShardError for any other claim that is not so.
         """
+        from xetstore.cas.claims import ClaimCheck, named_xorbs
+        from xetstore.cas.registering import register_shard
+
         names = named_xorbs(shard)
         rows = self.healing.sound_xorbs(names, self.tenant)
         claims = ClaimCheck(rows, self.footers)
@@ -364,11 +378,15 @@ class EmbeddedCas:
             index=self.index,
         )
         if returned:  # the journal says that they were deleted
+            from xetstore.cas.snapshots.journal import note_restored
+
             note_restored(self, self.tenant.namespace, returned, at=returned_at)
         return is_new
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes ``[fetch.byte_start, fetch.byte_end)`` of a xorb, as a reconstruction offered them (13.3)."""
+        from xetstore.cas.fetches import SCHEME, object_url
+
         is_offered = fetch.url.startswith(SCHEME)
         try:
             stored = self.stored_xorb(fetch.xorb, visible=False)
@@ -436,18 +454,26 @@ class EmbeddedCas:
 
     def find_offer(self, *chunks: Hash) -> Offer | None:
         """The offer behind :meth:`find_chunks`; only footers of xorbs that hold the chunks were read for it."""
+        from xetstore.cas.answers import find_offer
+
         return find_offer(self.index, self.blobs, self.footers, chunks, self.tenant)
 
     def recent_offer(self) -> Offer | None:
         """The offer of what this namespace put last, for a query for something that is not known."""
+        from xetstore.cas.answers import recent_offer
+
         return recent_offer(self.index, self.tenant)
 
     def lacks_chunk(self, chunk: Hash) -> bool:
         """True if :meth:`find_offer` would find nothing; False also where that cannot be seen without waiting."""
+        from xetstore.cas.index.queries.rows import chunk_key
+
         return self.tenant.dedup is DedupDomain.OFF or self.index.lacks_chunk(chunk_key(chunk.digest), self.tenant)
 
     def answer_with(self, offer: Offer) -> Shard | None:
         """The answer of :meth:`find_chunks`; None if all of it was damaged meanwhile."""
+        from xetstore.cas.answers import answer_with
+
         return answer_with(offer, self.index, self.blobs, self.footers, self.tenant, now=self.now())
 
     def stored_xorb(self, xorb: Hash, *, visible: bool = True) -> StoredXorb:
@@ -482,6 +508,8 @@ class EmbeddedCas:
 
     def reader_of(self, row: XorbRow) -> StoredXorb:
         """The xorb of this row, to be read."""
+        from xetstore.cas.stored_xorb import StoredXorb
+
         return StoredXorb(row, self.blobs, self.footers, self.healing.report)
 
     def may_read(self, xorb: Hash, ranges: Sequence[tuple[int, int]]) -> bool:
@@ -508,6 +536,9 @@ class EmbeddedCas:
 
     def file_chunks(self, file: Hash) -> ChunkList:
         """Every chunk of a file, in order: 40 bytes a chunk, so some 600 MB for a file of 1 TB."""
+        from xetstore.cas.fetches import as_damage, chunks_of
+        from xetstore.protocol.chunking import ChunkList
+
         with self.index.snapshot() as reader:
             record = self._granted(reader, file)
             _, terms, rows = reader.terms(file, 0, record.size)
@@ -524,8 +555,30 @@ class EmbeddedCas:
     def files(self) -> Iterator[FileRecord]:
         """All files in the order of their registration; those registered meanwhile may be among them."""
         namespace = self.tenant.namespace
-        for page in self.index.pages(lambda reader, last: reader.files_after(last, namespace), itemgetter(0), 0):
+        for page in self.index.pages(
+            lambda reader, last: reader.files_after(last, namespace), lambda entry: entry[0], 0
+        ):
             yield from (record for _, record in page)
+
+    def files_beginning(self, prefix: str, most: int) -> list[Hash]:
+        """The hashes of at most ``most`` files that begin with these hexadecimal digits, as text. Reads all hashes."""
+        with self.index.snapshot() as reader:
+            return reader.files_beginning(prefix, self.tenant.namespace)[:most]
+
+    def files_page(self, after: Hash | None) -> list[FileRecord]:
+        """Some files of this namespace, in the order of :meth:`files`, behind ``after``; none at the end, and none of a
+        repository that was deleted. Raises UsageError if ``after`` is no file of this namespace, and was none lately.
+        """
+        namespace = self.tenant.namespace
+        with self.index.snapshot() as reader:
+            last = 0 if after is None else reader.place_of(after, namespace)
+            if last is None:
+                raise UsageError("after is no place in this list", hint="it is what the page before has as `next`")
+            try:
+                self.deletion_guard(reader, namespace, ())
+            except RepositoryNotFoundError:
+                return []
+            return [record for _, record in reader.files_after(last, namespace)]
 
     def totals(self) -> Totals:
         """Sums over the whole store."""
@@ -566,6 +619,10 @@ class EmbeddedCas:
 
 def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
     """The stored form of a shard: each file and xorb once, in order, our sizes, no times; so it has one name."""
+    from dataclasses import replace
+
+    from xetstore.protocol.shard import Shard
+
     files = {entry.hash: entry for entry in reversed(shard.files)}
     xorbs = {entry.hash: entry for entry in shard.xorbs}
     stored = Shard(

@@ -25,6 +25,7 @@ from xetstore.cas.part_places import (
 from xetstore.errors import AccessDeniedError, NotFoundError, UsageError, kind_of
 from xetstore.platform.files import NoRegularFileError, open_regular
 from xetstore.platform.homes import expanded
+from xetstore.platform.permissions import OTHERS, lets_others
 from xetstore.sizes import parse_size
 
 MAX_FILE_BYTES: Final = 64 << 10
@@ -64,7 +65,7 @@ def read_store_file(file: Path) -> dict[str, Any]:
     fields["options"] = _options(file, fields["objects"], tables)
     index = fields["index"]
     holds_secret = (isinstance(index, PartUrl) and index.holds_secret) or any(map(_is_secret, fields["options"]))
-    if mode & 0o077 and holds_secret:
+    if lets_others(mode, OTHERS) and holds_secret:
         raise AccessDeniedError(
             f"others than its owner may read or write {file}, which holds a secret (its mode is {mode & 0o777:03o})",
             hint=f"chmod 600 {file}; if it has been read, replace the secret",

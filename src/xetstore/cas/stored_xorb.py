@@ -14,12 +14,12 @@ from xetstore.cas.checksums import END_BYTES, parse_checksums, told_section_byte
 from xetstore.cas.footers import FooterCache, Tail, damaged, parse_tail
 from xetstore.errors import DamagedError, FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.protocol import kernel
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo, XorbVerifier
 
 if TYPE_CHECKING:
     from xetstore.cas.index import ObjectRow, XorbRow
     from xetstore.interfaces import BlobStore, ByteStream
+    from xetstore.protocol.hashes import Hash
 
 _BLOCK_BYTES: Final = 2 << 20
 _CHECKED_BYTES: Final = 1 << 20

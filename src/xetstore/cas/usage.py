@@ -12,16 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import batches, sized_batches
 from xetstore.cas.checksums import END_BYTES, section_bytes, told_section_bytes
 from xetstore.cas.footers import READ_AT_ONCE, sound
-from xetstore.cas.index import Reader, XorbRow
-from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import NotFoundError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
+
+if TYPE_CHECKING:
+    from xetstore.cas.index import Reader, XorbRow
+    from xetstore.cas.service import EmbeddedCas
 
 FILES_AT_A_TIME: Final = 1000
 XORBS_AT_A_TIME: Final = 256

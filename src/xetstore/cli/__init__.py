@@ -1,1 +1,1 @@
-"""The ``xet`` command: parse, call the library, print. The only place that knows click and rich."""
+"""The ``xet`` command: parse, call the library, print. The only place that knows click."""

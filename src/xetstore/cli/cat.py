@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from xetstore.cli.context import Settings, parse_file, range_option, store_options
 from xetstore.cli.network import transfer_options
+from xetstore.cli.output import stdout_error
 from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, parse_locator, revision_of
+from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
     from xetstore.protocol.hashes import Hash
 
 
-@click.command()
+@click.command(epilog="Example: xet cat xet://alice/bert@main/config.json")
 @click.argument("file", type=Parsed(parse_file), metavar="FILE")
 @range_option
 @transfer_options
@@ -46,9 +50,23 @@ def copy_to_stdout(settings: Settings, file: Hash | str, span: tuple[int, int | 
 
 
 def _copy(blocks: Iterator[memoryview]) -> None:
+    if getattr(sys.stdout, "name", "") == os.devnull:  # which took its place when the command was started without one
+        raise UsageError("stdout is closed", hint="send it on: > FILE")
     stdout = sys.stdout.buffer
     for block in blocks:
         # With PYTHONUNBUFFERED this is no buffer at all, and a pipe takes a part of a block.
         while block:
-            block = block[stdout.write(block) :]
-    stdout.flush()
+            with _named_errors():
+                block = block[stdout.write(block) :]
+    with _named_errors():
+        stdout.flush()
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_error(error) from error

@@ -11,7 +11,7 @@ from xetstore.errors import IntegrityError, UsageError
 from xetstore.sizes import size_text
 
 
-@click.command()
+@click.command(epilog="Example: xet check --checksums --max-duration 2h")
 @click.option("--checksums", is_flag=True, help="Read every stored byte too, and compare checksums.")
 @click.option("--read-data", is_flag=True, help="Read, decode and hash every stored byte too.")
 @click.option("--subset", metavar="N/T|X%", help="Read the Nth of T parts, or the least recently checked X % only.")
@@ -43,6 +43,12 @@ def check(
     if selection is not None and not (checksums or read_data):
         raise UsageError("a part of the data is read with --checksums or --read-data only")
     output = settings.output
+    if selection is not None:
+        settings.going_on("run the same command again: what was not read yet is read first")
+    elif read_data or checksums:
+        settings.going_on("what was read is noted: with --subset 100% the next check reads first what was not")
+    else:
+        settings.going_on("nothing is changed: run the same command again")
     with settings.open_store() as store, output.progress("check") as progress:
         report = store.check(
             read_data=read_data, checksums=checksums, selection=selection, dry_run=dry_run, progress=progress

@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from xetstore.cli.interruption import interruptible, watch
+from xetstore.cli.config import Defaults, Given
+from xetstore.cli.interruption import going_on, interruptible, watch
 from xetstore.cli.network import Network
 from xetstore.cli.output import Output
 from xetstore.cli.parsed import Parsed
-from xetstore.cli.watcher import Watcher
+from xetstore.cli.prefixes import Prefix, parse_prefix, whole
 from xetstore.errors import NotFoundError, UnavailableError, UsageError, XetError, kind_of
-from xetstore.platform.homes import user_folder
+from xetstore.platform.homes import expanded, user_folder
 from xetstore.platform.threads import refusal
 
 if TYPE_CHECKING:
     from xetstore.hub.accounts import Accounts
     from xetstore.protocol.hashes import Hash
     from xetstore.store import Store
-
-STORE_VARIABLE: Final = "XET_STORE"
 
 # Whether it is there and readable, the library says: click's own answer would be another exit code.
 PATH: Final = click.Path(path_type=Path, readable=False)
@@ -45,17 +44,37 @@ class Settings:
     debug: bool = False
     output: Output = field(default_factory=Output)
     exit_code: int = 0
+    failures: int = 0
     network: Network = field(default_factory=Network)
     events: bool = False
+    namespace: str | None = None
+    defaults: Defaults = field(default_factory=Defaults)
 
     def where(self) -> Path | str:
-        """The store: ``--store``, else XET_STORE, else the user's data directory. A text is the URL of one."""
-        if named := self.store or os.environ.get(STORE_VARIABLE):
-            return parse_where(named)
-        from platformdirs import user_data_path
+        """The store: ``--store``, else XET_STORE, else that of config.toml, else the user's data directory. A text is
+        the URL of one.
+        """
+        where: Path | str = self.where_and_why().value
+        return where
 
-        hint = f"name a store with --store, or with {STORE_VARIABLE}"
-        return user_folder(lambda: user_data_path("xetstore", appauthor=False), hint)
+    def where_and_why(self) -> Given:
+        """The store, and what names it; no source for the user's data directory."""
+        if (named := self.named_store()) is not None:
+            return Given(parse_where(named.value), named.source)
+        hint = "name a store with --store, or with XET_STORE"
+        return Given(user_folder("data", "xetstore", hint), "")
+
+    def told_where(self) -> str:
+        """Lines for people: which store is used, and why."""
+        where, source = self.where_and_why()
+        if source:
+            return f"The store is {where}, named by {source}."
+        is_there = "" if where.exists() else ", which is not there yet"
+        return f"The store is {where}{is_there}.\n--store, XET_STORE or {self.defaults.path} names another."
+
+    def named_store(self) -> Given | None:
+        """The store that the user names, as a text, and where; None leaves it to the user's data directory."""
+        return Given(self.store, "--store") if self.store else self.defaults.get("store")
 
     def is_store(self, folder: Path) -> bool:
         """True if a folder is the store itself."""
@@ -79,6 +98,12 @@ class Settings:
         """Open the store; NotFoundError if it is a directory that is none and is not to be created."""
         return self.open_at(self.where(), create=create)
 
+    @contextmanager
+    def open_files(self, where: Path | str | None = None) -> Iterator[Store]:
+        """The store, with the files of the namespace that ``--namespace`` names."""
+        with self.open_at(self.where() if where is None else where) as store:
+            yield store if self.namespace is None else store.in_namespace(self.namespace)
+
     def open_or_empty(self) -> Store:
         """The store, or an empty one in memory where a directory is none yet: for those who only compare."""
         from xetstore.cas.parts import is_store_file
@@ -101,7 +126,10 @@ class Settings:
         from xetstore.hub.accounts import Accounts
         from xetstore.hub.tables import MIGRATIONS
 
-        with closing(EmbeddedCas.open(self.store_path(), create=create)) as cas:
+        where = self.store_path()
+        with self.telling_of_a_new_store(where, create=create):
+            cas = EmbeddedCas.open(where, create=create)
+        with closing(cas):
             cas.index.migrate(MIGRATIONS)
             yield Accounts(cas.index, cas.now)
 
@@ -109,17 +137,37 @@ class Settings:
         """Open any store, the way the options say."""
         from xetstore.store import open_store
 
-        return interruptible(open_store(where, create=create, **self.opening()))
+        with self.telling_of_a_new_store(where, create=create):
+            return interruptible(open_store(where, create=create, **self.opening(where)))
+
+    @contextmanager
+    def telling_of_a_new_store(self, where: Path | str, *, create: bool) -> Iterator[None]:
+        """Tell where the store is that is made inside, if no option named it."""
+        given = self.where_and_why() if create else None
+        is_new = given is not None and not given.source and where == given.value and not given.value.exists()
+        yield
+        if is_new:
+            self.output.note(f"a store is made at {where}: --store, XET_STORE or config.toml name another one")
 
     @contextmanager
     def store_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash]]:
         """The store that a FILE is in, and its hash: an ``hf://`` locator says itself where that is, ``xet://`` names a
         large file of a repository in the store.
         """
-        if not isinstance(file, str):
-            with self.open_store() as store:
+        from xetstore.protocol.hashes import Hash
+
+        if isinstance(file, Hash):
+            with self.open_files() as store:
                 yield store, file
             return
+        if isinstance(file, Prefix):
+            with self.open_files() as store:
+                yield store, whole(store, file)
+            return
+        if self.namespace is not None:
+            raise UsageError(
+                f"{file[:200]} says whose file it is", hint="leave out --namespace, or name it by its hash"
+            )
         if file.startswith("xet://"):
             with self.open_store() as store:
                 yield store.file_at(file)
@@ -128,14 +176,26 @@ class Settings:
             raise UsageError(f"{file[:200]} says where it is", hint="leave out --store, or name the file by its hash")
         from xetstore.store import open_locator
 
-        store, name = open_locator(file, **self.opening())
+        store, name = open_locator(file, **self.opening(file))
         with interruptible(store):
             yield store, name
 
-    def opening(self) -> dict[str, Any]:
+    @contextmanager
+    def file_of(self, file: Hash | str) -> Iterator[tuple[Store, Hash | str]]:
+        """The store that a FILE is in, and its hash or its name there; small files of repositories are such too."""
+        if self.namespace is None and str(file).startswith("xet://"):
+            with self.open_store() as store:
+                yield store, file
+            return
+        with self.store_of(file) as found:
+            yield found
+
+    def opening(self, where: Path | str) -> dict[str, Any]:
         """The arguments for opening a store, beside its place; called before anything that may wait for a network."""
+        from xetstore.cli.watcher import Watcher
+
         watch()
-        return {**self.network.opening(), "on_event": Watcher(self.output, as_records=self.events)}
+        return {**self.network.opening(self.defaults, where), "on_event": Watcher(self.output, as_records=self.events)}
 
     def check_null(self) -> None:
         """Raise UsageError where ``--null`` does not go with the rest."""
@@ -146,6 +206,11 @@ class Settings:
                 "--null prints names as they are, which a terminal must not see", hint="send it on: > FILE"
             )
 
+    def going_on(self, hint: str) -> None:
+        """Let an interruption say, to people, how the command can go on."""
+        if not (self.output.json or self.output.quiet):
+            going_on(hint)
+
     def failed(self, error: Exception, path: Path | None = None) -> None:
         """Report an error, of a file if ``path`` says which. The first one gives the exit code of a command that goes
         on to its end.
@@ -153,6 +218,7 @@ class Settings:
         if self.debug:
             traceback.print_exception(error)
         told = as_xet_error(error)
+        self.failures += 1
         self.exit_code = self.exit_code or told.exit_code
         self.output.error(told, path)
 
@@ -189,12 +255,47 @@ debug_option = click.option(
     callback=_set_debug,
     help="Show the traceback of an error.",
 )
+
+
+def _set_telling(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        output = context.ensure_object(Settings).output
+        output.quiet |= parameter.name == "quiet"
+        output.verbose |= parameter.name == "verbose"
+        if output.quiet and output.verbose:
+            raise UsageError("--quiet and --verbose do not go together", hint="leave out one of the two")
+
+
+def _set_no_progress(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).output.bars = False
+
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_telling,
+    help="Print data and errors, and nothing else.",
+)
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_telling,
+    help="Say more of what is done, on stderr.",
+)
+no_progress_option = click.option(
+    "--no-progress", is_flag=True, expose_value=False, callback=_set_no_progress, help="Draw no progress bar."
+)
 store_option = click.option(
     "--store",
     metavar="WHERE",
     expose_value=False,
     callback=_set_store,
-    help=f"The store: a directory, a store file, a URL or hf://; else ${STORE_VARIABLE}, else your data directory.",
+    help="The store: a directory, a store file, a URL or hf://; else $XET_STORE, config.toml, your data directory.",
 )
 
 
@@ -209,6 +310,20 @@ events_option = click.option(
     expose_value=False,
     callback=_set_events,
     help="Print what happens meanwhile as JSON on stderr, one object a line.",
+)
+
+
+def _set_namespace(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Settings).namespace = value
+
+
+namespace_option = click.option(
+    "--namespace",
+    metavar="NS",
+    expose_value=False,
+    callback=_set_namespace,
+    help="Of a directory: the files of this namespace or repository, else of default.",
 )
 
 
@@ -228,12 +343,12 @@ null_option = click.option(
 
 
 def common_options(command: F) -> F:
-    """Add ``--json`` and ``--debug``."""
-    return json_option(debug_option(command))
+    """Add ``--json``, ``--quiet``, ``--verbose``, ``--no-progress`` and ``--debug``."""
+    return json_option(quiet_option(verbose_option(no_progress_option(debug_option(command)))))
 
 
 def store_options(command: F) -> F:
-    """Add ``--store``, ``--json`` and ``--debug``."""
+    """Add ``--store`` and the options of :func:`common_options`."""
     return store_option(common_options(command))
 
 
@@ -245,14 +360,20 @@ def parse_where(text: str) -> Path | str:
     """A store as it is named on the command line: a URL stays a text."""
     from xetstore.opening import scheme_of
 
-    return text if scheme_of(text) else Path(text)
+    if scheme_of(text):
+        return text
+    return (
+        expanded(text, "the store") if text.split("/")[0] == "~" else Path(text)
+    )  # a shell leaves --store=~/x as it is
 
 
 def parse_file(text: str) -> Hash | str:
-    """An argument's type: a stored file, by its hash or by its locator, which stays a text."""
+    """An argument's type: a stored file, by its hash, the first digits of it, or its locator, which stays a text."""
     from xetstore.protocol.hashes import Hash
 
-    return text if text.startswith(("hf://", "xet://")) else Hash.parse(text)
+    if text.startswith(("hf://", "xet://")):
+        return text
+    return parse_prefix(text) or Hash.parse(text)
 
 
 def parse_range(text: str) -> tuple[int, int | None]:

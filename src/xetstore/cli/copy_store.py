@@ -12,7 +12,7 @@ import click
 from xetstore.cli.context import Settings, common_options, parse_where
 from xetstore.cli.interruption import watch
 from xetstore.cli.output import count_text, repositories_text
-from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, UsageError
+from xetstore.errors import IntegrityError, NotFoundError, UsageError
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xetstore.hub.copying.copy_store import FullReport
 
 
-@click.command("copy-store")
+@click.command("copy-store", epilog="Example: xet copy-store /srv/xet /backup/xet --since-last")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--since-last", is_flag=True, help="Read only the rows that are new since the last copy to TO.")
@@ -42,6 +42,7 @@ def copy_store(
     """
     output = settings.output
     watch()
+    settings.going_on("nothing is lost: run the same command again, and it goes on from here")
     places = _place(source), _place(target)
     if _is_same(*places):
         raise UsageError(f"{source} and {target} are one store", hint="name two stores")
@@ -54,19 +55,15 @@ def copy_store(
         if secrets and not dry_run:
             source_secrets = closing.enter_context(_secrets(places[0], create=False))
             of_both = source_secrets, closing.enter_context(_secrets(places[1], create=True))
-        try:
-            report = copy_store(
-                *stores,
-                since_last=since_last,
-                dry_run=dry_run,
-                jobs=jobs or DEFAULT_JOBS,
-                tokens=secrets,
-                secrets=of_both,
-                progress=progress,
-            )
-        except (KeyboardInterrupt, InterruptedCallError):
-            output.note("nothing is lost: run the same command again, and it goes on from here")
-            raise
+        report = copy_store(
+            *stores,
+            since_last=since_last,
+            dry_run=dry_run,
+            jobs=jobs or DEFAULT_JOBS,
+            tokens=secrets,
+            secrets=of_both,
+            progress=progress,
+        )
     _tell(settings, report, dry_run)
     problems = count_text(len(report.problems), "problem")
     if report.objects.problems:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xetstore.cli.context import Settings, events_option, store_options
+from xetstore.cli.local_files import exclude_option, excluded_text
 from xetstore.cli.network import transfer_options
-from xetstore.cli.output import count_text
+from xetstore.cli.output import count_text, files_text
+from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, is_locator, parse_locator, revision_of
 from xetstore.errors import EntryNotFoundError, RepositoryNotFoundError, UsageError
 from xetstore.sizes import size_text
@@ -20,16 +22,15 @@ if TYPE_CHECKING:
     from xetstore.repositories.planning import CommitReport
     from xetstore.repositories.repository import Repository
     from xetstore.repositories.restoring import Restored
+    from xetstore.transfer.byte_source import Readable
 
 
-@click.command()
-@click.argument("source", metavar="SOURCE")
-@click.argument("target", metavar="TARGET")
+@click.command(epilog='Example: xet cp ./ckpt xet://alice/bert@main/ -m "Step 1000"')
+@click.argument("source", metavar="SOURCE", type=Parsed(str))
+@click.argument("target", metavar="TARGET", type=Parsed(str))
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")
 @click.option("--delete", is_flag=True, help="Remove from TARGET what SOURCE does not have.")
-@click.option(
-    "--exclude", multiple=True, metavar="PATTERN", help="Leave out paths or names like this; may be repeated."
-)
+@exclude_option
 @click.option("--private", "is_private", is_flag=True, help="Make a new repository private.")
 @click.option("--any-links", is_flag=True, help="Make links too that lead out of the folder that is written.")
 @click.option("--fsync", is_flag=True, help="Return when local files are on the disk.")
@@ -107,7 +108,7 @@ def cp(
 def upload(
     settings: Settings,
     places: Places,
-    source: Path,
+    source: Path | Readable,
     to: HubLocator,
     *,
     is_folder: bool = False,
@@ -117,22 +118,36 @@ def upload(
     is_private: bool | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Commit a local file or folder at a path of a repository."""
+    """Commit a local file or folder, or stdin, at a path of a repository."""
     from xetstore.cli.hash import total_size
+    from xetstore.repositories.sources import EXCLUDED
 
     output = settings.output
+    settings.going_on("nothing is committed; run the same command again: what is stored already is not stored again")
     branch = revision_of(to)
     repository = places.repository(to, create=not dry_run)
     is_new = not repository.exists()
     path = to.path
-    is_directory = source.is_dir()
+    is_directory = isinstance(source, Path) and source.is_dir()
     if not is_directory:
         if delete:
             raise UsageError("--delete is for folders", hint=f"{source} is none: leave it out")
-        path = _file_target(repository, None if is_new else branch, path, source.name, is_folder=is_folder)
+        # What comes through a pipe has no name of its own.
+        name = source.name if isinstance(source, Path) else to.id.name.rpartition("/")[2]
+        path = _file_target(repository, None if is_new else branch, path, name, is_folder=is_folder)
     if is_new and not dry_run:
         output.note(f"{repository.name} is new")
-    expected = 0 if is_directory else total_size([source])
+    expected = 0 if is_directory or not isinstance(source, Path) else total_size([source])
+    excluded = 0
+
+    def note(local: Path, why: str) -> None:
+        nonlocal excluded
+        if why == EXCLUDED:
+            excluded += 1
+            output.detail(f"{local} {why}")
+        else:
+            output.warning(f"{local} {why}")
+
     with output.progress("cp", expected, dedup=True) as progress:
         report = repository.commit(
             {path: source},
@@ -144,10 +159,12 @@ def upload(
             is_private=is_private,
             dry_run=dry_run,
             progress=progress,
-            on_note=lambda local, why: output.warning(f"{local} {why}"),
+            on_note=note,
             is_left_out=settings.is_store,
         )
-    print_commit(settings, to, report, dry_run=dry_run)
+    print_commit(settings, to, report, excluded=excluded, dry_run=dry_run)
+    if not (isinstance(source, Path) or dry_run):
+        output.note(f"xet get {to.at(path)} -o - brings it back")
     return settings.exit_code
 
 
@@ -163,6 +180,7 @@ def _between(
     is_private: bool | None,
     dry_run: bool,
 ) -> int:
+    settings.going_on("nothing is committed; run the same command again")
     theirs, ours = places.repository(source), places.repository(to, create=not dry_run)
     path = to.path
     if source.path and not theirs.file(source.path, revision_of(source)).is_folder:
@@ -210,6 +228,7 @@ def _download(
             if not dry_run:
                 to.mkdir(parents=True, exist_ok=True)
             to /= source.path.rpartition("/")[2]
+    settings.going_on("run the same command again: files that are there already stay")
     count = written = size = gone = 0
     with output.progress("cp") as progress:
         for restored in repository.iter_download(
@@ -233,13 +252,17 @@ def _download(
                 output.record(**_restored_fields(restored))
             elif dry_run and restored.action != "unchanged":
                 output.entry(f"{restored.action:8}", restored.path)
+            else:
+                output.detail(f"{restored.action}: {restored.path}")
     outcome = "nothing changed: a dry run" if dry_run else f"{written:,} written, verified"
     deleted = f", {count_text(gone, 'path')} deleted" if gone else ""
-    output.note(f"{count_text(count, 'file')}, {size_text(size)}: {outcome}{deleted}")
+    output.note(f"{files_text(count, settings.failures)}, {size_text(size)}: {outcome}{deleted}")
     return settings.exit_code
 
 
-def print_commit(settings: Settings, to: HubLocator, report: CommitReport, *, dry_run: bool = False) -> None:
+def print_commit(
+    settings: Settings, to: HubLocator, report: CommitReport, *, excluded: int = 0, dry_run: bool = False
+) -> None:
     """Print a commit: its id; with ``--json`` each path that it changed before; of a dry run these paths alone."""
     output = settings.output
     if output.json:
@@ -277,7 +300,8 @@ def print_commit(settings: Settings, to: HubLocator, report: CommitReport, *, dr
         outcome = f", {size_text(report.new_bytes)} new" if report.is_new else ": nothing to commit"
     deleted = f", {count_text(len(report.deleted), 'path')} deleted" if report.deleted else ""
     unchanged = f", {report.unchanged:,} unchanged" if report.unchanged else ""
-    output.note(f"{count_text(len(report.files), 'file')}{deleted}{unchanged}{outcome}")
+    left_out = excluded_text(excluded)
+    output.note(f"{count_text(len(report.files), 'file')}{deleted}{unchanged}{left_out}{outcome}")
 
 
 def _restored_fields(restored: Restored) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import click
 from xetstore.cli.context import Settings, parse_file, store_options
 from xetstore.cli.hash import total_size
 from xetstore.cli.network import transfer_options
+from xetstore.cli.parsed import Parsed
+from xetstore.cli.prefixes import Prefix, whole
 from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
 DIFFERENT = 1
 
 
-@click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.command(epilog="Example: xet diff old.bin new.bin")
+@click.argument("a", metavar="A", type=Parsed(str))
+@click.argument("b", metavar="B", type=Parsed(str))
 @transfer_options
 @store_options
 @click.pass_obj
@@ -63,6 +65,8 @@ class _Sides:
 
     def side(self, text: str) -> Side:
         """A local file, or a stored one. What could be a hash, and is the name of a file here, is the file."""
+        from xetstore.protocol.hashes import Hash
+
         path = Path(text)
         if os.path.exists(path):  # noqa: PTH110  # false too where it cannot be looked at
             return path
@@ -72,12 +76,12 @@ class _Sides:
             if text.startswith("hf://"):
                 raise
             return path  # the reader of it says that it is not there
-        if isinstance(file, str):
-            store, name = self._opened.enter_context(self._settings.store_of(file))
-            return store.cas, name
-        if self._store is None:
-            self._store = self._opened.enter_context(self._settings.open_store())
-        return self._store.cas, file
+        if isinstance(file, Hash | Prefix):
+            if self._store is None:
+                self._store = self._opened.enter_context(self._settings.open_store())
+            return self._store.cas, whole(self._store, file)
+        store, name = self._opened.enter_context(self._settings.store_of(file))
+        return store.cas, name
 
 
 def _print(output: Output, told: Comparison) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from itertools import groupby
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from xetstore.cli.context import PATH, STORE_VARIABLE, Settings, store_options
+from xetstore.cli.context import PATH, Settings, store_options
 from xetstore.cli.hash import total_size
+from xetstore.cli.local_files import LocalFiles, exclude_option
 from xetstore.cli.names import escaped
 from xetstore.cli.network import transfer_options
-from xetstore.cli.output import count_text
-from xetstore.cli.put import files_of
+from xetstore.cli.output import files_text
+from xetstore.cli.put import named
 from xetstore.errors import kind_of
 from xetstore.sizes import size_text
 
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 _BLOCKS: Final = {"new": "█", "repeated": "▒", "shared": "▓", "stored": "░"}
 
 
-@click.command()
+@click.command(epilog="Example: xet estimate models/")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--picture", type=PATH, metavar="FILE.svg", help="Draw where each part of each file is known from.")
+@exclude_option
 @transfer_options
 @store_options
 @click.pass_obj
-def estimate(settings: Settings, paths: tuple[Path, ...], picture: Path | None) -> int:
+def estimate(settings: Settings, paths: tuple[Path, ...], picture: Path | None, exclude: tuple[str, ...]) -> int:
     """Say what storing files would save. Nothing is stored.
 
-    The files are compared with each other and themselves, and with the store if --store or XET_STORE names one. What
-    new bytes take compressed is estimated from a sample of them.
+    The files are compared with each other and themselves, and with the store if one is named: by --store,
+    XET_STORE or config.toml. What new bytes take compressed is estimated from a sample of them.
     """
     output = settings.output
-    files = [file for path in paths for file in files_of(path, settings)]
-    told = _estimate(settings, files)
+    local = LocalFiles(settings, exclude)
+    told = _estimate(settings, [file for path in paths for file in local.of(path)])
     for file in told.files:
         _print(output, file)
     if picture is not None:
@@ -50,22 +51,25 @@ def estimate(settings: Settings, paths: tuple[Path, ...], picture: Path | None) 
         except OSError as error:
             raise kind_of(error)(f"{picture} cannot be written: {error.strerror}") from error
     output.note(
-        f"{count_text(len(told.files), 'file')}, {size_text(told.size)}: {size_text(told.new_bytes)} new, "
-        f"{size_text(told.deduped_bytes)} deduplicated, about {size_text(told.compressed_bytes)} to store"
+        f"{files_text(len(told.files), settings.failures)}{local.excluded_text()}, {size_text(told.size)}: "
+        f"{size_text(told.new_bytes)} new, {size_text(told.deduped_bytes)} deduplicated, "
+        f"about {size_text(told.compressed_bytes)} to store"
     )
     return settings.exit_code
 
 
 def _estimate(settings: Settings, files: list[Path]) -> Estimate:
-    from xetstore.transfer.estimate.estimation import CELLS, estimate
+    from xetstore.transfer.estimate import CELLS
+    from xetstore.transfer.estimate.estimation import estimate
 
     cells = _columns() or CELLS
-    with settings.output.progress("estimate", total_size(files)) as progress:
-        if not (settings.store or os.environ.get(STORE_VARIABLE)):
-            return estimate(files, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells)
+    with settings.output.progress("estimate", total_size(files), files=len(files)) as progress:
+        paths = named(files, progress)
+        if settings.named_store() is None:
+            return estimate(paths, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells)
         with settings.open_or_empty() as store:
             return store.estimate(
-                files, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells
+                paths, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells
             )
 
 

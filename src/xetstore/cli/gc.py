@@ -38,7 +38,7 @@ def span(text: str) -> float:
     return seconds
 
 
-@click.command()
+@click.command(epilog="Example: xet gc --dry-run")
 @click.option("--dry-run", is_flag=True, help="Say what would go now, and delete nothing.")
 @click.option(
     "--grace", type=Parsed(span), metavar="SPAN", default="22d", help="The time for which a xorb of no file is kept."

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from xetstore.cli.cat import copy_to_stdout
-from xetstore.cli.context import PATH, Settings, events_option, null_option, parse_file, range_option, store_options
+from xetstore.cli.context import (
+    PATH,
+    Settings,
+    events_option,
+    namespace_option,
+    null_option,
+    parse_file,
+    range_option,
+    store_options,
+)
 from xetstore.cli.listed import get_listed, report_fields
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import count_text
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 STDOUT: Final = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-@click.command()
+@click.command(epilog="Example: xet get HASH -o model.safetensors")
 @click.argument("file", type=Parsed(parse_file), metavar="FILE", required=False)
 @click.option(
     "-o",
@@ -40,6 +49,7 @@ STDOUT: Final = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
 @null_option
 @events_option
+@namespace_option
 @transfer_options
 @store_options
 @click.pass_obj
@@ -86,7 +96,13 @@ def get(
     if str(out) == "-":
         copy_to_stdout(settings, file, span)
         return None
-    with settings.store_of(file) as (store, name), output.progress("get") as progress:
+    settings.going_on(
+        "run the same command again: it goes on from what has arrived"
+        if keep_partial
+        else "nothing is left of it; with --keep-partial the same command goes on from what has arrived"
+    )
+    with settings.file_of(file) as (store, name), output.progress("get", files=1) as progress:
+        progress.file(str(out))
         report = store.get(
             name,
             out,
@@ -103,11 +119,12 @@ def get(
         verified = "verified" if report.verified else "not verified: the store gave no hashes for this part"
         reused = f", {size_text(report.reused_bytes)} of it from here" if report.reused_bytes else ""
         output.note(f"{out}: {size_text(report.size)}{reused}, {verified}")
+        output.detail(f"{size_text(report.fetched_bytes)} fetched")
     return None
 
 
 def _forecast(settings: Settings, file: Hash | str, span: tuple[int, int | None]) -> None:
-    with settings.store_of(file) as (store, name):
+    with settings.file_of(file) as (store, name):
         told = store.forecast(name, *span)
     if settings.output.json:
         settings.output.record(

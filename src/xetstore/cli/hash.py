@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xetstore.cli.context import PATH, Settings, common_options, null_option
+from xetstore.cli.output import files_text
 from xetstore.errors import UsageError, XetError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from xetstore.store import HashReport
 
 
-@click.command("hash")
+@click.command("hash", epilog="Example: xet hash model.safetensors")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 @click.option("--chunks", is_flag=True, help="List the hash and the length of every chunk.")
 @click.option("--sha256", is_flag=True, help="Compute the SHA-256 too.")
@@ -35,14 +36,17 @@ def hash_(settings: Settings, paths: tuple[Path, ...], chunks: bool, sha256: boo
     settings.check_null()
     if output.null and chunks:
         raise UsageError("--null and --chunks do not go together", hint="leave out one of the two")
-    with output.progress("hash", total_size(paths)) as progress:
+    with output.progress("hash", total_size(paths), files=len(paths)) as progress:
         for path in paths:
+            progress.file(str(path))
             try:
                 report = hash_report(path, sha256=sha256, keep_chunks=chunks, progress=progress)
             except (XetError, OSError) as error:
                 settings.failed(error)
             else:
                 _print(output, path, report, sha256=sha256)
+    if settings.failures:
+        output.note(files_text(len(paths) - settings.failures, settings.failures))
     return settings.exit_code
 
 

@@ -1,7 +1,9 @@
-"""``xet inspect``: the content of a xorb or a shard, told apart by their bytes."""
+"""``xet inspect``: a stored file and how it is made; the content of a xorb, a shard or a file of tensors."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,42 +11,113 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from xetstore.cli.context import PATH, Settings, common_options
-from xetstore.cli.output import count_text
-from xetstore.errors import FormatError
+from xetstore.cli.context import Settings, namespace_option, parse_file, store_options
+from xetstore.cli.inspect_stored import print_stored
+from xetstore.cli.inspect_tensors import tensor_fields, tensor_lines, tensor_records
+from xetstore.cli.network import access_options
+from xetstore.cli.output import Output, count_text
+from xetstore.cli.places import SCHEMES
+from xetstore.errors import FormatError, NotFoundError
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
     from xetstore.protocol.shard import Shard
     from xetstore.protocol.xorb import XorbInfo
+    from xetstore.store import Store
+    from xetstore.tensors.header import Header
 
+HASH: Final = re.compile(r"[0-9a-fA-F]{6,64}")
+"""A hash, or the first digits of one, unless it is a file of this machine."""
 _SCHEMES: Final = ("none", "lz4", "bg4-lz4")
 
 
-@click.command()
-@click.argument("path", metavar="FILE", type=PATH)
-@common_options
+@click.command(epilog="Example: xet inspect xet://alice/bert/model.safetensors")
+@click.argument("what", metavar="WHAT")
+@namespace_option
+@access_options
+@store_options
 @click.pass_obj
-def inspect(settings: Settings, path: Path) -> None:
-    """Verify a xorb or a shard, list what is in it.
+def inspect(settings: Settings, what: str) -> None:
+    """List what is in a stored file, a xorb, a shard, or a file of tensors.
 
-    Which of the two FILE is, its content tells.
+    WHAT is a hash, of a file or, where the store is a directory, of a xorb or a shard; xet://OWNER/NAME@REVISION/PATH,
+    or hf://models/NAMESPACE/NAME/PATH; or a file of this machine: a xorb or a shard, which is verified, or a model in
+    safetensors or GGUF.
     """
+    path = Path(what)
+    if what.startswith(SCHEMES) or (HASH.fullmatch(what) and not path.exists()):
+        _inspect_stored(settings, what)
+    elif (header := _tensors(path)) is not None:
+        _print_tensors(settings.output, path, header)
+    else:
+        _print_object(settings.output, str(path), _read(path))
+
+
+def _inspect_stored(settings: Settings, what: str) -> None:
+    with settings.store_of(parse_file(what)) as (store, name):
+        try:
+            record = store.stat(name)
+        except NotFoundError:
+            if (found := _object(store, name)) is None:
+                raise
+            _print_object(settings.output, *found)
+        else:
+            print_stored(settings.output, store, record)
+
+
+def _object(store: Store, name: Hash) -> tuple[str, bytes] | None:
+    """The object of a xorb or shard of this hash, in a store that is here."""
+    from xetstore.cas.object_bytes import object_bytes
+    from xetstore.cas.service import EmbeddedCas
+
+    return object_bytes(store.cas, name) if isinstance(store.cas, EmbeddedCas) else None
+
+
+def _print_object(output: Output, path: str, data: bytes) -> None:
     from xetstore.protocol.shard import Shard
 
-    data = _read(path)
     try:
         found = _parse(data)
     except FormatError as error:
         raise FormatError(error.rule, error.offset, f"{path}: {error.detail}") from error
-    if settings.output.json:
+    if output.json:
         records = _shard_records(found) if isinstance(found, Shard) else _xorb_records(found, data)
         header = next(records)
-        settings.output.record(**header, path=str(path), size=len(data))
+        output.record(**header, path=path, size=len(data))
         for record in records:
-            settings.output.record(**record)
+            output.record(**record)
     else:
-        settings.output.lines(_shard_lines(found) if isinstance(found, Shard) else _xorb_lines(found, data))
+        output.lines(_shard_lines(found) if isinstance(found, Shard) else _xorb_lines(found, data))
+
+
+def _tensors(path: Path) -> Header | None:
+    """The header of a file of this machine, or None if it is none of tensors."""
+    from xetstore.tensors.formats import looks_like_tensors, parse_header
+    from xetstore.tensors.header import Beginning
+
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < 9:
+            return None
+
+        def read(start: int, end: int) -> bytearray:
+            file.seek(start)
+            return bytearray(file.read(end - start))
+
+        beginning = Beginning(size, read)
+        if not looks_like_tensors(bytes(beginning.upto(9, "tensors.format")[:9]), size):
+            return None
+        return parse_header(beginning, str(path))
+
+
+def _print_tensors(output: Output, path: Path, header: Header) -> None:
+    if output.json:
+        output.record(kind="tensors", path=str(path), size=path.stat().st_size, **tensor_fields(header))
+        for record in tensor_records(header):
+            output.record(**record)
+    else:
+        output.lines(tensor_lines(header))
 
 
 def _read(path: Path) -> bytes:

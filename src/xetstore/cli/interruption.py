@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: unwind, so that nothing half-written stays, and be gone soon whatever hangs.
 
-The first one raises KeyboardInterrupt in the main thread and wakes what waits for a network in others. Further ones
-change nothing: the unwinding has its time, and no more. A thread beside it keeps that time, told of the signal through
-a pipe, since a main thread in a name lookup does not see a signal before the lookup ends.
+The first one raises KeyboardInterrupt in the main thread and wakes what waits for a network in others. The unwinding
+has its time, and no more; a second Ctrl-C ends it at once. A thread beside it keeps that time, told of the signal
+through a pipe, since a main thread in a name lookup does not see a signal before the lookup ends.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Final, NoReturn
 from weakref import WeakSet
 
 from xetstore.errors import UnavailableError
+from xetstore.platform.signals import signal_pipe, to_main_thread
 from xetstore.platform.threads import start_thread
 
 if TYPE_CHECKING:
@@ -31,10 +33,31 @@ UNSEEN_SECONDS: Final = 0.7
 UNWIND_SECONDS: Final = 5.0
 """The time that the unwinding may take: a disk may be slow, while no network is waited for any more."""
 
+SAME_SECONDS: Final = 0.3
+"""Another signal within this time is the same one: some parents send it to a process and to its group."""
+
 _open_stores: WeakSet[Store] = WeakSet()
 _seen = threading.Event()
 _finished = threading.Event()
 _watching = False
+_seen_at = 0.0
+_hint = ""
+_is_said = False
+
+
+def going_on(hint: str) -> None:
+    """Say how the work of the command can go on, should it be interrupted from now on."""
+    global _hint
+    _hint = hint
+
+
+def farewell() -> str:
+    """The last words of an interrupted command; empty if they were said."""
+    global _is_said
+    if _is_said:
+        return ""
+    _is_said = _seen.is_set()
+    return "xet: interrupted" + (f"\nhint: {_hint}" if _hint else "")
 
 
 def listen() -> None:
@@ -59,9 +82,7 @@ def watch() -> None:
     if _watching or signal.getsignal(signal.SIGTERM) is not _on_signal:
         return
     _watching = True
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    reader = signal_pipe()
     with contextlib.suppress(UnavailableError):  # a system that has no thread for it
         start_thread(_read, reader, name="signals")
 
@@ -87,12 +108,21 @@ def leave() -> NoReturn:
     os._exit(INTERRUPTED)
 
 
-def _on_signal(_number: int, _frame: FrameType | None) -> None:
-    if not _seen.is_set():
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    global _seen_at
+    if _seen.is_set():
+        _on_another(number)
+    else:
+        _seen_at = time.monotonic()
         _seen.set()
         with contextlib.suppress(UnavailableError):
             start_thread(_wake_up, name="interruption")
         raise KeyboardInterrupt
+
+
+def _on_another(number: int) -> None:
+    if number == signal.SIGINT and time.monotonic() - _seen_at > SAME_SECONDS:
+        _give_up()
 
 
 def _leave_on_signal(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -110,16 +140,18 @@ def _wake_up() -> None:
 def _read(reader: int) -> None:
     """Wait for a signal, and for the main thread to see it."""
     while number := os.read(reader, 1):
-        if number[0] in (signal.SIGINT, signal.SIGTERM) and not _seen.wait(0.05):
+        if _seen.is_set():
+            _on_another(number[0])
+        elif number[0] in (signal.SIGINT, signal.SIGTERM) and not _seen.wait(0.05):
             # Another thread may have got it, which wakes none.
-            signal.pthread_kill(threading.main_thread().ident or 0, number[0])
+            to_main_thread(number[0])
             if not _seen.wait(UNSEEN_SECONDS):
                 _give_up()
 
 
 def _give_up() -> NoReturn:
-    with contextlib.suppress(OSError, ValueError):
-        # A progress bar hides the cursor.
-        sys.stderr.write("\x1b[?25h\n" if sys.stderr.isatty() else "\n")
-        sys.stderr.write("xet: interrupted\n")
-    leave()
+    # Not by sys.stderr: what it interrupts may be writing to it.
+    if words := farewell():
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{words}\n".encode())
+    os._exit(INTERRUPTED)

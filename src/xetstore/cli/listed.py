@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cli.context import Settings
 from xetstore.cli.names import SHA256, name_of, unescaped
-from xetstore.cli.output import count_text
+from xetstore.cli.output import files_text
 from xetstore.errors import UsageError
+from xetstore.platform.names import FolderNames, name_fault
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
@@ -35,17 +36,20 @@ def get_listed(settings: Settings, listed: Path, folder: Path, *, fsync: bool) -
         failed.add(path)
         settings.failed(error, path)
 
-    with settings.open_store() as store, output.progress("get") as progress:
-        ready = list(_with_folders(wanted, on_error))
+    settings.going_on("run the same command again: files that are there are written once more")
+    with settings.open_files() as store, output.progress("get", files=len(wanted)) as progress:
+        ready = list(_with_folders(_apart(wanted, folder, on_error), on_error))
         # Reports and errors come in the order of the list: the next report is of the next path that did not fail.
         paths = (path for _, path in ready if path not in failed)
         for report in store.iter_get(ready, progress=progress, on_error=on_error, fsync=fsync):
             count += 1
             nbytes += report.size
             path = next(paths)
+            progress.file(str(path))
+            output.detail(f"{path}: {size_text(report.size)}")
             if output.json:
                 output.record(**report_fields(path, report))
-    output.note(f"{count_text(count, 'file')}, {size_text(nbytes)}, verified")
+    output.note(f"{files_text(count, settings.failures)}, {size_text(nbytes)}, verified")
     return settings.exit_code
 
 
@@ -120,16 +124,37 @@ def _json_entry(line: bytes) -> tuple[str, str]:
     return name, text
 
 
-def _path(text: str) -> Path:
+def _path(text: str, system: str = sys.platform) -> Path:
     """A path that stays inside the directory it is for."""
+    if system == "win32":  # where `xet put` prints it so
+        text = text.replace("\\", "/")
     if text.startswith("/"):
         raise ValueError("has an absolute path: it would not be inside DIR")
-    if ".." in text.split("/"):
+    parts = text.split("/")
+    if ".." in parts:
         raise ValueError("has a path with `..`: it would not be inside DIR")
+    for part in parts:
+        if fault := name_fault(part, system):
+            raise ValueError(f"has a path with {part!r}, which {fault}")
     path = Path(text)
     if "\0" in text or not path.parts:
         raise ValueError("has a path that no file can have")
     return path
+
+
+def _apart(
+    wanted: list[tuple[Hash, Path]], folder: Path, on_error: Callable[[Path, Exception], None]
+) -> list[tuple[Hash, Path]]:
+    """The files that do not take the place of one that is before them in the list."""
+    inner = [path.relative_to(folder).as_posix() for _, path in wanted]
+    refused = FolderNames(folder).refused(inner)
+    apart = []
+    for (file, path), name in zip(wanted, inner, strict=True):
+        if name in refused:
+            on_error(path, refused[name])
+        else:
+            apart.append((file, path))
+    return apart
 
 
 def _with_folders(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xetstore.remote.hub.locators import HubLocator
 
 
-@click.command("log")
+@click.command("log", epilog="Example: xet log xet://alice/bert -n 10")
 @click.argument("where", type=Parsed(parse_branch), metavar="REPOSITORY")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Print no more than the newest N.")
 @access_options

@@ -12,39 +12,15 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
-from xetstore.cli.cat import cat
-from xetstore.cli.check import check
+from xetstore.cli.commands import Commands
 from xetstore.cli.context import Settings, as_xet_error, store_options
-from xetstore.cli.copy_store import copy_store
-from xetstore.cli.cp import cp
-from xetstore.cli.diff import diff
-from xetstore.cli.estimate import estimate
-from xetstore.cli.gc import gc
-from xetstore.cli.get import get
-from xetstore.cli.hash import hash_
-from xetstore.cli.inspect import inspect
-from xetstore.cli.interruption import INTERRUPTED, finish, listen
-from xetstore.cli.log import log
-from xetstore.cli.ls import ls
-from xetstore.cli.mv import mv
-from xetstore.cli.names import PRINTED_ERRORS
-from xetstore.cli.org import org
-from xetstore.cli.put import put
-from xetstore.cli.quota import quota
-from xetstore.cli.refs import branch, tag
-from xetstore.cli.repair import repair
-from xetstore.cli.repo import repo
-from xetstore.cli.rm import rm
-from xetstore.cli.serve import serve
-from xetstore.cli.snapshot import snapshot
-from xetstore.cli.stat import stat
-from xetstore.cli.token import token
-from xetstore.cli.undelete import undelete
-from xetstore.cli.user import user
+from xetstore.cli.help import EXAMPLE, Group, write_sections
+from xetstore.cli.interruption import INTERRUPTED, farewell, finish, listen
+from xetstore.cli.names import PRINTED_ERRORS, printable
 from xetstore.errors import InterruptedCallError, XetError
 
 
-class XetGroup(click.Group):
+class XetGroup(Group):
     """A group of commands that ends in one of the documented exit codes, whatever happens."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
@@ -52,6 +28,10 @@ class XetGroup(click.Group):
         settings = Settings()
         extra |= {"standalone_mode": False, "obj": settings, "prog_name": "xet"}
         logging.lastResort = _Warnings(settings)
+        if "_XET_COMPLETE" in os.environ:
+            from xetstore.cli.completion import register
+
+            register()
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()
@@ -71,9 +51,29 @@ class XetGroup(click.Group):
             _drain(stream)
         sys.exit(code or 0)
 
-    def list_commands(self, _: click.Context) -> list[str]:
-        """In the order of a first acquaintance, as they were added."""
-        return list(self.commands)
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands before the options: there is nothing to do with these alone."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are about."""
+        if isinstance(self.commands, Commands):
+            write_sections(formatter)
+        else:
+            super().format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say which store is used, or what is wrong with its name, and where there is more to read."""
+        settings = ctx.find_object(Settings) or Settings()
+        try:
+            told = settings.told_where()
+        except XetError as error:
+            told = f"The store: {error}."
+        formatter.write_paragraph()
+        for line in told.splitlines():  # not broken: a path can be copied
+            formatter.write(f"  {printable(line)}\n")
+        super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its result is the exit code."""
@@ -99,7 +99,8 @@ class _Warnings(logging.Handler):
 
 def _interrupted(settings: Settings) -> int:
     with contextlib.suppress(OSError):  # stderr may be gone too
-        settings.output.note("xet: interrupted")
+        for line in farewell().splitlines():
+            settings.output.note(line)
     return INTERRUPTED
 
 
@@ -121,21 +122,37 @@ def _drain(stream: TextIO) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from xetstore import __version__
+
+        click.echo(f"xet {__version__}")
+        ctx.exit()
+
+
 @click.group(
-    cls=XetGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog="See docs/cli.md for all of it."
+    cls=XetGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="xet help COMMAND tells more of each; docs/cli.md has all of it.",
+    help=f"""Store big files once: chunk-level deduplicated, verified, by the Xet protocol.
+
+    To begin with: {EXAMPLE}""",
 )
-@click.version_option(package_name="xetstore", message="%(prog)s %(version)s")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
 @store_options
 def cli() -> None:
-    """Store big files once: chunk-level deduplicated, verified, by the Xet protocol."""
+    """The command."""
 
 
-_OF_FILES = (hash_, put, get, cat)
-_OF_REPOSITORIES = (cp, ls, rm, undelete, mv, log, branch, tag, repo)
-_OF_THE_STORE = (stat, diff, estimate, inspect, check, repair, gc, copy_store, snapshot, serve, user, org, token, quota)
-
-for _command in (*_OF_FILES, *_OF_REPOSITORIES, *_OF_THE_STORE):
-    cli.add_command(_command)
+cli.commands = Commands()  # type: ignore[assignment]  # loaded when they are asked for, none is ever added
 
 
 def run() -> NoReturn:

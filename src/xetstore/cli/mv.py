@@ -9,6 +9,7 @@ import click
 from xetstore.cli.context import Settings, store_options
 from xetstore.cli.cp import print_commit
 from xetstore.cli.network import access_options
+from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, parse_locator, revision_of
 from xetstore.errors import EntryNotFoundError, UsageError
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from xetstore.repositories.repository import Repository
 
 
-@click.command()
-@click.argument("source", metavar="SOURCE")
-@click.argument("target", metavar="TARGET")
+@click.command(epilog="Example: xet mv xet://alice/bert@main/old.bin xet://alice/bert@main/new.bin")
+@click.argument("source", metavar="SOURCE", type=Parsed(str))
+@click.argument("target", metavar="TARGET", type=Parsed(str))
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and move nothing.")
 @access_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from xetstore.errors import UsageError
 from xetstore.sizes import parse_size
 
 if TYPE_CHECKING:
+    from xetstore.cli.config import Defaults
     from xetstore.remote.tokens import FileToken
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,26 +35,57 @@ class Network:
     jobs: int | None = None
     no_cache: bool = False
 
-    def opening(self) -> dict[str, Any]:
-        """As arguments of ``open_store``. Raises UsageError for limits that cannot be kept, and for a bad token."""
+    def opening(self, defaults: Defaults, where: Path | str) -> dict[str, Any]:
+        """As arguments of ``open_store``, for a store at ``where``. Raises UsageError for limits that cannot be kept,
+        and for a bad token.
+        """
         from xetstore.limits import Limits
 
+        limits = {key: getattr(self, key) or _default(defaults, key) for key in ("max_memory", "limit_rate", "jobs")}
         return {
-            "token": self.token(),
-            "limits": Limits(max_memory=self.max_memory, rate=self.limit_rate, jobs=self.jobs),
+            "token": self.token(defaults, where),
+            "limits": Limits(max_memory=limits["max_memory"], rate=limits["limit_rate"], jobs=limits["jobs"]),
             "cache": False if self.no_cache else None,
             "allow_http": self.allow_http,
         }
 
-    def token(self) -> str | FileToken | None:
-        """The token that ``--token-file`` gives; None leaves it to the environment."""
-        if self.token_file is None:
-            return None
+    def token(self, defaults: Defaults, where: Path | str) -> str | FileToken | None:
+        """The token for a store; None leaves it to the environment, which the library reads."""
         if self.token_file == "-":  # stdin, and no token
             return sys.stdin.buffer.read(_LONGEST_INPUT).decode("ascii", "replace").strip()
-        from xetstore.remote.tokens import FileToken
+        if self.token_file is not None:
+            from xetstore.remote.tokens import FileToken
 
-        return FileToken(Path(self.token_file))
+            return FileToken(Path(self.token_file), "--token-file")
+        return _token_of_config(defaults, where) if isinstance(where, str) else None
+
+
+def _default(defaults: Defaults, key: str) -> int | None:
+    given = defaults.get(key)
+    return None if given is None else given.value
+
+
+def _token_of_config(defaults: Defaults, where: str) -> FileToken | None:
+    """The token that the user's file has for a server: for the one that the file names, and without one for any. No
+    Hub gets it by an ``hf://`` name, and a variable of the environment comes before it.
+    """
+    from xetstore.opening import scheme_of
+
+    if scheme_of(where) not in ("http", "https"):
+        return None
+    from xetstore.cli.config import require_private
+    from xetstore.remote.network import origin_of
+    from xetstore.remote.tokens import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, FileToken
+
+    given, store = defaults.file.get("token_file"), defaults.file.get("store")
+    if given is None or os.environ.get(TOKEN_VARIABLE) or os.environ.get(TOKEN_FILE_VARIABLE):
+        return None
+    try:
+        if store is not None and origin_of(store.value) != origin_of(where):
+            return None
+    except UsageError:  # one of them is no URL of a server; opening says so of this one
+        return None
+    return FileToken(require_private(given), given.source)
 
 
 def parse_bytes(text: str) -> int:

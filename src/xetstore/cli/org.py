@@ -5,16 +5,17 @@ from __future__ import annotations
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.help import Group
 from xetstore.cli.user import list_accounts, print_account
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=Group, epilog="Example: xet org create acme")
 @store_options
 def org() -> None:
     """Create organizations, and say who is a member of which."""
 
 
-@org.command()
+@org.command(epilog='Example: xet org create acme --fullname "Acme Corporation"')
 @click.argument("name")
 @click.option("--fullname", metavar="TEXT", help="The name that people read.")
 @store_options
@@ -25,7 +26,7 @@ def create(settings: Settings, name: str, fullname: str | None) -> None:
         print_account(settings.output, accounts.add_org(name, fullname))
 
 
-@org.command("list")
+@org.command("list", epilog="Example: xet org list acme")
 @click.argument("name", required=False)
 @store_options
 @click.pass_obj
@@ -44,7 +45,7 @@ def list_(settings: Settings, name: str | None) -> None:
             last = page[-1].account.name
 
 
-@org.command()
+@org.command(epilog="Example: xet org add acme alice --role write")
 @click.argument("name")
 @click.argument("user")
 @click.option(
@@ -64,7 +65,7 @@ def add(settings: Settings, name: str, user: str, role: str) -> None:
     _print_member(settings, member.account.name, member.role.value)
 
 
-@org.command()
+@org.command(epilog="Example: xet org remove acme alice")
 @click.argument("name")
 @click.argument("user")
 @store_options
@@ -76,7 +77,7 @@ def remove(settings: Settings, name: str, user: str) -> None:
         print_account(settings.output, accounts.account(user))
 
 
-@org.command()
+@org.command(epilog="Example: xet org delete acme")
 @click.argument("name")
 @store_options
 @click.pass_obj

@@ -10,18 +10,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from xetstore.cli.names import entry_line, printable
-from xetstore.sizes import size_text
+from xetstore.errors import XetError, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.progress import Progress as RichProgress
+    from xetstore.cli.bar import Bar
+    from xetstore.transfer.progress import FileProgress
 
-    from xetstore.errors import XetError
-    from xetstore.transfer.progress import Progress
+
+_NO_TERM: Final = "console" if sys.platform == "win32" else ""
+"""The kind of a terminal that does not say it: on Windows none does."""
 
 
 def count_text(count: int, noun: str) -> str:
@@ -31,6 +33,15 @@ def count_text(count: int, noun: str) -> str:
     ('1 file', '12,000 chunks')
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def files_text(count: int, failures: int) -> str:
+    """A number of files that came right, and of those that did not.
+
+    >>> files_text(3, 0), files_text(3, 1)
+    ('3 files', '3 files, 1 failed')
+    """
+    return count_text(count, "file") + (f", {failures:,} failed" if failures else "")
 
 
 def time_text(seconds: float) -> str:
@@ -50,22 +61,36 @@ def repositories_text(count: int) -> str:
     return f"{count:,} repository" if count == 1 else f"{count:,} repositories"
 
 
+def stdout_error(error: OSError) -> XetError:
+    """Say that stdout takes no more, for another reason than that its reader has gone."""
+    return kind_of(error)(f"stdout cannot be written: {error.strerror}")
+
+
 @dataclass(slots=True)
 class Output:
     """The two streams of a command. ``json`` chooses between records and lines for people. Thread-safe.
 
-    With ``null`` an entry ends with NUL, and its name is printed as it is.
+    With ``null`` an entry ends with NUL, and its name is printed as it is. With ``quiet`` there are data and errors
+    alone; with ``verbose`` there are details too. Without ``bars`` no progress is shown.
     """
 
     json: bool = False
     null: bool = False
-    _live: RichProgress | None = field(default=None, repr=False)
+    quiet: bool = False
+    verbose: bool = False
+    bars: bool = True
+    _bar: Bar | None = field(default=None, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def on_terminal(self) -> bool:
         """True if stderr is a terminal."""
         return sys.stderr.isatty()
+
+    @property
+    def can_draw(self) -> bool:
+        """True if stderr is a terminal on which a line can be drawn anew."""
+        return self.on_terminal and os.environ.get("TERM", _NO_TERM) not in ("", "dumb")
 
     def line(self, text: str) -> None:
         """Data for people, on stdout."""
@@ -91,11 +116,18 @@ class Output:
 
     def note(self, text: str) -> None:
         """A remark for people, on stderr; not printed with ``--json``."""
-        if not self.json:
+        if not (self.json or self.quiet):
             self._write(sys.stderr, printable(text))
+
+    def detail(self, text: str) -> None:
+        """A remark for those who want to know more."""
+        if self.verbose:
+            self.note(text)
 
     def warning(self, text: str) -> None:
         """Something was left out that a careful user wants to know of."""
+        if self.quiet:
+            return
         if self.json:
             self._write(sys.stderr, json.dumps({"warning": text}))
         else:
@@ -119,80 +151,38 @@ class Output:
             self._write(sys.stderr, f"hint: {printable(error.hint)}")
 
     @contextmanager
-    def progress(self, title: str, expected: int = 0, *, dedup: bool = False) -> Iterator[Progress | None]:
-        """A progress bar on stderr, or None where stderr is not a terminal.
+    def progress(self, title: str, expected: int = 0, *, files: int = 0, dedup: bool = False) -> Iterator[FileProgress]:
+        """A progress bar on stderr, where that is a terminal and the user wants one.
 
-        ``expected`` is how many logical bytes are to come as far as the command knows; ``dedup`` shows how
-        many of them were new and how many deduplicated.
+        ``expected`` is how many logical bytes are to come as far as the command knows, and ``files`` how many files;
+        ``dedup`` shows how many of the bytes were new and how many deduplicated.
         """
-        if not sys.stderr.isatty():
-            yield None
+        if not self.bars or self.quiet or not self.can_draw:
+            from xetstore.transfer.progress import NoProgress
+
+            yield NoProgress()
             return
-        live = _live_display(dedup)
-        with live:
-            self._live = live
+        from xetstore.cli.bar import Bar, Counts
+
+        bar = Bar(sys.stderr, self._lock, Counts(title, expected, files=files), dedup=dedup)
+        with bar.shown():
+            self._bar = bar
             try:
-                yield _Bar(live, title, expected)
+                yield bar
             finally:
-                with self._lock:
-                    self._live = None
+                self._bar = None
 
     def _write(self, stream: TextIO, text: str) -> None:
         with self._lock:
-            # A line that lands on the terminal in the middle of a bar would tear it: take the bar off meanwhile.
-            live = self._live if stream.isatty() else None
-            if live is not None:
-                live.stop()
+            # A line that lands on the terminal in the middle of a bar would tear it: take the bar off before.
+            if self._bar is not None and stream.isatty():
+                self._bar.erase()
             try:
                 stream.write(text + "\n")
                 stream.flush()
-            finally:
-                if live is not None:
-                    live.start()
-
-
-def _live_display(dedup: bool) -> RichProgress:
-    from rich import progress as rich
-    from rich.console import Console
-    from rich.table import Column
-    from rich.text import Text
-
-    class Rate(rich.ProgressColumn):
-        def render(self, task: rich.Task) -> Text:
-            return Text(f"{size_text(int(task.finished_speed or task.speed or 0))}/s")
-
-    console = Console(stderr=True)
-    one_line = Column(no_wrap=True)
-    columns: list[rich.ProgressColumn] = [rich.TextColumn("{task.description}")]
-    if not dedup or console.width >= 104:  # beside all the figures a bar has no room in 80 columns
-        columns.append(rich.BarColumn(bar_width=20))
-    columns.append(rich.DownloadColumn(binary_units=True, table_column=one_line))
-    if dedup:
-        columns.append(rich.TextColumn("{task.fields[figures]}"))
-    columns += [Rate(one_line), rich.TimeRemainingColumn(table_column=one_line)]
-    # Redirected, what is meant for stdout would be printed on this console, which is stderr.
-    return rich.Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False, transient=True)
-
-
-class _Bar:
-    """A :class:`xetstore.transfer.progress.Progress` on the terminal. Thread-safe: rich locks its updates."""
-
-    def __init__(self, live: RichProgress, title: str, expected: int) -> None:
-        self._live = live
-        self._expected = expected
-        self._announced = 0
-        self._new = 0
-        self._deduped = 0
-        self._task = live.add_task(title, total=expected or None, figures=self._figures())
-
-    def total(self, nbytes: int) -> None:
-        self._announced += nbytes
-        self._live.update(self._task, total=max(self._announced, self._expected) or None)
-
-    def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
-        self._new += new
-        self._deduped += deduped
-        self._live.update(self._task, advance=logical, figures=self._figures())
-
-    def _figures(self) -> str:
-        return f"{size_text(self._new)} new, {size_text(self._deduped)} deduplicated"
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                if stream is sys.stdout:
+                    raise stdout_error(error) from error
+                raise

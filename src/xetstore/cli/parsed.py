@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 from xetstore.errors import UsageError
 
@@ -24,6 +27,12 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # older ones are not g
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:  # noqa: ARG002
         """Parse the text. click's own type of a function would make another error of a ValueError."""
         return self._parse(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Names in the store, where one may be meant."""
+        from xetstore.cli.completion import complete_name
+
+        return complete_name(ctx, param, incomplete)
 
 
 def parse_duration(text: str) -> int:

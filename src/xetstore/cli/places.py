@@ -77,7 +77,7 @@ class Places:
                 from xetstore.remote.hub.settings import hub_endpoint
                 from xetstore.store import open_store
 
-                store = interruptible(open_store(hub_endpoint(), **self._settings.opening()))
+                store = interruptible(open_store(hub_endpoint(), **self._settings.opening(locator.scheme)))
             else:
                 store = self._settings.open_store(create=create)
             self._stores[locator.scheme] = self._opened.enter_context(store)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.help import Group
 from xetstore.cli.network import parse_bytes
 from xetstore.cli.parsed import Parsed
 from xetstore.errors import UsageError
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from xetstore.cas.service import EmbeddedCas
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=Group, epilog="Example: xet quota set alice/bert --bytes 10GB")
 @store_options
 def quota() -> None:
     """Limit what namespaces, repositories and owners may have."""
 
 
-@quota.command("set")
+@quota.command("set", epilog="Example: xet quota set alice/bert --bytes 10GB")
 @click.argument("namespace")
 @click.option("--bytes", "max_bytes", type=Parsed(parse_bytes), metavar="SIZE", help="The most bytes of files: 10GB.")
 @click.option("--files", "max_files", type=click.IntRange(0), metavar="N", help="The most files.")
@@ -44,7 +45,7 @@ def set_(settings: Settings, namespace: str, max_bytes: int | None, max_files: i
         _print(settings, set_quota(cas, namespace, max_bytes=max_bytes, max_files=max_files))
 
 
-@quota.command("list")
+@quota.command("list", epilog="Example: xet quota list")
 @store_options
 @click.pass_obj
 def list_(settings: Settings) -> None:
@@ -56,7 +57,7 @@ def list_(settings: Settings) -> None:
             _print(settings, each)
 
 
-@quota.command()
+@quota.command(epilog="Example: xet quota remove alice/bert")
 @click.argument("namespace")
 @store_options
 @click.pass_obj

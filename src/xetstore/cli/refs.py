@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xetstore.remote.hub.locators import HubLocator
 
 
-@click.command()
+@click.command(epilog="Example: xet branch xet://alice/bert@main experiment")
 @click.argument("where", type=Parsed(parse_branch), metavar="REPOSITORY")
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("-d", "--delete", "deleted", metavar="NAME", help="Delete this branch instead.")
@@ -43,7 +43,7 @@ def branch(settings: Settings, where: HubLocator, name: str | None, deleted: str
             _print(settings, repository.branches())
 
 
-@click.command()
+@click.command(epilog="Example: xet tag xet://alice/bert@main v1.0")
 @click.argument("where", type=Parsed(parse_branch), metavar="REPOSITORY")
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("-m", "--message", default="", metavar="TEXT", help="A message that the tag keeps.")

@@ -28,7 +28,7 @@ WAIT_SECONDS: Final = 10.0
 """The longest wait for a server that collects just now."""
 
 
-@click.command()
+@click.command(epilog="Example: xet repair --from https://xet.example")
 @click.option("--yes", is_flag=True, help="Do it. Without it the command says what it would do.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, also with --yes.")
 @click.option("--read-data", is_flag=True, help="Read, decode and hash every stored byte first, to find all damage.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.help import Group
 from xetstore.cli.log import date_text
 from xetstore.cli.network import access_options
 from xetstore.cli.parsed import Parsed
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 KINDS = ("models", "datasets", "spaces", "buckets")
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=Group, epilog="Example: xet repo create alice/bert")
 @store_options
 def repo() -> None:
     """Create, list, delete and move repositories."""
 
 
-@repo.command()
+@repo.command(epilog="Example: xet repo create datasets/alice/news --private")
 @click.argument("name", type=Parsed(parse_repository), metavar="NAME")
 @click.option("--private/--public", "is_private", default=None, help="Who may read it; else as is usual in the store.")
 @click.option("--exist-ok", is_flag=True, help="Be content with one that is there.")
@@ -42,7 +43,7 @@ def create(settings: Settings, name: HubLocator, is_private: bool | None, exist_
         _print(settings, repository.info())
 
 
-@repo.command("list")
+@repo.command("list", epilog="Example: xet repo list alice")
 @click.argument("owner", required=False, metavar="[OWNER]")
 @click.option("--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Of one kind only.")
 @click.option("--search", metavar="TEXT", help="Only those with this in their names.")
@@ -59,7 +60,7 @@ def list_(settings: Settings, owner: str | None, kind: str, search: str | None) 
                 _print(settings, record)
 
 
-@repo.command()
+@repo.command(epilog="Example: xet repo info alice/bert")
 @click.argument("name", type=Parsed(parse_repository), metavar="NAME")
 @access_options
 @store_options
@@ -70,7 +71,7 @@ def info(settings: Settings, name: HubLocator) -> None:
         _print(settings, places.repository(name).info())
 
 
-@repo.command()
+@repo.command(epilog="Example: xet repo delete alice/bert --dry-run")
 @click.argument("name", type=Parsed(parse_repository), metavar="NAME")
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @access_options
@@ -87,7 +88,7 @@ def delete(settings: Settings, name: HubLocator, dry_run: bool) -> None:
     settings.output.note("nothing deleted: a dry run" if dry_run else f"{name.id.path} is deleted{back}")
 
 
-@repo.command()
+@repo.command(epilog="Example: xet repo move alice/bert alice/bert-base")
 @click.argument("name", type=Parsed(parse_repository), metavar="NAME")
 @click.argument("new", type=Parsed(parse_repository), metavar="NEW")
 @access_options

@@ -13,6 +13,7 @@ from xetstore.cli.network import access_options
 from xetstore.cli.output import Output, count_text, time_text
 from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, is_locator, parse_locator, revision_of
+from xetstore.cli.prefixes import Prefix, whole
 from xetstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,19 +27,19 @@ def parse_target(text: str) -> HubLocator | Hash | str:
     return parse_locator(text) if is_locator(text) else parse_file(text)
 
 
-def split_targets(targets: Sequence[HubLocator | Hash | str]) -> tuple[list[Hash], list[HubLocator]]:
+def split_targets(targets: Sequence[HubLocator | Hash | str]) -> tuple[list[Hash | Prefix], list[HubLocator]]:
     """Hashes, or places in repositories. Raises UsageError where both are there."""
     from xetstore.protocol.hashes import Hash
     from xetstore.remote.hub.locators import HubLocator
 
-    hashes = [each for each in targets if isinstance(each, Hash)]
+    hashes = [each for each in targets if isinstance(each, Hash | Prefix)]
     places = [each for each in targets if isinstance(each, HubLocator)]
     if hashes and places:
         raise UsageError("these are hashes and names", hint="give the hashes to one command, and the names to another")
     return hashes, places
 
 
-@click.command()
+@click.command(epilog='Example: xet rm xet://alice/bert@main/old.bin -m "No longer needed"')
 @click.argument("targets", nargs=-1, required=True, type=Parsed(parse_target), metavar="HASH...|PATH...")
 @click.option("-r", "--recursive", is_flag=True, help="Remove folders too, with all that is in them.")
 @click.option("-m", "--message", metavar="TEXT", help="The message of the commit.")
@@ -64,7 +65,8 @@ def rm(
             option = "--recursive" if recursive else "--message"
             raise UsageError(f"{option} is for names in a repository, and these are hashes", hint="leave it out")
         with settings.open_store() as store:
-            _print_deleted(settings.output, store.delete(*hashes, dry_run=dry_run), dry_run=dry_run)
+            files = [whole(store, each) for each in hashes]
+            _print_deleted(settings.output, store.delete(*files, dry_run=dry_run), dry_run=dry_run)
         return
     _remove(settings, paths, recursive=recursive, message=message, dry_run=dry_run)
 

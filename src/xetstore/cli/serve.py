@@ -69,7 +69,7 @@ def _parts_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(epilog="Example: xet serve /srv/xet")
 @click.argument("where", metavar="[WHERE]", required=False, type=PATH)
 @_parts_options
 @click.option("--config", type=PATH, metavar="FILE", help=f"Settings as TOML; else ${CONFIG_VARIABLE} names the file.")
@@ -108,6 +108,11 @@ def serve(
 
 def _runner(chosen: ServerSettings) -> Callable[[StoreParts, ServerSettings, Callable[[Started], None]], int]:
     """The function that serves: in this process, or in several, of which this one only watches the others."""
+    if sys.platform == "win32":
+        raise UsageError(
+            "a server runs on Linux and macOS; here the client, the library and the other commands do",
+            hint="run it in WSL, in a container or on another machine",
+        )
     if chosen.worker_count > 1:
         from xetstore.server import workers
 

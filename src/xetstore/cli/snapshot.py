@@ -12,7 +12,7 @@ from xetstore.errors import UnavailableError
 from xetstore.sizes import size_text
 
 
-@click.command()
+@click.command(epilog="Example: xet snapshot --store /srv/xet")
 @store_options
 @click.pass_obj
 def snapshot(settings: Settings) -> None:

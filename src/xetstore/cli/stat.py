@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xetstore.cli.context import Settings, parse_file, store_options
+from xetstore.cli.context import Settings, namespace_option, parse_file, store_options
 from xetstore.cli.network import access_options
 from xetstore.cli.output import Output, count_text, time_text
 from xetstore.cli.parsed import Parsed
-from xetstore.errors import UsageError
+from xetstore.cli.prefixes import Prefix, whole
+from xetstore.errors import NotFoundError, UsageError
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
     from xetstore.cas.usage import NamespaceUsage, WhatIf
     from xetstore.protocol.hashes import Hash
-    from xetstore.store import FileRecord, Totals
+    from xetstore.store import FileRecord, Store, Totals
 
 
-@click.command()
+@click.command(epilog="Example: xet stat --by repo")
 @click.argument("names", type=Parsed(parse_file), metavar="[NAME]...", nargs=-1)
 @click.option("--what-if-deleted", is_flag=True, help="Tell what deleting these would free, and delete nothing.")
 @click.option("--by", type=click.Choice(["namespace", "repo"]), help="Tell what each of them takes.")
+@namespace_option
 @access_options
 @store_options
 @click.pass_obj
@@ -35,24 +37,45 @@ def stat(settings: Settings, names: tuple[Hash | str, ...], what_if_deleted: boo
     is known. With --what-if-deleted several hashes, and names in the store: xet://OWNER/NAME for a repository,
     xet://OWNER/NAME@BRANCH for a branch or tag, with /PATH behind it for a file or folder with its history.
     """
+    if settings.namespace is not None and (by is not None or what_if_deleted):
+        raise UsageError("--by and --what-if-deleted tell of all namespaces", hint="leave out --namespace")
     if by is not None and (names or what_if_deleted):
         raise UsageError("--by tells of the whole store", hint="leave out the names")
     if what_if_deleted:
         if not names:
             raise UsageError("no name is given", hint="for example xet stat --what-if-deleted HASH")
         with settings.open_store() as store:
-            _print_what_if(settings.output, store.what_if_deleted(names))
+            _print_what_if(
+                settings.output,
+                store.what_if_deleted([whole(store, each) if isinstance(each, Prefix) else each for each in names]),
+            )
     elif by is not None:
         with settings.open_store() as store:
             _print_usage(settings.output, store.usage(by))
+    elif not names and settings.namespace is not None:
+        with settings.open_files() as store:
+            _print_namespace(settings, store)
     elif not names:
         with settings.open_store() as store:
-            _print_totals(settings.output, store.totals())
+            _print_totals(settings, store.totals())
     elif len(names) > 1:
         raise UsageError("one file is told of at a time", hint="--what-if-deleted takes several")
     else:
-        with settings.store_of(names[0]) as (store, name):
+        with settings.file_of(names[0]) as (store, name):
             _print_file(settings.output, store.stat(name))
+
+
+def _print_namespace(settings: Settings, store: Store) -> None:
+    from xetstore.cas.service import EmbeddedCas
+
+    assert isinstance(store.cas, EmbeddedCas)
+    name = store.cas.tenant.namespace
+    usages = [(each, usage) for each, usage in store.usage() if each == name]
+    if not usages:
+        raise NotFoundError(
+            f"no file is in the namespace {settings.namespace}", hint="xet stat --by namespace lists those with files"
+        )
+    _print_usage(settings.output, usages)
 
 
 def _print_what_if(output: Output, answer: WhatIf) -> None:
@@ -85,9 +108,13 @@ def _print_usage(output: Output, usages: Sequence[tuple[str, NamespaceUsage]]) -
     output.lines("  ".join([*(f"{row[at]:>{widths[at]}}" for at in range(4)), row[4]]) for row in rows)
 
 
-def _print_totals(output: Output, totals: Totals) -> None:
+def _print_totals(settings: Settings, totals: Totals) -> None:
+    output = settings.output
+    where, source = settings.where_and_why()
     if output.json:
         output.record(
+            store=str(where),
+            named_by=source or None,
             files=totals.files,
             logical_bytes=totals.logical_bytes,
             unique_bytes=totals.unique_bytes,
@@ -98,6 +125,7 @@ def _print_totals(output: Output, totals: Totals) -> None:
         return
     output.lines(
         (
+            f"store          {where}{f' ({source})' if source else ' (no other is named)'}",
             f"files          {totals.files:,}",
             f"logical bytes  {_both(totals.logical_bytes)}",
             f"unique bytes   {_both(totals.unique_bytes)}{_saved(totals.unique_bytes, totals.logical_bytes)}",

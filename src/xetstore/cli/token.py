@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.help import Group
 from xetstore.cli.parsed import Parsed, parse_duration
 from xetstore.errors import UsageError
 
@@ -25,13 +26,13 @@ _NAMESPACE: Final = "default"
 _TTL_SECONDS: Final = 900
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=Group, epilog="Example: xet token issue --scope write --user alice")
 @store_options
 def token() -> None:
     """Issue and revoke tokens, and replace the keys that sign them."""
 
 
-@token.command()
+@token.command(epilog="Example: xet token issue --scope write --user alice")
 @click.option(
     "--scope",
     type=click.Choice(["read", "write", "admin"]),
@@ -75,7 +76,7 @@ def issue(
         _print(settings, issued, authority)
 
 
-@token.command("list")
+@token.command("list", epilog="Example: xet token list --user alice")
 @click.option("--user", metavar="NAME", help="Those of this user only.")
 @store_options
 @click.pass_obj
@@ -87,9 +88,11 @@ def list_(settings: Settings, user: str | None) -> None:
             for row in page:
                 _print_row(settings, row)
             last = page[-1]
+    if last is None:
+        settings.output.note("no user has a token; those of namespaces are not kept, and end by themselves")
 
 
-@token.command()
+@token.command(epilog="Example: xet token admin")
 @store_options
 @click.pass_obj
 def admin(settings: Settings) -> None:
@@ -101,7 +104,7 @@ def admin(settings: Settings) -> None:
         _print(settings, provide_admin_token(keys.secrets, authority), authority)
 
 
-@token.command()
+@token.command(epilog="Example: xet token revoke ID")
 @click.argument("token_or_id", metavar="TOKEN|ID|-")
 @store_options
 @click.pass_obj
@@ -123,7 +126,7 @@ def revoke(settings: Settings, token_or_id: str) -> None:
         settings.output.line(revoked)
 
 
-@token.command()
+@token.command(epilog="Example: xet token rotate --overlap 1h")
 @click.option(
     "--algorithm",
     type=click.Choice(["eddsa", "hs256"]),

@@ -11,6 +11,7 @@ from xetstore.cli.network import access_options
 from xetstore.cli.output import count_text, time_text
 from xetstore.cli.parsed import Parsed
 from xetstore.cli.places import Places, is_locator, parse_locator
+from xetstore.cli.prefixes import Prefix, only_one
 from xetstore.cli.rm import print_files
 from xetstore.errors import UsageError
 
@@ -25,7 +26,7 @@ def parse_target(text: str) -> tuple[HubLocator, bool] | Hash | str:
     return (parse_locator(text), "@" in text) if is_locator(text) else parse_file(text)
 
 
-@click.command()
+@click.command(epilog="Example: xet undelete --list")
 @click.argument("targets", nargs=-1, type=Parsed(parse_target), metavar="[HASH...|NAME]")
 @click.option("--list", "lists", is_flag=True, help="List what can be given back, the last deleted first.")
 @click.option("--to", metavar="NAME", help="Another name for what comes back.")
@@ -55,7 +56,13 @@ def undelete(
             for record in store.deleted():
                 print_files(output, [record])
             return
-        records = store.undelete(*(target for target in targets if not isinstance(target, tuple)))
+        records = store.undelete(
+            *(
+                only_one(each, (file.hash for file in store.deleted())) if isinstance(each, Prefix) else each
+                for each in targets
+                if not isinstance(each, tuple)
+            )
+        )
     for file in records:
         if output.json:
             output.record(hash=str(file.hash), size=file.size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xetstore.cli.context import Settings, store_options
+from xetstore.cli.help import Group
 
 if TYPE_CHECKING:
     from xetstore.cli.output import Output
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from xetstore.hub.queries.accounts import Account, AccountKind
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=Group, epilog="Example: xet user add alice")
 @store_options
 def user() -> None:
     """Add, list and remove the users of a store."""
 
 
-@user.command()
+@user.command(epilog='Example: xet user add alice --fullname "Alice Liddell"')
 @click.argument("name")
 @click.option("--fullname", metavar="TEXT", help="The name that people read.")
 @store_options
@@ -32,7 +33,7 @@ def add(settings: Settings, name: str, fullname: str | None) -> None:
         print_account(settings.output, accounts.add_user(name, fullname))
 
 
-@user.command("list")
+@user.command("list", epilog="Example: xet user list")
 @store_options
 @click.pass_obj
 def list_(settings: Settings) -> None:
@@ -43,7 +44,7 @@ def list_(settings: Settings) -> None:
         list_accounts(settings.output, accounts, AccountKind.USER)
 
 
-@user.command()
+@user.command(epilog="Example: xet user remove alice")
 @click.argument("name")
 @store_options
 @click.pass_obj

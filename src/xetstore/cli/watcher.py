@@ -20,7 +20,7 @@ class Watcher:
     """Takes the events of a store, from any thread.
 
     ``as_records`` prints every one as JSON. Else what a user wants to know is a note or a warning; of calls that are
-    made again one note at a time, and only on a terminal, because a user waits there.
+    made again one note at a time, and only on a terminal, because a user waits there; each where details are wanted.
     """
 
     def __init__(self, output: Output, *, as_records: bool = False) -> None:
@@ -49,7 +49,7 @@ class Watcher:
 
     def _retrying(self, reason: str, delay: float) -> None:
         now = time.monotonic()
-        if not self._output.on_terminal or now < self._quiet_until:
+        if not self._output.verbose and (not self._output.on_terminal or now < self._quiet_until):
             return
         self._quiet_until = now + max(delay, 1)
         self._output.note(f"retrying in {delay:.0f} s: {reason}" if delay >= 1 else f"retrying: {reason}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from xetstore.database.connection import Connection, Values
-from xetstore.errors import XetError
+if TYPE_CHECKING:
+    from xetstore.database.connection import Connection, Values
+    from xetstore.errors import XetError
 
 
 class Database(Protocol):

@@ -6,12 +6,14 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.database.connection import Values
 from xetstore.database.sqlite_file import DatabaseError
 from xetstore.errors import UnavailableError
 from xetstore.platform import forks
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Values
 
 SLOW_SECONDS: Final = 0.02
 PAUSE_SECONDS: Final = 0.2

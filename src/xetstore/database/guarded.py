@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from xetstore.database.connection import Connection, Values
-from xetstore.database.database import Database
 from xetstore.errors import TimedOutError, UnavailableError, UnreachableError, XetError
-from xetstore.platform.circuit import Circuit
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Connection, Values
+    from xetstore.database.database import Database
+    from xetstore.platform.circuit import Circuit
 
 
 class GuardedDatabase:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xetstore.database.connection import Connection
-from xetstore.database.database import Database
 from xetstore.errors import AccessDeniedError, UsageError
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Connection
+    from xetstore.database.database import Database
 
 
 class Migrations:
@@ -17,7 +20,8 @@ class Migrations:
     the name of the database in errors.
 
     Each step is a transaction, with the version to which it leads: where one is cut off, the next start goes on from
-    there. One process runs a step, others wait for it.
+    there. One process runs a step, others wait for it. An empty database takes all steps in one transaction: to make it
+    durable takes longer than the steps do.
     """
 
     def __init__(self, folder: Path, table: str, what: str) -> None:
@@ -39,8 +43,11 @@ class Migrations:
             version = self.version(connection)
         try:
             while version < self.newest:
+                is_new = not version
                 with database.transaction() as connection:
                     version = self._take_step(connection)
+                    while is_new and version < self.newest:
+                        version = self._take_step(connection)
         except AccessDeniedError as error:
             raise AccessDeniedError(
                 f"{self._what} has schema version {version} and must first become version {self.newest}",

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import re
-import select
 import time
 from collections.abc import Generator, Iterator, Mapping
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
+from xetstore.platform.sockets import ready as waited
 
 try:
     import psycopg
@@ -167,12 +167,10 @@ class ServerConnection(psycopg.Connection[Any]):
             self.settle()
             if self.closed or self.pgconn.transaction_status != TransactionStatus.IDLE:
                 return False
-            look = select.poll()
-            look.register(self.pgconn.socket, select.POLLIN)
-            if look.poll(0):  # a farewell, or a notice
+            if waited([self.pgconn.socket], [], 0):  # a farewell, or a notice
                 self.pgconn.consume_input()
                 self.pgconn.is_busy()
-            return self.pgconn.status == ConnStatus.OK and not look.poll(0)
+            return self.pgconn.status == ConnStatus.OK and not waited([self.pgconn.socket], [], 0)
         except DriverError:
             return False
 

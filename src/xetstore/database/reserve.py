@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from xetstore.errors import StorageFullError
+from xetstore.platform.descriptors import WRITE, take_room
 
 LEAST_BYTES: Final = 256 << 10
 MOST_BYTES: Final = 8 << 20
@@ -52,17 +54,17 @@ class Reserve:
     def _make(self, has: int, size: int) -> bool:
         """Take room for it, if the disk has twice as much: what it leaves is not worth taking from others."""
         try:
-            disk = os.statvfs(self._database.parent)
-            size = min(size, disk.f_blocks * disk.f_frsize // _PARTS)
+            disk = shutil.disk_usage(self._database.parent)
+            size = min(size, disk.total // _PARTS)
             if has >= size:
                 return True
-            if disk.f_bavail * disk.f_frsize < 2 * size:
+            if disk.free < 2 * size:
                 return False
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path, WRITE, 0o600)
         except OSError:
             return False
         try:
-            os.posix_fallocate(descriptor, 0, size)
+            take_room(descriptor, size)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, has)

@@ -19,7 +19,7 @@ from fsspec.utils import isfilelike
 from xetstore.errors import NotFoundError, RangeError, UsageError, XetError
 from xetstore.fs.file import Told, XetFile
 from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Stores, os_error_of, os_errors
-from xetstore.fs.writing import WritableFileSystem, XetWriter
+from xetstore.fs.writing import WritableFileSystem, XetWriter, is_name
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME
 from xetstore.platform.threads import Threads
@@ -58,6 +58,9 @@ class XetFileSystem(WritableFileSystem):
     that is closed, and each call for several. ``with fs.transaction`` makes one commit of all that is done in it, for
     each branch; until it ends, readers see what was there before. A file that an exception leaves is not committed.
 
+    What is written to a name without a repository, ``xet://data.parquet``, is stored by its bytes alone, in the store
+    that is named. ``info`` tells its hash, by which it is read anywhere; the name is known to this object only.
+
     ``store`` is a directory, the URL of a server, or an ``hf://`` repository, else XET_STORE. ``token`` is for that
     store, where it is not a directory, else for the Hub. ``cache`` is a folder, or False for none. Plain http is
     spoken with this machine only, unless ``allow_http``. ``limits`` may be a mapping of the fields of Limits. All is as
@@ -94,6 +97,7 @@ class XetFileSystem(WritableFileSystem):
         folder = Path(cache) if isinstance(cache, str) else cache
         where = None if store is None else os.fspath(store)
         kept = limits if isinstance(limits, Limits) else Limits(**limits)
+        self.written = {}
         self._stores = Stores(StoreOptions(where, token, folder, allow_http, kept))
         weakref.finalize(self, self._stores.close)
 
@@ -309,9 +313,10 @@ class XetFileSystem(WritableFileSystem):
         **more: Any,
     ) -> XetFile | XetWriter:
         if mode != "rb":
-            if not isinstance(self._place_of(path), HubLocator):
+            if not is_name(path) and isinstance(self._place_of(path), Hash):
                 raise io.UnsupportedOperation(
-                    "files are written by name, xet://alice/bert@main/file, or with xetstore.open(...).put or `xet put`"
+                    "a hash names what is there already: write to xet://alice/bert@main/file, or without a repository"
+                    " to xet://file, as xetstore.open(...).put and `xet put` do"
                 )
             return self.open_writer(path, mode, _block_size(block_size, self.blocksize), autocommit, **more)
         with os_errors(path):
@@ -367,6 +372,8 @@ class XetFileSystem(WritableFileSystem):
         )
 
     def _place_of(self, path: str) -> Hash | HubLocator | None:
+        if (written := self.written.get(path)) is not None:
+            return written
         return _place_of(path, STORE_SCHEME if self._stores.has_names else HUB_SCHEME)
 
     def _small_file(self, path: str) -> bytes | None:

@@ -1,27 +1,33 @@
-"""Writing through fsspec: a write is one commit, and a transaction, or one call for many files, is one of many."""
+"""Writing through fsspec: a write is one commit, and a transaction, or one call for many files, is one of many.
+
+A name without a repository, ``xet://data.parquet``, is stored by its bytes alone, and its hash is told.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from fsspec.transaction import Transaction
 
 from xetstore.fs.stores import Stores, os_errors
+from xetstore.protocol.hashes import Hash
 from xetstore.records import RepoFile
 from xetstore.remote.hub.locators import DEFAULT_REVISION, HubLocator
 
 Content = Path | bytes | RepoFile
+_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass
@@ -48,6 +54,7 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
     def __init__(self, fs: WritableFileSystem, **more: Any) -> None:
         super().__init__(fs, **more)
         self.branches: dict[HubLocator, BranchChanges] = {}
+        self.stored: dict[str, Path | bytes] = {}
 
     def complete(self, commit: bool = True) -> None:
         """Commit, or forget all of it."""
@@ -60,8 +67,10 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
                     file.commit()
                 for root, changes in self.branches.items():
                     fs.commit_changes(root, changes)
+                fs.store_contents(self.stored)
         finally:
             self.branches.clear()
+            self.stored.clear()
             for file in written:
                 file.discard()
             fs._intrans = False
@@ -70,9 +79,9 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
 
 
 class XetWriter(AbstractBufferedFile):  # type: ignore[misc]
-    """A file that is being written, on the disk here until it is closed; then it is committed.
+    """A file that is being written, on the disk here until it is closed; then it is committed, or stored.
 
-    One that is left by an exception, or forgotten, is not committed.
+    One that is left by an exception, or forgotten, is not.
     """
 
     def __init__(self, fs: WritableFileSystem, path: str, mode: str, before: bytes = b"", **more: Any) -> None:
@@ -97,6 +106,11 @@ class XetWriter(AbstractBufferedFile):  # type: ignore[misc]
             finally:
                 self.discard()
         return True
+
+    @property
+    def xet_hash(self) -> Hash | None:
+        """The hash by which the file was stored, after it was closed, and not in a repository."""
+        return self.fs.written.get(self.path)  # type: ignore[no-any-return]
 
     def commit(self) -> None:
         """Commit the file; in a transaction, have it committed."""
@@ -125,21 +139,36 @@ class XetWriter(AbstractBufferedFile):  # type: ignore[misc]
             self.discard()
 
 
+def is_name(path: str) -> bool:
+    """True for a path of one part that is no hash: a file that is written so is in no repository."""
+    return bool(path) and "/" not in path and not _HASH.fullmatch(path)
+
+
 class WritableFileSystem(AbstractFileSystem):  # type: ignore[misc]
     """The writing half of :class:`xetstore.fs.XetFileSystem`, over ``_stores``."""
 
     transaction_type: ClassVar[type] = XetTransaction
     _stores: Stores
+    written: dict[str, Hash]
+    """The files that were stored without a repository, by the names that they were written under here."""
 
     def locator(self, path: str) -> HubLocator:
         """The file or folder of a repository that a path names. Raises UsageError for one that cannot be written."""
         raise NotImplementedError
 
     def change(self, path: str, content: Content | None) -> None:
-        """Commit the content of a path, None for nothing; in a transaction, with all of it."""
+        """Commit the content of a path, None for nothing; in a transaction, with all of it. Without a repository it is
+        stored.
+        """
+        transaction = self._transaction if self._intrans else None
+        if is_name(path) and isinstance(content, Path | bytes):
+            if transaction is None:
+                self.store_contents({path: content})
+            else:
+                transaction.stored[path] = content
+            return
         locator = self.locator(path)
         root = locator.at("")
-        transaction = self._transaction if self._intrans else None
         branches = {} if transaction is None else transaction.branches
         changes = branches.setdefault(root, BranchChanges())
         if content is None:
@@ -160,6 +189,22 @@ class WritableFileSystem(AbstractFileSystem):  # type: ignore[misc]
             repository.commit(add, [path for path in names if path in there], branch=branch)
         self.invalidate_cache()
 
+    def store_contents(self, contents: Mapping[str, Path | bytes]) -> None:
+        """Store contents in the store that is named, together, and keep their names for reads of this filesystem."""
+        if not contents:
+            return
+        with tempfile.TemporaryDirectory(prefix="xet-") as folder, os_errors(next(iter(contents))):
+            paths = []
+            for number, content in enumerate(contents.values()):
+                if isinstance(content, bytes):
+                    paths.append(Path(folder, str(number)))
+                    paths[-1].write_bytes(content)
+                else:
+                    paths.append(content)
+            reports = self._stores.named().put_many(paths)
+        self.written |= {path: report.info.hash for path, report in zip(contents, reports, strict=True)}
+        self.invalidate_cache()
+
     @contextmanager
     def one_commit(self) -> Iterator[None]:
         """All that is written in the block is one commit, or belongs to the transaction around it."""
@@ -174,10 +219,13 @@ class WritableFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if mode not in ("wb", "xb", "ab"):
             raise io.UnsupportedOperation(f"a file is opened to be read or to be written, and not for {mode!r}")
         with os_errors(path):
-            locator = self.locator(path)
-            if not locator.path:
-                raise IsADirectoryError(errno.EISDIR, "it is a repository, not a file", path)
-            self._stores.repo(locator).info()
+            if is_name(path):
+                self._stores.named()
+            else:
+                locator = self.locator(path)
+                if not locator.path:
+                    raise IsADirectoryError(errno.EISDIR, "it is a repository, not a file", path)
+                self._stores.repo(locator).info()
         before = b""
         if mode == "xb" and self.exists(path):
             raise FileExistsError(errno.EEXIST, "it is there already", path)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, TypeIs
 
     from xetstore.cas.service import EmbeddedCas
-    from xetstore.transfer.scan import Block, FileInfo
+    from xetstore.records import FileInfo
+    from xetstore.transfer.scan import Block
 
 _MIB: Final = 1 << 20
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Self
 
-from xetstore.hub.patterns import Patterns
+from xetstore.errors import UsageError
+from xetstore.hub.patterns import MAX_ODD, MAX_ODD_CHARS, MAX_PATTERN_CHARS, Patterns, is_odd
 
 FILE: Final = ".gitignore"
 MAX_LINES: Final = 2000
@@ -40,6 +41,10 @@ class Ignore:
         lines = [_without_blanks(line.removesuffix("\r")) for line in text.split("\n", MAX_LINES)[:MAX_LINES]]
         return cls([line for line in lines if line and not line.startswith("#")])
 
+    def leaves_out(self, path: str, *, is_folder: bool) -> bool:
+        """True if a file, or a folder, is left out for itself. The folders that it is in are not looked at."""
+        return _says(self._of_folders if is_folder else self._of_files, path)
+
     def ignores(self, path: str) -> bool:
         """True if a file is left out: it, or a folder that it is in. Nothing in such a folder is taken back in."""
         at = path.find("/")
@@ -50,6 +55,26 @@ class Ignore:
                 return True
             at = path.find("/", at + 1)
         return _says(self._of_files, path)
+
+
+def excluding(patterns: Sequence[str]) -> Ignore:
+    """The rules of patterns that a user gives, as lines of a .gitignore. UsageError for those that match nothing.
+
+    >>> excluding(["*.tmp", "!keep.tmp", "/build/"]).leaves_out("build", is_folder=True)
+    True
+    """
+    odd = [pattern for pattern in patterns if is_odd(pattern.removeprefix("!"))]
+    for pattern in patterns:
+        if len(pattern) > MAX_PATTERN_CHARS or not all(pattern.removeprefix("!").strip("/").split("/")):
+            raise UsageError(
+                f"{pattern[:80]!r} is a pattern that matches nothing", hint="for example *.tmp, build/ or /data/*.bin"
+            )
+    if len(odd) > MAX_ODD or sum(map(len, odd)) > MAX_ODD_CHARS:
+        raise UsageError(
+            f"these are more patterns than count: at most {MAX_ODD}, with {MAX_ODD_CHARS} characters",
+            hint="names, and endings such as *.tmp, are not counted",
+        )
+    return Ignore(patterns)
 
 
 def _says(rules: tuple[Patterns, list[bool]], path: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from xetstore.batches import batches
 from xetstore.cancellation import Cancellation
 from xetstore.errors import EntryNotFoundError, HashMismatchError, RepositoryNotFoundError, UsageError
 from xetstore.hub.attributes import FILE as ATTRIBUTES
@@ -171,12 +172,16 @@ class LocalNames:
         self._open(repo).delete_tag(name)
 
     def entries(
-        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False
+        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False, dates: bool = False
     ) -> Iterator[RepoFile]:
         """The content of a folder, or the one file."""
         repository = self._open(repo)
-        for entry in repository.entries(repository.revision(revision), path, recursive=recursive):
-            yield _file(entry)
+        at = repository.revision(revision)
+        for page in batches(repository.entries(at, path, recursive=recursive), PAGE):
+            last = repository.last_changes(at, [entry.path for entry in page]) if dates else {}
+            for entry in page:
+                commit = last.get(entry.path)
+                yield replace(_file(entry), changed_at=None if commit is None else commit.created_at)
 
     def entries_at(self, repo: RepositoryId, revision: str, paths: Sequence[str]) -> list[RepoFile]:
         """The entries at those of these paths where there is one."""

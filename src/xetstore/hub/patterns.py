@@ -72,6 +72,11 @@ class Patterns:
         return last if last >= 0 else None
 
 
+def is_odd(pattern: str) -> bool:
+    """True if a pattern is more than a path, a name or an ending, and so is one of those that count."""
+    return _key(pattern) is None
+
+
 def _key(pattern: str) -> tuple[str, str] | None:
     """The key by which a plain pattern is looked up; None for one that has to be tried."""
     text = pattern.removesuffix("/")

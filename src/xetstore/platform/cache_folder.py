@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xetstore.platform import forks
-from xetstore.platform.locks import Lock, try_lock, unlock
+from xetstore.platform.descriptors import CREATE, WRITE, write_at, write_parts
+from xetstore.platform.files import replace
+from xetstore.platform.locks import Lock, open_for_lock, try_lock, unlock
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -34,7 +36,6 @@ _TEMPORARY: Final = "tmp"
 _LEVEL: Final = "level"
 _LEVEL_BYTES: Final = 20
 _BLOCK_BYTES: Final = 4096
-_MOST_BUFFERS: Final = 512
 _RENAMES: Final = 50
 _TAG: Final = b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of xetstore: no need to back it up.\n"
 _FANOUT: Final = re.compile(r"[0-9a-f]{2}")
@@ -69,7 +70,7 @@ class CacheFolder:
         fd = self._create(temporary)
         try:
             try:
-                _write_all(fd, parts)
+                write_parts(fd, parts)
             finally:
                 os.close(fd)
             self._rename(temporary, folder, name)
@@ -129,19 +130,18 @@ class CacheFolder:
     def _set_level(self, nbytes: int) -> None:
         # Written over in place, with the lock held. One that was cut short is as if there were none.
         with contextlib.suppress(OSError):
-            fd = os.open(f"{self._root}/{_LEVEL}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fd = os.open(f"{self._root}/{_LEVEL}", WRITE, 0o600)
             try:
-                os.pwrite(fd, b"%*d\n" % (_LEVEL_BYTES - 1, nbytes), 0)
+                write_at(fd, b"%*d\n" % (_LEVEL_BYTES - 1, nbytes), 0)
             finally:
                 os.close(fd)
 
     def _create(self, path: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            return os.open(path, flags, 0o600)
+            return os.open(path, CREATE, 0o600)
         except FileNotFoundError:
             self._make()
-            return os.open(path, flags, 0o600)
+            return os.open(path, CREATE, 0o600)
 
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class CacheFolder:
     def _rename(self, temporary: str, folder: str, name: str) -> None:
         for attempt in range(_RENAMES):
             try:
-                os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105
+                replace(temporary, f"{folder}/{name}")
             except FileNotFoundError:
                 # No folder of this group yet, or it was empty and another process removed it: on a busy machine more
                 # than once.
@@ -167,10 +167,10 @@ class CacheFolder:
     def _locked(self) -> Iterator[bool]:
         """Lock the folder. True if it is on us to look: not while another thread or process does."""
         try:
-            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+            fd = open_for_lock(self._root)
         except FileNotFoundError:
             self._make()
-            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+            fd = open_for_lock(self._root)
         try:
             try:
                 # Without locks, two that evict at a time evict more than they need to.
@@ -270,15 +270,3 @@ def _remove_file(path: str) -> None:
 def _remove_folder(path: str) -> None:
     with contextlib.suppress(OSError):
         os.rmdir(path)  # noqa: PTH106
-
-
-def _write_all(fd: int, parts: Sequence[Buffer]) -> None:
-    views = [view for part in parts if (view := memoryview(part).cast("B"))]
-    first = 0
-    while first < len(views):
-        written = os.writev(fd, views[first : first + _MOST_BUFFERS])
-        while first < len(views) and written >= len(views[first]):
-            written -= len(views[first])
-            first += 1
-        if written:
-            views[first] = views[first][written:]

@@ -7,13 +7,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import AccessDeniedError, StorageFullError, UnavailableError, XetError, kind_of
+from xetstore.platform.descriptors import CREATE, READ
+
+if sys.platform == "darwin":
+    import fcntl
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -23,6 +28,13 @@ TEMPORARY_FOLDER: Final = "tmp"
 
 # A single write call moves at most this much: less than the 2 GiB that Linux takes at once.
 _WRITE_BYTES: Final = 1 << 30
+_NO_FULL_SYNC: Final = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY))
+MOVES_OPEN_FILES: Final = sys.platform != "win32"
+"""True if a file can be renamed and removed while it is open."""
+
+_HELD: Final = (5, 32)
+"""The errors of Windows for a file that is open: access denied, and a sharing violation."""
+_HELD_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
 
 
 class NoRegularFileError(FileNotFoundError):
@@ -35,7 +47,7 @@ def open_regular(path: Path) -> tuple[int, os.stat_result]:
     Raises NoRegularFileError for what is there but is none, and OSError. To open a pipe would otherwise wait for a
     writer, for ever; ``O_NONBLOCK`` changes nothing for a file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    descriptor = os.open(path, READ)
     found = os.fstat(descriptor)
     if not S_ISREG(found.st_mode):
         os.close(descriptor)
@@ -80,10 +92,10 @@ class NewFile:
 
     def __init__(self, root: Path, path: Path) -> None:
         self._path = path
-        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{secrets.token_hex(16)}"
+        self._temporary = root / TEMPORARY_FOLDER / f"{os.getpid()}-{os.urandom(16).hex()}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._temporary.parent)
-        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(self._temporary, CREATE, 0o644)
 
     def write(self, part: Buffer) -> None:
         """Append bytes to the temporary file."""
@@ -92,7 +104,7 @@ class NewFile:
     def commit(self) -> bool:
         """Give the file its name, durably. False if there is a file of that name."""
         try:
-            os.fsync(self._descriptor)
+            sync_file(self._descriptor)
             self._close_file()
             try:
                 os.link(self._temporary, self._path)
@@ -156,10 +168,59 @@ def _write_all(descriptor: int, part: memoryview) -> None:
         rest = rest[os.write(descriptor, rest[:_WRITE_BYTES]) :]
 
 
-def sync_folder(folder: Path) -> None:
-    """Make durable which files a folder has."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def remove_open(path: Path, descriptor: int) -> None:
+    """Remove a file that is open, as far as that is allowed, and close it. Windows removes none while it is open."""
     try:
-        os.fsync(descriptor)
+        os.unlink(path)
+        is_removed = True
+    except OSError:
+        is_removed = False
+    os.close(descriptor)
+    if not is_removed:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def sync_file(descriptor: int) -> None:
+    """Make the bytes of a file durable. Raises OSError, which is final.
+
+    On macOS fsync alone leaves them in the memory of the disk; file systems of a network may know no more than that.
+    """
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in _NO_FULL_SYNC:
+                raise
+        else:
+            return
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which files a folder has. Nothing is done on Windows, whose file system keeps a journal of that."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace(source: Path | str, target: Path | str) -> None:
+    """Give a file the name of another one, which is gone. Raises OSError.
+
+    Windows refuses that while any process has one of the two open, such as a scanner for viruses: it is tried again for
+    about a second.
+    """
+    for pause in _HELD_SECONDS:
+        try:
+            os.replace(source, target)  # noqa: PTH105
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _HELD:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    os.replace(source, target)  # noqa: PTH105

@@ -41,8 +41,8 @@ WAIT_SECONDS: Final = 5.0
 
 IMPORTED: Final = sys.stdlib_module_names | {
     "xetstore",
-    *("click", "cryptography", "fsspec", "httptools", "jwt", "msgspec", "platformdirs"),
-    *("prometheus_client", "psycopg", "psycopg_binary", "rich", "starlette", "typing_extensions", "urllib3", "uvicorn"),
+    *("click", "cryptography", "fsspec", "httptools", "jwt", "msgspec"),
+    *("prometheus_client", "psycopg", "psycopg_binary", "starlette", "typing_extensions", "urllib3", "uvicorn"),
 }
 """The packages that a child may need. Of others, one whose import never ends may well be the program itself."""
 

@@ -7,6 +7,7 @@ so would the pools of `concurrent.futures`. Here the wait is at most :data:`BEGI
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 import weakref
@@ -27,6 +28,11 @@ BEGIN_SECONDS: Final = 2.0
 
 PAUSE_SECONDS: Final = 5.0
 """A pool that was refused a thread, and has others, asks for the next one after this time."""
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Begun(threading.Event):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from xetstore.protocol import kernel
-from xetstore.protocol.hashes import Hash
+from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class ChunkList:
     def total_bytes(self) -> int:
         """Raw bytes of all chunks together."""
         return sum(self.sizes)
+
+    @property
+    def root(self) -> Hash:
+        """The merkle root over the chunks: the name of a xorb of them; of a file :func:`file_hash` makes its hash."""
+        return xorb_hash(self.hashes, self.lengths)
 
     def digest(self, index: int) -> bytes:
         """The 32 raw hash bytes of one chunk."""

@@ -11,13 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.protocol import kernel
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, ChunkIndex, KnownXorb, Revision, Run
-from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import (
     DEDUP_QUERY_SPACING_CHUNKS,
     FRAGMENTATION_LOW_FACTOR,
@@ -25,6 +23,10 @@ from xetstore.protocol.suite import (
     FRAGMENTATION_WINDOW_RUNS,
     XET_GEARHASH_BLAKE3,
 )
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.shard import Shard
 
 REPEATS_BEFORE_STRETCH = 128
 STRETCH_CHUNKS = 64

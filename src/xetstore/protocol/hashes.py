@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
-from functools import total_ordering
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-from xetstore.errors import UsageError
+from xetstore.errors import UsageError, WrongTypeError
 from xetstore.protocol import kernel
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3, AlgorithmSuite
 
@@ -19,17 +19,18 @@ _WORDS = struct.Struct("<4Q")
 _SPELLED_WORDS = struct.Struct(">4Q")
 
 
-@total_ordering
-class Hash:
-    """A 32-byte hash: a value, hashable, ordered as its string is.
+class Hash(str):
+    """A 32-byte hash, which is its text: 64 hexadecimal digits in lower case. Immutable.
 
-    ``str(h)`` is the Xet string form, four little-endian u64 as 16 hex digits each (6.5), never plain hex.
+    The text is the Xet string form, four little-endian u64 as 16 digits each (6.5), never plain hex; ``digest`` is the
+    32 bytes. As a text it compares, sorts, is looked up, formatted and written to JSON like one. Made of either, in
+    upper or lower case. Raises UsageError for a text that is none, ValueError for another number of bytes.
 
     >>> h = Hash(bytes(range(32)))
-    >>> str(h)
-    '07060504030201000f0e0d0c0b0a090817161514131211101f1e1d1c1b1a1918'
-    >>> Hash.parse(str(h)) == h
-    True
+    >>> h
+    Hash('07060504030201000f0e0d0c0b0a090817161514131211101f1e1d1c1b1a1918')
+    >>> h == Hash(str(h)) == "07060504030201000f0e0d0c0b0a090817161514131211101f1e1d1c1b1a1918", f"{h:.12}"
+    (True, '070605040302')
     """
 
     __slots__ = ("digest",)
@@ -37,43 +38,52 @@ class Hash:
     digest: bytes
     ZERO: ClassVar[Hash]
 
-    def __init__(self, digest: bytes) -> None:
-        if len(digest) != HASH_BYTES:
-            raise ValueError(f"a hash has {HASH_BYTES} bytes, not {len(digest)}")
-        object.__setattr__(self, "digest", bytes(digest))
+    def __new__(cls, value: str | bytes) -> Self:
+        """Of 64 hexadecimal digits, or of 32 bytes."""
+        if type(value) is not bytes or len(value) != HASH_BYTES:  # else as quick as can be: there are many
+            value = _digest_of(value)
+        made = str.__new__(cls, _SPELLED_WORDS.pack(*_WORDS.unpack(value)).hex())
+        _set_digest(made, value)
+        return made
 
     @classmethod
     def parse(cls, text: str) -> Hash:
         """Read the string form, upper or lower case. Raises UsageError on anything but 64 hex digits."""
-        if not _HEX.fullmatch(text):
-            raise UsageError(f"{text[:80]!r} is not a hash", hint="a hash is 64 hexadecimal digits")
-        return cls(_WORDS.pack(*_SPELLED_WORDS.unpack(bytes.fromhex(text))))
+        if not isinstance(text, str):
+            raise WrongTypeError.of("the text of a Hash", text, "64 hexadecimal digits")
+        return cls(text)
 
     @property
     def last_u64(self) -> int:
         """Bytes 24 to 31 as a little-endian number, at which the rules of 6.2.2.2 and 10.3.1 look."""
         return int.from_bytes(self.digest[24:], "little")
 
-    def __str__(self) -> str:
-        return "".join(f"{word:016x}" for word in struct.unpack("<4Q", self.digest))
-
     def __repr__(self) -> str:
-        return f"Hash.parse({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hash) and self.digest == other.digest
-
-    def __lt__(self, other: Hash) -> bool:
-        return struct.unpack("<4Q", self.digest) < struct.unpack("<4Q", other.digest)
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
+        return f"Hash('{self}')"
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Hash is immutable")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a Hash is immutable")
+
     def __reduce__(self) -> tuple[type[Hash], tuple[bytes]]:
         return Hash, (self.digest,)
+
+
+_set_digest: Final[Callable[[Hash, bytes], None]] = vars(Hash)["digest"].__set__
+
+
+def _digest_of(value: object) -> bytes:
+    if isinstance(value, str):
+        if not _HEX.fullmatch(value):
+            raise UsageError(f"{value[:80]!r} is not a hash", hint="a hash is 64 hexadecimal digits")
+        return _WORDS.pack(*_SPELLED_WORDS.unpack(bytes.fromhex(value)))
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise WrongTypeError.of("a Hash", value, f"made of 64 hexadecimal digits or {HASH_BYTES} bytes")
+    if len(value) != HASH_BYTES:
+        raise ValueError(f"a hash has {HASH_BYTES} bytes, not {len(value)}")
+    return bytes(value)
 
 
 Hash.ZERO = Hash(bytes(HASH_BYTES))
@@ -82,6 +92,11 @@ Hash.ZERO = Hash(bytes(HASH_BYTES))
 def chunk_hash(data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
     """The hash of one chunk's bytes (6.1)."""
     return Hash(kernel.keyed_hash(suite.data_key, data))
+
+
+def keyed_hashes(key: bytes, hashes: Buffer) -> bytes:
+    """Packed chunk hashes as a dedup answer has them: each keyed by the answer's ``key``, 32 bytes (10.3.3)."""
+    return kernel.keyed_hashes(key, hashes)
 
 
 def split_hashes(hashes: bytes) -> list[bytes]:

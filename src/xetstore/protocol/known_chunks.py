@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, split_hashes
-from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import HASH_BYTES
+
+if TYPE_CHECKING:
+    from xetstore.protocol.shard import Shard
 
 MAX_KNOWN_CHUNKS = 131_072
 """Chunks that a session remembers: some 8 GiB of content, 40 MB of memory. The oldest xorb goes first."""

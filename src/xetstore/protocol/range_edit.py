@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from xetstore.errors import FormatError, UsageError
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash, verification_hash
 from xetstore.protocol.reconstruction import Term, coalesce
 from xetstore.protocol.subtree import MerkleSubtree, WireSubtree
@@ -41,6 +40,8 @@ from xetstore.protocol.suite import XET_GEARHASH_BLAKE3, AlgorithmSuite
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.protocol.chunking import ChunkList
 
 MAX_DIRTY_RANGES: Final = 4096
 MAX_HEADER_CHARS: Final = 65_536

@@ -77,6 +77,10 @@ class Reconstruction:
         """The same with URLs made by ``url_of``, which is given a xorb and at most ``most`` of its ranges."""
         return replace(self, fetches=_with_urls(self.fetches, url_of, most))
 
+    def with_bodies(self, bodies: Bodies | None) -> Reconstruction:
+        """The same with the bytes of ranges."""
+        return replace(self, bodies=bodies)
+
     def to_v1_json(self) -> bytes:
         """The answer of GET /v1/reconstructions: one ``fetch_info`` entry a range (11.3).
 
@@ -142,6 +146,10 @@ class BatchReconstruction:
     def with_urls(self, url_of: UrlMaker, most: int) -> BatchReconstruction:
         """The same with URLs made by ``url_of``, which is given a xorb and at most ``most`` of its ranges."""
         return replace(self, fetches=_with_urls(self.fetches, url_of, most))
+
+    def with_bodies(self, bodies: Bodies | None) -> BatchReconstruction:
+        """The same with the bytes of ranges."""
+        return replace(self, bodies=bodies)
 
     def to_json(self) -> bytes:
         """The answer of /v1/reconstructions for a list of files."""

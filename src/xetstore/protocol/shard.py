@@ -118,12 +118,14 @@ class Shard:
     def serialize(self) -> bytes:
         """The upload form (9.1): no footer, files and xorbs ascending by hash, no sizes on disk.
 
-        Raises ValueError where a server would refuse: keyed hashes, or terms without verification (M37).
+        Raises ValueError where a server would refuse: keyed hashes, terms without verification (M37), and, as
+        FormatError, terms and chunks with numbers that cannot be.
         """
         if self.key is not None:
             raise ValueError("a shard of keyed hashes cannot be uploaded")
         if any(file.terms and file.verification is None for file in self.files):
             raise ValueError("a file without verification hashes cannot be uploaded")
+        _check_numbers(self, XET_GEARHASH_BLAKE3)
         verified = (replace(file, verification=file.verification or ()) for file in _by_hash(self.files))
         plain = (replace(xorb, stored_bytes=0) for xorb in _by_hash(self.xorbs))
         return b"".join(
@@ -204,6 +206,27 @@ def split_for_upload(shard: Shard, max_bytes: int = MAX_SHARD_BYTES) -> list[Sha
 
 
 # Writing
+
+
+def _check_numbers(shard: Shard, suite: AlgorithmSuite) -> None:
+    """Raise FormatError for a term or a xorb that no reader takes."""
+    for file in shard.files:
+        before: Term | None = None
+        for term in file.terms:
+            if term is before:  # a file that repeats one chunk repeats its term
+                continue
+            before = term
+            fault = term_fault(term.chunk_start, term.chunk_end, term.unpacked_bytes, suite)
+            rule, detail = fault or ("term.range", f"a term starts at chunk {term.chunk_start}")
+            if fault is not None or term.chunk_start < 0:
+                raise FormatError(rule, 0, detail)
+    for xorb in shard.xorbs:
+        sizes = xorb.chunks.sizes
+        if not 0 < len(sizes) <= suite.max_xorb_chunks:
+            raise FormatError("xorb.count", 0, f"a xorb of {len(sizes)} chunks cannot be")
+        if not 0 < min(sizes) <= max(sizes) <= suite.max_chunk_bytes:
+            raise FormatError("chunk.length", 0, f"xorb {xorb.hash} has a chunk of an impossible length")
+
 
 _Entry = TypeVar("_Entry", FileEntry, XorbEntry)
 

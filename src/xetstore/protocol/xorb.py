@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import FormatError, HashMismatchError
+from xetstore.platform.memory import untouched_memory
 from xetstore.protocol import hashes, kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash
@@ -286,13 +286,29 @@ class XorbVerifier:
         return offsets[-1]
 
 
+def decode_chunks(
+    region: Buffer, *, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3, threads: int = 1
+) -> tuple[ChunkList, bytes]:
+    """The chunks of a part of a chunk region, or of all of it, and their raw bytes one behind the other (7.3, 7.4).
+
+    The hashes are those of the decoded bytes: the caller compares them. A footer behind the region is left alone.
+    Raises FormatError for anything else that is no whole chunk, before memory is taken for what it claims.
+    """
+    lengths, ends, _ = kernel.walk_chunks(suite.kernel, region)
+    if not ends:
+        return ChunkList.EMPTY, b""
+    out = bytearray(sum(memoryview(lengths).cast("Q")))
+    with memoryview(region) as body, body.cast("B")[: memoryview(ends).cast("Q")[-1]] as whole:
+        hashes, lengths, _ = kernel.decode_chunks(suite.kernel, whole, out, final=True, threads=threads)
+    return ChunkList(hashes, lengths), bytes(out)
+
+
 class XorbBuilder:
     """Serializes chunks into one buffer, up to the limits of a xorb. Reusable by reset(). Not thread-safe."""
 
     def __init__(self, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> None:
         self._suite = suite
-        # Memory of the full size that exists only as far as it was written to.
-        self._body = mmap.mmap(-1, suite.max_xorb_body_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._body = untouched_memory(suite.max_xorb_body_bytes)
         self._chunks: list[ChunkList] = []
         self._ends: list[bytes] = []
         self._end = 0
@@ -326,19 +342,26 @@ class XorbBuilder:
             and self._chunk_count + chunk_count <= self._suite.max_xorb_chunks
         )
 
-    def append(self, pieces: Sequence[Buffer], chunks: ChunkList, *, policy: int, threads: int = 1) -> int:
+    def append(
+        self,
+        pieces: Sequence[Buffer],
+        chunks: ChunkList,
+        *,
+        policy: CompressionPolicy | int = CompressionPolicy.AUTO,
+        threads: int = 1,
+    ) -> int:
         """Encode chunks, whose data ``pieces`` hold in runs of whole chunks. Returns the first one's index.
 
-        ``policy`` is :attr:`CompressionPolicy.kernel`. Raises ValueError where :meth:`can_take` says no, or
-        pieces and chunks differ in size; nothing is appended then.
+        ``policy`` may be its number in the kernel. Raises ValueError where :meth:`can_take` says no, or pieces and
+        chunks differ in size; nothing is appended then. The hashes are believed to be those of the pieces.
         """
         raw_bytes = chunks.total_bytes
         if not self.can_take(raw_bytes, len(chunks)):
             raise ValueError(f"{raw_bytes} bytes in {len(chunks)} chunks do not fit into this xorb any more")
-        base = self._end
+        base, number = self._end, policy.kernel if isinstance(policy, CompressionPolicy) else policy
         with memoryview(self._body) as body, body[base:] as out:
             ends = memoryview(
-                kernel.encode_chunks(self._suite.kernel, pieces, chunks.lengths, out, policy=policy, threads=threads)
+                kernel.encode_chunks(self._suite.kernel, pieces, chunks.lengths, out, policy=number, threads=threads)
             ).cast("Q")
         first = self._chunk_count
         if len(ends):

@@ -23,8 +23,9 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Hedged, Retrying
+from xetstore.platform.sockets import ready
 from xetstore.platform.threads import start_thread
-from xetstore.remote.exchange import Wait, ready
+from xetstore.remote.exchange import Wait
 from xetstore.remote.multipart import Part, open_part
 from xetstore.remote.network import origin_of
 from xetstore.remote.problems import problem_of

@@ -29,8 +29,9 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, TimedOutError, UnreachableError, UsageError, XetError
 from xetstore.platform import forks
+from xetstore.platform.sockets import ready
 from xetstore.remote.chunked import ChunkedBody
-from xetstore.remote.exchange import Exchange, current, is_ours, ready
+from xetstore.remote.exchange import Exchange, current, is_ours
 from xetstore.remote.lookup import addresses
 from xetstore.remote.reply_head import ReplyHead
 from xetstore.remote.socks import connect_through

@@ -1,4 +1,4 @@
-"""Deleting over HTTP: POST /v1/files/delete and …/undelete, GET …/deleted, which other servers may not know."""
+"""Files of a namespace over HTTP: GET /v1/files, POST /v1/files/delete and …/undelete, GET …/deleted. Our own calls."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class _File(msgspec.Struct):
     size: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class _Listed(_File):
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+
+
 class _Deleted(_File):
     deleted_at: float
     until: float
@@ -42,7 +46,14 @@ class _Answer(msgspec.Struct, Generic[F]):
 
 A = TypeVar("A")
 _Files: TypeAlias = _Answer[_File]
+_ListedFiles: TypeAlias = _Answer[_Listed]
 _DeletedFiles: TypeAlias = _Answer[_Deleted]
+
+
+def files(server: Server) -> Iterator[FileRecord]:
+    """As :meth:`interfaces.Cas.files`, a page at a time."""
+    for file in _pages(server, "/v1/files", "list its files", _ListedFiles):
+        yield FileRecord(Hash.parse(file.hash), file.size, file.sha256)
 
 
 def delete(server: Server, files: Sequence[Hash], *, dry_run: bool) -> list[DeletedFile]:
@@ -64,13 +75,7 @@ def undelete(server: Server, files: Sequence[Hash]) -> list[FileRecord]:
 
 def deleted(server: Server) -> Iterator[DeletedFile]:
     """As :meth:`interfaces.Cas.deleted`, a page at a time."""
-    after: str | None = None
-    while True:
-        page = _page(server, after)
-        yield from map(_deleted, page.files)
-        if page.next is None or page.next == after:
-            return
-        after = page.next
+    return map(_deleted, _pages(server, "/v1/files/deleted", "delete files by their hashes", _DeletedFiles))
 
 
 def _post(server: Server, verb: str, files: Sequence[Hash], kind: type[_Answer[F]], **more: object) -> list[F]:
@@ -100,19 +105,29 @@ def _refused(server: Server, answer: Answer, files: Sequence[Hash], credentials:
     return error if any(str(file) in str(error) for file in files) else _no_such_call(server)
 
 
-def _page(server: Server, after: str | None) -> _DeletedFiles:
-    path = "/v1/files/deleted" + ("" if after is None else f"?after={quote(after, safe='')}")
+def _pages(server: Server, route: str, what: str, kind: type[_Answer[F]]) -> Iterator[F]:
+    after: str | None = None
+    while True:
+        page = _page(server, route, after, what, kind)
+        yield from page.files
+        if page.next is None or page.next == after:
+            return
+        after = page.next
+
+
+def _page(server: Server, route: str, after: str | None, what: str, kind: type[_Answer[F]]) -> _Answer[F]:
+    path = route + ("" if after is None else f"?after={quote(after, safe='')}")
     credentials = server.credentials(write=True)
 
-    def ask() -> _DeletedFiles:
+    def ask() -> _Answer[F]:
         with server.send("GET", path, credentials=credentials) as answer:
             if answer.status in _NO_SUCH_CALL:
-                raise _no_such_call(server)
+                raise _no_such_call(server, what)
             if not answer.is_success:
-                raise server.refused(answer, "the list of deleted files", credentials)
-            return _parsed(server, answer, _DeletedFiles)
+                raise server.refused(answer, "the list of files", credentials)
+            return _parsed(server, answer, kind)
 
-    return server.retrying("GET /v1/files/deleted", ask)
+    return server.retrying(f"GET {route}", ask)
 
 
 def _parsed(server: Server, answer: Answer, kind: type[A]) -> A:
@@ -123,7 +138,7 @@ def _parsed(server: Server, answer: Answer, kind: type[A]) -> A:
 
 
 def _deleted(file: _Deleted) -> DeletedFile:
-    return DeletedFile(Hash.parse(file.hash), file.size, file.deleted_at, file.until)
+    return DeletedFile(Hash.parse(file.hash), file.size, deleted_at=file.deleted_at, until=file.until)
 
 
 def _parts(files: Sequence[Hash]) -> list[list[Hash]]:
@@ -138,8 +153,8 @@ def _garbled(server: Server) -> UnavailableError:
     )
 
 
-def _no_such_call(server: Server) -> UsageError:
+def _no_such_call(server: Server, what: str = "delete files by their hashes") -> UsageError:
     return UsageError(
-        f"the server at {server.origin.address} does not delete files by their hashes",
-        hint="delete them where its store is, or by their names, as `xet rm xet://OWNER/NAME@REVISION/PATH`",
+        f"the server at {server.origin.address} does not {what}",
+        hint="do it where its store is, or by names, as `xet rm xet://OWNER/NAME@REVISION/PATH` and `xet ls`",
     )

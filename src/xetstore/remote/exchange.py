@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
-import select
 import socket
-import struct
-import sys
-import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import TimedOutError
+from xetstore.platform.sockets import ready, unsent_bytes
 from xetstore.remote.floor import Floor
 from xetstore.remote.rate import RateLimit
 
@@ -36,30 +32,6 @@ def _shut_down(sock: socket.socket) -> None:
     """Let what waits for a socket in another thread end."""
     with suppress(OSError):
         _SHUTDOWN(sock, socket.SHUT_RDWR)
-
-
-def ready(read: Sequence[socket.socket], write: Sequence[socket.socket], timeout: float) -> set[int]:
-    """Wait until one of the sockets can be read or written, or has failed: the file numbers of those."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        for sock in read:
-            poll.register(sock.fileno(), select.POLLIN)
-        for sock in write:
-            poll.register(sock.fileno(), select.POLLOUT | (select.POLLIN if sock in read else 0))
-        return {number for number, _ in poll.poll(max(timeout, 0) * 1000)}
-    readable, writable, _ = select.select(read, write, [], max(timeout, 0))  # pragma: no cover  # Windows
-    return {sock.fileno() for sock in (*readable, *writable)}  # pragma: no cover
-
-
-def _unsent_bytes(sock: socket.socket | None) -> int:
-    """The bytes written to a socket that the other side has not acknowledged; 0 where that is not known."""
-    if sys.platform != "linux" or not isinstance(sock, socket.socket):
-        return 0
-    try:
-        (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
-    except (OSError, ValueError):
-        return 0
-    return int(count)
 
 
 class Exchange:
@@ -115,14 +87,14 @@ class Exchange:
         self.deadline = time.monotonic() + seconds
         self.is_connecting = is_connecting
         self.has_begun = False
-        self._unsent = _unsent_bytes(self.sock)
+        self._unsent = unsent_bytes(self.sock)
 
     @property
     def is_late(self) -> bool:
         """True if the head is not there in time. What is still on its way to the server, and moves, is waited for."""
         if time.monotonic() < self.deadline:
             return False
-        left = _unsent_bytes(self.sock)
+        left = unsent_bytes(self.sock)
         if self.is_connecting or self._unsent - left <= self.floor.rate * self.patience.answer:
             return True
         # A body that the system has taken may need longer than an answer to get through a slow network.

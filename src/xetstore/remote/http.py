@@ -269,6 +269,10 @@ class HttpCas:
             self._server.fall_back(_HEAD_FILE, _V2)
         return FileRecord(file, whole.unpacked_bytes - whole.offset_into_first_term)
 
+    def files(self) -> Iterator[FileRecord]:
+        """The files of the namespace of the token, asked for a page at a time."""
+        return deletions.files(self._server)
+
     def delete(self, files: Sequence[Hash], *, dry_run: bool = False) -> list[DeletedFile]:
         """Take files out of the namespace of the token. As :meth:`interfaces.Cas.delete`."""
         return deletions.delete(self._server, files, dry_run=dry_run)

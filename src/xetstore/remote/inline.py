@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UnreachableError
+from xetstore.platform.sockets import ready
 from xetstore.protocol.inline import INLINE_HEAD_BYTES, INLINE_TYPE, InlineHead, told_ranges
-from xetstore.remote.exchange import ready
 
 if TYPE_CHECKING:
     from xetstore.protocol.reconstruction import Bodies, FetchRange

@@ -58,7 +58,8 @@ HINTS: Final[dict[type[XetError], str]] = {
     IntegrityError: "what arrived there is not what was sent, or was never right: send it again",
     DamagedError: "put the file again, or ask the server's operator to check its store",
     AccessDeniedError: "the proxy wants a login: put it into its URL",
-    UnauthenticatedError: "give a token that is valid for this server, or renew it",
+    UnauthenticatedError: "give a token of this server in XET_TOKEN, or in the file that XET_TOKEN_FILE or --token-file"
+    " names; who runs the server makes one with `xet token issue`",
     ForbiddenError: "a token with more rights is needed, or the URL has expired",
     UnavailableError: "try again later",
     QuotaExceededError: "delete files there, or ask the operator of the server for more",
@@ -83,6 +84,7 @@ _MISSING: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _QUERY: Final = re.compile(r"\?[^\s\"'<>]{2,}")
+_DESCRIPTION: Final = re.compile(r'\berror_description="([^"\\]{1,400})"')
 _XML_MESSAGE: Final = re.compile(r"<Message>([^<]{1,1000})</Message>")
 
 
@@ -110,6 +112,8 @@ def problem_of(
             body = b""  # the status says enough
     status = answer.status
     code, said = _parsed(body, answer.headers.get("content-type") or "")
+    if not said and status == HTTPStatus.UNAUTHORIZED:  # to HEAD, for example
+        said = _described(answer.headers.get("www-authenticate") or "", is_token_sent=bool(secrets))
     for secret in secrets:
         said = said.replace(secret, "***")
     said = tidy(said)
@@ -173,6 +177,13 @@ def _parsed(body: bytes, content_type: str) -> tuple[str, str]:
             return "", match[1]
         return "", "" if "<" in text or "html" in content_type else text
     return found.code, found.message or found.error
+
+
+def _described(challenge: str, *, is_token_sent: bool) -> str:
+    """The reason of a 401 without a body, as far as its challenge has one (RFC 6750, section 3)."""
+    if (found := _DESCRIPTION.search(challenge)) is not None:
+        return found[1]
+    return "" if is_token_sent else "a token is needed"
 
 
 def _phrase(status: int) -> str:

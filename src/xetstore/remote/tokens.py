@@ -127,10 +127,14 @@ class FixedToken:
 
 
 class FileToken:
-    """The token in a file, which another program may replace: it is read again when the server refuses it."""
+    """The token in a file, which another program may replace: it is read again when the server refuses it.
 
-    def __init__(self, path: Path) -> None:
+    ``named_by`` is what names the file, for a message.
+    """
+
+    def __init__(self, path: Path, named_by: str = TOKEN_FILE_VARIABLE) -> None:
         self._path = path
+        self._named_by = named_by
         self._held: Token | None = None
 
     def token(self, *, write: bool) -> Token | None:  # noqa: ARG002  # the same for both
@@ -154,7 +158,7 @@ class FileToken:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise kind_of(error)(
-                f"the token file {self._path} cannot be read: {reason}", hint=f"${TOKEN_FILE_VARIABLE} names it"
+                f"the token file {self._path} cannot be read: {reason}", hint=f"{self._named_by} names it"
             ) from None
         return Token(Secret(text.strip()))
 

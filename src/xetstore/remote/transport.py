@@ -13,7 +13,6 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import urllib3
@@ -24,12 +23,14 @@ from xetstore.cancellation import Cancellation
 from xetstore.errors import IntegrityError, TimedOutError, UnreachableError, UsageError
 from xetstore.interfaces import AnswerTooLongError
 from xetstore.platform import forks
+from xetstore.platform.sockets import ready
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.connections import POOLS, CarriedError, Reply, StaleConnectionError, broken
-from xetstore.remote.exchange import Exchange, Wait, carrying, ready
+from xetstore.remote.exchange import Exchange, Wait, carrying
 from xetstore.remote.network import Origin, Proxy, Route, is_loopback, origin_of, path_of, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience
+from xetstore.version import __version__
 
 if TYPE_CHECKING:
     import ssl
@@ -299,7 +300,7 @@ class Transport:
         self.patience = patience
         self._most_bytes = most_bytes
         self.allow_http = allow_http
-        self.user_agent = user_agent or f"xetstore/{version('xetstore')}"
+        self.user_agent = user_agent or f"xetstore/{__version__}"
         self._upload = None if rate is None else RateLimit(rate)
         self._download = None if rate is None else RateLimit(rate)
         self._socket_options: list[tuple[int, int, int]] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]

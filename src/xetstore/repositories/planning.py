@@ -66,7 +66,8 @@ class Plan:
         if self.mirrored is not None:
             kept = {one.file.path: one.file for one in self.staged}
             inner = len(self.mirrored) + 1 if self.mirrored else 0
-            spared = {path: file for path, file in there.items() if self.rules.spares(path[inner:])}
+            spares = self.rules.spares
+            spared = {path: file for path, file in there.items() if spares(path[inner:], is_folder=file.is_folder)}
             gone += _extra(there, spared | kept, self.mirrored)
         removed = set(gone)
         new = []

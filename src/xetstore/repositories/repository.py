@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,19 +18,20 @@ from xetstore.errors import (
     RevisionNotFoundError,
     UsageError,
 )
+from xetstore.hub.ignore import excluding
 from xetstore.hub.names import check_path
 from xetstore.interfaces import Names
 from xetstore.platform import forks
+from xetstore.platform.homes import local_path
 from xetstore.records import Commit, DeletedName, Ref, RepoFile, RepositoryId, RepositoryRecord
 from xetstore.repositories.differences import Difference, differences
 from xetstore.repositories.planning import TRIES, CommitReport, Plan, commit_plan, title_of, unborn
+from xetstore.repositories.reading import held, sliced
 from xetstore.repositories.restoring import Restore, Restored, RestoreOptions, read_together
-from xetstore.repositories.sources import Note, Rules, Source, all_in, no_note, sources_of
+from xetstore.repositories.sources import Content, Note, Rules, Source, all_in, no_note, sources_of
 from xetstore.repositories.staging import Files, Staged, blob, empty_folder, pointer, stage
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from xetstore.errors import XetError
     from xetstore.transfer.compare.comparison import Comparison
     from xetstore.transfer.progress import Progress
@@ -92,12 +92,15 @@ class Repository:
             return True
         return False
 
-    def files(self, revision: str = MAIN, path: str = "", *, recursive: bool = True) -> Iterator[RepoFile]:
+    def files(
+        self, revision: str = MAIN, path: str = "", *, recursive: bool = True, dates: bool = False
+    ) -> Iterator[RepoFile]:
         """The entries of a folder, with all that is below it unless ``recursive`` is False; folders are among them.
 
-        Of a file its one entry. Raises RevisionNotFoundError and EntryNotFoundError.
+        Of a file its one entry. With ``dates`` each says when the last commit changed it, which takes longer. Raises
+        RevisionNotFoundError and EntryNotFoundError.
         """
-        return self._names().entries(self.id, revision, _path(path), recursive=recursive)
+        return self._names().entries(self.id, revision, _path(path), recursive=recursive, dates=dates)
 
     def file(self, path: str, revision: str = MAIN) -> RepoFile:
         """The entry of one file or folder. Raises EntryNotFoundError."""
@@ -115,7 +118,7 @@ class Repository:
             raise UsageError(f"{path} is a folder, not a file")
         if file.hash is not None:
             return self._files(revision).open(file.hash)
-        return _held(names.read(self.id, revision, file))
+        return held(names.read(self.id, revision, file))
 
     def iter_range(
         self, path: str, revision: str = MAIN, start: int = 0, end: int | None = None
@@ -127,7 +130,7 @@ class Repository:
             raise UsageError(f"{path} is a folder, not a file")
         if file.hash is not None:
             return self._files(revision).iter_range(file.hash, start, end)
-        return _slice(_held(names.read(self.id, revision, file)), start, end)
+        return sliced(held(names.read(self.id, revision, file)), start, end)
 
     def log(self, revision: str = MAIN) -> Iterator[Commit]:
         """The commits of a revision, from new to old."""
@@ -196,6 +199,7 @@ class Repository:
         on_error: Callable[[Path, XetError], None] | None = None,
     ) -> Generator[Restored]:
         """As :meth:`download`: files are written as they are taken."""
+        folder = local_path(to, "the place of a revision")
         names = self._names()
         path = _path(path)
         commit = names.commit_at(self.id, revision).oid
@@ -203,15 +207,15 @@ class Repository:
         options = RestoreOptions(delete, dry_run, any_links, fsync)
         restore = Restore(names, self._files(commit), self.id, commit, options, progress=progress, on_error=on_error)
         if path and len(entries) == 1 and entries[0].path == path and not entries[0].is_folder:
-            yield from restore.file(entries[0], Path(to))
+            yield from restore.file(entries[0], folder)
         else:
-            yield from restore.folder(entries, path, Path(to))
+            yield from restore.folder(entries, path, folder)
 
     # --- Writing ----------------------------------------------------------------------------------------
 
     def commit(
         self,
-        add: Mapping[str, Path | str | bytes | RepoFile] | None = None,
+        add: Mapping[str, Content] | None = None,
         delete: Iterable[str] = (),
         *,
         message: str | None = None,
@@ -229,10 +233,10 @@ class Repository:
     ) -> CommitReport:
         """Commit changes to a branch, all of them or none; nothing is committed where nothing would change.
 
-        ``add`` maps paths in the repository to local files and folders, to bytes, or to large files that it has; the
-        content of a folder goes to its path, ``""`` for the root. ``delete`` are files and folders. ``mirror`` is a
-        folder, ``""`` for the root, below which all goes that ``add`` does not have. ``exclude`` are patterns of names
-        in local folders, and of what stays below ``mirror``.
+        ``add`` maps paths in the repository to local files and folders, to bytes, to binary streams, which are read
+        once, or to large files that it has; the content of a folder goes to its path, ``""`` for the root. ``delete``
+        are files and folders. ``mirror`` is a folder, ``""`` for the root, below which all goes that ``add`` does not
+        have. ``exclude`` are patterns as in a .gitignore, of paths in local folders and of what stays in ``mirror``.
 
         Where others commit meanwhile, the changes are made to what they made: both stay. With ``parent``, the id of
         a commit, OutdatedError is raised if the branch is not there any more. A repository that is not there is made if
@@ -243,7 +247,7 @@ class Repository:
         there, SourceChangedError, UnprocessableError for a path that no repository takes, and what ``put`` raises.
         """
         names = self._names()
-        rules = Rules(names.keeps_modes, exclude, is_left_out)
+        rules = Rules(names.keeps_modes, excluding(exclude) if exclude else None, is_left_out)
         sources = list(sources_of(add or {}, rules, on_note=on_note))
         if create and not self.exists():
             if dry_run:
@@ -484,29 +488,6 @@ def _below(names: Names, repo: RepositoryId, revision: str, path: str) -> list[R
     with suppress(EntryNotFoundError):
         return list(names.entries(repo, revision, path, recursive=True))
     return []
-
-
-def _held(parts: Iterator[Buffer]) -> BinaryIO:
-    """All bytes of a file that has no other place to be read from, on the disk if they are many."""
-    held = tempfile.SpooledTemporaryFile(8 << 20)  # noqa: SIM115  # the caller closes it
-    try:
-        for part in parts:
-            held.write(part)
-        held.seek(0)
-    except BaseException:
-        held.close()
-        raise
-    return held  # type: ignore[return-value]
-
-
-def _slice(held: BinaryIO, start: int, end: int | None) -> Iterator[memoryview]:
-    with held:
-        size = held.seek(0, io.SEEK_END)
-        end = size if end is None else min(end, size)
-        held.seek(start)
-        while start < end and (part := held.read(min(1 << 20, end - start))):
-            start += len(part)
-            yield memoryview(part)
 
 
 def _moved(path: str, old: str, new: str) -> str:

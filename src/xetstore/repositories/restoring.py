@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from xetstore.batches import sized_batches
 from xetstore.errors import FormatError, UsageError, XetError, kind_of
 from xetstore.interfaces import Names
+from xetstore.platform.names import FolderNames, folded
 from xetstore.records import RepoFile, RepositoryId
 from xetstore.repositories.sources import leads_within
 from xetstore.repositories.staging import Files, blob_id
 from xetstore.transfer.download.new_file import NewFile, hidden_name
-from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.progress import NoProgress, Progress, with_files
 from xetstore.transfer.scan import hash_file
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Restore:
         *,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
+        names_in: Callable[[Path], FolderNames] = FolderNames,
     ) -> None:
         self._names = names
         self._files = files
@@ -92,7 +94,9 @@ class Restore:
         self._commit = commit
         self._options = options
         self._progress = progress or NoProgress()
+        self._told = with_files(progress)
         self._on_error = on_error
+        self._names_in = names_in
         self._failed = False
         self._to = Path()
 
@@ -104,7 +108,14 @@ class Restore:
     def folder(self, entries: Sequence[RepoFile], prefix: str, to: Path) -> Iterator[Restored]:
         """Write the entries below ``prefix``, all that there are, into a folder."""
         self._to = to
-        placed = [(entry, to / _checked(entry.path, prefix)) for entry in entries]
+        inner = [_checked(entry.path, prefix) for entry in entries]
+        refused = self._names_in(to).refused(inner)
+        placed = []
+        for entry, name in zip(entries, inner, strict=True):
+            if name in refused:
+                self._tell(to / name, refused[name])
+            else:
+                placed.append((entry, to / name))
         folders = {to} | {path for entry, path in placed if entry.is_folder}
         for _, path in placed:
             while (path := path.parent) not in folders:
@@ -144,6 +155,12 @@ class Restore:
         return True
 
     def _write(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
+        self._told.files(len(placed))
+        for restored in self._written(placed):
+            self._told.file(str(restored.path))
+            yield restored
+
+    def _written(self, placed: Sequence[tuple[RepoFile, Path]]) -> Iterator[Restored]:
         stored: list[tuple[RepoFile, Path]] = []
         small: list[tuple[RepoFile, Path]] = []
         links: list[tuple[RepoFile, Path]] = []
@@ -299,6 +316,7 @@ class Restore:
             raise kind_of(error)(f"the mode of {path} cannot be set: {error.strerror}") from error
 
     def _delete(self, folders: set[Path], kept: set[Path]) -> Iterator[Restored]:
+        spelled = {folded(str(path)): path for path in folders | kept}
         for folder in sorted(folders):
             try:
                 with os.scandir(folder) as scan:
@@ -309,7 +327,7 @@ class Restore:
                 raise kind_of(error)(f"{folder} cannot be read: {error.strerror}") from error
             for entry in entries:
                 path = folder / entry.name
-                if path in kept or path in folders:
+                if path in kept or path in folders or _is_same(path, spelled.get(folded(str(path)))):
                     continue
                 if not self._options.dry_run:
                     try:
@@ -325,6 +343,7 @@ class Restore:
         if self._on_error is None:
             raise error
         self._failed = True
+        self._told.file(str(path))
         self._on_error(path, error)
 
 
@@ -340,6 +359,15 @@ def _checked(path: str, prefix: str) -> str:
     if "\0" in inner or any(part in ("", ".", "..") or part.lower() == ".git" for part in parts):
         raise FormatError("repository.path", 0, f"{path[:200]!r} is no path that a repository may have")
     return inner
+
+
+def _is_same(path: Path, spelled: Path | None) -> bool:
+    """True if a file system that changes or ignores spellings lists a path in another one than it was given."""
+    if spelled is None:
+        return False
+    with suppress(OSError):
+        return os.path.samestat(path.lstat(), spelled.lstat())
+    return False
 
 
 def _kind(path: Path) -> int | None:

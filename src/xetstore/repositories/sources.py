@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from xetstore.errors import UsageError, XetError
+from xetstore.hub.ignore import Ignore
 from xetstore.hub.names import check_path
+from xetstore.platform.homes import local_path
 from xetstore.records import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, LINK_MODE, RepoFile
+from xetstore.transfer.byte_source import Readable
 from xetstore.transfer.scan import source_error
 
 Note: TypeAlias = Callable[[Path, str], None]
 """Told of a local path that is not stored, or not as it is: "is left out: it is not a regular file"."""
+
+
+Content: TypeAlias = Path | str | bytes | RepoFile | Readable
+"""The content of a path of a repository: a local file or folder, bytes, a large file of it, or a binary stream."""
+
+EXCLUDED: Final = "is left out: it is excluded"
 
 
 def no_note(path: Path, why: str) -> None:
@@ -31,7 +39,8 @@ def all_in(folder: Path) -> bool:  # noqa: ARG001
 @dataclass(frozen=True, slots=True)
 class Source:
     """The content for one path of a repository: of a local ``file``, or ``data``; of an empty folder neither. ``size``
-    is the bytes of ``file`` when it was looked at. ``entry`` is a large file that the repository has already.
+    is the bytes of ``file`` when it was looked at. ``entry`` is a large file that the repository has already, and
+    ``stream`` what is read once.
     """
 
     path: str
@@ -40,6 +49,7 @@ class Source:
     data: bytes | None = None
     size: int = 0
     entry: RepoFile | None = None
+    stream: Readable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +57,34 @@ class Rules:
     """Rules of what is taken from local folders.
 
     With ``keeps_modes`` links within a folder stay links, and executable bits and empty folders are kept; else the
-    content of the file is stored that a link leads to. ``exclude`` are patterns of paths or names, as of a shell.
+    content of the file is stored that a link leads to. ``exclude`` says what is left out, by paths from the folder.
     ``is_left_out`` is asked for each folder.
     """
 
     keeps_modes: bool = True
-    exclude: Sequence[str] = ()
+    exclude: Ignore | None = None
     is_left_out: Callable[[Path], bool] = all_in
 
-    def excludes(self, path: str) -> bool:
-        """True if a path in the folder, or its last part, matches a pattern."""
-        name = path.rpartition("/")[2]
-        return any(fnmatchcase(path, one) or fnmatchcase(name, one.rstrip("/")) for one in self.exclude)
+    def excludes(self, path: str, *, is_folder: bool) -> bool:
+        """True if a path in the folder is left out for itself."""
+        return self.exclude is not None and self.exclude.leaves_out(path, is_folder=is_folder)
 
-    def spares(self, path: str) -> bool:
-        """True if a path, or a folder that it is in, matches a pattern: it is not looked at, so it is not missing."""
+    def spares(self, path: str, *, is_folder: bool) -> bool:
+        """True if a path, or a folder that it is in, is left out: it is not looked at, so it is not missing."""
         parts = path.split("/")
-        return bool(self.exclude) and any(self.excludes("/".join(parts[:end])) for end in range(1, len(parts) + 1))
+        above = any(self.excludes("/".join(parts[:end]), is_folder=True) for end in range(1, len(parts)))
+        return above or self.excludes(path, is_folder=is_folder)
 
 
 def sources_of(
-    add: Mapping[str, Path | str | bytes | RepoFile],
+    add: Mapping[str, Content],
     rules: Rules,
     *,
     on_note: Note = no_note,
     on_error: Callable[[Path, XetError], None] | None = None,
 ) -> Iterator[Source]:
-    """The sources of a mapping of paths in the repository to local paths, bytes, or large files that it has; of a
-    folder all that is in it.
+    """The sources of a mapping of paths in the repository to local paths, bytes, streams, or large files that it has;
+    of a folder all that is in it.
 
     Its content goes to the path, ``""`` for the root. A name that no repository takes, and a path that cannot be read,
     is handed to ``on_error``; without it the error is raised.
@@ -88,7 +98,10 @@ def sources_of(
                 raise UsageError(f"{content.path} is no large file of the repository", hint="give its bytes")
             yield Source(check_path(path), content.mode, size=content.size, entry=content)
             continue
-        local = Path(content)
+        if isinstance(content, Readable):
+            yield Source(check_path(path), stream=content)
+            continue
+        local = local_path(content, "the content of a path")
         try:
             info = local.stat()
         except OSError as error:
@@ -133,11 +146,13 @@ class _Folder:
             count = 0
             for entry in entries:
                 inner = f"{folder}/{entry.name}" if folder else entry.name
-                if self._rules.excludes(inner):
-                    continue
                 local = self._root / inner
                 try:
-                    if entry.is_dir(follow_symlinks=False):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if self._rules.excludes(inner, is_folder=is_folder):
+                        self._note(local, EXCLUDED)
+                        continue
+                    if is_folder:
                         if self._is_kept(entry, local):
                             count += 1
                             below.append(inner)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from xetstore.cancellation import Cancellation
 from xetstore.errors import SourceChangedError, TooLargeError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.records import (
@@ -23,12 +24,15 @@ from xetstore.records import (
     RepoFile,
 )
 from xetstore.repositories.sources import Source
-from xetstore.transfer.progress import Progress
+from xetstore.transfer.byte_source import ByteSource
+from xetstore.transfer.progress import FileProgress, Progress, with_files
 from xetstore.transfer.scan import source_error
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Generator
+
+    from typing_extensions import Buffer
 
     from xetstore.interfaces import Cas
     from xetstore.transfer.upload.pending import PutReport
@@ -47,13 +51,13 @@ class Files(Protocol):
         """The store in the verbs of the protocol."""
 
     def iter_put(
-        self, paths: Iterable[Path | str], *, progress: Progress | None = None, dry_run: bool = False
+        self, paths: Iterable[Path | str | ByteSource], *, progress: Progress | None = None, dry_run: bool = False
     ) -> Generator[PutReport]:
         """Store files; with ``dry_run`` only say what would be new."""
 
     def iter_get(
         self,
-        files: Iterable[tuple[Hash | str, Path | str]],
+        files: Iterable[tuple[Hash, Path]],
         *,
         progress: Progress | None = None,
         on_error: Callable[[Path, XetError], None] | None = None,
@@ -61,10 +65,10 @@ class Files(Protocol):
     ) -> Generator[object]:
         """Write files to their paths."""
 
-    def open(self, file: Hash | str) -> io.BufferedReader:
+    def open(self, what: Hash, /) -> io.BufferedReader:
         """A stored file to read from."""
 
-    def iter_range(self, file: Hash | str, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+    def iter_range(self, what: Hash, /, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes of a file in order."""
 
 
@@ -92,33 +96,30 @@ def stage(
 ) -> list[Staged]:
     """Store the large ones of some files; all of them as changes, in order. Raises what reading and storing does."""
     staged: list[Staged] = []
-    with ExitStack() as opened:
-        large: list[tuple[Source, Path]] = []
-        folder: Path | None = None
-        left = iter(sources)
-        while part := list(islice(left, ASKED_AT_ONCE)):
-            questions = [_question(source) for source in part if _is_asked(source)]
-            chosen = large_files(questions) if questions else set()
-            for source in part:
-                if source.entry is not None:
-                    entry = source.entry
-                    staged.append(pointer(source.path, entry.sha256 or "", entry.size, entry.hash, source.mode))
-                elif source.path not in chosen:
-                    staged.append(_small(source))
-                elif source.file is not None:
-                    large.append((source, source.file))
-                else:
-                    if folder is None:
-                        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="xet-")))
-                    assert source.data is not None
-                    file = folder / str(len(large))
-                    file.write_bytes(source.data)
-                    large.append((source, file))
-        if large:
-            reports = files.iter_put((file for _, file in large), progress=progress, dry_run=dry_run)
-            with closing(reports):
-                for (source, _), report in zip(large, reports, strict=True):
-                    staged.append(_large(source, report))
+    large: list[tuple[Source, Path | ByteSource]] = []
+    left = iter(sources)
+    while part := [_begun(source) for source in islice(left, ASKED_AT_ONCE)]:
+        questions = [_question(source) for source in part if _is_asked(source)]
+        chosen = large_files(questions) if questions else set()
+        for source in part:
+            if source.entry is not None:
+                entry = source.entry
+                staged.append(pointer(source.path, entry.sha256 or "", entry.size, entry.hash, source.mode))
+            elif source.stream is not None:
+                large.append((source, ByteSource(source.stream, name=source.path)))
+            elif source.path not in chosen:
+                staged.append(_small(source))
+            elif source.file is not None:
+                large.append((source, source.file))
+            else:
+                large.append((source, ByteSource(source.data or b"", name=source.path)))
+    if large:
+        told = with_files(progress)
+        told.files(len(large))
+        reports = files.iter_put(_told(large, told), progress=progress, dry_run=dry_run)
+        with closing(reports):
+            for (source, _), report in zip(large, reports, strict=True):
+                staged.append(_large(source, report))
     return staged
 
 
@@ -154,8 +155,41 @@ def empty_folder(path: str) -> Staged:
     return Staged(NewFolder(path), RepoFile(path, 0, "", mode=FOLDER_MODE))
 
 
+def _told(large: Iterable[tuple[Source, Path | ByteSource]], progress: FileProgress) -> Iterator[Path | ByteSource]:
+    """The files, each told as it is begun."""
+    for source, file in large:
+        progress.file(source.path)
+        yield file
+
+
+def _begun(source: Source) -> Source:
+    """The source itself, or of a stream that is short its bytes; else what was read of it is in front of it again."""
+    if source.stream is None:
+        return source
+    parts = ByteSource(source.stream, name=source.path).parts(Cancellation())
+    head: deque[bytes] = deque()
+    size = 0
+    for part in parts:
+        head.append(bytes(part))
+        size += len(head[-1])
+        if size > MAX_BLOB_BYTES:
+            return replace(source, stream=_Joined(head, parts))
+    return replace(source, stream=None, data=b"".join(head), size=size)
+
+
+class _Joined:
+    """The beginning of a stream, which was read already, and the rest of it."""
+
+    def __init__(self, head: deque[bytes], rest: Iterator[Buffer]) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, _size: int, /) -> Buffer:
+        return self._head.popleft() if self._head else next(self._rest, b"")
+
+
 def _is_asked(source: Source) -> bool:
-    return source.entry is None and source.mode not in (FOLDER_MODE, LINK_MODE)
+    return source.entry is None and source.stream is None and source.mode not in (FOLDER_MODE, LINK_MODE)
 
 
 def _question(source: Source) -> tuple[str, int, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from xetstore.server.http.edge import Edge
@@ -11,6 +10,7 @@ from xetstore.server.http.router import Route, reading
 from xetstore.server.routes import chunks, deletions, openapi, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import get_file_chunk_hashes
 from xetstore.server.site import CAS_MOUNT
+from xetstore.version import __version__
 
 if TYPE_CHECKING:
     from xetstore.server.site import Site
@@ -29,6 +29,7 @@ _CAS: Final = (
     Route("/v2/reconstructions/{hash}", reading(reconstructions.get_v2)),
     Route("/v1/reconstructions", _BATCH),
     Route("/v2/reconstructions", {"POST": reconstructions.post_ranges}),
+    Route("/v1/files", reading(deletions.list_files)),
     Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file, "DELETE": deletions.delete_file}),
     Route("/v1/files/{hash}/undelete", {"POST": deletions.undelete_file}),
     Route("/v1/files/delete", {"POST": deletions.delete_files}),
@@ -85,7 +86,7 @@ def routes_of(site: Site) -> tuple[Route, ...]:
 
 def create_app(site: Site) -> Edge:
     """The ASGI application of a server."""
-    known = status.Status(site, version("xetstore"))
+    known = status.Status(site, __version__)
     for budget in site.limits.budgets:
         site.metrics.watch(budget)
     if site.hub is None:

@@ -17,7 +17,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
 from xetstore.cas.index.queries import ChoreRow
-from xetstore.cas.lease import COLLECT, LEASE_SECONDS, Lease
+from xetstore.cas.lease import COLLECT, LEASE_SECONDS, SCRUB, Lease
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError
 from xetstore.platform.threads import start_thread
@@ -72,7 +72,7 @@ def chores_of(site: Site) -> tuple[Chore, ...]:
     table = (
         Chore(COLLECT, settings.collect_seconds, partial(_collect, site)),
         Chore("snapshot", settings.snapshot_seconds, partial(_snapshot, site)),
-        Chore("scrub", SCRUB_SECONDS if settings.scrub_days else 0, partial(_scrub, site)),
+        Chore(SCRUB, SCRUB_SECONDS if settings.scrub_days else 0, partial(_scrub, site)),
     )
     return tuple(chore for chore in table if chore.every_seconds)
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
-from importlib.metadata import version
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from xetstore.access.admin_token import provide_admin_token
@@ -37,6 +37,7 @@ from xetstore.server.ops.suspects import Suspects
 from xetstore.server.settings import ServerSettings
 from xetstore.server.site import Site
 from xetstore.server.started import Started
+from xetstore.version import __version__
 
 if TYPE_CHECKING:
     import socket
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from xetstore.hub.service import EmbeddedHub
 
 _log = logging.getLogger("xetstore.server")
+
+# Loaded by others when they are first used: here before the first request, which waits for none of them.
+for _module in ("answers", "claims", "fetches", "index.queries.reader", "receive", "registering", "snapshots.journal"):
+    import_module(f"xetstore.cas.{_module}")
 
 
 def serve(parts: StoreParts, settings: ServerSettings, announce: Callable[[Started], None]) -> int:
@@ -102,7 +107,7 @@ def serve_on(
             store=parts,
             asks_for_tokens=asks_for_tokens,
             token_file=secrets_file(parts, ADMIN_TOKEN) if asks_for_tokens else None,
-            version=version("xetstore"),
+            version=__version__,
         )
         server = make_server(
             create_app(site),
@@ -144,7 +149,7 @@ def make_site(
     cas.deletion_guard = deletion_guard
     cas.grace = Grace(unused=settings.grace, undelete=settings.undelete)
     limits = ServerLimits(settings, shared=None if crew is None else crew.shared)
-    metrics = Metrics(version("xetstore"))
+    metrics = Metrics(__version__)
     cas.healing.told = metrics.read_damage
     site = Site(
         cas=cas,
@@ -160,6 +165,7 @@ def make_site(
         hub=_hub(cas, settings) if settings.hub else None,
     )
     metrics.watch_soundness(site.soundness)
+    metrics.watch_holdings(site.holdings)
     return site
 
 

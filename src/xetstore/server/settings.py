@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import os
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from xetstore.errors import NotFoundError, UsageError
+from xetstore.platform.threads import usable_cores
 from xetstore.sizes import parse_size, parse_span
 
 PREFIX: Final = "XETSTORE_"
@@ -136,7 +136,7 @@ class ServerSettings:
         """
         if self.workers is not None:
             return self.workers
-        return min(_cores(), MOST_WORKERS, self.max_commits, self.max_shards)
+        return min(usable_cores(), MOST_WORKERS, self.max_commits, self.max_shards)
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], config: Path | None) -> ServerSettings:
@@ -313,13 +313,6 @@ _COERCIONS: Final[dict[Any, _Coercion]] = {
     float: _number,
     tuple[str, ...]: _names,
 }
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux has it
-        return os.cpu_count() or 1
 
 
 def _refusal(source: str, value: object, wanted: str) -> UsageError:

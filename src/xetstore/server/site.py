@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tenant import DedupDomain
 from xetstore.access.tokens import Caller, Scope
-from xetstore.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError, UsageError
+from xetstore.errors import ForbiddenError, MissingTokenError, TooManyRequestsError, UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.ops.first_queries import FirstQueries
+from xetstore.server.ops.holdings import Holdings
 from xetstore.server.ops.peers import Peers
 from xetstore.server.ops.soundness import SoundnessLook
 from xetstore.server.ops.suspects import Suspects
@@ -89,6 +90,11 @@ class Site:
     def soundness(self) -> SoundnessLook:
         """The numbers of damaged objects."""
         return SoundnessLook(self.cas.index)
+
+    @cached_property
+    def holdings(self) -> Holdings:
+        """The sums over the store, its namespaces, and the room on its disks."""
+        return Holdings(self.cas, self.clock)
 
     def caller(self, request: Request, scope: Scope) -> Caller:
         """The caller of a request that needs ``scope``; also counts it against the rate of its token.
@@ -186,10 +192,10 @@ def parse_hash(text: str) -> Hash:
 
 
 def bearer_token(request: Request) -> str:
-    """The token behind ``Bearer`` in the Authorization header (11.1). Raises UnauthenticatedError if there is none."""
+    """The token behind ``Bearer`` in the Authorization header (11.1). Raises MissingTokenError if there is none."""
     found = _BEARER.fullmatch(request.headers.get("authorization", ""))
     if found is None:
-        raise UnauthenticatedError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
+        raise MissingTokenError("a token is needed", hint="send it as `Authorization: Bearer TOKEN`")
     return found[1]
 
 

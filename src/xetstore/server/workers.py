@@ -120,6 +120,8 @@ class _Worker:
 
     def start(self, orders: Orders) -> Connection:
         """Start a process, and tell it what to do; returns the line to it."""
+        if sys.platform == "win32":  # where no server starts
+            raise NotImplementedError
         ours, theirs = socketpair()
         with ours, theirs:
             # From its first moment on it is deaf to signals that are meant for its parent.

@@ -312,6 +312,16 @@ class CasContract:
         first = sample.file.terms[0].chunk_start
         assert cas.find_chunks(Hash(sample.xorb.chunks.digest(first))) is None
 
+    def test_the_files_are_listed(self, cas: Cas) -> None:
+        """All of the namespace, and no other; without those that were deleted."""
+        samples = [make_sample(random_bytes(20_000, seed)) for seed in range(3)]
+        assert list(cas.files()) == []
+        for sample in samples:
+            upload(cas, sample)
+        assert {file.hash: file.size for file in cas.files()} == {each.file.hash: 20_000 for each in samples}
+        cas.delete([samples[1].file.hash])
+        assert {file.hash for file in cas.files()} == {samples[0].file.hash, samples[2].file.hash}
+
     def test_a_deleted_file_is_gone_at_once(self, cas: Cas, sample: Sample) -> None:
         """For every verb, as if it had never been there; others stay."""
         file, other = upload(cas, sample), upload(cas, make_sample(random_bytes(50_000, 6)))

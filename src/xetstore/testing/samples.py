@@ -45,7 +45,7 @@ def make_sample(data: bytes, *, before: bytes = b"", policy: CompressionPolicy =
     """
     first, chunks = chunk_bytes(before), chunk_bytes(data)
     builder = XorbBuilder()
-    builder.append([before, data], ChunkList.concat([first, chunks]), policy=policy.kernel)
+    builder.append([before, data], ChunkList.concat([first, chunks]), policy=policy)
     xorb, body = builder.finish()
     term = Term(xorb.hash, len(first), len(first) + len(chunks), len(data))
     return Sample(data, xorb, bytes(body), entry_of([(term, chunks)], sha256=hashlib.sha256(data).digest()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from xetstore.cancellation import Cancellation
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
 
 
 class Progress(Protocol):
@@ -17,6 +18,17 @@ class Progress(Protocol):
         """Bytes moved since the last call: of the file, and how many of them were new or deduplicated."""
 
 
+@runtime_checkable
+class FileProgress(Progress, Protocol):
+    """Receives names of files too. Thread-safe and quick, as well."""
+
+    def files(self, count: int) -> None:
+        """``count`` more files will be moved."""
+
+    def file(self, name: str) -> None:
+        """A file is the next one; where many are moved at a time, the last one that was done."""
+
+
 class NoProgress:
     """Progress that is not watched."""
 
@@ -25,6 +37,17 @@ class NoProgress:
 
     def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
         """Ignore."""
+
+    def files(self, count: int) -> None:
+        """Ignore."""
+
+    def file(self, name: str) -> None:
+        """Ignore."""
+
+
+def with_files(progress: Progress | None) -> FileProgress:
+    """The progress itself if it takes names of files, else one that ignores them."""
+    return progress if isinstance(progress, FileProgress) else NoProgress()
 
 
 class Stoppable:

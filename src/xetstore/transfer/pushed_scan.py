@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from xetstore.errors import UsageError
-from xetstore.transfer.scan import BLOCK_BYTES, Block, Cutter, FileInfo
+from xetstore.records import FileInfo
+from xetstore.transfer.scan import BLOCK_BYTES, Block, Cutter
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.transfer.progress import Progress
 
 
 class PushedScan:
@@ -19,9 +22,16 @@ class PushedScan:
     no thread waits between two calls. SHA-256 is always computed. Not thread-safe. A context manager.
     """
 
-    def __init__(self, size: int | None = None, *, threads: int | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
         self._size = size
-        self._cutter = Cutter(sha256=True, threads=threads, block_bytes=block_bytes, buffers=2)
+        self._cutter = Cutter(sha256=True, threads=threads, progress=progress, block_bytes=block_bytes, buffers=2)
         # A file that is known to be small is one block, in memory of its own.
         self._head = 0 if size is not None and size <= block_bytes else Cutter.HEAD_BYTES
         self._buffer = self._cutter.buffer() if self._head else memoryview(bytearray(size or 0))

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from xetstore.errors import NotFoundError, SourceChangedError, UsageError, XetError, kind_of
-from xetstore.platform.threads import Threads
+from xetstore.platform.descriptors import READ, read_next
+from xetstore.platform.homes import local_path
+from xetstore.platform.threads import Threads, usable_cores
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+from xetstore.records import FileInfo
 from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of, wait_all
 
@@ -29,15 +32,6 @@ _SUITE = XET_GEARHASH_BLAKE3
 
 BLOCK_BYTES = 4 << 20
 """Bytes that are read and cut at a time: three or four such blocks stay in the processor's cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileInfo:
-    """The identity of a file: its Xet hash, its size in bytes and, where it was asked for, its SHA-256 in hex."""
-
-    hash: Hash
-    size: int
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +51,6 @@ class Block:
         start, length = sum(self.chunks.sizes[:index]), self.chunks.sizes[index]
         data = self.data[start : start + length]
         return data[1:] == data[:-1]
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Cutter:
@@ -179,7 +168,7 @@ class FileScan:
         self._done = False
         try:
             # O_NONBLOCK: opening a FIFO must not hang; on a regular file it means nothing.
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            self._fd = os.open(path, READ)
         except OSError as error:
             raise source_error(path, error) from error
         except ValueError as error:
@@ -259,7 +248,7 @@ class FileScan:
     def _fill(self, buffer: memoryview) -> int:
         filled = 0
         while filled < len(buffer):
-            count = os.readv(self._fd, [buffer[filled:]])
+            count = read_next(self._fd, buffer[filled:])
             if count == 0:
                 break
             filled += count
@@ -285,7 +274,7 @@ def hash_report(
 ) -> HashReport:
     """As :func:`hash_file`, with the chunks: 40 bytes of memory each when ``keep_chunks``."""
     kept: list[ChunkList] = []
-    with FileScan(Path(path), sha256=sha256, threads=threads, progress=progress) as scan:
+    with FileScan(local_path(path), sha256=sha256, threads=threads, progress=progress) as scan:
         for block in scan:
             if keep_chunks:
                 kept.append(block.chunks)

@@ -17,7 +17,8 @@ from tests.support import engines
 from tests.support.collecting import DAY, GRACE, collected, registered, revoke, xorb_objects
 from tests.support.objects import xorb_object
 from xetstore.cancellation import Cancellation
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.collecting import collect, collect_all
 from xetstore.cas.grace import ABANDONED_SECONDS, Grace
 from xetstore.cas.lease import Lease

@@ -14,7 +14,8 @@ from tests.support.collecting import DAY, GRACE, collected, registered, revoke, 
 from tests.support.live import PATIENCE_SECONDS
 from tests.support.objects import xorb_object
 from xetstore.blobs.local import LocalBlobStore
-from xetstore.cas import EmbeddedCas, check, verify_invariants
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.collecting import collect, objects, rows
 from xetstore.cas.collecting.run import Run
 from xetstore.cas.index import Reader

@@ -261,7 +261,8 @@ def test_another_method_is_a_405_that_says_which_ones_there_are(edge: LiveServer
 def test_a_hint_is_a_part_of_the_message(edge: LiveServer) -> None:
     answer = edge.request("GET", "/401")
     assert (answer.status, answer.json()["message"]) == (401, "a token is needed; send one")
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    told = 'Bearer realm="xetstore", error="invalid_token", error_description="a token is needed"'
+    assert answer.headers["WWW-Authenticate"] == told
 
 
 def test_an_error_to_head_has_no_body(edge: LiveServer) -> None:

@@ -39,7 +39,7 @@ def put_file(cas: EmbeddedCas, data: bytes) -> FileEntry:
 
 def put_chunks(cas: EmbeddedCas, data: bytes, chunks: ChunkList) -> tuple[Term, ChunkList]:
     builder = XorbBuilder()
-    builder.append([data], chunks, policy=CompressionPolicy.LZ4.kernel)
+    builder.append([data], chunks, policy=CompressionPolicy.LZ4)
     xorb, body = builder.finish()
     cas.put_xorb(xorb.hash, bytes(body))
     return Term(xorb.hash, 0, len(chunks), len(data)), chunks

@@ -364,7 +364,8 @@ def test_without_a_valid_token_there_is_no_answer(server: LiveServer, token: str
     for given in (None, "x", token[:-1], token + "x"):
         answer = server.request("GET", path, token=given)
         assert error_of(answer) == (401, "unauthenticated")
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="xetstore"')
+        assert ("invalid_token" in answer.headers["WWW-Authenticate"]) == (given is not None)
         assert given is None or given.encode() not in answer.body.replace(b"x", b"") or given == "x"
 
 

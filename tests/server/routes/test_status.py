@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import time
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import xetstore
 from tests.server.in_process import Answer, ask
 from tests.support.live import LiveServer, live_server
+from xetstore.access.scope import Scope
+from xetstore.cas.lease import COLLECT, SCRUB, Lease
 from xetstore.cas.service import EmbeddedCas
+from xetstore.hub.accounts import Accounts
 from xetstore.server.app import create_app
+from xetstore.server.ops.holdings import NamespaceSize
+from xetstore.sizes import size_text
 from xetstore.testing import make_sample, upload
 
 ELSEWHERE = "192.0.2.1"
@@ -25,6 +39,7 @@ class Page(HTMLParser):
         self.text = ""
         self.links: list[str] = []
         self.tags: set[str] = set()
+        self.blocks = re.findall(r"<pre>(.*?)</pre>", html, re.DOTALL)
         self.feed(html)
         self.text = " ".join(self.text.split())
 
@@ -161,3 +176,129 @@ def test_totals_are_not_summed_up_for_everyone_who_asks(server: LiveServer, cas:
     assert json.loads(server.request("GET", "/", headers=JSON).body)["files"] == 0
     upload(cas, make_sample(b"some file"))
     assert json.loads(server.request("GET", "/", headers=JSON).body)["files"] == 0
+
+
+# --- Disks, care, namespaces, and the ways to connect ---------------------------------------------------------
+
+
+def test_the_page_says_how_much_room_is_left_and_when_the_store_was_looked_after(cas: EmbeddedCas) -> None:
+    with live_server(cas) as server:
+        before = server.request("GET", "/", headers=JSON).json()
+        shown = page_of(server).text
+        assert before["last_collection"] is before["last_check"] is None
+        assert "Last collection never" in shown
+        for name in (COLLECT, SCRUB):
+            lease = Lease.take(cas.index, name)
+            assert lease is not None
+            with lease:
+                lease.finish("{}")
+        after = server.request("GET", "/", headers=JSON).json()
+        shown = page_of(server).text
+    now = time.time()
+    assert now - 60 < after["last_collection"] <= now + 1
+    assert now - 60 < after["last_check"] <= now + 1
+    assert re.search(r"Last check \d{4}-\d\d-\d\d \d\d:\d\d UTC", shown)
+    assert re.search(r"Last collection \d{4}-\d\d-\d\d \d\d:\d\d UTC", shown)
+    usage = shutil.disk_usage(cas.folders["objects"])
+    assert after["disks"]["objects"]["size_bytes"] == usage.total
+    assert f"of {size_text(usage.total)}" in shown
+    assert "Free disk for the index" in shown
+    assert "Damaged objects none" in shown
+
+
+def test_namespaces_are_shown_to_who_may_read_them_all(cas: EmbeddedCas) -> None:
+    upload(cas.in_namespace("secret/project"), make_sample(b"some file"))
+    cases: list[tuple[dict[str, Any], str | None, bool]] = [
+        ({"auth": "none"}, None, True),
+        ({"status": "local"}, None, False),  # all who are on this machine
+        ({"status": "open"}, None, False),
+        ({"status": "open"}, "read", False),
+        ({"status": "open"}, "write", False),
+        ({"status": "open"}, "admin", True),
+        ({"status": "token"}, "admin", True),
+    ]
+    for settings, token, expected in cases:
+        with live_server(cas, **settings) as server:
+            known = server.token(token, namespace="secret/project") if token else None
+            page = server.request("GET", "/", token=known)
+            told = server.request("GET", "/", headers=JSON, token=known).json()
+            assert ("secret/project" in page.body.decode()) == expected, (settings, token)
+            assert "xetstore" in page.body.decode()
+            if expected:
+                assert told["namespaces"] == [{"name": "secret/project", "files": 1, "logical_bytes": 9}]
+            else:
+                assert told["namespaces"] is None
+
+
+def test_what_a_name_holds_is_text_and_no_markup(cas: EmbeddedCas) -> None:
+    from xetstore.server.web.page import Insight, render
+
+    insight = Insight(1, None, {}, 0, None, None, None, [NamespaceSize("<script>alert(1)</script>", 1, 1)])
+    html = render("1<b>", insight, [("<i>", 'https://x/"><script>')])
+    assert Page(html).tags & {"script", "b", "i"} == set()
+    assert "are being counted" in html
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "expected"),
+    [
+        ({}, "xet.example.org:8443", "http://xet.example.org:8443"),
+        ({}, "[::1]:80", "http://[::1]:80"),
+        ({"public_url": "https://xet.example.org/store"}, "inner.example.org", "https://xet.example.org/store"),
+        ({}, "a b", None),
+        ({}, "<script>", None),
+        ({}, 'x"onload="y', None),
+    ],
+)
+def test_the_lines_to_connect_have_the_name_that_the_client_has_for_the_server(
+    cas: EmbeddedCas, settings: dict[str, Any], host: str, expected: str | None
+) -> None:
+    with live_server(cas, **settings) as server:
+        html = ask(create_app(server.site), "/", peer=ELSEWHERE, headers={"Host": host}).body.decode()
+    page = Page(html)
+    assert not page.tags & {"script"}
+    if expected is None:
+        assert "XET_STORE" not in html
+        return
+    assert f"export XET_STORE={expected} " in page.text
+    assert f'xetstore.open("{expected}")' in page.text
+    assert "export XET_TOKEN=TOKEN" in page.text
+    is_plain = expected.startswith("http://") and "[::1]" not in expected
+    assert ("XET_ALLOW_HTTP=1" in page.text) == is_plain
+    assert ("HF_ENDPOINT" in page.text) == (server.site.hub is not None)
+
+
+def test_the_lines_to_connect_do_as_they_are_written(cas: EmbeddedCas, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_bytes(b"some content of a file" * 10_000)
+    with live_server(cas, hub=True) as server:
+        names = Accounts(cas.index, cas.now)
+        names.add_user("alice")
+        hub_token = names.issue("alice", scope=Scope.WRITE, name="", ttl_seconds=None)
+        page = Page(server.request("GET", "/").body.decode())
+        xet, python, hf = (unescape(text) for text in page.blocks)
+        token = server.token("write")
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+        }
+        environment |= {"XET_CACHE": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        variables = "\n".join(line for line in xet.splitlines() if line.startswith("export "))
+        scripts = (
+            xet.replace("TOKEN ", f"{token} "),
+            f"{variables}\ncat > program.py <<'END'\n{python}\nEND\npython program.py".replace("TOKEN ", f"{token} "),
+            hf.replace("hf_TOKEN ", f"{hub_token} ").replace("OWNER/NAME", "alice/bert"),
+        )
+        for script in scripts:
+            ran = subprocess.run(
+                ["sh", "-ec", script],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert ran.returncode == 0, f"{script}\n{ran.stdout}{ran.stderr}"
+        with xetstore.open(server.url, token=hub_token, cache=False) as store:
+            assert store.read("xet://alice/bert/FILE") == (tmp_path / "FILE").read_bytes()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.access.tenant import Tenant
-from xetstore.cas.index.queries import Reader, Writer, XorbRow, any_holder
-from xetstore.database.database import Database
 from xetstore.database.migrations import Migrations
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import AccessDeniedError, ConflictError, StorageFullError, UnavailableError
 
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
+    from xetstore.cas.index.queries import Reader, Writer, XorbRow
+    from xetstore.database.database import Database
+
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")
+STORE_ID: Final = "SELECT id FROM store"
 ATTEMPTS: Final = 5
 """Times that one change is tried, as long as another writer is first."""
 _PAUSE_SECONDS: Final = 0.02
@@ -61,6 +63,12 @@ class Index:
         with self._database.snapshot() as connection:
             return migrations.version(connection)
 
+    def store_id(self) -> str | None:
+        """The id of the store, or None if it has none yet."""
+        with self._database.snapshot() as connection:
+            store_id: str | None = connection.value(STORE_ID)
+        return store_id
+
     @property
     def is_writable(self) -> bool:
         """True if ``transaction()`` can succeed."""
@@ -102,6 +110,8 @@ class Index:
                     raise
                 rooms += 1
                 continue
+            import random
+
             # The longer, the more of them met here; and not all at the same moment again.
             time.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))
             attempt += 1
@@ -136,12 +146,16 @@ class Index:
     @contextlib.contextmanager
     def transaction(self, *, patience_seconds: float | None = None) -> Iterator[Writer]:
         """Write, as :meth:`Database.transaction <xetstore.database.database.Database.transaction>` says."""
+        from xetstore.cas.index.queries.reader import Writer
+
         with self._database.transaction(patience_seconds=patience_seconds) as connection:
             yield Writer(connection)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """Read: all queries in the block see one state of the index. Keep it short."""
+        from xetstore.cas.index.queries.reader import Reader
+
         with self._database.snapshot() as connection:
             yield Reader(connection)
 
@@ -165,6 +179,8 @@ class Index:
         """
         asked_for, statement, values = self._last_look
         if tenant is not asked_for:
+            from xetstore.cas.index.queries.dedup import any_holder
+
             statement, values = any_holder(tenant)
             self._last_look = tenant, statement, values
         return self._database.finds_nothing(statement, {**values, "chunk_key": key})

@@ -82,7 +82,8 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
     if status in _KINDS and not isinstance(problem, _KINDS[status]):
         return _KINDS[status](str(problem), hint=None)
     hints = {
-        401: "set HF_TOKEN to a token that is valid for this Hub",
+        401: "set HF_TOKEN, or for a server that is not the Hub XET_TOKEN, to a token that is valid there: hf_…, as"
+        " `xet token issue --user NAME` makes them",
         403: "the Hub's token needs this right on the repository; a fine-grained one names its repositories",
         404: _PRIVATE,
     }
@@ -146,8 +147,10 @@ def _entry(item: object) -> RepoFile:
     except UsageError as error:
         raise FormatError("hub.tree", 0, f"an entry of the Hub's listing is misnamed: {error}") from None
     oid = text_of(item, "oid")
+    last = item.get("lastCommit")
+    changed_at = seconds_of(last, "date") if isinstance(last, dict) else None
     if item.get("type") == "directory":
-        return RepoFile(path, 0, oid, mode=FOLDER_MODE)
+        return RepoFile(path, 0, oid, mode=FOLDER_MODE, changed_at=changed_at)
     size, digest, lfs = item.get("size"), item.get("xetHash"), item.get("lfs")
     if type(size) is not int or size < 0:
         raise FormatError("hub.tree", 0, f"the Hub's listing has no size for {path!r}")
@@ -159,6 +162,7 @@ def _entry(item: object) -> RepoFile:
         _parsed_hash(digest) if isinstance(digest, str) else None,
         sha256 if _SHA256.fullmatch(sha256) else None,
         _MODES.get(text_of(item, "mode"), FILE_MODE),
+        changed_at,
     )
 
 

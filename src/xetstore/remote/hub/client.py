@@ -163,16 +163,16 @@ class Hub:
             raise FormatError("hub.cas_url", 0, f"the Hub names no CAS URL for {locator.root_name}")
         return token.cas_url
 
-    def tree(self, locator: HubLocator, recursive: bool = False) -> Iterator[RepoFile]:
-        """The entries of a folder, or the one of a file; with all that is below it if ``recursive``.
+    def tree(self, locator: HubLocator, recursive: bool = False, *, dates: bool = False) -> Iterator[RepoFile]:
+        """The entries of a folder, or the one of a file; with all that is below it if ``recursive``; with ``dates``
+        each has that of its last change.
 
         Raises NotFoundError where there is no such folder or file.
         """
         is_there = False
         for route in self._tree_routes(locator):
-            for entry in self.pages(
-                f"{route}?recursive={str(recursive).lower()}", locator, "list a folder", entries_of
-            ):
+            asked = f"{route}?recursive={str(recursive).lower()}{'&expand=true' if dates else ''}"
+            for entry in self.pages(asked, locator, "list a folder", entries_of):
                 if not locator.path or entry.path == locator.path or entry.path.startswith(f"{locator.path}/"):
                     is_there = True
                     yield entry

@@ -201,10 +201,10 @@ class HttpNames:
         self.hub.ask("DELETE", f"{locator.api_route}/tag{locator.revision_segment}", locator, "delete a tag")
 
     def entries(
-        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False
+        self, repo: RepositoryId, revision: str, path: str = "", *, recursive: bool = False, dates: bool = False
     ) -> Iterator[RepoFile]:
         """The content of a folder, or the one file."""
-        return self.hub.tree(self.locator(repo, revision, path), recursive)
+        return self.hub.tree(self.locator(repo, revision, path), recursive, dates=dates)
 
     def entries_at(self, repo: RepositoryId, revision: str, paths: Sequence[str]) -> list[RepoFile]:
         """The entries at those of these paths where there is one."""

@@ -15,6 +15,7 @@ from xetstore.errors import (
     EntryNotFoundError,
     ForbiddenError,
     GatedError,
+    MissingTokenError,
     NotFoundError,
     QuotaExceededError,
     RepositoryNotFoundError,
@@ -159,7 +160,7 @@ def problem_message(
     elif isinstance(error, UnsatisfiableRangeError):
         headers.append((b"content-range", error.content_range.encode()))
     if status == UnauthenticatedError.http_status:
-        headers += _CHALLENGE_TO_GIT if hub is not None and hub.is_git else _CHALLENGE
+        headers += _challenge(error, hub)
     if error.retry_after is not None or error.http_status in RETRY_LATER:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0))))
     return status, headers, body
@@ -184,7 +185,18 @@ def header_text(text: str) -> str:
     return shown + "..." * (len(text) > _MAX_HEADER)
 
 
-_CHALLENGE: Final = [(b"www-authenticate", b"Bearer")]
+def _challenge(error: XetError, hub: HubCaller | None) -> list[tuple[bytes, bytes]]:
+    """The way to be let in. Of a token that came and is not valid it says so, and why (RFC 6750, section 3)."""
+    if hub is not None:
+        return _CHALLENGE_TO_GIT if hub.is_git else _CHALLENGE_OF_HUB
+    challenge = 'Bearer realm="xetstore"'
+    if not isinstance(error, MissingTokenError):
+        reason = header_text(str(error)).replace("\\", "/").replace('"', "'")
+        challenge += f', error="invalid_token", error_description="{reason}"'
+    return [(b"www-authenticate", challenge.encode())]
+
+
+_CHALLENGE_OF_HUB: Final = [(b"www-authenticate", b"Bearer")]
 _CHALLENGE_TO_GIT: Final = [
     (b"www-authenticate", b'Basic realm="xetstore", charset="UTF-8"'),
     (b"lfs-authenticate", b"Basic"),

@@ -16,6 +16,9 @@ _ONE_OF_THE_SERVER: Final = frozenset(
         *("xetstore_build_info", "xetstore_connections_max"),
         *("xetstore_chore_last_end_seconds", "xetstore_chore_duration_seconds"),
         *("xetstore_damaged_xorbs", "xetstore_damaged_shards", "xetstore_scrub_oldest_check_seconds"),
+        *("xetstore_files", "xetstore_logical_bytes", "xetstore_unique_bytes", "xetstore_stored_bytes"),
+        *("xetstore_xorbs", "xetstore_totals_timestamp_seconds"),
+        *("xetstore_disk_free_bytes", "xetstore_disk_size_bytes"),
         *("xetstore_doomed_xorbs", "xetstore_doomed_bytes", "xetstore_abandoned_objects"),
     }
 )

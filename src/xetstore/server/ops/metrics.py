@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from xetstore.cas.audit import AUDIT, KINDS
+from xetstore.cas.lease import COLLECT, SCRUB
 
 if TYPE_CHECKING:
     from xetstore.cas.checking.scrub import ScrubReport
     from xetstore.cas.index.queries import ChoreRow
     from xetstore.server.ops.budgets import Budget
     from xetstore.server.ops.connection_limit import ConnectionLimit
+    from xetstore.server.ops.holdings import Holdings
     from xetstore.server.ops.soundness import SoundnessLook
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -178,11 +180,14 @@ class Metrics:
         limit.told = lambda event: lacking.labels(event).inc()
 
     def watch_care(self, care: Watched) -> None:
-        """Show which chores run, when they last ended, and what a collection found."""
+        """Show which chores run, when they last ended, and what a collection found.
+
+        The collection and the scrub are shown where this server does neither, too: another one may, or `xet gc`.
+        """
 
         def shown(name: str, text: str, value: Callable[[str], float]) -> None:
             gauge = Gauge(f"xetstore_chore_{name}", text, ["chore"], registry=self.registry)
-            for chore in care.names:
+            for chore in dict.fromkeys((*care.names, COLLECT, SCRUB)):
                 gauge.labels(chore).set_function(partial(value, chore))
 
         shown("running", "Processes that do it now: one at most.", lambda chore: care.running == chore)
@@ -196,6 +201,10 @@ class Metrics:
         """Show how many objects are marked as damaged, and how old the oldest check is."""
         for name, text, value in look.gauges():
             Gauge(f"xetstore_{name}", text, registry=self.registry).set_function(value)
+
+    def watch_holdings(self, holdings: Holdings) -> None:
+        """Show the sums over the store, and the room on its disks."""
+        self.registry.register(holdings)
 
     def read_damage(self) -> None:
         """A read came to bytes that are not as they were stored."""

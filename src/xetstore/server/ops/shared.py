@@ -17,6 +17,7 @@ import fcntl
 import mmap
 import os
 import secrets
+import sys
 import tempfile
 import time
 from functools import lru_cache
@@ -74,7 +75,7 @@ class Shared:
     @classmethod
     def create(cls, workers: int) -> Self:
         """Memory for this many workers, none of which accepts connections yet."""
-        if hasattr(os, "memfd_create"):
+        if sys.platform == "linux":
             descriptor = os.memfd_create("xetstore-workers", os.MFD_CLOEXEC)
         else:
             with tempfile.TemporaryFile() as file:
@@ -182,6 +183,8 @@ class Turn:
         if self._is_ours:
             return False
         if self._descriptor is not None:
+            if sys.platform == "win32":  # where no server starts
+                raise NotImplementedError
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._place)
             except (BlockingIOError, PermissionError):
@@ -193,4 +196,6 @@ class Turn:
         """Let another have it."""
         self._is_ours = False
         if self._descriptor is not None:
+            if sys.platform == "win32":  # where no server starts
+                raise NotImplementedError
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._place)

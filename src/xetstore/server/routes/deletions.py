@@ -1,4 +1,4 @@
-"""Files that leave the caller's namespace, and are given back: one by its hash, several by a list, a list of them."""
+"""Files of the caller's namespace: a list of them; those that leave it and are given back, and a list of these."""
 
 from __future__ import annotations
 
@@ -42,6 +42,19 @@ class _FilesToDelete(_Files, forbid_unknown_fields=True):
 
 
 F = TypeVar("F", bound=_Files)
+
+
+async def list_files(request: Request) -> Response:
+    """GET /v1/files: the files of the namespace; ``next`` is where the next page begins.
+
+    It takes a token for writing, because it tells of uploads that nothing names yet.
+    """
+    _, cas = _writer(request)
+    limit, after = _limit_of(request), request.query_params.get("after")
+    place = None if after is None else parse_hash(after)
+    records = (await in_asking_thread(cas.files_page, place))[:limit]
+    files = [{"hash": str(record.hash), "size": record.size, "sha256": record.sha256} for record in records]
+    return _json({"files": files, "next": str(records[-1].hash) if len(records) == limit else None})
 
 
 async def delete_file(request: Request) -> Response:

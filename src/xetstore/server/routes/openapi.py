@@ -158,6 +158,17 @@ def _json(name: str) -> _Json:
     return _content(_JSON, ref(name))
 
 
+_PAGE: Final = (
+    _parameter(
+        "query",
+        "limit",
+        "The most files of this page.",
+        {"type": "integer", "minimum": 1, "maximum": deletions.MAX_FILES},
+    ),
+    _parameter("query", "after", "What the page before has as `next`.", {"type": "string"}),
+)
+
+
 _BYTES: Final[_Json] = {"type": "string", "contentMediaType": _BINARY, "minLength": 1}
 
 _FRAME: Final = _content(INLINE_TYPE, _BYTES)
@@ -257,6 +268,13 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         answers={200: ("Windows of chunks around the ranges, and hashes for the rest.", _json("FileChunkHashes"))},
         errors=frozenset({404, 413}),
     ),
+    deletions.list_files: Operation(
+        summary="The files of the caller's namespace",
+        tag="Files",
+        scope="write",
+        parameters=_PAGE,
+        answers={200: ("A page of them.", _json("FilesPage"))},
+    ),
     deletions.delete_file: Operation(
         summary="Delete a file from the caller's namespace",
         tag="Files",
@@ -291,15 +309,7 @@ OPERATIONS: Final[Mapping[Handler, Operation]] = {
         summary="The deleted files that can be given back, the last one first",
         tag="Files",
         scope="write",
-        parameters=(
-            _parameter(
-                "query",
-                "limit",
-                "The most files of this page.",
-                {"type": "integer", "minimum": 1, "maximum": deletions.MAX_FILES},
-            ),
-            _parameter("query", "after", "What the page before has as `next`.", {"type": "string"}),
-        ),
+        parameters=_PAGE,
         answers={200: ("A page of them.", _json("DeletedPage"))},
     ),
     chunks.get_chunk: Operation(

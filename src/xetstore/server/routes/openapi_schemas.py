@@ -92,6 +92,12 @@ SCHEMAS: Final[_Json] = {
     "DeletedFiles": _object({"files": _list(ref("DeletedFile"))}),
     "DeletedPage": _object({"files": _list(ref("DeletedFile")), "next": {"type": ["string", "null"]}}),
     "File": _object({"hash": ref("Hash"), "size": _COUNT}),
+    "FilesPage": _object(
+        {
+            "files": _list(_object({"hash": ref("Hash"), "size": _COUNT, "sha256": {"type": ["string", "null"]}})),
+            "next": {"type": ["string", "null"]},
+        }
+    ),
     "Files": _object({"files": _list(ref("File"))}),
     "FileChunkHashes": _object(
         {

@@ -6,20 +6,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
-from xetstore.errors import AccessDeniedError
+from xetstore.cas.lease import COLLECT, SCRUB
+from xetstore.errors import AccessDeniedError, UsageError
 from xetstore.platform.threads import Threads
 from xetstore.server.ops.metrics import CONTENT_TYPE
 from xetstore.server.ops.peers import address_of
 from xetstore.server.settings import is_loopback
 from xetstore.server.site import names_loopback, site_of
-from xetstore.server.web.page import CONTENT_POLICY, render
+from xetstore.server.web.page import CONTENT_POLICY, Insight, render
+from xetstore.server.web.ways import ways_to
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 READY_AGE_SECONDS: Final = 1.0
 READY_SECONDS: Final = 5.0
 """A part of the store that takes longer to answer is not ready."""
-TOTALS_AGE_SECONDS: Final = 10.0
+COUNT_SECONDS: Final = 5.0
+"""The longest wait of the page for sums that are new."""
 
 DAMAGED: Final = "stored objects are damaged: xet check names them and their files"
 
@@ -108,7 +112,6 @@ class Status:
         self._site = site
         # Its own threads: a part that hangs, or a scan that takes long, keeps only itself waiting.
         self.pool = Threads(4, "xetstore-status")
-        self.totals = Shared(site.cas.totals, TOTALS_AGE_SECONDS, self.pool)
         self._parts = (
             _Part("the index does not answer", site.cas.ping_index, self.pool),
             _Part("the objects do not answer", site.cas.ping_objects, self.pool),
@@ -130,6 +133,24 @@ class Status:
         except TimeoutError:
             return False
         return bool(found.damaged_xorbs or found.damaged_shards)
+
+    def insight(self, with_namespaces: bool) -> Insight:
+        """The state of the store. Its sums are waited for some seconds, and are then those of before."""
+        holdings, soundness = self._site.holdings, self._site.soundness.get()
+        totals = holdings.totals.latest(COUNT_SECONDS)
+        namespaces = holdings.namespaces.latest(COUNT_SECONDS) if with_namespaces else None
+        with self._site.cas.index.snapshot() as reader:
+            ended = {row.name: row.ended_at for row in reader.chores()}
+        return Insight(
+            uptime_seconds=time.monotonic() - self.started_at,
+            totals=None if totals is None else totals[0],
+            disks=holdings.disks(),
+            damaged=soundness.damaged_xorbs + soundness.damaged_shards,
+            last_check=ended.get(SCRUB),
+            oldest_check=soundness.oldest_check,
+            last_collection=ended.get(COLLECT),
+            namespaces=None if namespaces is None else namespaces[0],
+        )
 
     def close(self) -> None:
         """End the threads, as soon as they have done what they are at."""
@@ -165,23 +186,36 @@ async def metrics(request: Request) -> Response:
 
 
 async def page(request: Request) -> Response:
-    """The page at ``/``, or the same as JSON. A client that may not see the totals sees name and version."""
+    """The page at ``/``, or the same as JSON. A client that may not see the state of it all sees name and version."""
     status = _status_of(request)
     accept = request.headers.get("accept", "")
     as_json = "application/json" in accept and "text/html" not in accept
-    try:
+    insight: Insight | None = None
+    with suppress(AccessDeniedError):
         _require_insight(request)
-    except AccessDeniedError:
-        if as_json:
-            body = msgspec.json.encode({"name": "xetstore", "version": status.version})
-            return Response(body, 200, _PAGE, _JSON)
-        return Response(render(status.version, None, None), 200, _PAGE, "text/html")
-    uptime = time.monotonic() - status.started_at
-    totals = await status.totals.get()
+        insight = await asyncio.get_running_loop().run_in_executor(
+            status.pool, status.insight, _may_see_namespaces(request)
+        )
     if as_json:
-        known = {"name": "xetstore", "version": status.version, "uptime_seconds": int(uptime), **asdict(totals)}
-        return Response(msgspec.json.encode(known), 200, _PAGE, _JSON)
-    return Response(render(status.version, uptime, totals), 200, _PAGE, "text/html")
+        known = {"name": "xetstore", "version": status.version}
+        return Response(msgspec.json.encode(known if insight is None else known | _told(insight)), 200, _PAGE, _JSON)
+    return Response(render(status.version, insight, _ways(request)), 200, _PAGE, "text/html")
+
+
+def _told(insight: Insight) -> dict[str, Any]:
+    told = asdict(insight)
+    totals = told.pop("totals") or {}
+    return {**told, "uptime_seconds": int(insight.uptime_seconds), **totals}
+
+
+def _ways(request: Request) -> list[tuple[str, str]]:
+    """The ways to this server by the name that the client has for it; none where that is no name."""
+    site = site_of(request)
+    try:
+        url = site.base_url(request)
+    except UsageError:
+        return []
+    return ways_to(url, has_hub=site.hub is not None, asks_for_tokens=site.asks_for_tokens)
 
 
 def _status_of(request: Request) -> Status:
@@ -195,6 +229,18 @@ def _require_insight(request: Request) -> None:
     if site.settings.status == "open" or (site.settings.status == "local" and _is_local(request)):
         return
     site.caller(request, Scope.ADMIN)
+
+
+def _may_see_namespaces(request: Request) -> bool:
+    """True if the caller may read the files of all namespaces: the admin, or the owner of a server without tokens."""
+    site = site_of(request)
+    if not site.asks_for_tokens:
+        return _is_local(request)
+    try:
+        site.authenticate(request, Scope.ADMIN)
+    except AccessDeniedError:
+        return False
+    return True
 
 
 def _is_local(request: Request) -> bool:

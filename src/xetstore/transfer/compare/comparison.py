@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xetstore.errors import UsageError
 from xetstore.interfaces import Cas
@@ -18,7 +18,9 @@ from xetstore.protocol.hashes import Hash
 from xetstore.transfer.compare.alignment import UNKNOWN, Match, align, number
 from xetstore.transfer.compare.edges import ByteEdges
 from xetstore.transfer.compare.versions import LocalVersion, StoredVersion, Version
-from xetstore.transfer.progress import Progress
+
+if TYPE_CHECKING:
+    from xetstore.transfer.progress import Progress
 
 __all__ = ["Comparison", "Side", "Span", "SpanKind", "compare"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import SourceChangedError
-from xetstore.transfer.compare.versions import LocalVersion
+from xetstore.platform.descriptors import READ, read_at
 from xetstore.transfer.scan import source_error
+
+if TYPE_CHECKING:
+    from xetstore.transfer.compare.versions import LocalVersion
 
 _STEP_BYTES: Final = 1 << 18
 
@@ -25,7 +28,7 @@ class ByteEdges:
     def __enter__(self) -> Self:
         for version in self._versions:
             try:
-                self._fds.append(os.open(version.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+                self._fds.append(os.open(version.path, READ))
             except OSError as error:
                 self._close()
                 raise source_error(version.path, error) from error
@@ -69,7 +72,7 @@ class ByteEdges:
 
     def _read(self, which: int, offset: int, count: int) -> bytes:
         try:
-            data = os.pread(self._fds[which], count, offset)
+            data = read_at(self._fds[which], count, offset)
         except OSError as error:
             raise source_error(self._versions[which].path, error) from error
         if len(data) < count:

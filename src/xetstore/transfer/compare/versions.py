@@ -6,17 +6,19 @@ from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xetstore.errors import FormatError
-from xetstore.interfaces import Cas
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.reconstructions import Reconstructions
-from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import Reconstruction, Term
+    from xetstore.transfer.progress import Progress
 
 
 class Version(Protocol):

@@ -9,18 +9,20 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xetstore.errors import FormatError, IntegrityError, InterruptedCallError, NotFoundError, RangeError, XetError
 from xetstore.events import Damaged
-from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
-from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Destination, SinkError
 from xetstore.transfer.download.fetching import PartFetch
-from xetstore.transfer.download.file_request import FileRequest
 from xetstore.transfer.download.plan import Part, Use, parts_of
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.hashes import Hash
+    from xetstore.transfer.download.context import Context
+    from xetstore.transfer.download.file_request import FileRequest
 
 SMALL_CHUNKS: Final = 4096
 """Files of more chunks do not come in batches: eight times as many as a small one has, unless it was made to be so."""

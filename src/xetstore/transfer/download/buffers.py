@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from xetstore.platform.memory import untouched_memory
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 
 _SPARE: Final[deque[tuple[memoryview, memoryview]]] = deque(maxlen=4)
@@ -32,4 +32,4 @@ def piece_buffers(piece_bytes: int) -> Iterator[tuple[memoryview, memoryview]]:
 
 def _memory(nbytes: int) -> memoryview:
     """Memory that exists only as far as it is written to: many fetches are small."""
-    return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    return memoryview(untouched_memory(nbytes))

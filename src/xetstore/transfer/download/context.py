@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import XetError
-from xetstore.events import Emit
-from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.inline import MOST_INLINE_BYTES
-from xetstore.protocol.reconstruction import BatchReconstruction
 from xetstore.transfer.download.reconstructions import WINDOW_BYTES
 from xetstore.transfer.download.reuse.reuse import Reuse
-from xetstore.transfer.download.workers import Workers
+
+if TYPE_CHECKING:
+    from xetstore.events import Emit
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import BatchReconstruction
+    from xetstore.transfer.download.workers import Workers
 
 BATCH_INLINE_BYTES: Final = 2 << 20
 """Bytes that come along with the reconstruction of a batch of small files, of which several are asked for at a time."""

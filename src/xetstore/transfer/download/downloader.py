@@ -18,18 +18,13 @@ from typing import TYPE_CHECKING, Final
 
 from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas, FileSpan
-from xetstore.limits import Limits
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.inline import MOST_INLINE_BYTES
 from xetstore.transfer.download.context import Context, DownloadOptions
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
 from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.new_file import NewFile
-from xetstore.transfer.download.plan import Window
 from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.reuse import Reuse
 from xetstore.transfer.download.workers import OTHER_BYTES, Workers
@@ -37,7 +32,12 @@ from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
+    from xetstore.interfaces import Cas, FileSpan
+    from xetstore.limits import Limits
+    from xetstore.protocol.hashes import Hash
     from xetstore.protocol.reconstruction import Reconstruction
+    from xetstore.transfer.download.new_file import NewFile
+    from xetstore.transfer.download.plan import Window
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
     from xetstore.transfer.download.reuse.journal import DownloadJournal
 

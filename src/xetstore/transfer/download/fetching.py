@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xetstore.errors import ForbiddenError, FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.events import Damaged, RangeFetched
-from xetstore.interfaces import ByteStream
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.transfer.download.buffers import piece_buffers
-from xetstore.transfer.download.context import Context
 from xetstore.transfer.download.delivery import Advance, Delivery, Destination
 from xetstore.transfer.download.plan import Part, Run, restrict
-from xetstore.transfer.download.reconstructions import Reconstructions
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import ByteStream
+    from xetstore.transfer.download.context import Context
+    from xetstore.transfer.download.reconstructions import Reconstructions
 
 
 class Fetched(NamedTuple):

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import IntegrityError
 from xetstore.events import Damaged
-from xetstore.transfer.download.context import Context
-from xetstore.transfer.download.delivery import Destination
 from xetstore.transfer.download.fetching import Fetched, PartFetch
-from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.plan import Part, Run, Span, Window, check_hashes, in_file_order
 from xetstore.transfer.download.reconstructions import Reconstructions
 from xetstore.transfer.download.reuse.reuse import Left
@@ -22,6 +19,9 @@ from xetstore.transfer.progress import NoProgress
 
 if TYPE_CHECKING:
     from xetstore.protocol.reconstruction import Reconstruction
+    from xetstore.transfer.download.context import Context
+    from xetstore.transfer.download.delivery import Destination
+    from xetstore.transfer.download.file_range import FileRange
 
 LARGE_SPAN_BYTES: Final = 8 << 20
 """Larger missing spans are asked for before the fetches begin, so that several workers share them."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from xetstore.errors import UsageError
-from xetstore.protocol.hashes import Hash
+from xetstore.errors import UsageError, WrongTypeError
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 
 def check_range(start: int, end: int | None) -> None:
-    """Raise UsageError for a negative or reversed range."""
+    """Raise UsageError for a negative or reversed range, and for what is no number."""
+    for number in (start, 0 if end is None else end):
+        if not hasattr(number, "__index__"):
+            raise WrongTypeError(f"a byte range is given by numbers of bytes, not by {type(number).__name__}")
     if start < 0 or (end is not None and end < start):
         raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from xetstore.interfaces import Cas
-from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.reconstructions import Reconstructions
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.hashes import Hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,24 +14,26 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import InterruptedCallError, NotFoundError, XetError
 from xetstore.interfaces import MANY_FILES
-from xetstore.limits import Limits
 from xetstore.platform import forks
+from xetstore.platform.threads import usable_cores
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import BatchReconstruction, Term
 from xetstore.transfer.download.batch import Batch, BatchPlan, Room
-from xetstore.transfer.download.downloader import Downloaded, Downloader
 from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.file_request import FileRequest, Named, read_requests
 from xetstore.transfer.download.new_file import NewFile
-from xetstore.transfer.download.plan import Part
 from xetstore.transfer.download.workers import MOST_REQUESTS, OTHER_BYTES, WORKER_BYTES
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import result_of
+
+if TYPE_CHECKING:
+    from xetstore.limits import Limits
+    from xetstore.protocol.reconstruction import BatchReconstruction, Term
+    from xetstore.transfer.download.downloader import Downloaded, Downloader
+    from xetstore.transfer.download.plan import Part
 
 AT_A_TIME: Final = 8
 """Batches that are asked for, ranges of them fetched, or files loaded alone at a time."""

@@ -11,7 +11,7 @@ import stat
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import (
     IntegrityError,
@@ -23,10 +23,15 @@ from xetstore.errors import (
     kind_of,
 )
 from xetstore.platform import forks
-from xetstore.platform.files import sync_folder
+from xetstore.platform.descriptors import BINARY, NO_FOLLOW, NO_WAIT, next_data, next_hole, taken_bytes, write_at
+from xetstore.platform.files import MOVES_OPEN_FILES, replace, sync_file, sync_folder
+from xetstore.platform.locks import Flock, Lock, flock, try_lock
+from xetstore.platform.permissions import is_own
 from xetstore.sizes import size_text
-from xetstore.transfer.download.reuse.journal import DownloadJournal
 from xetstore.transfer.download.through import followed
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.reuse.journal import DownloadJournal
 
 RESERVE_SHARE: Final = 64
 RESERVE_BYTES: Final = 1 << 30
@@ -39,6 +44,7 @@ LEAST_LOOK_BYTES: Final = 64 << 10
 
 _ZEROS: Final = bytes(1 << 20)
 _NAME_BYTES: Final = 150
+_NUMBERED_NAMES: Final = 16
 
 
 class NewFile:
@@ -50,14 +56,15 @@ class NewFile:
     what is to come is only what a server says of it. Raises UsageError for what is no regular file.
     """
 
-    def __init__(self, destination: Path, *, fsync: bool = False, reserve: bool = False) -> None:
+    def __init__(self, destination: Path, *, fsync: bool = False, reserve: bool = False, flock: Flock = flock) -> None:
         self._named = destination
+        self._flock = flock
         self._destination = _regular(destination)
         self._fsync = fsync
         self._reserve = reserve
         self._until_look = FIRST_LOOK_BYTES
-        # None once it has its name: from then on the temporary one may be another process's.
-        self._temporary: Path | None = hidden_name(self._destination, f"{secrets.token_hex(4)}.incomplete")
+        # None before it is opened and once it has its name: then the temporary one may be another process's.
+        self._temporary: Path | None = None
         self._data = _OpenFile()
         self._generation = forks.generation()
 
@@ -78,7 +85,7 @@ class NewFile:
         if not self._reserve or nbytes < FIRST_LOOK_BYTES:
             return
         with self._data as fd:
-            there = os.fstat(fd).st_blocks * 512
+            there = taken_bytes(os.fstat(fd))
         self._look(nbytes - there)
 
     def write_at(self, offset: int, data: memoryview) -> None:
@@ -107,10 +114,14 @@ class NewFile:
             with self._data as fd:
                 os.truncate(fd, size)
                 if self._fsync:
-                    os.fsync(fd)
-            self._close()
-            self._temporary.replace(self._destination)
+                    sync_file(fd)
+            # Closed only afterwards: the lock keeps others from a file that has no name of its own yet.
+            self._data.stop()
+            if not MOVES_OPEN_FILES:
+                self._close()
+            replace(self._temporary, self._destination)
             self._temporary = None
+            self._close()
         except OSError as error:
             raise _destination_error(self._named, error) from error
         if self._fsync:
@@ -128,16 +139,18 @@ class NewFile:
     ) -> None:
         if self._generation != forks.generation():
             return  # in a child: what is beside the destination is the parent's
-        self._close()
+        if not MOVES_OPEN_FILES:
+            self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
+        self._close()
         if isinstance(error, IntegrityError):
             add_hint(error, "the destination was not touched")
 
     def _open(self) -> None:
-        assert self._temporary is not None
-        self._data.open(os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        fd, self._temporary = _open_temporary(self._destination, self._flock)
+        self._data.open(fd)
 
     def _close(self) -> None:
         self._data.close()
@@ -168,15 +181,17 @@ class _OpenFile:
 
     def __init__(self) -> None:
         self._fd = -1
+        self._is_open = False
         self._writers = 0
         self._changed = threading.Condition()
 
     def open(self, fd: int) -> None:
         self._fd = fd
+        self._is_open = True
 
     def __enter__(self) -> int:
         with self._changed:
-            if self._fd < 0:
+            if not self._is_open:
                 raise InterruptedCallError("the file is not being written any more")
             self._writers += 1
             return self._fd
@@ -187,12 +202,63 @@ class _OpenFile:
             if not self._writers:
                 self._changed.notify_all()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Take no further writer, and wait for those at work."""
         with self._changed:
-            fd, self._fd = self._fd, -1
+            self._is_open = False
             self._changed.wait_for(lambda: not self._writers)
+
+    def close(self) -> None:
+        self.stop()
+        fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _open_temporary(destination: Path, flock: Flock) -> tuple[int, Path]:
+    """Open an empty file beside the destination that no other process writes to.
+
+    Its name has a number, and its lock says that it is in use: so the file that a killed process left is written anew
+    by the next one, and such files do not pile up. Without locks it has a name of its own, and also where it could not
+    keep its lock until it has been moved.
+    """
+    for number in range(1, _NUMBERED_NAMES + 1) if MOVES_OPEN_FILES else ():
+        path = hidden_name(destination, f"{number}.incomplete")
+        fd = open_own(path)
+        if fd is None:
+            continue
+        try:
+            lock = try_lock(fd, flock=flock)
+            # The holder of the lock may have given the file its name between our two calls.
+            if lock is Lock.OURS and os.path.samestat(os.fstat(fd), os.lstat(path)):
+                os.truncate(fd, 0)
+                return fd, path
+        except FileNotFoundError:
+            lock = Lock.TAKEN
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if lock is Lock.MISSING:  # then no other process writes to a name with a number
+            path.unlink(missing_ok=True)
+            break
+    path = hidden_name(destination, f"{secrets.token_hex(4)}.incomplete")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666), path
+
+
+def open_own(path: Path) -> int | None:
+    """Open or create a file under a name that others may know; None where it is not a file of this user."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | NO_WAIT | BINARY, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
+            return None
+        raise
+    info = os.fstat(fd)
+    if stat.S_ISREG(info.st_mode) and is_own(info) and info.st_nlink <= 1:
+        return fd
+    os.close(fd)
+    return None
 
 
 def hidden_name(destination: Path, suffix: str) -> Path:
@@ -221,7 +287,7 @@ def _is_zero(data: memoryview) -> bool:
 
 def _write(fd: int, offset: int, data: memoryview) -> None:
     while data:
-        written = os.pwrite(fd, data, offset)
+        written = write_at(fd, data, offset)
         data, offset = data[written:], offset + written
 
 
@@ -229,15 +295,10 @@ def _write_zeros(fd: int, offset: int, zeros: memoryview) -> None:
     """Write them where something was written before, and leave the holes in between."""
     position, end = offset, offset + len(zeros)
     while position < end:
-        try:
-            start = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # there is no data up to the end of the file
-                return
-            raise
-        if start >= end:
+        start = next_data(fd, position)
+        if start is None or start >= end:
             return
-        position = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        position = min(next_hole(fd, start), end)
         _write(fd, start, zeros[start - offset : position - offset])
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
-import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import IntegrityError, InterruptedCallError, XetError
 from xetstore.platform import forks
-from xetstore.platform.locks import Flock, Lock, try_lock
-from xetstore.transfer.download.file_range import FileRange
-from xetstore.transfer.download.new_file import NewFile, add_hint, hidden_name
+from xetstore.platform.files import remove_open
+from xetstore.platform.locks import Flock, Lock, flock, try_lock, unlock
+from xetstore.transfer.download.new_file import NewFile, add_hint, hidden_name, open_own
 from xetstore.transfer.download.reuse.journal import DownloadJournal
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.file_range import FileRange
 
 KEPT_BYTES: Final = 8 << 20
 """The least that an interrupted download leaves to be kept: less is fetched again in no time."""
@@ -40,11 +40,10 @@ class PartialFile(NewFile):
         fsync: bool = False,
         reserve: bool = False,
         kept_bytes: int = KEPT_BYTES,
-        flock: Flock = fcntl.flock,
+        flock: Flock = flock,
     ) -> None:
-        super().__init__(destination, fsync=fsync, reserve=reserve)
+        super().__init__(destination, fsync=fsync, reserve=reserve, flock=flock)
         span = "" if wanted.is_whole else f"-{wanted.start}-{'' if wanted.end is None else wanted.end}"
-        self._flock = flock
         self._may_be_kept = True
         self._shared = hidden_name(self._destination, f"{str(wanted.file)[:12]}{span}.incomplete")
         self._journal_path = self._shared.with_name(f"{self._shared.name}.journal")
@@ -66,7 +65,7 @@ class PartialFile(NewFile):
             return
         self._journal_fd = journal_fd
         try:
-            fd = _open_own(self._shared)
+            fd = open_own(self._shared)
             if fd is not None:
                 self._temporary = self._shared
                 self._data.open(fd)
@@ -101,7 +100,7 @@ class PartialFile(NewFile):
             return
         self._close()
         # Closing would not do where a child that was forked meanwhile has a copy.
-        fcntl.flock(self._journal_fd, fcntl.LOCK_UN)
+        unlock(self._journal_fd)
         os.close(self._journal_fd)
         self._journal_fd = -1
         if isinstance(error, XetError):
@@ -121,16 +120,14 @@ class PartialFile(NewFile):
     def _forget_journal(self) -> None:
         """Remove the journal, and with its descriptor let go of the lock."""
         if self._journal_fd >= 0:
-            with contextlib.suppress(OSError):
-                self._journal_path.unlink()
-            os.close(self._journal_fd)
+            remove_open(self._journal_path, self._journal_fd)
             self._journal_fd = -1
 
 
 def _lock(path: Path, flock: Flock) -> int | None:
     """Open a file of our own and lock it; None where another one holds it, or it cannot be locked."""
     for _ in range(3):
-        fd = _open_own(path)
+        fd = open_own(path)
         if fd is None:
             return None
         try:
@@ -149,19 +146,4 @@ def _lock(path: Path, flock: Flock) -> int | None:
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
-    return None
-
-
-def _open_own(path: Path) -> int | None:
-    """Open or create a file under a name that others may know; None where it is not a file of this user."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES):
-            return None
-        raise
-    info = os.fstat(fd)
-    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink <= 1:
-        return fd
-    os.close(fd)
     return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xetstore.errors import IntegrityError
-from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import FetchRange, Reconstruction, coalesce, plan_fetches
 from xetstore.protocol.suite import HASH_BYTES
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.hashes import Hash
 
 Span = tuple[int, int]
 """Bytes ``[start, end)`` of a file."""

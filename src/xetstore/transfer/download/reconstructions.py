@@ -10,11 +10,11 @@ from xetstore.errors import FormatError, IntegrityError, RangeError, TooLargeErr
 from xetstore.events import Damaged, Emit, ignore
 from xetstore.interfaces import AnswerTooLongError, Cas
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.transfer.download.file_range import FileRange
 from xetstore.transfer.download.plan import Window, parts_of
 
 if TYPE_CHECKING:
     from xetstore.protocol.reconstruction import Reconstruction
+    from xetstore.transfer.download.file_range import FileRange
 
 Inline = Callable[[int, int], int]
 """The bytes that may come along with the reconstruction of bytes ``[start, end)`` of a file."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from xetstore.events import Damaged
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.download.context import Context
-from xetstore.transfer.download.plan import Run, Span
-from xetstore.transfer.download.verify import FileCheck, RunSpool
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.transfer.download.context import Context
+    from xetstore.transfer.download.plan import Run, Span
+    from xetstore.transfer.download.verify import FileCheck, RunSpool
 
 
 def look_again(context: Context, check: FileCheck, doubtful: RunSpool, fetch: Callable[[Span], list[Run]]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import NotFoundError
-from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.batch import Batch, BatchPlan, Room
-from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.download.file_request import FileRequest
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.transfer.download.downloader import Downloader
 
 SMALL_BYTES: Final = 1 << 20
 """Larger files come alone: what they have in common with others is little beside their bytes."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.cancellation import Cancellation
 from xetstore.errors import UnavailableError, UsageError, XetError, kind_of
+from xetstore.platform.descriptors import BINARY, NO_WAIT
 from xetstore.transfer.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
 
 T = TypeVar("T")
 
@@ -72,7 +76,7 @@ def _open_through(path: Path, cancellation: Cancellation, reader_seconds: float)
     deadline = time.monotonic() + reader_seconds
     while True:
         try:
-            fd = os.open(target, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(target, os.O_WRONLY | NO_WAIT | BINARY)
         except OSError as error:
             if error.errno != errno.ENXIO or not stat.S_ISFIFO(mode):
                 raise
@@ -82,7 +86,8 @@ def _open_through(path: Path, cancellation: Cancellation, reader_seconds: float)
                 ) from None
             cancellation.wait(_TICK_SECONDS)
             continue
-        os.set_blocking(fd, True)
+        if sys.platform != "win32":  # which opens no pipe by its path
+            os.set_blocking(fd, True)
         return fd
 
 

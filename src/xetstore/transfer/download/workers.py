@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from xetstore.cancellation import Cancellation
 from xetstore.events import ConcurrencyChanged, Emit
-from xetstore.limits import Limits
-from xetstore.platform.threads import Threads
+from xetstore.platform.threads import Threads, usable_cores
 from xetstore.transfer.goodput import Goodput
-from xetstore.transfer.scan import usable_cores
 from xetstore.transfer.waiting import TICK_SECONDS
+
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
+    from xetstore.limits import Limits
 
 FIRST_REQUESTS: Final = 4
 MOST_REQUESTS: Final = 32

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 from xetstore.errors import InterruptedCallError, XetError
-from xetstore.interfaces import Cas
+from xetstore.platform.threads import usable_cores
+from xetstore.sizes import size_text
+from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import FileInfo, FileScan, usable_cores
+from xetstore.transfer.scan import FileScan
 
-__all__ = ["CELLS", "Estimate", "FileEstimate", "Kind", "estimate"]
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.records import FileInfo
 
-CELLS: Final = 100
-"""Of how many cells the picture of a file consists, unless it is said."""
+__all__ = ["Estimate", "FileEstimate", "Kind", "estimate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,15 @@ class Estimate:
 
     def svg(self) -> str:
         """The pictures of all files as an SVG document that needs nothing else."""
-        return draw_svg([Strip(str(file.path), file.info.size, file.new_bytes, file.picture) for file in self.files])
+        strips = [Strip(str(file.path), file.info.size, file.new_bytes, file.picture) for file in self.files]
+        total = f"{size_text(self.size)} in all files; about {size_text(self.compressed_bytes)} to store"
+        nbytes = {
+            Kind.NEW: self.new_bytes,
+            Kind.REPEATED: self.repeated_bytes,
+            Kind.SHARED: self.shared_bytes,
+            Kind.STORED: self.stored_bytes,
+        }
+        return draw_svg(strips, total, nbytes)
 
 
 def estimate(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from html import escape
 from itertools import groupby
 from typing import Final, NamedTuple
-from xml.sax.saxutils import escape
 
 from xetstore.sizes import size_text
 
@@ -52,10 +52,13 @@ class Strip(NamedTuple):
     picture: Sequence[Kind]
 
 
-def draw_svg(strips: Sequence[Strip]) -> str:
-    """A document with a strip for each of the first 500 files; the rest is counted."""
-    shapes = [_legend()]
-    top = 40
+def draw_svg(strips: Sequence[Strip], total: str, nbytes: Mapping[Kind, int]) -> str:
+    """A document with a strip for each of the first 500 files; the rest is counted.
+
+    ``total`` is its first line; ``nbytes`` are the bytes of each kind in all files, which the legend tells.
+    """
+    shapes = [_text(_MARGIN, 22, total, weight="bold"), _legend(36, nbytes)]
+    top = 66
     for strip in strips[:MOST_STRIPS]:
         shapes.append(_text(_MARGIN, top + 14, _shortened(strip.name)))
         note = f"{size_text(strip.size)}, {size_text(strip.new_bytes)} new"
@@ -73,11 +76,13 @@ def draw_svg(strips: Sequence[Strip]) -> str:
     )
 
 
-def _legend() -> str:
+def _legend(top: int, nbytes: Mapping[Kind, int]) -> str:
     shapes = []
     for i, (kind, meaning) in enumerate(_MEANINGS.items()):
-        left = _MARGIN + i * 220
-        shapes.append(_rect(left, 10, 14, 14, COLOURS[kind]) + _text(left + 20, 22, meaning))
+        left = _MARGIN + i * 255
+        shapes.append(
+            _rect(left, top, 14, 14, COLOURS[kind]) + _text(left + 20, top + 12, f"{size_text(nbytes[kind])} {meaning}")
+        )
     return "".join(shapes)
 
 
@@ -102,7 +107,7 @@ def _rect(x: float, y: float, width: float, height: float, colour: str) -> str:
     return f'<rect x="{x:.2f}" y="{y:g}" width="{width:.2f}" height="{height:g}" fill="{colour}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "normal") -> str:
     # A file name may hold what no XML document may.
     shown = escape(_NOT_IN_XML.sub("\ufffd", text))
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{shown}</text>'
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-weight="{weight}">{shown}</text>'

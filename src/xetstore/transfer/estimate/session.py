@@ -8,18 +8,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.interfaces import Cas
 from xetstore.protocol import kernel
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS, KnownXorb, Revision, Run
 from xetstore.protocol.suite import CHUNK_HEADER_BYTES, XET_GEARHASH_BLAKE3
 from xetstore.transfer.estimate.picture import Kind
 from xetstore.transfer.progress import Progress
-from xetstore.transfer.scan import Block, FileInfo, FileScan
+from xetstore.transfer.scan import Block, FileScan
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.sizing import UploadSizes
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.records import FileInfo
+    from xetstore.transfer.progress import Progress
+    from xetstore.transfer.scan import Block, FileScan
 
 SAMPLED: Final = 16
 """The share of new chunks that are compressed, as a divisor; and the first one of each file is."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
-from xetstore.interfaces import Cas
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.platform.threads import usable_cores
 from xetstore.protocol.xorb import CompressionPolicy
-from xetstore.transfer.scan import usable_cores
-from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import QUERY_PATIENCE, QueryPatience
 from xetstore.transfer.upload.sizing import UploadSizes, upload_sizes
+
+if TYPE_CHECKING:
+    from xetstore.cancellation import Cancellation
+    from xetstore.interfaces import Cas
+    from xetstore.transfer.upload.known import KnownXorbs
 
 
 @dataclass(frozen=True, slots=True)

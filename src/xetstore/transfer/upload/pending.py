@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import Hash, verification_hash
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction, Term
 from xetstore.protocol.shard import FileEntry
-from xetstore.transfer.scan import FileInfo
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.records import FileInfo
+    from xetstore.transfer.byte_source import ByteSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,13 @@ class _OpenTerm:
 
 @dataclass(slots=True)
 class PendingFile:
-    """A file read to its end, waiting for its shard. Equal neighbours share one object: a sparse file has many."""
+    """A file read to its end, of ``path`` or of ``source``, waiting for its shard.
+
+    Terms that are equal neighbours share one object: a sparse file has many.
+    """
 
     path: Path
+    source: ByteSource | None = None
     terms: list[_Term] = field(default_factory=list)
     last: _OpenTerm | None = None
     info: FileInfo | None = None

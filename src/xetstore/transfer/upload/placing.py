@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
-from xetstore.interfaces import Cas
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.known_chunks import Revision, Run
 from xetstore.protocol.reconstruction import Reconstruction
 from xetstore.protocol.shard import Shard
-from xetstore.transfer.scan import Block, FileInfo
+from xetstore.transfer.scan import Block
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.queries import BackgroundQueries, DirectQueries
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.known_chunks import Revision, Run
+    from xetstore.protocol.reconstruction import Reconstruction
+    from xetstore.protocol.shard import Shard
+    from xetstore.records import FileInfo
+    from xetstore.transfer.scan import Block
+    from xetstore.transfer.upload.context import UploadOptions
+    from xetstore.transfer.upload.known import KnownXorbs
 
 LONG_ANSWER_XORBS: Final = 12
 """An answer of 12 xorbs may have ended before the files that it tells of: 64 are the most, or fewer large ones."""

@@ -14,14 +14,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import AccessDeniedError, InterruptedCallError, UnavailableError, XetError
-from xetstore.interfaces import Cas
 from xetstore.platform.threads import start_thread
-from xetstore.protocol.dedup import QueryRule
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.shard import Shard
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.dedup import QueryRule
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.shard import Shard
 
 THREADS: Final = 8
 """Queries on their way at a time, where one names one chunk. Two are enough where it names many."""

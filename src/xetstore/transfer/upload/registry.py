@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from xetstore.events import FilesRegistered, XorbStored
 from xetstore.protocol.shard import FileEntry, Shard, XorbEntry, split_for_upload
-from xetstore.protocol.xorb import XorbInfo
-from xetstore.transfer.upload.context import Context
+
+if TYPE_CHECKING:
+    from xetstore.protocol.xorb import XorbInfo
+    from xetstore.transfer.upload.context import Context
 
 
 class Registry:

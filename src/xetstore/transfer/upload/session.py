@@ -15,22 +15,29 @@ from contextlib import contextmanager
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from xetstore.cancellation import Cancellation
 from xetstore.errors import RejectedShardError, XetError
 from xetstore.events import Emit, Forgotten, ignore
-from xetstore.interfaces import Cas
 from xetstore.platform import forks
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
+from xetstore.transfer.byte_source import ByteSource
 from xetstore.transfer.progress import NoProgress, Progress
-from xetstore.transfer.scan import Block, FileInfo, FileScan
+from xetstore.transfer.pushed_scan import PushedScan
+from xetstore.transfer.scan import Block, FileScan
 from xetstore.transfer.upload.context import Context, UploadOptions
-from xetstore.transfer.upload.known import KnownXorbs
 from xetstore.transfer.upload.pending import PendingFile, PutReport
 from xetstore.transfer.upload.placing import Placer
 from xetstore.transfer.upload.registry import Registry
 from xetstore.transfer.upload.xorbs import Owners, XorbWriter
+
+if TYPE_CHECKING:
+    from xetstore.interfaces import Cas
+    from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
+    from xetstore.records import FileInfo
+    from xetstore.transfer.upload.known import KnownXorbs
 
 
 class UploadSession:
@@ -54,7 +61,7 @@ class UploadSession:
         self._owners: Owners[PendingFile] = Owners()
         self._first_user = 0
         self._gathered_bytes = 0
-        self._refused: list[Path] = []
+        self._refused: list[Path | ByteSource] = []
         self._recognises = True
         self._has_recognised = False
         self.broken = False
@@ -70,15 +77,34 @@ class UploadSession:
         self._placer.close()
         self._writer.close()
 
-    def add(self, path: Path) -> FileInfo:
+    def add(self, source: Path | ByteSource) -> FileInfo:
         """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
 
-        Raises what FileScan raises, after which other files can still be added, and what the Cas raises, after which
+        Raises what reading raises, after which other files can still be added, and what the Cas raises, after which
         the session is :attr:`broken`.
         """
+        return self._add_bytes(source) if isinstance(source, ByteSource) else self._add_file(source)
+
+    def _add_file(self, path: Path) -> FileInfo:
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
             pending = self.begin(path, scan.size)
             for block in scan:
+                self.take(pending, block)
+            self.end(pending, info := scan.info())
+        return info
+
+    def _add_bytes(self, source: ByteSource) -> FileInfo:
+        size = source.size
+        with PushedScan(size, threads=self._threads, progress=self._progress) as scan:
+            pending = self.begin(Path(source.name), size)
+            pending.source = source
+            self._progress.total(size or 0)
+            for part in source.parts(self._context.cancellation):
+                if size is None:
+                    self._progress.total(memoryview(part).nbytes)
+                for block in scan.write(part):
+                    self.take(pending, block)
+            for block in scan.finish():
                 self.take(pending, block)
             self.end(pending, info := scan.info())
         return info
@@ -138,12 +164,12 @@ class UploadSession:
                 self._registry.register([file.entry() for file in files])
             except RejectedShardError:
                 if any(file.is_hinted for file in files):
-                    self._refused = [file.path for file in files]
+                    self._refused = [file.source or file.path for file in files]
                 raise
             self._has_recognised = False
         return [file.report() for file in files]
 
-    def start_over(self, refusal: RejectedShardError) -> list[Path]:
+    def start_over(self, refusal: RejectedShardError) -> list[Path | ByteSource]:
         """After a refused :meth:`flush`: forget every hint. The files to be added once more; none if it is no use.
 
         But where files were taken to be stored as they are, first of all look for each of their chunks.
@@ -243,7 +269,7 @@ class UploadSession:
 @forks.bound
 def put_files(
     cas: Cas,
-    paths: Iterable[Path],
+    sources: Iterable[Path | ByteSource],
     options: UploadOptions = UploadOptions(),  # noqa: B008  # it is immutable
     *,
     progress: Progress | None = None,
@@ -262,24 +288,26 @@ def put_files(
     own = Cancellation() if cancellation is None else cancellation.child()
     context = Context(cas.under(own), own, options, known, emit)
     with UploadSession(context, progress or NoProgress()) as session:
-        for path in paths:
-            yield from _add(session, path, on_error)
+        for source in sources:
+            yield from _add(session, source, on_error)
             if session.full:
                 yield from _flush(session, on_error)
         yield from _flush(session, on_error)
 
 
-def _add(session: UploadSession, path: Path, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
+def _add(
+    session: UploadSession, source: Path | ByteSource, on_error: Callable[[Path, XetError], None] | None
+) -> Iterator[PutReport]:
     """Add a file; reports only where its error ends the upload."""
     try:
-        session.add(path)
+        session.add(source)
     except XetError as error:
         if session.broken:
             raise
         if on_error is None:
             yield from _flush(session, on_error)
             raise
-        on_error(path, error)
+        on_error(source if isinstance(source, Path) else Path(source.name), error)
 
 
 def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | None) -> Iterator[PutReport]:
@@ -294,5 +322,5 @@ def _flush(session: UploadSession, on_error: Callable[[Path, XetError], None] | 
         else:
             yield from reports
             return
-        for path in again:
-            yield from _add(session, path, on_error)
+        for source in again:
+            yield from _add(session, source, on_error)

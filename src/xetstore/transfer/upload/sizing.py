@@ -8,11 +8,13 @@ one that is being filled.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.limits import Limits
 from xetstore.protocol.known_chunks import MAX_KNOWN_CHUNKS
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
+
+if TYPE_CHECKING:
+    from xetstore.limits import Limits
 
 _MIB: Final = 1 << 20
 _PROCESS_BYTES: Final = 50 * _MIB

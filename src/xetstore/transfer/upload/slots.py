@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.events import ConcurrencyChanged, Emit, ignore
-from xetstore.protocol.xorb import XorbBuilder
 from xetstore.transfer.goodput import Climb
+
+if TYPE_CHECKING:
+    from xetstore.protocol.xorb import XorbBuilder
 
 FREE_BUILDERS: Final = 2
 FIRST_BUILDERS: Final = 3

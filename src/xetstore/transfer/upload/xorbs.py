@@ -7,16 +7,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from xetstore.platform.threads import Threads
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.known_chunks import KnownXorb
 from xetstore.protocol.xorb import XorbBuilder, XorbInfo
-from xetstore.transfer.upload.context import Context
-from xetstore.transfer.upload.registry import Registry
 from xetstore.transfer.upload.slots import XorbSlots
 from xetstore.transfer.waiting import result_of
+
+if TYPE_CHECKING:
+    from xetstore.protocol.known_chunks import KnownXorb
+    from xetstore.transfer.upload.context import Context
+    from xetstore.transfer.upload.registry import Registry
 
 T = TypeVar("T")
 OwnerT = TypeVar("OwnerT")
@@ -98,7 +100,7 @@ class XorbWriter:
     def __init__(self, context: Context, registry: Registry) -> None:
         self._cancellation = context.cancellation.child()
         self._cas = context.cas.under(self._cancellation)
-        self._policy = context.options.policy.kernel
+        self._policy = context.options.policy
         self._threads = context.threads
         self._registry = registry
         sizes = context.sizes

@@ -12,7 +12,8 @@ import pytest
 from tests.support.clients import at_once
 from tests.support.live import LiveServer, Response, live_server, until
 from tests.support.strategies import splitmix64
-from xetstore.cas import EmbeddedCas, check
+from xetstore.cas import EmbeddedCas
+from xetstore.cas.check import check
 from xetstore.hub.accounts import Accounts
 from xetstore.hub.lfs import PART_SECONDS
 from xetstore.hub.names import Kind, RepositoryName

@@ -1,32 +1,21 @@
-"""Every query of the index, a file for each kind of row: Reader asks, Writer adds. One set for both engines."""
+"""Every query of the index, a file for each kind of row; ``reader.py`` has them all."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from xetstore.cas.index.queries.checks import NOWHERE, CheckChanges, CheckQueries, Place, Soundness
-from xetstore.cas.index.queries.chores import ChoreChanges, ChoreQueries, ChoreRow
-from xetstore.cas.index.queries.collecting import CollectChanges, CollectQueries, Due, FreeFile
-from xetstore.cas.index.queries.copying import CopyChanges, CopyQueries, Granted, Held, LastIds, NewRows
-from xetstore.cas.index.queries.dedup import DedupChanges, DedupQueries, any_holder
-from xetstore.cas.index.queries.deletions import DeletionChanges, DeletionQueries, GrantState
-from xetstore.cas.index.queries.files import FileQueries
-from xetstore.cas.index.queries.grants import GrantChanges, GrantQueries
-from xetstore.cas.index.queries.quotas import Quota, QuotaQueries
-from xetstore.cas.index.queries.repairs import RepairChanges, RepairQueries
-from xetstore.cas.index.queries.rewriting import (
-    LongFile,
-    OutdatedError,
-    RewriteQueries,
-    StaleShard,
-    StoredFile,
-)
-from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
-from xetstore.cas.index.queries.sha256 import Sha256Queries
-from xetstore.cas.index.queries.shards import ShardQueries
-from xetstore.cas.index.queries.snapshots import SnapshotChanges, SnapshotQueries, SnapshotTable
-from xetstore.cas.index.queries.store import StoreChanges, StoreQueries
-from xetstore.cas.index.queries.superseded import SupersededQueries
-from xetstore.cas.index.queries.usage import UsageQueries
-from xetstore.cas.index.queries.xorbs import XorbChanges
+from xetstore.loading import lazily
+
+if TYPE_CHECKING:
+    from xetstore.cas.index.queries.checks import NOWHERE, Place, Soundness
+    from xetstore.cas.index.queries.chores import ChoreRow
+    from xetstore.cas.index.queries.collecting import Due, FreeFile
+    from xetstore.cas.index.queries.copying import Granted, Held, LastIds, NewRows
+    from xetstore.cas.index.queries.dedup import any_holder
+    from xetstore.cas.index.queries.deletions import GrantState
+    from xetstore.cas.index.queries.quotas import Quota
+    from xetstore.cas.index.queries.reader import Reader, Writer
+    from xetstore.cas.index.queries.rewriting import LongFile, OutdatedError, StaleShard, StoredFile
+    from xetstore.cas.index.queries.rows import SEGMENT_TERMS, ObjectRow, ShardRow, TermCount, XorbRow, chunk_key
+    from xetstore.cas.index.queries.snapshots import SnapshotTable
 
 __all__ = [
     "NOWHERE",
@@ -57,41 +46,34 @@ __all__ = [
     "chunk_key",
 ]
 
-
-class Reader(
-    FileQueries,
-    Sha256Queries,
-    DedupQueries,
-    GrantQueries,
-    DeletionQueries,
-    ShardQueries,
-    StoreQueries,
-    SupersededQueries,
-    CopyQueries,
-    ChoreQueries,
-    CollectQueries,
-    CheckQueries,
-    RepairQueries,
-    UsageQueries,
-    QuotaQueries,
-    SnapshotQueries,
-    RewriteQueries,
-):
-    """All queries, in one snapshot of the index."""
-
-
-class Writer(
-    Reader,
-    XorbChanges,
-    CollectChanges,
-    GrantChanges,
-    DeletionChanges,
-    DedupChanges,
-    StoreChanges,
-    CopyChanges,
-    ChoreChanges,
-    CheckChanges,
-    RepairChanges,
-    SnapshotChanges,
-):
-    """Additions in one transaction, beside all that a Reader can ask."""
+__getattr__ = lazily(
+    __name__,
+    {
+        "ChoreRow": "xetstore.cas.index.queries.chores",
+        "Due": "xetstore.cas.index.queries.collecting",
+        "FreeFile": "xetstore.cas.index.queries.collecting",
+        "GrantState": "xetstore.cas.index.queries.deletions",
+        "Granted": "xetstore.cas.index.queries.copying",
+        "Held": "xetstore.cas.index.queries.copying",
+        "LastIds": "xetstore.cas.index.queries.copying",
+        "LongFile": "xetstore.cas.index.queries.rewriting",
+        "NOWHERE": "xetstore.cas.index.queries.checks",
+        "NewRows": "xetstore.cas.index.queries.copying",
+        "ObjectRow": "xetstore.cas.index.queries.rows",
+        "OutdatedError": "xetstore.cas.index.queries.rewriting",
+        "Place": "xetstore.cas.index.queries.checks",
+        "Quota": "xetstore.cas.index.queries.quotas",
+        "Reader": "xetstore.cas.index.queries.reader",
+        "SEGMENT_TERMS": "xetstore.cas.index.queries.rows",
+        "ShardRow": "xetstore.cas.index.queries.rows",
+        "SnapshotTable": "xetstore.cas.index.queries.snapshots",
+        "Soundness": "xetstore.cas.index.queries.checks",
+        "StaleShard": "xetstore.cas.index.queries.rewriting",
+        "StoredFile": "xetstore.cas.index.queries.rewriting",
+        "TermCount": "xetstore.cas.index.queries.rows",
+        "Writer": "xetstore.cas.index.queries.reader",
+        "XorbRow": "xetstore.cas.index.queries.rows",
+        "any_holder": "xetstore.cas.index.queries.dedup",
+        "chunk_key": "xetstore.cas.index.queries.rows",
+    },
+)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.checksums import section_bytes
 from xetstore.cas.index.queries.rows import XORB, Questions, ShardRow, XorbRow, xorb_row
 from xetstore.cas.index.queries.shards import SHARD, shard_row
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.xorb import XorbInfo
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 Place = tuple[float, int]
 """A place in the order of checks: when an object was checked, and the id of its row."""

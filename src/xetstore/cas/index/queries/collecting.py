@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rewriting import RewriteChanges
 from xetstore.cas.index.queries.rows import SEGMENT_TERMS, XORB, Questions, XorbRow, name_of, xorb_row
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 _OLD_GRANTS: Final = "FROM deleted_grant WHERE deleted_at < :deleted_before"
 _EXPIRED: Final = f"SELECT namespace, file_id {_OLD_GRANTS} ORDER BY deleted_at LIMIT :most FOR UPDATE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import (
@@ -19,9 +19,11 @@ from xetstore.cas.index.queries.rows import (
     xorb_row,
 )
 from xetstore.cas.index.queries.shards import SHARD, shard_row
-from xetstore.database.connection import Row
 from xetstore.protocol.hashes import Hash
-from xetstore.records import FileRecord
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Row
+    from xetstore.records import FileRecord
 
 _LAST_IDS: Final = """
 SELECT coalesce((SELECT max(id) FROM xorb), 0), coalesce((SELECT max(id) FROM file), 0),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, zip_longest
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries.rows import OFFERABLE, XORB, Questions, XorbRow, usable_by, xorb_row
 from xetstore.cas.index.queries.xorbs import XorbQueries
+
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
 
 # Of each number that is asked for a limit of its own: one chunk that thousands of xorbs hold would be as many rows.
 _NEWEST_USERS: Final = """

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.quotas import QuotaChanges
 from xetstore.cas.index.queries.rows import Questions, name_of
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 _GRANTED: Final = """
 SELECT file.id, file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import sized_batches
 from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
@@ -29,11 +29,13 @@ from xetstore.cas.index.queries.rows import (
 )
 from xetstore.cas.index.queries.sha256 import Sha256Changes
 from xetstore.cas.index.queries.xorbs import XorbQueries
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.reconstruction import Term
-from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord, Totals
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import Term
+    from xetstore.protocol.shard import FileEntry
 
 # A file that is known here gets a grant: it must still be there then.
 _FILES_BY_HASH: Final = f"""
@@ -44,7 +46,20 @@ _GRANTED_FILE: Final = f"SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file.hash = :
 _GRANTED_BEHIND: Final = f"""
 SELECT {FILE_OF_NAMESPACE} {_GRANTED} AND file_grant.file_id > :last_id ORDER BY file_grant.file_id LIMIT {PAGE_ROWS}
 """
+_PLACE: Final = """
+SELECT file.id FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash = :hash AND file_grant.namespace = :namespace
+UNION
+SELECT file.id FROM file JOIN deleted_grant ON deleted_grant.file_id = file.id
+WHERE file.hash = :hash AND deleted_grant.namespace = :namespace
+"""
 _FILES_BEHIND: Final = f"SELECT {FILE} FROM file WHERE id > :last_id ORDER BY id LIMIT {PAGE_ROWS}"
+# A hash as text has the bytes of each eight in reverse order.
+_GRANTED_BEGINNING: Final = f"""
+SELECT file.hash {_GRANTED}
+AND substr(file.hash, CAST(:first AS INTEGER), CAST(:length AS INTEGER)) = :part
+ORDER BY file.id LIMIT {PAGE_ROWS}
+"""
 _XORBS_OF_FILES: Final = f"""
 SELECT file.hash, {XORB}
 FROM file JOIN edge ON edge.file_id = file.id JOIN xorb ON xorb.id = edge.xorb_id
@@ -53,6 +68,10 @@ WHERE file.hash IN (:values)
 _GRANTED_TO_OTHERS: Final = """
 SELECT file.hash FROM file JOIN file_grant ON file_grant.file_id = file.id
 WHERE file.hash IN (:values) AND file_grant.namespace <> :namespace
+"""
+_NAMESPACES_OF: Final = """
+SELECT file_grant.namespace FROM file JOIN file_grant ON file_grant.file_id = file.id
+WHERE file.hash = :hash ORDER BY file_grant.namespace LIMIT :most
 """
 _SEGMENTS: Final = """
 SELECT file_segment.first_byte, file_segment.terms
@@ -125,6 +144,21 @@ class FileQueries(XorbQueries):
         page = self.connection.rows(statement, {"last_id": last_id, "namespace": namespace})
         return [(row[0], file_record(row)) for row in page]
 
+    def files_beginning(self, prefix: str, namespace: str) -> list[Hash]:
+        """Files of a namespace whose hashes, as text, begin with at least two hexadecimal digits; no more than a page.
+
+        Reads the hashes of all files.
+        """
+        part = bytes.fromhex(prefix[: min(len(prefix) // 2 * 2, 16)])[::-1]
+        asked = {"namespace": namespace, "first": 9 - len(part), "length": len(part), "part": part}
+        hashes = [name_of(row[0]) for row in self.connection.rows(_GRANTED_BEGINNING, asked)]
+        return [each for each in hashes if str(each).startswith(prefix)]
+
+    def place_of(self, name: Hash, namespace: str) -> int | None:
+        """The id of a file that a namespace has, or has deleted and can have back; None for any other."""
+        value = self.connection.value(_PLACE, {"namespace": namespace, "hash": name.digest})
+        return None if value is None else int(value)
+
     def terms(
         self, name: Hash, start: int, end: int, *, most: TermCount | None = None
     ) -> tuple[int, list[Term], dict[Hash, XorbRow]]:
@@ -182,6 +216,11 @@ class FileQueries(XorbQueries):
         digests = [name.digest for name in names]
         found = self.connection.rows_in(_GRANTED_TO_OTHERS, digests, {"namespace": namespace})
         return {name_of(digest) for (digest,) in found}
+
+    def namespaces_with(self, name: Hash, most: int) -> list[str]:
+        """The namespaces that may read a file, at most this many of them."""
+        rows = self.connection.rows(_NAMESPACES_OF, {"hash": name.digest, "most": most})
+        return [namespace for (namespace,) in rows]
 
     def count_terms_of_files(self, wanted: Collection[Hash], namespace: str, *, enough: int | None = None) -> TermCount:
         """The same for all terms of those of these files that ``namespace`` may see."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.quotas import IS_COUNTED, QuotaChanges
 from xetstore.cas.index.queries.rows import TERM, XORB_ID, Questions, name_of
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 # Of each file that has the xorb, the segments from that on in which it is used first: the newest file first.
 _SEGMENTS_OF_USERS: Final = """

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rows import Questions
-from xetstore.database.connection import Row
 from xetstore.errors import QuotaExceededError
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Row
 
 IS_COUNTED: Final = "EXISTS (SELECT 1 FROM quota_namespace WHERE quota_namespace.namespace = :namespace)"
 """True if a quota holds for a namespace."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rows import Questions, name_of
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 WAITING: Final = 0
 REGISTERED: Final = 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rows import FILE, XORB, Questions, ShardRow, XorbRow, file_record, xorb_row
 from xetstore.cas.index.queries.shards import SHARD, shard_row
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import XorbInfo
-from xetstore.records import FileRecord
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import XorbInfo
+    from xetstore.records import FileRecord
 
 REPAIRED_ROWS: Final = 500
 """Rows of a page."""

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.files import FileChanges
 from xetstore.cas.index.queries.rows import SOUND, TERM, XORB, XORB_ID, Questions, ShardRow, XorbRow, name_of, xorb_row
 from xetstore.cas.index.queries.shards import SHARD, ShardChanges, shard_row
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.shard import FileEntry
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.shard import FileEntry
 
 _GARBAGE: Final = f"""
 SELECT xorb.garbage_at, {XORB} FROM xorb

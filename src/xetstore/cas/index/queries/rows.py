@@ -5,19 +5,21 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from xetstore.access.tenant import Tenant
 from xetstore.cas.checksums import section_bytes
 from xetstore.cas.layout import shard_key, xorb_key
-from xetstore.database.connection import Connection, Row
 from xetstore.errors import DamagedError, TooLargeError
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import Term
-from xetstore.protocol.shard import FileEntry
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.protocol.xorb import XorbInfo
 from xetstore.records import FileRecord
+
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
+    from xetstore.database.connection import Connection, Row
+    from xetstore.protocol.shard import FileEntry
 
 # Terms kept in one row of file_segment: a range query reads at most this many that it does not need.
 SEGMENT_TERMS: Final = 512

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rows import FILE, Questions, file_record
-from xetstore.protocol.hashes import Hash
-from xetstore.records import FileRecord
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
+    from xetstore.records import FileRecord
 
 CANDIDATES: Final = 8
 """The most files that are told of for one SHA-256 which was not computed yet."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rows import PAGE_ROWS, Questions, ShardRow, name_of
 from xetstore.cas.index.queries.superseded import SupersededChanges
-from xetstore.database.connection import Row
-from xetstore.protocol.hashes import Hash
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Row
+    from xetstore.protocol.hashes import Hash
 
 _DEDUP_KEYS: Final = "SELECT chunk_key FROM dedup WHERE xorb_id = :xorb_id"
 SHARD: Final = "hash, size, generation, damaged_at"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cas.index.queries.rows import Questions
-from xetstore.database.connection import Row, Values
+
+if TYPE_CHECKING:
+    from xetstore.database.connection import Row, Values
 
 _ROWS_AT_A_TIME: Final = 1000
 

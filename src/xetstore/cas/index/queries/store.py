@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from xetstore.cas.index.index import STORE_ID
 from xetstore.cas.index.queries.rows import Questions
 
-_STORE_ID: Final = "SELECT id FROM store"
 _SET_STORE_ID: Final = "INSERT INTO store (number, id) VALUES (1, :id) ON CONFLICT (number) DO NOTHING"
 
 
@@ -15,7 +15,7 @@ class StoreQueries(Questions):
 
     def store_id(self) -> str | None:
         """The id of the store, or None if it has none yet."""
-        store_id: str | None = self.connection.value(_STORE_ID)
+        store_id: str | None = self.connection.value(STORE_ID)
         return store_id
 
 

@@ -31,6 +31,11 @@ FROM file_grant JOIN file ON file.id = file_grant.file_id
 WHERE (file_grant.namespace, file_grant.file_id) > (:namespace, :behind)
 ORDER BY file_grant.namespace, file_grant.file_id LIMIT :most
 """
+_LARGEST: Final = """
+SELECT file_grant.namespace, count(*), sum(file.size) AS bytes
+FROM file_grant JOIN file ON file.id = file_grant.file_id
+GROUP BY file_grant.namespace ORDER BY bytes DESC, file_grant.namespace LIMIT :most
+"""
 
 
 class UsageQueries(Questions):
@@ -82,3 +87,8 @@ class UsageQueries(Questions):
         """The next grants, by namespace and file: these, and the size of the file."""
         values = {"namespace": namespace, "behind": file_id, "most": most}
         return list(self.connection.rows(_GRANTS, values))
+
+    def largest_namespaces(self, most: int) -> list[tuple[str, int, int]]:
+        """The namespaces with the most bytes of files: name, files and bytes. Looks at every grant."""
+        rows = self.connection.rows(_LARGEST, {"most": most})
+        return [(namespace, int(files), int(nbytes or 0)) for namespace, files, nbytes in rows]

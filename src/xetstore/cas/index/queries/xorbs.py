@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from xetstore.access.tenant import Tenant
 from xetstore.cas.index.queries.quotas import IS_FULL
 from xetstore.cas.index.queries.rows import (
     OFFERABLE,
@@ -21,8 +20,11 @@ from xetstore.cas.index.queries.rows import (
 )
 from xetstore.cas.index.queries.superseded import SupersededChanges
 from xetstore.errors import MissingXorbError
-from xetstore.protocol.hashes import Hash
-from xetstore.protocol.xorb import XorbInfo
+
+if TYPE_CHECKING:
+    from xetstore.access.tenant import Tenant
+    from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.xorb import XorbInfo
 
 _XORB_BY_HASH: Final = f"SELECT {XORB} FROM xorb WHERE hash = :hash"
 _XORBS_BY_HASH: Final = f"SELECT {XORB} FROM xorb WHERE hash IN (:values)"

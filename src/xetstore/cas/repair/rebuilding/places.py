@@ -16,7 +16,7 @@ from xetstore.cas.index.queries.chores import ChoreRow
 from xetstore.cas.pairing import REBUILD
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import UsageError, XetError
-from xetstore.platform.files import storage_error, sync_folder
+from xetstore.platform.files import replace, storage_error, sync_folder
 
 if TYPE_CHECKING:
     from xetstore.cas.parts import StoreParts
@@ -85,8 +85,8 @@ def put_in_place(index: Path) -> Path | None:
             # A crash between leaves a store without an index, which is refused; the same call puts this one in place.
             for log in _LOGS:
                 if _exists(index, log):
-                    os.rename(index.with_name(index.name + log), kept.with_name(kept.name + log))  # noqa: PTH104
-        os.rename(beside(index), index)  # noqa: PTH104
+                    replace(index.with_name(index.name + log), kept.with_name(kept.name + log))
+        replace(beside(index), index)
         sync_folder(index.parent)
     except OSError as error:
         raise storage_error(error, f"the index {index} cannot be put in its place") from error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import XetError
 from xetstore.protocol.hashes import split_hashes
 from xetstore.transfer.download.plan import Part, Run, Use
-from xetstore.transfer.download.reconstructions import Reconstructions
-from xetstore.transfer.download.reuse.base_file import BaseFile
 from xetstore.transfer.download.reuse.hashed import Place, runs_of, verified
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.reconstructions import Reconstructions
+    from xetstore.transfer.download.reuse.base_file import BaseFile
 
 WORTHWHILE_BYTES: Final = 512 << 10
 """A run of known chunks between unknown ones takes calls to find its place: a shorter one is fetched instead."""

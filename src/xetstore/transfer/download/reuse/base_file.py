@@ -7,12 +7,15 @@ import threading
 from array import array
 from bisect import bisect_left
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from xetstore.errors import SourceChangedError
+from xetstore.platform.descriptors import READ, read_into
 from xetstore.protocol.suite import HASH_BYTES
-from xetstore.transfer.progress import Progress
 from xetstore.transfer.scan import FileScan, source_error
+
+if TYPE_CHECKING:
+    from xetstore.transfer.progress import Progress
 
 _LENGTH_BITS: Final = 20
 _OFFSET_BITS: Final = 44
@@ -41,7 +44,7 @@ class BaseFile:
         self._scan: FileScan | None = FileScan(path, threads=threads, progress=progress)
         try:
             # A descriptor of its own: the scan's ends with the scan.
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            self._fd = os.open(path, READ)
         except OSError as error:
             self.close()
             raise source_error(path, error) from error
@@ -71,7 +74,7 @@ class BaseFile:
         filled = 0
         while filled < len(view):
             try:
-                count = os.preadv(self._fd, [view[filled:]], offset + filled)
+                count = read_into(self._fd, view[filled:], offset + filled)
             except OSError as error:
                 raise source_error(self.path, error) from error
             if count == 0:

@@ -7,12 +7,15 @@ import re
 import stat
 import struct
 from array import array
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xetstore.platform.cache_folder import mark_used, remove_if_same
+from xetstore.platform.descriptors import NO_FOLLOW, READ, read_at, read_into
 from xetstore.protocol import kernel
-from xetstore.protocol.hashes import Hash
 from xetstore.protocol.suite import HASH_BYTES
+
+if TYPE_CHECKING:
+    from xetstore.protocol.hashes import Hash
 
 # Magic, version, xorb, first chunk, number of chunks; then u32 ends, hashes, and the checksum of all that (u64).
 # Numbers are native: a file from a machine of the other byte order has a version that is not ours.
@@ -22,7 +25,7 @@ _MAGIC: Final = b"XETCHUNK"
 _VERSION: Final = 1
 _MAX_CHUNKS: Final = 1 << 16
 _NAME: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS: Final = READ | NO_FOLLOW
 
 
 def entry_name(chunk_start: int, chunk_end: int) -> str:
@@ -73,7 +76,7 @@ class EntryFile:
             info = os.fstat(fd)
             count = chunk_end - chunk_start
             size = _HEAD.size + (4 + HASH_BYTES) * count + _CHECKSUM.size
-            head = os.pread(fd, size, 0) if stat.S_ISREG(info.st_mode) and info.st_size > size else b""
+            head = read_at(fd, size, 0) if stat.S_ISREG(info.st_mode) and info.st_size > size else b""
             if len(head) == size and _is_sound(head, xorb, chunk_start, count, info.st_size - size):
                 file = cls(path, fd, info, chunk_start, head, count)
             else:
@@ -98,7 +101,7 @@ class EntryFile:
     def readinto(self, offset: int, buffer: memoryview) -> int:
         """Read from ``offset`` of the file on; 0 at its end, and where it cannot be read."""
         try:
-            return os.preadv(self._fd, [buffer], offset)
+            return read_into(self._fd, buffer, offset)
         except OSError:
             return 0
 

@@ -21,14 +21,15 @@ from xetstore.events import CacheDisabled, Emit, ignore
 from xetstore.platform import forks
 from xetstore.platform.cache_folder import CacheFolder
 from xetstore.platform.threads import Threads
-from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash
 from xetstore.transfer.download.reuse.cache_entry import EntryFile, entry_name, entry_range, header
 from xetstore.transfer.download.reuse.layouts import Layouts
 from xetstore.transfer.waiting import wait_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.hashes import Hash
 
 DEFAULT_MAX_BYTES: Final = 10 << 30
 LARGEST_PART: Final = 8

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.hashes import chunk_hash
 from xetstore.transfer.download.plan import Run
 from xetstore.transfer.download.reuse.hashed import Place, verified
-from xetstore.transfer.download.reuse.journal import DownloadJournal
+
+if TYPE_CHECKING:
+    from xetstore.protocol.chunking import ChunkList
+    from xetstore.transfer.download.reuse.journal import DownloadJournal
 
 
 def of_journal(journal: DownloadJournal, start: int, end: int, threads: int) -> Iterator[Run]:

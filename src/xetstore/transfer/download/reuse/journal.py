@@ -10,7 +10,6 @@ torn, stale or ahead of the data costs nothing but the bytes that it promised.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import threading
@@ -19,11 +18,14 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from xetstore.platform.descriptors import next_data, read_at, read_into, write_at
 from xetstore.protocol.chunking import ChunkList
 from xetstore.protocol.suite import HASH_BYTES, XET_GEARHASH_BLAKE3
-from xetstore.transfer.download.file_range import FileRange
+
+if TYPE_CHECKING:
+    from xetstore.transfer.download.file_range import FileRange
 
 RECORD_CHUNKS: Final = 256
 """The most chunks of a record: they are lost where it is torn."""
@@ -56,9 +58,9 @@ class DownloadJournal:
         end = _OPEN_END if wanted.end is None else wanted.end
         head = _HEADER.pack(_MAGIC, wanted.file.digest, wanted.start, end, 0)
         self._header = head[:-4] + zlib.crc32(head[:-4]).to_bytes(4, "little")
-        if is_new or os.pread(fd, len(self._header), 0) != self._header:
+        if is_new or read_at(fd, len(self._header), 0) != self._header:
             os.ftruncate(fd, 0)
-            os.pwrite(fd, self._header, 0)
+            write_at(fd, self._header, 0)
             self._append_at = len(self._header)
         else:
             self._append_at = self._read_index()
@@ -85,7 +87,7 @@ class DownloadJournal:
                 if self._fd < 0:
                     return
                 try:
-                    written = os.pwrite(self._fd, data, self._append_at)
+                    written = write_at(self._fd, data, self._append_at)
                 except OSError:
                     written = 0
                 if written == len(data):  # else the next record takes its place
@@ -122,7 +124,7 @@ class DownloadJournal:
         at = position - self.start
         while view:
             try:
-                count = os.preadv(self._data_fd, [view], at)
+                count = read_into(self._data_fd, view, at)
             except OSError:
                 return False
             if not count:
@@ -135,9 +137,10 @@ class DownloadJournal:
         """True if nothing was ever written there in the partial file."""
         at = position - self.start
         try:
-            return os.lseek(self._data_fd, at, os.SEEK_DATA) >= at + nbytes
-        except OSError as error:
-            return error.errno == errno.ENXIO  # there is no data up to the end
+            start = next_data(self._data_fd, at)
+        except OSError:
+            return False
+        return start is None or start >= at + nbytes
 
     def _read_index(self) -> int:
         """Find the records; the offset behind the last one that is whole."""
@@ -147,7 +150,7 @@ class DownloadJournal:
         while True:
             inside = at - block_at
             if len(block) - inside < _RECORD.size + RECORD_CHUNKS * (HASH_BYTES + _LENGTH_BYTES):
-                block, block_at, inside = os.pread(self._fd, _READ_BYTES, at), at, 0
+                block, block_at, inside = read_at(self._fd, _READ_BYTES, at), at, 0
             parsed = _parse(block, inside)
             if parsed is None:
                 break
@@ -163,7 +166,7 @@ class DownloadJournal:
 
     def _load(self, offset: int) -> ChunkList | None:
         try:
-            data = os.pread(self._fd, _RECORD.size + RECORD_CHUNKS * (HASH_BYTES + _LENGTH_BYTES), offset)
+            data = read_at(self._fd, _RECORD.size + RECORD_CHUNKS * (HASH_BYTES + _LENGTH_BYTES), offset)
         except OSError:
             return None
         parsed = _parse(data, 0)

@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import xetstore
-from tests.support.live import live_server
+from tests.store.conftest import Place
 from tests.support.strategies import splitmix64
-from xetstore.cas import EmbeddedCas
 from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError, RangeError, UsageError
 from xetstore.events import Event, RangeFetched, XorbStored
 from xetstore.protocol.hashes import Hash
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a store is reached: ``where``, and what opening it takes; ``root`` is its directory all the same."""
-
-    root: Path
-    where: Path | str
-    options: dict[str, Any]
-
-    def open(self, **more: Any) -> xetstore.Store:
-        return xetstore.open(self.where, **self.options, **more)
-
-    def xorbs(self) -> list[Path]:
-        return sorted(path for path in (self.root / "xorbs").rglob("*") if path.is_file())
-
-
-@pytest.fixture(params=["directory", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    root = tmp_path / "store"
-    if request.param == "directory":
-        yield Place(root, root, {})
-        return
-    with EmbeddedCas.open(root) as cas, live_server(cas) as live:
-        yield Place(root, live.url, {"token": live.token("write"), "cache": tmp_path / "cache"})
-
-
-@pytest.fixture
-def data() -> bytes:
-    return splitmix64(9, 3_000_000)
-
-
-@pytest.fixture
-def source(tmp_path: Path, data: bytes) -> Path:
-    path = tmp_path / "source"
-    path.write_bytes(data)
-    return path
 
 
 def test_put_get_open_stat(place: Place, tmp_path: Path, source: Path, data: bytes) -> None:
@@ -320,7 +279,7 @@ def test_a_directory_lists_adds_up_and_checks(tmp_path: Path, source: Path, data
 
 def test_a_server_does_not_and_says_so(tmp_path: Path) -> None:
     with xetstore.open("http://127.0.0.1:9", cache=False) as store:
-        for verb in (store.files, store.totals, store.check):
+        for verb in (store.totals, store.usage, store.check):
             with pytest.raises(UsageError, match="is on a server") as caught:
                 verb()
             assert caught.value.hint

@@ -1,0 +1,138 @@
+"""``xet completion``: the script by which a shell completes commands, options, and names of a store of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
+
+from xetstore.cli.context import Settings
+
+if TYPE_CHECKING:
+    from xetstore.store import Store
+
+VARIABLE: Final = "_XET_COMPLETE"
+"""The variable by which a script asks the command for completions."""
+
+MOST_NAMES: Final = 1000
+_KINDS: Final = ("models", "datasets", "spaces", "buckets")
+
+# A colon ends a word of bash's, and an @ begins one: of what is completed only that word is replaced. Without an
+# answer bash completes paths by itself.
+_BASH: Final = """\
+_xet_completion() {
+    local cur="${COMP_WORDS[COMP_CWORD]}" word="${COMP_LINE:0:COMP_POINT}" kind value before
+    [[ $cur == [:=] ]] && cur=""
+    word="${word##*[[:space:]]}"
+    before="${word%%"$cur"}"
+    before="${before%%@}"
+    COMPREPLY=()
+    while IFS=, read -r kind value; do
+        case $kind in
+            part) compopt -o nospace 2>/dev/null ;;
+            plain) ;;
+            *) continue ;;
+        esac
+        COMPREPLY+=("${value#"$before"}")
+    done < <(COMP_LINE="${COMP_LINE:0:COMP_POINT}" %(complete_var)s=bash_complete "$1" 2>/dev/null)
+}
+complete -o default -F _xet_completion %(prog_name)s
+"""
+
+
+class _Bash(BashComplete):
+    """Completion in bash, of words with colons in them too."""
+
+    source_template = _BASH
+
+    @staticmethod
+    def _check_version() -> None:
+        """Any bash will do."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        line = os.environ.get("COMP_LINE", "")
+        words = split_arg_string(line)[1:]
+        incomplete = words.pop() if words and not line[-1].isspace() else ""
+        return words, incomplete
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        return f"{'part' if item.goes_on else item.type},{item.value}"
+
+
+def register() -> None:
+    """Let bash be asked in our way; called before a completion."""
+    add_completion_class(_Bash)
+
+
+@click.command(epilog="Example: xet completion bash > xet-completion.bash")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that makes a shell complete what is typed behind xet.
+
+    Commands, options, paths, and of a store of this machine the names of repositories, revisions and files. One of
+    these lines makes every new shell do so:
+
+    \b
+      echo 'eval "$(xet completion bash)"' >> ~/.bashrc
+      echo 'eval "$(xet completion zsh)"' >> ~/.zshrc
+      xet completion fish > ~/.config/fish/completions/xet.fish
+    """
+    register()
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(ctx.find_root().command, {}, "xet", VARIABLE).source(), nl=False)
+
+
+def complete_name(ctx: click.Context, _: click.Parameter | None, incomplete: str) -> list[CompletionItem[str]]:
+    """The repositories, revisions and files of a store of this machine that a word may be the beginning of."""
+    if not incomplete.startswith("xet:"):
+        return []
+    settings = ctx.find_object(Settings) or Settings()
+    try:
+        where = settings.where()
+        if not isinstance(where, Path):
+            return []
+        with settings.open_at(where) as store:
+            names = [name for name in islice(_names(store, incomplete), MOST_NAMES) if name.startswith(incomplete)]
+    except Exception:  # a shell shows no error while a line is typed
+        return []
+    return [CompletionItem(name, goes_on=not _is_file(name)) for name in names]
+
+
+def _is_file(name: str) -> bool:
+    """True if nothing follows a name: that of a file, and not of a repository, a revision or a folder."""
+    parts = name.removeprefix("xet://").split("/")
+    return len(parts) > (3 if parts[0] in _KINDS else 2) and parts[-1] != ""
+
+
+def _names(store: Store, incomplete: str) -> Iterator[str]:
+    from xetstore.remote.hub.locators import HubLocator
+
+    parts = incomplete.removeprefix("xet:").lstrip("/").split("/")
+    behind_kind = parts[1:] if parts[0] in _KINDS else parts
+    if len(behind_kind) < 2 or (len(behind_kind) == 2 and "@" not in behind_kind[1]):
+        for kind in _KINDS:
+            for record in store.repos(kind):
+                yield f"xet://{record.id.path}"
+    elif len(behind_kind) == 2:
+        name = incomplete.partition("@")[0]
+        repository = store.repo(HubLocator.parse(name).id)
+        for ref in (*repository.branches(), *repository.tags()):
+            yield f"{name}@{ref.name.replace('/', '%2F')}"
+    else:
+        folder = incomplete.rpartition("/")[0]
+        locator = HubLocator.parse(folder)
+        for file in store.repo(locator.id).files(locator.revision or "main", locator.path, recursive=False):
+            yield f"{folder}/{file.path.rpartition('/')[2]}{'/' if file.is_folder else ''}"
