@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import backups, care, client, cluster, corpora, growth, hub, server, sha256, start
+from bench import backups, care, client, cluster, corpora, growth, hub, reads, server, sha256, start
 from bench.worker import run_worker, tree_bytes
 
 ROOT = Path(__file__).parent
@@ -156,7 +156,9 @@ def main() -> None:
     parser.add_argument("--care-files", type=int, default=50_000, help="files that are deleted, collected and checked")
     parser.add_argument(
         "--only",
-        choices=["embedded", "server", "client", "cluster", "hub", "sha256", "care", "backups", "start", "growth"],
+        choices=[
+            *("embedded", "server", "client", "cluster", "hub", "sha256", "care", "backups", "reads", "start", "growth")
+        ],
         help="one part alone",
     )
     parser.add_argument("--quick", action="store_true", help="the table alone, on small files; no page is written")
@@ -186,6 +188,7 @@ def measure(chosen: Any) -> dict[str, Any]:
             "sha256": sha256.run,
             "care": care.run,
             "backups": backups.run,
+            "reads": reads.run,
             "start": start.run,
             "growth": growth.run,
         }

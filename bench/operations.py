@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 
 RANGE_BYTES = 1 << 20
+FOOTER_BYTES = 64 << 10
+"""The end of a Parquet file that is read first."""
 
 
 # Operations of ours. A store is a directory or a server's URL.
@@ -74,6 +76,16 @@ def ours_seeks(file_hash: str, size: str, store: str, count: str) -> str:
     return _read_digest(read())
 
 
+def ours_columns(file_hash: str, _size: str, store: str, columns: str) -> str:
+    from xetstore.fs import XetFileSystem
+
+    fs = XetFileSystem(store=store)
+    try:
+        return _column_digest(fs, f"{file_hash}/table.parquet", columns)
+    finally:
+        fs.close()
+
+
 # Operations of hf_xet. A store is an endpoint: local://DIRECTORY, or a server's URL.
 
 
@@ -130,6 +142,34 @@ def theirs_ranges(file_hash: str, size: str, store: str, count: str) -> str:
     return found
 
 
+def theirs_columns(file_hash: str, size: str, store: str, columns: str) -> str:
+    """By ranges, one after the other, as a filesystem of fsspec that is not made of coroutines reads them."""
+    from typing import Any
+
+    import hf_xet
+    from fsspec.spec import AbstractFileSystem
+
+    group = hf_xet.XetSession().new_download_stream_group(endpoint=store)
+    whole = hf_xet.XetFileInfo(file_hash, int(size))
+
+    class Ranges(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+        cachable = False
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return {"name": path, "size": int(size), "type": "file"}
+
+        def cat_file(self, _path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+            first, last, _step = slice(start, end).indices(int(size))
+            return b"".join(group.download_stream(whole, first, last))
+
+        def _open(self, path: str, **_: Any) -> Any:
+            raise NotImplementedError
+
+    found = _column_digest(Ranges(), "table.parquet", columns)
+    group.finish()
+    return found
+
+
 OPERATIONS: dict[str, Callable[..., str]] = {
     "ours.hash": ours_hash,
     "ours.put": ours_put,
@@ -138,6 +178,7 @@ OPERATIONS: dict[str, Callable[..., str]] = {
     "ours.get_many": ours_get_many,
     "ours.ranges": ours_ranges,
     "ours.seeks": ours_seeks,
+    "ours.columns": ours_columns,
     "theirs.hash": theirs_hash,
     "theirs.put": theirs_put,
     "theirs.get": theirs_get,
@@ -145,7 +186,27 @@ OPERATIONS: dict[str, Callable[..., str]] = {
     "theirs.get_many": theirs_get_many,
     "theirs.ranges": theirs_ranges,
     "theirs.seeks": theirs_ranges,
+    "theirs.columns": theirs_columns,
 }
+
+
+def _column_digest(fs: object, path: str, columns: str) -> str:
+    """The bytes that some columns of a Parquet file lie in: its footer, then their chunks, as fsspec asks for them."""
+    import io
+
+    from pyarrow import parquet
+
+    size = fs.info(path)["size"]  # type: ignore[attr-defined]
+    [end] = fs.cat_ranges([path], [size - FOOTER_BYTES], [size])  # type: ignore[attr-defined]
+    footer = parquet.read_metadata(io.BytesIO(end))
+    spans = []
+    for group in range(footer.num_row_groups):
+        for number in map(int, columns.split(",")):
+            column = footer.row_group(group).column(number)
+            start = column.dictionary_page_offset or column.data_page_offset
+            spans.append((start, start + column.total_compressed_size))
+    parts = fs.cat_ranges([path] * len(spans), [start for start, _ in spans], [end for _, end in spans])  # type: ignore[attr-defined]
+    return _read_digest(iter(parts))
 
 
 def _files(folder: str) -> list[Path]:

@@ -66,7 +66,10 @@ def main() -> None:
     # What an application has imported already is not what is measured.
     is_remote = any(arg.startswith("http") for arg in args)
     ours = _HASH if verb == "hash" else _REMOTE if is_remote else _EMBEDDED
-    for module in ("hf_xet",) if who == "theirs" else ours:
+    needed = (
+        ("fsspec.spec", "pyarrow.parquet", *(("xetstore.fs",) if who == "ours" else ())) if verb == "columns" else ()
+    )
+    for module in (*needed, *(("hf_xet",) if who == "theirs" else ours)):
         import_module(module)
     profile = None
     if PROFILE in os.environ:

@@ -85,7 +85,7 @@ class Liar(AroundCas):
         self.lie, self.hashes = lie, hashes
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
         told = self.lie(self.cas.reconstruct(file, start, end, hashes=hashes))
         return told if self.hashes else replace(told, term_hashes=None)

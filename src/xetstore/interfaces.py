@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
 from xetstore.errors import DamagedError, IntegrityError, NotFoundError, RangeError
 
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 MANY_FILES: Final = 64
 """The most files of one :meth:`Cas.reconstruct_many`: with them a URL stays below 8 KB, which proxies let pass."""
 
+
+MANY_RANGES: Final = 64
+"""The most ranges of one :meth:`Cas.reconstruct_ranges`."""
+
+FileSpan: TypeAlias = "tuple[Hash, int, int]"
+"""Bytes ``[start, end)`` of a file, at least one of them."""
 
 MANY_CHUNKS: Final = 1024
 """The most chunks of one :meth:`Cas.find_chunks` where a server answers for several: 32 KiB of hashes."""
@@ -74,18 +80,29 @@ class Cas(Protocol):
         """The rule; ``WIRE_QUERIES`` for a server of unknown kind."""
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
         """Terms and fetches that make bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
 
-        With ``hashes`` the answer has ``term_hashes``, if this Cas knows them.
+        With ``hashes`` the answer has ``term_hashes``, if this Cas knows them. Its ``bodies`` are at most ``inline``
+        bytes: those of its first fetches, of all or of none, as this Cas likes, which saves a call to
+        :meth:`fetch_xorb` for each.
 
         Raises NotFoundError for an unknown file, RangeError where ``start`` is at or past the end (except the
         empty range of an empty file). The empty file (Hash.ZERO) is a file like any other: no terms.
         """
 
-    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+    def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None] | None:
+        """The answers of :meth:`reconstruct`, with hashes, for 1 to ``MANY_RANGES`` ranges at once; ``inline`` is for
+        all of them together.
+
+        None for one that has to be asked for by itself, which says why: its file may not be there, or end before it.
+        None in all where this Cas has no such call.
+        """
+
+    def reconstruct_many(self, files: Sequence[Hash], *, inline: int = 0) -> BatchReconstruction | None:
         """Terms and fetches that make several whole files, at most ``MANY_FILES``; none of them the empty one.
+        ``inline`` is as for :meth:`reconstruct`.
 
         None where this Cas has no such call, or cannot tell which of the files it lacks: ask for one by one. Raises
         NotFoundError if any of them is not there.

@@ -91,7 +91,7 @@ def way(tmp_path: Path) -> Iterator[Way]:
     log: list[str] = []
     with (
         EmbeddedCas.open(tmp_path / "store") as cas,
-        live_server(cas, clock=clock, url_ttl_seconds=URL_TTL_SECONDS) as server,
+        live_server(cas, clock=clock, url_ttl_seconds=URL_TTL_SECONDS, max_inline_bytes=0) as server,
         proxy(server.url) as between,
     ):
         between.before = lambda method, path: log.append(f"{method} {path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xetstore.cancellation import Cancellation
 from xetstore.cas import EmbeddedCas
-from xetstore.interfaces import ByteStream
+from xetstore.interfaces import ByteStream, FileSpan
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
 
 
 class AroundCas:
-    """As ``cas``, but that it knows no latest uploads, as a server that is not ours."""
+    """As ``cas``, but that it knows no latest uploads and gives no bytes inline, as a server that is not ours."""
 
     def __init__(self, cas: EmbeddedCas) -> None:
         self.cas = cas
         self.queries, self.is_remote = cas.queries, cas.is_remote
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
         return self.cas.reconstruct(file, start, end, hashes=hashes)
 
-    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+    def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None] | None:
+        return None
+
+    def reconstruct_many(self, files: Sequence[Hash], *, inline: int = 0) -> BatchReconstruction | None:
         return self.cas.reconstruct_many(files)
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:

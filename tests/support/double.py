@@ -35,6 +35,7 @@ class Kind(Enum):
     FILE = "file HEAD"
     RECONSTRUCTION_V2 = "reconstruction v2"
     RECONSTRUCTION_V1 = "reconstruction v1"
+    RANGES = "reconstruction of several ranges"
     BATCH = "reconstruction of several files"
     CHUNK = "chunk query"
     XORB_GET = "xorb GET"
@@ -52,6 +53,7 @@ _KINDS: Final = (
     (re.compile(r"HEAD /v1/files/"), Kind.FILE),
     (re.compile(r"GET /v2/reconstructions/"), Kind.RECONSTRUCTION_V2),
     (re.compile(r"GET /v1/reconstructions/"), Kind.RECONSTRUCTION_V1),
+    (re.compile(r"POST /v2/reconstructions$"), Kind.RANGES),
     (re.compile(r"GET /v1/reconstructions\?"), Kind.BATCH),
     (re.compile(r"GET /v1/chunks/"), Kind.CHUNK),
     (re.compile(r"GET /v1/xorbs/"), Kind.XORB_GET),
@@ -166,7 +168,8 @@ class Seen:
 class Double:
     """A double of the server at ``server_url``. A context manager.
 
-    With ``grants`` it offers grants for xorbs as the server does not. ``hashes=False`` hides from the server that
+    With ``grants`` it offers grants for xorbs as the server does not. Bytes come along with reconstructions only where
+    ``inline`` lets them, for else no xorb would be asked for. ``hashes=False`` hides from the server that
     chunk hashes are asked for, as one that does not know of them; answers are only ``compressed`` if it is asked for,
     for a fault would find nothing in them. The digests of answers pass with ``digests`` only, for other servers send
     none. ``issue`` gives the tokens of its token routes by
@@ -185,7 +188,7 @@ class Double:
         parts = urlsplit(server_url)
         self._server = (parts.hostname or "", parts.port or 80)
         self.grants, self.hashes, self.issue, self.peek = grants, hashes, issue, peek
-        self.compressed = self.digests = False
+        self.compressed = self.digests = self.inline = False
         self.xorb_host: str | None = None
         self._lock = threading.Lock()
         self._plans: list[Planned] = []
@@ -353,6 +356,8 @@ class Double:
                 ("X-Xet-Token-Expiration", expires),
             ]
             return json_answer(200, told, headers)
+        if call.kind is Kind.RANGES and not self.inline:
+            return json_answer(404, {})
         if not self.grants:
             return None
         if call.kind is Kind.GRANT:
@@ -381,6 +386,7 @@ class Double:
         """What the server says, on a connection that is kept for other calls, whoever makes them."""
         hidden = {"content-length"}
         hidden |= set() if self.hashes else {"x-xet-chunk-hashes"}
+        hidden |= set() if self.inline else {"x-xet-inline"}
         hidden |= set() if self.compressed else {"accept-encoding"}
         while True:
             with self._lock:

@@ -93,7 +93,7 @@ class FaultyCas(AroundCas):
         self._held.set()
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
         with self.lock:
             number, self.told = self.told, self.told + 1
@@ -101,7 +101,7 @@ class FaultyCas(AroundCas):
         told = told.with_urls(lambda xorb, _: f"{xorb}#{number}", 100)
         return told if self.hashes else replace(told, term_hashes=None)
 
-    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+    def reconstruct_many(self, files: Sequence[Hash], *, inline: int = 0) -> BatchReconstruction | None:
         with self.lock:
             number, self.told = self.told, self.told + 1
         told = self.tell_many(number, self.cas.reconstruct_many(files))

@@ -144,7 +144,7 @@ class CountedCas(AroundCas):
         self.fetched = 0
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
         self.asked.append((start, end))
         return super().reconstruct(file, start, end, hashes=hashes)

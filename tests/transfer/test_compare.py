@@ -181,7 +181,7 @@ def test_a_file_longer_than_a_window_is_asked_for_in_windows(tmp_path: Path, cas
         """Tells of no more than 300 kB of a file at a time."""
 
         def reconstruct(
-            self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+            self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
         ) -> Reconstruction:
             if end is None or end - start > 300_000:
                 raise TooLargeError("ask for less")

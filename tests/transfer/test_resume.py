@@ -362,7 +362,7 @@ def untrimmed(stored: Stored) -> FaultyCas:
     """A Cas that gives all terms of a file, whatever was asked for, as it may as far as they touch the range."""
 
     class Untrimmed(FaultyCas):
-        def reconstruct(self, file, start=0, end=None, *, hashes=False) -> Reconstruction:  # type: ignore[no-untyped-def]
+        def reconstruct(self, file, start=0, end=None, *, hashes=False, inline=0) -> Reconstruction:  # type: ignore[no-untyped-def]
             whole = super().reconstruct(file, 0, None, hashes=hashes)
             terms: list[Term] = []
             told: list[bytes] = []

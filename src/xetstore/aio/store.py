@@ -194,6 +194,10 @@ class AsyncStore(Caller):
         """Bytes ``[start, end)`` of a file in order: an asynchronous iterator of some MiB at a time."""
         return self.each(lambda store: store.iter_range(what, start, end))
 
+    async def read_ranges(self, ranges: Iterable[tuple[What, int, int]]) -> list[memoryview | XetError]:
+        """The bytes of several ranges, or the errors in their place."""
+        return await self.once(lambda store: store.read_ranges(ranges))
+
     async def tensors(self, what: What) -> AsyncTensors:
         """The tensors of a safetensors or GGUF file by name."""
         from xetstore.aio.tensors import AsyncTensors

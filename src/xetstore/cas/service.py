@@ -30,7 +30,7 @@ removes when it is a week old; and a temporary file, which is swept a day later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -69,10 +69,10 @@ if TYPE_CHECKING:
     from xetstore.cas.index.queries import Reader, TermCount, Writer, XorbRow
     from xetstore.cas.receive import XorbReceiver
     from xetstore.cas.stored_xorb import StoredXorb
-    from xetstore.interfaces import BlobStore, ByteStream
+    from xetstore.interfaces import BlobStore, ByteStream, FileSpan
     from xetstore.protocol.chunking import ChunkList
     from xetstore.protocol.dedup import QueryRule
-    from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
+    from xetstore.protocol.reconstruction import BatchReconstruction, Bodies, FetchRange, Reconstruction
     from xetstore.protocol.shard import Shard
     from xetstore.records import DeletedFile, FileRecord, Totals
 
@@ -184,13 +184,40 @@ class EmbeddedCas:
         end: int | None = None,
         *,
         hashes: bool = False,
+        inline: int = 0,
         most: TermCount | None = None,
     ) -> Reconstruction:
         """Terms and fetches that make bytes ``[start, end)`` of a file (11.3); ``end`` is clamped to the file's size.
 
         With ``hashes`` the answer has the chunk hashes of its terms: this costs reading the footer of every xorb.
+        The bytes of its fetches come along where they are at most ``inline``.
         Raises TooLargeError, before anything is computed, where there are more terms or chunks than ``most``.
         """
+        found, rows = self.located(file, start, end, hashes=hashes, most=most)
+        return found.with_bodies(self._bodies(found.fetches, rows, inline)) if inline else found
+
+    def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None]:
+        """The answers for several ranges, with hashes. As :meth:`interfaces.Cas.reconstruct_ranges`."""
+        answers: list[Reconstruction | None] = []
+        for file, start, end in spans:
+            try:
+                found = self.reconstruct(file, start, end, hashes=True, inline=inline)
+            except (NotFoundError, RangeError, DamagedError):
+                found = None
+            inline -= sum(map(len, found.bodies.values())) if found is not None and found.bodies else 0
+            answers.append(found)
+        return answers
+
+    def located(
+        self,
+        file: Hash,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        hashes: bool = False,
+        most: TermCount | None = None,
+    ) -> tuple[Reconstruction, Mapping[Hash, XorbRow]]:
+        """:meth:`reconstruct`, and the rows of the xorbs that are named."""
         from xetstore.cas.fetches import as_damage, chunks_of, fetches_of
         from xetstore.protocol.reconstruction import Reconstruction, trim
 
@@ -200,7 +227,7 @@ class EmbeddedCas:
             record = self._granted(reader, file)
             stop = record.size if end is None else min(end, record.size)
             if start == 0 and record.size == 0:
-                return Reconstruction(0, (), {}, () if hashes else None)
+                return Reconstruction(0, (), {}, () if hashes else None), {}
             if start >= stop:
                 past = f"byte {start} is past its end" if start >= record.size else f"none is in {start} to {end}"
                 raise RangeError(f"file {file} has {record.size} bytes: {past}")
@@ -214,13 +241,34 @@ class EmbeddedCas:
                 stop - first_byte,
             )
             term_hashes = tuple(chunks.hashes for chunks in chunks_of(self.footers, rows, kept)) if hashes else None
-            return Reconstruction(offset, kept, fetches_of(self.footers, rows, kept), term_hashes)
+            return Reconstruction(offset, kept, fetches_of(self.footers, rows, kept), term_hashes), rows
 
-    def reconstruct_many(self, files: Iterable[Hash], *, most: TermCount | None = None) -> BatchReconstruction:
+    def _bodies(
+        self, fetches: Mapping[Hash, tuple[FetchRange, ...]], rows: Mapping[Hash, XorbRow], most_bytes: int
+    ) -> Bodies | None:
+        """The bytes of the first fetches, as they are, read at once; None if they have to be fetched one by one."""
+        from xetstore.protocol.inline import inline_ranges, listed
+
+        wanted = inline_ranges(listed(fetches), most_bytes)
+        read = self.blobs.get_ranges([(rows[fetch.xorb].key, fetch.byte_start, fetch.byte_end) for fetch in wanted])
+        return {
+            fetch: memoryview(body) for fetch, body in zip(wanted, read, strict=True) if isinstance(body, bytes)
+        } or None
+
+    def reconstruct_many(
+        self, files: Iterable[Hash], *, inline: int = 0, most: TermCount | None = None
+    ) -> BatchReconstruction:
         """The terms of several whole files, and the ranges that hold them all, coalesced over all files.
 
         Raises NotFoundError if any of the files is not there; TooLargeError as :meth:`reconstruct`.
         """
+        found, rows = self.located_many(files, most=most)
+        return found.with_bodies(self._bodies(found.fetches, rows, inline)) if inline else found
+
+    def located_many(
+        self, files: Iterable[Hash], *, most: TermCount | None = None
+    ) -> tuple[BatchReconstruction, Mapping[Hash, XorbRow]]:
+        """:meth:`reconstruct_many`, and the rows of the xorbs that are named."""
         from xetstore.cas.fetches import as_damage, fetches_of
         from xetstore.protocol.reconstruction import BatchReconstruction
 
@@ -233,7 +281,7 @@ class EmbeddedCas:
         terms = {file: tuple(found[file]) for file in wanted}
         every = [term for listed in terms.values() for term in listed]
         with as_damage(*terms):
-            return BatchReconstruction(terms, fetches_of(self.footers, rows, every))
+            return BatchReconstruction(terms, fetches_of(self.footers, rows, every)), rows
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer for eligible chunks (11.4): xorbs worth knowing, hashes keyed; None if all are unknown.

@@ -6,19 +6,19 @@ import errno
 import io
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike
 
-from xetstore.errors import NotFoundError, RangeError, UsageError
+from xetstore.errors import NotFoundError, RangeError, UsageError, XetError
 from xetstore.fs.file import Told, XetFile
-from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Stores, os_errors
+from xetstore.fs.stores import DamagedFileError, StoreError, StoreOptions, Stores, os_error_of, os_errors
 from xetstore.fs.writing import WritableFileSystem, XetWriter, is_name
 from xetstore.limits import NO_LIMITS, Limits
 from xetstore.opening import HUB_SCHEME
@@ -42,6 +42,9 @@ HASH_DIGITS: Final = 64
 _OPTIONS: Final = ("store", "token", "cache", "allow_http", "limits")
 
 Info = dict[str, Any]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class XetFileSystem(WritableFileSystem):
@@ -249,7 +252,14 @@ class XetFileSystem(WritableFileSystem):
         ends = ends if isinstance(ends, list) else [ends] * len(paths)
         if not len(paths) == len(starts) == len(ends):
             raise ValueError("there are not as many starts and ends as there are paths")
-        return self._read_in_parallel(list(zip(paths, starts, ends, strict=True)), on_error)
+        wanted = [(path, start or 0, end) for path, start, end in zip(paths, starts, ends, strict=True)]
+        plain = [number for number, (_, start, end) in enumerate(wanted) if start >= 0 and (end or -1) >= 0]
+        others = sorted({*range(len(wanted))} - {*plain})
+        answers = dict(
+            zip(others, self._read_in_parallel([wanted[number] for number in others], on_error), strict=True)
+        )
+        answers |= dict(zip(plain, self._read_ranges([wanted[number] for number in plain], on_error), strict=True))
+        return [answers[number] for number in range(len(wanted))]
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **more: Any) -> Any:
         """One file's bytes, or those of several by their paths, read several at a time."""
@@ -337,15 +347,20 @@ class XetFileSystem(WritableFileSystem):
 
     def _file_at(self, path: str) -> tuple[Store, Hash]:
         """The file that a path names, and where it is read from."""
+        place, file = self._found_at(path)
+        return self._store_of(place, path), file
+
+    def _found_at(self, path: str) -> tuple[Hash | HubLocator, Hash]:
+        """The place that a path names, and the file there."""
         place = self._place_of(path)
         if isinstance(place, Hash):
-            return self._stores.named(), place
+            return place, place
         info = self.info(path)
-        if info["type"] == "directory":
+        if place is None or info["type"] == "directory":
             raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", path)
         if info["xet_hash"] is None:
             raise UsageError(f"{path} is not stored by Xet", hint="an hf:// reader, or any HTTP client, has it")
-        return self._store_of(place, path), Hash.parse(info["xet_hash"])
+        return place, Hash.parse(info["xet_hash"])
 
     def locator(self, path: str) -> HubLocator:
         """The file or folder of a repository that a path names. Raises UsageError for a hash."""
@@ -451,24 +466,60 @@ class XetFileSystem(WritableFileSystem):
         self.dircache[_key(info["name"])] = [info]
 
     def _read_in_parallel(self, wanted: list[tuple[str, int | None, int | None]], on_error: str) -> list[Any]:
-        def read(path: str, start: int | None, end: int | None) -> bytes | OSError:
+        return self._in_parallel(lambda one: self.cat_file(*one), wanted, on_error)
+
+    def _read_ranges(self, wanted: list[tuple[str, int, int]], on_error: str) -> list[Any]:
+        """Ranges with known ends, those of one store by few requests."""
+        paths = list(dict.fromkeys(path for path, _, _ in wanted))
+        places = dict(zip(paths, self._in_parallel(self._content_at, paths, on_error), strict=True))
+        answers: dict[int, Any] = {}
+        by_store: dict[object, list[tuple[int, Hash]]] = {}
+        stores: dict[object, Store] = {}
+        for number, (path, start, end) in enumerate(wanted):
+            found = places[path]
+            if isinstance(found, tuple):
+                place, file = found
+                key = (place.id, place.revision) if isinstance(place, HubLocator) else None
+                if key not in stores:
+                    stores[key] = self._store_of(place, path)
+                by_store.setdefault(key, []).append((number, file))
+            else:
+                answers[number] = found[start:end] if isinstance(found, bytes) else found
+        for where, files in by_store.items():
+            store = stores[where]
+            spans = [(file, wanted[number][1], max(wanted[number][1:])) for number, file in files]
+            with self._stores.interrupting():
+                parts = store.read_ranges(spans)
+            for (number, _), part in zip(files, parts, strict=True):
+                answers[number] = _answer(wanted[number][0], part, on_error)
+        return [answers[number] for number in range(len(wanted))]
+
+    def _content_at(self, path: str) -> bytes | tuple[Hash | HubLocator, Hash]:
+        """The bytes of a file that git keeps, or the place and the hash of any other."""
+        path = self._strip_protocol(path)
+        with os_errors(path):
+            held = self._small_file(path)
+            return self._found_at(path) if held is None else held
+
+    def _in_parallel(self, work: Callable[[T], R], items: Sequence[T], on_error: str) -> list[R | OSError]:
+        """The results of ``work``, several at a time, or the errors in their place."""
+
+        def guarded(item: T) -> R | OSError:
             try:
-                return self.cat_file(path, start, end)
+                return work(item)
             except OSError as error:
                 if on_error == "raise" or isinstance(error, DamagedFileError):
                     raise
                 return error
 
-        if not wanted:
-            return []
-        with Threads(min(PARALLEL_READS, len(wanted)), "xet fs") as threads:
-            reads = [threads.submit(read, *one) for one in wanted]
+        if len(items) < 2:
+            return [guarded(item) for item in items]
+        with Threads(min(PARALLEL_READS, len(items)), "xet fs") as threads, self._stores.interrupting():
+            reads = [threads.submit(guarded, one) for one in items]
             try:
                 return [result_of(one) for one in reads]
-            except BaseException as error:
+            except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(error, Exception):
-                    self._stores.interrupt()
                 raise
 
 
@@ -507,6 +558,19 @@ def _read(store: Store, file: Hash, start: int, end: int | None) -> bytes:
     except RangeError:
         return b""
     return buffer.getvalue()
+
+
+def _answer(path: str, part: memoryview | XetError, on_error: str) -> bytes | OSError:
+    """The bytes of a range, or its error; what is behind the end of a file is empty."""
+    if isinstance(part, memoryview):
+        return bytes(part)
+    if isinstance(part, RangeError):
+        return b""
+    error = os_error_of(part, path)
+    if on_error == "raise" or isinstance(error, DamagedFileError):
+        raise error from part
+    error.__cause__ = part
+    return error
 
 
 def _omit_missing(error: OSError) -> None:

@@ -127,6 +127,17 @@ class Stores:
         )
         return hub.under(self._calls)
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let reads under way fail soon where Ctrl-C, or anything that is no error, ends the block."""
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            self.interrupt()
+            raise
+
     def interrupt(self) -> None:
         """Let reads under way fail soon."""
         calls, self._calls = self._calls, Cancellation()

@@ -40,6 +40,15 @@ def again_question(files: bytes) -> str:
     return f"again {hashlib.sha256(files).hexdigest()}"
 
 
+def ranges_question(ranges: Iterable[tuple[Hash, int, int]]) -> str:
+    """The question for bytes ``[start, end)`` of files, in the order in which they are asked for.
+
+    >>> ranges_question([(Hash.ZERO, 5, 7)])[-11:]
+    '0 bytes=5-6'
+    """
+    return f"ranges {', '.join(f'{file} bytes={start}-{end - 1}' for file, start, end in ranges)}"
+
+
 def size_question(file: Hash) -> str:
     """The question for the size of a file. The content is the number, in decimal, as Content-Length has it."""
     return f"size {file}"

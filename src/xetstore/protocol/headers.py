@@ -10,6 +10,11 @@ SUSPECT_HEADER: Final = "X-Xet-Suspect"
 HASHES_HEADER: Final = "X-Xet-Chunk-Hashes"
 """A request for a reconstruction with the value ``true`` asks for the chunk hashes of the terms."""
 
+INLINE_HEADER: Final = "X-Xet-Inline"
+"""A request for a reconstruction with a number asks for the bytes of its ranges along with it, at most as many as that;
+see :mod:`xetstore.protocol.inline`.
+"""
+
 QUERIES_HEADER: Final = "X-Xet-Chunk-Queries"
 """With every answer to a dedup query, as ``modulus=64, most=1024``: chunks whose hash is divisible by 64 can be found,
 and POST /v1/chunks takes 1,024 at once.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -49,18 +49,24 @@ UrlMaker: TypeAlias = Callable[[Hash, Sequence[FetchRange]], str]
 """Makes the URL of some ranges of a xorb."""
 
 
+Bodies: TypeAlias = Mapping[FetchRange, memoryview]
+"""The bytes of ranges."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
     """The way to rebuild a file, or a range of it: decode the terms, skip ``offset_into_first_term`` bytes.
 
     ``fetches`` lists, for each xorb, the byte ranges that hold the chunks of its terms. ``term_hashes`` are, where
-    the Cas gave them, the packed chunk hashes of each term, by which any range can be verified.
+    the Cas gave them, the packed chunk hashes of each term, by which any range can be verified. ``bodies`` are the
+    bytes of those ranges that came along, not verified.
     """
 
     offset_into_first_term: int
     terms: tuple[Term, ...]
     fetches: Mapping[Hash, tuple[FetchRange, ...]]
     term_hashes: tuple[bytes, ...] | None = None
+    bodies: Bodies | None = field(default=None, repr=False)
 
     @property
     def unpacked_bytes(self) -> int:
@@ -70,6 +76,10 @@ class Reconstruction:
     def with_urls(self, url_of: UrlMaker, most: int) -> Reconstruction:
         """The same with URLs made by ``url_of``, which is given a xorb and at most ``most`` of its ranges."""
         return replace(self, fetches=_with_urls(self.fetches, url_of, most))
+
+    def with_bodies(self, bodies: Bodies | None) -> Reconstruction:
+        """The same with the bytes of ranges."""
+        return replace(self, bodies=bodies)
 
     def to_v1_json(self) -> bytes:
         """The answer of GET /v1/reconstructions: one ``fetch_info`` entry a range (11.3).
@@ -82,6 +92,9 @@ class Reconstruction:
 
     def to_v2_json(self) -> bytes:
         """The answer of GET /v2/reconstructions: neighbouring ranges of one URL share an entry."""
+        return msgspec.json.encode(self._to_v2())
+
+    def _to_v2(self) -> _Answer:
         xorbs: dict[str, list[_V2Fetch]] = {}
         for xorb, fetches in self.fetches.items():
             entries = xorbs[str(xorb)] = []
@@ -90,7 +103,7 @@ class Reconstruction:
                     entries.append(_V2Fetch(fetch.url, []))
                 chunks = _Range(fetch.chunk_start, fetch.chunk_end)
                 entries[-1].ranges.append(_V2Range(chunks, _Range(fetch.byte_start, fetch.byte_end - 1)))
-        return msgspec.json.encode(_Answer(self.offset_into_first_term, self._wire_terms(), xorbs=xorbs))
+        return _Answer(self.offset_into_first_term, self._wire_terms(), xorbs=xorbs)
 
     @classmethod
     def from_json(cls, data: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Reconstruction:
@@ -98,10 +111,10 @@ class Reconstruction:
 
         The offset of these errors is 0: ``detail`` names the place.
         """
-        try:
-            answer = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _broken("json", f"not a reconstruction: {error}") from None
+        return cls._of_wire(_decoded(_DECODER, data, "a reconstruction"), suite)
+
+    @classmethod
+    def _of_wire(cls, answer: _Answer, suite: AlgorithmSuite) -> Reconstruction:
         reader = _Reader(suite)
         terms = tuple(reader.terms(answer.terms))
         if answer.offset_into_first_range >= (terms[0].unpacked_bytes if terms else 1):
@@ -128,10 +141,15 @@ class BatchReconstruction:
 
     files: Mapping[Hash, tuple[Term, ...]]
     fetches: Mapping[Hash, tuple[FetchRange, ...]]
+    bodies: Bodies | None = field(default=None, repr=False)
 
     def with_urls(self, url_of: UrlMaker, most: int) -> BatchReconstruction:
         """The same with URLs made by ``url_of``, which is given a xorb and at most ``most`` of its ranges."""
         return replace(self, fetches=_with_urls(self.fetches, url_of, most))
+
+    def with_bodies(self, bodies: Bodies | None) -> BatchReconstruction:
+        """The same with the bytes of ranges."""
+        return replace(self, bodies=bodies)
 
     def to_json(self) -> bytes:
         """The answer of /v1/reconstructions for a list of files."""
@@ -145,15 +163,34 @@ class BatchReconstruction:
         """Read the answer to a call for the files ``asked``. FormatError as :meth:`Reconstruction.from_json`, and where
         it is not about these files.
         """
-        try:
-            answer = _BATCH_DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _broken("json", f"not a reconstruction of several files: {error}") from None
+        answer = _decoded(_BATCH_DECODER, data, "a reconstruction of several files")
         reader = _Reader(suite)
         files = {reader.hash(name): tuple(reader.terms(listed)) for name, listed in answer.files.items()}
         if len(files) != len(answer.files) or files.keys() != set(asked):
             raise _broken("files", "the files in the answer are not those that were asked for")
         return cls(files, reader.v1_fetches(answer.fetch_info))
+
+
+def ranges_body(spans: Iterable[tuple[Hash, int, int]]) -> bytes:
+    """The body of POST /v2/reconstructions for bytes ``[start, end)`` of files."""
+    return msgspec.json.encode(RangesBody([RangeBody(str(file), start, end) for file, start, end in spans]))
+
+
+def ranges_to_json(found: Iterable[Reconstruction | None]) -> bytes:
+    """The answer of POST /v2/reconstructions: of each range that was asked for its reconstruction, or null."""
+    return msgspec.json.encode(_RangesAnswer([None if one is None else one._to_v2() for one in found]))
+
+
+def ranges_from_json(
+    data: Buffer, asked: int, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3
+) -> tuple[Reconstruction | None, ...]:
+    """Read the answer to a call for ``asked`` ranges. FormatError as :meth:`Reconstruction.from_json`, and for another
+    number of them.
+    """
+    answer = _decoded(_RANGES_DECODER, data, "a list of reconstructions")
+    if len(answer.reconstructions) != asked:
+        raise _broken("ranges", f"{asked} ranges were asked for, and {len(answer.reconstructions)} came")
+    return tuple(None if one is None else Reconstruction._of_wire(one, suite) for one in answer.reconstructions)
 
 
 def _with_urls(
@@ -368,8 +405,36 @@ class _BatchAnswer(msgspec.Struct):
     fetch_info: dict[str, list[_V1Fetch]]
 
 
+class RangeBody(msgspec.Struct):
+    """Bytes ``[start, end)`` of a file, as a request has them."""
+
+    hash: str
+    start: _Number
+    end: _Number
+
+
+class RangesBody(msgspec.Struct):
+    """The body of a request for several ranges."""
+
+    ranges: list[RangeBody]
+
+
+class _RangesAnswer(msgspec.Struct):
+    reconstructions: list[_Answer | None]
+
+
+_T = TypeVar("_T")
+
 _DECODER: Final = msgspec.json.Decoder(_Answer)
 _BATCH_DECODER: Final = msgspec.json.Decoder(_BatchAnswer)
+_RANGES_DECODER: Final = msgspec.json.Decoder(_RangesAnswer)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], data: Buffer, what: str) -> _T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _broken("json", f"not {what}: {error}") from None
 
 
 def _wire_terms(terms: Iterable[Term]) -> list[_Term]:

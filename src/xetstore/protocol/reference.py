@@ -7,6 +7,7 @@ kernel, whether and what is decoded may not.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -231,3 +232,20 @@ def crc64_nvme(data: bytes) -> int:
         for _ in range(8):
             crc = crc >> 1 ^ (0x9A6C_9329_AC4B_C9B5 if crc & 1 else 0)
     return crc ^ 0xFFFF_FFFF_FFFF_FFFF
+
+
+# --- Inline answers (an extension of ours, see protocol/inline.py) --------------------------------------------------
+
+
+def read_inline(frame: bytes, question: str) -> tuple[bytes, int, bytes]:
+    """The JSON of a frame, how many ranges have their bytes in it, and these bytes."""
+    if frame[:8] != b"XETREAD1" or len(frame) < 48:
+        raise FormatError("inline.head", 0, "no inline answer")
+    json_bytes = int.from_bytes(frame[8:12], "little")
+    json = frame[48 : 48 + json_bytes]
+    if len(json) != json_bytes:
+        raise FormatError("inline.json", 0, "the JSON is cut off")
+    content = hashlib.sha256(frame[8:16] + json).digest()
+    if hashlib.sha256(question.encode() + b"\n" + content).digest() != frame[16:48]:
+        raise FormatError("inline.binding", 0, "the answer to another question")
+    return json, int.from_bytes(frame[12:16], "little"), frame[48 + json_bytes :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,19 +16,27 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.events import Emit, Retrying, ignore
-from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, AnswerTooLongError, ByteStream
+from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, MANY_RANGES, AnswerTooLongError, ByteStream, FileSpan
 from xetstore.platform import forks
-from xetstore.protocol.binding import batch_question, reconstruction_question, size_question
+from xetstore.protocol.binding import batch_question, ranges_question, reconstruction_question, size_question
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.headers import HASHES_HEADER, QUERIES_HEADER, SESSION_HEADER, SUSPECT_HEADER
-from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
+from xetstore.protocol.headers import HASHES_HEADER, INLINE_HEADER, QUERIES_HEADER, SESSION_HEADER, SUSPECT_HEADER
+from xetstore.protocol.inline import listed
+from xetstore.protocol.reconstruction import (
+    BatchReconstruction,
+    FetchRange,
+    Reconstruction,
+    ranges_body,
+    ranges_from_json,
+)
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import DeletedFile, FileRecord
 from xetstore.remote import deletions
 from xetstore.remote.again import AGAIN, put_again
 from xetstore.remote.bodies import RangeStream
+from xetstore.remote.inline import is_inline, read_inline
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
 from xetstore.remote.retry import retry_after_seconds
 from xetstore.remote.server import Credentials, Server
@@ -50,6 +58,8 @@ QUERY_BODY: Final = 3
 _V1: Final = "GET /v1/reconstructions"
 _V2: Final = "GET /v2/reconstructions"
 _BATCH: Final = "GET /v1/reconstructions?file_id"
+_RANGES_PATH: Final = "/v2/reconstructions"
+_RANGES: Final = f"POST {_RANGES_PATH}"
 _HEAD_FILE: Final = "HEAD /v1/files"
 _NO_SUCH_CALL: Final = (405, 501)
 """As a 404 is, it may be the answer to a query for several chunks."""
@@ -116,11 +126,12 @@ class HttpCas:
         return f"HttpCas({self.url!r})"
 
     def reconstruct(
-        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False
+        self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
         """The way to rebuild bytes ``[start, end)`` of a file (11.3). As :meth:`interfaces.Cas.reconstruct`.
 
-        The empty file is one everywhere, and no server is asked for it.
+        The empty file is one everywhere, and no server is asked for it. Bytes are not asked for along with it any more
+        once such an answer was wrong: something between here and the server may change it.
         """
         if start < 0 or (end is not None and end <= start):
             raise UsageError(f"bytes {start} to {end} are not a range", hint="ask for one byte at least")
@@ -140,12 +151,29 @@ class HttpCas:
             else reconstruction_question(file)
         )
 
-        def ask() -> Reconstruction:
-            return self._server.retrying(_V2, lambda: self._reconstruct(file, question, headers, credentials))
+        return self._asked_inline(
+            _V2, lambda inline: self._reconstruct(file, question, _asking(inline, headers), credentials, inline), inline
+        )
 
-        return self._asked_twice(_V2, ask)
+    def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None] | None:
+        """The ways to rebuild several ranges. As :meth:`interfaces.Cas.reconstruct_ranges`."""
+        if not 0 < len(spans) <= MANY_RANGES:
+            raise UsageError(f"between 1 and {MANY_RANGES} ranges can be asked for at once, not {len(spans)}")
+        if any(start < 0 or end <= start for _, start, end in spans):
+            raise UsageError("one of these is not a range", hint="ask for one byte at least")
+        if self._server.lacks(_RANGES):
+            return None
+        credentials = self._server.credentials(write=False)
+        body = ranges_body(spans)
+        headers = {"accept-encoding": "gzip", "content-type": "application/json", HASHES_HEADER: "true"}
 
-    def reconstruct_many(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        return self._asked_inline(
+            _RANGES,
+            lambda inline: self._reconstruct_ranges(spans, body, _asking(inline, headers), credentials, inline),
+            inline,
+        )
+
+    def reconstruct_many(self, files: Sequence[Hash], *, inline: int = 0) -> BatchReconstruction | None:
         """The way to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`.
 
         None where any of them is missing: the answer is the same as that of a server without this call.
@@ -156,10 +184,7 @@ class HttpCas:
             return None
         credentials = self._server.credentials(write=False)
 
-        def ask() -> BatchReconstruction | None:
-            return self._server.retrying(_BATCH, lambda: self._reconstruct_many(files, credentials))
-
-        return self._asked_twice(_BATCH, ask)
+        return self._asked_inline(_BATCH, lambda inline: self._reconstruct_many(files, credentials, inline), inline)
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer (11.4), or None: also where the server is slow, broken, or asks for a rest.
@@ -284,6 +309,23 @@ class HttpCas:
         if self._owned is not None:
             self._owned.close()
 
+    def _asked_inline(self, name: str, ask: Callable[[int], T], inline: int) -> T:
+        """The result of ``ask``, which is told how many bytes may come along: none but in the first attempt."""
+        server = self._server
+        left = 0 if server.lacks(INLINE_HEADER) else inline
+
+        def attempt() -> T:
+            nonlocal left
+            now, left = left, 0
+            try:
+                return ask(now)
+            except IntegrityError:
+                if now:
+                    server.fall_back(INLINE_HEADER, name)
+                raise
+
+        return self._asked_twice(name, lambda: server.retrying(name, attempt))
+
     def _asked_twice(self, name: str, ask: Callable[[], T]) -> T:
         """The result of ``ask``, of the second time if the first answer was wrong."""
         try:
@@ -301,7 +343,7 @@ class HttpCas:
                 raise
 
     def _reconstruct(
-        self, file: Hash, question: str, headers: dict[str, str], credentials: Credentials
+        self, file: Hash, question: str, headers: dict[str, str], credentials: Credentials, inline: int
     ) -> Reconstruction:
         server = self._server
         for version in (1,) if server.lacks(_V2) else (2, 1):
@@ -311,17 +353,50 @@ class HttpCas:
                     continue
                 if not answer.is_success:
                     raise server.refused(answer, f"file {file}", credentials)
-                body = server.read_bound(answer, self._answer_sizes.reconstruction, question)
+                most = self._answer_sizes.reconstruction
+                if inline and is_inline(answer):
+                    return _inline_reconstruction(answer, question, most, inline)
+                body = server.read_bound(answer, most, question)
                 reconstruction = Reconstruction.from_json(body)
             if version == 1:
                 server.fall_back(_V2, _V1)
             return reconstruction
         raise AssertionError("unreachable")
 
-    def _reconstruct_many(self, files: Sequence[Hash], credentials: Credentials) -> BatchReconstruction | None:
+    def _reconstruct_ranges(
+        self,
+        spans: Sequence[FileSpan],
+        body: bytes,
+        headers: dict[str, str],
+        credentials: Credentials,
+        inline: int,
+    ) -> Sequence[Reconstruction | None] | None:
+        server, question = self._server, ranges_question(spans)
+        with server.send("POST", _RANGES_PATH, credentials=credentials, headers=headers, body=body) as answer:
+            if answer.status in (404, *_NO_SUCH_CALL):
+                server.fall_back(_RANGES, _V2)
+                return None
+            if not answer.is_success:
+                raise server.refused(answer, f"{len(spans)} ranges", credentials)
+            most = self._answer_sizes.batch
+            if inline and is_inline(answer):
+
+                def parse(json: bytes) -> tuple[tuple[Reconstruction | None, ...], list[FetchRange]]:
+                    found = ranges_from_json(json, len(spans))
+                    return found, [fetch for one in found if one is not None for fetch in listed(one.fetches)]
+
+                found, bodies = read_inline(
+                    answer, question, most_json=answer.most_of(most), most_bytes=inline, parse=parse
+                )
+                return [one if one is None else replace(one, bodies=bodies) for one in found]
+            return ranges_from_json(server.read_bound(answer, most, question), len(spans))
+
+    def _reconstruct_many(
+        self, files: Sequence[Hash], credentials: Credentials, inline: int
+    ) -> BatchReconstruction | None:
         server = self._server
         path = "/v1/reconstructions?" + "&".join(f"file_id={file}" for file in files)
-        headers = {"accept-encoding": "gzip"}
+        headers = _asking(inline, {"accept-encoding": "gzip"})
         with server.send("GET", path, credentials=credentials, headers=headers) as answer:
             if answer.status == 404:
                 return None
@@ -330,8 +405,18 @@ class HttpCas:
                 return None
             if not answer.is_success:
                 raise server.refused(answer, f"{len(files)} files", credentials)
-            body = server.read_bound(answer, self._answer_sizes.batch, batch_question(files))
-            return BatchReconstruction.from_json(body, files)
+            most, question = self._answer_sizes.batch, batch_question(files)
+            if inline and is_inline(answer):
+
+                def parse(json: bytes) -> tuple[BatchReconstruction, list[FetchRange]]:
+                    found = BatchReconstruction.from_json(json, files)
+                    return found, list(listed(found.fetches))
+
+                found, bodies = read_inline(
+                    answer, question, most_json=answer.most_of(most), most_bytes=inline, parse=parse
+                )
+                return replace(found, bodies=bodies)
+            return BatchReconstruction.from_json(server.read_bound(answer, most, question), files)
 
     def _head(self, file: Hash, credentials: Credentials) -> int | None:
         """The size; None if it has to be found out in another way."""
@@ -346,6 +431,20 @@ class HttpCas:
                 return None
             self._server.check_bound(answer, size_question(file), declared.encode())
         return int(declared)
+
+
+def _asking(inline: int, headers: dict[str, str]) -> dict[str, str]:
+    """Headers that ask for bytes along with the answer."""
+    return headers | {INLINE_HEADER: str(inline)} if inline else headers
+
+
+def _inline_reconstruction(answer: Answer, question: str, most: int, inline: int) -> Reconstruction:
+    def parse(json: bytes) -> tuple[Reconstruction, list[FetchRange]]:
+        found = Reconstruction.from_json(json)
+        return found, list(listed(found.fetches))
+
+    found, bodies = read_inline(answer, question, most_json=answer.most_of(most), most_bytes=inline, parse=parse)
+    return replace(found, bodies=bodies)
 
 
 def _has_footer(body: bytes) -> bool:

@@ -8,6 +8,7 @@ import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -76,12 +77,31 @@ class Route(NamedTuple):
         return self.proxy if self.proxy is not None and self.proxy.is_socks else None
 
 
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?=[/?#]|\Z)")
+"""The start of a plain URL: of many URLs it is the same, and no more of them is looked at."""
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _SERVERS: Final = ("http", "https")
 
 
 def origin_of(url: str) -> Origin:
     """The origin of an absolute http or https URL. Raises UsageError for any other, and for one with credentials."""
+    found = _ORIGIN.match(url)
+    return _parsed_origin(url) if found is None else _known_origin(found[0])
+
+
+def path_of(url: str) -> str | None:
+    """The path and query of a plain absolute URL; None for one that has to be looked at more closely."""
+    found = _ORIGIN.match(url)
+    return None if found is None or url[found.end() : found.end() + 1] != "/" else url[found.end() :]
+
+
+@lru_cache(maxsize=256)
+def _known_origin(start: str) -> Origin:
+    """The origin of the start of a URL, in which nothing is secret."""
+    return _parsed_origin(start)
+
+
+def _parsed_origin(url: str) -> Origin:
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
@@ -99,6 +119,7 @@ def origin_of(url: str) -> Origin:
     return Origin(scheme, host, _PORTS[scheme] if port is None else port)
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """True if a host is this machine itself: nothing on the way can listen."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import urllib3
 import urllib3.exceptions
@@ -27,7 +27,7 @@ from xetstore.platform.sockets import ready
 from xetstore.protocol.binding import BINDING_HEADER, binding
 from xetstore.remote.connections import POOLS, CarriedError, Reply, StaleConnectionError, broken
 from xetstore.remote.exchange import Exchange, Wait, carrying
-from xetstore.remote.network import Proxy, Route, is_loopback, origin_of, tls_context
+from xetstore.remote.network import Origin, Proxy, Route, is_loopback, origin_of, path_of, tls_context
 from xetstore.remote.rate import RateLimit
 from xetstore.remote.retry import Patience
 from xetstore.version import __version__
@@ -42,6 +42,8 @@ __all__ = ["Answer", "Patience", "Transport"]
 POOLED_CONNECTIONS: Final = 64
 """Idle connections to one host that are kept; there may be more in use."""
 POOLED_HOSTS: Final = 32
+NO_RETRIES: Final = urllib3.Retry.from_int(False, redirect=False)
+"""As ``retries=False``, of which urllib3 makes such an object for each request."""
 STALE_TRIES: Final = 3
 READ_BYTES: Final = 64 << 10
 ANSWER_RATE: Final = 64 << 10
@@ -85,6 +87,16 @@ class Answer:
             self._sock.settimeout(0 if self.can_wait else exchange.patience.answer)
         if self._reply.length == 0 and not self._reply.chunked:
             self._reply.close()
+
+    @property
+    def patience(self) -> Patience:
+        """That of the call."""
+        return self._exchange.patience
+
+    @property
+    def is_limited(self) -> bool:
+        """True if there is a limit of rate: what comes slowly then says nothing of the network."""
+        return self._download is not None
 
     @property
     def sock(self) -> socket.socket:
@@ -172,6 +184,10 @@ class Answer:
                 hint="the server is too busy or the connection is bad: try again later",
             )
 
+    def most_of(self, limit: int) -> int:
+        """The most bytes of ``limit`` that may be held of an answer."""
+        return limit if self._most_bytes is None else min(limit, self._most_bytes)
+
     def read(self, limit: int, question: str | None = None, *, within: float | None = None) -> bytes:
         """All of the body, decompressed if it is gzip.
 
@@ -180,7 +196,7 @@ class Answer:
         waiting, by default the patience for an answer and what ``limit`` bytes take at :data:`ANSWER_RATE`.
         """
         is_bound = question is not None and self.is_bound
-        limit = limit if self._most_bytes is None else min(limit, self._most_bytes)
+        limit = self.most_of(limit)
         seconds = self._exchange.patience.answer + limit / ANSWER_RATE if within is None else within
         digest = _DIGEST.search(self.headers.get("content-digest") or "")
         hasher = hashlib.sha256()
@@ -302,6 +318,7 @@ class Transport:
         """Have no connections. What a parent had is closed here by :mod:`xetstore.remote.connections`."""
         self._lock = threading.Lock()
         self._managers: dict[tuple[Proxy | None, bool], urllib3.PoolManager] = {}
+        self._pools: dict[Origin, urllib3.HTTPConnectionPool] = {}
         self._trust: ssl.SSLContext | None = None
 
     def request(
@@ -359,6 +376,7 @@ class Transport:
         with self._lock:
             self._is_closed = True
             managers, self._managers = list(self._managers.values()), {}
+            self._pools = {}
         for manager in managers:
             manager.clear()
 
@@ -380,13 +398,16 @@ class Transport:
         patience = exchange.patience
         with carrying(exchange):
             try:
-                response = manager.urlopen(
+                target = url.partition("#")[0]
+                path = None if exchange.route.proxy is not None else path_of(target)
+                pool: Any = manager if path is None else self._pool(manager, exchange.route.origin)
+                response = pool.urlopen(
                     method,
-                    url.partition("#")[0],
+                    path or target,
                     body=None if body is None else _parts(body, exchange),
                     headers=dict(headers),
                     timeout=urllib3.Timeout(connect=min(patience.connect, patience.answer), read=patience.answer),
-                    retries=False,
+                    retries=NO_RETRIES,
                     redirect=False,
                     preload_content=False,
                     decode_content=False,
@@ -405,6 +426,15 @@ class Transport:
                     exchange.cancellation.check()
                     raise broken(exchange.peer, error) from None
                 raise
+
+    def _pool(self, manager: urllib3.PoolManager, origin: Origin) -> urllib3.HTTPConnectionPool:
+        """The connections to an origin: found by it at once, where urllib3 makes a key of all settings."""
+        pool = self._pools.get(origin)
+        if pool is None or pool.pool is None:  # closed, as one of many hosts
+            pool = self._pools[origin] = manager.connection_from_host(origin.host, origin.port, origin.scheme)
+            if len(self._pools) > POOLED_HOSTS:
+                self._pools.pop(next(iter(self._pools)))
+        return pool
 
     def _manager(self, route: Route) -> urllib3.PoolManager:
         proxy = route.proxy

@@ -28,6 +28,7 @@ _CAS: Final = (
     Route("/v1/reconstructions/{hash}", _V1),
     Route("/v2/reconstructions/{hash}", reading(reconstructions.get_v2)),
     Route("/v1/reconstructions", _BATCH),
+    Route("/v2/reconstructions", {"POST": reconstructions.post_ranges}),
     Route("/v1/files", reading(deletions.list_files)),
     Route("/v1/files/{hash}", {"HEAD": reconstructions.head_file, "DELETE": deletions.delete_file}),
     Route("/v1/files/{hash}/undelete", {"POST": deletions.undelete_file}),

@@ -78,6 +78,9 @@ class ServerSettings:
     max_answer_bytes: int = _setting(
         320 << 20, "Memory for one answer; what takes more is refused: ask for ranges.", at_least=1 << 20
     )
+    max_inline_bytes: int = _setting(
+        8 << 20, "Bytes that come along with the answer to a client that asks for a few; 0 is none."
+    )
     max_commit_bytes: int = _setting(512 << 20, "The longest body of one commit.", at_least=1 << 20)
     max_spooled_bytes: int = _setting(
         8 << 30, "Bytes on disk at once of commits that come in and are not made yet.", at_least=1 << 20

@@ -99,6 +99,31 @@ def get_many(
                 yield report
 
 
+def read_ranges(store: Store, ranges: Iterable[tuple[What, int, int]]) -> list[memoryview | XetError]:
+    """The bytes of ranges, or errors in their place: of files by their hashes together, of named ones one by one."""
+    from xetstore.transfer.download.file_range import check_range
+    from xetstore.transfer.download.ranges import RangeReader
+
+    spans: list[tuple[Hash | str, int, int]] = []
+    for what, start, end in ranges:
+        check_range(start, end)
+        spans.append((named(what), start, end))
+    together = [number for number, (what, _, _) in enumerate(spans) if not _is_named(what)]
+    reads = reads_of(store)
+    wanted = [(store.resolve(spans[number][0]), *spans[number][1:]) for number in together]
+    read = RangeReader(reads.downloader(reads.begin()), reads.sizes.get).read(wanted)
+    answers: dict[int, memoryview | XetError] = dict(zip(together, read, strict=True))
+    for number in sorted({*range(len(spans))} - {*together}):
+        what, start, end = spans[number]
+        try:
+            answers[number] = memoryview(b"".join(find(store, what).iter_range(start, end)))
+        except InterruptedCallError:
+            raise
+        except XetError as error:
+            answers[number] = error
+    return [answers[number] for number in range(len(spans))]
+
+
 def _pairs(store: Store, files: Iterable[tuple[What, Path | str]]) -> list[tuple[Hash | str, Path]]:
     """All pairs, read to their end. Where some are named, UsageError for a path that comes twice: the places of files
     by their hashes are compared where they come together.

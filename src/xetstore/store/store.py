@@ -29,7 +29,7 @@ from xetstore.platform.homes import local_path
 from xetstore.protocol.hashes import Hash
 from xetstore.records import DeletedFile, FileInfo
 from xetstore.silence import ignore
-from xetstore.store.finding import find, find_or_folder, get_many, locator_of
+from xetstore.store.finding import find, find_or_folder, get_many, locator_of, read_ranges
 from xetstore.store.travelling import Travelling
 from xetstore.store.what import What, named
 from xetstore.transfer.estimate import CELLS
@@ -59,6 +59,7 @@ T = TypeVar("T")
 
 _PATHS: Final = "several paths, such as a list of them"
 _SOURCES: Final = "several paths, bytes or binary file objects, such as a list of them"
+_RANGES: Final = "several ranges, each a file, a start and an end"
 _FILES: Final = "several pairs of a file and a path"
 
 
@@ -306,6 +307,15 @@ class Store(Travelling):
     def iter_range(self, what: What, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Bytes ``[start, end)`` of a file in order, some MiB at a time, verified before they are yielded."""
         return find(self, what).iter_range(start, end)
+
+    def read_ranges(self, ranges: Iterable[tuple[What, int, int]]) -> list[memoryview | XetError]:
+        """The bytes of several ranges, given as (what, start, end), in order; verified, and all of them in memory.
+
+        Over a network some dozens of small ones come by one request; ranges of files that are given by their names are
+        read one by one. A range ends where its file does. An error takes
+        the place of the bytes that it is about; UsageError is raised for what is no range, or names no file.
+        """
+        return read_ranges(self, several(ranges, "what is read", _RANGES))
 
     def tensors(self, what: What) -> Tensors:
         """The tensors of a safetensors or GGUF file by name: its header is read, and of each that is loaded its range.

@@ -116,6 +116,40 @@ class CasContract:
         with pytest.raises(UsageError):
             cas.put_again([file, *others])
 
+    def test_bytes_that_come_along_are_those_that_are_fetched(self, cas: Cas, sample: Sample) -> None:
+        """Of whole fetches, at most as many bytes as were asked for; none where none were."""
+        file = upload(cas, sample)
+        assert not cas.reconstruct(file).bodies
+        assert not cas.reconstruct(file, hashes=True, inline=10).bodies
+        for most in (10**6, 10**9):
+            found = cas.reconstruct(file, 100, 300_000, hashes=True, inline=most)
+            bodies = found.bodies or {}
+            assert sum(map(len, bodies.values())) <= most
+            for fetch, body in bodies.items():
+                with cas.fetch_xorb(fetch) as stream:
+                    data = bytearray(fetch.byte_end - fetch.byte_start)
+                    view = memoryview(data)
+                    while view and (count := stream.readinto(view)):
+                        view = view[count:]
+                assert body == data
+
+    def test_several_ranges_are_answered_as_each_of_them_is(self, cas: Cas, sample: Sample) -> None:
+        """Null is what is not there, or begins behind the end."""
+        file = upload(cas, sample)
+        spans = [(file, 0, 10), (_OTHER, 0, 10), (file, 300_000, 10**9), (file, 600_000, 600_001)]
+        told = cas.reconstruct_ranges(spans, inline=10**6)
+        if told is None:
+            return  # it has no such call
+        assert [one is None for one in told] == [False, True, False, True]
+        for one, span in zip(told, spans, strict=True):
+            if one is not None:
+                alone = cas.reconstruct(*span, hashes=True)
+                assert (one.terms, one.term_hashes, one.offset_into_first_term) == (
+                    alone.terms,
+                    alone.term_hashes,
+                    alone.offset_into_first_term,
+                )
+
     def test_a_range_is_cut_off_at_the_end_of_the_file(self, cas: Cas, sample: Sample) -> None:
         """A client need not know the size."""
         file = upload(cas, sample)

@@ -51,7 +51,7 @@ class Range:
 )
 def test_a_stream_is_the_framing_with_its_ranges(ranges: list[tuple[int, int]], size: int) -> None:
     framing = Framing(ranges, len(DATA), "boundary")
-    stream = FramedStream(framing, Range)
+    stream = FramedStream(framing.parts(), Range)
     blocks = []
     while count := stream.readinto(memoryview(block := bytearray(size))):
         blocks.append(bytes(block[:count]))
@@ -64,7 +64,7 @@ def test_a_stream_is_the_framing_with_its_ranges(ranges: list[tuple[int, int]], 
 
 def test_a_block_is_filled_by_many_ranges_up_to_the_room_for_one_chunk() -> None:
     framing = Framing(((1, 9),) * 4000, len(DATA), "boundary")
-    stream = FramedStream(framing, Range)
+    stream = FramedStream(framing.parts(), Range)
     blocks = []
     while count := stream.readinto(memoryview(bytearray(200_000))):
         blocks.append(count)
@@ -74,7 +74,7 @@ def test_a_block_is_filled_by_many_ranges_up_to_the_room_for_one_chunk() -> None
 
 
 def test_a_range_that_ends_early_is_damage_and_is_closed() -> None:
-    stream = FramedStream(Framing(((0, 10), (990, 1001)), 2000, "b"), Range)
+    stream = FramedStream(Framing(((0, 10), (990, 1001)), 2000, "b").parts(), Range)
     with pytest.raises(DamagedError):
         while True:
             assert stream.readinto(memoryview(bytearray(5000)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from starlette.responses import Response
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from xetstore.server.http.direct import BodySocket
-    from xetstore.server.http.ranges import Framing
     from xetstore.server.ops.limits import ServerLimits
 
 BLOCK_BYTES: Final = 512 << 10
@@ -35,14 +34,23 @@ class ClosableSource(Source, Protocol):
 
 
 class FramedStream:
-    """The body of an answer as one source: a Framing's bytes, and its ranges as ``open_range`` gives them.
+    """The body of an answer as one source: the bytes of ``parts``, and its ranges as ``open_range`` gives them.
 
-    What ``open_range`` raises comes out of :meth:`readinto`; so does DamagedError if a range ends early.
+    A range is a tuple that ends in its start and its end, and all of it is given to ``open_range``. What that raises
+    comes out of :meth:`readinto`; so does DamagedError if a range ends early. With ``head_first`` bytes before a range
+    are given without waiting for it.
     """
 
-    def __init__(self, framing: Framing, open_range: Callable[[int, int], ClosableSource]) -> None:
-        self._parts = framing.parts()
+    def __init__(
+        self,
+        parts: Iterator[bytes | tuple[Any, ...]],
+        open_range: Callable[..., ClosableSource],
+        *,
+        head_first: bool = False,
+    ) -> None:
+        self._parts = parts
         self._open_range = open_range
+        self._head_first = head_first
         self._range: ClosableSource | None = None
         self._text = memoryview(b"")
         self._left = 0  # bytes of the range that is open
@@ -57,6 +65,8 @@ class FramedStream:
                 count = min(len(free), len(self._text))
                 free[:count] = self._text[:count]
                 self._text = self._text[count:]
+                if self._head_first and not self._text:
+                    return filled + count
             else:
                 count = self._range.readinto(free[: self._left])
                 if count == 0:
@@ -80,7 +90,7 @@ class FramedStream:
             self._text = memoryview(part)
         elif part is not None:
             self._range = self._open_range(*part)
-            self._left = part[1] - part[0]
+            self._left = part[-1] - part[-2]
         return part is not None
 
 
@@ -90,7 +100,7 @@ class SentStream(Response):
     The first block is read before anything is sent: until then errors are answers. After that the answer breaks off.
     ``on_sent`` is told how many bytes were handed over. A client that does not keep the pace of ``limits`` is cut off:
     one that takes less than SLICE_BYTES within ``stall_seconds``, say. Of the budget for reading ``holders`` have
-    ``amount`` meanwhile, by default what the blocks take.
+    ``amount`` meanwhile, by default what the blocks take. With ``begins_here`` the first block is in memory already.
     """
 
     def __init__(
@@ -103,8 +113,10 @@ class SentStream(Response):
         holders: Sequence[str] = (),
         amount: int | None = None,
         on_sent: Callable[[int], None] = lambda _: None,
+        begins_here: bool = False,
     ) -> None:
         super().__init__(status_code=status_code, headers=headers)
+        self._begins_here = begins_here
         self._stream = stream
         self._length = int(headers["Content-Length"])
         self._limits, self._holders, self._amount = limits, holders, amount
@@ -139,7 +151,10 @@ class SentStream(Response):
             self._on_sent(nbytes)
 
         with BodySender(self._stream, self._length, block_bytes=BLOCK_BYTES, pace=self._pace) as body:
-            await in_thread(body.fill)
+            if self._begins_here:
+                body.fill()
+            else:
+                await in_thread(body.fill)
             await send(self._start())
             descriptor = socket.open()
             if descriptor is None:

@@ -15,7 +15,8 @@ import msgspec
 from starlette.responses import Response
 
 from xetstore.interfaces import MANY_CHUNKS, MANY_PUT_AGAIN
-from xetstore.protocol.headers import HASHES_HEADER, SUSPECT_HEADER
+from xetstore.protocol.headers import HASHES_HEADER, INLINE_HEADER, SUSPECT_HEADER
+from xetstore.protocol.inline import INLINE_TYPE
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server.routes import again, chunks, deletions, reconstructions, shards, status, telemetry, xorbs
 from xetstore.server.routes.file_chunk_hashes import DIRTY_HEADER, get_file_chunk_hashes
@@ -170,6 +171,14 @@ _PAGE: Final = (
 
 _BYTES: Final[_Json] = {"type": "string", "contentMediaType": _BINARY, "minLength": 1}
 
+_FRAME: Final = _content(INLINE_TYPE, _BYTES)
+"""That JSON with bytes of the ranges that it names, where they were asked for."""
+_INLINE: Final = _parameter(
+    "header",
+    INLINE_HEADER,
+    "How many bytes of the ranges in the answer may come along with it.",
+    {"type": "string", "pattern": "^[0-9]{1,12}$"},
+)
 _RECONSTRUCTION: Final = Operation(
     summary="How to rebuild a file, or a range of it",
     tag="Files",
@@ -203,8 +212,9 @@ _BATCH: Final = Operation(
             {"type": "array", "items": ref("Hash"), "minItems": 1, "maxItems": _MAX_QUERY_FILES},
             required=True,
         ),
+        _INLINE,
     ),
-    answers={200: ("The terms of each, and where the chunks of all are.", _json("BatchReconstruction"))},
+    answers={200: ("The terms of each, and where the chunks of all are.", _json("BatchReconstruction") | _FRAME)},
     errors=frozenset({404, 413}),
 )
 _SHARD: Final = Operation(
@@ -219,10 +229,22 @@ _SHARD: Final = Operation(
 OPERATIONS: Final[Mapping[Handler, Operation]] = {
     reconstructions.get_v1: _RECONSTRUCTION,
     reconstructions.get_v2: replace(
-        _RECONSTRUCTION, answers={200: ("The terms, and where their chunks are.", _json("ReconstructionV2"))}
+        _RECONSTRUCTION,
+        parameters=(*_RECONSTRUCTION.parameters, _INLINE),
+        answers={200: ("The terms, and where their chunks are.", _json("ReconstructionV2") | _FRAME)},
+    ),
+    reconstructions.post_ranges: Operation(
+        summary="How to rebuild ranges of files, with the hashes of their chunks",
+        tag="Files",
+        scope="read",
+        parameters=(_INLINE,),
+        body=(_JSON, ref("FileRanges")),
+        answers={
+            200: ("For each its reconstruction, or null: ask for it alone.", _json("RangeReconstructions") | _FRAME)
+        },
     ),
     reconstructions.batch_get: _BATCH,
-    reconstructions.batch_post: replace(_BATCH, parameters=(), body=(_JSON, ref("FileKeys"))),
+    reconstructions.batch_post: replace(_BATCH, parameters=(_INLINE,), body=(_JSON, ref("FileKeys"))),
     reconstructions.head_file: Operation(
         summary="The size of a file, as the Content-Length",
         tag="Files",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Final
 
+from xetstore.interfaces import MANY_RANGES
 from xetstore.records import Totals
 from xetstore.server.routes.deletions import MAX_FILES
 
@@ -70,6 +71,19 @@ SCHEMAS: Final[_Json] = {
     "ReconstructionV2": _object({**_TERMS, "xorbs": _by_hash(_list(ref("FetchV2")))}),
     "BatchReconstruction": _object(
         {"files": _by_hash(_list(ref("Term"))), "fetch_info": _by_hash(_list(ref("FetchV1")))}
+    ),
+    "RangeReconstructions": _object(
+        {"reconstructions": _list({"anyOf": [ref("ReconstructionV2"), {"type": "null"}]})},
+    ),
+    "FileRanges": _object(
+        {
+            "ranges": _list(
+                _object({"hash": ref("Hash"), "start": _COUNT, "end": {"type": "integer", "minimum": 1}}),
+                minItems=1,
+                maxItems=MANY_RANGES,
+                description="Of bytes, each from its start up to its end, which is not in it.",
+            )
+        }
     ),
     "FileKeys": _list(_object({"hash": ref("Hash")}, {"prefix": _TEXT}), minItems=1),
     "FilesToDelete": _object({"files": _HASHES}, {"dry_run": {"type": "boolean"}}, additionalProperties=False),

@@ -1,4 +1,4 @@
-"""GET /v1 and /v2/reconstructions: how to rebuild a file or a range of it, or several files; their sizes."""
+"""GET /v1 and /v2/reconstructions: how to rebuild a file or a range of it, several files, or ranges; their sizes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,11 +15,20 @@ from starlette.responses import Response
 
 from xetstore.access.tokens import Scope
 from xetstore.cas.layout import parse_object_name, xorb_key
-from xetstore.errors import RangeError, TooLargeError, UsageError
-from xetstore.protocol.binding import BINDING_HEADER, batch_question, binding, reconstruction_question, size_question
+from xetstore.errors import DamagedError, NotFoundError, RangeError, TooLargeError, UsageError
+from xetstore.interfaces import MANY_RANGES
+from xetstore.protocol.binding import (
+    BINDING_HEADER,
+    batch_question,
+    binding,
+    ranges_question,
+    reconstruction_question,
+    size_question,
+)
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.headers import HASHES_HEADER
-from xetstore.protocol.reconstruction import FetchRange, Reconstruction, UrlMaker
+from xetstore.protocol.inline import inline_ranges, listed
+from xetstore.protocol.reconstruction import FetchRange, RangesBody, Reconstruction, UrlMaker, ranges_to_json
 from xetstore.server.http.bodies import read_body
 from xetstore.server.http.ranges import RangeSpec, UnsatisfiableRangeError, parse_range, resolve
 from xetstore.server.routes.answers import (
@@ -29,6 +39,7 @@ from xetstore.server.routes.answers import (
     memory_of,
     require_room,
 )
+from xetstore.server.routes.inline import Rows, inline_answer, inline_bytes
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
 from xetstore.server.threads import in_asking_thread
 
@@ -36,8 +47,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from xetstore.blobs.direct import RangeUrls
-    from xetstore.cas.index import TermCount
+    from xetstore.cas.index import TermCount, XorbRow
     from xetstore.cas.service import EmbeddedCas
+    from xetstore.interfaces import FileSpan
 
 XORB_PATH: Final = "/v1/xorbs/default/"
 """The start of the path of a xorb's URL; its hash follows."""
@@ -45,6 +57,8 @@ MAX_URL_RANGES: Final = 64
 """A URL names the ranges it is signed for: where a xorb has more, there are more URLs, none of them too long."""
 MAX_BATCH_FILES: Final = 1000
 MAX_BATCH_BYTES: Final = 256 << 10
+MAX_RANGES_BYTES: Final = 16 << 10
+"""64 ranges, with all the digits of their numbers, and room to spare."""
 MIN_GZIP_BYTES: Final = 2048
 """Shorter answers go in a packet or two anyway."""
 
@@ -56,13 +70,14 @@ class _FileKey(msgspec.Struct):
     hash: str
 
 
+_RANGES: Final = msgspec.json.Decoder(RangesBody)
 _KEYS: Final = msgspec.json.Decoder(list[_FileKey])
 
 
 async def get_v1(request: Request) -> Response:
     """GET /v1/reconstructions/{hash}: the terms of a file, or of a range of it, with fetch_info (11.3)."""
     url_of = _apart(_url_maker(site_of(request), request))
-    return await _reconstruction(request, lambda found: found.with_urls(url_of, 1).to_v1_json())
+    return await _reconstruction(request, lambda found: found.with_urls(url_of, 1).to_v1_json(), inline=0)
 
 
 async def get_v2(request: Request) -> Response:
@@ -70,7 +85,8 @@ async def get_v2(request: Request) -> Response:
     site = site_of(request)
     url_of = _url_maker(site, request)
     most = MAX_URL_RANGES if site.direct is None else 1
-    return await _reconstruction(request, lambda found: found.with_urls(url_of, most).to_v2_json())
+    inline = inline_bytes(request)
+    return await _reconstruction(request, lambda found: found.with_urls(url_of, most).to_v2_json(), inline=inline)
 
 
 async def batch_get(request: Request) -> Response:
@@ -93,6 +109,73 @@ async def batch_post(request: Request) -> Response:
     return await _batch(request, cas, [key.hash for key in keys])
 
 
+async def post_ranges(request: Request) -> Response:
+    """POST /v2/reconstructions: ranges of files, ``{"ranges": [{"hash": …, "start": …, "end": …}]}``, with hashes.
+
+    Null for one that is not there, or does not fit into one answer: asked for alone, that says why.
+    """
+    site = site_of(request)
+    cas = site.cas_for(site.caller(request, Scope.READ))
+    url_of = _url_maker(site, request)
+    most_of_url = MAX_URL_RANGES if site.direct is None else 1
+    async with site.limits.receiving.reserve(MAX_RANGES_BYTES, holders_of(request)):
+        body = await read_body(request, site.limits, MAX_RANGES_BYTES)
+    spans = _spans_in(body)
+
+    def make(_: TermCount | None) -> _Made:
+        found, rows = _located_ranges(cas, spans)
+        answers = [None if one is None else one.with_urls(url_of, most_of_url) for one in found]
+        return _Made(
+            ranges_to_json(answers), cas, [fetch for one in found if one for fetch in listed(one.fetches)], rows
+        )
+
+    return await _answer(
+        request,
+        make,
+        lambda: 0,
+        ranges_question(spans),
+        gzip=False,
+        small=SMALL,
+        inline=inline_bytes(request),
+    )
+
+
+def _spans_in(body: bytearray) -> list[FileSpan]:
+    """The ranges that a request is about. Raises UsageError."""
+    try:
+        ranges = _RANGES.decode(body).ranges
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UsageError('the body is not {"ranges": [{"hash": …, "start": …, "end": …}]}') from None
+    if not 0 < len(ranges) <= MANY_RANGES:
+        raise UsageError(f"between 1 and {MANY_RANGES} ranges can be asked for at once, not {len(ranges)}")
+    if any(one.end <= one.start for one in ranges):
+        raise UsageError("one of these is not a range of bytes", hint="ask for one byte at least")
+    return [(parse_hash(one.hash), one.start, one.end) for one in ranges]
+
+
+def _located_ranges(
+    cas: EmbeddedCas, spans: Sequence[FileSpan]
+) -> tuple[list[Reconstruction | None], dict[Hash, XorbRow]]:
+    """The reconstructions of ranges, no more of them than a small answer has, and the rows of their xorbs."""
+    found: list[Reconstruction | None] = []
+    rows: dict[Hash, XorbRow] = {}
+    left = SMALL
+    for file, start, end in spans:
+        try:
+            one, named = cas.located(file, start, end, hashes=True, most=left)
+        except (NotFoundError, RangeError, TooLargeError, DamagedError):
+            found.append(None)
+            continue
+        # Another object of a xorb may count by now: a range that names it is asked for alone.
+        if any(rows.setdefault(xorb, row).key != row.key for xorb, row in named.items()):
+            found.append(None)
+            continue
+        chunks = sum(term.chunk_end - term.chunk_start for term in one.terms)
+        left = replace(left, terms=left.terms - len(one.terms), chunks=left.chunks - chunks)
+        found.append(one)
+    return found, rows
+
+
 async def head_file(request: Request) -> Response:
     """HEAD /v1/files/{hash}: its size in bytes as the Content-Length."""
     site = site_of(request)
@@ -104,7 +187,7 @@ async def head_file(request: Request) -> Response:
     return Response(headers=headers | {"Cache-Control": "private, no-store"})
 
 
-async def _reconstruction(request: Request, encode: Callable[[Reconstruction], bytes]) -> Response:
+async def _reconstruction(request: Request, encode: Callable[[Reconstruction], bytes], *, inline: int) -> Response:
     site = site_of(request)
     cas = site.cas_for(site.caller(request, Scope.READ))
     file = parse_hash(request.path_params["hash"])
@@ -115,9 +198,14 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
     question = (
         reconstruction_question(file) if wanted is None else reconstruction_question(file, wanted.first, wanted.last)
     )
+
+    def make(most: TermCount | None) -> _Made:
+        found, rows = _reconstruct(cas, file, wanted, hashes=hashes, most=most)
+        return _Made(encode(found), cas, list(listed(found.fetches)), rows)
+
     return await _answer(
         request,
-        lambda most: encode(_reconstruct(cas, file, wanted, hashes=hashes, most=most)),
+        make,
         lambda: memory_of(
             cas.count_terms(file, *_span(cas, file, wanted), enough=enough_terms(site)),
             hashes=hashes,
@@ -126,6 +214,7 @@ async def _reconstruction(request: Request, encode: Callable[[Reconstruction], b
         question,
         gzip=gzip,
         small=SMALL if hashes else SMALL_WITHOUT_HASHES,
+        inline=inline,
     )
 
 
@@ -135,9 +224,14 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
         raise UsageError(f"between 1 and {MAX_BATCH_FILES} files can be asked for at once, not {len(files)}")
     site = site_of(request)
     url_of = _apart(_url_maker(site, request))
+
+    def make(most: TermCount | None) -> _Made:
+        found, rows = cas.located_many(files, most=most)
+        return _Made(found.with_urls(url_of, 1).to_json(), cas, list(listed(found.fetches)), rows)
+
     return await _answer(
         request,
-        lambda most: cas.reconstruct_many(files, most=most).with_urls(url_of, 1).to_json(),
+        make,
         lambda: memory_of(
             cas.count_terms_of(files, enough=enough_terms(site)),
             hashes=False,
@@ -146,6 +240,7 @@ async def _batch(request: Request, cas: EmbeddedCas, names: Iterable[str]) -> Re
         batch_question(files),
         gzip=_accepts_gzip(request),
         small=SMALL_WITHOUT_HASHES,
+        inline=inline_bytes(request),
     )
 
 
@@ -166,9 +261,9 @@ def _range_of(request: Request) -> RangeSpec | None:
 
 def _reconstruct(
     cas: EmbeddedCas, file: Hash, wanted: RangeSpec | None, *, hashes: bool, most: TermCount | None
-) -> Reconstruction:
+) -> tuple[Reconstruction, Rows]:
     try:
-        return cas.reconstruct(file, *_span(cas, file, wanted), hashes=hashes, most=most)
+        return cas.located(file, *_span(cas, file, wanted), hashes=hashes, most=most)
     except RangeError as error:
         if wanted is None or wanted.first is None:
             raise
@@ -234,24 +329,40 @@ def _apart(url_of: UrlMaker) -> UrlMaker:
     return apart
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The JSON of an answer, and the ranges that it lists, in order, with the rows of their xorbs."""
+
+    json: bytes
+    cas: EmbeddedCas
+    ranges: Sequence[FetchRange]
+    rows: Rows
+
+
 async def _answer(
     request: Request,
-    encode: Callable[[TermCount | None], bytes],
+    encode: Callable[[TermCount | None], _Made],
     measure: Callable[[], int],
     question: str,
     *,
     gzip: bool,
     small: TermCount,
+    inline: int,
 ) -> Response:
     """JSON that no cache in between may keep, since its URLs expire (14.6.1); compressed with ``gzip`` if it is long.
 
-    ``encode`` makes it, of no more than it is told to. One that is more than ``small`` is measured first. Its digest
+    ``encode`` makes it, of no more than it is told to. One that is more than ``small`` is measured first; others bring
+    bytes of their ranges along, at most ``inline``. Its digest
     (RFC 9530) is for those who read a part of a file: no hash tells them where that part lies. Another one, over
     ``question`` too, shows those who asked that it is theirs.
     """
 
     def make(most: TermCount | None = None) -> Response:
-        body = encode(most)
+        made = encode(most)
+        ranges = inline_ranges(made.ranges, inline) if most is not None and inline else ()
+        if ranges:
+            return inline_answer(request, made.cas, question, made.json, ranges, made.rows)
+        body = made.json
         is_compressed = gzip and len(body) >= MIN_GZIP_BYTES
         if is_compressed:
             body = zlib.compress(body, level=1, wbits=_GZIP_FORMAT)

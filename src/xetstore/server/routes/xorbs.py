@@ -104,7 +104,7 @@ async def get_xorb(request: Request) -> Response:
     if demand.method == "HEAD":
         return Response(status_code=206, headers=headers)
     return SentStream(
-        FramedStream(framing, permit.stored.checked()),
+        FramedStream(framing.parts(), permit.stored.checked()),
         status_code=206,
         headers=headers,
         limits=site.limits,

@@ -83,7 +83,8 @@ class BatchPlan(NamedTuple):
             requested[file].expect(position, size, len(parts))
             for part in parts:
                 uses.setdefault(part.fetch, []).extend(part.uses)
-        parts = tuple(Part(fetch, tuple(listed)) for fetch, listed in uses.items())
+        bodies = answer.bodies or {}
+        parts = tuple(Part(fetch, tuple(listed), bodies.get(fetch)) for fetch, listed in uses.items())
         return cls([requested[file] for file in planned], parts)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xetstore.errors import XetError
 from xetstore.limits import NO_LIMITS, Limits
+from xetstore.protocol.inline import MOST_INLINE_BYTES
 from xetstore.transfer.download.reconstructions import WINDOW_BYTES
 from xetstore.transfer.download.reuse.reuse import Reuse
 
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
     from xetstore.events import Emit
     from xetstore.interfaces import Cas
     from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import BatchReconstruction
     from xetstore.transfer.download.workers import Workers
+
+BATCH_INLINE_BYTES: Final = 2 << 20
+"""Bytes that come along with the reconstruction of a batch of small files, of which several are asked for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,16 @@ class Context:
     options: DownloadOptions
     emit: Emit
     reuse: Reuse = field(default_factory=Reuse)
+
+    @property
+    def inline_bytes(self) -> int:
+        """The bytes that may come along with a reconstruction: none where it takes no round trip to fetch them."""
+        return MOST_INLINE_BYTES if self.cas.is_remote else 0
+
+    def batch_reconstruction(self, files: Sequence[Hash]) -> BatchReconstruction | None:
+        """The reconstruction of several files, with bytes of them. As :meth:`interfaces.Cas.reconstruct_many`."""
+        inline = min(self.inline_bytes, BATCH_INLINE_BYTES)
+        return self.cas.reconstruct_many(files, inline=inline) if inline else self.cas.reconstruct_many(files)
 
     def suspect(self, xorb: Hash) -> None:
         """Say that bytes of a xorb came out wrong, so that its store looks at it, and the next put heals it."""

@@ -9,7 +9,7 @@ once more from fresh addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from xetstore.cancellation import Cancellation
 from xetstore.events import Emit, ignore
 from xetstore.platform import forks
 from xetstore.platform.threads import Threads
+from xetstore.protocol.inline import MOST_INLINE_BYTES
 from xetstore.transfer.download.context import Context, DownloadOptions
 from xetstore.transfer.download.delivery import Destination, Put, SinkError
 from xetstore.transfer.download.file_download import FileDownload
@@ -31,9 +32,10 @@ from xetstore.transfer.progress import NoProgress, Progress
 from xetstore.transfer.waiting import result_of
 
 if TYPE_CHECKING:
-    from xetstore.interfaces import Cas
+    from xetstore.interfaces import Cas, FileSpan
     from xetstore.limits import Limits
     from xetstore.protocol.hashes import Hash
+    from xetstore.protocol.reconstruction import Reconstruction
     from xetstore.transfer.download.new_file import NewFile
     from xetstore.transfer.download.plan import Window
     from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 STREAM_WINDOW_BYTES: Final = 16 << 20
 """Bytes of a file that a stream holds at a time; while it is consumed, as much again is fetched."""
+
+GROUPS_AT_A_TIME: Final = 8
+"""Groups of ranges that are read at a time, unless memory has a cap."""
 
 Sink = Callable[[int, memoryview], None]
 """Takes bytes and their offset from the start of the requested range; called from several threads."""
@@ -85,6 +90,44 @@ class Downloader:
     def is_remote(self) -> bool:
         """As the Cas is."""
         return self._cas.is_remote
+
+    @property
+    def inline_bytes(self) -> int:
+        """The bytes that may come along with a reconstruction; 0 where fetching them takes no round trip."""
+        return MOST_INLINE_BYTES if self._cas.is_remote else 0
+
+    @property
+    def groups_at_a_time(self) -> int:
+        """The number of groups of ranges that are read at a time: each is there twice, as it came and as it is."""
+        memory = self._options.limits.max_memory
+        if memory is None:
+            return GROUPS_AT_A_TIME
+        return max(1, min(GROUPS_AT_A_TIME, (memory - OTHER_BYTES) // (2 * MOST_INLINE_BYTES)))
+
+    def ask(self, spans: Sequence[FileSpan]) -> Sequence[Reconstruction | None] | None:
+        """Ask how several ranges are rebuilt, for :meth:`stream`; the bytes of those that are not here come along.
+
+        None as :meth:`interfaces.Cas.reconstruct_ranges` says.
+        """
+        context = self.context(Reuse(self._cache, emit=self._emit))
+        with context.workers:
+            told: list[Reconstruction | None] = [None] * len(spans)
+            lacking = [context.reuse.lacks(*span) for span in spans]
+            for inline in {*lacking}:
+                numbers = [number for number, lacks in enumerate(lacking) if lacks is inline]
+                answers = context.cas.reconstruct_ranges(
+                    [spans[number] for number in numbers], inline=context.inline_bytes if inline else 0
+                )
+                if answers is None:
+                    return None
+                for number, answer in zip(numbers, answers, strict=True):
+                    told[number] = answer
+            return told
+
+    def interrupt(self) -> None:
+        """End what is under way."""
+        if self._cancellation is not None:
+            self._cancellation.cancel()
 
     def download(
         self,
@@ -138,17 +181,19 @@ class Downloader:
         window_bytes: int | None = None,
         *,
         size: int | None = None,
+        told: Reconstruction | None = None,
     ) -> Generator[memoryview, None, Downloaded]:
         """Yield bytes ``[start, end)`` of a file in order, a window at a time; errors as :meth:`download`.
 
         Where the Cas gives chunk hashes a window is verified before it is yielded; else a whole file is verified
-        when its last window has been. While a window is consumed the next one is fetched.
+        when its last window has been. While a window is consumed the next one is fetched. ``told`` is the
+        reconstruction of the first one, where it is here already.
         """
         wanted = FileRange(file, start, end, size)
         context = self.context(Reuse(self._cache, fills_cache=True, emit=self._emit))
         done_bytes = 0
         with ExitStack() as stack:
-            under_way = stack.enter_context(FileDownload(context, wanted, window_bytes or self._stream_window()))
+            under_way = stack.enter_context(FileDownload(context, wanted, window_bytes or self._stream_window(), told))
 
             def load() -> memoryview | None:
                 buffer = memoryview(b"")

@@ -79,6 +79,10 @@ class PartFetch:
         """Deliver a part, from the chunk cache or the Cas: the runs of chunks that are in the file now."""
         context, fetch = self._context, part.fetch
         context.workers.check()
+        if part.body is not None:
+            runs = self._read_here(part, part.body)
+            context.emit(RangeFetched(fetch.xorb, fetch.byte_start, fetch.byte_end, cached=False))
+            return runs
         cached = context.reuse.cached(fetch)
         if cached is not None:
             with cached:
@@ -114,6 +118,41 @@ class PartFetch:
             reuse.keep(part.fetch, body, chunks)
         return runs
 
+    def _read_here(self, part: Part, body: memoryview) -> list[Run]:
+        """Decode, check and deliver bytes that came along with the reconstruction, from where they are."""
+        fetch, reuse, workers = part.fetch, self._context.reuse, self._context.workers
+        delivery = Delivery(part, self._destination, self._advance)
+        found: list[ChunkList] = []
+        pieces: list[memoryview] = []
+        left = body
+        with piece_buffers(self._context.options.piece_bytes) as (buffer, raw):
+            while left:
+                piece = left[: len(buffer)]
+                chunks, used = self._decode(part, piece, raw, fetch.byte_end - len(left), final=len(piece) == len(left))
+                self.fetched_bytes += used
+                workers.arrived(used)
+                delivery.deliver(chunks, raw)
+                found.append(chunks)
+                pieces.append(left[:used])
+                left = left[used:]
+        chunks = ChunkList.concat(found)
+        runs = delivery.finish(chunks)
+        if reuse.keeps(len(body)) and runs[0].verified:
+            reuse.keep(fetch, pieces, chunks)
+        return runs
+
+    def _decode(self, part: Part, piece: memoryview, raw: memoryview, at: int, *, final: bool) -> tuple[ChunkList, int]:
+        """Decode chunks to the start of ``raw``, of a piece from byte ``at`` of the xorb on; and how much they were."""
+        try:
+            hashes, lengths, used = kernel.decode_chunks(
+                XET_GEARHASH_BLAKE3.kernel, piece, raw, final=final, threads=self._threads
+            )
+        except FormatError as error:
+            raise IntegrityError(
+                f"xorb {part.fetch.xorb} is damaged at byte {at + error.offset}: {error.detail}"
+            ) from error
+        return ChunkList(hashes, lengths), used
+
     def _decoded(
         self, part: Part, source: ByteStream, nbytes: int, body: memoryview, raw: memoryview, *, is_cached: bool
     ) -> Iterator[tuple[ChunkList, int]]:
@@ -130,14 +169,9 @@ class PartFetch:
                     self.fetched_bytes += count
                     workers.arrived(count)
             workers.check()
-            try:
-                hashes, lengths, used = kernel.decode_chunks(
-                    XET_GEARHASH_BLAKE3.kernel, body[:filled], raw, final=not left, threads=self._threads
-                )
-            except FormatError as error:
-                at = fetch.byte_start + nbytes - left - filled + error.offset
-                raise IntegrityError(f"xorb {fetch.xorb} is damaged at byte {at}: {error.detail}") from error
-            yield ChunkList(hashes, lengths), used
+            at = fetch.byte_start + nbytes - left - filled
+            chunks, used = self._decode(part, body[:filled], raw, at, final=not left)
+            yield chunks, used
             body[: filled - used] = body[used:filled]
             filled -= used
         if extra := source.readinto(body[:1]):

@@ -18,6 +18,7 @@ from xetstore.transfer.download.verify import FileCheck
 from xetstore.transfer.progress import NoProgress
 
 if TYPE_CHECKING:
+    from xetstore.protocol.reconstruction import Reconstruction
     from xetstore.transfer.download.context import Context
     from xetstore.transfer.download.delivery import Destination
     from xetstore.transfer.download.file_range import FileRange
@@ -32,12 +33,18 @@ class FileDownload:
     ``fetched_bytes`` of xorbs came from the Cas; ``reused_bytes`` of the file were here.
     """
 
-    def __init__(self, context: Context, wanted: FileRange, window_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        wanted: FileRange,
+        window_bytes: int | None = None,
+        told: Reconstruction | None = None,
+    ) -> None:
         self._context = context
         self._file = wanted.file
         options = context.options
-        self._asking = Reconstructions(context.cas, wanted, context.emit, limits=options.limits)
-        self._walk = self._asking.walk(window_bytes or options.window_bytes)
+        self._asking = Reconstructions(context.cas, wanted, context.emit, limits=options.limits, told=told)
+        self._walk = self._asking.walk(window_bytes or options.window_bytes, self._inline)
         self._check = FileCheck(wanted.file, is_whole=wanted.is_whole)
         self._distinct_bytes = 0
         self.fetched_bytes = 0
@@ -63,6 +70,8 @@ class FileDownload:
         window = self._walk.next()
         if window is None:
             return None
+        if self._context.inline_bytes:
+            self._context.reuse.note(self._file, window)
         destination = destination_of(window)
         if destination.make_room is not None:
             self._distinct_bytes += sum(part.distinct_bytes for part in window.parts)
@@ -94,6 +103,11 @@ class FileDownload:
             return in_file_order(self._fetch(window.parts, quiet), window.position, window.end)
 
         look_again(self._context, self._check, doubtful, fetch)
+
+    def _inline(self, start: int, end: int) -> int:
+        """The bytes that may come along with the reconstruction of a window: none of what is here already."""
+        most = self._context.inline_bytes
+        return most if most and self._context.reuse.lacks(self._file, start, end) else 0
 
     def _load_again(self, destination_of: Callable[[Window], Destination]) -> tuple[Window, list[Run]]:
         window = self._walk.again()

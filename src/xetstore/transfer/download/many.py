@@ -183,7 +183,7 @@ class ManyFiles:
 
     def _reconstruct(self, files: Sequence[Hash]) -> BatchReconstruction | None:
         try:
-            return self._context.cas.reconstruct_many(files)
+            return self._context.batch_reconstruction(files)
         except InterruptedCallError:
             raise
         except NotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from xetstore.errors import IntegrityError
@@ -47,10 +47,14 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A range of a xorb to fetch once, and all that it is good for, in file order."""
+    """A range of a xorb to fetch once, and all that it is good for, in file order.
+
+    ``body`` are its bytes, not verified, where they came along with the reconstruction.
+    """
 
     fetch: FetchRange
     uses: tuple[Use, ...]
+    body: memoryview | None = field(default=None, repr=False)
 
     @property
     def distinct_bytes(self) -> int:
@@ -120,6 +124,7 @@ def parts_of(found: Reconstruction, position: int, length: int) -> tuple[Part, .
     for term, packed in zip(found.terms, hashes, strict=True):
         terms[start] = (term.unpacked_bytes, packed)
         start, skip = start + term.unpacked_bytes - skip, 0
+    bodies = found.bodies or {}
     return tuple(
         Part(
             planned.fetch,
@@ -135,6 +140,7 @@ def parts_of(found: Reconstruction, position: int, length: int) -> tuple[Part, .
                 )
                 for place in planned.placements
             ),
+            bodies.get(planned.fetch),
         )
         for planned in plan_fetches(found, length)
     )
@@ -155,7 +161,7 @@ def leave_out(parts: Iterable[Part], known: Iterable[Span]) -> tuple[list[Part],
         whole = all(gaps == [(use.position, use.end)] for use, gaps in wanted if gaps)
         chunks = coalesce((use.chunk_start, use.chunk_end) for use in left)
         if left and whole and chunks == ((part.fetch.chunk_start, part.fetch.chunk_end),):
-            kept.append(Part(part.fetch, left))
+            kept.append(Part(part.fetch, left, part.body))
         else:
             missing += [gap for _, gaps in wanted for gap in gaps]
     return kept, list(coalesce(missing))
@@ -164,8 +170,8 @@ def leave_out(parts: Iterable[Part], known: Iterable[Span]) -> tuple[list[Part],
 def restrict(parts: Iterable[Part], spans: Iterable[Span]) -> list[Part]:
     """Restrict ``parts`` to what brings bytes of ``spans``, and these bytes only."""
     wanted = _Spans(spans)
-    cuts = ((part.fetch, tuple(use.cut(*span) for use in part.uses for span in wanted.inside(use))) for part in parts)
-    return [Part(fetch, uses) for fetch, uses in cuts if uses]
+    cuts = ((part, tuple(use.cut(*span) for use in part.uses for span in wanted.inside(use))) for part in parts)
+    return [Part(part.fetch, uses, part.body) for part, uses in cuts if uses]
 
 
 def in_file_order(runs: Iterable[Run], start: int, end: int) -> list[Run]:

@@ -27,7 +27,7 @@ def load_small(downloader: Downloader, files: Sequence[Hash], take: Callable[[Ha
     """
     context = downloader.context(workers=1)
     try:
-        answer = context.cas.reconstruct_many(files)
+        answer = context.batch_reconstruction(files)
     except NotFoundError:
         return
     if answer is None:

@@ -99,7 +99,7 @@ def _send(
         del framed["Content-Range"]
     most = max(end - start for start, end in framing.ranges)
     return SentStream(
-        FramedStream(framing, open_range),
+        FramedStream(framing.parts(), open_range),
         status_code=206 if ranges else 200,
         headers=headers | framed,
         limits=site_of(request).limits,

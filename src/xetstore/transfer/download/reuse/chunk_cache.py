@@ -22,6 +22,7 @@ from xetstore.platform import forks
 from xetstore.platform.cache_folder import CacheFolder
 from xetstore.platform.threads import Threads
 from xetstore.transfer.download.reuse.cache_entry import EntryFile, entry_name, entry_range, header
+from xetstore.transfer.download.reuse.layouts import Layouts
 from xetstore.transfer.waiting import wait_all
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class ChunkCache:
         self._max_bytes = max_bytes
         self._emit = emit
         self._writing = max_bytes > 0
+        self.layouts = Layouts()
+        """The layouts of files whose chunks are kept here."""
         self._begin()
         forks.renew(self, ChunkCache._begin)
 
@@ -131,6 +134,20 @@ class ChunkCache:
         for file, _, _ in parts:
             file.mark_used(_USED_AGAIN_SECONDS)
         return CachedRange(parts)
+
+    def holds(self, xorb: Hash, chunk_start: int, chunk_end: int) -> bool:
+        """True if :meth:`get` would find entries for all of these chunks."""
+        if not self._max_bytes:
+            return False
+        self.settle()
+        ranges = _ranges_in(self._folder.names(str(xorb)))
+        position = chunk_start
+        while position < chunk_end:
+            reach = max((end for start, end in ranges if start <= position < end), default=position)
+            if reach == position:
+                return False
+            position = reach
+        return True
 
     def put(
         self, xorb: Hash, chunk_start: int, body: Sequence[Buffer], chunks: ChunkList, ends: Sequence[int] | bytes

@@ -14,7 +14,10 @@ from xetstore.transfer.download.reuse.base_chunks import of_base_file
 from xetstore.transfer.download.reuse.earlier_attempt import of_journal
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from xetstore.protocol.chunking import ChunkList
+    from xetstore.protocol.hashes import Hash
     from xetstore.protocol.reconstruction import FetchRange
     from xetstore.transfer.download.delivery import Destination
     from xetstore.transfer.download.reconstructions import Reconstructions
@@ -82,6 +85,17 @@ class Reuse:
             left = Left([*left.runs, *copied], *leave_out(parts, _spans(copied)))
         return left
 
+    def lacks(self, file: Hash, start: int, end: int) -> bool:
+        """True if bytes ``[start, end)`` of a file are not here, as far as is known before they are asked for."""
+        if self._base is not None or (self._journal is not None and self._journal.recorded_bytes):
+            return False
+        return self._cache is None or self._cache.layouts.lacks(self._cache, file, start, end)
+
+    def note(self, file: Hash, window: Window) -> None:
+        """Remember which chunks make the bytes of a window that is about to be read, if they are kept."""
+        if self._fills_cache and self._cache is not None:
+            self._cache.layouts.note(self._cache, file, window)
+
     def cached(self, fetch: FetchRange) -> CachedRange | None:
         """The bytes of a fetch, to be closed, if the cache has all of them."""
         return None if self._cache is None else self._cache.get(fetch.xorb, fetch.chunk_start, fetch.chunk_end)
@@ -90,7 +104,7 @@ class Reuse:
         """True if a fetch of ``nbytes`` serialized bytes is to be kept."""
         return self._fills_cache and self._cache is not None and nbytes <= CACHED_BYTES
 
-    def keep(self, fetch: FetchRange, body: Sequence[bytes], chunks: ChunkList) -> None:
+    def keep(self, fetch: FetchRange, body: Sequence[Buffer], chunks: ChunkList) -> None:
         """Put the verified chunks of a fetch into the cache: ``body`` in pieces of whole chunks."""
         assert self._cache is not None
         ends: array[int] = array("Q")
