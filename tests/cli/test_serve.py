@@ -126,7 +126,7 @@ def test_the_store_may_be_named_as_for_every_command(xet: Xet) -> None:
         (("--host", "0.0.0.0", "--auth", "none"), 2, "auth none is for this machine only"),
         (("--config", "missing.toml"), 3, "missing.toml does not exist"),
         (("--tls-cert", "missing.pem", "--tls-key", "missing.pem"), 3, "missing.pem cannot be read"),
-        (("--prt", "1"), 2, "No such option"),
+        (("--prt", "1"), 2, "has no option"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_store_is_made(
