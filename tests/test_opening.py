@@ -78,6 +78,7 @@ def test_who_puts_and_gets_by_hash_loads_and_makes_nothing_for_names(tmp_path: P
         ("http://127.0.0.1/?token=xyzzy", "has a query"),
         ("hf://models/ns/name/file.bin", "is a file or folder, and no store"),
         ("hf://models", "is not the name of a repository"),
+        ("localhost:8080", "looks like a server"),
     ],
 )
 def test_what_names_no_store_is_refused_with_a_hint(where: str, said: str) -> None:
