@@ -26,7 +26,7 @@ YOUNG_SECONDS: Final = 3600.0
 LOOK_SECONDS: Final = 20.0
 """The longest look at objects, which a client waits for: to read a file again is always right."""
 LOOKS_AT_ONCE: Final = 16
-"""Where objects are far away."""
+"""Objects that are looked at side by side, of a store that is far away."""
 _EDGES_AT_A_TIME: Final = 50_000
 
 
