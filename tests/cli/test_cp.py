@@ -53,6 +53,17 @@ def test_a_folder_goes_up_in_one_commit_and_comes_back(xet: Xet, folder: Path, t
     assert again.stdout.startswith(commit)
 
 
+@pytest.mark.parametrize("name", ["no such file", "new\nline"])
+def test_a_repository_is_called_new_when_it_is_there(xet: Xet, folder: Path, name: str) -> None:
+    if name != "no such file":
+        (folder / name).write_bytes(b"x")
+    ran = xet("cp", folder if name != "no such file" else folder / name, "xet://alice/bert")
+    assert ran.code != 0
+    assert "is new" not in ran.stderr
+    if name == "no such file":
+        assert not xet.store.exists()
+
+
 def test_put_with_a_name_is_cp(xet: Xet, folder: Path, tmp_path: Path) -> None:
     assert xet("put", folder, "--name", "alice/run-7", "-m", "Run 7").code == 0
     assert files(xet, "xet://alice/run-7") >= {"model.safetensors", "sub/config.json", "run", "link"}

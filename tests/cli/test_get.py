@@ -298,6 +298,13 @@ def test_a_list_that_ends_lines_with_nul_is_no_other_list(xet: Xet, stored: str,
     assert contents(tmp_path / "copy") == {"a\\b": DATA, "last": DATA}
 
 
+def test_a_list_with_nul_is_told_to_be_read_so(xet: Xet, stored: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(f"{stored}  a".encode() + b"\0" + f"{stored}  b".encode() + b"\0")
+    ran = xet("get", "--list", tmp_path / "list", "-o", tmp_path / "copy")
+    assert ran.code == 2
+    assert "--null is read with --null" in ran.stderr
+
+
 def test_names_that_are_not_escaped_go_to_no_terminal(xet: Xet, stored: str, tmp_path: Path) -> None:
     import pty
 

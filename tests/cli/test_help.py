@@ -67,6 +67,13 @@ def test_help_fits_80_columns(xet: Xet, path: tuple[str, ...]) -> None:
     assert max(map(len, xet("help", *path).stdout.splitlines())) <= 80
 
 
+@each(PATHS)
+def test_help_is_whole_sentences_without_markup(xet: Xet, path: tuple[str, ...]) -> None:
+    _, _, said = xet("help", *path).stdout.partition("\n")
+    assert "``" not in said
+    assert not re.search(r"\w\.\.\.$", said, re.MULTILINE)
+
+
 @each([path for path in PATHS if path])
 def test_help_has_an_example_of_that_command_that_parses(path: tuple[str, ...]) -> None:
     epilog = context_of(path).command.epilog or ""

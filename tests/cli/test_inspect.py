@@ -101,8 +101,8 @@ def test_anything_else_is_refused_with_both_reasons(xet: Xet, tmp_path: Path, co
     assert (ran.code, ran.records) == (4, [])
     [error] = ran.errors
     assert error["code"] == "format"
-    assert "neither a xorb" in error["message"]
-    assert "nor a shard" in error["message"]
+    assert "no xorb (" in error["message"]
+    assert "no shard (" in error["message"]
     assert str(tmp_path / "file") in error["message"]
 
 

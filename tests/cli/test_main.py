@@ -50,9 +50,7 @@ def test_a_wrong_command_line_is_one_sentence_and_exit_code_2(xet: Xet, argument
 
 def test_json_errors_are_objects(xet: Xet, tmp_path: Path) -> None:
     ran = xet.process("--json", "inspect", tmp_path / "missing")
-    assert ran.errors == [
-        {"code": "not_found", "message": f"{tmp_path / 'missing'}: No such file or directory", "hint": None}
-    ]
+    assert ran.errors == [{"code": "not_found", "message": f"{tmp_path / 'missing'} does not exist", "hint": None}]
     assert xet("hash", "--json").errors[0]["code"] == "usage"
 
 
@@ -108,7 +106,8 @@ def test_every_error_of_the_library_keeps_its_exit_code() -> None:
 def test_an_error_of_the_system_becomes_the_documented_exit_code(number: int, code: int) -> None:
     told = as_xet_error(OSError(number, os.strerror(number), "some/file"))
     assert told.exit_code == code
-    assert str(told) == f"some/file: {os.strerror(number)}"
+    sentence = "some/file does not exist" if number == errno.ENOENT else f"some/file: {os.strerror(number)}"
+    assert str(told) == sentence
 
 
 def test_a_defect_asks_to_be_reported() -> None:

@@ -60,7 +60,7 @@ def test_files_go_and_come_back(xet: Xet, hashes: list[str], tmp_path: Path) -> 
 
 def test_lines_for_people(xet: Xet, hashes: list[str]) -> None:
     ran = xet("rm", hashes[0])
-    assert (ran.code, ran.stderr) == (0, "1 file deleted: xet undelete gives them back\n")
+    assert (ran.code, ran.stderr) == (0, "1 file deleted: xet undelete gives it back\n")
     line = ran.stdout
     assert line.startswith(f"{hashes[0]}            1,000  until 20")
     assert line.endswith(" UTC\n")

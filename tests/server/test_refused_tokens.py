@@ -43,6 +43,7 @@ def tokens(server: LiveServer) -> dict[str, str | None]:
         "missing": None,
         "not valid": valid[:-2] + ("AA" if valid[-2:] != "AA" else "BB"),
         "no token": "hello",
+        "of a user": "hf_" + "a" * 34,
         "expired": past.issue(**issue),  # type: ignore[arg-type]
         "not valid yet": future.issue(**issue),  # type: ignore[arg-type]
         "revoked": revoked,
@@ -53,6 +54,7 @@ TOLD = {
     "missing": "a token is needed",
     "not valid": "the token is not valid",
     "no token": "the token is not valid",
+    "of a user": "the token is one of a user, for repositories, and files by their hashes take one of a namespace",
     "expired": "the token has expired",
     "not valid yet": "the token is not valid yet",
     "revoked": "the token has been revoked",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+OF_A_USER: Final = "hf_"
+"""The first letters of a user's token, which is for repositories; it has no claims, and its scope is looked up."""
+
 
 class Scope(StrEnum):
     """The rights of a token; each scope includes those before it.

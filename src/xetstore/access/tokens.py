@@ -19,6 +19,7 @@ import jwt
 import msgspec
 
 from xetstore.access.keys import Algorithm, Key, KeyKind, KeyRing
+from xetstore.access.scope import OF_A_USER
 from xetstore.access.scope import Scope as Scope
 from xetstore.access.secrets import REVOKED, Secrets, Version
 from xetstore.errors import UnauthenticatedError, UnavailableError, UsageError, XetError
@@ -235,6 +236,11 @@ class TokenAuthority:
     def _check_signature(self, token: str) -> _Signed:
         invalid = UnauthenticatedError("the token is not valid", hint="ask for a new one")
         form = _TOKEN.fullmatch(token)
+        if token.startswith(OF_A_USER):
+            raise UnauthenticatedError(
+                "the token is one of a user, for repositories, and files by their hashes take one of a namespace",
+                hint="name the file in a repository, or ask for a token of a namespace",
+            )
         if form is None or not _is_canonical(form[2]):
             raise invalid
         # What the libraries say may quote what was sent, and so must not be chained to what we say.

@@ -133,6 +133,8 @@ def upload(
     output = settings.output
     settings.going_on("nothing is committed; run the same command again: what is stored already is not stored again")
     branch = revision_of(to)
+    if isinstance(source, Path):
+        source.stat()  # so that a name with a slip in it makes no store
     repository = places.repository(to, create=not dry_run)
     is_new = not repository.exists()
     path = to.path
@@ -146,8 +148,6 @@ def upload(
         # What comes through a pipe has no name of its own.
         name = source.name if isinstance(source, Path) else to.id.name.rpartition("/")[2]
         path = _file_target(repository, None if is_new else branch, path, name, is_folder=is_folder)
-    if is_new and not dry_run:
-        output.note(f"{repository.name} is new")
     expected: int | None = None  # of a stream
     if isinstance(source, Path):
         expected = 0 if is_directory else total_size([source])
@@ -176,6 +176,8 @@ def upload(
             on_note=note,
             is_left_out=settings.is_store,
         )
+    if is_new and not dry_run:
+        output.note(f"{repository.name} is new")
     print_commit(settings, to, report, excluded=excluded, dry_run=dry_run)
     if not (isinstance(source, Path) or dry_run):
         output.note(f"xet get {to.at(path)} -o - brings it back")

@@ -38,6 +38,11 @@ class Group(click.Group):
                 error.ctx = click.Context(command, info_name=name, parent=ctx)
             raise
 
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with the whole of its first sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(limit=1000)) for name, each in self.commands.items()])
+
     def list_commands(self, _: click.Context) -> list[str]:
         """In the order in which they were added."""
         return list(self.commands)

@@ -145,7 +145,9 @@ def _parse(data: bytes) -> XorbInfo | Shard:
         try:
             return Shard.parse(data)
         except FormatError as not_shard:
-            raise FormatError("inspect.kind", 0, f"neither a xorb: {not_xorb}; nor a shard: {not_shard}") from not_xorb
+            raise FormatError(
+                "inspect.kind", 0, f"no xorb ({not_xorb.detail}), no shard ({not_shard.detail}), no file of tensors"
+            ) from not_xorb
 
 
 def _xorb_chunks(xorb: XorbInfo, data: bytes) -> Iterator[tuple[str, int, int, int, str]]:

@@ -81,13 +81,16 @@ def read_list(settings: Settings, listed: Path) -> list[tuple[Hash, Path]]:
             if path in files:
                 raise ValueError("has a path that was there before")
         except ValueError as fault:
-            settings.failed(_refusal(f"line {number} of {'stdin' if is_stdin else listed}", fault, null=null))
+            where = f"line {number} of {'stdin' if is_stdin else listed}"
+            settings.failed(_refusal(where, fault, null=null, has_nul=not null and b"\0" in line))
         else:
             files[path] = Hash.parse(name)
     return [(file, path) for path, file in files.items()]
 
 
-def _refusal(where: str, fault: ValueError, *, null: bool) -> UsageError:
+def _refusal(where: str, fault: ValueError, *, null: bool, has_nul: bool) -> UsageError:
+    if has_nul:
+        return UsageError(f"{where} {fault}", hint="it has a NUL: a list printed with --null is read with --null")
     with_null = " with --null: HASH  PATH, ended with NUL" if null else ": HASH  PATH, or JSON"
     return UsageError(f"{where} {fault}", hint=f"a list has what `xet put` and `xet hash` print{with_null}")
 

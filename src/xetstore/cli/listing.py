@@ -98,10 +98,9 @@ def rows_of(settings: Settings, where: Path | str, *, recursive: bool, dates: bo
         with settings.open_files(where) as store:
             yield from map(Row.of_record, store.files())
         return
-    from xetstore.cli.places import Places, revision_of, shown
-    from xetstore.remote.hub.locators import HubLocator
+    from xetstore.cli.places import Places, parse_locator, revision_of, shown
 
-    locator = HubLocator.parse(where)
+    locator = parse_locator(where)
     if where.startswith("hf://"):
         with _hub(settings) as hub:
             for entry in hub.tree(locator, recursive=recursive, dates=dates):

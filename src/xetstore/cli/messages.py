@@ -42,7 +42,10 @@ def as_xet_error(error: Exception) -> XetError:
     if isinstance(error, OSError) and error.errno is not None:
         # Not os.strerror: the library may have said it better.
         reason = error.strerror or os.strerror(error.errno)
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else None
+        if name is not None and reason == os.strerror(errno.ENOENT):
+            return kind_of(error)(f"{name} does not exist")
+        where = "" if name is None else f"{name}: "
         return kind_of(error)(f"{where}{reason}", hint=_HINTS.get(error.errno))
     if isinstance(error, RuntimeError) and (refused := refusal(error)) is not None:
         return refused

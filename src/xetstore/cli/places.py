@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SCHEMES = ("xet://", "hf://")
 EXAMPLE = "for example xet://alice/bert@main/config.json"
 
+_OWNER = re.compile(r"[\w.-]*")
+
 
 def is_locator(text: str) -> bool:
     """True if an argument names a repository, or something in one."""
@@ -36,7 +38,14 @@ def parse_locator(text: str) -> HubLocator:
     if not is_locator(text):
         like = f"do you mean xet://{text[:200]}?" if is_like_a_name(text) else EXAMPLE
         raise UsageError(f"{text[:200]!r} names no repository", hint=like)
-    return HubLocator.parse(text)
+    try:
+        return HubLocator.parse(text)
+    except UsageError as error:
+        owner = text.partition("://")[2]
+        if _OWNER.fullmatch(owner):
+            listing = f"xet repo list {owner}".rstrip()
+            error.hint = f"{error.hint}; {listing} lists {'those of this owner' if owner else 'what is there'}"
+        raise
 
 
 def parse_branch(text: str) -> HubLocator:

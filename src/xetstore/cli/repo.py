@@ -78,7 +78,7 @@ def info(settings: Settings, name: HubLocator) -> None:
 @store_options
 @click.pass_obj
 def delete(settings: Settings, name: HubLocator, dry_run: bool) -> None:
-    """Delete a repository and all its revisions; ``xet undelete`` gives it back for a while."""
+    """Delete a repository and all its revisions; xet undelete gives it back for a while."""
     with Places(settings) as places:
         store = places.store(name)
         _print(settings, store.repo(name.id).info())

@@ -95,7 +95,8 @@ def _remove(
 def _print_deleted(output: Output, records: Sequence[DeletedFile], *, dry_run: bool) -> None:
     print_files(output, records)
     count = count_text(len(records), "file")
-    output.note(f"{count} would go: a dry run" if dry_run else f"{count} deleted: xet undelete gives them back")
+    back = "it" if len(records) == 1 else "them"
+    output.note(f"{count} would go: a dry run" if dry_run else f"{count} deleted: xet undelete gives {back} back")
 
 
 def print_files(output: Output, records: Sequence[DeletedFile]) -> None:

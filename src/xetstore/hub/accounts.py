@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
-from xetstore.access.scope import Scope
+from xetstore.access.scope import OF_A_USER, Scope
 from xetstore.cas.index import Index
 from xetstore.errors import (
     AccessDeniedError,
@@ -31,7 +31,7 @@ from xetstore.hub.queries.accounts import Account, AccountChanges, AccountKind, 
 from xetstore.hub.rights import Actor, Role
 from xetstore.platform import forks
 
-TOKEN_PREFIX: Final = "hf_"
+TOKEN_PREFIX: Final = OF_A_USER
 REMEMBERED_SECONDS: Final = 5.0
 """Time that a token is taken to be as it was. Changes made in this process count at once."""
 REMEMBERED_TOKENS: Final = 4096

@@ -17,7 +17,8 @@ def check_range(start: int, end: int | None) -> None:
         if not hasattr(number, "__index__"):
             raise WrongTypeError(f"a byte range is given by numbers of bytes, not by {type(number).__name__}")
     if start < 0 or (end is not None and end < start):
-        raise UsageError(f"{start}:{end} is not a byte range", hint="give START:END with 0 <= START <= END")
+        text = f"{start}:{'' if end is None else end}"
+        raise UsageError(f"{text} is not a byte range", hint="give START:END with 0 <= START <= END")
 
 
 @dataclass(frozen=True, slots=True)
