@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 from tests.support import engines
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.layout import xorb_key
-from xetstore.cas.putting_again import YOUNG_SECONDS
+from xetstore.cas.putting_again import YOUNG_SECONDS, put_again
+from xetstore.interfaces import BlobInfo
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.shard import FileEntry, Shard
 from xetstore.testing import Sample, make_sample, random_bytes, read_back, upload
@@ -111,3 +114,36 @@ def test_the_empty_file_is_a_file(cas: EmbeddedCas) -> None:
     assert cas.put_again([Hash.ZERO]) == set()
     cas.put_shard(Shard((FileEntry(hash=Hash.ZERO, terms=(), verification=()),)))
     assert cas.put_again([Hash.ZERO]) == {Hash.ZERO}
+
+
+def test_what_cannot_be_looked_at_in_time_is_not_here(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client waits for the answer, and there may be more objects than can be looked at until then."""
+    files = [upload(cas, sample) for sample in (SAMPLE, OTHER)]
+    assert put_again(cas, files, look_seconds=0) == set()
+    stat, looks = cas.blobs.stat, []
+
+    def slow(key: str) -> BlobInfo | None:
+        looks.append(key)
+        time.sleep(0.2)
+        return stat(key)
+
+    monkeypatch.setattr(cas.blobs, "stat", slow)
+    monkeypatch.setattr(EmbeddedCas, "is_remote", False)
+    assert put_again(cas, files, look_seconds=0.1) < {*files}
+    assert len(looks) <= 1
+    monkeypatch.undo()
+    assert not any(is_marked(cas, sample) for sample in (SAMPLE, OTHER))
+    assert cas.put_again(files) == {*files}
+
+
+def test_objects_that_are_far_away_are_looked_at_together(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [upload(cas, sample) for sample in (SAMPLE, OTHER)]
+    stat, both = cas.blobs.stat, threading.Barrier(2, timeout=60)
+
+    def together(key: str) -> BlobInfo | None:
+        both.wait()
+        return stat(key)
+
+    monkeypatch.setattr(cas.blobs, "stat", together)
+    monkeypatch.setattr(EmbeddedCas, "is_remote", True)
+    assert cas.put_again(files) == {*files}

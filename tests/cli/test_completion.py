@@ -116,6 +116,33 @@ def test_what_is_typed_is_completed_by_bash(bash: Bash) -> None:
         bash.forget_line()
 
 
+ODD_NAMES = [
+    "$(touch ran)",
+    "`touch ran`",
+    "a;touch ran",
+    "a'b",
+    'a"b',
+    "a b",
+    "a&touch ran",
+    "{a,b}",
+    "!!",
+    "a|b",
+    "a>ran",
+]
+
+
+def test_what_a_shell_would_run_is_not_put_into_the_line(xet: Xet, tmp_path: Path) -> None:
+    """Those who write to a repository choose names in it, and bash would run them when the line is sent."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (*ODD_NAMES, "plain-ä_1.bin"):
+        (folder / f"f{name}").write_text(name)
+    assert xet("cp", folder, "xet://eve/model").code == 0
+    assert xet("branch", "xet://eve/model", "x;ran").code == 0
+    assert complete(xet, "xet cat xet://eve/model/f") == ["plain,xet://eve/model/fplain-ä_1.bin"]
+    assert complete(xet, "xet cat xet://eve/model@") == ["part,xet://eve/model@main"]
+
+
 def test_several_are_listed(bash: Bash) -> None:
     seen = bash.type("xet repo \t\t", "move")
     assert {"create", "list", "info", "delete", "move"} <= set(seen.split())

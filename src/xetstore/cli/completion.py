@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,8 @@ VARIABLE: Final = "_XET_COMPLETE"
 """The variable by which a script asks the command for completions."""
 
 MOST_NAMES: Final = 1000
+_PLAIN: Final = re.compile(r"[\w@%+=:,./-]*")
+"""Names that stand for themselves in a line of a shell."""
 _KINDS: Final = ("models", "datasets", "spaces", "buckets")
 
 # A colon ends a word of bash's, and an @ begins one: of what is completed only that word is replaced. Without an
@@ -65,6 +68,12 @@ class _Bash(BashComplete):
         words = split_arg_string(line)[1:]
         incomplete = words.pop() if words and not line[-1].isspace() else ""
         return words, incomplete
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
+        """All but those that bash would take for more than a name: it writes them into the line as they are, and others
+        chose the names in a repository.
+        """
+        return [item for item in super().get_completions(args, incomplete) if _PLAIN.fullmatch(item.value)]
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
         return f"{'part' if item.goes_on else item.type},{item.value}"

@@ -24,7 +24,7 @@ def put_again(server: Server, files: Sequence[Hash], *, dry_run: bool) -> set[Ha
     if not asked or server.lacks(AGAIN):
         return set()
     body = b"".join(sorted(file.digest for file in asked))
-    credentials = server.credentials(write=True)
+    credentials = server.credentials(write=not dry_run)
 
     def ask() -> set[Hash]:
         here = _ask(server, body, credentials, dry_run=dry_run)

@@ -20,11 +20,15 @@ MAX_COMMIT_THREADS: Final = 2000
 """As many as there are places, which the limits of a server give: ``commits`` and ``shards``."""
 
 
+MAX_SEARCHES: Final = 2
+"""Calls at once that look at every row of a table."""
+
 ASK_SECONDS: Final = 20.0
 """The longest wait for one of the threads that ask the index, as ``queue_seconds`` is for other shares."""
 
 _CALLS: Final = Threads(MAX_THREADS, "xetstore")
 _ASKS: Final = Threads(MAX_THREADS, "xetstore-ask")
+_SEARCHES: Final = Threads(MAX_SEARCHES, "xetstore-search")
 _COMMITS: Final = Threads(MAX_COMMIT_THREADS, "xetstore-commit")
 
 
@@ -42,6 +46,11 @@ async def in_asking_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwar
     Raises UnavailableError where no thread was free for 20 s; the call is not made then.
     """
     return await begun_within(ASK_SECONDS, _ASKS, partial(call, *args, **kwargs))
+
+
+async def in_search_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for a call that looks at every row of a table: however many there are, others find a thread."""
+    return await begun_within(ASK_SECONDS, _SEARCHES, partial(call, *args, **kwargs))
 
 
 async def begun_within(seconds: float, pool: Threads, call: Callable[[], T]) -> T:

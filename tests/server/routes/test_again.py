@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from tests.support.live import LiveServer, live_server
 from tests.support.stored import error_of
 from xetstore.cas.service import EmbeddedCas
+from xetstore.errors import ForbiddenError
 from xetstore.interfaces import MANY_PUT_AGAIN
+from xetstore.remote.http import HttpCas
+from xetstore.remote.tokens import FixedToken
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
 OURS, THEIRS = (make_sample(random_bytes(20_000, seed)) for seed in range(2))
@@ -44,6 +48,17 @@ def test_it_takes_a_token_for_writing(server: LiveServer, scope: str | None, exp
     answer = server.request("POST", PATH, body=OURS.file.hash.digest, token=token)
     assert answer.status == expected
     assert answer.body != OURS.file.hash.digest
+
+
+def test_a_token_for_reading_may_try(server: LiveServer) -> None:
+    """As it may ask for files and chunks: `xet put --dry-run` takes no more."""
+    ours, theirs = OURS.file.hash.digest, THEIRS.file.hash.digest
+    answer = server.request("POST", f"{PATH}?dry_run=true", body=ours + theirs, token=server.token("read"))
+    assert (answer.status, answer.body) == (200, ours)
+    with closing(HttpCas(server.url, tokens=FixedToken(server.token("read")))) as cas:
+        assert cas.put_again([OURS.file.hash, THEIRS.file.hash], dry_run=True) == {OURS.file.hash}
+        with pytest.raises(ForbiddenError):
+            cas.put_again([OURS.file.hash])
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 31, b"x" * 33])

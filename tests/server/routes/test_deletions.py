@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.support.stored import error_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.server.routes.deletions import MAX_FILES
 from xetstore.server.settings import ServerSettings
+from xetstore.server.threads import MAX_SEARCHES, MAX_THREADS
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
 SAMPLES = [make_sample(random_bytes(20_000, seed)) for seed in range(5)]
@@ -233,3 +236,29 @@ def test_the_settings_say_how_long_it_can_be_given_back(tmp_path: Path) -> None:
         with live_server(cas, undelete=60.0) as server:
             done = server.request("DELETE", f"/v1/files/{FILES[0]}", token=server.token("write")).json()
             assert done["until"] - done["deleted_at"] == pytest.approx(60)
+
+
+def test_searches_by_first_digits_keep_none_from_a_thread(
+    server: LiveServer, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search reads every row of the namespace; more of them than there are threads for other questions."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    page = EmbeddedCas.files_page
+
+    def slow(cas: EmbeddedCas, *asked: Any) -> Any:
+        begun.release()
+        go_on.wait(60)
+        return page(cas, *asked)
+
+    monkeypatch.setattr(EmbeddedCas, "files_page", slow)
+    target = f"/v1/files?prefix={str(FILES[0])[:6]}"
+    with ThreadPoolExecutor(MAX_THREADS + 1) as pool:
+        searches = [pool.submit(server.request, "GET", target, token=token) for _ in range(MAX_THREADS + 1)]
+        try:
+            assert all(begun.acquire(timeout=60) for _ in range(MAX_SEARCHES))
+            assert is_there(server, FILES[0], token)
+        finally:
+            go_on.set()
+        answers = [search.result() for search in searches]
+    assert {answer.status for answer in answers} == {200}
+    assert [file["hash"] for file in answers[0].json()["files"]] == [str(FILES[0])]

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,12 +25,16 @@ from xetstore.access.scope import Scope
 from xetstore.cas.lease import COLLECT, SCRUB, Lease
 from xetstore.cas.service import EmbeddedCas
 from xetstore.hub.accounts import Accounts
+from xetstore.records import Totals
 from xetstore.server.app import create_app
 from xetstore.server.ops.holdings import NamespaceSize
+from xetstore.server.routes import status
+from xetstore.server.web.page import Insight
 from xetstore.sizes import size_text
 from xetstore.testing import make_sample, upload
 
 ELSEWHERE = "192.0.2.1"
+PATIENCE_SECONDS = 60.0
 
 
 class Page(HTMLParser):
@@ -179,6 +185,33 @@ def test_totals_are_not_summed_up_for_everyone_who_asks(server: LiveServer, cas:
 
 
 # --- Disks, care, namespaces, and the ways to connect ---------------------------------------------------------
+
+
+def test_those_who_wait_for_sums_keep_none_from_the_health(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store so large that its rows are looked at for long; the page waits for that, /health/ready does not."""
+    waiting, go_on = threading.Semaphore(0), threading.Event()
+    totals, insight = cas.totals, status.Status.insight
+
+    def long_totals() -> Totals:
+        go_on.wait(PATIENCE_SECONDS)
+        return totals()
+
+    def counted(of: status.Status, with_namespaces: bool) -> Insight:
+        waiting.release()
+        return insight(of, with_namespaces)
+
+    monkeypatch.setattr(cas, "totals", long_totals)
+    monkeypatch.setattr(status.Status, "insight", counted)
+    monkeypatch.setattr(status, "COUNT_SECONDS", PATIENCE_SECONDS)
+    with live_server(cas) as server, ThreadPoolExecutor(8) as pool:
+        pages = [pool.submit(server.request, "GET", "/") for _ in range(8)]
+        try:
+            assert all(waiting.acquire(timeout=PATIENCE_SECONDS) for _ in range(4))
+            assert server.request("GET", "/health/ready").status == 200
+            assert not any(page.done() for page in pages)
+        finally:
+            go_on.set()
+        assert {page.result().status for page in pages} == {200}
 
 
 def test_the_page_says_how_much_room_is_left_and_when_the_store_was_looked_after(cas: EmbeddedCas) -> None:

@@ -15,7 +15,7 @@ from xetstore.errors import UsageError
 from xetstore.protocol.hashes import Hash
 from xetstore.server.http.bodies import read_body
 from xetstore.server.site import Site, holders_of, parse_hash, site_of
-from xetstore.server.threads import in_asking_thread, in_commit_thread
+from xetstore.server.threads import in_asking_thread, in_commit_thread, in_search_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -57,7 +57,8 @@ async def list_files(request: Request) -> Response:
     prefix = request.query_params.get("prefix", "")
     if prefix and not re.fullmatch(PREFIX[1:-1], prefix):
         raise UsageError("prefix is the first digits of a hash", hint="between 6 and 64 small hexadecimal digits")
-    records = (await in_asking_thread(cas.files_page, place, prefix))[:limit]
+    look = in_search_thread if prefix else in_asking_thread
+    records = (await look(cas.files_page, place, prefix))[:limit]
     files = [{"hash": str(record.hash), "size": record.size, "sha256": record.sha256} for record in records]
     return _json({"files": files, "next": str(records[-1].hash) if len(records) == limit and not prefix else None})
 

@@ -110,11 +110,12 @@ class Status:
         self.version = version
         self.started_at = site.limits.shared.started_at
         self._site = site
-        # Its own threads: a part that hangs, or a scan that takes long, keeps only itself waiting.
+        # Its own threads: a part that hangs keeps only itself waiting, and those who want sums keep none from health.
         self.pool = Threads(4, "xetstore-status")
+        self._health = Threads(4, "xetstore-health")
         self._parts = (
-            _Part("the index does not answer", site.cas.ping_index, self.pool),
-            _Part("the objects do not answer", site.cas.ping_objects, self.pool),
+            _Part("the index does not answer", site.cas.ping_index, self._health),
+            _Part("the objects do not answer", site.cas.ping_objects, self._health),
         )
 
     async def not_ready_because(self) -> str | None:
@@ -129,7 +130,7 @@ class Status:
         """True if objects are marked as damaged."""
         try:
             async with asyncio.timeout(READY_SECONDS):
-                found = await asyncio.get_running_loop().run_in_executor(self.pool, self._site.soundness.get)
+                found = await asyncio.get_running_loop().run_in_executor(self._health, self._site.soundness.get)
         except TimeoutError:
             return False
         return bool(found.damaged_xorbs or found.damaged_shards)
@@ -154,7 +155,8 @@ class Status:
 
     def close(self) -> None:
         """End the threads, as soon as they have done what they are at."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self._health):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 async def live(_request: Request) -> Response:
