@@ -207,7 +207,7 @@ def refuse_address(text: str) -> None:
     """Raise UsageError for the address of a server without its scheme, which would be a new directory; not for one
     that is there.
     """
-    if _ADDRESS.match(text) and not os.path.lexists(text):
+    if not scheme_of(text) and _ADDRESS.match(text) and not os.path.lexists(text):
         address = re.sub(r"^https?:/*", "", text)
         raise UsageError(
             f"{text[:200]!r} looks like a server, and does not begin with http:// or https://",
@@ -225,8 +225,6 @@ def open_cas(where: Path | str, options: OpenOptions) -> Opened:
 def _open(where: Path | str, options: OpenOptions) -> Opened:
     scheme = scheme_of(where)
     if not scheme:
-        if isinstance(where, str):
-            refuse_address(where)
         return _open_here(Path(where), options)
     if scheme not in ("http", "https", "hf"):
         raise UsageError(f"{scheme}:// is no kind of store", hint=_PARTS_HINT if scheme in _PARTS else _HINT)
