@@ -96,6 +96,17 @@ def test_objects_of_a_store_under_an_index_that_is_empty_are_refused_and_none_is
     assert not (tmp_path / "new").exists()
 
 
+def test_a_directory_that_has_lost_its_index_is_refused_without_any_xorb_too(tmp_path: Path) -> None:
+    """All that it has may be names and small files, which are in its index and in snapshots."""
+    EmbeddedCas.open(tmp_path / "store").close()
+    for file in (tmp_path / "store").glob("index.sqlite3*"):
+        file.unlink()
+    for create in (True, False):
+        with pytest.raises(DamagedError, match=r"its index .* is missing or empty") as caught:
+            EmbeddedCas.open(tmp_path / "store", create=create)
+        assert "--rebuild-index" in str(caught.value.hint)
+
+
 def test_objects_of_a_store_that_has_no_xorb_yet_are_refused_too(tmp_path: Path) -> None:
     """Or two indexes would share one place, and each take what the other stores for its own."""
     with EmbeddedCas.open(parts_in(tmp_path)) as cas:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from xetstore.cas.layout import XORBS
+from xetstore.cas.layout import STORES, XORBS
 from xetstore.cas.parts import INDEX_FILE, STORE_FILE
 from xetstore.errors import DamagedError, NotFoundError, UsageError, XetError
 from xetstore.platform.files import (
@@ -95,8 +95,11 @@ def check_index_file(index: Path, objects: Path | None) -> None:
     """
     if index.exists() and not index.is_file():
         raise DamagedError(f"the index {_index_of(index, objects)} is no regular file", hint=RESTORE)
-    if objects is not None and is_new_file(index) and (objects / XORBS).exists():
-        # Going on with an empty index would look as if all files had been lost.
+    # A store that has names and small files only has no xorb. Its mark in STORES comes after its index, so it had one;
+    # where the index is elsewhere, pairing says whose mark it is.
+    signs = () if objects is None else (XORBS, STORES) if index == objects / INDEX_FILE else (XORBS,)
+    if objects is not None and is_new_file(index) and any((objects / sign).exists() for sign in signs):
+        # Going on with an empty index would look as if all files and names had been lost.
         where = f"its index {INDEX_FILE}" if index == objects / INDEX_FILE else f"its index {index}"
         raise DamagedError(f"the store {objects} has objects, but {where} is missing or empty", hint=RESTORE)
 
