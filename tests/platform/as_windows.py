@@ -49,14 +49,12 @@ def main(folder: Path, server: str, token: str) -> None:
 
     import click.testing
     import msgspec
-    import platformdirs
     import urllib3
 
     loaded = (asyncio, concurrent, http, logging, multiprocessing, shutil, sqlite3, ssl, subprocess, tempfile, uuid)
     assert loaded
     assert click
     assert msgspec
-    assert platformdirs
     assert urllib3
     for name in GONE:
         if hasattr(os, name):
