@@ -255,3 +255,11 @@ def test_an_index_can_be_rebuilt_from_the_objects_as_the_design_says(store: Path
         for file in files:
             opened.get(file, tmp_path / "copy")
             assert xetstore.hash_file(tmp_path / "copy").hash == file
+
+
+@pytest.mark.parametrize("page", ["docs/server.md", "docs/hub.md", "deploy/README.md", "README.md"])
+def test_a_newcomer_installs_from_a_clone_until_there_is_a_release(page: str) -> None:
+    """The name on an index is not ours before that."""
+    installed = re.findall(r"^[$# ]*.*pip install (\S+)", (ROOT / page).read_text(), re.MULTILINE)
+    first = installed[0].strip("'\"`")
+    assert first.startswith((".", "$CLONE"))

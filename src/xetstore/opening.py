@@ -8,6 +8,7 @@ directory or a store file no HTTP.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,8 @@ N = TypeVar("N", bound="Names")
 _HINT: Final = (
     "a store is a directory, a store file, the http:// or https:// URL of a server, or hf://models/NAMESPACE/NAME"
 )
+# A host with a port, or a scheme whose slashes are not all there. One letter is a drive of Windows.
+_ADDRESS: Final = re.compile(r"https?:|(?:[A-Za-z0-9-][A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}(?:/|$)")
 _PARTS: Final = ("s3", "gs", "az", "postgresql", "postgres")
 _PARTS_HINT: Final = "that is a part of one: name the objects and the index in a store file, and that as the store"
 
@@ -198,6 +201,18 @@ def scheme_of(where: Path | str) -> str:
     """
     scheme, separator, _ = str(where).partition("://") if isinstance(where, str) else ("", "", "")
     return scheme.lower() if separator and scheme.isascii() and scheme[:1].isalpha() and "/" not in scheme else ""
+
+
+def refuse_address(text: str) -> None:
+    """Raise UsageError for the address of a server without its scheme, which would be a new directory; not for one
+    that is there.
+    """
+    if not scheme_of(text) and _ADDRESS.match(text) and not os.path.lexists(text):
+        address = re.sub(r"^https?:/*", "", text)
+        raise UsageError(
+            f"{text[:200]!r} looks like a server, and does not begin with http:// or https://",
+            hint=f"do you mean http://{address[:200]}? A directory of that name is ./{text[:200]}",
+        )
 
 
 def open_cas(where: Path | str, options: OpenOptions) -> Opened:

@@ -88,6 +88,11 @@ def test_the_default_store_is_told_of_and_when_it_is_made(xet: Xet, tmp_path: Pa
         ("\njobs = 0", "line 2 of {}: jobs is a whole number from 1 on, and not '0'", None),
         ("jobs = true", "line 1 of {}: jobs is a whole number from 1 on, and not 'True'", None),
         ("jobs = 1.5", "line 1 of {}: jobs is a whole number from 1 on, and not '1.5'", None),
+        (
+            'store = "xet.lan:80"',
+            "line 1 of {}: 'xet.lan:80' looks like a server",
+            "do you mean http://xet.lan:80? A directory of that name is ./xet.lan:80",
+        ),
         ("store = 7", "line 1 of {}: store is a text, a store as --store takes it, and not '7'", None),
         ('limit_rate = "fast"', "line 1 of {}: limit_rate is a size, such as 500k, 10M or 2GiB, and not 'fast'", None),
         ('max_memory = "1M"', "line 1 of {}: max_memory is a size of at least 128.0 MiB, and not '1M'", None),

@@ -154,8 +154,19 @@ def _setting(path: Path, text: str, key: str, value: object) -> Given:
         parsed = setting.parse(value)
     except ValueError:
         raise UsageError(f"{source}: {key} is {setting.meaning}, and not {str(value)[:80]!r}") from None
+    if key == "store":
+        _refuse_address(parsed, source)
     is_path = key == "token_file" or (key == "store" and "://" not in parsed)
     return Given(str(path.parent / expanded(parsed, key)) if is_path else parsed, source)
+
+
+def _refuse_address(text: str, source: str) -> None:
+    from xetstore.opening import refuse_address
+
+    try:
+        refuse_address(text)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}", hint=error.hint) from None
 
 
 def _line_of(key: str, text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import traceback
@@ -371,22 +370,13 @@ def store_options(command: F) -> F:
 _RANGE: Final = re.compile(r"([0-9]{0,18}):([0-9]{0,18})")
 
 
-# A host with a port, or a scheme whose slashes are not all there. One letter is a drive of Windows.
-_ADDRESS: Final = re.compile(r"https?:|(?:[A-Za-z0-9-][A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}(?:/|$)")
-
-
 def parse_where(text: str) -> Path | str:
     """A store as it is named on the command line: a URL stays a text."""
-    from xetstore.opening import scheme_of
+    from xetstore.opening import refuse_address, scheme_of
 
     if scheme_of(text):
         return text
-    if _ADDRESS.match(text) and not os.path.lexists(text):
-        address = re.sub(r"^https?:/*", "", text)
-        raise UsageError(
-            f"{text[:200]!r} looks like a server, and does not begin with http:// or https://",
-            hint=f"do you mean http://{address[:200]}? A directory of that name is ./{text[:200]}",
-        )
+    refuse_address(text)
     return (
         expanded(text, "the store") if text.split("/")[0] == "~" else Path(text)
     )  # a shell leaves --store=~/x as it is

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xetstore.errors import UsageError, WrongTypeError
 from xetstore.limits import NO_LIMITS, Limits
-from xetstore.opening import HUB_SCHEME, OpenOptions, Reopening, open_cas, scheme_of
+from xetstore.opening import HUB_SCHEME, OpenOptions, Reopening, open_cas, refuse_address, scheme_of
 from xetstore.platform.homes import local_path
 from xetstore.silence import ignore
 from xetstore.store.store import Store
@@ -41,6 +41,8 @@ def open_store(
     Raises NotFoundError (missing, or not a store), AccessDeniedError, and UsageError for a newer format, for a token
     where none belongs, and for what names no store; for a repository what the Hub answers.
     """
+    if isinstance(where, str):
+        refuse_address(where)
     place = where if scheme_of(where) else local_path(where, "a store")
     folder = local_path(cache, "cache") if isinstance(cache, str) else cache
     options = OpenOptions(

@@ -88,7 +88,7 @@ def error_of(answer: Answer, locator: HubLocator, what: str, secrets: tuple[str,
     hints = {
         401: "set HF_TOKEN, or for a server that is not the Hub XET_TOKEN, to a token that is valid there: hf_…, as"
         " `xet token issue --user NAME` makes them",
-        403: "the Hub's token needs this right on the repository; a fine-grained one names its repositories",
+        403: "the token needs this right on the repository; a fine-grained one of the Hub names its repositories",
         404: private,
     }
     problem.hint = hints.get(status, problem.hint)
