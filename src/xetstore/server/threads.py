@@ -21,7 +21,7 @@ MAX_COMMIT_THREADS: Final = 2000
 
 
 MAX_SEARCHES: Final = 2
-"""Calls at once that look at every row of a table."""
+"""Calls at once that look at every row of a table, or at many objects."""
 
 ASK_SECONDS: Final = 20.0
 """The longest wait for one of the threads that ask the index, as ``queue_seconds`` is for other shares."""
@@ -49,7 +49,7 @@ async def in_asking_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwar
 
 
 async def in_search_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same for a call that looks at every row of a table: however many there are, others find a thread."""
+    """The same for a call that looks at all rows, or at many objects: whatever these are, others find a thread."""
     return await begun_within(ASK_SECONDS, _SEARCHES, partial(call, *args, **kwargs))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from tests.support.stored import error_of
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import ForbiddenError
 from xetstore.interfaces import MANY_PUT_AGAIN
+from xetstore.protocol.hashes import Hash
 from xetstore.remote.http import HttpCas
 from xetstore.remote.tokens import FixedToken
+from xetstore.server.threads import MAX_SEARCHES, MAX_THREADS
 from xetstore.testing.samples import make_sample, random_bytes, upload
 
 OURS, THEIRS = (make_sample(random_bytes(20_000, seed)) for seed in range(2))
@@ -77,3 +81,28 @@ def test_more_than_it_takes_is_refused(server: LiveServer) -> None:
 def test_a_dry_run_is_true_or_false(server: LiveServer) -> None:
     answer = server.request("POST", f"{PATH}?dry_run=maybe", body=b"x" * 32, token=server.token("write"))
     assert answer.status == 400
+
+
+def test_dry_runs_keep_no_other_question_from_a_thread(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They look at objects, which may take long in a bucket, and a token for reading may ask for them."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    put_again = EmbeddedCas.put_again
+
+    def slow(cas: EmbeddedCas, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
+        begun.release()
+        go_on.wait(60)
+        return put_again(cas, files, dry_run=dry_run)
+
+    monkeypatch.setattr(EmbeddedCas, "put_again", slow)
+    ours, token = OURS.file.hash, server.token("read")
+    with ThreadPoolExecutor(MAX_THREADS + 1) as pool:
+        asked = f"{PATH}?dry_run=true"
+        tries = [
+            pool.submit(server.request, "POST", asked, body=ours.digest, token=token) for _ in range(MAX_THREADS + 1)
+        ]
+        try:
+            assert all(begun.acquire(timeout=60) for _ in range(MAX_SEARCHES))
+            assert server.request("HEAD", f"/v1/files/{ours}", token=token).status == 200
+        finally:
+            go_on.set()
+        assert {(each.result().status, each.result().body) for each in tries} == {(200, ours.digest)}

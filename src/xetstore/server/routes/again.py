@@ -15,7 +15,7 @@ from xetstore.protocol.hashes import Hash, split_hashes
 from xetstore.protocol.suite import HASH_BYTES
 from xetstore.server.http.bodies import read_body
 from xetstore.server.site import holders_of, site_of
-from xetstore.server.threads import in_asking_thread, in_commit_thread
+from xetstore.server.threads import in_commit_thread, in_search_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -43,7 +43,7 @@ async def put_again(request: Request) -> Response:
     files = [*map(Hash, split_hashes(body))]
     async with site.limits.reading.reserve(len(files) * ASKED_BYTES, holders_of(request)):
         if is_try:
-            here = await in_asking_thread(lambda: cas.put_again(files, dry_run=True))
+            here = await in_search_thread(lambda: cas.put_again(files, dry_run=True))
         else:
             async with site.limits.commits.reserve(1, holders_of(request)):
                 here = await in_commit_thread(cas.put_again, files)
