@@ -105,7 +105,9 @@ def test_damaged_data_is_refused_and_the_old_file_left_as_it_was(xet: Xet, store
     ran = xet.process("get", stored, "-o", out, "--json")
     assert (ran.code, ran.records) == (4, [])
     assert out.read_text() == "precious"
-    assert {path.name for path in tmp_path.iterdir()} == {"original", "copy", "store"}, "no temporary file is left"
+    assert {path.name for path in tmp_path.iterdir()} == {"original", "copy", "store", "cache"}, (
+        "no temporary file is left"
+    )
 
 
 def test_an_existing_file_is_replaced(xet: Xet, stored: str, tmp_path: Path) -> None:
