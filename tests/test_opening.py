@@ -168,8 +168,10 @@ def test_ranges_come_from_the_cache_and_only_if_it_is_wanted(live: LiveServer, s
     for cache, expected in ((tmp_path / "cache", True), (False, False)):
         seen: list[Event] = []
         with xetstore.open(live.url, cache=cache, token=token, on_event=seen.append) as store:
-            assert b"".join(store.iter_range(info.hash, 5, 1000)) == source.read_bytes()[5:1000]
-        assert [event.cached for event in seen if isinstance(event, RangeFetched)] == [expected]
+            # The first one asks for the bytes along with the reconstruction: it does not know the chunks yet.
+            for _ in range(2):
+                assert b"".join(store.iter_range(info.hash, 5, 1000)) == source.read_bytes()[5:1000]
+        assert [event.cached for event in seen if isinstance(event, RangeFetched)] == [False, expected]
 
 
 def test_the_cache_is_where_it_is_said_to_be(

@@ -215,4 +215,5 @@ def test_only_these_statements_change_grants() -> None:
         if any(f"{word} file_grant" in path.read_text() for word in ("INSERT INTO", "DELETE FROM", "UPDATE"))
     }
     counting = {f"cas/index/queries/{name}.py" for name in ("copying", "deletions", "files", "grants")}
-    assert found - counting == {"cas/index/queries/rebuilding.py"}, "after which quotas are counted anew"
+    of_times = {"cas/index/queries/again.py"}
+    assert found - counting - of_times == {"cas/index/queries/rebuilding.py"}, "after which quotas are counted anew"
