@@ -273,7 +273,7 @@ def test_a_server_that_has_the_first_version_of_each_call_only(
 
 def test_tokens_go_to_the_server_and_not_to_signed_urls(server: Server, recorded: Proxy, tmp_path: Path) -> None:
     with connect(server, tmp_path, endpoint=recorded.endpoint) as ours:
-        info = ours.put(write(tmp_path / "file", splitmix64(87, 1_000_000)))
+        info = ours.put(write(tmp_path / "file", splitmix64(87, 20_000_000)))
         read(ours, info, tmp_path / "out")
     by_url = recorded.requests("GET", "/v1/xorbs/")
     assert by_url

@@ -64,7 +64,7 @@ def test_a_hash_has_32_bytes() -> None:
 def test_a_hash_is_an_immutable_value() -> None:
     value = Hash(splitmix64(1, 32))
     with pytest.raises(AttributeError):
-        value.digest = bytes(32)
+        value.digest = bytes(32)  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(value)) == value
     assert len({value, Hash(splitmix64(1, 32))}) == 1
     assert value != object()

@@ -130,7 +130,7 @@ def test_a_hash_is_its_text(tmp_path: Path) -> None:
     for again in (pickle.loads(pickle.dumps(file)), copy.copy(file), copy.deepcopy(file)):
         assert (type(again), again, again.digest) == (xetstore.Hash, file, file.digest)
     with pytest.raises(AttributeError):
-        file.digest = bytes(32)
+        file.digest = bytes(32)  # type: ignore[misc]
     assert repr(file) == f"Hash('{text}')"
 
 

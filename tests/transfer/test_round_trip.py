@@ -24,7 +24,7 @@ from xetstore.transfer.download.downloader import Downloader
 from xetstore.transfer.scan import hash_file
 from xetstore.transfer.upload.context import UploadOptions
 from xetstore.transfer.upload.session import put_files
-from xetstore.transfer.upload.sizing import UploadSizes
+from xetstore.transfer.upload.sizing import XORB_BYTES, UploadSizes
 
 MIB = 1 << 20
 

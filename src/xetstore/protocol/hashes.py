@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from xetstore.errors import UsageError, WrongTypeError
 from xetstore.protocol import kernel
@@ -33,18 +32,20 @@ class Hash(str):
     (True, '070605040302')
     """
 
-    __slots__ = ("digest",)
+    __slots__ = ()
 
-    digest: bytes
     ZERO: ClassVar[Hash]
 
     def __new__(cls, value: str | bytes) -> Self:
         """Of 64 hexadecimal digits, or of 32 bytes."""
         if type(value) is not bytes or len(value) != HASH_BYTES:  # else as quick as can be: there are many
             value = _digest_of(value)
-        made = str.__new__(cls, _SPELLED_WORDS.pack(*_WORDS.unpack(value)).hex())
-        _set_digest(made, value)
-        return made
+        return str.__new__(cls, _SPELLED_WORDS.pack(*_WORDS.unpack(value)).hex())
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes. They are not kept, because a large shard has very many hashes."""
+        return _WORDS.pack(*_SPELLED_WORDS.unpack(bytes.fromhex(self)))
 
     @classmethod
     def parse(cls, text: str) -> Hash:
@@ -69,9 +70,6 @@ class Hash(str):
 
     def __reduce__(self) -> tuple[type[Hash], tuple[bytes]]:
         return Hash, (self.digest,)
-
-
-_set_digest: Final[Callable[[Hash, bytes], None]] = vars(Hash)["digest"].__set__
 
 
 def _digest_of(value: object) -> bytes:
