@@ -29,7 +29,7 @@ def run(xet: Xet, *args: object, **options: Any) -> tuple[int, str]:
 
 
 def test_a_terminal_sees_new_and_deduplicated_bytes(xet: Xet, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(DATA)
+    (tmp_path / "file").write_bytes(splitmix64(1, 100 << 20))  # long enough for more than the first frame
     terminal = Terminal(200)
     code, stdout = run(xet, "put", "--json", tmp_path / "file", stderr=terminal.slave)
     terminal.seen()
@@ -38,7 +38,7 @@ def test_a_terminal_sees_new_and_deduplicated_bytes(xet: Xet, tmp_path: Path) ->
     assert terminal.screen.lines == [""], "nothing is left of the bar"
     frame = terminal.screen.erased[-1]
     assert " deduplicated  " in frame
-    assert " of 1.9 MiB  " in frame
+    assert " of 100.0 MiB  " in frame
     assert "B/s  ETA " in frame
     assert frame.endswith("file")
 
