@@ -89,7 +89,8 @@ def test_a_creation_that_was_interrupted_is_taken_up(root: Path) -> None:
     (root / "tmp").mkdir(parents=True)
     (root / "tmp" / "123-abc").write_text("xetstore embedded")
     EmbeddedCas.open(root).close()
-    (root / "index.sqlite3").unlink()  # the marker was written, the index not yet
+    (root / "index.sqlite3").unlink()  # the marker was written, the index and the store's mark not yet
+    shutil.rmtree(root / "stores")
     EmbeddedCas.open(root, create=False).close()
 
 
