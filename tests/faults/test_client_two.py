@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,7 @@ def test_a_client_that_is_killed_does_no_harm_to_another(client: Worker, server:
         first, other, killed = client.run_all(
             machine.upload(path), machine.upload(path), machine.upload(path, kill_after=0.02 * number)
         )
-        assert killed.code in (0, -signal.SIGKILL)
+        assert killed.code == 0 or killed.was_killed
         for ended in (first, other, client.run(**machine.upload(path))):
             machine.expect_stored(ended)
 
@@ -153,7 +152,7 @@ def test_clients_that_download_to_the_same_place_leave_one_whole_file(
         whole, killed = client.run_all(
             machine.download(file, out), machine.download(file, out, kill_after=0.03 * number)
         )
-        assert killed.code in (0, -signal.SIGKILL)
+        assert killed.code == 0 or killed.was_killed
         assert (whole.code, whole.error) == (0, None), whole.message
         assert out.read_bytes() == source.read_bytes()
     # What those left who were killed is taken up, or replaced: at most the file of the second of two stays.
@@ -175,7 +174,7 @@ def test_readers_that_share_a_chunk_cache_read_right_even_if_one_is_killed(
             start = number * MIB
             calls = [machine.read(file, source, start, start + 3 * MIB)] * 2
             *read, killed = client.run_all(*calls, machine.read(file, source, kill_after=0.03 * number))
-            assert killed.code in (0, -signal.SIGKILL)
+            assert killed.code == 0 or killed.was_killed
             for ended in read:
                 assert (ended.code, ended.told) == (0, [{"right": True, "disabled": []}]), ended.message
         [told] = client.run(**machine.read(file, source)).told

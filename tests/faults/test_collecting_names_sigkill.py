@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import signal
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.process import Worker
+from tests.support.process import Worker, moments
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.hub.check import verify_names
@@ -48,14 +46,12 @@ def litter(root: Path, number: int) -> None:
 def test_a_collection_killed_at_any_moment_is_gone_on_with(worker: Worker, scratch: Path) -> None:
     store = scratch / "store"
     litter(store, 0)
-    begin = time.monotonic()
-    assert worker.run(call="cli", arguments=[*GC, str(store)]).code == 0
-    whole = time.monotonic() - begin
-    chance, killed = random.Random(17), 0
-    for number in range(1, POINTS + 1):
+    gc: dict[str, Any] = {"call": "cli", "arguments": [*GC, str(store)]}
+    killed = 0
+    for number, moment in enumerate(moments(worker, POINTS, gc), 1):
         litter(store, number)
-        ended = worker.run(call="cli", arguments=[*GC, str(store)], kill_after=chance.uniform(0.1 * whole, 1.1 * whole))
-        killed += ended.code == -signal.SIGKILL
+        ended = worker.run(**gc, kill_after=moment)
+        killed += ended.was_killed
         with EmbeddedCas.open(store) as cas:
             hub = EmbeddedHub(cas)
             assert verify_names(hub) == []
@@ -66,7 +62,7 @@ def test_a_collection_killed_at_any_moment_is_gone_on_with(worker: Worker, scrat
                 cas.index.change(lambda writer: writer.connection.change("UPDATE chore SET expires_at = 0"))
     assert killed > POINTS / 4
     for _ in range(3):
-        assert worker.run(call="cli", arguments=[*GC, str(store)]).code == 0
+        assert worker.run(**gc).code == 0
     with EmbeddedCas.open(store) as cas:
         hub = EmbeddedHub(cas)
         assert check(cas, read_data=True).problems == ()

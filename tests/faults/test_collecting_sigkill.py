@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
 import xetstore
-from tests.support.process import Worker
+from tests.support.process import Worker, moments
 from tests.support.strategies import splitmix64
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check, verify_invariants
@@ -46,16 +43,12 @@ def test_a_collection_killed_at_any_moment_loses_nothing_that_is_live(worker: Wo
 
     for number in range(1, 6):
         note(number, worker.run(**put(number)).told)  # type: ignore[arg-type]
-    begin = time.monotonic()
-    assert worker.run("gc", store=str(root)).code == 0
-    duration = time.monotonic() - begin
-    chance = random.Random(6)
+    collection = {"call": "gc", "store": str(root)}
     killed = 0
-    for number in range(6, 6 + POINTS):
-        collection = {"call": "gc", "store": str(root), "kill_after": chance.uniform(0, 1.5 * duration)}
-        putting, collecting = worker.run_all(put(number), collection)
-        assert collecting.code in (0, -signal.SIGKILL), collecting.message
-        killed += collecting.code != 0
+    for number, moment in enumerate(moments(worker, POINTS, collection), 6):
+        putting, collecting = worker.run_all(put(number), collection | {"kill_after": 1.5 * moment})
+        assert collecting.code == 0 or collecting.was_killed, collecting.message
+        killed += collecting.was_killed
         if putting.error == "MissingXorbError":  # without a grace a xorb may go before its shard comes
             putting = worker.run(**put(number))  # type: ignore[arg-type]
         assert putting.code == 0, putting.message
@@ -66,7 +59,7 @@ def test_a_collection_killed_at_any_moment_loses_nothing_that_is_live(worker: Wo
             with xetstore.open(root) as store:
                 for one, file in live.items():
                     assert b"".join(store.iter_range(file)) == content(one)
-    assert killed
+    assert killed > POINTS / 4
     for file in live.values():
         with xetstore.open(root) as store:
             store.delete(file)

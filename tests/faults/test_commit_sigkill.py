@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.process import Worker
+from tests.support.process import Worker, moments
 from xetstore.cas.check import check
 from xetstore.cas.service import EmbeddedCas
 from xetstore.hub.check import verify_names
@@ -53,20 +50,14 @@ def expect_whole(root: Path, before: int) -> tuple[int, str]:
 
 
 def test_a_commit_killed_at_any_moment_is_made_whole_or_not_at_all(worker: Worker, store: Path) -> None:
-    durations = []
-    for number in range(3):
-        copy = store.with_name(f"clean{number}")
-        shutil.copytree(store, copy)
-        begin = time.monotonic()
-        assert worker.run(**call(copy, "clean")).code == 0
-        durations.append(time.monotonic() - begin)
-    chance = random.Random(16)
+    clean = store.with_name("clean")
+    shutil.copytree(store, clean)
     length, killed = 1, 0
-    for number in range(POINTS):
+    for number, moment in enumerate(moments(worker, POINTS, call(clean, "first"), call(clean, "second"))):
         text = f"commit {number}"
-        ended = worker.run(**call(store, text), kill_after=chance.uniform(0, 1.1 * min(durations)))
-        assert ended.code in (0, -signal.SIGKILL)
-        killed += ended.code != 0
+        ended = worker.run(**call(store, text), kill_after=1.1 * moment)
+        assert ended.code == 0 or ended.was_killed
+        killed += ended.was_killed
         before = length
         length, title = expect_whole(store, before)
         if any("commit" in told for told in ended.told):  # acknowledged

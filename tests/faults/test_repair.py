@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support import rot
-from tests.support.process import Worker
+from tests.support.process import Worker, moments
 from tests.support.strategies import splitmix64
 from xetstore.blobs.local import LocalBlobStore
 from xetstore.cas.check import check, verify_invariants
@@ -67,16 +66,18 @@ def test_a_repair_killed_at_any_moment_is_gone_on_with(worker: Worker, scratch: 
     command = ["--store", str(root), "repair", "--yes", "--from", str(copy)]
     killed = 0
     plant(root, chance)
-    for number in range(POINTS):
-        ended = worker.run("cli", arguments=command, kill_after=chance.uniform(0, 0.6))
-        assert ended.code in (0, -signal.SIGKILL)
-        killed += ended.code != 0
+    times = moments(worker, POINTS, {"call": "cli", "arguments": command})
+    plant(root, chance)
+    for number, moment in enumerate(times):
+        ended = worker.run("cli", arguments=command, kill_after=moment)
+        assert ended.code == 0 or ended.was_killed
+        killed += ended.was_killed
         rot.end_leases(root)
         if ended.code == 0 or number == POINTS - 1:
             assert worker.run("cli", arguments=command).code == 0
             expect_whole(root)
             plant(root, chance)
-    assert killed
+    assert killed > POINTS / 4
     assert worker.run("cli", arguments=command).code == 0
     expect_whole(root)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 import xetstore
-from tests.support.process import Worker
+from tests.support.process import Worker, moments
 from tests.support.strategies import ramp, splitmix64
 from xetstore import Store
 from xetstore.cas.check import check
@@ -45,13 +43,6 @@ def put_call(store: Path, sources: list[Path]) -> dict[str, Any]:
     return {"call": "put", "store": str(store), "paths": paths, "xorb_bytes": MIB, "files_a_shard": 3}
 
 
-def clean_run(worker: Worker, call: dict[str, Any]) -> float:
-    """How long a call takes when nobody kills it."""
-    begin = time.monotonic()
-    assert worker.run(**call).code == 0
-    return time.monotonic() - begin
-
-
 def expect_in_order(root: Path, told: list[dict[str, Any]]) -> int:
     """The store checks clean, and every file that was acknowledged comes back. How many files there are."""
     with EmbeddedCas.open(root) as cas:
@@ -65,14 +56,13 @@ def expect_in_order(root: Path, told: list[dict[str, Any]]) -> int:
 def test_a_put_killed_at_any_moment_loses_nothing_that_was_acknowledged(
     worker: Worker, scratch: Path, sources: list[Path]
 ) -> None:
-    duration = min(clean_run(worker, put_call(scratch / f"clean{i}", sources)) for i in range(3))
-    chance = random.Random(2)
     killed = acknowledged = registered = 0
-    for number in range(POINTS):
+    clean = [put_call(scratch / f"clean{i}", sources) for i in range(2)]
+    for number, moment in enumerate(moments(worker, POINTS, *clean)):
         root = scratch / str(number)
-        ended = worker.run(**put_call(root, sources), kill_after=chance.uniform(0, duration))
-        assert ended.code in (0, -signal.SIGKILL)
-        killed += ended.code != 0
+        ended = worker.run(**put_call(root, sources), kill_after=moment)
+        assert ended.code == 0 or ended.was_killed
+        killed += ended.was_killed
         acknowledged += len(ended.told)
         files = expect_in_order(root, ended.told)
         assert files >= len(ended.told)
@@ -82,8 +72,7 @@ def test_a_put_killed_at_any_moment_loses_nothing_that_was_acknowledged(
             assert (again.code, len(again.told)) == (0, len(sources))
             assert expect_in_order(root, again.told) == len(sources)
         shutil.rmtree(root, ignore_errors=True)  # killed early, it may not exist
-    # Else nothing was tried: the moments lie within the time that the fastest run took.
-    assert killed >= POINTS // 5
+    assert killed >= POINTS // 5  # else nothing was tried
     assert 0 < acknowledged <= registered < POINTS * len(sources)
 
 
@@ -112,12 +101,10 @@ def test_a_get_killed_at_any_moment_leaves_the_old_file_or_the_new_one(worker: W
         file = store.put(scratch / "source").hash
     out = scratch / "out"
     call = {"call": "get", "store": str(scratch / "store"), "file": str(file), "out": str(out)}
-    duration = min(clean_run(worker, call) for _ in range(3))
-    chance = random.Random(4)
     whole = 0
-    for _ in range(12):
+    for moment in moments(worker, 12, call, call):
         out.write_bytes(b"old")
-        ended = worker.run(**call, kill_after=chance.uniform(0, duration))
+        ended = worker.run(**call, kill_after=moment)
         found = out.read_bytes()
         assert found in (b"old", content)
         assert found == content or ended.code != 0

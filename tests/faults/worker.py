@@ -3,7 +3,8 @@ space, or run as somebody else. ``process.Worker`` starts it and talks to it.
 
 Requests come as lines of JSON, each a list of calls that run at the same time. Every call runs in a process of its own,
 writes what it has to tell as lines of JSON, and ends with the exit code of its error. Any call may be given a
-``file_limit`` in bytes, as of ``ulimit -f``, be killed after ``kill_after`` seconds, or run as ``user``.
+``file_limit`` in bytes, as of ``ulimit -f``, or be killed when it has used ``kill_after`` seconds of the processor: at
+the same place, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -225,9 +226,10 @@ def perform(number: int, call: dict[str, Any], wait: Wait) -> NoReturn:
     code = 70
     try:
         name = call.pop("call")
-        call.pop("kill_after", None)
         if call.pop("bound", False):
             rights.give_up()
+        if "kill_after" in call:  # by the kernel, at once: Python has no handler for this signal
+            signal.setitimer(signal.ITIMER_PROF, max(call.pop("kill_after"), 1e-6))
         if "file_limit" in call:
             limit = call.pop("file_limit")
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -247,8 +249,11 @@ def perform(number: int, call: dict[str, Any], wait: Wait) -> NoReturn:
         os._exit(code)
 
 
-def perform_all(calls: list[dict[str, Any]]) -> list[int]:
-    """Fork a process for each call; their exit codes. They meet where they call ``wait``."""
+def perform_all(calls: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Fork a process for each call; their exit codes, and the seconds of the processor that they used.
+
+    They meet where they call ``wait``.
+    """
     here_read, here_write = os.pipe()
     go_read, go_write = os.pipe()
 
@@ -271,11 +276,8 @@ def perform_all(calls: list[dict[str, Any]]) -> list[int]:
         meeting -= len(arrived)
     for descriptor in (here_read, go_read, go_write):
         os.close(descriptor)
-    for child, call in zip(children, calls, strict=True):
-        if "kill_after" in call:
-            time.sleep(call["kill_after"])
-            os.kill(child, signal.SIGKILL)  # not waited for yet: the number is still its own, even if it has ended
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    outcomes = [os.wait4(child, 0) for child in children]
+    return [(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime) for _, status, used in outcomes]
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,9 +21,15 @@ class Ended:
     """How a call ended: its exit code (the negative number of the signal that killed it) and what it told before."""
 
     code: int = -1
+    cpu_seconds: float = 0.0
     told: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
     message: str = ""
+
+    @property
+    def was_killed(self) -> bool:
+        """True if ``kill_after`` ended it."""
+        return self.code == -signal.SIGPROF
 
 
 class WorkerFailedError(Exception):
@@ -54,8 +62,8 @@ class Worker:
         self._calls = [Ended() for _ in calls]
         self._process.stdin.write(json.dumps(calls) + "\n")
         self._process.stdin.flush()
-        for ended, code in zip(self._calls, self._read("ended"), strict=True):
-            ended.code = code
+        for ended, (code, cpu_seconds) in zip(self._calls, self._read("ended"), strict=True):
+            ended.code, ended.cpu_seconds = code, cpu_seconds
         return self._calls
 
     def run(self, call: str, **arguments: Any) -> Ended:
@@ -88,3 +96,19 @@ class Worker:
                 ended.error = said.get("error", ended.error)
                 ended.message = said.get("message", ended.message)
         raise WorkerFailedError("the worker ended; what it said on stderr was captured")
+
+
+def moments(worker: Worker, count: int, *calls: dict[str, Any]) -> list[float]:
+    """Values of ``kill_after`` for calls that take as long as these, which are run to their end.
+
+    One at random in each of ``count`` equal parts, in random order: so each phase is met that is longer than a part.
+    """
+    took = []
+    for call in calls:
+        ended = worker.run(**call)
+        assert ended.code == 0, ended
+        took.append(ended.cpu_seconds)
+    chance = random.Random(count)
+    found = [max(took) * (part + chance.random()) / count for part in range(count)]
+    chance.shuffle(found)
+    return found
