@@ -18,7 +18,6 @@ from tests.faults.double_bench import (
     MISSING,
     OK,
     OTHER,
-    PATIENCE,
     USAGE,
     Bench,
     Row,
@@ -230,7 +229,7 @@ def test_a_download_over_a_broken_token_route_is_right_or_says_why(bench: Bench)
     locator = HubLocator.parse("hf://models/ns/name@main")
 
     def transfer(trying: Try) -> None:
-        with Transport(patience=PATIENCE) as transport, Destination(bench) as out:
+        with Transport(patience=trying.patience) as transport, Destination(bench) as out:
             hub = Hub(endpoint=trying.double.url, token=trying.token, transport=transport, emit=trying.events.append)
             tokens = hub.tokens(locator)
             cas = HttpCas(hub.cas_url(locator), tokens=tokens, transport=transport, emit=trying.events.append)

@@ -30,7 +30,7 @@ STARTING_SECONDS = 0.05
 
 STORE_NAMES = {
     *("index.sqlite3", "index.sqlite3-reserve", "index.sqlite3-shm", "index.sqlite3-wal"),
-    *("access", "format", "shards", "stores", "tmp", "xorbs"),
+    *("access", "format", "probes", "shards", "snapshots", "stores", "tmp", "xorbs"),
 }
 INTERRUPTED = re.compile(r"(xorbs/..|shards)/[0-9a-f]{64}-[0-9a-f]{16} is (stored but not registered|not used): .*")
 
