@@ -28,7 +28,7 @@ from tests.support.hf_process import Connection, HfError, HfProcess
 from tests.support.live import ServerProcess
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check
-from xetstore.cas.index.queries import Reader
+from xetstore.cas.index.queries.reader import Reader
 from xetstore.errors import IntegrityError, RejectedShardError, UnavailableError, XetError
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileInfo

@@ -53,15 +53,3 @@ def parse_span(text: str) -> float:
     if match is None:
         raise ValueError(f"{text[:80]!r} is not a span of time")
     return float(match[1]) * _SPAN_UNITS[match[2] or "s"]
-
-
-def span_text(seconds: float) -> str:
-    """A span of time for people: its largest unit.
-
-    >>> span_text(30), span_text(5400), span_text(1_900_800)
-    ('30 s', '1.5 h', '22 d')
-    """
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{round(seconds / length, 1):g} {unit}"
-    return f"{round(seconds, 1):g} s"

@@ -11,7 +11,7 @@ from xetstore.cas import EmbeddedCas
 from xetstore.cas.check import check, verify_invariants
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Writer
-from xetstore.cas.index.queries import Due
+from xetstore.cas.index.queries.collecting import Due
 from xetstore.cas.layout import named_by
 from xetstore.cas.lease import Lease
 from xetstore.cas.rewriting import RewriteReport, rewrite

@@ -12,7 +12,7 @@ from tests.support.objects import xorb_object
 from xetstore.access.tenant import DedupDomain
 from xetstore.cas import EmbeddedCas
 from xetstore.cas.answers import ANSWER_SECONDS, OfferBounds, find_offer
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.queries.rows import chunk_key
 from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS
 from xetstore.errors import IntegrityError, UsageError
 from xetstore.interfaces import MANY_CHUNKS

@@ -25,7 +25,7 @@ from xetstore.cas.copying.copy_store import CopyReport, copy_store
 from xetstore.cas.copying.kept import COPIES
 from xetstore.cas.copying.position import MARGIN_SECONDS, Position, write_position
 from xetstore.cas.index import Index
-from xetstore.cas.index.queries import LastIds
+from xetstore.cas.index.queries.copying import LastIds
 from xetstore.cas.layout import xorb_key
 from xetstore.errors import InterruptedCallError, NotFoundError, UnavailableError, UsageError
 from xetstore.interfaces import BlobInfo, BlobStore, RangeAnswer, RangeRequest

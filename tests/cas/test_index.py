@@ -17,7 +17,7 @@ from xetstore.access.tenant import Tenant
 from xetstore.blobs.memory import MemoryBlobStore
 from xetstore.cas import EmbeddedCas, verify_invariants
 from xetstore.cas.index import MIGRATIONS, Index, Writer, XorbRow
-from xetstore.cas.index.queries import SEGMENT_TERMS
+from xetstore.cas.index.queries.rows import SEGMENT_TERMS
 from xetstore.database.connection import Row
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.errors import IntegrityError, UsageError

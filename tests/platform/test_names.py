@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ class OneCase(FolderNames):
 
     def takes_for_one(self, first: str, second: str) -> bool:
         return first.casefold() == second.casefold()
+
+
+class OneCaseOfLetters(FolderNames):
+    """A folder whose file system has a capital for each letter, and ß has none. It is asked as any is."""
+
+    def _try(self, first: str, second: str) -> bool:
+        return [*map(str.lower, first)] == [*map(str.lower, second)]
 
 
 class OneSpelling(FolderNames):
@@ -86,6 +94,31 @@ def test_a_file_and_a_folder_clash_too(tmp_path: Path) -> None:
 def test_a_file_system_with_one_spelling_keeps_case_apart(tmp_path: Path) -> None:
     paths = [ACCENTED, APART, "A", "a", f"x/{APART}", f"x/{ACCENTED}"]
     assert set(OneSpelling(tmp_path).refused(paths)) == {APART, f"x/{ACCENTED}"}
+
+
+def test_each_is_compared_with_all_that_come_before_it(tmp_path: Path) -> None:
+    paths = [ACCENTED.upper(), APART, APART.upper(), f"x/{APART.upper()}", f"x/{ACCENTED}", f"x/{APART}"]
+    assert set(OneCase(tmp_path).refused(paths)) == {APART.upper(), f"x/{APART}"}
+    assert set(OneSpelling(tmp_path).refused(paths)) == {APART.upper(), f"x/{APART}"}
+    assert set(OneCaseOfLetters(tmp_path).refused(["straße", "strasse", "STRASSE"])) == {"STRASSE"}
+
+
+def test_the_answer_about_unusual_letters_is_not_that_about_others(tmp_path: Path) -> None:
+    assert set(OneCaseOfLetters(tmp_path).refused(["STRASSE", "straße", "a", "A"])) == {"A"}
+    assert set(OneCaseOfLetters(tmp_path).refused(["a", "A", "STRASSE", "straße"])) == {"A"}
+
+
+def test_very_many_spellings_of_one_name_take_a_look_each(tmp_path: Path) -> None:
+    paths = ["".join(letters) for letters in product(*zip("abcdefghijklm", "ABCDEFGHIJKLM", strict=True))]
+    asked = []
+
+    class Asked(FolderNames):
+        def takes_for_one(self, first: str, second: str) -> bool:
+            asked.append(first)
+            return False
+
+    assert Asked(tmp_path).refused(paths) == {}
+    assert len(asked) < 6 * len(paths)
 
 
 def test_this_file_system_is_asked_and_nothing_stays(tmp_path: Path) -> None:

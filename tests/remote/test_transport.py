@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
-from xetstore.remote.network import CA_VARIABLES
+from xetstore.remote.network import CA_VARIABLES, Route
 from xetstore.remote.transport import Answer, Patience, Transport
 
 CALM = Patience(connect=10, answer=20, idle=20)
@@ -672,3 +673,29 @@ def test_an_answer_can_be_read_piece_by_piece(transport: Transport) -> None:
     ):
         assert read(answer) == body
         assert answer.readinto(memoryview(bytearray(1))) == 0
+
+
+def test_threads_that_reach_very_many_hosts_at_once_are_not_in_each_others_way() -> None:
+    errors: list[BaseException] = []
+    interval = sys.getswitchinterval()
+    with Transport() as transport:
+        routes = [Route.to(f"http://127.0.0.{number}:80/") for number in range(1, 100)]
+        manager = transport._manager(routes[0])
+
+        def reach(step: int) -> None:
+            try:
+                for number in range(4000):
+                    transport._pool(manager, routes[number * step % len(routes)].origin)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=reach, args=(step,)) for step in (1, 2, 5, 7, 13, 17)]
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+    assert not errors

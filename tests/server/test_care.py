@@ -14,7 +14,7 @@ import pytest
 from tests.support import engines
 from tests.support.live import ServerProcess, until
 from xetstore.cas import EmbeddedCas
-from xetstore.cas.index.queries import ChoreRow
+from xetstore.cas.index.queries.chores import ChoreRow
 from xetstore.cas.lease import Lease
 from xetstore.cas.snapshots.take import snapshots_in
 from xetstore.cas.throttle import Throttle

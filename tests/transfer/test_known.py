@@ -240,7 +240,7 @@ def test_a_file_that_is_damaged_again_is_left_alone(path: Path) -> None:
     with KnownXorbs(path, emit=told) as known:
         for _ in range(3):
             known.uploaded(xorb(1))
-            known._memory._close_file()
+            known._close_file()
             for leftover in path.parent.glob("*-wal"):
                 leftover.unlink()
             path.write_bytes(b"damage" * 2000)

@@ -61,3 +61,14 @@ def test_a_progress_that_takes_no_files_is_told_none() -> None:
     assert isinstance(Files(), FileProgress)
     assert isinstance(with_files(Bytes()), NoProgress)
     assert isinstance(with_files(None), NoProgress)
+
+
+def test_a_put_and_an_estimate_name_each_file(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one", "two")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    put, estimated = Files(), Files()
+    with xetstore.open(tmp_path / "store") as store:
+        store.estimate(paths, progress=estimated)
+        store.put_many(paths, progress=put)
+    assert put.names == estimated.names == [str(path) for path in paths]

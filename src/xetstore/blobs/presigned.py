@@ -10,9 +10,6 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-MOST_SECONDS: Final = 7 * 24 * 3600
-"""The longest life of a presigned URL: stores refuse a longer one."""
-
 _SERVICE: Final = "s3"
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 

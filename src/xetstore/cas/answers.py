@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xetstore.access.tenant import DedupDomain, Tenant
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.queries.rows import chunk_key
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import StorageFullError, UnavailableError
 from xetstore.protocol import kernel

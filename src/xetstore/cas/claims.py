@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.queries.rows import chunk_key
 from xetstore.errors import RejectedShardError
 from xetstore.interfaces import MANY_CHUNKS
 from xetstore.protocol import kernel

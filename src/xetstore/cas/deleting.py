@@ -15,7 +15,7 @@ from xetstore.protocol.hashes import Hash
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Reader, Writer
-    from xetstore.cas.index.queries import GrantState
+    from xetstore.cas.index.queries.deletions import GrantState
     from xetstore.cas.service import EmbeddedCas
     from xetstore.records import DeletedFile, FileRecord
 

@@ -13,7 +13,7 @@ from xetstore.errors import LeaseLostError, XetError
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Index, Writer
-    from xetstore.cas.index.queries import ChoreRow
+    from xetstore.cas.index.queries.chores import ChoreRow
 
 T = TypeVar("T")
 

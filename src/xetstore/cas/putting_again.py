@@ -18,7 +18,8 @@ from xetstore.protocol.hashes import Hash
 
 if TYPE_CHECKING:
     from xetstore.cas.index import Writer
-    from xetstore.cas.index.queries import HadFile, XorbRow
+    from xetstore.cas.index.queries.again import HadFile
+    from xetstore.cas.index.queries.rows import XorbRow
     from xetstore.cas.service import EmbeddedCas
 
 YOUNG_SECONDS: Final = 3600.0

@@ -15,7 +15,7 @@ from xetstore.cas.index import Index, Writer
 from xetstore.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from xetstore.cas.index.queries import Quota
+    from xetstore.cas.index.queries.quotas import Quota
     from xetstore.cas.service import EmbeddedCas
 
 MAX_NAME: Final = 255

@@ -66,7 +66,8 @@ if TYPE_CHECKING:
     from xetstore.access.secrets import Secrets
     from xetstore.cancellation import Cancellation
     from xetstore.cas.answers import Offer
-    from xetstore.cas.index.queries import Reader, TermCount, Writer, XorbRow
+    from xetstore.cas.index.queries.reader import Reader, Writer
+    from xetstore.cas.index.queries.rows import TermCount, XorbRow
     from xetstore.cas.receive import XorbReceiver
     from xetstore.cas.stored_xorb import StoredXorb
     from xetstore.interfaces import BlobStore, ByteStream, FileSpan

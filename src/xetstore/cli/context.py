@@ -237,19 +237,15 @@ class Settings:
         return not source and str(where) in message and not where.exists()
 
 
-def _set_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        context.ensure_object(Settings).store = value
+def _sets(name: str, *, output: bool = False, to: object = None) -> Callable[..., None]:
+    """The callback of an option that is kept in the settings, or their ``output``: as it is given, or as ``to``."""
 
+    def keep(context: click.Context, _: click.Parameter, value: object) -> None:
+        if value is not None and value is not False:
+            settings = context.ensure_object(Settings)
+            setattr(settings.output if output else settings, name, value if to is None else to)
 
-def _set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.ensure_object(Settings).output.json = True
-
-
-def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.ensure_object(Settings).debug = True
+    return keep
 
 
 # Eager, so that an error in any other option is already reported the way they ask for.
@@ -258,7 +254,7 @@ json_option = click.option(
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_set_json,
+    callback=_sets("json", output=True),
     help="Print one JSON object a line, errors included.",
 )
 debug_option = click.option(
@@ -266,7 +262,7 @@ debug_option = click.option(
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_set_debug,
+    callback=_sets("debug"),
     help="Show the traceback of an error.",
 )
 
@@ -278,11 +274,6 @@ def _set_telling(context: click.Context, parameter: click.Parameter, value: bool
         output.verbose |= parameter.name == "verbose"
         if output.quiet and output.verbose:
             raise UsageError("--quiet and --verbose do not go together", hint="leave out one of the two")
-
-
-def _set_no_progress(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.ensure_object(Settings).output.bars = False
 
 
 quiet_option = click.option(
@@ -302,56 +293,39 @@ verbose_option = click.option(
     help="Say more of what is done, on stderr.",
 )
 no_progress_option = click.option(
-    "--no-progress", is_flag=True, expose_value=False, callback=_set_no_progress, help="Draw no progress bar."
+    "--no-progress",
+    is_flag=True,
+    expose_value=False,
+    callback=_sets("bars", output=True, to=False),
+    help="Draw no progress bar.",
 )
 store_option = click.option(
     "--store",
     metavar="WHERE",
     expose_value=False,
-    callback=_set_store,
+    callback=_sets("store"),
     help="The store: a directory, a store file, a URL or hf://; else $XET_STORE, config.toml, your data directory.",
 )
-
-
-def _set_events(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.ensure_object(Settings).events = True
-
-
 events_option = click.option(
     "--events",
     is_flag=True,
     expose_value=False,
-    callback=_set_events,
+    callback=_sets("events"),
     help="Print what happens meanwhile as JSON on stderr, one object a line.",
 )
-
-
-def _set_namespace(context: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        context.ensure_object(Settings).namespace = value
-
-
 namespace_option = click.option(
     "--namespace",
     metavar="NS",
     expose_value=False,
-    callback=_set_namespace,
+    callback=_sets("namespace"),
     help="Of a directory: the files of this namespace or repository, else of default.",
 )
-
-
-def _set_null(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        context.ensure_object(Settings).output.null = True
-
-
 null_option = click.option(
     "-z",
     "--null",
     is_flag=True,
     expose_value=False,
-    callback=_set_null,
+    callback=_sets("null", output=True),
     help="End lines with NUL, and print names as they are.",
 )
 

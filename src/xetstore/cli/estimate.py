@@ -12,7 +12,7 @@ import click
 
 from xetstore.cli.context import PATH, Settings, store_options
 from xetstore.cli.hash import total_size
-from xetstore.cli.local_files import LocalFiles, exclude_option, named
+from xetstore.cli.local_files import LocalFiles, exclude_option
 from xetstore.cli.names import escaped
 from xetstore.cli.network import transfer_options
 from xetstore.cli.output import files_text
@@ -63,12 +63,11 @@ def _estimate(settings: Settings, files: list[Path]) -> Estimate:
 
     cells = _columns() or CELLS
     with settings.output.progress("estimate", total_size(files), files=len(files)) as progress:
-        paths = named(files, progress)
         if settings.named_store() is None:
-            return estimate(paths, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells)
+            return estimate(files, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells)
         with settings.open_or_empty() as store:
             return store.estimate(
-                paths, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells
+                files, progress=progress, on_error=lambda _, error: settings.failed(error), cells=cells
             )
 
 

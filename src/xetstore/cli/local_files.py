@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from xetstore.hub.ignore import Ignore
-    from xetstore.transfer.progress import FileProgress
 
 STDIN: Final = Path("-")
 
@@ -113,13 +112,6 @@ class LocalFiles:
         except OSError as error:
             self.settings.failed(error)
         return sorted(entries, key=lambda entry: entry.name)
-
-
-def named(files: Iterable[Path], progress: FileProgress) -> Iterator[Path]:
-    """The files, each named to the progress when it is taken."""
-    for file in files:
-        progress.file(str(file))
-        yield file
 
 
 def excluded_text(count: int) -> str:

@@ -16,7 +16,7 @@ from xetstore.errors import UsageError
 from xetstore.sizes import size_text
 
 if TYPE_CHECKING:
-    from xetstore.cas.index.queries import Quota
+    from xetstore.cas.index.queries.quotas import Quota
     from xetstore.cas.service import EmbeddedCas
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from xetstore.cas import quotas
 from xetstore.cas.index import Writer
-from xetstore.cas.index.queries import Quota
+from xetstore.cas.index.queries.quotas import Quota
 from xetstore.cas.quotas import Difference, Members
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import UsageError

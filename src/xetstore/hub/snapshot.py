@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from xetstore.cas.index import Writer
-from xetstore.cas.index.queries import SnapshotTable
+from xetstore.cas.index.queries.snapshots import SnapshotTable
 from xetstore.cas.snapshots.journal import JournalEntry
 from xetstore.cas.snapshots.take import Room
 from xetstore.hub.queries import HubWriter

@@ -13,9 +13,9 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from xetstore.errors import UsageError
 
@@ -62,32 +62,54 @@ def folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _lower(name: str) -> str:
+    """Each letter by itself: ß is not ss."""
+    return "".join(map(str.lower, name))
+
+
+Fold: TypeAlias = Callable[[str], str]
+_FOLDS: Final[tuple[Fold, ...]] = (
+    _lower,
+    str.casefold,
+    _composed,
+    lambda name: _composed(_lower(unicodedata.normalize("NFD", name))),
+    folded,
+)
+"""Ways in which file systems compare names, the last of which says least."""
+
+
 class FolderNames:
     """Names that files may have below a folder of this machine. The folder may be missing.
 
     The file system says which names it takes for one, by a file in a folder beside them that is gone afterwards. It is
-    asked only if there are two that may be, and once for each kind of difference: case, accents, or both. A folder in
-    which nothing can be made has no such names.
+    asked only if there are two that may be, and once for each kind of difference: case, accents, or both; and letters
+    such as ß, which has no capital everywhere. A folder in which nothing can be made has no such names.
     """
 
     def __init__(self, folder: Path, system: str = sys.platform) -> None:
         self._folder = folder
         self._system = system
-        self._answers: dict[tuple[bool, bool], bool] = {}
+        self._answers: dict[tuple[bool, ...], bool] = {}
 
     def refused(self, paths: Iterable[str]) -> dict[str, UsageError]:
         """Paths with ``/`` that cannot be files here, or would take the place of one that comes before them, or whose
         folder would; each with the reason.
         """
         spelled: dict[str, str] = {}
+        alike: dict[tuple[Fold, str], str] = {}
         found: dict[str, UsageError] = {}
         for path in paths:
             if error := self._fault(path):
                 found[path] = error
                 continue
             for part in _with_folders(path):
-                before = spelled.setdefault(folded(part), part)
-                if before != part and self._is_one(before, part):
+                first = spelled.setdefault(folded(part), part)
+                before = None if first == part else self._before(part, first, alike)
+                if before is not None:
                     found[path] = UsageError(
                         f"{path!r} is left out: the file system of {self._folder} takes it for {before!r}, which is"
                         " there too",
@@ -98,7 +120,7 @@ class FolderNames:
 
     def takes_for_one(self, first: str, second: str) -> bool:
         """True if the file system takes two names for one, which are alike when they are folded."""
-        kind = (first.casefold() == second.casefold(), _composed(first) == _composed(second))
+        kind = tuple(fold(first) == fold(second) for fold in _FOLDS)
         if kind not in self._answers:
             self._answers[kind] = self._try(first, second)
         return self._answers[kind]
@@ -109,6 +131,15 @@ class FolderNames:
                 return UsageError(
                     f"{path[:200]!r} is left out: {part!r} {fault}", hint="get it alone, under another name"
                 )
+        return None
+
+    def _before(self, path: str, first: str, alike: dict[tuple[Fold, str], str]) -> str | None:
+        """The path before this one that the file system takes for it; ``first`` is alike when it is folded."""
+        for fold in _FOLDS:
+            alike.setdefault((fold, fold(first)), first)
+            before = alike.setdefault((fold, fold(path)), path)
+            if before != path and self._is_one(before, path):
+                return before
         return None
 
     def _is_one(self, first: str, second: str) -> bool:
@@ -136,7 +167,3 @@ def _with_folders(path: str) -> Iterator[str]:
         yield path[:at]
         at = path.find("/", at + 1)
     yield path
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

@@ -34,7 +34,7 @@ def put_again(server: Server, files: Sequence[Hash], *, dry_run: bool) -> set[Ha
             )
         return here
 
-    return server.retrying(AGAIN, ask)
+    return server.asked_twice(AGAIN, ask)
 
 
 def _ask(server: Server, body: bytes, credentials: Credentials, *, dry_run: bool) -> set[Hash]:

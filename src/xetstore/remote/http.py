@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import (
-    DamagedError,
-    IntegrityError,
-    InterruptedCallError,
-    RangeError,
-    UsageError,
-    XetError,
-)
-from xetstore.events import Emit, Retrying, ignore
-from xetstore.interfaces import MANY_CHUNKS, MANY_FILES, MANY_RANGES, AnswerTooLongError, ByteStream, FileSpan
+from xetstore.errors import InterruptedCallError, UsageError, XetError
+from xetstore.events import Emit, ignore
+from xetstore.interfaces import MANY_CHUNKS, ByteStream, FileSpan
 from xetstore.platform import forks
-from xetstore.protocol.binding import batch_question, ranges_question, reconstruction_question, size_question
+from xetstore.protocol.binding import size_question
 from xetstore.protocol.dedup import QueryRule
 from xetstore.protocol.hashes import Hash
-from xetstore.protocol.headers import HASHES_HEADER, INLINE_HEADER, QUERIES_HEADER, SESSION_HEADER, SUSPECT_HEADER
-from xetstore.protocol.inline import listed
-from xetstore.protocol.reconstruction import (
-    BatchReconstruction,
-    FetchRange,
-    Reconstruction,
-    ranges_body,
-    ranges_from_json,
-)
+from xetstore.protocol.headers import QUERIES_HEADER, SESSION_HEADER, SUSPECT_HEADER
+from xetstore.protocol.reconstruction import BatchReconstruction, FetchRange, Reconstruction
 from xetstore.protocol.shard import Shard
 from xetstore.protocol.suite import SHARD_FOOTER_BYTES
 from xetstore.records import DeletedFile, FileRecord
 from xetstore.remote import deletions
-from xetstore.remote.again import AGAIN, put_again
+from xetstore.remote.again import put_again
 from xetstore.remote.bodies import RangeStream
-from xetstore.remote.inline import is_inline, read_inline
 from xetstore.remote.problems import MAX_PROBLEM_BYTES
+from xetstore.remote.reconstructions import V2, reconstruct, reconstruct_many, reconstruct_ranges
 from xetstore.remote.retry import retry_after_seconds
 from xetstore.remote.server import Credentials, Server
 from xetstore.remote.shards import put_shard
@@ -45,21 +31,14 @@ from xetstore.remote.transport import Answer, Transport
 from xetstore.remote.xorbs import XorbUpload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
 
     from xetstore.remote.tokens import TokenSource
 
-T = TypeVar("T")
-
 QUERY_BODY: Final = 3
 """The body of a dedup answer may take three times as long as its head: what comes later saves nothing."""
-_V1: Final = "GET /v1/reconstructions"
-_V2: Final = "GET /v2/reconstructions"
-_BATCH: Final = "GET /v1/reconstructions?file_id"
-_RANGES_PATH: Final = "/v2/reconstructions"
-_RANGES: Final = f"POST {_RANGES_PATH}"
 _HEAD_FILE: Final = "HEAD /v1/files"
 _NO_SUCH_CALL: Final = (405, 501)
 """As a 404 is, it may be the answer to a query for several chunks."""
@@ -128,63 +107,17 @@ class HttpCas:
     def reconstruct(
         self, file: Hash, start: int = 0, end: int | None = None, *, hashes: bool = False, inline: int = 0
     ) -> Reconstruction:
-        """The way to rebuild bytes ``[start, end)`` of a file (11.3). As :meth:`interfaces.Cas.reconstruct`.
-
-        The empty file is one everywhere, and no server is asked for it. Bytes are not asked for along with it any more
-        once such an answer was wrong: something between here and the server may change it.
-        """
-        if start < 0 or (end is not None and end <= start):
-            raise UsageError(f"bytes {start} to {end} are not a range", hint="ask for one byte at least")
-        if file == Hash.ZERO:
-            if start:
-                raise RangeError(f"file {file} is empty: byte {start} is not in it", hint="start at byte 0")
-            return Reconstruction(0, (), {}, () if hashes else None)
-        credentials = self._server.credentials(write=False)
-        headers = {"accept-encoding": "gzip"}
-        if start or end is not None:
-            headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
-        if hashes:
-            headers[HASHES_HEADER] = "true"
-        question = (
-            reconstruction_question(file, start, None if end is None else end - 1)
-            if "range" in headers
-            else reconstruction_question(file)
-        )
-
-        return self._asked_inline(
-            _V2, lambda inline: self._reconstruct(file, question, _asking(inline, headers), credentials, inline), inline
-        )
+        """The way to rebuild bytes ``[start, end)`` of a file (11.3). As :meth:`interfaces.Cas.reconstruct`."""
+        most = self._answer_sizes.reconstruction
+        return reconstruct(self._server, most, file, start, end, hashes=hashes, inline=inline)
 
     def reconstruct_ranges(self, spans: Sequence[FileSpan], *, inline: int) -> Sequence[Reconstruction | None] | None:
         """The ways to rebuild several ranges. As :meth:`interfaces.Cas.reconstruct_ranges`."""
-        if not 0 < len(spans) <= MANY_RANGES:
-            raise UsageError(f"between 1 and {MANY_RANGES} ranges can be asked for at once, not {len(spans)}")
-        if any(start < 0 or end <= start for _, start, end in spans):
-            raise UsageError("one of these is not a range", hint="ask for one byte at least")
-        if self._server.lacks(_RANGES):
-            return None
-        credentials = self._server.credentials(write=False)
-        body = ranges_body(spans)
-        headers = {"accept-encoding": "gzip", "content-type": "application/json", HASHES_HEADER: "true"}
-
-        return self._asked_inline(
-            _RANGES,
-            lambda inline: self._reconstruct_ranges(spans, body, _asking(inline, headers), credentials, inline),
-            inline,
-        )
+        return reconstruct_ranges(self._server, self._answer_sizes.batch, spans, inline=inline)
 
     def reconstruct_many(self, files: Sequence[Hash], *, inline: int = 0) -> BatchReconstruction | None:
-        """The way to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`.
-
-        None where any of them is missing: the answer is the same as that of a server without this call.
-        """
-        if not 0 < len(files) <= MANY_FILES:
-            raise UsageError(f"between 1 and {MANY_FILES} files can be asked for at once, not {len(files)}")
-        if self._server.lacks(_BATCH):
-            return None
-        credentials = self._server.credentials(write=False)
-
-        return self._asked_inline(_BATCH, lambda inline: self._reconstruct_many(files, credentials, inline), inline)
+        """The way to rebuild several whole files. As :meth:`interfaces.Cas.reconstruct_many`."""
+        return reconstruct_many(self._server, self._answer_sizes.batch, files, inline=inline)
 
     def find_chunks(self, *chunks: Hash) -> Shard | None:
         """A dedup answer (11.4), or None: also where the server is slow, broken, or asks for a rest.
@@ -245,7 +178,7 @@ class HttpCas:
 
     def put_again(self, files: Sequence[Hash], *, dry_run: bool = False) -> set[Hash]:
         """Put files by their hashes. As :meth:`interfaces.Cas.put_again`."""
-        return self._asked_twice(AGAIN, lambda: put_again(self._server, files, dry_run=dry_run))
+        return put_again(self._server, files, dry_run=dry_run)
 
     def fetch_xorb(self, fetch: FetchRange) -> ByteStream:
         """The bytes of a range that a reconstruction offered. As :meth:`interfaces.Cas.fetch_xorb`."""
@@ -264,15 +197,12 @@ class HttpCas:
             return FileRecord(file, 0)
         if not self._server.lacks(_HEAD_FILE):
             credentials = self._server.credentials(write=False)
-            size = self._asked_twice(
-                _HEAD_FILE,
-                lambda: self._server.retrying(_HEAD_FILE, lambda: self._head(file, credentials)),
-            )
+            size = self._server.asked_twice(_HEAD_FILE, lambda: self._head(file, credentials))
             if size is not None:
                 return FileRecord(file, size)
         whole = self.reconstruct(file)
         if not self._server.lacks(_HEAD_FILE):
-            self._server.fall_back(_HEAD_FILE, _V2)
+            self._server.fall_back(_HEAD_FILE, V2)
         return FileRecord(file, whole.unpacked_bytes - whole.offset_into_first_term)
 
     def files(self) -> Iterator[FileRecord]:
@@ -309,115 +239,6 @@ class HttpCas:
         if self._owned is not None:
             self._owned.close()
 
-    def _asked_inline(self, name: str, ask: Callable[[int], T], inline: int) -> T:
-        """The result of ``ask``, which is told how many bytes may come along: none but in the first attempt."""
-        server = self._server
-        left = 0 if server.lacks(INLINE_HEADER) else inline
-
-        def attempt() -> T:
-            nonlocal left
-            now, left = left, 0
-            try:
-                return ask(now)
-            except IntegrityError:
-                if now:
-                    server.fall_back(INLINE_HEADER, name)
-                raise
-
-        return self._asked_twice(name, lambda: server.retrying(name, attempt))
-
-    def _asked_twice(self, name: str, ask: Callable[[], T]) -> T:
-        """The result of ``ask``, of the second time if the first answer was wrong."""
-        try:
-            return ask()
-        except AnswerTooLongError:
-            raise
-        except IntegrityError as error:
-            # What came may have been damaged on its way; what the server means to say is the same again.
-            self._server.emit(Retrying(name, str(error), 1, 0.0))
-            try:
-                return ask()
-            except IntegrityError as last:
-                if not isinstance(last, DamagedError):  # which the server found itself
-                    last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
-                raise
-
-    def _reconstruct(
-        self, file: Hash, question: str, headers: dict[str, str], credentials: Credentials, inline: int
-    ) -> Reconstruction:
-        server = self._server
-        for version in (1,) if server.lacks(_V2) else (2, 1):
-            path = f"/v{version}/reconstructions/{file}"
-            with server.send("GET", path, credentials=credentials, headers=headers) as answer:
-                if version == 2 and answer.status in (404, 501):
-                    continue
-                if not answer.is_success:
-                    raise server.refused(answer, f"file {file}", credentials)
-                most = self._answer_sizes.reconstruction
-                if inline and is_inline(answer):
-                    return _inline_reconstruction(answer, question, most, inline)
-                body = server.read_bound(answer, most, question)
-                reconstruction = Reconstruction.from_json(body)
-            if version == 1:
-                server.fall_back(_V2, _V1)
-            return reconstruction
-        raise AssertionError("unreachable")
-
-    def _reconstruct_ranges(
-        self,
-        spans: Sequence[FileSpan],
-        body: bytes,
-        headers: dict[str, str],
-        credentials: Credentials,
-        inline: int,
-    ) -> Sequence[Reconstruction | None] | None:
-        server, question = self._server, ranges_question(spans)
-        with server.send("POST", _RANGES_PATH, credentials=credentials, headers=headers, body=body) as answer:
-            if answer.status in (404, *_NO_SUCH_CALL):
-                server.fall_back(_RANGES, _V2)
-                return None
-            if not answer.is_success:
-                raise server.refused(answer, f"{len(spans)} ranges", credentials)
-            most = self._answer_sizes.batch
-            if inline and is_inline(answer):
-
-                def parse(json: bytes) -> tuple[tuple[Reconstruction | None, ...], list[FetchRange]]:
-                    found = ranges_from_json(json, len(spans))
-                    return found, [fetch for one in found if one is not None for fetch in listed(one.fetches)]
-
-                found, bodies = read_inline(
-                    answer, question, most_json=answer.most_of(most), most_bytes=inline, parse=parse
-                )
-                return [one if one is None else replace(one, bodies=bodies) for one in found]
-            return ranges_from_json(server.read_bound(answer, most, question), len(spans))
-
-    def _reconstruct_many(
-        self, files: Sequence[Hash], credentials: Credentials, inline: int
-    ) -> BatchReconstruction | None:
-        server = self._server
-        path = "/v1/reconstructions?" + "&".join(f"file_id={file}" for file in files)
-        headers = _asking(inline, {"accept-encoding": "gzip"})
-        with server.send("GET", path, credentials=credentials, headers=headers) as answer:
-            if answer.status == 404:
-                return None
-            if answer.status in (405, 501):
-                server.fall_back(_BATCH, _V1 if server.lacks(_V2) else _V2)
-                return None
-            if not answer.is_success:
-                raise server.refused(answer, f"{len(files)} files", credentials)
-            most, question = self._answer_sizes.batch, batch_question(files)
-            if inline and is_inline(answer):
-
-                def parse(json: bytes) -> tuple[BatchReconstruction, list[FetchRange]]:
-                    found = BatchReconstruction.from_json(json, files)
-                    return found, list(listed(found.fetches))
-
-                found, bodies = read_inline(
-                    answer, question, most_json=answer.most_of(most), most_bytes=inline, parse=parse
-                )
-                return replace(found, bodies=bodies)
-            return BatchReconstruction.from_json(server.read_bound(answer, most, question), files)
-
     def _head(self, file: Hash, credentials: Credentials) -> int | None:
         """The size; None if it has to be found out in another way."""
         path = f"/v1/files/{file}"
@@ -431,20 +252,6 @@ class HttpCas:
                 return None
             self._server.check_bound(answer, size_question(file), declared.encode())
         return int(declared)
-
-
-def _asking(inline: int, headers: dict[str, str]) -> dict[str, str]:
-    """Headers that ask for bytes along with the answer."""
-    return headers | {INLINE_HEADER: str(inline)} if inline else headers
-
-
-def _inline_reconstruction(answer: Answer, question: str, most: int, inline: int) -> Reconstruction:
-    def parse(json: bytes) -> tuple[Reconstruction, list[FetchRange]]:
-        found = Reconstruction.from_json(json)
-        return found, list(listed(found.fetches))
-
-    found, bodies = read_inline(answer, question, most_json=answer.most_of(most), most_bytes=inline, parse=parse)
-    return replace(found, bodies=bodies)
 
 
 def _has_footer(body: bytes) -> bool:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin
 
 from xetstore.cancellation import Cancellation
-from xetstore.errors import IntegrityError, UnavailableError, UsageError, XetError
-from xetstore.events import Emit, FellBack
-from xetstore.interfaces import MANY_CHUNKS
+from xetstore.errors import DamagedError, IntegrityError, UnavailableError, UsageError, XetError
+from xetstore.events import Emit, FellBack, Retrying
+from xetstore.interfaces import MANY_CHUNKS, AnswerTooLongError
 from xetstore.platform import forks
 from xetstore.protocol.dedup import WIRE_QUERIES, QueryRule
 from xetstore.protocol.headers import SESSION_HEADER
@@ -264,6 +264,22 @@ class Server:
     def retrying(self, name: str, work: Callable[[], T]) -> T:
         """Do ``work``, with as many attempts as it takes and patience allows; return its result."""
         return retrying(name, work, patience=self.transport.patience, cancellation=self.cancellation, emit=self.emit)
+
+    def asked_twice(self, name: str, ask: Callable[[], T]) -> T:
+        """The result of ``ask``, :meth:`retrying`; of a second time if the first answer was wrong."""
+        try:
+            return self.retrying(name, ask)
+        except AnswerTooLongError:
+            raise
+        except IntegrityError as error:
+            # What came may have been damaged on its way; what the server means to say is the same again.
+            self.emit(Retrying(name, str(error), 1, 0.0))
+            try:
+                return self.retrying(name, ask)
+            except IntegrityError as last:
+                if not isinstance(last, DamagedError):  # which the server found itself
+                    last.hint = "the server, or something before it, gives wrong answers: tell who runs it"
+                raise
 
     def read_bound(self, answer: Answer, limit: int, question: str) -> bytes:
         """The body of the answer to ``question``. Raises IntegrityError as :meth:`expect_binding`, and as a read."""

@@ -431,9 +431,11 @@ class Transport:
         """The connections to an origin: found by it at once, where urllib3 makes a key of all settings."""
         pool = self._pools.get(origin)
         if pool is None or pool.pool is None:  # closed, as one of many hosts
-            pool = self._pools[origin] = manager.connection_from_host(origin.host, origin.port, origin.scheme)
-            if len(self._pools) > POOLED_HOSTS:
-                self._pools.pop(next(iter(self._pools)))
+            pool = manager.connection_from_host(origin.host, origin.port, origin.scheme)
+            with self._lock:
+                self._pools[origin] = pool
+                if len(self._pools) > POOLED_HOSTS:
+                    self._pools.pop(next(iter(self._pools)))
         return pool
 
     def _manager(self, route: Route) -> urllib3.PoolManager:

@@ -316,7 +316,9 @@ class Restore:
             raise kind_of(error)(f"the mode of {path} cannot be set: {error.strerror}") from error
 
     def _delete(self, folders: set[Path], kept: set[Path]) -> Iterator[Restored]:
-        spelled = {folded(str(path)): path for path in folders | kept}
+        spelled: dict[str, list[Path]] = {}
+        for path in folders | kept:
+            spelled.setdefault(folded(str(path)), []).append(path)
         for folder in sorted(folders):
             try:
                 with os.scandir(folder) as scan:
@@ -327,7 +329,7 @@ class Restore:
                 raise kind_of(error)(f"{folder} cannot be read: {error.strerror}") from error
             for entry in entries:
                 path = folder / entry.name
-                if path in kept or path in folders or _is_same(path, spelled.get(folded(str(path)))):
+                if path in kept or path in folders or _is_one_of(path, spelled.get(folded(str(path)), ())):
                     continue
                 if not self._options.dry_run:
                     try:
@@ -361,12 +363,12 @@ def _checked(path: str, prefix: str) -> str:
     return inner
 
 
-def _is_same(path: Path, spelled: Path | None) -> bool:
+def _is_one_of(path: Path, spelled: Iterable[Path]) -> bool:
     """True if a file system that changes or ignores spellings lists a path in another one than it was given."""
-    if spelled is None:
-        return False
-    with suppress(OSError):
-        return os.path.samestat(path.lstat(), spelled.lstat())
+    for other in spelled:
+        with suppress(OSError):
+            if os.path.samestat(path.lstat(), other.lstat()):
+                return True
     return False
 
 

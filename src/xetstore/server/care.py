@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xetstore.cancellation import Cancellation
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Index
-from xetstore.cas.index.queries import ChoreRow
+from xetstore.cas.index.queries.chores import ChoreRow
 from xetstore.cas.lease import COLLECT, LEASE_SECONDS, SCRUB, Lease
 from xetstore.cas.throttle import Throttle
 from xetstore.errors import InterruptedCallError, LeaseLostError, XetError

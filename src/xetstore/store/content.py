@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from xetstore.errors import UsageError, XetError
+from xetstore.errors import XetError
 from xetstore.records import FileInfo, FileRecord, RepoFile, RepositoryId
 from xetstore.transfer.download.context import DownloadOptions
 from xetstore.transfer.download.downloader import Downloader
@@ -248,12 +248,6 @@ class KeptContent:
                         size += len(block)
                     new.commit(size)
         return GetReport(info.hash, size, True, info.size)
-
-
-def check_file(file: RepoFile, name: str) -> None:
-    """Raise UsageError for a folder, where a file is needed."""
-    if file.is_folder:
-        raise UsageError(f"{name[:200]} is a folder, and no file", hint="name a file in it")
 
 
 def _counted(blocks: Iterator[memoryview]) -> Generator[memoryview, None, int]:

@@ -57,6 +57,8 @@ class Stoppable:
         self._cancellation = cancellation
         self._progress = progress or NoProgress()
         self.total = self._progress.total
+        told = with_files(progress)
+        self.files, self.file = told.files, told.file
 
     def advance(self, *, logical: int = 0, new: int = 0, deduped: int = 0) -> None:
         """Tell it. Raises InterruptedCallError."""

@@ -12,7 +12,7 @@ from xetstore.cas.checking.naming import shard_fault
 from xetstore.cas.checking.renewing import renew
 from xetstore.cas.checking.report import Problem
 from xetstore.cas.index import ShardRow, XorbRow
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.queries.rows import chunk_key
 from xetstore.cas.stored_xorb import compare_checksums, read_tail, verify_row, whole_size
 from xetstore.errors import AccessDeniedError, IntegrityError, NotFoundError, StorageFullError
 from xetstore.protocol.hashes import Hash, chunk_hash

@@ -9,7 +9,7 @@ from xetstore.batches import sized_batches
 from xetstore.cas.audit import audit
 from xetstore.cas.collecting.run import Run
 from xetstore.cas.index import Reader, Writer, XorbRow
-from xetstore.cas.index.queries import FreeFile
+from xetstore.cas.index.queries.collecting import FreeFile
 
 PAGE: Final = 1000
 """Rows that are looked at together."""

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from xetstore.cas.grace import Grace
 from xetstore.cas.index import Writer
-from xetstore.cas.index.queries import Due
+from xetstore.cas.index.queries.collecting import Due
 from xetstore.cas.lease import Lease
 from xetstore.cas.service import EmbeddedCas
 from xetstore.cas.throttle import Throttle

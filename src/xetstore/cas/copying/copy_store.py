@@ -16,7 +16,7 @@ from xetstore.cas.copying.run import CopyTally, Run
 from xetstore.cas.copying.secrets import copy_secrets
 from xetstore.cas.copying.shards import ShardCopier
 from xetstore.cas.copying.xorbs import XorbCopier
-from xetstore.cas.index.queries import NewRows
+from xetstore.cas.index.queries.copying import NewRows
 from xetstore.cas.progress import StoreProgress
 from xetstore.cas.service import EmbeddedCas
 from xetstore.platform.threads import Threads

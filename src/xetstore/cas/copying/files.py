@@ -17,7 +17,7 @@ from xetstore.cas.copying.run import Run
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.fetches import as_damage, chunks_of
 from xetstore.cas.index import Writer, XorbRow
-from xetstore.cas.index.queries import Granted, NewRows
+from xetstore.cas.index.queries.copying import Granted, NewRows
 from xetstore.cas.registering import register_shard
 from xetstore.errors import DamagedError, IntegrityError, MissingXorbError
 from xetstore.protocol.hashes import Hash, verification_hash

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from xetstore.cas.copying.kept import read_kept, write_kept
-from xetstore.cas.index.queries import LastIds, NewRows
+from xetstore.cas.index.queries.copying import LastIds, NewRows
 from xetstore.interfaces import BlobStore
 
 MARGIN_SECONDS: Final = 24 * 3600.0

@@ -18,7 +18,7 @@ from xetstore.cas.copying.files import FileCopier
 from xetstore.cas.copying.run import Run
 from xetstore.cas.copying.xorbs import XorbCopier
 from xetstore.cas.index import Reader, ShardRow, XorbRow
-from xetstore.cas.index.queries import NewRows
+from xetstore.cas.index.queries.copying import NewRows
 from xetstore.cas.registering import register_shard
 from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError
 from xetstore.protocol.hashes import Hash, chunk_hash

@@ -10,7 +10,7 @@ from xetstore.access.tenant import DEFAULT_NAMESPACE
 from xetstore.cas.check import Problem
 from xetstore.cas.copying.run import Run
 from xetstore.cas.index import Reader, XorbRow
-from xetstore.cas.index.queries import Held, NewRows
+from xetstore.cas.index.queries.copying import Held, NewRows
 from xetstore.cas.receive import XorbReceiver
 from xetstore.cas.stored_xorb import looks_whole
 from xetstore.errors import FormatError, HashMismatchError, IntegrityError, NotFoundError

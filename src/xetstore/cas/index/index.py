@@ -15,7 +15,8 @@ from xetstore.errors import AccessDeniedError, ConflictError, StorageFullError, 
 
 if TYPE_CHECKING:
     from xetstore.access.tenant import Tenant
-    from xetstore.cas.index.queries import Reader, Writer, XorbRow
+    from xetstore.cas.index.queries.reader import Reader, Writer
+    from xetstore.cas.index.queries.rows import XorbRow
     from xetstore.database.database import Database
 
 MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations", "schema_version", "the index of this store")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from xetstore.cas.assembly import open_database, open_objects
 from xetstore.cas.folder import FORMAT_FILE, has_marker, is_new_file, write_marker
 from xetstore.cas.index.index import MIGRATIONS
-from xetstore.cas.index.queries import Reader
+from xetstore.cas.index.queries.reader import Reader
 from xetstore.cas.layout import STORES, new_generation, store_key
 from xetstore.cas.pairing import put_id
 from xetstore.cas.repair.quarantine import QUARANTINE, set_aside

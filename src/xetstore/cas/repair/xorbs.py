@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xetstore.cas.checksums import with_checksums
 from xetstore.cas.index import Writer, XorbRow
-from xetstore.cas.index.queries import chunk_key
+from xetstore.cas.index.queries.rows import chunk_key
 from xetstore.cas.layout import new_generation, xorb_key
 from xetstore.cas.registering import register
 from xetstore.cas.repair.run import Run

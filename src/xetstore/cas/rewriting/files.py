@@ -10,7 +10,7 @@ from typing import Final
 from xetstore.batches import sized_batches
 from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.index import Writer, XorbRow
-from xetstore.cas.index.queries import OutdatedError, StoredFile
+from xetstore.cas.index.queries.rewriting import OutdatedError, StoredFile
 from xetstore.cas.index.queries.rows import terms_of
 from xetstore.cas.registering import register_shard
 from xetstore.cas.rewriting.packing import Moves

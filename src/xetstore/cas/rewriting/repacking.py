@@ -8,7 +8,7 @@ from typing import Final
 
 from xetstore.cas.fetches import as_damage, fetches_of
 from xetstore.cas.index import XorbRow
-from xetstore.cas.index.queries import StoredFile
+from xetstore.cas.index.queries.rewriting import StoredFile
 from xetstore.cas.rewriting.files import FileTerms, move_some, read_files
 from xetstore.cas.rewriting.packing import Moves, Packing
 from xetstore.cas.rewriting.run import GIB, Run

@@ -7,7 +7,7 @@ from typing import Final
 
 from xetstore.cas.claims import ClaimCheck, named_xorbs
 from xetstore.cas.index import Writer
-from xetstore.cas.index.queries import OutdatedError, StaleShard
+from xetstore.cas.index.queries.rewriting import OutdatedError, StaleShard
 from xetstore.cas.rewriting.files import add_shard, checked_entry, read_files
 from xetstore.cas.rewriting.run import Run
 from xetstore.errors import HashMismatchError, IntegrityError, NotFoundError

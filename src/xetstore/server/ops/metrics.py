@@ -17,7 +17,7 @@ from xetstore.cas.lease import COLLECT, SCRUB
 
 if TYPE_CHECKING:
     from xetstore.cas.checking.scrub import ScrubReport
-    from xetstore.cas.index.queries import ChoreRow
+    from xetstore.cas.index.queries.chores import ChoreRow
     from xetstore.server.ops.budgets import Budget
     from xetstore.server.ops.connection_limit import ConnectionLimit
     from xetstore.server.ops.holdings import Holdings

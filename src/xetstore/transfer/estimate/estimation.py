@@ -17,7 +17,7 @@ from xetstore.sizes import size_text
 from xetstore.transfer.estimate import CELLS
 from xetstore.transfer.estimate.picture import Kind, Strip, draw_svg
 from xetstore.transfer.estimate.session import Draft, EstimateSession
-from xetstore.transfer.progress import NoProgress, Progress
+from xetstore.transfer.progress import NoProgress, Progress, with_files
 from xetstore.transfer.scan import FileScan
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def estimate(
     """
     session = EstimateSession(cas, threads or usable_cores(), progress or NoProgress(), cells)
     drafts: list[Draft] = []
+    told = with_files(progress)
     for path in paths:
+        told.file(str(path))
         try:
             with FileScan(path, threads=threads, progress=progress) as scan:
                 drafts.append(session.read(path, scan))

@@ -13,8 +13,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final
 
 from xetstore.events import Emit, ignore
 from xetstore.protocol import kernel
@@ -23,13 +22,10 @@ from xetstore.protocol.cover import cover
 from xetstore.protocol.hashes import Hash, xorb_hash
 from xetstore.protocol.shard import Shard, XorbEntry
 from xetstore.transfer.upload.known_file import KnownFile
-from xetstore.transfer.upload.memory import Memory
+from xetstore.transfer.upload.memory import BUSY_SECONDS, Memory
 
 MAX_BYTES: Final = 2 << 30
 """The largest size of the file; the oldest xorbs are forgotten first. A chunk takes 60 bytes, 64 KiB of content."""
-
-BUSY_SECONDS: Final = 2.0
-"""The longest wait for another process that has the file locked."""
 
 UPLOADED_SECONDS: Final = 21 * 24 * 3600
 """The time for which an own xorb is remembered: that for which servers keep one that nothing refers to yet."""
@@ -49,14 +45,13 @@ _XORB_BYTES: Final = 300
 _CHUNK_BYTES: Final = 60
 _PLAIN: Final = 0
 
-T = TypeVar("T")
 
-
-class KnownXorbs:
-    """Xorbs that a server has, as this machine remembers it. Thread-safe, and safe between processes.
-
-    Nothing in here raises, see :class:`Memory`. The file is made when there is something to remember.
+class KnownXorbs(Memory[KnownFile]):
+    """Xorbs that a server has, as this machine remembers it. Nothing in here raises. The file is made when there is
+    something to remember.
     """
+
+    CONTENT = "what is known of the server's xorbs"
 
     def __init__(
         self,
@@ -67,12 +62,9 @@ class KnownXorbs:
         clock: Callable[[], float] = time.time,
         emit: Emit = ignore,
     ) -> None:
-        self.path = path
-        self._max_bytes = max_bytes
-        self._busy_seconds = busy_seconds
+        super().__init__(path, max_bytes=max_bytes, busy_seconds=busy_seconds, emit=emit)
         self._clock = clock
         self._keys: tuple[tuple[int, bytes], ...] = ()
-        self._memory = Memory(path, self._open, what="what is known of the server's xorbs", emit=emit)
 
     # Lookups
 
@@ -81,46 +73,34 @@ class KnownXorbs:
 
         As few xorbs as cover what is known, at most :data:`MAX_FOUND_XORBS`.
         """
-        return self._memory.attempt(lambda file: self._find(file, hashes), [], create=False)
+        return self._attempt(lambda file: self._find(file, hashes), [], create=False)
 
     def unregistered(self, names: Collection[Hash]) -> list[XorbEntry]:
         """Which of these xorbs this machine has uploaded without ever telling the server their chunks in a shard."""
-        return self._memory.attempt(lambda file: self._unregistered(file, names), [], create=False)
+        return self._attempt(lambda file: self._unregistered(file, names), [], create=False)
 
     # Additions
 
     def learn(self, answer: Shard) -> None:
         """Remember the xorbs of a dedup answer until it expires."""
         for entry in answer.xorbs if answer.expires_at > self._clock() else ():
-            self._memory.attempt(partial(self._add_answer, entry=entry, answer=answer), None)
+            self._attempt(partial(self._add_answer, entry=entry, answer=answer), None)
 
     def uploaded(self, entry: XorbEntry) -> None:
         """Remember a xorb that the server has acknowledged."""
-        self._memory.attempt(lambda file: self._add_uploaded(file, entry), None)
+        self._attempt(lambda file: self._add_uploaded(file, entry), None)
 
     def registered(self, names: Iterable[Hash]) -> None:
         """The server has taken a shard that lists these xorbs."""
         digests = [(name.digest, _PLAIN) for name in names]
         if digests:
-            self._memory.attempt(lambda file: self._mark(file, digests), None, create=False)
+            self._attempt(lambda file: self._mark(file, digests), None, create=False)
 
     def forget_all(self) -> None:
         """Forget everything: the server has not what it had."""
-        self._memory.attempt(self._clear, None, create=False)
+        self._attempt(self._clear, None, create=False)
 
-    def close(self) -> None:
-        """Let go of the file; nothing is remembered or found any more. May be called again."""
-        self._memory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> KnownFile:
+    def _open_file(self) -> KnownFile:
         file = KnownFile(self.path, self._busy_seconds)
         try:
             self._drop_expired(file, _DROPPED_AT_OPEN)

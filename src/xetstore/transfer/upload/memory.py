@@ -1,4 +1,6 @@
-"""Memory: work on a file of what this machine remembers, without which everything works: no error comes out of it."""
+"""Memory: all that works on a file of what this machine remembers. Everything works without it, so that no error comes
+out of it.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +8,33 @@ import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from xetstore.events import CacheDisabled, Emit
 from xetstore.platform import forks
 from xetstore.transfer.upload.memory_file import MemoryFile, is_damage
+
+BUSY_SECONDS: Final = 2.0
+"""The longest wait for another process that has the file locked."""
 
 F = TypeVar("F", bound=MemoryFile)
 T = TypeVar("T")
 
 
 class Memory(Generic[F]):
-    """Thread-safe, and safe between processes. The file is opened when it is first needed, by ``open_file``.
+    """To be closed. Thread-safe, and safe between processes. The file is opened when it is first needed.
 
     After an error (no room, no permission, a file locked for long) everything works without the memory, which the
-    event CacheDisabled tells once: ``what`` cannot be kept. A damaged file is moved away and started anew, once.
+    event CacheDisabled tells once: ``CONTENT`` cannot be kept. A damaged file is moved away and started anew, once.
     """
 
-    def __init__(self, path: Path, open_file: Callable[[], F], *, what: str, emit: Emit) -> None:
+    CONTENT: ClassVar[str]
+
+    def __init__(self, path: Path, *, max_bytes: int, busy_seconds: float, emit: Emit) -> None:
         self.path = path
-        self._open_file = open_file
-        self._what = what
+        self._max_bytes = max_bytes
+        self._busy_seconds = busy_seconds
         self._emit = emit
         self._lock = forks.lock()
         self._file: F | None = None
@@ -34,7 +42,25 @@ class Memory(Generic[F]):
         self._was_replaced = False
         self._section = forks.Section(self, rest=Memory._close_file, cut=Memory._cut)
 
-    def attempt(self, work: Callable[[F], T], otherwise: T, *, create: bool = True) -> T:
+    def close(self) -> None:
+        """Let go of the file; nothing is remembered or found any more. May be called again."""
+        self._is_off = True
+        with self._section.entered(), self._lock:
+            self._close_file()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_file(self) -> F:
+        """The file, opened; made if there is none. Raises sqlite3.Error and OSError."""
+        raise NotImplementedError
+
+    def _attempt(self, work: Callable[[F], T], otherwise: T, *, create: bool = True) -> T:
         """The result of ``work`` on the file; ``otherwise`` where there is none. It is made only with ``create``."""
         if self._is_off:
             return otherwise
@@ -49,14 +75,8 @@ class Memory(Generic[F]):
                     failure: Exception = error
                     if not self._gives_up(error):
                         return otherwise
-            self._emit(CacheDisabled(f"{self._what} cannot be kept in {self.path}: {failure}"))
+            self._emit(CacheDisabled(f"{self.CONTENT} cannot be kept in {self.path}: {failure}"))
             return otherwise
-
-    def close(self) -> None:
-        """Let go of the file; nothing is remembered or found any more. May be called again."""
-        self._is_off = True
-        with self._section.entered(), self._lock:
-            self._close_file()
 
     def _open(self) -> F | None:
         """The file, opened unless it is; None if it is to be used no more."""

@@ -14,21 +14,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Final, NamedTuple, Self, TypeAlias
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
 
 from xetstore.batches import batches
 from xetstore.events import Emit, ignore
 from xetstore.protocol.hashes import Hash
 from xetstore.records import FileInfo
-from xetstore.transfer.upload.memory import Memory
+from xetstore.transfer.upload.memory import BUSY_SECONDS, Memory
 from xetstore.transfer.upload.memory_file import MemoryFile
 
 RACY_SECONDS: Final = 3
 MAX_BYTES: Final = 512 << 20
 """The largest size of the file, for some four million files; those that were put last longest ago are forgotten."""
-BUSY_SECONDS: Final = 2.0
-"""The longest wait for another process that has the file locked."""
 DAY_SECONDS: Final = 24 * 3600
 
 _Row: TypeAlias = tuple[object, object, object]
@@ -97,13 +95,14 @@ class Sighting(NamedTuple):
         return blake2b(self.identity + digest + sha256, digest_size=_PROOF_BYTES).digest()
 
 
-class RememberedFiles:
-    """Files that were put from this machine, by whichever process. To be closed. Thread-safe, and safe between
-    processes. Nothing in here raises, see :class:`Memory`.
+class RememberedFiles(Memory[RememberedFile]):
+    """Files that were put from this machine, by whichever process. Nothing in here raises.
 
     ``path`` has to be in a folder of this user that no other one can write to: else nothing in it is believed.
     ``clock`` is in unix nanoseconds.
     """
+
+    CONTENT = "what was put"
 
     def __init__(
         self,
@@ -114,10 +113,8 @@ class RememberedFiles:
         clock: Callable[[], int] = time.time_ns,
         emit: Emit = ignore,
     ) -> None:
-        self._max_bytes = max_bytes
-        self._busy_seconds = busy_seconds
+        super().__init__(path, max_bytes=max_bytes, busy_seconds=busy_seconds, emit=emit)
         self.clock = clock
-        self._memory = Memory(path, self._open, what="what was put", emit=emit)
 
     def look(self, files: Iterable[object]) -> list[Sighting | None]:
         """Look at files. None for what is no path of a regular file, or cannot be looked at: reading it says why."""
@@ -131,7 +128,7 @@ class RememberedFiles:
     def find(self, sightings: Sequence[Sighting | None]) -> list[FileInfo | None]:
         """The identity of each file that is as it was when it was put, else None."""
         ids = [one.id for one in sightings if one is not None]
-        rows = self._memory.attempt(lambda file: self._rows(file, ids), _NOTHING, create=False)
+        rows = self._attempt(lambda file: self._rows(file, ids), _NOTHING, create=False)
         return [None if one is None else _info(one, rows.get(one.id)) for one in sightings]
 
     def remember(self, files: Iterable[tuple[Sighting, FileInfo]]) -> None:
@@ -144,23 +141,11 @@ class RememberedFiles:
             for sha256 in (bytes.fromhex(info.sha256),)
         ]
         if rows:
-            self._memory.attempt(lambda file: self._add(file, rows), None)
+            self._attempt(lambda file: self._add(file, rows), None)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._memory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> RememberedFile:
-        _require_own(self._memory.path.parent)
-        return RememberedFile(self._memory.path, self._busy_seconds)
+    def _open_file(self) -> RememberedFile:
+        _require_own(self.path.parent)
+        return RememberedFile(self.path, self._busy_seconds)
 
     def _look(self, path: Path, folder: str) -> Sighting | None:
         looked_ns = self.clock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from xetstore.cas.index.queries.rows import FILE, XORB, Questions, ShardRow, XorbRow, file_record, xorb_row
+from xetstore.cas.index.queries.rows import FILE, Questions, ShardRow, XorbRow, file_record
 from xetstore.cas.index.queries.shards import SHARD, shard_row
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 REPAIRED_ROWS: Final = 500
 """Rows of a page."""
 
-_XORB_OF_GENERATION: Final = f"SELECT {XORB} FROM xorb WHERE generation = :generation"
-_SHARD_OF_GENERATION: Final = f"SELECT {SHARD} FROM shard WHERE generation = :generation"
 _SUPERSEDED: Final = "SELECT key FROM superseded_object WHERE key IN (:values)"
 _UNSHARDED: Final = f"""
 SELECT {FILE} FROM file
@@ -46,14 +44,6 @@ _FORGET_SHARD: Final = "DELETE FROM shard WHERE hash = :hash AND generation = :c
 
 class RepairQueries(Questions):
     """Questions of a repair."""
-
-    def xorbs_of_generation(self, generation: str) -> list[XorbRow]:
-        """The rows of xorbs that name an object of this generation: a number drawn at random, so it is one at most."""
-        return [xorb_row(row) for row in self.connection.rows(_XORB_OF_GENERATION, {"generation": generation})]
-
-    def shards_of_generation(self, generation: str) -> list[ShardRow]:
-        """The same for shards."""
-        return [shard_row(row) for row in self.connection.rows(_SHARD_OF_GENERATION, {"generation": generation})]
 
     def superseded_of(self, keys: Collection[str]) -> set[str]:
         """Those of these objects that are to be removed, because others count in their place."""
