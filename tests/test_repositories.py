@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -459,3 +460,21 @@ def test_git_is_told_which_files_are_large(tmp_path: Path) -> None:
         own = {".gitattributes": b"*.png filter=lfs\n", "other.weights": LARGE[:-1]}
         repo.commit(own)
         assert repo.commit(own).is_new is False, "what the caller gives stays"
+
+
+def test_any_number_of_repositories_of_a_server_keep_as_many_files_open_as_one(tmp_path: Path) -> None:
+    """They share what this machine keeps of the server: its xorbs, and chunks."""
+    path = tmp_path / "large.bin"
+    with (
+        EmbeddedCas.open(tmp_path / "store") as cas,
+        live_server(cas, auth="none") as server,
+        xetstore.open(server.url, cache=tmp_path / "cache") as store,
+    ):
+        for number in range(4):
+            path.write_bytes(splitmix64(50 + number, 3 << 20))
+            repo = store.create_repo(f"alice/bert{number}")
+            repo.commit({"large.bin": path})
+        times = Counter(name.resolve().name for name in Path("/proc/self/fd").iterdir())
+    assert {name: times[name] for name in times if name.startswith("known.")} == dict.fromkeys(
+        ("known.sqlite3", "known.sqlite3-wal", "known.sqlite3-shm"), 1
+    )

@@ -243,15 +243,18 @@ def _open(where: Path | str, options: OpenOptions) -> Opened:
             allow_http=_http_allowed(options.allow_http),
         )
         closing.callback(transport.close)
+        kept = None if folder is None else _Kept(folder, emit)
+        if kept is not None:
+            closing.callback(kept.close)
         if scheme == "hf":
             opened = _open_repository(str(where), options, transport, closing)
         else:
             url = _server_url(str(where))
             opened = Opened(HttpCas(url, tokens=_tokens(options.token, emit), transport=transport, emit=emit), url)
             closing.callback(opened.cas.close)
-            opened.repositories = _names_of_server(url, options, transport, folder)
-        if folder is not None:
-            _add_cache(opened, folder, emit, closing)
+            opened.repositories = _names_of_server(url, options, transport, kept)
+        if kept is not None:
+            kept.add_to(opened)
         opened.closing = closing.pop_all()
         if opened.repositories is not None:
             opened.repositories.closing = opened.closing
@@ -318,7 +321,7 @@ def names_here(cas: EmbeddedCas, location: str) -> OpenedNames:
     return OpenedNames(open_names, open_files, kept=False)
 
 
-def _names_of_server(url: str, options: OpenOptions, transport: Transport, folder: Path | None) -> OpenedNames:
+def _names_of_server(url: str, options: OpenOptions, transport: Transport, kept: _Kept | None) -> OpenedNames:
     """The names of a server that speaks the Hub's API, ours or any other."""
     emit = options.on_event
 
@@ -342,8 +345,8 @@ def _names_of_server(url: str, options: OpenOptions, transport: Transport, folde
         cas = HttpCas(hub.cas_url(locator), tokens=hub.tokens(locator), transport=transport, emit=emit)
         repositories.closing.callback(cas.close)
         opened = Opened(cas, str(locator), hub=hub, repository=locator)
-        if folder is not None:
-            _add_cache(opened, folder, emit, repositories.closing)
+        if kept is not None:
+            kept.add_to(opened)
         return opened
 
     repositories = OpenedNames(open_names, open_files, kept=True)
@@ -387,19 +390,39 @@ def _open_repository(where: str, options: OpenOptions, transport: Transport, clo
     return opened
 
 
-def _add_cache(opened: Opened, folder: Path, emit: Emit, closing: ExitStack) -> None:
-    from xetstore.cache_folder import chunks_folder, known_file
-    from xetstore.remote.http import HttpCas
-    from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
-    from xetstore.transfer.upload.known import KnownXorbs
+class _Kept:
+    """The chunk cache of a store, and what this machine knows of its servers: one each for all its repositories."""
 
-    assert isinstance(opened.cas, HttpCas)
-    opened.cache = ChunkCache(chunks_folder(folder), emit=emit)
-    closing.callback(opened.cache.close)
-    known = known_file(folder, opened.cas.url, emit)
-    if known is not None:
-        opened.known = KnownXorbs(known, emit=emit)
-        closing.callback(opened.known.close)
+    def __init__(self, folder: Path, emit: Emit) -> None:
+        from xetstore.cache_folder import chunks_folder
+        from xetstore.transfer.download.reuse.chunk_cache import ChunkCache
+
+        self._folder = folder
+        self._emit = emit
+        self._cache = ChunkCache(chunks_folder(folder), emit=emit)
+        self._known: dict[str, KnownXorbs] = {}
+
+    def add_to(self, opened: Opened) -> None:
+        """Let what was opened use it. By one thread at a time."""
+        from xetstore.cache_folder import known_file
+        from xetstore.remote.http import HttpCas
+        from xetstore.transfer.upload.known import KnownXorbs
+
+        assert isinstance(opened.cas, HttpCas)
+        opened.cache = self._cache
+        url = opened.cas.url
+        if url not in self._known:
+            path = known_file(self._folder, url, self._emit)
+            if path is None:
+                return
+            self._known[url] = KnownXorbs(path, emit=self._emit)
+        opened.known = self._known[url]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._cache.close()
+        for known in self._known.values():
+            known.close()
 
 
 def _server_url(text: str) -> str:
