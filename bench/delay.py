@@ -1,22 +1,25 @@
 """A proxy that makes the way long: `python -m bench.delay HOST:PORT MILLISECONDS` prints the port at which it listens.
 
 What goes through is late by half of the delay in each direction, and a new connection by all of it, as the handshake of
-one would be. The bandwidth is not limited.
+one would be. The bandwidth is not limited. Each direction of a connection has two threads, which wait in the system: an
+event loop would copy all bytes once more, and its clock knows whole milliseconds only.
 """
 
 from __future__ import annotations
 
-import asyncio
+import queue
+import socket
 import subprocess
 import sys
-from collections import deque
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 _READ_BYTES: Final = 1 << 20
-_HELD_BYTES: Final = 256 << 20
-"""On the way in one direction of a connection, at most."""
+_HELD_PIECES: Final = 256
+"""On the way in one direction of a connection, at most; each is no longer than one read."""
 
 
 @contextmanager
@@ -31,67 +34,52 @@ def delayed(url: str, milliseconds: int) -> Iterator[str]:
             process.kill()
 
 
-class _Way:
-    """One direction of a connection: bytes that were read, each with the time at which it is written."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._pieces: deque[tuple[float, bytes]] = deque()
-        self._held = 0
-        self._changed = asyncio.Condition()
-
-    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        taking = asyncio.create_task(self._take(reader))
+def _take(source: socket.socket, line: queue.Queue[tuple[float, bytes]], seconds: float) -> None:
+    """Read to the end, which is empty bytes; each piece with the time at which it is written."""
+    data = b"-"
+    while data:
         try:
-            await self._give(writer)
-        except ConnectionError:
-            pass
-        finally:
-            taking.cancel()
-            writer.close()
-
-    async def _take(self, reader: asyncio.StreamReader) -> None:
-        data = b"-"
-        while data:
-            try:
-                data = await reader.read(_READ_BYTES)
-            except ConnectionError:
-                data = b""
-            async with self._changed:
-                self._pieces.append((asyncio.get_running_loop().time() + self._seconds, data))
-                self._held += len(data)
-                self._changed.notify_all()
-                await self._changed.wait_for(lambda: self._held < _HELD_BYTES)
-
-    async def _give(self, writer: asyncio.StreamWriter) -> None:
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._pieces)
-                due, data = self._pieces.popleft()
-                self._held -= len(data)
-                self._changed.notify_all()
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
-            if not data:
-                return
-            writer.write(data)
-            await writer.drain()
+            data = source.recv(_READ_BYTES)
+        except OSError:
+            data = b""
+        line.put((time.monotonic() + seconds, data))
 
 
-async def _serve(host: str, port: int, seconds: float) -> None:
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(seconds)
-        server_reader, server_writer = await asyncio.open_connection(host, port, limit=_READ_BYTES)
-        await asyncio.gather(_Way(seconds / 2).run(reader, server_writer), _Way(seconds / 2).run(server_reader, writer))
+def _give(line: queue.Queue[tuple[float, bytes]], target: socket.socket) -> None:
+    """Write what was read, in its time. The end of one direction is that of the connection."""
+    while True:
+        due, data = line.get()
+        time.sleep(max(0.0, due - time.monotonic()))
+        try:
+            target.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+            return
 
-    listening = await asyncio.start_server(pass_on, "127.0.0.1", 0, limit=_READ_BYTES, backlog=1024)
-    print(listening.sockets[0].getsockname()[1], flush=True)
-    await listening.serve_forever()
+
+def _pass_on(client: socket.socket, server: tuple[str, int], seconds: float) -> None:
+    """Carry one connection."""
+    time.sleep(seconds)
+    other = socket.create_connection(server)
+    for source, target in ((client, other), (other, client)):
+        source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line: queue.Queue[tuple[float, bytes]] = queue.Queue(_HELD_PIECES)
+        threading.Thread(target=_take, args=(source, line, seconds / 2), daemon=True).start()
+        threading.Thread(target=_give, args=(line, target), daemon=True).start()
 
 
 def main() -> None:
     server, milliseconds = sys.argv[1:]
     host, _, port = server.rpartition(":")
-    asyncio.run(_serve(host, int(port), int(milliseconds) / 1000))
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+        print(listening.getsockname()[1], flush=True)
+        while True:
+            client, _ = listening.accept()
+            args = client, (host, int(port)), int(milliseconds) / 1000
+            threading.Thread(target=_pass_on, args=args, daemon=True).start()
 
 
 if __name__ == "__main__":

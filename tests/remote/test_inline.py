@@ -5,6 +5,7 @@ All of it goes through a real client, a double in between, and a real server.
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
@@ -23,9 +24,12 @@ from xetstore.errors import IntegrityError, InterruptedCallError, NotFoundError,
 from xetstore.events import Damaged, Event, FellBack
 from xetstore.protocol.hashes import Hash
 from xetstore.protocol.inline import INLINE_HEAD_BYTES, INLINE_TYPE, InlineHead
+from xetstore.remote.exchange import Exchange
 from xetstore.remote.http import HttpCas
 from xetstore.remote.transport import Transport
 from xetstore.store import Store
+from xetstore.transfer.download.file_download import FileDownload
+from xetstore.transfer.download.plan import Window
 
 MIB = 1 << 20
 CONTENT = random.Random(1).randbytes(3 * MIB)
@@ -88,6 +92,23 @@ def read_all(store: Store, spans: Sequence[tuple[Hash, int, int]]) -> list[bytes
     parts = store.read_ranges(spans)
     assert not [part for part in parts if isinstance(part, XetError)]
     return [bytes(part) for part in parts if isinstance(part, memoryview)]
+
+
+def test_what_a_read_held_is_free_at_its_end(way: Way) -> None:
+    """In a cycle it would stay until the collector comes by: the bytes as they came, and all around them."""
+    held = (FileDownload, Window, Exchange, HttpCas)
+    with way.store() as store:
+        store.read(way.file, *SPAN)
+        gc.collect()
+        before = [sum(isinstance(thing, kind) for thing in gc.get_objects()) for kind in held]
+        gc.disable()
+        try:
+            for _ in range(3):
+                store.read(way.file, *SPAN)
+            after = [sum(isinstance(thing, kind) for thing in gc.get_objects()) for kind in held]
+        finally:
+            gc.enable()
+    assert after == before
 
 
 class TestOneTrip:

@@ -145,13 +145,11 @@ class Threads(Executor):
         self._is_shut = False
         self._begin()
         forks.renew(self, Threads._begin)
-        _pools.add(self)
 
     def _begin(self) -> None:
         self._work = _Work()
         self._threads: list[threading.Thread] = []
         self._paused_until = 0.0
-        weakref.finalize(self, self._work.calls.put, None).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As always. Raises UnavailableError where there is no thread for it; RuntimeError after a shutdown."""
@@ -184,6 +182,9 @@ class Threads(Executor):
         try:
             if self._threads and time.monotonic() < self._paused_until:
                 raise _refused()
+            if not self._threads:  # most pools of short calls never have one
+                weakref.finalize(self, work.calls.put, None).atexit = False
+                _pools.add(self)
             thread = start_thread(work.run, name=f"{self._name}_{len(self._threads)}")
         except BaseException as error:
             is_refused = isinstance(error, UnavailableError)

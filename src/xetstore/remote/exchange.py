@@ -57,7 +57,7 @@ class Exchange:
         self.peer = route.origin.address
         self.patience = patience
         self.upload = upload
-        self.wait = wait or self._wait
+        self._waits = wait  # None for the wait of its own, which would hold it in a cycle
         self.floor = Floor(patience.floor, patience.floor_seconds)
         self.deadline = float("inf")
         self.is_connecting = False
@@ -104,10 +104,10 @@ class Exchange:
 
     def wait_for_head(self, sock: socket.socket) -> None:
         """Wait until more of the head can be read."""
-        if self.is_connecting:
+        if self.is_connecting or self._waits is None:
             self._wait(sock)
         else:
-            self.wait(sock)
+            self._waits(sock)
 
     def timed_out(self) -> TimedOutError:
         """The error of a head that is not there in time."""

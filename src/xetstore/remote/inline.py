@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from xetstore.errors import IntegrityError, TimedOutError, UnavailableError, UnreachableError
+from xetstore.platform.memory import spare_memory
 from xetstore.platform.sockets import ready
 from xetstore.protocol.inline import INLINE_HEAD_BYTES, INLINE_TYPE, InlineHead, told_ranges
 
@@ -57,7 +58,7 @@ def read_inline(
     bodies: dict[FetchRange, memoryview] = {}
     reading = _Reading(answer)
     for fetch, length in zip(wanted, lengths, strict=True):
-        body = memoryview(bytearray(length))
+        body = spare_memory(length)
         if not reading.fill(body):
             return value, bodies or None
         bodies[fetch] = body

@@ -86,19 +86,23 @@ class BodySender:
         self.rest = block[: self._source.readinto(block)]
         self._unread -= len(self.rest)
 
-    async def send(self, descriptor: int, gone: asyncio.Future[None], told: Callable[[int], None]) -> None:
+    async def send(
+        self, descriptor: int, gone: asyncio.Future[None], told: Callable[[int], None], *, begins_here: bool = False
+    ) -> None:
         """Send all of it, or what can be sent until ``gone`` is done; ``told`` hears how much, from time to time.
 
-        Raises TimedOutError where the client takes next to nothing, and what the source does.
+        With ``begins_here`` the block that was read goes out at once, before a thread is asked for the next. Raises
+        TimedOutError where the client takes next to nothing, and what the source does.
         """
         loop = asyncio.get_running_loop()
         pace = self._pace
         while (self._unread or self.rest) and not gone.done():
             try:
-                count = await in_thread(self._turn, descriptor)
+                count = self._write(descriptor) if begins_here else await in_thread(self._turn, descriptor)
             except _LostError:
                 await asyncio.wait((gone,), timeout=LOST_SECONDS)
                 return
+            begins_here = False
             told(count)
             pace.moved(count)
             if self.rest:
@@ -114,15 +118,22 @@ class BodySender:
         while sent < TURN_BYTES and (self.rest or self._unread):
             if not self.rest:
                 self.fill()
-            try:
-                count = os.write(descriptor, self.rest)
-            except BlockingIOError:
+            count = self._write(descriptor)
+            if not count:
                 break
-            except OSError as error:
-                raise _LostError from error
-            self.rest = self.rest[count:]
             sent += count
         return sent
+
+    def _write(self, descriptor: int) -> int:
+        """Send of the block that was read as much as the socket takes."""
+        try:
+            count = os.write(descriptor, self.rest)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _LostError from error
+        self.rest = self.rest[count:]
+        return count
 
 
 async def _writable(

@@ -161,7 +161,7 @@ class SentStream(Response):
                 await self._send_blocks(send, leaving, bytes(body.rest))
                 return
             try:
-                await body.send(descriptor, leaving, told)
+                await body.send(descriptor, leaving, told, begins_here=self._begins_here)
             finally:
                 os.close(descriptor)
                 # Not before: the connection may close with the last message.

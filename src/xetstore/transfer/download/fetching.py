@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xetstore.errors import ForbiddenError, FormatError, IntegrityError, NotFoundError, RangeError
 from xetstore.events import Damaged, RangeFetched
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from xetstore.interfaces import ByteStream
     from xetstore.transfer.download.context import Context
     from xetstore.transfer.download.reconstructions import Reconstructions
+
+THREADS_FROM_BYTES: Final = 2 << 20
+"""Less that came along is decoded by one thread: to begin another costs more than it saves."""
 
 
 class Fetched(NamedTuple):
@@ -125,10 +128,13 @@ class PartFetch:
         found: list[ChunkList] = []
         pieces: list[memoryview] = []
         left = body
+        threads = 1 if len(body) < THREADS_FROM_BYTES else self._threads
         with piece_buffers(self._context.options.piece_bytes) as (buffer, raw):
             while left:
                 piece = left[: len(buffer)]
-                chunks, used = self._decode(part, piece, raw, fetch.byte_end - len(left), final=len(piece) == len(left))
+                chunks, used = self._decode(
+                    part, piece, raw, fetch.byte_end - len(left), threads=threads, final=len(piece) == len(left)
+                )
                 self.fetched_bytes += used
                 workers.arrived(used)
                 delivery.deliver(chunks, raw)
@@ -141,11 +147,13 @@ class PartFetch:
             reuse.keep(fetch, pieces, chunks)
         return runs
 
-    def _decode(self, part: Part, piece: memoryview, raw: memoryview, at: int, *, final: bool) -> tuple[ChunkList, int]:
+    def _decode(
+        self, part: Part, piece: memoryview, raw: memoryview, at: int, *, threads: int, final: bool
+    ) -> tuple[ChunkList, int]:
         """Decode chunks to the start of ``raw``, of a piece from byte ``at`` of the xorb on; and how much they were."""
         try:
             hashes, lengths, used = kernel.decode_chunks(
-                XET_GEARHASH_BLAKE3.kernel, piece, raw, final=final, threads=self._threads
+                XET_GEARHASH_BLAKE3.kernel, piece, raw, final=final, threads=threads
             )
         except FormatError as error:
             raise IntegrityError(
@@ -170,7 +178,7 @@ class PartFetch:
                     workers.arrived(count)
             workers.check()
             at = fetch.byte_start + nbytes - left - filled
-            chunks, used = self._decode(part, body[:filled], raw, at, final=not left)
+            chunks, used = self._decode(part, body[:filled], raw, at, threads=self._threads, final=not left)
             yield chunks, used
             body[: filled - used] = body[used:filled]
             filled -= used

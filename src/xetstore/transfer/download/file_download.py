@@ -44,7 +44,7 @@ class FileDownload:
         self._file = wanted.file
         options = context.options
         self._asking = Reconstructions(context.cas, wanted, context.emit, limits=options.limits, told=told)
-        self._walk = self._asking.walk(window_bytes or options.window_bytes, self._inline)
+        self._walk = self._asking.walk(window_bytes or options.window_bytes)
         self._check = FileCheck(wanted.file, is_whole=wanted.is_whole)
         self._distinct_bytes = 0
         self.fetched_bytes = 0
@@ -67,7 +67,7 @@ class FileDownload:
         The window is the one that was believed in the end.
         """
         self._context.workers.check()
-        window = self._walk.next()
+        window = self._walk.next(self._inline)
         if window is None:
             return None
         if self._context.inline_bytes:

@@ -67,11 +67,9 @@ class Reconstructions:
         self._max_window_bytes = sys.maxsize if memory is None else WINDOW_SHARE * memory
         self._most = sys.maxsize  # bytes that were not refused at once
 
-    def walk(self, window_bytes: int = WINDOW_BYTES, inline: Inline = lambda *_: 0) -> Walk:
-        """The way through the bytes that are wanted, in windows of at most ``window_bytes``; those of a window may come
-        ``inline``.
-        """
-        return Walk(self, self._wanted, min(window_bytes, self._max_window_bytes), inline)
+    def walk(self, window_bytes: int = WINDOW_BYTES) -> Walk:
+        """The way through the bytes that are wanted, in windows of at most ``window_bytes``."""
+        return Walk(self, self._wanted, min(window_bytes, self._max_window_bytes))
 
     def exists(self, start: int) -> None:
         """Raise the error of asking for byte ``start``, if it has one."""
@@ -140,12 +138,11 @@ class Reconstructions:
 class Walk:
     """The way through a file, a window at a time; whole chunks each, so that no chunk is in two. Not thread-safe."""
 
-    def __init__(self, asking: Reconstructions, wanted: FileRange, window_bytes: int, inline: Inline) -> None:
+    def __init__(self, asking: Reconstructions, wanted: FileRange, window_bytes: int) -> None:
         self._asking = asking
         self._start = wanted.start
         self._end = wanted.end
         self._window_bytes = window_bytes
-        self._inline = inline
         self._position = wanted.start
         self._window: Window | None = None
 
@@ -155,8 +152,8 @@ class Walk:
         window = self._window
         return window is not None and (window.is_last or (self._end is not None and window.end >= self._end))
 
-    def next(self) -> Window | None:
-        """Ask for the window behind the last one; None if there is none."""
+    def next(self, inline: Inline = lambda *_: 0) -> Window | None:
+        """Ask for the window behind the last one, whose bytes may come ``inline``; None if there is none."""
         if self._window is not None:
             if self.is_at_end:
                 return None
@@ -164,7 +161,7 @@ class Walk:
         elif self._start == self._end:
             self._asking.exists(self._start)  # so that what is missing is missed
             return None
-        return self._ask(self._inline(self._position, self._asked))
+        return self._ask(inline(self._position, self._asked))
 
     def again(self) -> Window | None:
         """Ask for the same window anew; None where the file ends before, as the window before ended where it does."""
