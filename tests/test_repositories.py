@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -28,6 +29,7 @@ from xetstore.errors import (
     XetError,
 )
 from xetstore.repositories.repository import Repository
+from xetstore.repositories.staging import MAX_BLOB_BYTES
 from xetstore.store import Store
 
 LARGE = splitmix64(7, 3 << 20)
@@ -63,6 +65,35 @@ def test_a_large_file_that_is_unchanged_is_not_read_again(repo: Repository) -> N
             repo.commit({"again/kernel.bin": path}, unchanged=unchanged, dry_run=unchanged == "skip")
         assert names.count(str(path)) == times
     assert repo.file("again/kernel.bin").sha256 == first[0].sha256
+
+
+class Stream:
+    """Some MiB that are read one by one, and the streams that were begun and are not at their end."""
+
+    under_way: ClassVar[set[Stream]] = set()
+    most: ClassVar[int] = 0
+
+    def __init__(self, number: int, mib: int) -> None:
+        self._part = splitmix64(number, 1 << 20)
+        self._left = mib
+
+    def read(self, _size: int, /) -> bytes:
+        if not self._left:
+            self.under_way.discard(self)
+            return b""
+        self._left -= 1
+        self.under_way.add(self)
+        Stream.most = max(Stream.most, len(self.under_way))
+        return self._part
+
+
+def test_long_streams_of_a_commit_are_not_all_in_memory_at_once(repo: Repository) -> None:
+    Stream.most = 0
+    mib = (MAX_BLOB_BYTES >> 20) + 1
+    report = repo.commit({f"{number}.bin": Stream(number, mib) for number in range(5)})
+    assert {file.path: file.size for file in report.files} == {f"{number}.bin": mib << 20 for number in range(5)}
+    assert Stream.most == 1
+    assert not Stream.under_way
 
 
 def content(repo: Repository, revision: str = "main") -> dict[str, bytes]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,8 +114,26 @@ def test_what_is_deleted_meanwhile_is_not_here(cas: EmbeddedCas, monkeypatch: py
 
 def test_the_empty_file_is_a_file(cas: EmbeddedCas) -> None:
     assert cas.put_again([Hash.ZERO]) == set()
-    cas.put_shard(Shard((FileEntry(hash=Hash.ZERO, terms=(), verification=()),)))
+    cas.put_shard(Shard((FileEntry(Hash.ZERO, (), (), hashlib.sha256(b"").digest()),)))
     assert cas.put_again([Hash.ZERO]) == {Hash.ZERO}
+
+
+@pytest.mark.parametrize("tell", [EmbeddedCas.put_shard, None])
+def test_a_file_without_a_sha256_is_to_be_read_again(
+    cas: EmbeddedCas, tell: Callable[[EmbeddedCas, Shard], bool] | None
+) -> None:
+    """A commit would not find it. Once the SHA-256 was told, or computed from what is stored, it does."""
+    assert SAMPLE.file.sha256 is not None
+    file = upload(cas, replace(SAMPLE, file=replace(SAMPLE.file, sha256=None)))
+    assert cas.put_again([file]) == cas.put_again([file], dry_run=True) == set()
+    if tell is not None:
+        tell(cas, SAMPLE.shard)
+    else:
+        sha256 = SAMPLE.file.sha256
+        cas.index.change(lambda writer: writer.note_sha256(file, sha256))
+    with cas.index.snapshot() as reader:
+        assert SAMPLE.file.sha256 in reader.claimed(cas.tenant.namespace, {SAMPLE.file.sha256: None})
+    assert cas.put_again([file]) == {file}
 
 
 def test_what_cannot_be_looked_at_in_time_is_not_here(cas: EmbeddedCas, monkeypatch: pytest.MonkeyPatch) -> None:

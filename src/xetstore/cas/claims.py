@@ -30,6 +30,8 @@ _CHUNKS_AT_A_TIME: Final = 1 << 16
 """Chunks, some 20 ms of them, between two questions whether the check is to go on."""
 _REMEMBERED_CHUNKS: Final = 1 << 17
 """Chunks of terms that are remembered within a shard: some 5 MB."""
+_LISTED_XORBS: Final = 16
+"""Xorbs whose chunks are at hand, at most 5 MB of them: files of a shard are in the order of their hashes."""
 _HINT: Final = "the shard was made from other xorbs, or by a faulty client; nothing of it was registered"
 
 
@@ -63,7 +65,7 @@ class ClaimCheck:
         self._footers = footers
         self._suite = suite
         self._scanned: set[Hash] = set()
-        self._last: tuple[Hash, ChunkList] | None = None  # most terms are of the xorb of the one before
+        self._listed: dict[Hash, ChunkList] = {}  # most terms are of the xorbs of those before
         self._runs: dict[Term, _Run] = {}
         self._runs_left = _REMEMBERED_CHUNKS
         self.eligible: set[tuple[int, int]] = set()
@@ -93,7 +95,7 @@ class ClaimCheck:
 
     def entry(self, file: Hash, terms: Sequence[Term], sha256: bytes | None = None) -> FileEntry:
         """The entry of a file that is made of these terms, as a shard has it. Raises as :meth:`check` does."""
-        verification = tuple(self._run(term, f"a term of file {file}").verification for term in terms)
+        verification = tuple(self._run(term, i, file).verification for i, term in enumerate(terms))
         entry = FileEntry(file, tuple(terms), verification, sha256)
         self._check_file(entry, lambda: None)
         return entry
@@ -108,7 +110,7 @@ class ClaimCheck:
         tree = kernel.MerkleTree(self._suite.kernel)
         done = 0
         for i, (term, verification) in enumerate(zip(entry.terms, entry.verification or (), strict=True)):
-            run = self._run(term, f"term {i} of file {entry.hash}")
+            run = self._run(term, i, entry.hash)
             if run.verification != verification:
                 raise _rejected(f"the verification hash of term {i} of file {entry.hash} is wrong")
             tree.update(run.chunks.hashes, run.chunks.lengths)
@@ -118,17 +120,17 @@ class ClaimCheck:
             if done >= _CHUNKS_AT_A_TIME:
                 done = 0
                 go_on()
-        actual = file_hash(Hash(tree.root()), self._suite)
+        actual = file_hash(tree.root(), self._suite)
         if actual != entry.hash:
             raise _rejected(f"the terms of file {entry.hash} make file {actual}")
 
-    def _run(self, term: Term, what: str) -> _Run:
+    def _run(self, term: Term, number: int, file: Hash) -> _Run:
         """The chunks of a term, which is as it says. Remembered: a file that repeats itself repeats its terms."""
         run = self._runs.get(term)
         if run is None:
             chunks = self._chunks(term.xorb)
             if fault := term_fault(term, chunks):
-                raise _rejected(f"{what} {fault}")
+                raise _rejected(f"term {number} of file {file} {fault}")
             taken = chunks.slice(term.chunk_start, term.chunk_end)
             run = _Run(taken, verification_hash(taken.hashes, self._suite))
             self._runs_left -= len(taken)
@@ -139,10 +141,13 @@ class ClaimCheck:
         return run
 
     def _chunks(self, name: Hash) -> ChunkList:
-        if self._last is not None and self._last[0] == name:
-            return self._last[1]
+        listed = self._listed.get(name)
+        if listed is not None:
+            return listed
         chunks = self._footers.get(self._rows[name]).chunks
-        self._last = name, chunks
+        if len(self._listed) == _LISTED_XORBS:
+            self._listed.clear()
+        self._listed[name] = chunks
         if name not in self._scanned:
             self._scanned.add(name)
             xorb_id = self._rows[name].id

@@ -37,6 +37,8 @@ def put_again(
     """Those of these files that the namespace of ``cas`` has and that can be read, as far as is known and can be seen;
     from now on as if they had been put just now, unless it is a ``dry_run``.
 
+    One whose SHA-256 the namespace does not claim is not among them: it could not be committed.
+
     The object of each of their xorbs is looked at once. One that is missing, or not as long as its row says, is marked.
     Files whose objects could not all be looked at in ``look_seconds`` are not among them. A store that cannot be
     written to has none of them.

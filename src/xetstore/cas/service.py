@@ -637,7 +637,7 @@ def _normalised(shard: Shard, rows: dict[Hash, XorbRow]) -> bytes:
     files = {entry.hash: entry for entry in reversed(shard.files)}
     xorbs = {entry.hash: entry for entry in shard.xorbs}
     stored = Shard(
-        tuple(replace(entry, verification=entry.verification or ()) for entry in files.values()),
+        tuple(replace(entry, verification=()) if entry.verification is None else entry for entry in files.values()),
         tuple(replace(entry, stored_bytes=rows[name].region_bytes) for name, entry in xorbs.items()),
     )
     return stored.serialize_with_footer()

@@ -128,7 +128,13 @@ class Connection:
 
         Returns the keys of those that added a row, in no particular order.
         """
-        return [values[key] for values in each if self.change(statement, values)]
+        if not each:
+            return []
+        text = written(statement, self.dialect)
+        cursor = self.driver.cursor()
+        added = [values[key] for values in each if cursor.execute(text, values).rowcount]
+        cursor.close()
+        return added
 
     def alone_with(self, name: str, *, for_long: bool = False) -> None:
         """Be the only writer at what goes by ``name`` until the transaction ends; ``for_long`` lifts limits of time.

@@ -193,15 +193,8 @@ class WritableFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Store contents in the store that is named, together, and keep their names for reads of this filesystem."""
         if not contents:
             return
-        with tempfile.TemporaryDirectory(prefix="xet-") as folder, os_errors(next(iter(contents))):
-            paths = []
-            for number, content in enumerate(contents.values()):
-                if isinstance(content, bytes):
-                    paths.append(Path(folder, str(number)))
-                    paths[-1].write_bytes(content)
-                else:
-                    paths.append(content)
-            reports = self._stores.named().put_many(paths)
+        with os_errors(next(iter(contents))):
+            reports = self._stores.named().put_many(contents.values())
         self.written |= {path: report.info.hash for path, report in zip(contents, reports, strict=True)}
         self.invalidate_cache()
 

@@ -291,7 +291,7 @@ class DedupPlanner:
             if not self._is_far(chunks, i):
                 continue
             digest = chunks.digest(i)
-            if not self._may_tell_more(digest):
+            if not self.may_tell_more(digest):
                 continue
             self._last_query = position
             self._last_query_byte = self._planned_bytes + sum(chunks.sizes[:i])
@@ -415,7 +415,7 @@ class DedupPlanner:
     def _is_known(self, block: _PlannedBlock, i: int) -> bool:
         return any(self._index.find(key, digests[i]) is not None for key, digests in block.digests.items())
 
-    def _may_tell_more(self, digest: bytes) -> bool:
+    def may_tell_more(self, digest: bytes) -> bool:
         """True if an answer about a chunk may tell what is not known."""
         is_known = False
         for key in self._index.keys:

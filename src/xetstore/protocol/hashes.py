@@ -107,14 +107,13 @@ def xorb_hash(hashes: Buffer, lengths: Buffer, suite: AlgorithmSuite = XET_GEARH
     return Hash(kernel.merkle_root(suite.kernel, hashes, lengths))
 
 
-def file_hash(root: Hash, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
-    """The hash of a file from the merkle root over its chunks (6.3); an empty file is Hash.ZERO.
+def file_hash(root: Hash | bytes, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:
+    """The hash of a file from the merkle root over its chunks (6.3), or its 32 bytes; an empty file is Hash.ZERO.
 
     The draft's first versions key the empty root too; real clients and draft-05 do not.
     """
-    if root == Hash.ZERO:
-        return Hash.ZERO
-    return Hash(kernel.keyed_hash(suite.file_key, root.digest))
+    digest = root.digest if isinstance(root, Hash) else root
+    return Hash(kernel.keyed_hash(suite.file_key, digest)) if any(digest) else Hash.ZERO
 
 
 def verification_hash(hashes: Buffer, suite: AlgorithmSuite = XET_GEARHASH_BLAKE3) -> Hash:

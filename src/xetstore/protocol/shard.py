@@ -126,7 +126,9 @@ class Shard:
         if any(file.terms and file.verification is None for file in self.files):
             raise ValueError("a file without verification hashes cannot be uploaded")
         _check_numbers(self, XET_GEARHASH_BLAKE3)
-        verified = (replace(file, verification=file.verification or ()) for file in _by_hash(self.files))
+        verified = (
+            replace(file, verification=()) if file.verification is None else file for file in _by_hash(self.files)
+        )
         plain = (replace(xorb, stored_bytes=0) for xorb in _by_hash(self.xorbs))
         return b"".join(
             [

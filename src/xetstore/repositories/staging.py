@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 SAMPLE_BYTES: Final = 512
 MAX_BLOB_BYTES: Final = 32 << 20
 """A file that git keeps is in memory, and in every copy of the repository."""
+HELD_BYTES: Final = MAX_BLOB_BYTES
+"""Streams hold 32 MiB in memory together, and one of them as much again, before what is large of them is put."""
 ASKED_AT_ONCE: Final = 256
 
 
@@ -106,8 +107,21 @@ def stage(
     """
     staged: list[Staged] = []
     large: list[tuple[Source, Path | ByteSource]] = []
-    left = iter(sources)
-    while part := [_begun(source) for source in islice(left, ASKED_AT_ONCE)]:
+    count = 0
+
+    def put_large() -> None:
+        nonlocal count
+        count += len(large)
+        with_files(progress).files(count)
+        reports = files.iter_put(
+            (content for _, content in large), progress=progress, dry_run=dry_run, unchanged=unchanged
+        )
+        with closing(reports):
+            for (source, _), report in zip(large, reports, strict=True):
+                staged.append(_large(source, report))
+        large.clear()
+
+    for part, is_held in _parts(sources):
         questions = [_question(source) for source in part if _is_asked(source)]
         chosen = large_files(questions) if questions else set()
         for source in part:
@@ -122,14 +136,10 @@ def stage(
                 large.append((source, source.file))
             else:
                 large.append((source, ByteSource(source.data or b"", name=source.path)))
+        if large and is_held:  # before more is
+            put_large()
     if large:
-        with_files(progress).files(len(large))
-        reports = files.iter_put(
-            (content for _, content in large), progress=progress, dry_run=dry_run, unchanged=unchanged
-        )
-        with closing(reports):
-            for (source, _), report in zip(large, reports, strict=True):
-                staged.append(_large(source, report))
+        put_large()
     return staged
 
 
@@ -163,6 +173,24 @@ def blob(path: str, data: bytes, mode: int = FILE_MODE, source: Path | None = No
 def empty_folder(path: str) -> Staged:
     """A folder without a file."""
     return Staged(NewFolder(path), RepoFile(path, 0, "", mode=FOLDER_MODE))
+
+
+def _parts(sources: Iterable[Source]) -> Iterator[tuple[list[Source], bool]]:
+    """Sources in parts of at most :data:`ASKED_AT_ONCE`, begun, whose streams hold some :data:`HELD_BYTES` in memory
+    together; and True if they hold any.
+    """
+    part: list[Source] = []
+    held = 0
+    for source in sources:
+        begun = _begun(source)
+        part.append(begun)
+        if source.stream is not None:
+            held += MAX_BLOB_BYTES if begun.data is None else len(begun.data)
+        if held >= HELD_BYTES or len(part) == ASKED_AT_ONCE:
+            yield part, held > 0
+            part, held = [], 0
+    if part:
+        yield part, held > 0
 
 
 def _begun(source: Source) -> Source:

@@ -22,7 +22,7 @@ from xetstore.platform.homes import local_path
 from xetstore.platform.threads import Threads, usable_cores
 from xetstore.protocol import kernel
 from xetstore.protocol.chunking import ChunkList
-from xetstore.protocol.hashes import Hash, file_hash
+from xetstore.protocol.hashes import file_hash
 from xetstore.protocol.suite import XET_GEARHASH_BLAKE3
 from xetstore.records import FileInfo
 from xetstore.transfer.progress import NoProgress, Progress
@@ -138,7 +138,7 @@ class Cutter:
         if self._hashed is not None:  # and not for other readers of the last blocks, which may wait for a network
             wait_all((self._hashed,))
         sha256 = self._sha.hexdigest() if self._sha is not None else None
-        return FileInfo(file_hash(Hash(self._tree.root())), self.total_bytes, sha256)
+        return FileInfo(file_hash(self._tree.root()), self.total_bytes, sha256)
 
     def _cut(self, data: memoryview, readers: list[Future[Any]] | None, *, final: bool) -> Block:
         hashes, lengths = kernel.find_chunks(_SUITE.kernel, data, final=final, threads=self._threads)
@@ -234,8 +234,9 @@ class FileScan:
         return self._cutter.info()
 
     def _small(self) -> Iterator[Block]:
+        # One byte more than there should be: what grew is noticed without a second read, and so is what tells no size.
         data = memoryview(bytearray(self.size + 1))
-        filled = self._fill(data)
+        filled = self._fill(data, max(self.size, 1))
         if filled:
             yield self._cutter.whole(data[:filled])
 
@@ -255,9 +256,10 @@ class FileScan:
                 if len(block.chunks):
                     yield block
 
-    def _fill(self, buffer: memoryview) -> int:
-        filled = 0
-        while filled < len(buffer):
+    def _fill(self, buffer: memoryview, enough: int | None = None) -> int:
+        """Read until the buffer is full, or has enough, or the file ends."""
+        filled, enough = 0, len(buffer) if enough is None else enough
+        while filled < enough:
             count = read_next(self._fd, buffer[filled:])
             if count == 0:
                 break

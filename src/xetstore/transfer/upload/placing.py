@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from xetstore.batches import batches
 from xetstore.errors import AccessDeniedError, DamagedError, InterruptedCallError, NotFoundError, XetError
 from xetstore.protocol.dedup import WIRE_QUERIES, DedupPlanner
 from xetstore.protocol.hashes import Hash
@@ -74,13 +75,35 @@ class Placer:
         self._questions: list[Hash] = []
         self._unasked_bytes = 0
         self._has_news = False
+        # Files that are looked for ahead are not asked for again, one by one.
+        self._is_ahead = False
         # Of a file that begins with what an answer told there may be more than it told.
         self._has_more = cas is not None and not cas.is_remote
         self._size = 0
 
-    def start_file(self, size: int | None) -> None:
-        """The next chunks are those of another file; one whose size is not known is taken to be long."""
+    def look_ahead(self, files: Iterable[tuple[int, ChunkList]]) -> bool:
+        """Look for small files, each a size and all of its chunks, before they are placed: many by one question, where
+        answers are waited for at once. True if that was done, and :meth:`start_file` is to be told so.
+        """
+        if self._direct is None:
+            return False
+        asked: dict[Hash, None] = {}
+        for size, chunks in files:
+            self._planner.start_file(size)
+            asked.update(dict.fromkeys(self._planner.worth_asking(chunks)))
+        for question in batches(asked, self._planner.queries.most_at_once):
+            # An answer tells of some xorbs: of others the next one does, until there are no more.
+            while question and self._learn(self._direct.answers(question, 0)):
+                question = [chunk for chunk in question if self._planner.may_tell_more(chunk.digest)]
+        self._planner.queries = self._direct.rule
+        return True
+
+    def start_file(self, size: int | None, *, is_ahead: bool = False) -> None:
+        """The next chunks are those of another file; one whose size is not known is taken to be long. Of one that
+        ``is_ahead`` all was asked already.
+        """
         self._planner.start_file(size)
+        self._is_ahead = is_ahead
         self._size = RECOGNISED_BYTES if size is None else size
         if self._size >= QUERY_SPACING_BYTES:
             self._unasked_bytes = QUERY_SPACING_BYTES
@@ -179,7 +202,7 @@ class Placer:
         return self._background is not None or self._direct is not None
 
     def _ask(self, chunks: ChunkList) -> None:
-        if self._direct is not None:
+        if self._direct is not None and not self._is_ahead:
             for question in self._planner.questions(chunks):
                 self._learn(self._direct.answers(question, self._size))
                 self._planner.queries = self._direct.rule
@@ -220,10 +243,14 @@ class Placer:
         seconds = self._sending_seconds(nbytes)
         return self._background is None or not seconds or seconds > self._background.seconds
 
-    def _learn(self, answers: list[Shard]) -> None:
+    def _learn(self, answers: list[Shard]) -> bool:
+        """Take in answers. True if they told of a xorb that was not known."""
+        is_news = False
         for answer in answers:
-            self._has_news |= self._planner.learn(answer)
+            is_news |= self._planner.learn(answer)
             self._has_more |= len(answer.xorbs) >= LONG_ANSWER_XORBS
+        self._has_news |= is_news
+        return is_news
 
     def _remember(self, answer: Shard) -> None:
         if self._remembering is not None:

@@ -66,12 +66,13 @@ class RememberedFile(MemoryFile):
 
 
 class Sighting(NamedTuple):
-    """A regular file as the system tells of it. ``looked_ns`` is when that was, in unix nanoseconds."""
+    """A regular file as the system tells of it: the number and the name of its path, and the numbers of its status.
+    ``looked_ns`` is when that was, in unix nanoseconds.
+    """
 
     id: int
-    identity: bytes
-    size: int
-    changed_ns: int
+    name: bytes
+    numbers: tuple[int, int, int, int, int]
     looked_ns: int
 
     @classmethod
@@ -79,20 +80,30 @@ class Sighting(NamedTuple):
         """That of the file at a path, which has this status. ``folder`` is the one that this process is in."""
         # Put together, not looked up: a path that is spelled otherwise is another one.
         name = os.fsencode(os.path.join(folder, path))  # noqa: PTH118
-        size, changed_ns, also_changed_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        numbers = (status.st_dev, status.st_ino, size, changed_ns, also_changed_ns)
-        identity = b"%s\0%d %d %d %d %d" % (name, *numbers)
         number = int.from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
-        return cls(number, identity, size, max(changed_ns, also_changed_ns), looked_ns)
+        return cls(number, name, _numbers(status), looked_ns)
+
+    def again(self, status: os.stat_result, looked_ns: int) -> Sighting:
+        """That of the same path later on. Itself, if the status is the same and tells as much."""
+        numbers = _numbers(status)
+        if numbers == self.numbers and not self.is_racy:
+            return self
+        return self._replace(numbers=numbers, looked_ns=looked_ns)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.numbers[2]
 
     @property
     def is_racy(self) -> bool:
         """True if what changed since may look the same."""
-        return self.changed_ns > self.looked_ns - RACY_SECONDS * 10**9
+        return max(self.numbers[3:]) > self.looked_ns - RACY_SECONDS * 10**9
 
     def proof(self, digest: bytes, sha256: bytes) -> bytes:
         """The proof of a row about it."""
-        return blake2b(self.identity + digest + sha256, digest_size=_PROOF_BYTES).digest()
+        identity = b"%s\0%d %d %d %d %d" % (self.name, *self.numbers)
+        return blake2b(identity + digest + sha256, digest_size=_PROOF_BYTES).digest()
 
 
 class RememberedFiles(Memory[RememberedFile]):
@@ -120,10 +131,6 @@ class RememberedFiles(Memory[RememberedFile]):
         """Look at files. None for what is no path of a regular file, or cannot be looked at: reading it says why."""
         folder = _folder()
         return [self._look(file, folder) if isinstance(file, Path) else None for file in files]
-
-    def sighting(self, path: Path, status: os.stat_result, looked_ns: int) -> Sighting:
-        """The sighting of a file that has this status, and had it at that time."""
-        return Sighting.of(path, status, looked_ns, _folder())
 
     def find(self, sightings: Sequence[Sighting | None]) -> list[FileInfo | None]:
         """The identity of each file that is as it was when it was put, else None."""
@@ -190,6 +197,11 @@ def _info(sighting: Sighting, row: _Row | None) -> FileInfo | None:
     if proof != sighting.proof(digest, sha256):
         return None
     return FileInfo(Hash(digest), sighting.size, sha256.hex())
+
+
+def _numbers(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    """By which a version of a file is known: device, inode, size, time of change, time of status change."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _folder() -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xetstore.batches import batches
 from xetstore.cancellation import Cancellation
@@ -39,7 +39,12 @@ if TYPE_CHECKING:
     from xetstore.protocol.known_chunks import KnownXorb, Revision, Run
     from xetstore.records import FileInfo
     from xetstore.transfer.upload.known import KnownXorbs
-    from xetstore.transfer.upload.remembered import RememberedFiles
+    from xetstore.transfer.upload.remembered import RememberedFiles, Sighting
+
+GATHERED_BYTES: Final = 1 << 20
+GATHERED_FILES: Final = 256
+GATHERED_FILE_BYTES: Final = 64 << 10
+"""Small files, of at most 64 KiB, are looked for together: 256 of them, or as many as have a MiB."""
 
 
 class UploadSession:
@@ -58,11 +63,14 @@ class UploadSession:
         self._writer = XorbWriter(context, self._registry)
         self._placer = Placer(context.cas, context.known, context.options, self._writer.sending_seconds)
         self._files: list[PendingFile] = []
+        # Small files that were read, with all of their bytes, and are not placed yet; and unchanged ones among them.
+        self._gathered: list[tuple[PendingFile, list[Block]]] = []
+        self._gathered_bytes = 0
         # Of the xorb that is being filled: whose its chunks are, and the first file that may name it.
         self._filling: KnownXorb | None = None
         self._owners: Owners[PendingFile] = Owners()
         self._first_user = 0
-        self._gathered_bytes = 0
+        self._file_bytes = 0
         self._refused: list[Path | ByteSource] = []
         self._recognises = True
         self._has_recognised = False
@@ -79,24 +87,36 @@ class UploadSession:
         self._placer.close()
         self._writer.close()
 
-    def add(self, source: Path | ByteSource) -> FileInfo:
-        """Read a file and store its new chunks; it is registered by the next :meth:`flush`.
+    def add(self, source: Path | ByteSource, sighting: Sighting | None = None) -> FileInfo:
+        """Read a file and store its new chunks; it is registered by the next :meth:`flush`. ``sighting`` is how it
+        looked before. Small files are gathered, and placed together.
 
         Raises what reading raises, after which other files can still be added, and what the Cas raises, after which
         the session is :attr:`broken`.
         """
-        return self._add_bytes(source) if isinstance(source, ByteSource) else self._add_file(source)
+        return self._add_bytes(source) if isinstance(source, ByteSource) else self._add_file(source, sighting)
 
-    def _add_file(self, path: Path) -> FileInfo:
-        remembered = self._context.remembered
-        looked_ns = 0 if remembered is None else remembered.clock()
+    def _add_file(self, path: Path, sighting: Sighting | None) -> FileInfo:
+        looked_ns = 0
+        if (remembered := self._context.remembered) is not None:
+            if sighting is None:
+                [sighting] = remembered.look([path])
+            looked_ns = remembered.clock()
         with FileScan(path, sha256=True, threads=self._threads, progress=self._progress) as scan:
-            pending = self.begin(path, scan.size)
-            for block in scan:
-                self.take(pending, block)
-            self.end(pending, info := scan.info())
-            if remembered is not None and (status := scan.still) is not None:
-                pending.sighting = remembered.sighting(path, status, looked_ns)
+            is_small = scan.size <= GATHERED_FILE_BYTES
+            if is_small:
+                pending, blocks = PendingFile(path), [*scan]
+            else:
+                pending = self.begin(path, scan.size)
+                for block in scan:
+                    self.take(pending, block)
+            pending.info = info = scan.info()
+            if sighting is not None and (status := scan.still) is not None:
+                pending.sighting = sighting.again(status, looked_ns)
+        if is_small:
+            self._gather(pending, blocks)
+        else:
+            self.end(pending, info)
         return info
 
     def _add_bytes(self, source: ByteSource) -> FileInfo:
@@ -115,14 +135,19 @@ class UploadSession:
             self.end(pending, info := scan.info())
         return info
 
-    def unchanged(self, sources: Sequence[Path | ByteSource]) -> list[FileInfo | None]:
+    def look(self, sources: Sequence[Path | ByteSource]) -> list[Sighting | None]:
+        """Look at files, if what is put is remembered; None for what is no file."""
+        remembered = self._context.remembered
+        return [None] * len(sources) if remembered is None else remembered.look(sources)
+
+    def unchanged(self, sightings: Sequence[Sighting | None]) -> list[FileInfo | None]:
         """For each file its identity if it need not be read, else None: it is as it was when it was put before, and the
         Cas has it. At most ``MANY_PUT_AGAIN`` at once. Raises what the Cas raises; then the session is broken.
         """
         remembered = self._context.remembered
         if remembered is None or self._context.options.unchanged is not Unchanged.SKIP:
-            return [None] * len(sources)
-        infos = remembered.find(remembered.look(sources))
+            return [None] * len(sightings)
+        infos = remembered.find(sightings)
         asked = {info.hash for info in infos if info is not None}
         if not asked:
             return infos
@@ -135,10 +160,15 @@ class UploadSession:
         self._progress.total(info.size)
         self._progress.advance(logical=info.size, deduped=info.size)
         assert isinstance(source, Path)
-        self._files.append(PendingFile(source, info=info, unchanged=True))
+        file = PendingFile(source, info=info, unchanged=True)
+        if self._gathered:
+            self._gathered.append((file, []))
+        else:
+            self._files.append(file)
 
     def begin(self, path: Path, size: int | None) -> PendingFile:
         """Begin a file whose blocks the caller has; it knows its ``size`` or not. One after the other."""
+        self._place_gathered()
         self._placer.start_file(size)
         return PendingFile(path)
 
@@ -167,22 +197,24 @@ class UploadSession:
         with self._or_broken():
             self._recognise(pending)
         self._files.append(pending)
-        self._gathered_bytes += info.size
+        self._file_bytes += info.size
 
     @property
     def full(self) -> bool:
         """True if it is time to flush."""
-        return self._gathered_bytes >= self._sizes.file_bytes or len(self._files) >= self._sizes.files
+        count = len(self._files) + len(self._gathered)
+        return self._file_bytes >= self._sizes.file_bytes or count >= self._sizes.files
 
     def flush(self) -> list[PutReport]:
         """Make everything added so far durable: cut the open xorb, wait for all, register the files.
 
         RejectedShardError where the server has not what was believed; :meth:`start_over` then says what to add again.
         """
+        self._place_gathered()
         with self._or_broken():
             if (revision := self._placer.last_revision()) is not None:
                 self._revise(revision)
-            files, self._files, self._gathered_bytes = self._files, [], 0
+            files, self._files, self._file_bytes = self._files, [], 0
             if self._dry_run:
                 return [file.report() for file in files]
             self._writer.finish()
@@ -217,6 +249,32 @@ class UploadSession:
                 self._context.known.forget_all()
             self._context.emit(Forgotten(str(refusal)))
         return refused
+
+    def _gather(self, file: PendingFile, blocks: list[Block]) -> None:
+        """Take a small file that was read; its blocks are in memory of their own. It is placed with others."""
+        assert file.info is not None
+        self._gathered.append((file, blocks))
+        self._gathered_bytes += file.info.size
+        if self._gathered_bytes >= GATHERED_BYTES or len(self._gathered) >= GATHERED_FILES:
+            self._place_gathered()
+
+    def _place_gathered(self) -> None:
+        """Look for all of the small files that were read, then place them, one after the other."""
+        if not self._gathered:
+            return
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        with self._or_broken():
+            chunks = ((len(block.data), block.chunks) for _, blocks in gathered for block in blocks)
+            is_ahead = self._placer.look_ahead(chunks)
+        for file, blocks in gathered:
+            assert file.info is not None
+            if file.unchanged:
+                self._files.append(file)
+                continue
+            self._placer.start_file(file.info.size, is_ahead=is_ahead)
+            for block in blocks:
+                self.take(file, block)
+            self.end(file, file.info)
 
     def _recognise(self, file: PendingFile) -> None:
         """Let a file that is stored as it is have the terms that it has: of what it begins with, not all may have been
@@ -324,10 +382,11 @@ def put_files(
     with remembered or nullcontext(), UploadSession(context, progress or NoProgress()) as session:
         # Some thousands are taken ahead where files may be skipped, to look for them and to ask at once.
         for part in batches(sources, MANY_PUT_AGAIN if options.unchanged is Unchanged.SKIP else 1):
-            for source, unchanged in zip(part, session.unchanged(part), strict=True):
+            sightings = session.look(part)
+            for source, sighting, unchanged in zip(part, sightings, session.unchanged(sightings), strict=True):
                 told.file(source.name if isinstance(source, ByteSource) else str(source))
                 if unchanged is None:
-                    yield from _add(session, source, on_error)
+                    yield from _add(session, source, on_error, sighting)
                 else:
                     session.skip(source, unchanged)
                 if session.full:
@@ -336,11 +395,14 @@ def put_files(
 
 
 def _add(
-    session: UploadSession, source: Path | ByteSource, on_error: Callable[[Path, XetError], None] | None
+    session: UploadSession,
+    source: Path | ByteSource,
+    on_error: Callable[[Path, XetError], None] | None,
+    sighting: Sighting | None = None,
 ) -> Iterator[PutReport]:
     """Add a file; reports only where its error ends the upload."""
     try:
-        session.add(source)
+        session.add(source, sighting)
     except XetError as error:
         if session.broken:
             raise

@@ -7,10 +7,14 @@ from typing import Final, NamedTuple
 
 from xetstore.cas.index.queries.rows import Questions
 
+# A commit finds files by their SHA-256: one without is to be read again, which tells it.
 _HAD: Final = """
 SELECT file.hash, file.id, file.xorb_count, file_grant.created_at
 FROM file CROSS JOIN file_grant
 WHERE file_grant.file_id = file.id AND file_grant.namespace = :namespace AND file.hash IN (:values)
+AND EXISTS (
+    SELECT 1 FROM sha256_claim WHERE sha256_claim.namespace = :namespace AND sha256_claim.file_id = file.id
+)
 """
 _KEPT: Final = f"{_HAD} ORDER BY file.id FOR UPDATE OF file_grant"
 _XORBS: Final = "SELECT file_id, xorb_id FROM edge WHERE file_id IN (:values)"
@@ -32,7 +36,7 @@ class AgainQueries(Questions):
     """Questions about files that are put again: there may be very many, so they are told by their digests."""
 
     def had_files(self, digests: Iterable[bytes], namespace: str) -> list[HadFile]:
-        """Those of these files that a namespace has."""
+        """Those of these files that a namespace has, and of which it claims the SHA-256."""
         return [*map(HadFile._make, self.connection.rows_in(_HAD, digests, {"namespace": namespace}))]
 
     def xorb_ids_of(self, file_ids: Iterable[int]) -> list[tuple[int, int]]:
