@@ -47,9 +47,10 @@ check-targets:
 		else echo "not checked for $$target: rustup cannot add it"; fi; \
 	done
 
-# Three at a time, on two cores: most tests wait for a process, a timer or a client.
+# Three at a time, on two cores: most tests wait for a process, a timer or a client. In the order of their names: xdist
+# would put the files of one long test last, where two processes wait for the third.
 test: setup
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # While you work: the kernel, the protocol and the store; what takes seconds, or needs a network, is left out.
 quick: setup

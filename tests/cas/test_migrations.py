@@ -7,8 +7,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -251,12 +253,18 @@ def test_the_released_steps_make_what_the_releases_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("crash", [False, True])
 def test_wherever_a_migration_ends_the_next_start_goes_on(tmp_path: Path, crash: bool) -> None:
+    with Dying() as dying:
+        expect_whole_steps(tmp_path, dying.at if crash else _fails)
+
+
+def expect_whole_steps(tmp_path: Path, fails_at: Callable[[Path, int], bool]) -> None:
+    """Migrate a store, and let that fail at its first, its second, … operation; the next start goes on."""
     Index(SqliteDatabase(tmp_path / "new")).close()
     versions = set()
     for number in range(200):
         path = tmp_path / str(number)
         make(path, 1)
-        if not (fails := _fails(path, number, crash)):
+        if not (fails := fails_at(path, number)):
             break
         with closing(sqlite3.connect(path)) as connection:
             [(version,)] = connection.execute("SELECT version FROM schema_version").fetchall()
@@ -270,25 +278,51 @@ def test_wherever_a_migration_ends_the_next_start_goes_on(tmp_path: Path, crash:
     assert versions == set(range(1, MIGRATIONS.newest))
 
 
-def _fails(path: Path, number: int, crash: bool) -> bool:
-    """True if a migration did not end, because its operation of this number failed, or the process died there."""
-    if not crash:
-        with FaultPlan(fail_at=number).installed() as plan, suppress(StorageFullError):
-            Index(SqliteDatabase(path)).close()
-        return plan.has_failed
-    done = subprocess.run([sys.executable, "-c", CRASH, str(path), str(number)], check=False, timeout=60)
-    assert done.returncode in (0, CRASH_EXIT_CODE)
-    return done.returncode != 0
+def _fails(path: Path, number: int) -> bool:
+    """True if a migration did not end, because its operation of this number failed."""
+    with FaultPlan(fail_at=number).installed() as plan, suppress(StorageFullError):
+        Index(SqliteDatabase(path)).close()
+    return plan.has_failed
 
 
-CRASH = """
+class Dying:
+    """A process that forks one for each migration, which dies at an operation of it. A context manager."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CRASHES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def at(self, path: Path, number: int) -> bool:
+        """True if the migration died, at its operation of this number."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(number, path, file=self._process.stdin, flush=True)
+        code = int(self._process.stdout.readline())
+        assert code in (0, CRASH_EXIT_CODE)
+        return code != 0
+
+
+CRASHES = """
+import os
 import sys
 from pathlib import Path
+from typing import Self
 from xetstore.cas.index import Index
 from xetstore.database.sqlite import SqliteDatabase
 from xetstore.testing import FaultPlan
-with FaultPlan(fail_at=int(sys.argv[2]), crash=True).installed():
-    Index(SqliteDatabase(Path(sys.argv[1]))).close()
+for line in sys.stdin:
+    number, path = line.rstrip("\\n").split(" ", 1)
+    child = os.fork()
+    if child == 0:
+        with FaultPlan(fail_at=int(number), crash=True).installed():
+            Index(SqliteDatabase(Path(path))).close()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 

@@ -21,7 +21,7 @@ from xetstore.cas.service import EmbeddedCas
 from xetstore.store import Store
 
 KIB, MIB = 1 << 10, 1 << 20
-POINTS = 50
+POINTS = 16
 JOBS = 2
 
 
@@ -48,6 +48,13 @@ class Killer:
     def __call__(self) -> None:
         # Its end is not waited for before all of its bytes were counted: the number is still its own.
         os.kill(int(self.pid_file.read_text()), signal.SIGKILL)
+
+
+def points(total: int) -> list[int]:
+    """Counts of bytes at which clients are killed: from the first one to shortly before the last, in no order."""
+    chosen = [total * number // POINTS + number for number in range(POINTS)]
+    random.Random(6).shuffle(chosen)
+    return chosen
 
 
 def killed_at(client: Worker, double: Double, count: int, folder: Path, call: dict[str, Any]) -> Ended:
@@ -80,7 +87,6 @@ def write_sources(folder: Path, seed: int) -> list[Path]:
 def test_an_upload_killed_at_any_byte_is_taken_up_where_it_was(
     client: Worker, servers: ServerWorker, scratch: Path
 ) -> None:
-    chance = random.Random(6)
     root = scratch / "store"
     most = 0.0
     with (
@@ -92,10 +98,10 @@ def test_an_upload_killed_at_any_byte_is_taken_up_where_it_was(
         assert client.run(**upload_call(double, server, sources, scratch / "known")).code == 0
         total = double.xorb_bytes_up
         assert double.traffic[Kind.XORB_POST].calls > 10
-        for number in range(POINTS):
+        for number, count in enumerate(points(int(0.99 * total))):
             sources = write_sources(scratch / f"sources{number}", 100 * (number + 1))
             call = upload_call(double, server, sources, scratch / f"known{number}.sqlite3")
-            ended = killed_at(client, double, chance.randrange(int(0.99 * total)), scratch, call)
+            ended = killed_at(client, double, count, scratch, call)
             assert ended.code == -signal.SIGKILL
             for told in ended.told:  # what was acknowledged is there
                 assert b"".join(Store(cas).iter_range(told["hash"])) == Path(told["path"]).read_bytes()
@@ -159,9 +165,9 @@ def test_a_download_killed_at_any_byte_is_taken_up_where_it_was(
         total = double.xorb_bytes_down
         assert len(content) <= total < 1.01 * len(content)
         most = 0
-        for number in range(POINTS):
+        for number, count in enumerate(points(total)):
             out.write_bytes(b"old")
-            ended = killed_at(client, double, chance.randrange(total), scratch, call)
+            ended = killed_at(client, double, count, scratch, call)
             assert ended.code == -signal.SIGKILL
             assert out.read_bytes() == b"old"
             missing, kills = total - double.xorb_bytes_down, 1

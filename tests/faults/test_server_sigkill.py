@@ -30,7 +30,8 @@ STARTING_SECONDS = 0.05
 
 STORE_NAMES = {
     *("index.sqlite3", "index.sqlite3-reserve", "index.sqlite3-shm", "index.sqlite3-wal"),
-    *("access", "format", "probes", "shards", "snapshots", "stores", "tmp", "xorbs"),
+    *("access", "format", "shards", "stores", "tmp", "xorbs"),
+    *("probes", "snapshots"),  # of a server that lived until its first care
 }
 INTERRUPTED = re.compile(r"(xorbs/..|shards)/[0-9a-f]{64}-[0-9a-f]{16} is (stored but not registered|not used): .*")
 
