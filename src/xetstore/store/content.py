@@ -253,7 +253,7 @@ class KeptContent:
 def check_file(file: RepoFile, name: str) -> None:
     """Raise UsageError for a folder, where a file is needed."""
     if file.is_folder:
-        raise UsageError(f"{name[:200]} is a folder, and no file", hint="name a file in it")
+        raise UsageError(f"{name[:200]} is a folder, and no file", hint="name a file in it; xet cp gets all of it")
 
 
 def _counted(blocks: Iterator[memoryview]) -> Generator[memoryview, None, int]:
