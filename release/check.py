@@ -112,6 +112,7 @@ def sdist() -> str:
             if not (inside / path).exists():
                 raise Refused(f"{path} is not in the sdist")
         python = install(str(inside), Path(place) / "venv")
+        _run(python, "-m", "pip", "install", "--quiet", "pip>=25.1")  # the first that knows groups
         words = ["-m", "pip", "install", "--quiet", f"{inside}[all]", "--group", f"{inside / 'pyproject.toml'}:dev"]
         _run(python, *words)
         told = _run(python, "-m", "pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", cwd=inside)

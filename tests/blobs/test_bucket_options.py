@@ -13,6 +13,7 @@ import pytest
 from xetstore.blobs.bucket import BucketBlobStore
 from xetstore.blobs.bucket_options import _OPTIONS, BucketPlace
 from xetstore.errors import NotFoundError, UsageError
+from xetstore.extras import install_hint
 
 KEYS = {"access_key_id": "the-access-key", "secret_access_key": "the-secret"}
 VARIABLES = {"AWS_ACCESS_KEY_ID": "env-key", "AWS_SECRET_ACCESS_KEY": "env-secret", "AWS_SESSION_TOKEN": "env-token"}
@@ -162,7 +163,7 @@ def test_a_missing_driver_is_named_with_the_extra_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "obstore.exceptions", None)
     with pytest.raises(UsageError, match="obstore") as caught:
         BucketBlobStore.open("s3://bucket/a")
-    assert caught.value.hint == "pip install 'xetstore[s3]'"
+    assert caught.value.hint == install_hint("s3")
 
 
 def test_a_store_that_is_not_in_a_bucket_does_not_load_the_driver(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Completion, as a real bash at a terminal does it, and of names that have colons in them too."""
+"""Completion, as real shells at a terminal do it, and of names that have colons in them too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +20,21 @@ from tests.cli.runner import Xet
 from tests.cli.test_help import PATHS, context_of
 
 PATIENCE_SECONDS = 60
-BASH = shutil.which("bash")
-
-pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
+SHELLS = {
+    "bash": (
+        ("bash", "--norc", "--noprofile", "-i"),
+        'bind "set bell-style none"; eval "$(xet completion bash)"',
+    ),
+    "zsh": (("zsh", "-f", "-i"), 'unsetopt beep zle_bracketed_paste; eval "$(xet completion zsh)"'),
+    "fish": (("fish", "--no-config", "-i"), "xet completion fish | source"),
+}
+"""A shell that reads no settings, and the line that the documentation says, by the name of the shell."""
 
 
 def shown(text: str) -> str:
     """The characters that a terminal shows of a text: a line that is gone back in is written over."""
     lines: list[str] = []
-    for line in re.sub(r"[\r\x07]|\x1b\[[?0-9;]*[A-Za-z]", "", text).split("\n"):
+    for line in re.sub(r"\x1b\][^\x07]*\x07|[\r\x07]|\x1b\[[?0-9;]*[A-Za-z]|\x1b[=>]|\x1b\([0B]", "", text).split("\n"):
         row, at = "", 0
         for character in line:
             if character == "\b":
@@ -35,21 +42,30 @@ def shown(text: str) -> str:
             else:
                 row, at = row[:at] + character + row[at + 1 :], at + 1
         lines.append(row)
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\\%", "%")  # as some versions of fish write it
 
 
-class Bash:
-    """An interactive bash, with the line installed that the documentation says."""
+class Shell:
+    """An interactive shell, with the line run that the documentation says."""
 
-    def __init__(self, xet: Xet, folder: Path) -> None:
+    def __init__(self, name: str, xet: Xet, folder: Path) -> None:
+        self.name = name
+        words, line = SHELLS[name]
         commands = folder / "bin"
         commands.mkdir()
         (commands / "xet").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m xetstore "$@"\n')
         (commands / "xet").chmod(0o755)
-        environment = {**xet.environment, "PATH": f"{commands}:{os.environ['PATH']}", "PS1": "> ", "TERM": "dumb"}
+        environment = {
+            **xet.environment,
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "PS1": "> ",
+            "TERM": "xterm" if name == "fish" else "dumb",  # where fish lists nothing
+        }
         self._terminal, there = pty.openpty()
+        termios.tcsetwinsize(there, (40, 160))
         self._process = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-i"],
+            ["sh", "-c", 'exec < "$0"; exec "$@"', os.ttyname(there), *words],  # opened, it is the session's terminal
             stdin=there,
             stdout=there,
             stderr=there,
@@ -58,7 +74,7 @@ class Bash:
             start_new_session=True,
         )
         os.close(there)
-        self.type('bind "set bell-style none"; eval "$(xet completion bash)"; echo rea""dy\n', "ready")
+        self.type(f'{line}; echo rea""dy\n', "ready")
 
     def type(self, text: str, expected: str) -> str:
         """Type a text, and wait for another one to appear; all that appeared."""
@@ -67,7 +83,10 @@ class Bash:
         while expected not in shown(seen):
             ready, _, _ = select.select([self._terminal], [], [], max(0, end - time.monotonic()))
             assert ready, f"{expected!r} did not come: {shown(seen)!r}"
-            seen += os.read(self._terminal, 65536).decode(errors="replace")
+            came = os.read(self._terminal, 65536).decode(errors="replace")
+            if "\x1b[0c" in came or "\x1b[c" in came:  # fish asks for the kind of the terminal
+                os.write(self._terminal, b"\x1b[?62c")
+            seen += came
         return shown(seen)
 
     def forget_line(self) -> None:
@@ -79,8 +98,10 @@ class Bash:
         self._process.wait()
 
 
-@pytest.fixture
-def bash(xet: Xet, tmp_path: Path) -> Iterator[Bash]:
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest, xet: Xet, tmp_path: Path) -> Iterator[Shell]:
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not here: apt-get install {request.param}")
     folder = tmp_path / "ckpt"
     (folder / "layers").mkdir(parents=True)
     (folder / "layers" / "one.bin").write_text("1")
@@ -89,14 +110,14 @@ def bash(xet: Xet, tmp_path: Path) -> Iterator[Bash]:
     assert xet("cp", folder, "xet://datasets/bob/news").code == 0
     assert xet("branch", "xet://alice/bert", "dev/one").code == 0
     (tmp_path / "local-file.bin").write_text("here")
-    bash = Bash(xet, tmp_path)
+    opened = Shell(request.param, xet, tmp_path)
     try:
-        yield bash
+        yield opened
     finally:
-        bash.close()
+        opened.close()
 
 
-def test_what_is_typed_is_completed_by_bash(bash: Bash) -> None:
+def test_what_is_typed_is_completed(shell: Shell) -> None:
     for typed, expected in (
         ("xet undel\t", "xet undelete "),
         ("xet repo cre\t", "xet repo create "),
@@ -112,8 +133,8 @@ def test_what_is_typed_is_completed_by_bash(bash: Bash) -> None:
         ("xet cp xet://datasets/b\t", "xet cp xet://datasets/bob/news"),
         ("xet ls --store store xet://al\t", "xet ls --store store xet://alice/bert"),
     ):
-        bash.type(typed, expected)
-        bash.forget_line()
+        shell.type(typed, expected)
+        shell.forget_line()
 
 
 ODD_NAMES = [
@@ -143,8 +164,8 @@ def test_what_a_shell_would_run_is_not_put_into_the_line(xet: Xet, tmp_path: Pat
     assert complete(xet, "xet cat xet://eve/model@") == ["part,xet://eve/model@main"]
 
 
-def test_several_are_listed(bash: Bash) -> None:
-    seen = bash.type("xet repo \t\t", "move")
+def test_several_are_listed(shell: Shell) -> None:
+    seen = shell.type("xet repo \t\t" if shell.name == "bash" else "xet repo \t", "move")
     assert {"create", "list", "info", "delete", "move"} <= set(seen.split())
 
 

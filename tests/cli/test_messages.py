@@ -190,3 +190,16 @@ def test_a_server_without_names_is_not_called_the_hub(tmp_path: Path, line: str)
 
 def test_all_commands_are_looked_at() -> None:
     assert {path[0] for path in LEAVES} == set(cli.commands)
+
+
+def test_a_folder_where_a_file_belongs_is_named_with_what_to_do(xet: Xet, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "one").write_text("1")
+    assert xet("cp", folder, "xet://alice/x").code == 0
+    to_folder = xet("get", "xet://alice/x/one", "-o", folder)
+    assert f"{folder} is a directory" in to_folder.stderr
+    assert f"hint: give the name of a file, such as {folder / 'copy'}" in to_folder.stderr
+    assert "xet cp gets all of it" in xet("get", "xet://alice/x", "-o", tmp_path / "x").stderr
+    assert "xet://alice/x is a repository, and no file" in xet("cat", "xet://alice/x").stderr
+    assert "hf://models/" in xet("get", "https://huggingface.co/a/b/c", "-o", tmp_path / "x").stderr

@@ -20,6 +20,7 @@ import pytest
 from tests.cli.runner import COMMAND, Ran, Xet
 from tests.support.live import ServerProcess, request
 from xetstore.cli.main import cli
+from xetstore.extras import install_hint
 from xetstore.server.settings import PREFIX, ServerSettings, choices_of, flag_of
 
 DOCUMENTED = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().split("\n## `xet serve`")[1].split("\n## ")[0]
@@ -179,7 +180,7 @@ def test_without_the_extra_the_other_commands_work_and_this_one_says_what_is_mis
     done = subprocess.run([*command, "serve", "--json"], capture_output=True, env=xet.environment, check=False)
     ran = Ran(done.returncode, done.stdout, done.stderr.decode())
     assert ran.code == 2
-    assert ran.errors[0]["hint"] == "pip install 'xetstore[server]'"
+    assert ran.errors[0]["hint"] == install_hint("server")
     assert not xet.store.exists()
 
 

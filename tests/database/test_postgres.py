@@ -34,6 +34,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
+from xetstore.extras import install_hint
 from xetstore.platform.circuit import Circuit
 
 
@@ -594,7 +595,7 @@ except Exception as error:
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert told.startswith("UsageError")
-    assert "pip install 'xetstore[postgres]'" in told
+    assert install_hint("postgres") in told
 
 
 def test_rows_are_added_with_what_each_column_takes(database: PostgresDatabase) -> None:

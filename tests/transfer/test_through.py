@@ -76,7 +76,7 @@ def test_a_link_that_leads_to_no_file_is_refused_and_stays(store: Store, file: H
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
         for name in ("link", "folder", "socket"):
-            with pytest.raises(UsageError, match="is not a file to write to"):
+            with pytest.raises(UsageError, match=r"is not a file to write to|is a directory"):
                 store.get(file, tmp_path / name)
         with pytest.raises(XetError, match="symbolic links"):
             store.get(file, tmp_path / "circle")

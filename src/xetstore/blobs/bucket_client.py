@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.blobs.bucket_errors import left_by_fork
 from xetstore.errors import UsageError
+from xetstore.extras import install_hint
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -33,9 +34,7 @@ def connect(place: BucketPlace, pause_seconds: float = PAUSE_SECONDS) -> tuple[A
         import obstore.exceptions
         from obstore import store as stores
     except ModuleNotFoundError:
-        raise UsageError(
-            "an object store needs obstore, which is not installed", hint="pip install 'xetstore[s3]'"
-        ) from None
+        raise UsageError("an object store needs obstore, which is not installed", hint=install_hint("s3")) from None
     client: dict[str, Any] = {
         "allow_http": place.allow_http,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),

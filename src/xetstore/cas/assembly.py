@@ -22,6 +22,7 @@ from xetstore.cas.pairing import pair, refuse_strangers
 from xetstore.cas.parts import PartUrl, StoreParts
 from xetstore.database.sqlite import BUSY_TIMEOUT_SECONDS, SqliteDatabase
 from xetstore.errors import NotFoundError, UsageError
+from xetstore.extras import install_hint
 from xetstore.platform.files import make_durable_folder, storage_error
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _driver(driver: str, what: str, extra: str) -> Iterator[None]:
     except ImportError as error:
         if not (error.name or "").startswith(driver):
             raise
-        raise UsageError(f"{what}: {error.name} is not installed", hint=f"pip install 'xetstore[{extra}]'") from error
+        raise UsageError(f"{what}: {error.name} is not installed", hint=install_hint(extra)) from error
 
 
 def _missing(parts: StoreParts) -> NotFoundError:

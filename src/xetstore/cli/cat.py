@@ -42,6 +42,8 @@ def copy_to_stdout(settings: Settings, file: Hash | str, span: tuple[int, int | 
     start, end = span
     if isinstance(file, str) and file.startswith("xet://"):
         locator = parse_locator(file)
+        if not locator.path:
+            raise UsageError(f"{file[:200]} is a repository, and no file", hint=f"for example {locator}/FILE")
         with Places(settings) as places:
             _copy(places.repository(locator).iter_range(locator.path, revision_of(locator), start, end))
         return

@@ -13,6 +13,8 @@ import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
+    ZshComplete,
     add_completion_class,
     get_completion_class,
     split_arg_string,
@@ -53,6 +55,51 @@ _xet_completion() {
 complete -o default -F _xet_completion %(prog_name)s
 """
 
+# The script works where nothing has begun completion yet, which is how zsh comes. Without an answer it completes paths.
+_ZSH: Final = """\
+#compdef %(prog_name)s
+
+_xet_completion() {
+    local kind value help
+    local -a names described parts
+    while IFS=$'\\t' read -r kind value help; do
+        case $kind in
+            part) parts+=("$value") ;;
+            plain) if [[ -n $help ]]; then described+=("${value//:/\\\\:}:$help"); else names+=("$value"); fi ;;
+        esac
+    done < <(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) %(complete_var)s=zsh_complete %(prog_name)s 2>/dev/null)
+    if (( ! $#names && ! $#described && ! $#parts )); then
+        _files
+        return
+    fi
+    (( $#described )) && _describe -V %(prog_name)s described -U
+    (( $#names )) && compadd -U -V names -a names
+    (( $#parts )) && compadd -U -S '' -V parts -a parts
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _xet_completion "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+    compdef _xet_completion %(prog_name)s
+fi
+"""
+
+_FISH: Final = """\
+function _xet_completion
+    set -l line (commandline -cp | string collect)
+    set -l word (commandline -ct | string collect)
+    set -l names (env COMP_WORDS="$line" COMP_CWORD="$word" %(complete_var)s=fish_complete %(prog_name)s 2>/dev/null)
+    if test -n "$names"
+        printf '%%s\\n' $names
+    else
+        complete --do-complete "'' $word"
+    end
+end
+
+complete --no-files --command %(prog_name)s --arguments '(_xet_completion)'
+"""
+
 
 class _Bash(BashComplete):
     """Completion in bash, of words with colons in them too."""
@@ -79,9 +126,40 @@ class _Bash(BashComplete):
         return f"{'part' if item.goes_on else item.type},{item.value}"
 
 
+class _Zsh(ZshComplete):
+    """Completion in zsh, which puts no space behind what goes on."""
+
+    source_template = _ZSH
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
+        return [item for item in super().get_completions(args, incomplete) if item.value.isprintable()]
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        return f"{'part' if item.goes_on else item.type}\t{item.value}\t{item.help or ''}"
+
+
+class _Fish(FishComplete):
+    """Completion in fish."""
+
+    source_template = _FISH
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
+        """All but paths, which fish completes by itself. It puts a space behind one that is alone, unless it ends as a
+        folder does: such a one is offered as a folder too.
+        """
+        items = [item for item in super().get_completions(args, incomplete) if item.value.isprintable()]
+        if len(items) == 1 and items[0].goes_on and not items[0].value.endswith("/"):
+            items.append(CompletionItem(f"{items[0].value}/"))
+        return [item for item in items if item.type == "plain"]
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        return f"{item.value}\t{item.help or ''}"
+
+
 def register() -> None:
-    """Let bash be asked in our way; called before a completion."""
-    add_completion_class(_Bash)
+    """Let shells be asked in our way; called before a completion."""
+    for one in (_Bash, _Zsh, _Fish):
+        add_completion_class(one)
 
 
 @click.command(epilog="Example: xet completion bash > xet-completion.bash")
@@ -96,7 +174,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     \b
       echo 'eval "$(xet completion bash)"' >> ~/.bashrc
       echo 'eval "$(xet completion zsh)"' >> ~/.zshrc
-      xet completion fish > ~/.config/fish/completions/xet.fish
+      echo 'xet completion fish | source' >> ~/.config/fish/config.fish
     """
     register()
     made = get_completion_class(shell)

@@ -370,6 +370,8 @@ def parse_file(text: str) -> Hash | str:
         return parse_prefix(text) or Hash.parse(text)
     except UsageError as error:
         like = f"do you mean xet://{text[:200]}?" if _LIKE_A_FILE.fullmatch(text) else f"{error.hint}; {_NAME}"
+        if text.startswith(("https://huggingface.co/", "https://hf.co/")):
+            like = "a file of the Hub is hf://models/NAMESPACE/NAME/PATH, or hf://datasets/…"
         raise UsageError(str(error), hint=like) from None
 
 

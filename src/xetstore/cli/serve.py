@@ -15,6 +15,7 @@ import click
 
 from xetstore.cli.context import PATH, Settings, store_options
 from xetstore.errors import UsageError
+from xetstore.extras import install_hint
 from xetstore.server.settings import CONFIG_VARIABLE, ServerSettings, choices_of, flag_of, load_settings
 
 if TYPE_CHECKING:
@@ -100,9 +101,7 @@ def serve(
     try:
         run = _runner(chosen)
     except ImportError as error:
-        raise UsageError(
-            f"a server needs {error.name}, which is not installed", hint="pip install 'xetstore[server]'"
-        ) from error
+        raise UsageError(f"a server needs {error.name}, which is not installed", hint=install_hint("server")) from error
     return run(parts, chosen, lambda started: _announce(settings, chosen, started))
 
 

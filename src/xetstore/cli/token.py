@@ -14,6 +14,7 @@ from xetstore.cli.context import Settings, store_options
 from xetstore.cli.help import Group
 from xetstore.cli.parsed import Parsed, parse_duration
 from xetstore.errors import UsageError
+from xetstore.extras import install_hint
 
 if TYPE_CHECKING:
     from xetstore.access.keys import KeyRing
@@ -236,4 +237,4 @@ def _authority(keys: KeyRing) -> TokenAuthority:
 
 
 def _missing(error: ImportError) -> UsageError:
-    return UsageError(f"tokens need {error.name}, which is not installed", hint="pip install 'xetstore[server]'")
+    return UsageError(f"tokens need {error.name}, which is not installed", hint=install_hint("server"))

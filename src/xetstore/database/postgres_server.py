@@ -22,6 +22,7 @@ from xetstore.errors import (
     UsageError,
     XetError,
 )
+from xetstore.extras import install_hint
 from xetstore.platform.sockets import ready as waited
 
 try:
@@ -33,7 +34,7 @@ try:
 except ImportError as error:
     raise UsageError(
         "an index in PostgreSQL needs the driver psycopg, which is not installed",
-        hint="pip install 'xetstore[postgres]'",
+        hint=install_hint("postgres"),
     ) from error
 
 # The driver tells of each broken connection by a line of its own; here it is an error, which tells more.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xetstore.errors import AccessDeniedError, TimedOutError, UnreachableError, UsageError, XetError
+from xetstore.extras import install_hint
 from xetstore.remote.exchange import Exchange
 from xetstore.remote.lookup import addresses
 from xetstore.remote.network import Proxy
@@ -27,7 +28,7 @@ def connect_through(
     except ImportError:
         raise UsageError(
             f"{exchange.peer} is behind the SOCKS proxy {proxy.address}, which takes the extra socks",
-            hint="pip install 'xetstore[socks]', or set no_proxy to go without the proxy",
+            hint=f"{install_hint('socks')}, or set no_proxy to go without the proxy",
         ) from None
 
     class Negotiating(socks.socksocket):  # type: ignore[misc]  # it has no types

@@ -119,7 +119,7 @@ class Repository:
         names = self._names()
         file = _entry(names, self.id, revision, path)
         if file.is_folder:
-            raise UsageError(f"{path} is a folder, not a file")
+            raise UsageError(f"{path} is a folder, not a file", hint="name a file in it")
         if file.hash is not None:
             return self._files(revision).open(file.hash)
         return held(names.read(self.id, revision, file))
@@ -131,7 +131,7 @@ class Repository:
         names = self._names()
         file = _entry(names, self.id, revision, path)
         if file.is_folder:
-            raise UsageError(f"{path} is a folder, not a file")
+            raise UsageError(f"{path} is a folder, not a file", hint="name a file in it")
         if file.hash is not None:
             return self._files(revision).iter_range(file.hash, start, end)
         return sliced(held(names.read(self.id, revision, file)), start, end)

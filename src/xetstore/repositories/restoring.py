@@ -141,10 +141,8 @@ class Restore:
             return False
         if kind is not None:
             if not self._options.delete:
-                raise UsageError(
-                    f"{folder} is a folder in the revision, and here it is none",
-                    hint="move it away, or have it replaced with --delete",
-                )
+                told = "is no folder" if is_root else "is a folder in the revision, and here it is none"
+                raise UsageError(f"{folder} {told}", hint="move it away, or have it replaced with --delete")
             if not self._options.dry_run:
                 folder.unlink()
         if not self._options.dry_run:

@@ -21,6 +21,7 @@ from xetstore.cas.grace import Grace
 from xetstore.cas.parts import StoreParts
 from xetstore.cas.service import EmbeddedCas
 from xetstore.errors import AccessDeniedError, UsageError
+from xetstore.extras import install_hint
 from xetstore.opening import deletion_guard
 from xetstore.server.app import create_app
 from xetstore.server.care import Care, chores_of
@@ -206,7 +207,5 @@ def _direct_urls(cas: EmbeddedCas) -> RangeUrls:
     try:
         from xetstore.blobs.direct import RangeUrls
     except ImportError as error:
-        raise UsageError(
-            f"direct URLs need {error.name}, which is not installed", hint="pip install 'xetstore[s3]'"
-        ) from error
+        raise UsageError(f"direct URLs need {error.name}, which is not installed", hint=install_hint("s3")) from error
     return RangeUrls.of(cas.blobs)

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xetstore.cas.parts import StoreParts
 from xetstore.errors import UnavailableError, UsageError, XetError
+from xetstore.extras import install_hint
 from xetstore.platform.threads import start_thread
 from xetstore.server.http.sockets import listen, tls_context
 from xetstore.server.ops.crew import FAILED, MERGED, READY, REPORT, SCRAPE, STOP, Orders
@@ -365,7 +366,7 @@ def _require_packages() -> None:
     """Raises UsageError unless all is there that workers import, and this process does not."""
     for name in _PACKAGES:
         if find_spec(name) is None:
-            hint = "pip install 'xetstore[server]'"
+            hint = install_hint("server")
             raise UsageError(f"a server needs {name}, which is not installed", hint=hint)
 
 

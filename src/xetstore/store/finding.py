@@ -27,7 +27,7 @@ def find(store: Store, what: What) -> Content:
     """
     content = find_or_folder(store, what)
     if content is None:
-        raise UsageError(f"{str(what)[:200]} is a folder, and no file", hint="name a file in it")
+        raise UsageError(f"{str(what)[:200]} is a folder, and no file", hint="name a file in it; xet cp gets all of it")
     return content
 
 
@@ -60,7 +60,9 @@ def locator_of(name: str) -> HubLocator:
         raise UsageError(f"{name[:200]} is not in this store", hint="its files are named xet://OWNER/NAME/PATH")
     locator = HubLocator.parse(name)
     if not locator.path:
-        raise UsageError(f"{name[:200]} is a repository, and no file", hint=f"for example {locator}/FILE")
+        raise UsageError(
+            f"{name[:200]} is a repository, and no file", hint=f"for example {locator}/FILE; xet cp gets all of it"
+        )
     return locator
 
 

@@ -22,7 +22,7 @@ _STYLE: Final = (
     "h1{font-size:1.5rem;margin-bottom:.25rem}h2{font-size:1.2rem;margin:2rem 0 .5rem}p{margin:.25rem 0 1rem}"
     "h3{font-size:1rem;margin:.75rem 0 .25rem}pre{margin:0;padding:.5rem .75rem;overflow-x:auto;background:#f3f3f3}"
     "table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem 0;border-bottom:1px solid #ddd}"
-    "th{font-weight:normal}td{text-align:right;font-variant-numeric:tabular-nums}"
+    "th{font-weight:normal;overflow-wrap:anywhere}td{text-align:right;white-space:nowrap;padding-left:1rem}td{font-variant-numeric:tabular-nums}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}a{color:#8bf}pre{background:#262626}th,td{border-color:#444}}"
 )
 _STYLE_HASH: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

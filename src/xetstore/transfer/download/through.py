@@ -71,6 +71,8 @@ def _open_through(path: Path, cancellation: Cancellation, reader_seconds: float)
         return None
     if stat.S_ISREG(mode):
         return None
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a directory", hint=f"give the name of a file, such as {path / 'copy'}")
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
         raise UsageError(f"{path} is not a file to write to", hint="give the name of a file")
     deadline = time.monotonic() + reader_seconds
