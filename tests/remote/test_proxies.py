@@ -18,6 +18,7 @@ from tests.support.certificates import make_certificate
 from tests.support.scripted import Scripted, reply, scripted
 from xetstore.cancellation import Cancellation
 from xetstore.errors import AccessDeniedError, TimedOutError, UnavailableError, UsageError
+from xetstore.extras import install_hint
 from xetstore.remote.network import CA_VARIABLES, Origin, is_excepted
 from xetstore.remote.transport import Patience, Transport
 
@@ -270,4 +271,4 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(UsageError, match="takes the extra socks") as caught:
         get("http://192.0.2.1/")
-    assert "xetstore[socks]" in (caught.value.hint or "")
+    assert install_hint("socks") in (caught.value.hint or "")
