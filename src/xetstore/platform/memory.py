@@ -10,7 +10,8 @@ from typing import Final
 SPARE_BYTES: Final = 2 << 20
 """The size of memory that is used again."""
 
-_SPARE: Final[deque[bytearray]] = deque(maxlen=4)
+_MOST_BLOCKS: Final = 4
+_SPARE: Final[deque[bytearray]] = deque(maxlen=_MOST_BLOCKS)
 
 
 def untouched_memory(nbytes: int) -> mmap.mmap:
@@ -21,7 +22,8 @@ def untouched_memory(nbytes: int) -> mmap.mmap:
 
 
 def spare_memory(nbytes: int) -> memoryview:
-    """Memory with any bytes in it, of a block that is used again once there is no view of it any more.
+    """Memory with any bytes in it, of a block that is used again once there is no view of it any more; of its own where
+    all blocks are in use.
 
     New memory costs as much as to read a MiB into it. Thread-safe.
     """
@@ -38,6 +40,8 @@ def spare_memory(nbytes: int) -> memoryview:
             _SPARE.append(block)
             continue
         return _lent(block, nbytes)
+    if len(_SPARE) >= _MOST_BLOCKS:
+        return memoryview(bytearray(nbytes))
     return _lent(bytearray(SPARE_BYTES), nbytes)
 
 
