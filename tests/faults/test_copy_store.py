@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from sqlite3 import OperationalError
 from typing import Any
 
 import pytest
@@ -86,13 +84,6 @@ def names_in(target: Path) -> int:
         return sum(map(len, content(EmbeddedHub(cas)).values())) if cas.index.version_of(MIGRATIONS) else 0
 
 
-def end_leases(target: Path) -> None:
-    """What was killed may have held the right to collect, for which the next copy would wait."""
-    if (target / "index.sqlite3").exists():
-        with suppress(OperationalError):  # there are no tables yet
-            rot.end_leases(target)
-
-
 def expect_same(source: Path, target: Path) -> None:
     with EmbeddedCas.open(source) as one, EmbeddedCas.open(target) as other:
         verify_invariants(other)
@@ -118,7 +109,7 @@ def test_a_copy_killed_at_any_moment_leaves_whole_files_and_goes_on(
         killed += ended.was_killed
         partial += 0 < expect_in_order(target) < every
         if number % 3 == 0:
-            end_leases(target)
+            rot.end_leases(target)
             assert worker.run(**copy_call(source, target, "--since-last")).code == 0
             expect_same(source, target)
         shutil.rmtree(target, ignore_errors=True)
@@ -137,7 +128,7 @@ def test_a_copy_killed_among_its_names_leads_to_files_and_goes_on(worker: Worker
     for moment in times:
         worker.run(**copy_call(source, scratch / "target"), kill_after=moment)
         expect_in_order(scratch / "target")
-        end_leases(scratch / "target")
+        rot.end_leases(scratch / "target")
         counts.append(names_in(scratch / "target"))
         if counts[-1] == every:
             shutil.rmtree(scratch / "target")
@@ -151,7 +142,7 @@ def test_a_copy_killed_again_and_again_gets_done_in_the_end(worker: Worker, scra
     for moment in moments(worker, 10, copy_call(source, scratch / "clean")):
         worker.run(**copy_call(source, scratch / "target"), kill_after=moment)
         expect_in_order(scratch / "target")
-        end_leases(scratch / "target")
+        rot.end_leases(scratch / "target")
     assert worker.run(**copy_call(source, scratch / "target")).code == 0
     expect_same(source, scratch / "target")
 

@@ -146,6 +146,11 @@ OF_MARKS: Final[Mapping[str, Rot]] = MappingProxyType(
 
 
 def end_leases(root: Path) -> None:
-    """Let the leases of processes that were killed end now."""
-    with closing(sqlite3.connect(root / "index.sqlite3")) as connection, connection:
-        connection.execute("UPDATE chore SET expires_at = 0")
+    """Let the leases of processes that were killed end now; of a store that was killed early there may be no index yet,
+    or one without tables.
+    """
+    index = root / "index.sqlite3"
+    if index.exists():
+        with closing(sqlite3.connect(index)) as connection, connection:
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'chore'").fetchone():
+                connection.execute("UPDATE chore SET expires_at = 0")
